@@ -1,0 +1,60 @@
+# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench wheelhouse clean
+
+# The first Python that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
+	"$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$candidate" && break; done)
+RECIPE ?= recipes/demo.yaml
+RUN ?= runs/demo
+PYTEST_ARGS ?=
+TORCH_INDEX ?=
+WHEELHOUSE ?=
+EXTRAS ?= train,dev
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/setup.stamp
+FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# pytest says 5 when no test is selected; that is no failure.
+PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
+NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything that demo and tests need; again only after pyproject.toml or constraints.txt changed
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer with the venv module was found; name one: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(FROM) --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install $(FROM) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: setup ## run the whole recipe into runs/demo (again: resume it, or show what it found)
+	$(BIN)/ehrmind run $(RECIPE) --out $(RUN) $$([ ! -e $(RUN) ] || echo --resume)
+
+test: setup ## the tests that need neither a browser nor a cluster nor much time
+	$(PYTEST) -m "not slow and not browser and not cluster" $(NONE_SELECTED)
+
+test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
+	$(PYTEST) -m "slow or browser or cluster" $(NONE_SELECTED)
+
+check: setup ## lint, format of imports, types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup ## every benchmark, one table each
+	@for script in benchmarks/*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
+
+wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own included, into ./wheelhouse
+	$(PIP) wheel --constraint constraints.txt --wheel-dir wheelhouse '.[$(EXTRAS)]' hatchling editables
+
+clean: ## remove caches and build outputs; runs and .venv stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
