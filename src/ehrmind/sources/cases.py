@@ -1,0 +1,144 @@
+"""Sources: Cases at rest (one parquet file), and the counts that every reader returns beside its Cases.
+
+The mappings of a Case are JSON text columns, so one schema serves all families. A Cases file holds record
+text: it is written readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from ehrmind.types import Case, InputError, Split
+
+_TEXT = ("id", "family", "task", "stratum", "split", "group")
+_JSON = ("fields", "truth", "provenance")
+_COLUMNS = (*_TEXT, *_JSON, "rationale")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """One file that was read. `name` has no folder; `hub` and `revision` are a hub data set's id and commit."""
+
+    name: str
+    sha256: str
+    rows: int
+    hub: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of every row: `kept` plus the sum of `left_out` is the number of rows. `notes` counts what a
+    person should know about rows that were kept. Holds no record text."""
+
+    kept: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    by_stratum: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[FileRead, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The counts for a person to read, a line each; the strata are in `by_stratum`."""
+        rows = self.kept + sum(self.left_out.values())
+        return [
+            f"kept {self.kept:,} of {rows:,} rows in {len(self.by_stratum)} strata",
+            *(f"left out {count:,}: {reason}" for reason, count in self.left_out.items()),
+            *(f"note {count:,}: {reason}" for reason, count in self.notes.items()),
+            *(_file_line(file) for file in self.files),
+        ]
+
+
+def save_cases(cases: Sequence[Case], path: Path | str) -> None:
+    """Write Cases, whole or not at all: a sibling file is written, flushed to disk and renamed."""
+    import polars as pl
+
+    columns: dict[str, list[str | None]] = {name: [getattr(case, name) for case in cases] for name in (*_TEXT, "rationale")}
+    columns |= {name: [_to_json(getattr(case, name)) for case in cases] for name in _JSON}
+    buffer = io.BytesIO()
+    pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)).write_parquet(buffer)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, buffer.getvalue())
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(f"{path} could not be written: {why}; what was there before is unchanged.") from None
+
+
+def load_cases(path: Path | str) -> list[Case]:
+    """Read what `save_cases` wrote. Raises InputError naming the file, and the row and column that do not fit."""
+    import polars as pl
+
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"There is no file at {path}; `ehrmind data` writes Cases.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+    try:
+        frame = pl.read_parquet(io.BytesIO(raw))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise InputError(f"{path} is not a parquet file, or a broken one; write it again with `ehrmind data`.") from None
+    if set(frame.columns) != set(_COLUMNS) or any(dtype != pl.String for dtype in frame.dtypes):
+        raise InputError(f"{path} does not hold Cases; make them from a data set's own files with `ehrmind data`.")
+    cases = [_from_row(row, path, number) for number, row in enumerate(frame.iter_rows(named=True), start=1)]
+    _refuse_duplicates(cases, path)
+    return cases
+
+
+def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
+    values: dict[str, Any] = dict(row)
+    for name in _TEXT:
+        if not row[name]:
+            raise InputError(f"{path}, row {number}, column '{name}': no value; write the file again with `ehrmind data`.")
+    for name in _JSON:
+        try:
+            values[name] = json.loads(row[name] or "")
+        except ValueError:
+            values[name] = None
+        if not isinstance(values[name], dict):
+            raise InputError(f"{path}, row {number}, column '{name}': not a JSON object; write the file again with `ehrmind data`.")
+    if row["split"] not in get_args(Split):
+        raise InputError(f"{path}, row {number}, column 'split': not one of {', '.join(get_args(Split))}.")
+    return Case(**values)
+
+
+def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:
+    seen: dict[str, int] = {}
+    for number, case in enumerate(cases, start=1):
+        first = seen.setdefault(case.id, number)
+        if first != number:
+            raise InputError(f"{path}, rows {first} and {number}, column 'id': both are '{case.id}'.")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, sibling = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(sibling).replace(path)
+    except BaseException:
+        Path(sibling).unlink()
+        raise
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
+
+
+def _file_line(file: FileRead) -> str:
+    origin = f" of {file.hub} at {file.revision}" if file.hub else ""
+    return f"read {file.name}{origin}: {file.rows:,} rows, sha256 {file.sha256}"
