@@ -1,0 +1,68 @@
+"""Sources: splits by group (patient, note or topic), made once, and the leak check that every start runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+
+from ehrmind.types import Case, InputError
+
+_STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00ad": None, "\u200b": None})
+
+
+def note_group(note: str) -> str:
+    """The group of a note. A note that another release typeset anew (line ends, curly quotes, case) is the same note."""
+    folded = unicodedata.normalize("NFKC", note).translate(_STRAIGHT).casefold()
+    return "note-" + hashlib.sha256(" ".join(folded.split()).encode()).hexdigest()[:16]
+
+
+def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list[Case], list[Case]]:
+    """(rest, part): `part` has this share of the groups, rounded, at least one and not all.
+
+    Which groups depends on the seed and on the groups' names, not on the order of the cases. The cases keep their
+    order and their `split` field: relabelling is the caller's.
+    """
+    groups = {case.group for case in cases}
+    if len(groups) < 2:
+        raise InputError(f"{len(groups)} group(s) of cases cannot be split in two; give more notes, or a file of its own for each split.")
+    drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    part = set(drawn[: min(max(round(share * len(groups)), 1), len(groups) - 1)])
+    return [case for case in cases if case.group not in part], [case for case in cases if case.group in part]
+
+
+def splits_digest(cases: Sequence[Case]) -> str:
+    """sha256 over which case is in which split and group, whatever the order."""
+    rows = sorted([case.split, case.group, case.id] for case in cases)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequence[Case]) -> None:
+    """Refuse when a group is in two splits, or an id is used twice. The message has counts and ids, no record text."""
+    splits = {"train": train, "tuning": tuning, "held_out": held_out}
+    for (first, ours), (second, theirs) in combinations(splits.items(), 2):
+        shared = {case.group for case in ours} & {case.group for case in theirs}
+        if shared:
+            leaking = [case.id for case in ours if case.group in shared]
+            droppable = (first, second) == ("train", "held_out")
+            remedy = "set data.exclude_leaks=true to drop them from train" if droppable else "choose other files"
+            which = f"{len(shared)} group(s) of {first} ({len(leaking)} cases, such as {', '.join(leaking[:3])})"
+            raise InputError(f"Leak: {which} are also in {second}; {remedy}.")
+    _refuse_repeated_ids(splits)
+
+
+def without_leaks(train: Sequence[Case], held_out: Sequence[Case]) -> tuple[list[Case], int]:
+    """(the train cases whose group is not in held_out, how many were dropped)."""
+    theirs = {case.group for case in held_out}
+    kept = [case for case in train if case.group not in theirs]
+    return kept, len(train) - len(kept)
+
+
+def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
+    times = Counter(case.id for cases in splits.values() for case in cases)
+    repeated = [name for name, count in times.items() if count > 1]
+    if repeated:
+        raise InputError(f"{len(repeated)} case id(s) are used more than once, such as {', '.join(repeated[:3])}; ids must be unique.")
