@@ -1,0 +1,219 @@
+"""Sources: MedCalc-Bench rows become Cases.
+
+Reads the v1.0, v1.2 and Verified releases (CSV, CSV.gz, parquet) and the physicians' corrections of v1.0, which have
+only `Unique ID`, `Calculator Name` and the question, note, answer and limits. What a calculator is (id, category, kind
+of answer, unit) comes from our catalogue, found by name. Every row is kept, left out for a counted reason, or refused
+with file, row and column. Messages never quote a note, a question, entities or an explanation.
+Source: Khandekar et al. 2024, arXiv 2406.12036.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Calculator, calculator_by_name, unit_asked
+from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
+from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.files import Table, read_table, stem
+from ehrmind.sources.hub import fetch, is_hub_id
+from ehrmind.sources.splits import note_group
+from ehrmind.types import Case, InputError, Split
+
+NAME, NOTE, QUESTION = "Calculator Name", "Patient Note", "Question"
+ENTITIES, EXPLANATION = "Relevant Entities", "Ground Truth Explanation"
+ROW_IDS = ("Row Number", "Unique ID")
+REQUIRED = (NAME, NOTE, QUESTION, ANSWER, LOWER, UPPER)
+MAX_ENTITIES = 20_000  # characters; the longest published ones have 1,292
+_TRUE, _FALSE = {"true", "1"}, {"false", "0", ""}
+_AS_THEY_ARE = {"Category": "category", "Output Type": "output_type", "Note ID": "note_id", "Note Type": "note_type", "source": "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A file to read. `label` is what the person called it, `name` what provenance records."""
+
+    path: Path
+    label: str
+    name: str
+    hub: str | None = None
+    commit: str | None = None
+
+
+def read_medcalc(
+    files: Sequence[str | Path] | str | Path, *, split: Split, online: bool = False, revision: str | None = None
+) -> tuple[list[Case], Counts]:
+    """Cases of all rows that have an answer, in the files' order, and the counts of every row.
+
+    An entry of `files` is a path or, where there is no such path, a hub data set's id (`owner/name`), of which the
+    files of this split are taken; `online` allows downloads, `revision` pins the data set. Raises InputError.
+    """
+    entries = [files] if isinstance(files, str | Path) else list(files)
+    if not entries:
+        raise InputError("No file is given; name at least one MedCalc-Bench file.")
+    cases: list[Case] = []
+    left_out: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    read: dict[str, FileRead] = {}
+    for located in [found for entry in entries for found in _locate(entry, split, online, revision)]:
+        table = read_table(located.path)
+        if table.sha256 in read:
+            raise InputError(f"{located.label} has the same content as {read[table.sha256].name}; give each file once.")
+        read[table.sha256] = FileRead(located.name, table.sha256, len(table.rows), located.hub, located.commit)
+        cases += _cases(table, located, split, left_out, notes)
+    by_stratum = dict(sorted(Counter(case.stratum for case in cases).items()))
+    return cases, Counts(len(cases), dict(left_out), dict(notes), by_stratum, tuple(read.values()))
+
+
+def _locate(entry: str | Path, split: Split, online: bool, revision: str | None) -> list[_Located]:
+    text = str(entry)
+    if not Path(entry).exists() and isinstance(entry, str) and is_hub_id(text):
+        found = fetch(text, split=split, online=online, revision=revision)
+        return [_Located(file.path, f"{file.hub}:{file.name}", file.name, file.hub, file.commit) for file in found]
+    return [_Located(Path(entry), text, Path(entry).name)]
+
+
+def _cases(table: Table, located: _Located, split: Split, left_out: Counter[str], notes: Counter[str]) -> list[Case]:
+    id_column = _check_columns(table, located.label)
+    cases: list[Case] = []
+    misfits: list[str] = []
+    rows_by_id: dict[str, int] = {}
+    for number, row in enumerate(table.rows, start=1):
+        try:
+            row_id = _row_id(row, id_column)
+            if row_id in rows_by_id:
+                raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[row_id]}'s; every row needs its own")
+            rows_by_id[row_id] = number
+            reason, case = _case(row, row_id, table, located, split)
+        except MisfitError as misfit:
+            where = f"{located.label}, row {number}"
+            label = "" if misfit.column == id_column else f" ({id_column} {row_id})"
+            misfits.append(f"{where}{label}, column '{misfit.column}': {misfit.problem}")
+            continue
+        if case is None:
+            left_out[reason] += 1
+            continue
+        notes.update(_notes(row, case))
+        cases.append(case)
+    if misfits:
+        more = f" ({len(misfits) - 1} more rows of this file do not fit either)" if misfits[1:] else ""
+        raise InputError(f"{misfits[0]}; correct the row or take it out of the file{more}.")
+    return cases
+
+
+def _check_columns(table: Table, label: str) -> str:
+    """The column that numbers the rows. Refuses a table without the columns that every release has."""
+    missing = [f"'{column}'" for column in REQUIRED if column not in table.columns]
+    id_columns = [column for column in ROW_IDS if column in table.columns]
+    if not id_columns:
+        missing.insert(0, "'Row Number' or 'Unique ID'")
+    if missing:
+        found = ", ".join(f"'{column[:40]}'" for column in table.columns[:20])
+        raise InputError(f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; it has {found}.")
+    return id_columns[0]
+
+
+def _case(row: Mapping[str, str], row_id: str, table: Table, located: _Located, split: Split) -> tuple[str, Case | None]:
+    """(why it is left out, None) or ("", the Case). The row is checked in full either way."""
+    calculator = _calculator(row)
+    _category(row)
+    for column in (NOTE, QUESTION):
+        if not row[column].strip():
+            raise MisfitError(column, "it is empty")
+    if ENTITIES in row:
+        _check_entities(row[ENTITIES])
+    answer, lower, upper = (row[column].strip() for column in (ANSWER, LOWER, UPPER))
+    if reason := abstention(answer, lower, upper):
+        return reason, None
+    provenance: dict[str, Any] = {"file": located.name, "sha256": table.sha256, "row": int(row_id) if row_id.isdecimal() else row_id}
+    if located.hub:
+        provenance |= {"hub": located.hub, "revision": located.commit}
+    provenance["benchmark_answer"] = {"answer": answer, "lower": lower, "upper": upper}
+    if ENTITIES in row:
+        provenance["entities"] = row[ENTITIES]
+    if "note_in_test" in row:
+        provenance["note_in_test"] = _flag(row, "note_in_test")
+    provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if row.get(column)}
+    return "", Case(
+        id=f"medcalc-{row_id}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stem(located.name))}-{table.sha256[:6]}",
+        family="medcalc",
+        task=calculator.slug,
+        stratum=f"medcalc/{calculator.category}/{calculator.slug}",
+        split=split,
+        group=note_group(row[NOTE]),
+        fields={"note": row[NOTE], "question": row[QUESTION]},
+        truth=truth(calculator, unit_asked(calculator.id, row[QUESTION]), answer, lower, upper),
+        rationale=row.get(EXPLANATION, "").strip() or None,
+        provenance=provenance,
+    )
+
+
+def _row_id(row: Mapping[str, str], column: str) -> str:
+    value = row[column].strip()
+    value = value[:-2] if re.fullmatch(r"\d+\.0", value) else value  # what a spreadsheet makes of an integer
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise MisfitError(column, f"{shown(value)} is not a number or a short id" if value else "it is empty")
+    return value
+
+
+def _calculator(row: Mapping[str, str]) -> Calculator:
+    name = row[NAME].strip()
+    try:
+        calculator = calculator_by_name(name)
+    except InputError:
+        near = difflib.get_close_matches(name[:200], [known.name for known in CATALOGUE.values()], n=1)
+        raise MisfitError(NAME, "it is none of the 55 calculators" + (f", did you mean '{near[0]}'?" if near else "")) from None
+    stated = row.get("Calculator ID", "").strip().removesuffix(".0")
+    if stated not in ("", str(calculator.id)):
+        raise MisfitError("Calculator ID", f"{shown(stated)} is not the id of the {calculator.name}, which is {calculator.id}")
+    return calculator
+
+
+def _category(row: Mapping[str, str]) -> str | None:
+    """The row's category in canonical spelling; None where the file has no such column."""
+    if "Category" not in row:
+        return None
+    spelling = row["Category"].strip().casefold()
+    if spelling not in CATEGORY_SPELLINGS:
+        raise MisfitError("Category", f"{shown(row['Category'])} is not a category; known are {', '.join(sorted(CATEGORY_SPELLINGS))}")
+    return CATEGORY_SPELLINGS[spelling]
+
+
+def _check_entities(text: str) -> None:
+    if len(text) > MAX_ENTITIES:
+        raise MisfitError(ENTITIES, f"{len(text):,} characters; at most {MAX_ENTITIES:,} fit")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a warning would quote the text
+            entities = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise MisfitError(ENTITIES, "it is not a Python literal") from None
+    if not isinstance(entities, dict):
+        raise MisfitError(ENTITIES, "it is not a dictionary")
+
+
+def _flag(row: Mapping[str, str], column: str) -> bool:
+    value = row[column].strip().casefold()
+    if value not in _TRUE | _FALSE:
+        raise MisfitError(column, f"{shown(row[column])} is neither True nor False")
+    return value in _TRUE
+
+
+def _notes(row: Mapping[str, str], case: Case) -> list[str]:
+    """What to count about a row that is kept."""
+    notes = []
+    if case.provenance.get("note_in_test"):
+        notes.append("note is also in the benchmark's test split (note_in_test)")
+    if _category(row) not in (None, case.stratum.split("/")[1]):
+        notes.append("row's category is not the calculator's own; the calculator's is used")
+    if case.truth["kind"] == "weeks_days" and not case.provenance["benchmark_answer"]["answer"].startswith("("):
+        notes.append("gestational age in days, turned into weeks and days")
+    if case.rationale is None:
+        notes.append("no explanation, so no worked answer to learn from")
+    return notes
