@@ -1,0 +1,59 @@
+"""Command line: the tree of verbs, and the one place where errors leave the program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ehrmind import __version__
+from ehrmind.cli import cases, doctor, reports, stages
+from ehrmind.cli.errors import INTERRUPTED, say
+
+app = typer.Typer(
+    name="ehrmind",
+    help="Adapt an open language model to clinical reasoning over health records, and prove that it got better.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Turn the files people hold into Cases.")
+runs = typer.Typer(help="List run folders, and remove what they hold.")
+
+app.command("run")(stages.run)
+app.command("pilot")(stages.pilot)
+app.command("evaluate")(stages.evaluate)
+app.command("check")(cases.check)
+app.command("report")(reports.report)
+app.command("doctor")(doctor.doctor)
+data.command("medcalc")(cases.medcalc)
+runs.command("list")(reports.list_)
+runs.command("purge")(reports.purge)
+app.add_typer(data, name="data")
+app.add_typer(runs, name="runs")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ehrmind {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")] = False,
+) -> None:
+    """Adapt an open language model to clinical reasoning over health records, and prove that it got better."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
+        if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
+            raise KeyboardInterrupt
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's outermost line
+        code = say(error)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,75 @@
+"""Command line: the verbs that make Cases and prove them."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ehrmind.cli.offline import stay_offline
+
+if TYPE_CHECKING:
+    from ehrmind.verify.audit import CheckReport
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+class SplitName(StrEnum):
+    """The splits as choices of an option."""
+
+    train = "train"
+    tuning = "tuning"
+    held_out = "held_out"
+
+
+def medcalc(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench CSV, CSV.gz or parquet, or a hub data set's id.")],
+    out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
+    split: Annotated[SplitName, typer.Option(help="What the rows may be used for.")] = SplitName.train,
+    online: Annotated[bool, typer.Option("--online", help="Allow a download from the hub.")] = False,
+    revision: Annotated[str | None, typer.Option(help="The hub data set's commit, tag or branch.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn MedCalc-Bench rows into Cases; every row is kept, counted as left out, or refused by name."""
+    stay_offline(online)
+    from ehrmind.sources import save_cases
+    from ehrmind.sources.medcalc import read_medcalc
+
+    cases, counts = read_medcalc(files, split=split.value, online=online, revision=revision)
+    save_cases(cases, out)
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+
+
+def check(
+    cases: Annotated[Path, typer.Argument(metavar="CASES.parquet", help="A Cases file written by `ehrmind data`.", show_default=False)],
+    think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prove a data set without a model: every gold answer earns full marks, every corruption of it does not."""
+    from ehrmind.sources import load_cases
+    from ehrmind.verify.audit import check_cases
+
+    report = check_cases(load_cases(cases), think=think)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _print(report: CheckReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(f"gold responses with full marks:        {report.gold.passed:,} of {report.gold.total:,}")
+    console.print(f"corrupted responses with full marks:   {report.corrupted.passed:,} of {report.corrupted.total:,}")
+    if report.failures:
+        table = Table("case", "stratum", "what", "reason", title=f"the first {len(report.failures)} that came out wrong")
+        for failure in report.failures:
+            table.add_row(failure["case"], failure["stratum"], failure["what"], failure["reason"])
+        console.print(table)
+    console.print("The data set is proven." if report.ok else "The data set is not proven.")

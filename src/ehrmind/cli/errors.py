@@ -1,0 +1,76 @@
+"""Command line: how things that go wrong are said, in one sentence on standard error, never as a traceback.
+
+The text of an unexpected exception is withheld, because it may quote a record (a KeyError's key, a cell that did not
+parse); where it happened is not. EHRMIND_TRACEBACK=1 shows all of it to the person at the terminal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from typer.exceptions import TyperException
+
+from ehrmind.types import InputError
+
+BAD_INPUT, FAULT, INTERRUPTED = 2, 1, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left on device", "os error 28", "Disk quota exceeded")
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def say(error: BaseException) -> int:
+    """Say what went wrong; the exit code."""
+    if os.environ.get("EHRMIND_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    code, sentence = _sentence(error)
+    sys.stderr.write(f"ehrmind: {' '.join(sentence.split())}\n")
+    return code
+
+
+def _sentence(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, TyperException):
+        return (
+            BAD_INPUT,
+            f"{error.format_message().rstrip('.')}. `ehrmind --help` and `ehrmind COMMAND --help` say what there is.",
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "stopped by the keyboard; what was finished is kept, and the same command with --resume goes on."
+    if _disk_is_full(error):
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return BAD_INPUT, f"the disk is full{where}; finished work is kept, so make room and run the same command with --resume."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return BAD_INPUT, "memory ran out; a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less."
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return BAD_INPUT, f"{error.filename} cannot be used: {error.strerror}."
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ehrmind"):
+        package = error.name.partition(".")[0]
+        return BAD_INPUT, f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
+    return FAULT, (
+        f"unexpected {type(error).__name__} in {_place(error)}; that is a fault of ehrmind. "
+        "Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
+    )
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Also where a library wraps the operating system's error in one of its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(text in str(error) for text in _FULL_TEXTS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _place(error: BaseException) -> str:
+    """File and line of our innermost frame."""
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
+    if not ours:
+        return "a library"
+    return f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()}, line {ours[-1].lineno}"

@@ -1,0 +1,58 @@
+"""Command line: the verbs that run a recipe, whole or in part."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ehrmind.cli.offline import stay_offline
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)]
+RunPath = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run folder to make.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
+
+
+class ArmName(StrEnum):
+    """The arms as choices of an option."""
+
+    base = "base"
+    rlvr = "rlvr"
+    sft = "sft"
+    sft_rlvr = "sft_rlvr"
+
+
+def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+    """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
+    _stages(recipe, out, overrides or [], resume, None)
+
+
+def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+    """Sample answers to training questions and say what the base model can and cannot do."""
+    _stages(recipe, out, overrides or [], resume, ("pilot",))
+
+
+def evaluate(
+    recipe: RecipePath,
+    out: RunPath,
+    overrides: Overrides = None,
+    arm: Annotated[ArmName, typer.Option(help="The arm to score; only base needs no training before it.")] = ArmName.base,
+    resume: Resume = False,
+) -> None:
+    """Score one arm on the held-out cases, without training."""
+    _stages(recipe, out, [*(overrides or []), f"arms=[{arm.value}]"], resume, ("evaluate",))
+
+
+def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: tuple[str, ...] | None) -> None:
+    from ehrmind.config import load_recipe
+
+    recipe = load_recipe(path, overrides)
+    stay_offline(recipe.data.online)
+    from ehrmind.stages.pipeline import run_pipeline
+
+    run_pipeline(recipe, out, resume=resume, stages=stages)
