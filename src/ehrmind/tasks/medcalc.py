@@ -57,7 +57,7 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     value, attached, reason = read_number(answer)
     if reason is not None:
         return None, reason
-    if attached or unit:
+    if attached or unit is not None:
         accepted = accepted_units(truth.get("calculator"), truth.get("unit"), case.fields["question"])
         if (attached and not same_unit(attached, accepted)) or not _key_fits(unit, accepted):
             return value, reasons.WRONG_UNIT

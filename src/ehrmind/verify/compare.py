@@ -138,7 +138,7 @@ def read_weeks_days(answer: Any) -> Reading:
             weeks, days = int(found[1]), int(found[2])
         elif len(_WEEKS_DAYS.findall(text)) > 1:
             return Reading(reason=reasons.RANGE if re.search(r" - |\bto\b|\bbetween\b", text) else reasons.GUESSES)
-        elif re.search(r"[0-9]\s*[*/+]\s*[0-9]", text):
+        elif re.search(r"[0-9][ a-z]*[*/+]\s*[0-9]", text):
             return Reading(reason=reasons.EXPRESSION)
     elif type(answer) is list:
         if len(answer) != 2:

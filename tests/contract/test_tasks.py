@@ -1,0 +1,66 @@
+"""What every task family keeps to, whatever it asks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from medcalc_cases import ONE_OF_EACH_KIND
+
+from ehrmind.prompts import gold_response, messages
+from ehrmind.tasks import TASKS
+from ehrmind.types import Case
+from ehrmind.verify import judge
+from ehrmind.verify.audit import check_cases
+
+EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND}
+EACH_CASE = pytest.mark.parametrize("case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum)
+
+
+def test_every_family_is_held_to_this_contract() -> None:
+    assert EXAMPLES.keys() == TASKS.keys()
+
+
+@EACH_CASE
+def test_gold_and_example_are_json_with_an_answer(case: Case) -> None:
+    task = TASKS[case.family]
+    for text in (task.gold_answer(case), task.answer_example(case)):
+        assert json.loads(text).keys() == {"answer"}
+
+
+@EACH_CASE
+def test_the_check_takes_the_gold_answer_and_no_corruption_of_it(case: Case) -> None:
+    task = TASKS[case.family]
+    assert task.check(case, json.loads(task.gold_answer(case))["answer"], None)[1] is None
+    corruptions = list(task.corruptions(case))
+    assert "wrong value" in {name for name, _ in corruptions}
+    for _, text in corruptions:
+        assert not judge(case, f"<answer>{text}</answer>", think=False).correct
+
+
+@EACH_CASE
+def test_a_check_says_why_and_never_raises(case: Case) -> None:
+    task = TASKS[case.family]
+    for answer in (None, True, 0, -1.5, 1e308, "", "x", [], [[]], {}, {"answer": 1}, float("inf"), float("nan"), 10**40):
+        for unit in (None, "", "kg", 5, [], {}):
+            assert isinstance(task.check(case, answer, unit)[1], str)
+
+
+@EACH_CASE
+def test_a_case_holds_the_same_truth_as_itself(case: Case) -> None:
+    assert TASKS[case.family].same_truth(case, case)
+
+
+@EACH_CASE
+def test_a_prompt_holds_record_and_question(case: Case) -> None:
+    task = TASKS[case.family]
+    (message,) = messages(case)
+    assert task.record(case) in message.content
+    assert task.question(case) in message.content
+
+
+@EACH_CASE
+def test_a_stored_case_is_judged_alike(case: Case) -> None:
+    stored = Case.from_json(case.to_json())
+    assert judge(stored, gold_response(stored)) == judge(case, gold_response(case))
+    assert check_cases([stored]).ok
