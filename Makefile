@@ -45,7 +45,7 @@ test: setup ## the tests that need neither a browser nor a cluster nor much time
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
 	$(PYTEST) -m "slow or browser or cluster" $(NONE_SELECTED)
 
-check: setup ## lint, format of imports, types
+check: setup ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
@@ -53,7 +53,8 @@ bench: setup ## every benchmark, one table each
 	@for script in benchmarks/*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
 
 wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own included, into ./wheelhouse
-	$(PIP) wheel --constraint constraints.txt --wheel-dir wheelhouse '.[$(EXTRAS)]' hatchling editables
+	$(if $(TORCH_INDEX),$(PIP) wheel --constraint constraints.txt --index-url $(TORCH_INDEX) --wheel-dir wheelhouse torch)
+	$(PIP) wheel --constraint constraints.txt --find-links wheelhouse --wheel-dir wheelhouse '.[$(EXTRAS)]' hatchling editables
 
 clean: ## remove caches and build outputs; runs and .venv stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
