@@ -25,6 +25,7 @@ DOSE = decimal(
 OPIOIDS = decimal(1234.5, calculator=49)
 DEFICIT = decimal(-1.39, calculator=38)
 GAP = decimal(28.0, calculator=39)
+OSMOLALITY = decimal(332.675, calculator=30)
 FENA = decimal(0.495, calculator=40)
 RATIO = decimal(0.881, calculator=64)
 SURFACE = decimal(1.5, calculator=60)
@@ -69,6 +70,7 @@ RIGHT: list[tuple[Case, list[Any]]] = [
     (OPIOIDS, ["1,234.5", "1,234.5 MME/day", "1234.5 mme daily", "1234.5 MME", "1,234.5 mg morphine equivalents per day"]),
     (DEFICIT, [-1.39, "-1.39 L", "\u22121.39", "\u20131.39 liters", "\u2010 1.39".replace(" ", "")]),
     (GAP, ["28 mEq/L", "28 meq per liter", "28 mmol/L"]),
+    (OSMOLALITY, ["332.675 mOsm/kg", "332.7 mOsm/kg H2O", "332.7 milliosmoles per kg of water"]),
     (FENA, ["0.495 %", "0.495%", "0.495 percent"]),
     (RATIO, [0.881, "0.881", ".881"]),
     (SURFACE, ["1.5 m²", "1.5 m^2", "1.50 square meters", "1.5 sq m"]),
