@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench wheelhouse clean
+.PHONY: help setup demo test test-all check format bench wheelhouse clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -45,9 +45,14 @@ test: setup ## the tests that need neither a browser nor a cluster nor much time
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
 	$(PYTEST) -m "slow or browser or cluster" $(NONE_SELECTED)
 
-check: setup ## lint and types
+check: setup ## lint, layout and types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: setup ## mend what lint and layout can mend by themselves
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: setup ## every benchmark, one table each
 	@for script in benchmarks/*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
