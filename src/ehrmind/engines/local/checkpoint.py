@@ -1,0 +1,93 @@
+"""Checkpoints: safetensors and JSON only, written to a sibling folder and renamed, so that there is never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHT, OPTIMISER, RANDOM = "weight/", "optimiser/", "random/"
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        _sync(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def save_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]) -> None:
+    """Trainable weights, optimiser state, random state and `progress` (JSON), all or nothing."""
+    trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    tensors: dict[str, Tensor] = {WEIGHT + name: parameter.detach() for name, parameter in trainable.items()}
+    names = {parameter: name for name, parameter in trainable.items()}
+    for parameter, state in optimiser.state.items():
+        tensors |= {f"{OPTIMISER}{names[parameter]}/{key}": value for key, value in state.items()}
+    tensors[RANDOM + "cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
+    with written_whole(folder) as partial:
+        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, partial / "state.safetensors")
+        (partial / "progress.json").write_text(json.dumps(dict(progress)), encoding="utf-8")
+
+
+def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint's state in place and return its progress."""
+    tensors = load_file(folder / "state.safetensors")
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        with torch.no_grad():
+            parameter.copy_(tensors[WEIGHT + name])
+        prefix = f"{OPTIMISER}{name}/"
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device, parameter.dtype) for key, value in state.items()
+            }
+    torch.set_rng_state(tensors[RANDOM + "cpu"])
+    if RANDOM + "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[RANDOM + "cuda"])
+    progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    return progress
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a stage, or None."""
+    whole = sorted(path for path in folder.glob("step-*") if (path / "progress.json").is_file())
+    return whole[-1] if whole else None
+
+
+def keep_newest(folder: Path, count: int = 2) -> None:
+    """Remove all but the newest checkpoints."""
+    for old in sorted(folder.glob("step-*"))[:-count]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""Opens a model directory as an Engine: weights, tokenizer, chat template, stop tokens.
+
+Only safetensors are read and no code of the model's own is run: a directory that holds either is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.types import Completion, InputError, Message, Prompt
+
+CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+SENTINEL = "0"
+OPENED_THINKING = re.compile(r"<think>\s*\Z")
+
+
+@dataclass
+class LocalEngine:
+    """One model on one device. `shared` says that a prompt is computed once for its whole group."""
+
+    network: Any
+    tokenizer: Any
+    settings: Model
+    rows: int
+    shared: bool
+    stop_ids: frozenset[int]
+    end_id: int
+    folder: Path
+    template: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> int:
+        return int(getattr(self.network.config, "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
+        text = _render(self.tokenizer, messages, self.template)
+        opened = OPENED_THINKING.search(text)
+        return Prompt(tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
+
+    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+        """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
+        if prompt.opening:
+            text = text.lstrip().removeprefix("<think>").lstrip("\n")
+        return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
+        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+        from ehrmind.engines.local.sampler import sample
+
+        return sample(self, prompts, keys, members, decoding)
+
+    def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
+        from ehrmind.engines.local.learner import LocalLearner
+
+        return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
+
+    def save(self, folder: Path) -> None:
+        """An ordinary `transformers` directory, adapters merged, written beside and renamed."""
+        from ehrmind.engines.local.checkpoint import written_whole
+
+        network = self.network
+        if self.settings.lora is not None:
+            from copy import deepcopy
+
+            network = deepcopy(network).merge_and_unload()
+        with written_whole(folder) as partial:
+            network.save_pretrained(partial, safe_serialization=True)
+            self.tokenizer.save_pretrained(partial)
+
+
+def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> LocalEngine:
+    """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _refuse_unsafe(folder)
+    device = settings.device if settings.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, **common)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    shared = _can_share(network)
+    if settings.lora is not None:
+        network = _with_lora(network, settings, seed)
+    end_id, stop_ids = _end_of_turn(tokenizer, network, settings.template)
+    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, shared, stop_ids, end_id, folder, dict(settings.template))
+
+
+def locate(settings: Model, *, online: bool) -> Path:
+    """The directory of `model.name`: itself, or the hub's cache (downloaded where going online is allowed)."""
+    assert settings.name is not None
+    folder = Path(settings.name)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(
+            snapshot_download(settings.name, revision=settings.revision, local_files_only=not online, allow_patterns=patterns)
+        )
+    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        hint = "" if online else "; allow its download with data.online=true"
+        raise InputError(f"model.name={settings.name} is neither a directory nor in the hub's cache ({type(error).__name__}){hint}.") from None
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is no model directory: it has no config.json.")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in CODE:
+            raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
+        if path.suffix in PICKLES:
+            raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{folder.name} holds no safetensors weights.")
+
+
+def _can_share(network: Any) -> bool:
+    from ehrmind.engines.local.scoring import can_share
+
+    return can_share(network)
+
+
+def _with_lora(network: Any, settings: Model, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    assert settings.lora is not None
+    lora = settings.lora
+    torch.manual_seed(seed)
+    return get_peft_model(
+        network,
+        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
+    )
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
+
+
+def _end_of_turn(tokenizer: Any, network: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
+    """The token a template puts after the assistant's words, and every token that ends an answer."""
+    conversation = [Message("user", SENTINEL), Message("assistant", SENTINEL)]
+    tail = _render(tokenizer, conversation, template, generation=False).rpartition(SENTINEL)[2].lstrip()
+    after = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
+    end_id = int(after[0]) if after else tokenizer.eos_token_id
+    if end_id is None:
+        raise InputError("The model's tokenizer names no end-of-sequence token and its chat template ends a turn with nothing.")
+    more = getattr(network.generation_config, "eos_token_id", None)
+    ids = {end_id, tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
+    return end_id, frozenset(ids)

@@ -1,0 +1,247 @@
+"""Made-up MedCalc cases: seven calculators over invented patients, for the demo and the tests.
+
+Item i is a pure function of (seed, i). A patient is a handful of values; the note states those that the calculator needs and
+some that it does not, in a drawn order; the truth is computed here from the published rule; the rationale names every step.
+No record of any person went into it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ehrmind.calculators.catalogue import CATALOGUE
+from ehrmind.sources.splits import note_group
+from ehrmind.types import Case, InputError, Split
+
+Patient = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One yes/no item of a score: what it is called, how its value reads, and when it counts."""
+
+    name: str
+    reading: Callable[[Patient], str]
+    met: Callable[[Patient], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A calculator's question, the values it needs, and its working: (steps, answer)."""
+
+    calculator: int
+    question: str
+    needs: tuple[str, ...]
+    work: Callable[[Patient], tuple[list[str], float]]
+
+
+def made_up_cases(n: int, seed: int, split: Split, tasks: Sequence[str] = ()) -> list[Case]:
+    """The first n items of a seed, the calculators in turn. Raises InputError for a task that is not made up here."""
+    unknown = sorted(set(tasks) - set(RULES))
+    if unknown:
+        raise InputError(f"No made-up cases for {', '.join(unknown)}; there are {', '.join(RULES)}.")
+    return [made_up_case(seed, index, split, tuple(tasks) or tuple(RULES)) for index in range(n)]
+
+
+def made_up_case(seed: int, index: int, split: Split, tasks: tuple[str, ...]) -> Case:
+    slug, patient, note = made_up(seed, index, tasks)
+    rule = RULES[slug]
+    steps, value = rule.work(patient)
+    calculator = CATALOGUE[rule.calculator]
+    return Case(
+        id=f"made-up-{seed}-{index}",
+        family="medcalc",
+        task=slug,
+        stratum=f"medcalc/{calculator.category}/{slug}",
+        split=split,
+        group=note_group(note),
+        fields={"note": note, "question": rule.question},
+        truth=_truth(rule.calculator, value),
+        rationale=" ; ".join(steps),
+        provenance={"generator": "made-up", "seed": seed, "index": index},
+    )
+
+
+def made_up(seed: int, index: int, tasks: tuple[str, ...]) -> tuple[str, Patient, str]:
+    """(calculator's slug, patient, note) of an item."""
+    draw = random.Random(f"{seed}:{index}")
+    slug = tasks[index % len(tasks)]
+    patient = _patient(draw)
+    return slug, patient, _note(patient, RULES[slug].needs, draw)
+
+
+def _patient(draw: random.Random) -> Patient:
+    """Values with normal and deranged ranges, so that every criterion is met about half the time."""
+    sodium, bicarbonate = draw.randint(126, 150), draw.randint(10, 30)
+    return {
+        "sex": draw.choice(("man", "woman")),
+        "age": draw.randint(20, 92),
+        "weight": draw.randint(21, 110),
+        "rate": draw.randint(12, 38),
+        "pulse": draw.randint(56, 136),
+        "systolic": draw.randint(74, 168),
+        "diastolic": draw.randint(44, 96),
+        "temperature": draw.randint(350, 398) / 10,
+        "leucocytes": draw.randint(2, 19),
+        "urea": draw.randint(8, 44),
+        "confused": draw.random() < 0.5,
+        "saturation": draw.randint(88, 99),
+        "hormones": draw.random() < 0.5,
+        "swelling": draw.random() < 0.5,
+        "surgery": draw.random() < 0.5,
+        "haemoptysis": draw.random() < 0.5,
+        "thrombosis": draw.random() < 0.5,
+        "fever": draw.random() < 0.5,
+        "pus": draw.random() < 0.5,
+        "onset": draw.randint(1, 7),
+        "inflamed": draw.random() < 0.5,
+        "cough": draw.random() < 0.5,
+        "sodium": sodium,
+        "chloride": sodium - bicarbonate - draw.randint(4, 26),
+        "bicarbonate": bicarbonate,
+    }
+
+
+def _yes(present: str, absent: str) -> Callable[[bool], str]:
+    return lambda value: present if value else absent
+
+
+SENTENCES: dict[str, Callable[[Any], str]] = {
+    "weight": lambda v: f"weight {v} kg",
+    "rate": lambda v: f"respiratory rate {v}",
+    "pulse": lambda v: f"heart rate {v}",
+    "pressure": lambda v: f"blood pressure {v[0]}/{v[1]}",
+    "temperature": lambda v: f"temperature {v} C",
+    "leucocytes": lambda v: f"white cells {v}",
+    "urea": lambda v: f"urea nitrogen {v}",
+    "saturation": lambda v: f"saturation {v} %",
+    "onset": lambda v: f"ill for {v} days",
+    "electrolytes": lambda v: f"sodium {v[0]}, chloride {v[1]}, bicarbonate {v[2]}",
+    "confused": _yes("confused", "not confused"),
+    "hormones": _yes("takes estrogen", "takes no estrogen"),
+    "swelling": _yes("one leg swollen", "legs not swollen"),
+    "surgery": _yes("operated last week", "no recent surgery"),
+    "haemoptysis": _yes("coughs blood", "coughs no blood"),
+    "thrombosis": _yes("had a thrombosis", "never had a thrombosis"),
+    "fever": _yes("fever yesterday", "no fever yesterday"),
+    "pus": _yes("pus on tonsils", "no pus on tonsils"),
+    "inflamed": _yes("tonsils very inflamed", "tonsils calm"),
+    "cough": _yes("has a cough", "has no cough"),
+}
+PLACES = ("clinic", "ward", "emergency room", "home visit", "nursing home")
+DISTRACTORS = ("lives alone", "works nights", "allergic to pollen", "walks daily", "quit smoking", "eats little", "sleeps badly")
+
+
+def _note(patient: Patient, needs: tuple[str, ...], draw: random.Random) -> str:
+    told = {**patient, "pressure": (patient["systolic"], patient["diastolic"])}
+    told["electrolytes"] = tuple(patient[name] for name in ("sodium", "chloride", "bicarbonate"))
+    others = draw.sample([name for name in SENTENCES if name not in needs], k=draw.randint(2, 4))
+    facts = [SENTENCES[name](told[name]) for name in (*(need for need in needs if need != "age"), *others)]
+    facts.append(draw.choice(DISTRACTORS))
+    draw.shuffle(facts)
+    return f"{patient['age']} year old {patient['sex']}, {draw.choice(PLACES)}. {'. '.join(facts)}."
+
+
+def _truth(calculator: int, value: float) -> dict[str, Any]:
+    entry = CATALOGUE[calculator]
+    if entry.kind == "integer":
+        return {"kind": "integer", "value": int(value), "unit": entry.unit, "calculator": calculator}
+    low, high = sorted((round(value * 0.95, 4), round(value * 1.05, 4)))
+    return {"kind": "decimal", "value": value, "low": low, "high": high, "unit": entry.unit, "calculator": calculator}
+
+
+def _flag(name: str, key: str, *, counts_when: bool = True) -> Criterion:
+    return Criterion(name, lambda p: "yes" if p[key] else "no", lambda p: bool(p[key]) is counts_when)
+
+
+SCORES: dict[str, tuple[Criterion, ...]] = {
+    "curb-65": (
+        _flag("confused", "confused"),
+        Criterion("urea nitrogen", lambda p: f"{p['urea']} over 19", lambda p: p["urea"] > 19),
+        Criterion("respiratory rate", lambda p: f"{p['rate']} from 30", lambda p: p["rate"] >= 30),
+        Criterion(
+            "blood pressure",
+            lambda p: f"{p['systolic']}/{p['diastolic']} under 90 or up to 60",
+            lambda p: p["systolic"] < 90 or p["diastolic"] <= 60,
+        ),
+        Criterion("age", lambda p: f"{p['age']} from 65", lambda p: p["age"] >= 65),
+    ),
+    "sirs": (
+        Criterion(
+            "temperature", lambda p: f"{p['temperature']} over 38 or under 36", lambda p: p["temperature"] > 38 or p["temperature"] < 36
+        ),
+        Criterion("heart rate", lambda p: f"{p['pulse']} over 90", lambda p: p["pulse"] > 90),
+        Criterion("respiratory rate", lambda p: f"{p['rate']} over 20", lambda p: p["rate"] > 20),
+        Criterion("white cells", lambda p: f"{p['leucocytes']} over 12 or under 4", lambda p: p["leucocytes"] > 12 or p["leucocytes"] < 4),
+    ),
+    "feverpain": (
+        _flag("fever", "fever"),
+        _flag("pus", "pus"),
+        Criterion("ill for", lambda p: f"{p['onset']} days up to 3", lambda p: p["onset"] <= 3),
+        _flag("inflamed", "inflamed"),
+        _flag("cough", "cough", counts_when=False),
+    ),
+    "perc-rule": (
+        Criterion("age", lambda p: f"{p['age']} from 50", lambda p: p["age"] >= 50),
+        Criterion("heart rate", lambda p: f"{p['pulse']} from 100", lambda p: p["pulse"] >= 100),
+        Criterion("saturation", lambda p: f"{p['saturation']} under 95", lambda p: p["saturation"] < 95),
+        _flag("blood", "haemoptysis"),
+        _flag("estrogen", "hormones"),
+        _flag("thrombosis", "thrombosis"),
+        _flag("leg", "swelling"),
+        _flag("surgery", "surgery"),
+    ),
+}
+
+
+def count_criteria(criteria: Sequence[Criterion], patient: Patient) -> tuple[list[str], float]:
+    """The working of a score: every criterion with its reading and its point."""
+    steps, total = [], 0
+    for criterion in criteria:
+        met = criterion.met(patient)
+        total += met
+        steps.append(f"{criterion.name} {criterion.reading(patient)} {'1' if met else '0'}")
+    return [*steps, f"total {total}"], total
+
+
+def _score(slug: str) -> Callable[[Patient], tuple[list[str], float]]:
+    return lambda patient: count_criteria(SCORES[slug], patient)
+
+
+def _anion_gap(p: Patient) -> tuple[list[str], float]:
+    first = p["sodium"] - p["chloride"]
+    return [f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - {p['bicarbonate']} = {first - p['bicarbonate']}"], first - p["bicarbonate"]
+
+
+def _mean_pressure(p: Patient) -> tuple[list[str], float]:
+    double = 2 * p["diastolic"]
+    total = double + p["systolic"]
+    mean = round(total / 3, 1)
+    return [f"2 * {p['diastolic']} = {double}", f"{double} + {p['systolic']} = {total}", f"{total} / 3 = {mean}"], mean
+
+
+def _maintenance_fluids(p: Patient) -> tuple[list[str], float]:
+    """4 mL/h per kg up to 10 kg, 2 for the next 10, 1 beyond (Holliday and Segar 1957); made-up patients weigh more than 20 kg."""
+    rest = p["weight"] - 20
+    return ["first 20 kg give 60", f"{p['weight']} - 20 = {rest}", f"60 + {rest} = {60 + rest}"], 60 + rest
+
+
+RULES: dict[str, Rule] = {
+    "curb-65": Rule(45, "What is the patient's CURB-65 score?", ("age", "confused", "urea", "rate", "pressure"), _score("curb-65")),
+    "sirs": Rule(
+        51, "What is the number of SIRS criteria met by the patient?", ("temperature", "pulse", "rate", "leucocytes"), _score("sirs")
+    ),
+    "feverpain": Rule(33, "What is the patient's FeverPAIN score?", ("fever", "pus", "onset", "inflamed", "cough"), _score("feverpain")),
+    "perc-rule": Rule(
+        48,
+        "How many criteria of the PERC rule are met?",
+        ("age", "pulse", "saturation", "haemoptysis", "hormones", "thrombosis", "swelling", "surgery"),
+        _score("perc-rule"),
+    ),
+    "anion-gap": Rule(39, "What is the patient's anion gap in mEq/L?", ("electrolytes",), _anion_gap),
+    "mean-arterial-pressure": Rule(5, "What is the patient's mean arterial pressure in mm Hg?", ("pressure",), _mean_pressure),
+    "maintenance-fluids": Rule(22, "What is the patient's maintenance fluid in mL/hr?", ("weight",), _maintenance_fluids),
+}
