@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from ehrmind.types import InputError
 
@@ -39,6 +39,8 @@ def _sentence(error: BaseException) -> tuple[int, str]:
             BAD_INPUT,
             f"{error.format_message().rstrip('.')}. `ehrmind --help` and `ehrmind COMMAND --help` say what there is.",
         )
+    if isinstance(error, Abort):
+        return INTERRUPTED, "nobody said yes, so nothing was done; --yes answers beforehand."
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "stopped by the keyboard; what was finished is kept, and the same command with --resume goes on."
     if _disk_is_full(error):

@@ -1,4 +1,4 @@
-"""Command line: the verbs that look at finished run folders."""
+"""Command line: the verbs that look at run folders after the work is done."""
 
 from __future__ import annotations
 
@@ -7,21 +7,47 @@ from typing import Annotated
 
 import typer
 
-RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)]
+MIB = 2**20
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 
 
 def report(
-    folders: RunFolders,
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Also write a browser of sampled rollouts, record text included, under protected/.")
     ] = False,
 ) -> None:
     """Write the page of each run: table of arms, learning curves, results by stratum."""
+    from ehrmind.report import write_report
+
+    for folder in folders:
+        for page in write_report(folder, with_text=with_text):
+            typer.echo(f"wrote {page}")
 
 
 def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs")) -> None:
-    """List the run folders of a folder: what they ran, how far they came, how much they hold."""
+    """List the run folders of a folder: what they ran, how far they came, how much they protect."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ehrmind.runs import list_runs
+
+    table = Table("run", "recipe", "state", "last stage", "protected")
+    for summary in list_runs(root):
+        state = "finished" if summary.finished else "not finished"
+        last = summary.stages[-1] if summary.stages else "none"
+        table.add_row(str(summary.path), summary.name, state, last, _size(summary.protected_bytes))
+    Console(markup=False, highlight=False, soft_wrap=True).print(table)
 
 
-def purge(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]) -> None:
-    """Remove what a run folder protects."""
+def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
+    from ehrmind import runs
+
+    if not yes:
+        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder} for good?", abort=True, err=True)
+    typer.echo(f"removed {_size(runs.purge(folder))} of {folder}")
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:,.1f} MiB"

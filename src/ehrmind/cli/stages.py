@@ -53,6 +53,9 @@ def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: t
 
     recipe = load_recipe(path, overrides)
     stay_offline(recipe.data.online)
+    from ehrmind.cli.tables import show_pilot, show_results
     from ehrmind.stages.pipeline import run_pipeline
 
-    run_pipeline(recipe, out, resume=resume, stages=stages)
+    finished = run_pipeline(recipe, out, resume=resume, stages=stages)
+    show_pilot(finished)
+    show_results(finished)

@@ -1,0 +1,73 @@
+"""Command line: what a run found, as tables on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ehrmind.runs import Run
+
+
+def show_pilot(run: Run) -> None:
+    """pass@1 and pass@k by stratum, and where reinforcement alone has nothing to go on."""
+    found = _read(run, "pilot.json")
+    if found is None:
+        return
+    k = found["samples"]
+    table = _table("pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "format", "knowledge")
+    for stratum, row in [*found["by_stratum"].items(), ("overall", found["overall"])]:
+        pass_at = (_percent(row["pass@1"], row["pass@1_ci95"]), _percent(row["pass@k"], row["pass@k_ci95"]))
+        table.add_row(stratum, str(row["questions"]), *pass_at, f"{row['format_rate']:.0%}", "missing" if row["missing"] else "there")
+    _print(table)
+    if any(row["missing"] for row in found["by_stratum"].values()):
+        _print("Where no sample is right, knowledge is missing: RLVR alone has nothing to reinforce there.")
+
+
+def show_results(run: Run) -> None:
+    """Every arm's accuracy and every paired difference, with 95 % intervals."""
+    found = _read(run, "results.json")
+    if found is None:
+        return
+    arms = _table(f"held-out cases, {found['decoding']} decoding, {found['scorer']} scorer", "arm", "n", "accuracy", "95 %", "not parsed")
+    for arm, row in found["arms"].items():
+        arms.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
+    _print(arms)
+    pairs = _table("paired differences", "pair", "points", "95 %", "p")
+    for pair, row in found["pairs"].items():
+        pairs.add_row(pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), f"{row['p']:.2g}")
+    if found["pairs"]:
+        _print(pairs)
+
+
+def _read(run: Run, name: str) -> Mapping[str, Any] | None:
+    file = run.path / name
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    return table
+
+
+def _percent(share: float, interval: list[float]) -> str:
+    return f"{share:.0%} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+
+
+def _interval(bounds: list[float]) -> str:
+    low, high = bounds
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _print(shown: Table | str) -> None:
+    """A file or a pipe has no width of its own; rich would take 80 columns and cut."""
+    width = None if sys.stdout.isatty() else 160
+    Console(markup=False, highlight=False, width=width).print(shown)

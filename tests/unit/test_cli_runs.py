@@ -1,0 +1,126 @@
+"""The command line and run folders: what a run's figures look like on a terminal, the list, the purge, and what the verbs hand on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+from ehrmind.cli import main
+from ehrmind.config import load_recipe
+from ehrmind.runs import Run, open_run
+
+RECIPE = {
+    "name": "small",
+    "data": {"train": {"synthetic": {"n": 5}}, "held_out": {"synthetic": {"n": 5, "seed": 1}}},
+    "model": {"tiny": {}},
+}
+PILOT = {
+    "questions": 2, "answers": 8, "correct": 0, "pass@1": 0.0, "pass@1_ci95": [0.0, 0.3], "pass@k": 0.0, "pass@k_ci95": [0.0, 0.6],
+    "format_rate": 0.5, "truncated": 0.0,
+}  # fmt: skip
+ARM = {"n": 600, "correct": 300, "accuracy": 0.5, "ci95": [0.46, 0.54], "unparsed": 7, "by_stratum": {}}
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    with mock.patch.dict("os.environ"):
+        yield
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+@pytest.fixture
+def finished(tmp_path: Path, recipe: Path) -> Run:
+    """A run folder with the figures of a run and something to protect, made without running anything."""
+    run = open_run(tmp_path / "runs" / "a", load_recipe(recipe), resume=False)
+    by_stratum = {"medcalc/lab/known": PILOT | {"missing": False}, "medcalc/risk/lacking": PILOT | {"missing": True}}
+    found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT | {"missing": False}}
+    (run.path / "pilot.json").write_text(json.dumps(found))
+    pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9}}
+    (run.path / "results.json").write_text(
+        json.dumps({"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"})
+    )
+    (run.protected / "cases" / "train.parquet").write_bytes(b"record text" * 100_000)
+    return run
+
+
+def run_command(arguments: Sequence[object]) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stages", "resume", "arms"),
+    [
+        (["run"], None, False, 4),
+        (["run", "--resume"], None, True, 4),
+        (["pilot"], ("pilot",), False, 4),
+        (["evaluate"], ("evaluate",), False, 1),
+        (["evaluate", "--arm", "sft"], ("evaluate",), False, 1),
+    ],
+)
+def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
+    arguments: list[str],
+    stages: tuple[str, ...] | None,
+    resume: bool,
+    arms: int,
+    recipe: Path,
+    finished: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *given, **named: seen.update(given=given, **named) or finished)
+    verb, *options = arguments
+    monkeypatch.setattr("ehrmind.report.write_report", lambda *_, **__: [], raising=False)
+    assert run_command([verb, recipe, "--out", "somewhere", "rlvr.steps=7", *options]) == 0
+    given_recipe, out = seen["given"]
+    assert (given_recipe.rlvr.steps, out, seen["stages"], seen["resume"]) == (7, Path("somewhere"), stages, resume)
+    assert len(given_recipe.arms) == arms
+
+
+def test_a_run_ends_with_its_figures_on_the_terminal(
+    recipe: Path, finished: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *_, **__: finished)
+    monkeypatch.setattr("ehrmind.report.write_report", lambda *_, **__: [], raising=False)
+    assert run_command(["run", recipe, "--out", "somewhere"]) == 0
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert rows["medcalc/risk/lacking"].endswith("missing  ") and "there" in rows["medcalc/lab/known"]
+    assert "RLVR alone has nothing to reinforce" in said
+    assert "50.0%" in rows["base"] and "46.0 to 54.0" in rows["base"]
+    assert "sft − base" in said and "+12.5" in said
+
+
+def test_runs_are_listed_with_how_far_they_came(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["runs", "list", finished.path.parent]) == 0
+    said = capsys.readouterr().out
+    assert "small" in said and "finished" in said and "1.0 MiB" in said
+    assert run_command(["runs", "list", tmp_path / "absent"]) == 2
+
+
+def test_a_purge_asks_first_and_then_leaves_only_figures(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run_command(["runs", "purge", finished.path]) == 130, "nobody answered"
+    assert "nothing was done" in capsys.readouterr().err
+    assert (finished.protected / "cases" / "train.parquet").is_file()
+    assert run_command(["runs", "purge", finished.path, "--yes"]) == 0
+    assert not any(path.is_file() for path in finished.protected.rglob("*"))
+    assert (finished.path / "results.json").is_file()
+    assert run_command(["runs", "purge", tmp_path, "--yes"]) == 2, "not a run folder"
