@@ -47,12 +47,15 @@ def policy_loss(
 
     grpo: mean over an answer's tokens, then over answers; dapo: mean over the batch's tokens; dr_grpo: sum over tokens
     / (answers · max_new_tokens). `importance="sequence"` uses one ratio an answer, the exponential of its mean log-ratio.
+    What stands where the mask is 0 does not matter, infinities included; an answer that is masked whole contributes 0.
     """
-    mask_NT = mask_NT.float()
+    left_out_NT, mask_NT = ~mask_NT.bool(), mask_NT.float()
     tokens_N1 = mask_NT.sum(1, keepdim=True)
-    log_ratio_NT = (logprobs_NT - old_logprobs_NT) * mask_NT
+    log_ratio_NT = (logprobs_NT - old_logprobs_NT).masked_fill(left_out_NT, 0.0)
     if importance == "sequence":
         log_ratio_NT = log_ratio_NT.sum(1, keepdim=True) / tokens_N1.clamp(min=1)
+    elif importance != "token":
+        raise ValueError(f"unknown importance {importance!r}; use token or sequence")
     ratio = log_ratio_NT.exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     advantages_N1 = advantages_N[:, None]
@@ -60,10 +63,10 @@ def policy_loss(
     outside = ((ratio < 1 - clip_low) & (advantages_N1 < 0)) | ((ratio > 1 + clip_high) & (advantages_N1 > 0))
     kl_sum = torch.zeros((), device=logprobs_NT.device)
     if reference_logprobs_NT is not None and kl > 0:
-        difference_NT = (reference_logprobs_NT - logprobs_NT) * mask_NT
+        difference_NT = (reference_logprobs_NT - logprobs_NT).masked_fill(left_out_NT, 0.0)
         k3_NT = difference_NT.exp() - difference_NT - 1
         loss_NT = loss_NT + kl * k3_NT
-        kl_sum = (k3_NT * mask_NT).sum().detach()
+        kl_sum = k3_NT.sum().detach()
     loss_NT = loss_NT * mask_NT
     if normalise == "grpo":
         loss = (loss_NT.sum(1, keepdim=True) / tokens_N1.clamp(min=1)).sum() / whole.answers
