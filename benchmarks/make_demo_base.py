@@ -76,9 +76,8 @@ def reading(engine: LocalEngine, index: int) -> list[Example]:
 def _sum(engine: LocalEngine, draw: random.Random) -> Example:
     a, b = draw.randint(20, 150), draw.randint(20, 180)
     total = draw.randint(130, 380)
-    asked, told = draw.choice(
-        [(f"2 * {a}", f"{2 * a}"), (f"{a} + {b}", f"{a + b}"), (f"{max(a, b)} - {min(a, b)}", f"{abs(a - b)}"), (f"{total} / 3", f"{round(total / 3, 1)}")]
-    )
+    sums = [(f"2 * {a}", 2 * a), (f"{a} + {b}", a + b), (f"{max(a, b)} - {min(a, b)}", abs(a - b)), (f"{total} / 3", round(total / 3, 1))]
+    asked, told = draw.choice(sums)
     prompt = engine.prompt([Message("user", asked)])
     return prompt, engine.response_tokens(f"{asked} = {told}", prompt)
 

@@ -85,7 +85,7 @@ class TinyModel(Section):
 
 class Lora(Section):
     rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    alpha: PositiveInt = 32
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     targets: list[str] | Literal["all-linear"] = "all-linear"
 

@@ -213,7 +213,8 @@ def _score(slug: str) -> Callable[[Patient], tuple[list[str], float]]:
 
 def _anion_gap(p: Patient) -> tuple[list[str], float]:
     first = p["sodium"] - p["chloride"]
-    return [f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - {p['bicarbonate']} = {first - p['bicarbonate']}"], first - p["bicarbonate"]
+    gap = first - p["bicarbonate"]
+    return [f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - {p['bicarbonate']} = {gap}"], gap
 
 
 def _mean_pressure(p: Patient) -> tuple[list[str], float]:

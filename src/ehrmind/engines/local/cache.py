@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 
 class PreallocatedLayer(DynamicLayer):
     """Keys and values [rows, heads, capacity, width] of which the first `length` tokens are filled."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor, members: int, capacity: int) -> None:
         super().__init__()
@@ -33,8 +36,8 @@ class PreallocatedLayer(DynamicLayer):
         self.keys, self.values = self.keys[rows], self.values[rows]
 
 
-def preallocated(prefilled: DynamicCache, members: int, capacity: int) -> Cache:
-    """Each prompt's keys and values repeated for its members, with room for `capacity` tokens in all."""
+def preallocated(prefilled: Any, members: int, capacity: int) -> Cache:
+    """Each prompt's keys and values (of a `DynamicCache`) repeated for its members, with room for `capacity` tokens in all."""
     return Cache(layers=[PreallocatedLayer(layer.keys, layer.values, members, capacity) for layer in prefilled.layers])
 
 

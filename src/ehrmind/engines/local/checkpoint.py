@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ehrmind.files import written_whole
+
 WEIGHT, OPTIMISER, RANDOM = "weight/", "optimiser/", "random/"
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in partial.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        _sync(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        _sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def save_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]) -> None:
@@ -71,23 +50,3 @@ def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer
         torch.cuda.set_rng_state(tensors[RANDOM + "cuda"])
     progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     return progress
-
-
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a stage, or None."""
-    whole = sorted(path for path in folder.glob("step-*") if (path / "progress.json").is_file())
-    return whole[-1] if whole else None
-
-
-def keep_newest(folder: Path, count: int = 2) -> None:
-    """Remove all but the newest checkpoints."""
-    for old in sorted(folder.glob("step-*"))[:-count]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.files import written_whole
 from ehrmind.types import Completion, InputError, Message, Prompt
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -25,7 +26,7 @@ OPENED_THINKING = re.compile(r"<think>\s*\Z")
 class LocalEngine:
     """One model on one device. `shared` says that a prompt is computed once for its whole group."""
 
-    network: Any
+    network: Any  # transformers.PreTrainedModel, or peft's wrapper of one
     tokenizer: Any
     settings: Model
     rows: int
@@ -72,8 +73,6 @@ class LocalEngine:
 
     def save(self, folder: Path) -> None:
         """An ordinary `transformers` directory, adapters merged, written beside and renamed."""
-        from ehrmind.engines.local.checkpoint import written_whole
-
         network = self.network
         if self.settings.lora is not None:
             from copy import deepcopy
@@ -93,7 +92,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> L
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, **common)
+        network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, **common)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
     if not getattr(tokenizer, "chat_template", None):
@@ -116,12 +115,11 @@ def locate(settings: Model, *, online: bool) -> Path:
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(
-            snapshot_download(settings.name, revision=settings.revision, local_files_only=not online, allow_patterns=patterns)
-        )
+        return Path(snapshot_download(settings.name, revision=settings.revision, local_files_only=not online, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
         hint = "" if online else "; allow its download with data.online=true"
-        raise InputError(f"model.name={settings.name} is neither a directory nor in the hub's cache ({type(error).__name__}){hint}.") from None
+        where = "neither a directory nor in the hub's cache"
+        raise InputError(f"model.name={settings.name} is {where} ({type(error).__name__}){hint}.") from None
 
 
 def _refuse_unsafe(folder: Path) -> None:

@@ -159,9 +159,7 @@ class LocalLearner:
         if settings.schedule == "constant":
             return settings.learning_rate
         progress = min(1.0, (self.steps_done - warm) / max(1, total - warm))
-        return settings.learning_rate * (
-            settings.final_share + (1 - settings.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
-        )
+        return settings.learning_rate * (settings.final_share + (1 - settings.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def _reference_logprobs(self, packed: Sequence[Packed], temperature: float) -> list[Tensor] | None:
         if self.reference is None:

@@ -96,7 +96,7 @@ def _decode(engine: LocalEngine, prompts: list[Prompt], keys_R: np.ndarray, memb
     ]
 
 
-def _prefill(engine: LocalEngine, ids_PK: Tensor, valid_PK: Tensor) -> tuple[Tensor, DynamicCache]:
+def _prefill(engine: LocalEngine, ids_PK: Tensor, valid_PK: Tensor) -> tuple[Tensor, Any]:
     positions_PK = (valid_PK.cumsum(1) - 1).clamp(min=0)
     # Without the config the cache keeps every token of sliding-window layers: the shared path windows by mask
     cache = DynamicCache() if engine.shared else DynamicCache(config=engine.network.config)

@@ -1,0 +1,216 @@
+"""The run folder: the only code that knows its paths.
+
+    recipe.yaml  provenance.json  stages/<stage>.json  metrics.jsonl  pilot.json  results.json  report.html
+    protected/   cases/  rollouts/<stage>-<step>.parquet  checkpoints/<stage>/step-<n>/  models/<arm>/
+
+What lies under `protected/` holds or may hold record text and is readable by its owner only; everything else is figures and ids.
+A folder is never used twice: it is new, or it is resumed under the same recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ehrmind.config import Recipe, differing_keys
+from ehrmind.files import write_json, write_text
+from ehrmind.types import Case, Group, InputError
+
+SPLITS = ("train", "tuning", "held_out")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths and records of one run."""
+
+    path: Path
+
+    @property
+    def protected(self) -> Path:
+        return self.path / "protected"
+
+    def cases(self, split: str) -> Path:
+        return self.protected / "cases" / f"{split}.parquet"
+
+    def model(self, arm: str) -> Path:
+        return self.protected / "models" / arm
+
+    def checkpoints(self, stage: str) -> Path:
+        return self.protected / "checkpoints" / stage
+
+    def latest_checkpoint(self, stage: str) -> Path | None:
+        """The newest whole checkpoint of a stage, or None."""
+        whole = sorted(path for path in self.checkpoints(stage).glob("step-*") if (path / "progress.json").is_file())
+        return whole[-1] if whole else None
+
+    def new_checkpoint(self, stage: str, step: int) -> Path:
+        """Where the checkpoint of this step goes; all but the newest one there already are removed."""
+        for old in sorted(self.checkpoints(stage).glob("step-*"))[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+        return self.checkpoints(stage) / f"step-{step:06d}"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.protected / "rollouts"
+
+    def done(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage left behind, or None while it is not finished."""
+        mark = self.path / "stages" / f"{stage}.json"
+        return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Fill the yielded facts; the done mark is written when the block ends well."""
+        facts: dict[str, Any] = {}
+        started = time.monotonic()
+        yield facts
+        write_json(self.path / "stages" / f"{name}.json", {"seconds": round(time.monotonic() - started, 1), **facts})
+        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
+
+    def log(self, stage: str, arm: str, step: int, metrics: Mapping[str, float]) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "arm": arm, "step": step, "time": round(time.time(), 3), **metrics}) + "\n")
+
+    def forget(self, stage: str, from_step: int) -> None:
+        """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
+        metrics = self.path / "metrics.jsonl"
+        if metrics.is_file():
+            rows = [line for line in metrics.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
+            write_text(metrics, "".join(row + "\n" for row in rows))
+        for file in self.rollouts.glob(f"{stage}-*.parquet"):
+            if int(file.stem.rsplit("-", 1)[1]) >= from_step:
+                file.unlink()
+
+    def write_rollouts(self, stage: str, arm: str, step: int, groups: Iterable[Group]) -> None:
+        """Every sampled answer with its verdict; one file a step, whole or not at all."""
+        import polars as pl
+
+        rows = [
+            {
+                "step": step,
+                "arm": arm,
+                "stage": stage,
+                "case": group.case.id,
+                "stratum": group.case.stratum,
+                "member": member,
+                "text": completion.text,
+                "reward": verdict.reward,
+                "parts": dict(verdict.parts),
+                "correct": verdict.correct,
+                "reason": verdict.reason,
+                "advantage": group.advantages[member] if group.advantages else None,
+                "tokens": completion.n_tokens,
+                "finish_reason": completion.finish_reason,
+                "well_formed": verdict.well_formed,
+            }
+            for group in groups
+            for member, (completion, verdict) in enumerate(zip(group.completions, group.verdicts, strict=True))
+        ]
+        schema_overrides = {"reason": pl.String, "advantage": pl.Float64, "text": pl.String}
+        frame = pl.DataFrame(rows, schema_overrides=schema_overrides, infer_schema_length=None)
+        target = self.rollouts / f"{stage}-{step:06d}.parquet"
+        partial = target.with_suffix(".partial")
+        frame.write_parquet(partial)
+        partial.replace(target)
+
+    def read_rollouts(self, stage: str) -> Any:
+        """All rollouts of a stage as one polars frame."""
+        import polars as pl
+
+        return pl.concat([pl.read_parquet(file) for file in sorted(self.rollouts.glob(f"{stage}-*.parquet"))])
+
+    def count_scoring(self, arm: str, decoding: str, seed: int) -> None:
+        """Every scoring of held-out cases is written down before it starts, finished or not."""
+        with (self.path / "held_out_scorings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)}) + "\n")
+
+    def scorings(self) -> list[dict[str, Any]]:
+        file = self.path / "held_out_scorings.jsonl"
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
+    def save_cases(self, splits: Mapping[str, list[Case]]) -> None:
+        from ehrmind.sources import save_cases
+
+        for split, cases in splits.items():
+            save_cases(cases, self.cases(split))
+
+    def load_cases(self) -> dict[str, list[Case]]:
+        from ehrmind.sources import load_cases
+
+        return {split: load_cases(self.cases(split)) for split in SPLITS}
+
+
+def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
+    """Make a run folder, or open one to go on with it. Refuses a used folder, and a resume under another recipe."""
+    resolved = recipe.model_dump(mode="json")
+    stored = path / "recipe.yaml"
+    run = Run(path)
+    if path.exists() and any(path.iterdir()):
+        if not stored.is_file():
+            raise InputError(f"{path} is not empty and is no run folder; choose another --out.")
+        if not resume:
+            raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
+        differing = differing_keys(yaml.safe_load(stored.read_text(encoding="utf-8")), resolved)
+        if differing:
+            raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
+        return run
+    for folder in ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    run.protected.chmod(0o700)
+    write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    return run
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line of `ehrmind runs list`."""
+
+    path: Path
+    name: str
+    stages: tuple[str, ...]
+    finished: bool
+    protected_bytes: int
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """The run folders directly under `root`, by name."""
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}; name the one that holds your runs.")
+    return [_summary(stored.parent) for stored in sorted(root.glob("*/recipe.yaml"))]
+
+
+def purge(path: Path) -> int:
+    """Remove everything a run protects (record text, rollouts, checkpoints, models); figures stay. Returns the bytes freed."""
+    if not (path / "recipe.yaml").is_file():
+        raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
+    freed = _bytes(path / "protected")
+    shutil.rmtree(path / "protected", ignore_errors=True)
+    write_json(path / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": freed})
+    return freed
+
+
+def _of(line: str, stage: str, from_step: int) -> bool:
+    """Whether a metrics line is of this stage and step or later; a line torn by a crash goes too."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return True
+    return bool(row["stage"] == stage and row["step"] >= from_step)
+
+
+def _summary(path: Path) -> RunSummary:
+    recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
+    stages = sorted((path / "stages").glob("*.json"), key=lambda mark: mark.stat().st_mtime)
+    return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), _bytes(path / "protected"))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

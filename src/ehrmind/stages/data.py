@@ -1,0 +1,86 @@
+"""The recipe's data become three checked splits, once; a resumed run reads them back from its own folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from ehrmind.config import DataSource, Recipe
+from ehrmind.runs import Run
+from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
+from ehrmind.types import Case, InputError, Split
+
+
+def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
+    """Cases by split, leak-checked at every start. Raises InputError when a split is empty or a note is in two."""
+    mark = run.done("data")
+    if mark is not None:
+        splits = run.load_cases()
+        check_leaks(**splits)
+        if _digest(splits) != mark["digest"]:
+            raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
+        return splits
+    with run.stage("data") as facts:
+        splits, facts["sources"], dropped = read_splits(recipe)
+        check_leaks(**splits)
+        run.save_cases(splits)
+        facts |= {"digest": _digest(splits), "cases": {name: len(cases) for name, cases in splits.items()}}
+        facts["train_notes_also_held_out_dropped"] = dropped
+    return splits
+
+
+def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], int]:
+    """(cases by split, what was read, train cases dropped because held_out has their note)."""
+    data, sources = recipe.data, {}
+    train, sources["train"] = read_source(recipe, data.train, "train")
+    held_out, sources["held_out"] = read_source(recipe, data.held_out, "held_out")
+    dropped = 0
+    if data.exclude_leaks:
+        train, dropped = without_leaks(train, held_out)
+    if data.tuning.share_of_train is not None:
+        train, part = split_by_group(train, data.tuning.share_of_train, recipe.seed)
+        tuning = [dataclasses.replace(case, split="tuning") for case in part]
+        if data.tuning.limit is not None:
+            tuning = _drawn(tuning, data.tuning.limit, recipe.seed)
+        sources["tuning"] = {"share_of_train": data.tuning.share_of_train}
+    else:
+        tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
+    splits = {"train": train, "tuning": tuning, "held_out": held_out}
+    for name, cases in splits.items():
+        if not cases:
+            raise InputError(f"data.{name} gives no case; check its files and limit.")
+    return splits, sources, dropped
+
+
+def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], dict[str, Any]]:
+    """One source's cases, relabelled to `split`, and its counts."""
+    from ehrmind.sources import load_cases
+
+    facts: dict[str, Any] = {}
+    if source.synthetic is not None:
+        from ehrmind.sources.synthetic import made_up_cases
+
+        cases = made_up_cases(source.synthetic.n, source.synthetic.seed, split, source.synthetic.tasks)
+        facts = {"made_up": len(cases), "seed": source.synthetic.seed}
+    elif source.medcalc:
+        from ehrmind.sources.medcalc import read_medcalc
+
+        cases, counts = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
+        facts = counts.to_dict()
+    else:
+        cases = [dataclasses.replace(case, split=split) for path in source.cases for case in load_cases(path)]
+        facts = {"files": [path.name for path in source.cases]}
+    if source.limit is not None:
+        cases = _drawn(cases, source.limit, recipe.seed)
+    return cases, {**facts, "cases": len(cases)}
+
+
+def _drawn(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
+    chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), min(limit, len(cases))))
+    return [case for index, case in enumerate(cases) if index in chosen]
+
+
+def _digest(splits: dict[str, list[Case]]) -> str:
+    return splits_digest([case for cases in splits.values() for case in cases])

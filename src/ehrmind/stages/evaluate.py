@@ -1,0 +1,95 @@
+"""The evaluation: every arm answers the same held-out cases under the same decodings; results.json compares them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from ehrmind.config import ARMS, Recipe
+from ehrmind.engines import Engine
+from ehrmind.files import write_json
+from ehrmind.runs import Run
+from ehrmind.stages.progress import progress
+from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
+from ehrmind.statistics import paired_difference, wilson
+from ehrmind.types import Case, Group
+from ehrmind.verify.benchmark import benchmark_score
+
+
+def evaluate(run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, held_out: Sequence[Case]) -> dict[str, Any]:
+    """Score one frozen arm once under one decoding; writes its rollouts and returns counts."""
+    stage = f"evaluate-{arm}-{decoding}"
+    how = recipe.decoding if decoding == "sampled" else recipe.decoding.model_copy(update={"temperature": 0.0})
+    prompts = render_prompts(engine, recipe, held_out, how)
+    run.forget(stage, 0)
+    run.count_scoring(arm, decoding, recipe.seed)
+    groups: list[Group] = []
+    with progress(stage, len(held_out)) as ticker:
+        for start in range(0, len(held_out), recipe.sampler_rows):
+            batch = held_out[start : start + recipe.sampler_rows]
+            groups += sample_and_judge(engine, recipe, batch, prompts, purpose="evaluate", step=0, members=1, decoding=how)
+            ticker.advance(len(batch), outcome_metrics(groups))
+    run.write_rollouts(stage, arm, 0, groups)
+    metrics = outcome_metrics(groups)
+    run.log(stage, arm, 0, metrics)
+    return {"held_out": len(held_out), "prompts_too_long": len(held_out) - len(prompts), **metrics}
+
+
+def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: dict[str, float]) -> dict[str, Any]:
+    """Put all scored arms side by side: results.json."""
+    arms = [arm for arm in ARMS if arm in recipe.arms]
+    cases = {case.id: case for case in held_out}
+    headline, *others = recipe.evaluate.decodings
+    outcomes = {(arm, how): _outcomes(run, arm, how, cases) for arm in arms for how in recipe.evaluate.decodings}
+    other_scorer = "benchmark" if recipe.evaluate.scorer == "ehrmind" else "ehrmind"
+    results: dict[str, Any] = {
+        **_comparison({arm: outcomes[arm, headline] for arm in arms}, recipe.evaluate.scorer),
+        "decoding": headline,
+        "scorer": recipe.evaluate.scorer,
+        **{how: _comparison({arm: outcomes[arm, how] for arm in arms}, recipe.evaluate.scorer) for how in others},
+        other_scorer: _comparison({arm: outcomes[arm, headline] for arm in arms}, other_scorer),
+        "held_out_scorings": run.scorings(),
+        "seconds": seconds,
+    }
+    write_json(run.path / "results.json", results)
+    return results
+
+
+def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case]) -> list[dict[str, Any]]:
+    """Per held-out case, in their order: stratum, well_formed, and right or wrong under both scorers."""
+    rows = run.read_rollouts(f"evaluate-{arm}-{decoding}").select("case", "stratum", "text", "correct", "well_formed").to_dicts()
+    return [
+        {
+            "stratum": row["stratum"],
+            "well_formed": row["well_formed"],
+            "ehrmind": row["correct"],
+            "benchmark": benchmark_score(cases[row["case"]], row["text"]),
+        }
+        for row in rows
+    ]
+
+
+def _comparison(outcomes: dict[str, list[dict[str, Any]]], scorer: str) -> dict[str, Any]:
+    pairs = {}
+    for first, second in combinations(outcomes, 2):
+        later, earlier = ([bool(row[scorer]) for row in outcomes[arm]] for arm in (second, first))
+        pairs[f"{second}-{first}"] = paired_difference(later, earlier)
+    return {"arms": {arm: _arm(rows, scorer) for arm, rows in outcomes.items()}, "pairs": pairs}
+
+
+def _arm(rows: list[dict[str, Any]], scorer: str) -> dict[str, Any]:
+    by_stratum: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_stratum[row["stratum"]].append(bool(row[scorer]))
+    return {
+        **_accuracy([bool(row[scorer]) for row in rows]),
+        "unparsed": sum(not row["well_formed"] for row in rows),
+        "by_stratum": {stratum: _accuracy(by_stratum[stratum]) for stratum in sorted(by_stratum)},
+    }
+
+
+def _accuracy(right: list[bool]) -> dict[str, Any]:
+    n, correct = len(right), sum(right)
+    return {"n": n, "correct": correct, "accuracy": correct / max(1, n), "ci95": list(wilson(correct, n))}

@@ -1,0 +1,131 @@
+"""The pipeline: every stage a recipe asks for, in order; what is done is skipped, what was interrupted goes on.
+
+data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from sft (sft_rlvr) -> evaluate every arm -> results.json
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ehrmind.config import Model, Recipe, recipe_digest
+from ehrmind.engines import Engine
+from ehrmind.files import write_json
+from ehrmind.runs import Run, open_run
+from ehrmind.stages.data import prepare_data
+from ehrmind.stages.evaluate import evaluate, write_results
+from ehrmind.stages.pilot import pilot
+from ehrmind.stages.rlvr import rlvr
+from ehrmind.stages.warmup import warmup
+from ehrmind.types import InputError
+
+OpenEngine = Callable[[Recipe, Path], Engine]
+STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
+VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars")
+
+
+def open_local(recipe: Recipe, folder: Path) -> Engine:
+    """The engine of a model directory under a recipe."""
+    from ehrmind.engines.local.engine import open_engine
+
+    return open_engine(recipe.model, folder, rows=recipe.sampler_rows, seed=recipe.seed)
+
+
+def run_pipeline(
+    recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
+) -> Run:
+    """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`."""
+    if recipe.threads is not None:
+        import torch
+
+        torch.set_num_threads(recipe.threads)
+    wanted = stages or ("pilot", "warmup", "rlvr", "evaluate")
+    run = open_run(out, recipe, resume=resume)
+    splits = prepare_data(run, recipe)
+    folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
+    write_json(run.path / "provenance.json", provenance(run, recipe, folders["base"]))
+    diagnosis: dict[str, Any] | None = None
+    if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
+        with run.stage("pilot") as facts:
+            facts |= pilot(run, recipe, open_engine(recipe, folders["base"]), splits["train"])
+        diagnosis = run.done("pilot")
+    if "warmup" in wanted and {"sft", "sft_rlvr"} & set(recipe.arms) and run.done("warmup") is None:
+        with run.stage("warmup") as facts:
+            facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
+    for arm, start in STARTS_FROM.items():
+        if "rlvr" in wanted and arm in recipe.arms and run.done(f"rlvr-{arm}") is None:
+            with run.stage(f"rlvr-{arm}") as facts:
+                facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
+    if "evaluate" in wanted:
+        _evaluate_all(run, recipe, folders, splits, open_engine)
+    return run
+
+
+def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: dict[str, Any], open_engine: OpenEngine) -> None:
+    for arm in recipe.arms:
+        for decoding in recipe.evaluate.decodings:
+            stage = f"evaluate-{arm}-{decoding}"
+            if run.done(stage) is None:
+                if not (folders[arm] / "config.json").is_file():
+                    raise InputError(f"The arm {arm} is not trained in this run; run the whole recipe first.")
+                with run.stage(stage) as facts:
+                    facts |= evaluate(run, recipe, open_engine(recipe, folders[arm]), arm, decoding, splits["held_out"])
+    if not (run.path / "results.json").is_file():
+        marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
+        write_results(run, recipe, splits["held_out"], {name: facts.get("seconds", 0.0) for name, facts in marks.items()})
+
+
+def base_model(run: Run, recipe: Recipe) -> Path:
+    """The directory that all arms start from: the named model's, or a tiny one built here."""
+    if recipe.model.tiny is None:
+        from ehrmind.engines.local.engine import locate
+
+        return locate(recipe.model, online=recipe.data.online)
+    folder = run.model("base")
+    if run.done("model") is None:
+        from ehrmind.engines.local.tiny import build_tiny
+        from ehrmind.prompts import gold_response, messages
+        from ehrmind.sources.synthetic import made_up_cases
+
+        cases = made_up_cases(2000, seed=0, split="train")
+        text = [messages(case)[0].content + gold_response(case) for case in cases]
+        with run.stage("model") as facts:
+            build_tiny(recipe.model.tiny, text, folder, seed=recipe.seed)
+            facts["built"] = recipe.model.tiny.family
+    return folder
+
+
+def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
+    """What a figure of this run depends on: shareable, so no absolute path and nothing of a record."""
+    versions = {}
+    for name in VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return {
+        "recipe_digest": recipe_digest(recipe),
+        "seed": recipe.seed,
+        "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
+        "model": {"name": _shown(recipe.model, base), "revision": recipe.model.revision, "sha256": _digest_of(base)},
+        "versions": {"python": sys.version.split()[0], **versions},
+        "platform": platform.machine(),
+    }
+
+
+def _shown(model: Model, base: Path) -> str:
+    return base.name if model.name is None or Path(model.name).is_dir() else model.name
+
+
+def _digest_of(folder: Path) -> dict[str, str]:
+    import hashlib
+
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,72 @@
+"""Case -> prompt -> completions -> verdicts: what every stage does with a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ehrmind.config import Decoding, Recipe
+from ehrmind.engines import Engine
+from ehrmind.engines.uniforms import question_key
+from ehrmind.prompts import messages
+from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
+from ehrmind.verify.judge import judge
+
+PROMPT_TOO_LONG = "prompt too long"
+
+
+def render_prompts(engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding) -> dict[str, Prompt]:
+    """Prompts by case id. One over the limit is refused, or left out where the recipe says so: then it has no entry."""
+    limit = min(recipe.prompts.max_tokens, engine.context - decoding.max_new_tokens)
+    prompts = {case.id: engine.prompt(messages(case, recipe.prompts.think)) for case in cases}
+    too_long = [name for name, prompt in prompts.items() if len(prompt.token_ids) > limit]
+    if too_long and recipe.prompts.too_long == "refuse":
+        raise InputError(
+            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0]} "
+            f"({len(prompts[too_long[0]].token_ids)}); raise prompts.max_tokens, or set prompts.too_long=leave_out."
+        )
+    return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
+
+
+def sample_and_judge(
+    engine: Engine,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    prompts: Mapping[str, Prompt],
+    *,
+    purpose: str,
+    step: int,
+    members: int,
+    decoding: Decoding,
+) -> list[Group]:
+    """A judged group for each case. A case without a prompt was too long: it gets empty answers that are not well-formed."""
+    asked = [case for case in cases if case.id in prompts]
+    keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
+    answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
+    by_case = dict(zip((case.id for case in asked), answers, strict=True))
+    groups = []
+    for case in cases:
+        if case.id in by_case:
+            completions = by_case[case.id]
+            verdicts = [
+                judge(case, c.text, finish_reason=c.finish_reason, think=recipe.prompts.think, reward=recipe.reward) for c in completions
+            ]
+            groups.append(Group(case, prompts[case.id], completions, verdicts))
+        else:
+            nothing = Completion((Segment("assistant", (), ()),), "error", "")
+            reward = recipe.reward.malformed
+            verdict = Verdict(False, reward, {"format": reward, "outcome": 0.0}, None, PROMPT_TOO_LONG, False)
+            groups.append(Group(case, Prompt(()), [nothing] * members, [verdict] * members))
+    return groups
+
+
+def outcome_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over all answers: reward, accuracy, format_rate, truncated, length (tokens)."""
+    pairs = [pair for group in groups for pair in zip(group.completions, group.verdicts, strict=True)]
+    n = max(1, len(pairs))
+    return {
+        "reward": sum(verdict.reward for _, verdict in pairs) / n,
+        "accuracy": sum(verdict.correct for _, verdict in pairs) / n,
+        "format_rate": sum(verdict.well_formed for _, verdict in pairs) / n,
+        "truncated": sum(completion.finish_reason == "length" for completion, _ in pairs) / n,
+        "length": sum(completion.n_tokens for completion, _ in pairs) / n,
+    }

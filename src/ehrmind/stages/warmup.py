@@ -1,0 +1,87 @@
+"""The warm-up: light supervised learning on gold responses, each proven by the verifier before it is used."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from ehrmind.config import Recipe
+from ehrmind.engines import Engine
+from ehrmind.prompts import gold_response
+from ehrmind.runs import Run
+from ehrmind.stages.progress import progress
+from ehrmind.stages.rollout import render_prompts
+from ehrmind.types import Case, InputError, Prompt
+from ehrmind.verify.judge import judge
+
+Pair = tuple[Prompt, tuple[int, ...]]
+
+
+def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> dict[str, Any]:
+    """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
+    settings, stage = recipe.warmup, "warmup"
+    pairs, counts = traces(recipe, engine, train, diagnosis)
+    per_epoch = -(-len(pairs) // settings.batch)
+    total = settings.epochs * per_epoch
+    learner = engine.learner(settings, total)
+    checkpoint = run.latest_checkpoint(stage)
+    done = int(learner.resume(checkpoint)["step"]) if checkpoint is not None else 0
+    run.forget(stage, done)
+    with progress(stage, total, done) as ticker:
+        for step in range(done, total):
+            epoch, place = divmod(step, per_epoch)
+            order = list(range(len(pairs)))
+            random.Random(f"{recipe.seed}:warmup:{epoch}").shuffle(order)
+            batch = [pairs[index] for index in order[place * settings.batch : (place + 1) * settings.batch]]
+            metrics = learner.learn_from_responses(batch)
+            run.log(stage, "sft", step, metrics)
+            if (step + 1) % settings.checkpoint_every == 0:
+                learner.save(run.new_checkpoint(stage, step + 1), {"step": step + 1})
+            ticker.advance(1, metrics)
+    engine.save(run.model("sft"))
+    return {"steps": total, **counts}
+
+
+def traces(recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> tuple[list[Pair], dict[str, Any]]:
+    """(prompt, response tokens) of the cases chosen, and counts of what was left out and why."""
+    settings = recipe.warmup
+    strata = _strata(recipe, train, diagnosis)
+    prompts = render_prompts(engine, recipe, train, recipe.decoding)
+    left_out: dict[str, int] = defaultdict(int)
+    by_stratum: dict[str, int] = defaultdict(int)
+    pairs: list[Pair] = []
+    for case in train:
+        if case.stratum not in strata or by_stratum[case.stratum] == settings.traces_per_stratum:
+            continue
+        text = gold_response(case, recipe.prompts.think)
+        if case.id not in prompts:
+            left_out["prompt too long"] += 1
+        elif not judge(case, text, think=recipe.prompts.think).correct:
+            left_out["the verifier refuses the gold response"] += 1
+        elif len(tokens := engine.response_tokens(text, prompts[case.id])) + len(prompts[case.id].token_ids) > engine.context:
+            left_out["response too long"] += 1
+        else:
+            by_stratum[case.stratum] += 1
+            pairs.append((prompts[case.id], tokens))
+    if not pairs:
+        raise InputError(f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum chosen'}); see warmup.strata.")
+    return pairs, {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
+
+
+def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> set[str]:
+    known = {case.stratum for case in train}
+    chosen = recipe.warmup.strata
+    if chosen == "all":
+        return known
+    if chosen == "missing":
+        assert diagnosis is not None, "the pilot runs before a warm-up that follows it"
+        missing = {stratum for stratum, figures in diagnosis["by_stratum"].items() if figures["missing"]}
+        if not missing:
+            raise InputError("The pilot found no stratum without a right answer, so warmup.strata=missing has nothing to inject; use all.")
+        return missing
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        raise InputError(f"warmup.strata names {', '.join(unknown)}, of which train has no case.")
+    return set(chosen)
