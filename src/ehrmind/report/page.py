@@ -1,0 +1,156 @@
+"""The page: tables, plots and one sentence, in one file that asks for nothing outside itself.
+
+`report.html` is shareable: figures and ids. The page with text is written under `protected/`, for the owner's eyes only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ehrmind.report import tables
+from ehrmind.report.reading import Figures, read_run
+from ehrmind.report.words import arm_name, interval, p_value, percent, points
+from ehrmind.runs import Run
+
+PAGE, PAGE_WITH_TEXT = "report.html", "report-with-text.html"
+
+
+def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
+    """Write `RUN/report.html` and, if asked, `RUN/protected/report-with-text.html` (mode 0600); returns what was written.
+
+    Raises InputError when the folder is no finished run, or when text is asked for and the run holds none any more.
+    """
+    run = Run(folder)
+    figures = read_run(run)
+    browser = _browser(run, figures) if with_text else None  # before anything is written
+    shown = contents(figures)
+    written = [_write(folder / PAGE, _render(shown, None), private=False)]
+    if browser is not None:
+        written.append(_write(run.protected / PAGE_WITH_TEXT, _render(shown, browser), private=True))
+    return written
+
+
+def contents(figures: Figures) -> dict[str, Any]:
+    """Everything the template shows of a run."""
+    from ehrmind.report.plots import plots
+
+    scorings = figures.results["held_out_scorings"]
+    return {
+        "name": figures.recipe.get("name", "run"),
+        "seed": figures.recipe.get("seed"),
+        "finished": tables.moment(max(scoring["time"] for scoring in scorings)) if scorings else None,
+        "version": figures.provenance.get("versions", {}).get("ehrmind"),
+        "summary": summary(figures),
+        "plots": plots(figures),
+        "tables": {
+            "arms": tables.arms(figures),
+            "pairs": tables.pairs(figures),
+            "pilot": tables.pilot(figures),
+            "foretold": tables.foretold(figures),
+            "curves": tables.curves(figures),
+            "warmup": tables.warmup(figures),
+            "categories": tables.by_category(figures),
+            "strata": tables.by_stratum(figures),
+            "provenance": tables.provenance(figures),
+            "seconds": tables.seconds(figures),
+            "scorings": tables.scorings(figures),
+        },
+        "recipe": _recipe_text(figures.recipe),
+    }
+
+
+def summary(figures: Figures) -> list[str]:
+    """What the run found, in a sentence or two."""
+    arms = figures.results["arms"]
+    best = next((arm for arm in ("sft_rlvr", "rlvr", "sft") if arm in arms), next(iter(arms)))
+    other = next((arm for arm in ("sft", "base", *arms) if arm in arms and arm != best), None)
+    found = arms[best]
+    said = (
+        f"{arm_name(best)} answers {percent(found['accuracy'])} of {found['n']:,} held-out cases right "
+        f"(95 % interval {interval(found['ci95'])}, {figures.results['decoding']} decoding)"
+    )
+    pair = figures.results["pairs"].get(f"{best}-{other}")
+    if other is not None and pair is not None:
+        said += (
+            f", {arm_name(other)} {percent(arms[other]['accuracy'])}: a difference of {points(pair['difference'])} points "
+            f"({interval(pair['ci95'])}, {p_value(pair['p'])})"
+        )
+    return [f"{said}.", *_pilot_sentence(figures)]
+
+
+def _pilot_sentence(figures: Figures) -> list[str]:
+    if figures.pilot is None:
+        return []
+    strata, k = figures.pilot["by_stratum"], figures.pilot["samples"]
+    missing = [stratum for stratum, row in strata.items() if row["missing"]]
+    if not missing:
+        return [f"In the pilot the base model had a right answer among {k} samples in each of {len(strata)} strata."]
+    there = ""
+    if "rlvr" in figures.results["arms"] and (shares := tables.pooled(figures, "rlvr", missing))["n"]:
+        there = f"; RLVR alone reaches {percent(shares['accuracy'])} there ({interval(shares['ci95'])})"
+    strata_said = f"{len(missing)} of {len(strata)} strata"
+    return [f"In the pilot no sample of the base model was right in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
+
+
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(without_folders(recipe), sort_keys=False, allow_unicode=True)
+
+
+def without_folders(tree: Any) -> Any:
+    """Absolute paths cut to their last part: a page that is passed on should not tell where things lie."""
+    if isinstance(tree, Mapping):
+        return {key: without_folders(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [without_folders(value) for value in tree]
+    return Path(tree).name if isinstance(tree, str) and Path(tree).is_absolute() else tree
+
+
+def _browser(run: Run, figures: Figures) -> dict[str, Any]:
+    from ehrmind.report.rollouts import as_json, sampled_rollouts
+
+    sample = sampled_rollouts(run, figures.recipe.get("seed", 0))
+    return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}
+
+
+def _render(shown: Mapping[str, Any], browser: Mapping[str, Any] | None) -> str:
+    """The template escapes everything but our own style, script and plots, and JSON that `as_json` made safe."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("ehrmind.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = _asset("browser.js") if browser else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        **{**shown, "plots": {name: Markup(svg) for name, svg in shown["plots"].items()}},
+        style=Markup(_asset("page.css")),
+        script=Markup(script),
+        script_source=f"'sha256-{digest}'" if browser else "'none'",
+        browser={**browser, "json": Markup(browser["json"])} if browser else None,
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("ehrmind.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, html: str, *, private: bool) -> Path:
+    """Whole or not at all, and never readable by others where it is private, not even for a moment."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(html)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return path

@@ -1,0 +1,215 @@
+"""Figures of a run -> plots as inline SVG, drawn by matplotlib.
+
+Why matplotlib: it writes static SVG without a browser, a server or a script in the page, so that a page of eight plots stays near
+300 kB where an interactive library alone brings 4 MB of JavaScript that a reviewer of a hospital has to clear. What is lost, hovering,
+the table beside every plot makes up for. Colours are written as names of the page's own, so plots follow its light and dark dress.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ehrmind.report.reading import Figures
+from ehrmind.report.svg import ARMS, INK, MUTED, PAPER, RULE, STYLE, WARN, to_svg
+from ehrmind.report.tables import CURVES, shares_by
+from ehrmind.report.words import arm_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+WIDTH = 8.6  # inches; the page scales it
+
+
+def plots(figures: Figures) -> dict[str, str]:
+    """SVG by name: arms, pilot, curves, warmup, categories, strata; without those that this run has nothing for."""
+    import matplotlib as mpl
+
+    drawn: dict[str, str] = {}
+    with mpl.rc_context(STYLE):
+        for name, draw in {
+            "arms": _arms,
+            "pilot": _pilot,
+            "curves": _curves,
+            "warmup": _warmup,
+            "categories": _categories,
+            "strata": _strata,
+        }.items():
+            figure = draw(figures)
+            if figure is not None:
+                drawn[name] = to_svg(figure, name)
+    return drawn
+
+
+def _arms(figures: Figures) -> Figure:
+    """Accuracy of every arm with its interval: the headline filled, the other decoding hollow."""
+    views = [view for view in figures.views() if view[1] == figures.results["scorer"]]
+    figure, axes = _rows(len(figures.arms), height=0.55)
+    for lane, (decoding, _, view) in enumerate(views):
+        for row, arm in enumerate(figures.arms):
+            place = row + (lane - (len(views) - 1) / 2) * 0.28
+            _interval(axes, place, view["arms"][arm], row, hollow=lane > 0)
+        axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER if lane else MUTED, label=decoding)
+    if len(views) > 1:
+        _legend(axes, len(views))
+    return _shares(figure, axes, [arm_name(arm) for arm in figures.arms], "held-out cases answered right")
+
+
+def _pilot(figures: Figures) -> Figure | None:
+    """From pass@1 to pass@k, stratum by stratum; those without any right sample are marked."""
+    if figures.pilot is None or not figures.pilot["by_stratum"]:
+        return None
+    strata = figures.pilot["by_stratum"]
+    figure, axes = _rows(len(strata))
+    for row, found in enumerate(strata.values()):
+        colour = WARN if found["missing"] else INK
+        axes.plot([found["pass@1"], found["pass@k"]], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
+        axes.plot(found["pass@1"], row, "o", color=colour, markerfacecolor=PAPER, markersize=6)
+        axes.plot(found["pass@k"], row, "o", color=colour, markersize=6)
+        if found["missing"]:
+            axes.annotate("no right sample", (0, row), (8, 0), textcoords="offset points", va="center", color=WARN, fontsize=8.5)
+    axes.plot([], [], "o", color=INK, markerfacecolor=PAPER, label="pass@1")
+    axes.plot([], [], "o", color=INK, label=f"pass@{figures.pilot['samples']}")
+    _legend(axes, 2)
+    return _shares(figure, axes, _short(strata), "training questions, before training")
+
+
+def _curves(figures: Figures) -> Figure | None:
+    """Small multiples: each step faint, their running mean strong; tuning as points on the share that is right."""
+    runs = {arm: rows for arm, rows in figures.curves().items() if rows}
+    names = [name for name in CURVES if name != "tuning_accuracy" and any(name in row for rows in runs.values() for row in rows)]
+    if not runs or not names:
+        return None
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    lines = math.ceil(len(names) / 2)
+    figure = MatplotlibFigure(figsize=(WIDTH, 1.85 * lines + 0.4), layout="constrained")
+    grid = figure.subplots(lines, 2, squeeze=False, sharex=True)
+    for axes, name in zip(grid.flat, names, strict=False):
+        axes.set_title(CURVES[name])
+        for arm, rows in runs.items():
+            _line(axes, rows, name, _place(figures, arm))
+        if name == "accuracy":
+            _tuning(axes, runs, figures)
+        if name in ("accuracy", "format_rate"):
+            axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[-1]:
+        axes.set_xlabel("step")
+        axes.locator_params(axis="x", integer=True)
+    if any("tuning_accuracy" in row for rows in runs.values() for row in rows) and "accuracy" in names:
+        grid.flat[0].plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="right on tuning cases (greedy)")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3)
+    return figure
+
+
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
+    steps = [row["step"] + 1 for row in rows]
+    values = [_finite(row.get(name)) for row in rows]
+    means = running_mean(values)
+    axes.plot(steps, values, color=ARMS[place], linewidth=0.8, alpha=0.35)
+    axes.plot(steps, means, color=ARMS[place], linewidth=1.8, label=arm_name(str(rows[0]["arm"])), marker="o" if len(rows) == 1 else None)
+
+
+def _tuning(axes: Axes, runs: Mapping[str, Sequence[Mapping[str, Any]]], figures: Figures) -> None:
+    for arm, rows in runs.items():
+        scored = [row for row in rows if "tuning_accuracy" in row]
+        place = _place(figures, arm)
+        steps, shares = [row["step"] + 1 for row in scored], [_finite(row["tuning_accuracy"]) for row in scored]
+        axes.plot(steps, shares, MARKERS[place], color=ARMS[place], markerfacecolor=PAPER, markersize=5.5)
+
+
+def _warmup(figures: Figures) -> Figure | None:
+    rows = figures.metrics.get("warmup")
+    if not rows:
+        return None
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    figure = MatplotlibFigure(figsize=(WIDTH, 2.0), layout="constrained")
+    axes = figure.subplots()
+    _line(axes, rows, "loss", _place(figures, "sft"))
+    axes.set_title("loss on response tokens")
+    axes.set_xlabel("step")
+    axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+def _categories(figures: Figures) -> Figure:
+    return _by_group(figures, shares_by(figures, 2))
+
+
+def _strata(figures: Figures) -> Figure:
+    return _by_group(figures, shares_by(figures, None))
+
+
+def _by_group(figures: Figures, shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """One row a group, one lane an arm."""
+    count = len(figures.arms)
+    figure, axes = _rows(len(shares), height=0.16 * count + 0.14)
+    for lane, arm in enumerate(figures.arms):
+        for row, group in enumerate(shares.values()):
+            _interval(axes, row + (lane - (count - 1) / 2) * 0.8 / count, group[arm], lane, size=4.5)
+        axes.plot([], [], MARKERS[lane % len(MARKERS)], color=ARMS[lane % len(ARMS)], label=arm_name(arm))
+    _legend(axes, count)
+    for row in range(1, len(shares)):
+        axes.axhline(row - 0.5, color=RULE, linewidth=0.6)
+    return _shares(figure, axes, _short(shares), "held-out cases answered right")
+
+
+def _interval(axes: Axes, place: float, figure: Mapping[str, Any], lane: int, *, hollow: bool = False, size: float = 6.5) -> None:
+    if not figure["n"]:
+        return
+    low, high = figure["ci95"]
+    colour = ARMS[lane % len(ARMS)]
+    axes.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
+    face = PAPER if hollow else colour
+    axes.plot(figure["accuracy"], place, MARKERS[lane % len(MARKERS)], color=colour, markerfacecolor=face, markersize=size)
+
+
+def _rows(count: int, height: float = 0.32) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    figure = MatplotlibFigure(figsize=(WIDTH, height * count + 1.05), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _shares(figure: Figure, axes: Axes, labels: Sequence[str], what: str) -> Figure:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.set_xlim(-0.015, 1.015)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlabel(what)
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handletextpad=0.3, columnspacing=1.4)
+
+
+def _short(strata: Mapping[str, Any]) -> list[str]:
+    """Without the family where there is only one."""
+    labels = list(strata)
+    families = {label.partition("/")[0] for label in labels}
+    return [label.partition("/")[2] or label for label in labels] if len(families) == 1 else labels
+
+
+def _place(figures: Figures, arm: str) -> int:
+    return figures.arms.index(arm) % len(ARMS) if arm in figures.arms else len(ARMS) - 1
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Centred over about a tenth of the steps; what is no number is left out of it."""
+    reach = len(values) // 20
+    windows = [values[max(0, place - reach) : place + reach + 1] for place in range(len(values))]
+    windows = [[value for value in window if math.isfinite(value)] for window in windows]
+    return [sum(window) / len(window) if window else math.nan for window in windows]

@@ -1,0 +1,96 @@
+"""What the page is made from: the shareable files of a finished run folder, read and checked once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ehrmind.runs import Run
+from ehrmind.types import InputError
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A finished run without any record text. `pilot` is None where only an evaluation was run; `metrics` are by stage."""
+
+    recipe: Mapping[str, Any]
+    results: Mapping[str, Any]
+    pilot: Mapping[str, Any] | None
+    metrics: Mapping[str, list[dict[str, Any]]]
+    marks: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.results["arms"])
+
+    def views(self) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """(decoding, scorer, comparison): the headline first, then the other decoding, then the other scorer."""
+        decoding, scorer = self.results["decoding"], self.results["scorer"]
+        others = [(how, scorer, self.results[how]) for how in ("greedy", "sampled") if how in self.results]
+        scorers = [(decoding, other, self.results[other]) for other in ("ehrmind", "benchmark") if other in self.results]
+        return [(decoding, scorer, self.results), *others, *scorers]
+
+    def curves(self) -> dict[str, list[dict[str, Any]]]:
+        """The RLVR stages' metrics by arm, in step order."""
+        stages = sorted(stage for stage in self.metrics if stage.startswith("rlvr-"))
+        return {stage.removeprefix("rlvr-"): self.metrics[stage] for stage in stages}
+
+
+def read_run(run: Run) -> Figures:
+    """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
+    import yaml
+
+    stored = run.path / "recipe.yaml"
+    if not stored.is_file():
+        raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
+    try:
+        recipe = yaml.safe_load(stored.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{stored} is not valid YAML, so this run cannot be shown; run its recipe again into a new folder.") from None
+    marks = {mark.stem: _json(mark) for mark in sorted((run.path / "stages").glob("*.json"))}
+    results = run.path / "results.json"
+    if not results.is_file():
+        missing = next((stage for stage in expected_stages(recipe) if stage not in marks), "the comparison of the arms")
+        raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`.")
+    pilot, provenance = run.path / "pilot.json", run.path / "provenance.json"
+    return Figures(
+        recipe=recipe,
+        results=_json(results),
+        pilot=_json(pilot) if pilot.is_file() else None,
+        metrics=_metrics(run.path / "metrics.jsonl"),
+        marks=marks,
+        provenance=_json(provenance) if provenance.is_file() else {},
+    )
+
+
+def expected_stages(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """The stages of a whole run in order, by the names of their done marks."""
+    arms = recipe["arms"]
+    yield from ("data", "pilot")
+    if {"sft", "sft_rlvr"} & set(arms):
+        yield "warmup"
+    yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in arms)
+    yield from (f"evaluate-{arm}-{decoding}" for arm in arms for decoding in recipe["evaluate"]["decodings"])
+
+
+def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
+    by_stage: dict[str, list[dict[str, Any]]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            by_stage.setdefault(row["stage"], []).append(row)
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}, line {number}: not a line of metrics; remove it and write the page again.") from None
+    return {stage: sorted(rows, key=lambda row: row["step"]) for stage, rows in by_stage.items()}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is not JSON, so this run cannot be shown; resume the run to have it written again.") from None
