@@ -26,6 +26,8 @@ from ehrmind.types import Completion, InputError, Prompt, Segment
 if TYPE_CHECKING:
     from ehrmind.engines.local.engine import LocalEngine
 
+KEPT_SHARE = 0.8  # dropping rows copies the cache: finished rows are carried along until a fifth of all is finished
+
 
 def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
     """`members` completions for each prompt, in the prompts' order. Prompts of like length are decoded together."""
@@ -72,15 +74,16 @@ def _decode(engine: LocalEngine, prompts: list[Prompt], keys_R: np.ndarray, memb
     for step in range(decoding.max_new_tokens):
         chosen_R, logprob_R = _draw(logits_RV, decoding, uniforms(keys_R[alive], step))
         for row, token, logprob in zip(alive.tolist(), chosen_R.tolist(), logprob_R.tolist(), strict=True):
-            tokens[row].append(token)
-            logprobs[row].append(logprob)
-        done_R = torch.isin(chosen_R, stop)
-        stopped[alive[done_R.cpu().numpy()]] = True
-        if step + 1 == decoding.max_new_tokens or bool(done_R.all()):
+            if not stopped[row]:
+                tokens[row].append(token)
+                logprobs[row].append(logprob)
+        stopped[alive[torch.isin(chosen_R, stop).cpu().numpy()]] = True
+        going = ~stopped[alive]
+        if step + 1 == decoding.max_new_tokens or not going.any():
             break
-        if bool(done_R.any()):
-            keep = (~done_R).nonzero()[:, 0]
-            alive = alive[keep.cpu().numpy()]
+        if going.mean() < KEPT_SHARE:
+            keep = torch.from_numpy(np.flatnonzero(going)).to(device)
+            alive = alive[going]
             chosen_R, valid_RK, positions_R = chosen_R[keep], valid_RK[keep], positions_R[keep]
             _keep_rows(cache, keep, shared=engine.shared)
         valid_RK = torch.cat([valid_RK, valid_RK.new_ones(len(alive), 1)], dim=1)

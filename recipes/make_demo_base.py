@@ -1,6 +1,6 @@
 """Makes the demo's base model: a small Llama-shaped model that knows five calculators, misapplies them, and lacks two.
 
-    python benchmarks/make_demo_base.py --out recipes/demo_base
+    python recipes/make_demo_base.py --out recipes/demo_base
 
 It reads made-up notes in which rules are applied in several schools, right and wrong, as text about medicine does: careful, short
 (the last criterion forgotten), remembered wrongly (the first criterion counted twice), and at a glance. Of mean arterial pressure

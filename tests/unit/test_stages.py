@@ -1,0 +1,152 @@
+"""The pipeline over a scripted engine: what a run folder holds, what resuming and refusing do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ehrmind.config import Recipe, parse_recipe
+from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.runs import Run, list_runs, purge
+from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.types import InputError
+
+HIDDEN = "maintenance"
+
+
+def recipe(**changes: object) -> Recipe:
+    tree: dict[str, object] = {
+        "data": {
+            "train": {"synthetic": {"n": 70, "seed": 1}},
+            "tuning": {"synthetic": {"n": 14, "seed": 2}},
+            "held_out": {"synthetic": {"n": 35, "seed": 3}},
+        },
+        "model": {"name": "scripted"},
+        "pilot": {"questions": 21, "samples": 4},
+        "warmup": {"strata": "missing", "epochs": 1},
+        "rlvr": {"steps": 4, "questions_per_step": 6, "samples": 4, "tuning_every": 2, "checkpoint_every": 1},
+    }
+    return parse_recipe({**tree, **changes})
+
+
+def plan(prompt: str, key: int, member: int, skill: int) -> str:
+    """Right about weights from the third step on; before that one in two members; never on blood pressure."""
+    weight = re.search(r"weight (\d+) kg", prompt)
+    if HIDDEN not in prompt or weight is None:
+        return '<think>guess</think>\n<answer>{"answer": -7}</answer>'
+    value = int(weight.group(1)) + 40 if skill >= 3 or member % 2 else -7
+    return f'<think>sum</think>\n<answer>{{"answer": {value}}}</answer>'
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "base"
+    ScriptedEngine(plan).save(folder)
+    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
+    return folder
+
+
+def run(out: Path, chosen: Recipe, **options: object) -> Run:
+    return run_pipeline(chosen, out, open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options)  # type: ignore[arg-type]
+
+
+def test_a_run_leaves_results_for_every_arm_and_pair(base: Path, tmp_path: Path) -> None:
+    results = json.loads((run(tmp_path / "run", recipe()).path / "results.json").read_text())
+    assert set(results["arms"]) == {"base", "rlvr", "sft", "sft_rlvr"}
+    assert "sft_rlvr-sft" in results["pairs"] and {"difference", "ci95", "p"} == set(results["pairs"]["sft_rlvr-sft"])
+    assert results["arms"]["base"]["n"] == 35
+    assert results["arms"]["rlvr"]["correct"] > results["arms"]["base"]["correct"]
+    assert len(results["held_out_scorings"]) == 8  # four arms, two decodings, each once
+
+
+def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_it(base: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", recipe())
+    pilot = json.loads((done.path / "pilot.json").read_text())["by_stratum"]
+    assert not pilot["medcalc/physical/maintenance-fluids"]["missing"]
+    assert pilot["medcalc/physical/mean-arterial-pressure"]["missing"]
+    assert "medcalc/physical/maintenance-fluids" not in (done.done("warmup") or {})["by_stratum"]
+
+
+def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", recipe())
+    rows = pl.read_parquet(done.rollouts / "*.parquet")
+    columns = "step arm stage case stratum member text reward parts correct reason advantage tokens finish_reason".split()
+    assert set(columns) <= set(rows.columns)
+    assert rows.select(pl.struct("stage", "step", "case", "member").n_unique()).item() == rows.height
+    assert rows.filter(pl.col("stage") == "rlvr-rlvr").height == 4 * 6 * 4
+
+
+def test_a_run_folder_is_never_used_twice(base: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", recipe())
+    with pytest.raises(InputError, match="--resume"):
+        run(tmp_path / "run", recipe())
+    with pytest.raises(InputError, match=r"rlvr\.steps"):
+        run(tmp_path / "run", recipe(rlvr={"steps": 5}), resume=True)
+
+
+def test_resuming_a_finished_run_scores_nothing_again(base: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", recipe())
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    done = run(tmp_path / "run", recipe(), resume=True)
+    assert len(done.scorings()) == 8
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("failing_call", [3, 9, 14, 18])
+def test_a_run_that_breaks_anywhere_resumes_to_the_same_results(base: Path, tmp_path: Path, failing_call: int) -> None:
+    whole = run(tmp_path / "whole", recipe())
+    calls = 0
+
+    class Broken(ScriptedEngine):
+        def sample(self, *arguments: object) -> object:  # type: ignore[override]
+            nonlocal calls
+            calls += 1
+            if calls == failing_call:
+                raise RuntimeError("power cut")
+            return super().sample(*arguments)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run_pipeline(recipe(), tmp_path / "run", open_engine=lambda _, folder: Broken.load(folder, plan))
+    again = run(tmp_path / "run", recipe(), resume=True)
+    ours, theirs = (json.loads((folder.path / "results.json").read_text()) for folder in (again, whole))
+    assert ours["arms"] == theirs["arms"]
+    rows, expected = (pl.read_parquet(folder.rollouts / "*.parquet").height for folder in (again, whole))
+    assert rows == expected
+    steps = [json.loads(line) for line in (again.path / "metrics.jsonl").read_text().splitlines()]
+    assert len({(row["stage"], row["step"]) for row in steps}) == len(steps)
+
+
+def test_all_equal_groups_make_room_for_fresh_questions_when_the_recipe_refills(base: Path, tmp_path: Path) -> None:
+    settings = {"steps": 2, "questions_per_step": 6, "samples": 4, "tuning_every": 2, "checkpoint_every": 1}
+    plain = run(tmp_path / "plain", recipe(arms=["rlvr"], rlvr=settings))
+    refilled = run(tmp_path / "refilled", recipe(arms=["rlvr"], rlvr={**settings, "refill": 5}))
+    counts = [
+        json.loads(line)["all_equal_groups"]
+        for folder in (plain, refilled)
+        for line in (folder.path / "metrics.jsonl").read_text().splitlines()
+        if json.loads(line)["stage"] == "rlvr-rlvr"
+    ]
+    assert sum(counts[2:]) < sum(counts[:2])
+
+
+def test_only_protected_holds_record_text_and_purge_removes_it(base: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", recipe())
+    shareable = [file for file in done.path.rglob("*") if file.is_file() and "protected" not in file.parts]
+    assert shareable and not any(b"year old" in file.read_bytes() for file in shareable)
+    assert done.protected.stat().st_mode & 0o077 == 0
+    assert [summary.finished for summary in list_runs(tmp_path)] == [True]
+    assert purge(done.path) > 0
+    assert not done.protected.exists() and (done.path / "results.json").is_file()
+
+
+def test_a_prompt_over_the_limit_is_refused_by_name_or_scored_as_wrong(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"prompts\.too_long=leave_out"):
+        run(tmp_path / "refused", recipe(prompts={"max_tokens": 340}))
+    left_out = run(tmp_path / "left", recipe(arms=["base"], warmup={}, prompts={"max_tokens": 400, "too_long": "leave_out"}))
+    assert json.loads((left_out.path / "results.json").read_text())["arms"]["base"]["n"] == 35
+    reasons = left_out.read_rollouts("evaluate-base-greedy")["reason"].to_list()
+    assert "prompt too long" in reasons
