@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def main() -> None:
         examples = [pair for index in range(step * given.batch, (step + 1) * given.batch) for pair in reading(engine, index)]
         metrics = learner.learn_from_responses(examples)
         if step % 50 == 0 or step + 1 == given.steps:
-            print(f"step {step} loss {metrics['loss']:.4f} {time.monotonic() - started:.0f} s", flush=True)
+            sys.stderr.write(f"step {step} loss {metrics['loss']:.4f} {time.monotonic() - started:.0f} s\n")
         if step % 300 == 299:
             engine.save(given.out)
     engine.save(given.out)

@@ -30,15 +30,17 @@ SKILL = {"base": (0.45, 0.0), "rlvr": (0.8, 0.0), "sft": (0.5, 0.4), "sft_rlvr":
 UNKNOWN = ("mean-arterial-pressure", "maintenance-fluids")
 
 
-def recipe(**changes: Any) -> Recipe:
+def recipe(kl: float, **changes: Any) -> Recipe:
     made_up = {"synthetic": {"n": 70, "seed": 1}}
     tree = {"name": "a made-up run", "seed": 5, "data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}}
-    return parse_recipe({**tree, "pilot": {"questions": 42, "samples": 8}, "rlvr": {"steps": 30, "samples": 4}, **changes})
+    return parse_recipe({**tree, "pilot": {"questions": 42, "samples": 8}, "rlvr": {"steps": 30, "samples": 4, "kl": kl}, **changes})
 
 
-def finished_run(path: Path, *, name: str = "a made-up run", arms: Sequence[str] = tuple(SKILL), cases: int = 140) -> Run:
+def finished_run(
+    path: Path, *, name: str = "a made-up run", arms: Sequence[str] = tuple(SKILL), cases: int = 140, kl: float = 0.001
+) -> Run:
     """Everything that `ehrmind run` leaves behind, but models and checkpoints. The first held-out note and its answers are hostile."""
-    made = recipe(name=name, arms=list(arms))
+    made = recipe(name=name, arms=list(arms), kl=kl)
     run = open_run(path, made, resume=False)
     train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(70, 1, "train")]
     held_out = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(cases, 3, "held_out")]

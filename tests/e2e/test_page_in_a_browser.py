@@ -95,7 +95,7 @@ def test_filters_leave_what_was_asked_for(visit: Visit) -> None:
     visit.choose("stratum", "medcalc/lab/anion-gap")
     assert visit.column(3) == {"medcalc/lab/anion-gap"}
     visit.tab.click("#filters button[type=reset]")
-    visit.tab.wait_for_function(f"parseInt(document.getElementById('count').textContent.replace(',', '')) === {everything}")
+    visit.tab.locator("#count", has_text=f"{everything:,} rollouts").wait_for()
 
 
 def test_pages_of_the_list_turn_from_the_first_to_the_last(visit: Visit) -> None:
@@ -111,6 +111,7 @@ def test_a_rollout_opens_by_the_keyboard_and_shows_what_it_is_about(visit: Visit
     visit.choose("verdict", "right")
     visit.tab.locator(".rollouts summary").first.focus()
     visit.tab.keyboard.press("Enter")
+    visit.tab.locator(".rollouts .body h4").first.wait_for()
     titles = visit.tab.locator(".rollouts .body").first.locator("h4").all_text_contents()
     assert titles == ["Record", "Question", "Thinking", "Answer", "Expected", "Verdict"]
 

@@ -161,6 +161,13 @@ def test_metrics_that_are_no_numbers_leave_gaps(small: Run) -> None:
     assert row[:2] == ["31", "–"] and set(row[1:]) == {"–"}
 
 
+def test_a_kl_that_nobody_measured_is_not_shown_as_0(tmp_path: Path) -> None:
+    page = Page(write_report(finished_run(tmp_path / "run", cases=14, kl=0.0).path)[0].read_text())
+    header, *rows = page.table("RLVR of the arm RLVR only")
+    assert {row[header.index("KL from the start")] for row in rows} == {"–"}
+    assert page.text.count("KL from the start") == 2, "in the tables of both arms, not among the plots"
+
+
 def test_a_running_mean_leaves_out_what_is_no_number() -> None:
     assert running_mean([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
     assert running_mean([float("nan")] + [2.0] * 19)[:2] == [2.0, 2.0]

@@ -14,8 +14,16 @@ from ehrmind.types import Case, InputError, Split
 
 
 def case(name: str, group: str, split: Split = "train") -> Case:
-    return Case(id=name, family="medcalc", task="bmi", stratum="medcalc/physical/bmi", split=split, group=group,
-                fields={"note": f"CANARY {group}", "question": "BMI?"}, truth={})
+    return Case(
+        id=name,
+        family="medcalc",
+        task="bmi",
+        stratum="medcalc/physical/bmi",
+        split=split,
+        group=group,
+        fields={"note": f"CANARY {group}", "question": "BMI?"},
+        truth={},
+    )
 
 
 CASES = [case(f"case-{i}", f"note-{i % 37}") for i in range(120)]

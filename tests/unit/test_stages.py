@@ -74,8 +74,9 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
 def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", recipe())
     rows = pl.read_parquet(done.rollouts / "*.parquet")
-    columns = "step arm stage case stratum member text reward parts correct reason advantage tokens finish_reason".split()
-    assert set(columns) <= set(rows.columns)
+    columns = {"step", "arm", "stage", "case", "stratum", "member", "text", "reward"}
+    columns |= {"parts", "correct", "reason", "advantage", "tokens", "finish_reason"}
+    assert columns <= set(rows.columns)
     assert rows.select(pl.struct("stage", "step", "case", "member").n_unique()).item() == rows.height
     assert rows.filter(pl.col("stage") == "rlvr-rlvr").height == 4 * 6 * 4
 

@@ -59,3 +59,7 @@ def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: t
     finished = run_pipeline(recipe, out, resume=resume, stages=stages)
     show_pilot(finished)
     show_results(finished)
+    if stages is None:
+        from ehrmind.report import write_report
+
+        typer.echo(f"page: {write_report(finished.path)[0]}")

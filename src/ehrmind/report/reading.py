@@ -35,9 +35,13 @@ class Figures:
         return [(decoding, scorer, self.results), *others, *scorers]
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The RLVR stages' metrics by arm, in step order."""
-        stages = sorted(stage for stage in self.metrics if stage.startswith("rlvr-"))
-        return {stage.removeprefix("rlvr-"): self.metrics[stage] for stage in stages}
+        """The RLVR stages' metrics by arm, in step order. Without a reference nobody measured the KL, whatever was logged for it."""
+        unmeasured = {"kl"} if self.recipe.get("rlvr", {}).get("kl") == 0 else set()
+        return {
+            stage.removeprefix("rlvr-"): [{key: value for key, value in row.items() if key not in unmeasured} for row in rows]
+            for stage, rows in sorted(self.metrics.items())
+            if stage.startswith("rlvr-")
+        }
 
 
 def read_run(run: Run) -> Figures:

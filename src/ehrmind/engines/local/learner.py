@@ -91,6 +91,7 @@ class LocalLearner:
     ) -> ShareOfLoss:
         settings = self.rlvr
         assert settings is not None
+        scored = max(1, _counts(groups, settings, self.decoding).tokens)  # groups without signal may not be scored at all
 
         def share(indices: list[int], scores: Scores) -> tuple[Tensor, dict[str, float]]:
             lengths = [completion.n_tokens for index in indices for completion in groups[index].completions]
@@ -113,9 +114,10 @@ class LocalLearner:
                 reference_logprobs_NT=reference_NT,
                 kl=settings.kl,
             )
-            tokens = max(whole.tokens, 1)
-            sums = {"kl": out.kl_sum, "clipped": out.clipped_sum, "entropy": (_padded(scores.entropies, lengths) * mask_NT).sum()}
-            return out.loss, {name: float(value) / tokens for name, value in sums.items()}
+            sums = {"clipped": out.clipped_sum, "entropy": (_padded(scores.entropies, lengths) * mask_NT).sum()}
+            if reference is not None:
+                sums["kl"] = out.kl_sum
+            return out.loss, {name: float(value) / scored for name, value in sums.items()}
 
         return share
 

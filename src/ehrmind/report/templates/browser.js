@@ -36,6 +36,9 @@
     return texts.some((text) => text && text.toLowerCase().includes(wanted.text.toLowerCase()));
   }
 
+  // Only reinforcement has steps.
+  const where = (rollout) => (rollout.stage.startsWith("rlvr-") ? `${rollout.stage}, step ${rollout.step + 1}` : rollout.stage);
+
   function block(body, title, text) {
     if (text === undefined || text === null) return;
     body.append(element("h4", title), element("p", text, "text"));
@@ -43,7 +46,7 @@
 
   function show(rollout, body) {
     const asked = cases[rollout.case];
-    const facts = [`case ${rollout.case}`, `stage ${rollout.stage}`, `step ${rollout.step + 1}`, `member ${rollout.member + 1}`];
+    const facts = [`case ${rollout.case}`, where(rollout), `member ${rollout.member + 1}`];
     facts.push(`reward ${rollout.reward}`, `${rollout.tokens} tokens`, `ended by ${rollout.finish_reason}`);
     if (rollout.advantage !== null) facts.push(`advantage ${rollout.advantage}`);
     body.append(element("p", facts.join(" · "), "facts"));
@@ -64,7 +67,7 @@
       element("span", rollout.arm),
       element("span", rollout.stratum),
       element("span", rollout.reason === null ? "" : rollout.reason),
-      element("span", `${rollout.stage}, step ${rollout.step + 1}`, "quiet"),
+      element("span", where(rollout), "quiet"),
     );
     const body = element("div", undefined, "body");
     details.append(summary, body);
