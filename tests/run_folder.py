@@ -62,7 +62,7 @@ def finished_run(
     for arm in ("rlvr", "sft_rlvr"):
         if arm in arms:
             with run.stage(f"rlvr-{arm}"):
-                _learn(run, arm, train)
+                _learn(run, arm, train, measures_kl=kl > 0)
     for arm in arms:
         for decoding in ("greedy", "sampled"):
             _evaluate(run, arm, decoding, held_out)
@@ -71,10 +71,11 @@ def finished_run(
     return run
 
 
-def _learn(run: Run, arm: str, train: Sequence[Case]) -> None:
+def _learn(run: Run, arm: str, train: Sequence[Case], *, measures_kl: bool) -> None:
     for step in range(30):
         groups = [_group(case, arm, 4) for case in train[step : step + 4]]
-        learned = {"kl": 0.001 * step, "entropy": 1.2 - 0.02 * step, "loss": 0.01, "zero_advantage_groups": 4 - step % 3}
+        learned = {"entropy": 1.2 - 0.02 * step, "loss": 0.01, "zero_advantage_groups": 4 - step % 3}
+        learned |= {"kl": 0.001 * step} if measures_kl else {}
         tuning = {"tuning_accuracy": 0.3 + 0.01 * step} if step % 10 == 9 else {}
         run.write_rollouts(f"rlvr-{arm}", arm, step, groups)
         run.log(f"rlvr-{arm}", arm, step, {**outcome_metrics(groups), **learned, **tuning})

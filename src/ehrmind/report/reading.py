@@ -35,13 +35,8 @@ class Figures:
         return [(decoding, scorer, self.results), *others, *scorers]
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The RLVR stages' metrics by arm, in step order. Without a reference nobody measured the KL, whatever was logged for it."""
-        unmeasured = {"kl"} if self.recipe.get("rlvr", {}).get("kl") == 0 else set()
-        return {
-            stage.removeprefix("rlvr-"): [{key: value for key, value in row.items() if key not in unmeasured} for row in rows]
-            for stage, rows in sorted(self.metrics.items())
-            if stage.startswith("rlvr-")
-        }
+        """The RLVR stages' metrics by arm, in step order."""
+        return {stage.removeprefix("rlvr-"): rows for stage, rows in sorted(self.metrics.items()) if stage.startswith("rlvr-")}
 
 
 def read_run(run: Run) -> Figures:
