@@ -85,7 +85,7 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
     seen: dict[str, Any] = {}
     monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *given, **named: seen.update(given=given, **named) or finished)
     verb, *options = arguments
-    monkeypatch.setattr("ehrmind.report.write_report", lambda *_, **__: [], raising=False)
+    monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command([verb, recipe, "--out", "somewhere", "rlvr.steps=7", *options]) == 0
     given_recipe, out = seen["given"]
     assert (given_recipe.rlvr.steps, out, seen["stages"], seen["resume"]) == (7, Path("somewhere"), stages, resume)
@@ -96,7 +96,7 @@ def test_a_run_ends_with_its_figures_on_the_terminal(
     recipe: Path, finished: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *_, **__: finished)
-    monkeypatch.setattr("ehrmind.report.write_report", lambda *_, **__: [], raising=False)
+    monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command(["run", recipe, "--out", "somewhere"]) == 0
     said = capsys.readouterr().out
     rows = {line.split()[0]: line for line in said.splitlines() if line.strip()}
@@ -104,6 +104,7 @@ def test_a_run_ends_with_its_figures_on_the_terminal(
     assert "RLVR alone has nothing to reinforce" in said
     assert "50.0%" in rows["base"] and "46.0 to 54.0" in rows["base"]
     assert "sft − base" in said and "+12.5" in said
+    assert str(finished.path / "report.html") in said
 
 
 def test_runs_are_listed_with_how_far_they_came(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
