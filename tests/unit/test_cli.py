@@ -107,7 +107,6 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["run", "absent.yaml", "--out", "run"], "absent.yaml"),
         (["pilot", "absent.yaml", "--out", "run"], "absent.yaml"),
         (["evaluate", "absent.yaml", "--out", "run"], "absent.yaml"),
-        (["evaluate", "absent.yaml", "--out", "run", "--arm", "best"], "best"),
         (["check", "absent.parquet"], "absent.parquet"),
         (["data"], "command"),
         (["data", "medcalc", "absent.csv", "--out", "cases.parquet"], "absent.csv"),

@@ -69,7 +69,6 @@ def run_command(arguments: Sequence[object]) -> int:
         (["run", "--resume"], None, True, 4),
         (["pilot"], ("pilot",), False, 4),
         (["evaluate"], ("evaluate",), False, 1),
-        (["evaluate", "--arm", "sft"], ("evaluate",), False, 1),
     ],
 )
 def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(

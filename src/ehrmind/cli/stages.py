@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +17,6 @@ Overrides = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
 
 
-class ArmName(StrEnum):
-    """The arms as choices of an option."""
-
-    base = "base"
-    rlvr = "rlvr"
-    sft = "sft"
-    sft_rlvr = "sft_rlvr"
-
-
 def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
     """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
     _stages(recipe, out, overrides or [], resume, None)
@@ -37,15 +27,9 @@ def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume:
     _stages(recipe, out, overrides or [], resume, ("pilot",))
 
 
-def evaluate(
-    recipe: RecipePath,
-    out: RunPath,
-    overrides: Overrides = None,
-    arm: Annotated[ArmName, typer.Option(help="The arm to score; only base needs no training before it.")] = ArmName.base,
-    resume: Resume = False,
-) -> None:
-    """Score one arm on the held-out cases, without training."""
-    _stages(recipe, out, [*(overrides or []), f"arms=[{arm.value}]"], resume, ("evaluate",))
+def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+    """Score the recipe's model on the held-out cases as it is; model.name=RUN/protected/models/ARM scores one that a run trained."""
+    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",))
 
 
 def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: tuple[str, ...] | None) -> None:
