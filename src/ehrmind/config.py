@@ -182,8 +182,7 @@ class Evaluate(Section):
 
 
 class Tracking(Section):
-    tensorboard: bool = False
-    wandb_offline: bool = False
+    tensorboard: bool = Field(default=False, description="also write the curves for TensorBoard, from metrics.jsonl")
 
 
 class Recipe(Section):

@@ -79,6 +79,11 @@ class Run:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "arm": arm, "step": step, "time": round(time.time(), 3), **metrics}) + "\n")
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of metrics.jsonl, in order."""
+        file = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
     def forget(self, stage: str, from_step: int) -> None:
         """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
         metrics = self.path / "metrics.jsonl"

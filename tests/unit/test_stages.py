@@ -134,6 +134,14 @@ def test_all_equal_groups_make_room_for_fresh_questions_when_the_recipe_refills(
     assert sum(counts[2:]) < sum(counts[:2])
 
 
+def test_tensorboard_gets_the_curves_on_request(base: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = run(tmp_path / "run", recipe(arms=["rlvr"], tracking={"tensorboard": True}))
+    events = EventAccumulator(str(done.path / "tensorboard" / "rlvr-rlvr")).Reload()
+    assert [event.step for event in events.Scalars("reward")] == [0, 1, 2, 3]
+
+
 def test_only_protected_holds_record_text_and_purge_removes_it(base: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", recipe())
     shareable = [file for file in done.path.rglob("*") if file.is_file() and "protected" not in file.parts]

@@ -21,6 +21,7 @@ from ehrmind.stages.evaluate import evaluate, write_results
 from ehrmind.stages.pilot import pilot
 from ehrmind.stages.rlvr import rlvr
 from ehrmind.stages.warmup import warmup
+from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
 
 OpenEngine = Callable[[Recipe, Path], Engine]
@@ -62,6 +63,8 @@ def run_pipeline(
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
     if "evaluate" in wanted:
         _evaluate_all(run, recipe, folders, splits, open_engine)
+    if recipe.tracking.tensorboard:
+        write_tensorboard(run)
     return run
 
 
