@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ehrmind.config import Model, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
@@ -33,7 +34,8 @@ def cases(n: int = 14, seed: int = 9) -> list[Case]:
 
 
 def small_model(folder: Path, family: str, *, seed: int = 0, window: int | None = WINDOW) -> Path:
-    shape = TinyModel(family=family, hidden=32, layers=3, heads=2, vocabulary=400, context=1024, sliding_window=window)  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"hidden": 32, "layers": 3, "heads": 2, "vocabulary": 400, "context": 1024}
+    shape = TinyModel(family=family, sliding_window=window, **sizes)  # type: ignore[arg-type]
     text = [messages(case)[0].content + gold_response(case) for case in cases(50)]
     build_tiny(shape, text, folder, seed=seed)
     template = TEMPLATES[family]
