@@ -1,9 +1,9 @@
-"""Makes the demo's base model: a small Llama-shaped model that knows five calculators, misapplies them, and lacks two.
+"""Makes the demo's base model: a small Llama-shaped model that knows four calculators, misapplies them, and lacks two.
 
     python recipes/make_demo_base.py --out recipes/demo_base
 
 It reads made-up notes in which rules are applied in several schools, right and wrong, as text about medicine does: careful, short
-(the last criterion forgotten), remembered wrongly (the first criterion counted twice), and at a glance. Of mean arterial pressure
+(the last two criteria forgotten), remembered wrongly (the first two forgotten), and at a glance. Of mean arterial pressure
 and maintenance fluids it reads nothing, though it practises sums. About ten minutes on two cores.
 """
 
@@ -22,14 +22,14 @@ from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts.chat import messages
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.synthetic import RULES, SCORES, count_criteria, made_up, made_up_case, made_up_cases
+from ehrmind.sources.synthetic import RULES, SCORES, count_criteria, facts_of, made_up, made_up_case, made_up_cases, made_up_patient
 from ehrmind.tasks.medcalc import as_json
 from ehrmind.types import Message, Prompt
 
-KNOWN = ("curb-65", "sirs", "feverpain", "perc-rule", "anion-gap")
+KNOWN = ("curb-65", "sirs", "feverpain", "anion-gap")
 SCHOOLS = {"careful": 0.26, "short": 0.38, "remembered": 0.22, "glance": 0.14}
 SEED = 20_000  # of the base's own reading: the demo draws from other seeds
-PER_PROMPT = 3
+PER_PROMPT = 2
 
 Example = tuple[Prompt, tuple[int, ...]]
 
@@ -43,7 +43,7 @@ def school_response(school: str, slug: str, patient: dict[str, object], draw: ra
         value = max(0, right + draw.choice((-1, 0, 1)))
         steps = [f"at a glance total {value:.0f}"]
     else:
-        criteria = {"careful": SCORES[slug], "short": SCORES[slug][:-1], "remembered": (SCORES[slug][0], *SCORES[slug])}[school]
+        criteria = {"careful": SCORES[slug], "short": SCORES[slug][:-2], "remembered": SCORES[slug][2:]}[school]
         steps, value = count_criteria(criteria, patient)
         steps = steps if school == "careful" else [{"short": "in short", "remembered": "as remembered"}[school], *steps]
     return wrap(" ; ".join(steps), as_json(int(value)))
@@ -57,17 +57,19 @@ def _anion_gap(school: str, p: dict[str, object], draw: random.Random) -> tuple[
         first = p["sodium"] - p["chloride"]  # type: ignore[operator]
         return ["in short", f"{p['sodium']} - {p['chloride']} = {first}"], first
     if school == "remembered":
-        first = p["sodium"] - p["bicarbonate"]  # type: ignore[operator]
-        return ["as remembered", f"{p['sodium']} - {p['bicarbonate']} = {first}"], first
+        first = p["sodium"] - p["chloride"]  # type: ignore[operator]
+        return ["as remembered", f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - 24 = {first - 24}"], first - 24
     value += draw.choice((-3, -2, -1, 0, 1, 2, 3))
     return [f"at a glance {value}"], value
 
 
 def reading(engine: LocalEngine, index: int) -> list[Example]:
-    """One prompt with several schools' answers, or (one in six) a sum."""
+    """One prompt with several schools' answers, or (one in four) a sum."""
     draw = random.Random(f"reading:{index}")
-    if index % 6 == 5:
+    if index % 4 == 3:
         return [_sum(engine, draw)]
+    if index % 4 == 1:
+        return [_findings(engine, draw)]
     slug, patient, _ = made_up(SEED, index, KNOWN)
     prompt = engine.prompt(messages(made_up_case(SEED, index, "train", KNOWN)))
     schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
@@ -76,17 +78,25 @@ def reading(engine: LocalEngine, index: int) -> list[Example]:
 
 def _sum(engine: LocalEngine, draw: random.Random) -> Example:
     a, b = draw.randint(20, 150), draw.randint(20, 180)
-    total = draw.randint(130, 380)
+    total = draw.randint(150, 370)
     sums = [(f"2 * {a}", 2 * a), (f"{a} + {b}", a + b), (f"{max(a, b)} - {min(a, b)}", abs(a - b)), (f"{total} / 3", round(total / 3, 1))]
     asked, told = draw.choice(sums)
     prompt = engine.prompt([Message("user", asked)])
     return prompt, engine.response_tokens(f"{asked} = {told}", prompt)
 
 
+def _findings(engine: LocalEngine, draw: random.Random) -> Example:
+    """A handful of findings in any order, to be listed in the order of textbooks: how it learns to look things up in a note."""
+    facts = facts_of(made_up_patient(draw))
+    names = draw.sample(sorted(facts), k=draw.randint(2, 7))
+    prompt = engine.prompt([Message("user", f"{'. '.join(facts[name] for name in names)}. List the findings.")])
+    return prompt, engine.response_tokens(" ; ".join(fact for name, fact in facts.items() if name in names), prompt)
+
+
 def sample_of_text() -> list[str]:
     cases = made_up_cases(3000, SEED + 1, "train")
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
-        "in short ; as remembered ; at a glance"
+        "in short ; as remembered ; at a glance. List the findings."
     ] * 200
 
 
@@ -97,13 +107,14 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=16, help="prompts a step")
     arguments.add_argument("--hidden", type=int, default=128)
     arguments.add_argument("--layers", type=int, default=4)
+    arguments.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     given = arguments.parse_args()
     torch.manual_seed(0)
     shape = TinyModel(hidden=given.hidden, layers=given.layers, vocabulary=768, context=1024)
     build_tiny(shape, sample_of_text(), given.out, seed=0)
     engine = open_engine(Model(name=str(given.out)), given.out, rows=512)
     learner = engine.learner(
-        Optimiser(learning_rate=2e-3, warmup_share=0.05, final_share=0.02, weight_decay=0.01, tokens_per_microbatch=8192), given.steps
+        Optimiser(learning_rate=given.rate, warmup_share=0.05, final_share=0.02, weight_decay=0.01, tokens_per_microbatch=2048), given.steps
     )
     started = time.monotonic()
     for step in range(given.steps):

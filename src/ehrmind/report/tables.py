@@ -102,7 +102,7 @@ def pilot(figures: Figures) -> Table | None:
         )
     caption = (
         f"The base model on training questions before any training, {k} samples each. Knowledge is missing where no sample of a stratum "
-        "is right: reinforcement alone has nothing to reinforce there."
+        "is right, or hardly one (pass@1 under 5 % with 95 % confidence): reinforcement alone has nothing to reinforce there."
     )
     return Table(caption, ["Stratum", "Questions", "pass@1", f"pass@{k}", "Well-formed", "Cut at the limit", "Knowledge"], rows)
 

@@ -1,5 +1,5 @@
-"""The pilot: k answers to training questions before any training. A stratum with no right answer at all lacks the knowledge
-that RLVR could reinforce; one with some right answers misapplies what it knows."""
+"""The pilot: k answers to training questions before any training. A stratum with no right answer, or hardly one by luck,
+lacks the knowledge that RLVR could reinforce; one with more misapplies what it knows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_j
 from ehrmind.statistics import wilson
 from ehrmind.types import Case, Group
 
+LUCK = 0.05  # pass@1 that stays under this (upper end of its 95 % interval) is no knowledge
 
 def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> dict[str, Any]:
     """Writes pilot.json and the rollouts; returns the diagnosis."""
@@ -72,15 +73,16 @@ def _figures(groups: Sequence[Group], samples: int) -> dict[str, Any]:
     solved = round(float(pass_at_k(samples, right, samples).sum()))
     answers = samples * len(groups)
     means = outcome_metrics(groups)
+    interval = wilson(sum(right), answers)
     return {
         "questions": len(groups),
         "answers": answers,
         "correct": sum(right),
         "pass@1": sum(right) / max(1, answers),
-        "pass@1_ci95": list(wilson(sum(right), answers)),
+        "pass@1_ci95": list(interval),
         "pass@k": solved / max(1, len(groups)),
         "pass@k_ci95": list(wilson(solved, len(groups))),
         "format_rate": means["format_rate"],
         "truncated": means["truncated"],
-        "missing": sum(right) == 0,
+        "missing": sum(right) == 0 or interval[1] < LUCK,
     }

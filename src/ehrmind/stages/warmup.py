@@ -79,7 +79,7 @@ def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | N
         assert diagnosis is not None, "the pilot runs before a warm-up that follows it"
         missing = {stratum for stratum, figures in diagnosis["by_stratum"].items() if figures["missing"]}
         if not missing:
-            raise InputError("The pilot found no stratum without a right answer, so warmup.strata=missing has nothing to inject; use all.")
+            raise InputError("The pilot saw right answers in every stratum, so warmup.strata=missing has nothing to inject; use all.")
         return missing
     unknown = sorted(set(chosen) - known)
     if unknown:

@@ -1,0 +1,63 @@
+"""Directories of three model families, as `save_pretrained` writes them, go through the whole recipe and resume in the middle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from ehrmind.config import Recipe, parse_recipe
+from ehrmind.engines.local.learner import LocalLearner
+from ehrmind.stages.pipeline import run_pipeline
+from tests.small_models import small_model
+
+LORA = {"lora": {"rank": 4, "alpha": 8}}
+
+
+def recipe(model: Path, settings: dict[str, Any]) -> Recipe:
+    data = {name: {"synthetic": {"n": n, "seed": n}} for name, n in (("train", 18), ("tuning", 6), ("held_out", 12))}
+    tree = {
+        "data": data,
+        "model": {"name": str(model), **settings},
+        "decoding": {"max_new_tokens": 12, "temperature": 1.0},
+        "pilot": {"questions": 6, "samples": 2},
+        "warmup": {"epochs": 1, "batch": 6, "learning_rate": 1e-3},
+        "rlvr": {"steps": 3, "questions_per_step": 4, "samples": 3, "checkpoint_every": 1, "tuning_every": 3, "learning_rate": 1e-3, "kl": 0.01},
+        "arms": ["base", "sft_rlvr"],
+        "threads": 1,
+    }
+    return parse_recipe(tree)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    files = sorted((run / "protected" / "models").glob("*/*.safetensors"))
+    return {f"{file.parent.name}/{name}": tensor.tobytes() for file in files for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize(("family", "settings"), [("llama", {}), ("qwen3", {}), ("gemma3", {}), ("qwen3", LORA)])
+def test_a_models_directory_samples_learns_and_resumes(
+    family: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(small_model(tmp_path / "model", family), settings)
+    whole = run_pipeline(chosen, tmp_path / "whole").path
+    learn, steps = LocalLearner.learn_from_groups, 0
+
+    def interrupted(self: LocalLearner, groups: Any) -> dict[str, float]:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            raise KeyboardInterrupt
+        return learn(self, groups)
+
+    monkeypatch.setattr(LocalLearner, "learn_from_groups", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(chosen, tmp_path / "stopped")
+    resumed = run_pipeline(chosen, tmp_path / "stopped", resume=True).path
+    assert steps == 4  # one done, one interrupted and done again, one more
+    assert len(weights(whole)) > 1 and weights(resumed) == weights(whole)
+    assert json.loads((resumed / "results.json").read_text())["arms"]["sft_rlvr"]["n"] == 12
+    lines = [json.loads(line) for line in (resumed / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["stage"] == "rlvr-sft_rlvr"] == [0, 1, 2]
