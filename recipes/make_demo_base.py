@@ -1,10 +1,10 @@
-"""Makes the demo's base model: a small Llama-shaped model that knows four calculators, misapplies them, and lacks two.
+"""Makes the demo's base model: a small Llama-shaped model that knows three scores, misapplies them, and lacks two.
 
     python recipes/make_demo_base.py --out recipes/demo_base
 
 It reads made-up notes in which rules are applied in several schools, right and wrong, as text about medicine does: careful, short
-(the last two criteria forgotten), remembered wrongly (the first two forgotten), and at a glance. Of mean arterial pressure
-and maintenance fluids it reads nothing, though it practises sums. About ten minutes on two cores.
+(the last two criteria forgotten), remembered wrongly (the first two forgotten), and at a glance. Of morphine
+equivalents and maintenance fluids it reads nothing. About a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts.chat import messages
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.synthetic import RULES, SCORES, count_criteria, facts_of, made_up, made_up_case, made_up_cases, made_up_patient
+from ehrmind.sources.synthetic import SCORES, count_criteria, made_up, made_up_case, made_up_cases
 from ehrmind.tasks.medcalc import as_json
-from ehrmind.types import Message, Prompt
+from ehrmind.types import Prompt
 
-KNOWN = ("curb-65", "sirs", "feverpain", "anion-gap")
+KNOWN = tuple(SCORES)
 SCHOOLS = {"careful": 0.26, "short": 0.38, "remembered": 0.22, "glance": 0.14}
 SEED = 20_000  # of the base's own reading: the demo draws from other seeds
 PER_PROMPT = 2
@@ -36,9 +36,7 @@ Example = tuple[Prompt, tuple[int, ...]]
 
 def school_response(school: str, slug: str, patient: dict[str, object], draw: random.Random) -> str:
     """An answer to the question in the manner of one school."""
-    if slug == "anion-gap":
-        steps, value = _anion_gap(school, patient, draw)
-    elif school == "glance":
+    if school == "glance":
         right = count_criteria(SCORES[slug], patient)[1]
         value = max(0, right + draw.choice((-1, 0, 1)))
         steps = [f"at a glance total {value:.0f}"]
@@ -49,61 +47,26 @@ def school_response(school: str, slug: str, patient: dict[str, object], draw: ra
     return wrap(" ; ".join(steps), as_json(int(value)))
 
 
-def _anion_gap(school: str, p: dict[str, object], draw: random.Random) -> tuple[list[str], float]:
-    steps, value = RULES["anion-gap"].work(p)
-    if school == "careful":
-        return steps, value
-    if school == "short":
-        first = p["sodium"] - p["chloride"]  # type: ignore[operator]
-        return ["in short", f"{p['sodium']} - {p['chloride']} = {first}"], first
-    if school == "remembered":
-        first = p["sodium"] - p["chloride"]  # type: ignore[operator]
-        return ["as remembered", f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - 24 = {first - 24}"], first - 24
-    value += draw.choice((-3, -2, -1, 0, 1, 2, 3))
-    return [f"at a glance {value}"], value
-
-
 def reading(engine: LocalEngine, index: int) -> list[Example]:
-    """One prompt with several schools' answers, or (one in four) a sum."""
+    """One prompt with the answers of several schools."""
     draw = random.Random(f"reading:{index}")
-    if index % 4 == 3:
-        return [_sum(engine, draw)]
-    if index % 4 == 1:
-        return [_findings(engine, draw)]
     slug, patient, _ = made_up(SEED, index, KNOWN)
     prompt = engine.prompt(messages(made_up_case(SEED, index, "train", KNOWN)))
     schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
     return [(prompt, engine.response_tokens(school_response(school, slug, patient, draw), prompt)) for school in schools]
 
 
-def _sum(engine: LocalEngine, draw: random.Random) -> Example:
-    a, b = draw.randint(20, 150), draw.randint(20, 180)
-    total = draw.randint(150, 370)
-    sums = [(f"2 * {a}", 2 * a), (f"{a} + {b}", a + b), (f"{max(a, b)} - {min(a, b)}", abs(a - b)), (f"{total} / 3", round(total / 3, 1))]
-    asked, told = draw.choice(sums)
-    prompt = engine.prompt([Message("user", asked)])
-    return prompt, engine.response_tokens(f"{asked} = {told}", prompt)
-
-
-def _findings(engine: LocalEngine, draw: random.Random) -> Example:
-    """A handful of findings in any order, to be listed in the order of textbooks: how it learns to look things up in a note."""
-    facts = facts_of(made_up_patient(draw))
-    names = draw.sample(sorted(facts), k=draw.randint(2, 7))
-    prompt = engine.prompt([Message("user", f"{'. '.join(facts[name] for name in names)}. List the findings.")])
-    return prompt, engine.response_tokens(" ; ".join(fact for name, fact in facts.items() if name in names), prompt)
-
-
 def sample_of_text() -> list[str]:
     cases = made_up_cases(3000, SEED + 1, "train")
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
-        "in short ; as remembered ; at a glance. List the findings."
+        "in short ; as remembered ; at a glance"
     ] * 200
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=1300)
+    arguments.add_argument("--steps", type=int, default=2600)
     arguments.add_argument("--batch", type=int, default=16, help="prompts a step")
     arguments.add_argument("--hidden", type=int, default=128)
     arguments.add_argument("--layers", type=int, default=4)

@@ -27,7 +27,7 @@ HOSTILE = (
 )
 # Chances of a right answer where the base knows the calculator, and where it does not.
 SKILL = {"base": (0.45, 0.0), "rlvr": (0.8, 0.0), "sft": (0.5, 0.4), "sft_rlvr": (0.85, 0.75)}
-UNKNOWN = ("mean-arterial-pressure", "maintenance-fluids")
+UNKNOWN = ("morphine-equivalents", "maintenance-fluids")
 
 
 def recipe(kl: float, **changes: Any) -> Recipe:

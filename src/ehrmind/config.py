@@ -149,7 +149,7 @@ class Warmup(Optimiser):
     """Supervised warm-up on gold responses. Defaults are the paper's."""
 
     learning_rate: PositiveFloat = 2e-5
-    strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw (hardly) a right answer")
+    strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
     traces_per_stratum: PositiveInt | None = None
     epochs: PositiveInt = 2
     batch: PositiveInt = 16

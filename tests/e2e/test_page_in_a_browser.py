@@ -92,8 +92,8 @@ def test_filters_leave_what_was_asked_for(visit: Visit) -> None:
     visit.choose("reason", "")
     visit.choose("verdict", "")
     assert visit.count() == right + wrong
-    visit.choose("stratum", "medcalc/lab/anion-gap")
-    assert visit.column(3) == {"medcalc/lab/anion-gap"}
+    visit.choose("stratum", "medcalc/diagnosis/sirs")
+    assert visit.column(3) == {"medcalc/diagnosis/sirs"}
     visit.tab.click("#filters button[type=reset]")
     visit.tab.locator("#count", has_text=f"{everything:,} rollouts").wait_for()
 

@@ -25,7 +25,15 @@ def recipe(model: Path, settings: dict[str, Any]) -> Recipe:
         "decoding": {"max_new_tokens": 12, "temperature": 1.0},
         "pilot": {"questions": 6, "samples": 2},
         "warmup": {"epochs": 1, "batch": 6, "learning_rate": 1e-3},
-        "rlvr": {"steps": 3, "questions_per_step": 4, "samples": 3, "checkpoint_every": 1, "tuning_every": 3, "learning_rate": 1e-3, "kl": 0.01},
+        "rlvr": {
+            "steps": 3,
+            "questions_per_step": 4,
+            "samples": 3,
+            "checkpoint_every": 1,
+            "tuning_every": 3,
+            "learning_rate": 1e-3,
+            "kl": 0.01,
+        },
         "arms": ["base", "sft_rlvr"],
         "threads": 1,
     }

@@ -72,7 +72,7 @@ def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: 
 def test_the_pilot_names_the_strata_whose_knowledge_is_missing(page: Page) -> None:
     rows = page.table("The base model on training questions")[1:]
     missing = [row[0] for row in rows if row[-1] == "missing"]
-    assert missing == ["medcalc/physical/maintenance-fluids", "medcalc/physical/mean-arterial-pressure"]
+    assert missing == ["medcalc/dosage/morphine-equivalents", "medcalc/physical/maintenance-fluids"]
     assert len(rows) == 8
     foretold = {row[0]: row for row in page.table("What the pilot foretold")[1:]}
     assert foretold["missing"][1:3] == ["2", "40"] and foretold["missing"][4].startswith("0.0\u00a0%")
@@ -134,7 +134,7 @@ def test_the_same_run_gives_the_same_page(run: Run, html: str) -> None:
 def test_names_from_a_recipe_or_a_stratum_are_shown_and_never_parsed(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", name="<script>alert(1)</script> {{ 7 * 7 }} $x$", cases=14)
     results = (run.path / "results.json").read_text()
-    (run.path / "results.json").write_text(results.replace("medcalc/lab/anion-gap", "medcalc/lab/<b>$\\\\frac{1}{2}$"))
+    (run.path / "results.json").write_text(results.replace("medcalc/severity/curb-65", "medcalc/lab/<b>$\\\\frac{1}{2}$"))
     html = write_report(run.path)[0].read_text()
     page = Page(html)
     assert "<script>alert(1)</script> {{ 7 * 7 }} $x$" in page.text and "script" not in page.tags and "b" not in page.tags

@@ -67,7 +67,7 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
     done = run(tmp_path / "run", recipe())
     pilot = json.loads((done.path / "pilot.json").read_text())["by_stratum"]
     assert not pilot["medcalc/physical/maintenance-fluids"]["missing"]
-    assert pilot["medcalc/physical/mean-arterial-pressure"]["missing"]
+    assert pilot["medcalc/dosage/morphine-equivalents"]["missing"]
     assert "medcalc/physical/maintenance-fluids" not in (done.done("warmup") or {})["by_stratum"]
 
 

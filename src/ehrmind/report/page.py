@@ -95,7 +95,8 @@ def _pilot_sentence(figures: Figures) -> list[str]:
     if "rlvr" in figures.results["arms"] and (shares := tables.pooled(figures, "rlvr", missing))["n"]:
         there = f"; RLVR alone reaches {percent(shares['accuracy'])} there ({interval(shares['ci95'])})"
     strata_said = f"{len(missing)} of {len(strata)} strata"
-    return [f"In the pilot no sample of the base model, or hardly one, was right in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
+    hardly = "no sample of the base model, or hardly one, was right"
+    return [f"In the pilot {hardly} in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
 
 
 def _recipe_text(recipe: Mapping[str, Any]) -> str:

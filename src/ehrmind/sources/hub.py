@@ -8,22 +8,19 @@ Left out on purpose: writing tokens (a login made elsewhere is used by the hub's
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import InputError, Split
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _ENDINGS = ((".parquet",), (".csv", ".csv.gz"))
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
-_RESTARTS = 3
 _SPLIT_WORDS: dict[Split, str] = {"train": "train", "tuning": "validation|valid|val|dev|tuning", "held_out": "test"}
 
 
@@ -61,10 +58,9 @@ def fetch(hub: str, *, split: Split, online: bool, revision: str | None = None) 
 def _download(hub: str, split: Split, revision: str | None) -> list[HubFile]:
     from huggingface_hub import HfApi, hf_hub_download
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None  # read now: the library keeps what it saw when it was imported
     asked = f"hub data set '{hub}'" + (f" at revision '{revision}'" if revision else "")
-    with _clear_errors(f"The {asked}"):
-        api = HfApi(endpoint=endpoint)
+    with clear_errors(f"The {asked}"):
+        api = HfApi(endpoint=endpoint())
         about = api.dataset_info(hub, revision=revision or "main")
         commit = about.sha or ""
         # Mirrors may leave the list of files out of the description.
@@ -73,8 +69,8 @@ def _download(hub: str, split: Split, revision: str | None) -> list[HubFile]:
         raise InputError(f"The hub did not say which commit the {asked} is at; check HF_ENDPOINT.")
     files = []
     for name in _choose(names, split, f"The {asked}"):
-        with _clear_errors(f"The file '{name}' of the {asked}"):
-            path = hf_hub_download(hub, name, repo_type="dataset", revision=commit, endpoint=endpoint, tqdm_class=_bar_with_an_end())
+        with clear_errors(f"The file '{name}' of the {asked}"):
+            path = hf_hub_download(hub, name, repo_type="dataset", revision=commit, endpoint=endpoint(), tqdm_class=bar_with_an_end())
         files.append(HubFile(Path(path), name, hub, commit))
     return files
 
@@ -114,45 +110,3 @@ def _choose(names: Iterable[str], split: Split, what: str) -> list[str]:
         return chosen
     wanted = _SPLIT_WORDS[split].replace("|", ", ")
     raise InputError(f"{what} has no parquet or CSV file for {split}: none has {wanted} in its name.")
-
-
-@contextmanager
-def _clear_errors(what: str) -> Iterator[None]:
-    """The hub client's errors, some of them pages long, as one sentence each."""
-    from huggingface_hub import errors
-
-    # The client's HTTP library has changed name over its versions; the bases of its own error lead to it.
-    broken: tuple[type[BaseException], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
-    try:
-        yield
-    except errors.GatedRepoError:
-        raise InputError(f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`.") from None
-    except errors.RepositoryNotFoundError:
-        raise InputError(f"{what} is not on the hub, or not for you to see; check its spelling, or log in with `hf auth login`.") from None
-    except errors.RevisionNotFoundError:
-        raise InputError(f"{what} does not exist on the hub; give a branch, tag or commit that does.") from None
-    except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise InputError(f"{what} cannot be reached; check the network and try again.") from None
-        raise InputError(f"{what} is not on the hub.") from None
-    except broken as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise InputError(f"{what} does not fit on the disk of the hub's local cache; make room, or set HF_HOME.") from None
-        raise InputError(f"{what} did not arrive whole ({type(error).__name__}); nothing half-written was kept, try again.") from None
-
-
-def _bar_with_an_end() -> Any:
-    """The client's progress bar, which also gives up. The client starts anew for ever where a server that cannot
-    resume keeps closing the connection; the bar is what it tells of every byte and of every start from zero."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Bar(tqdm):
-        restarts = 0
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.restarts += (n or 0) < 0
-            if self.restarts > _RESTARTS:
-                raise ConnectionError("the connection keeps closing")
-            return super().update(n)
-
-    return Bar

@@ -1,4 +1,4 @@
-"""Made-up MedCalc cases: six calculators over invented patients, for the demo and the tests.
+"""Made-up MedCalc cases: five calculators over invented patients, for the demo and the tests.
 
 Item i is a pure function of (seed, i). A patient is a handful of values; the note states those that the calculator needs and
 some that it does not, in a drawn order; the truth is computed here from the published rule; the rationale names every step.
@@ -75,7 +75,6 @@ def made_up(seed: int, index: int, tasks: tuple[str, ...]) -> tuple[str, Patient
 
 def made_up_patient(draw: random.Random) -> Patient:
     """Values with normal and deranged ranges, so that every criterion is met about half the time."""
-    sodium, bicarbonate = draw.randint(130, 148), draw.randint(10, 28)
     return {
         "sex": draw.choice(("man", "woman")),
         "age": draw.randint(20, 92),
@@ -96,9 +95,8 @@ def made_up_patient(draw: random.Random) -> Patient:
         "onset": draw.randint(1, 7),
         "inflamed": draw.random() < 0.5,
         "cough": draw.random() < 0.5,
-        "sodium": sodium,
-        "chloride": sodium - bicarbonate - draw.randint(4, 22),
-        "bicarbonate": bicarbonate,
+        "opioid": draw.choice(tuple(OPIOIDS)),
+        "dose": 10 * draw.randint(2, 9),
     }
 
 
@@ -116,7 +114,7 @@ SENTENCES: dict[str, Callable[[Any], str]] = {
     "urea": lambda v: f"urea nitrogen {v}",
     "saturation": lambda v: f"saturation {v} %",
     "onset": lambda v: f"days ill {v}",
-    "electrolytes": lambda v: f"sodium {v[0]}, chloride {v[1]}, bicarbonate {v[2]}",
+    "analgesia": lambda v: f"{v[0]} {v[1]} mg daily",
     "confused": _yes_no("confusion"),
     "swelling": _yes_no("swollen leg"),
     "surgery": _yes_no("recent surgery"),
@@ -125,14 +123,14 @@ SENTENCES: dict[str, Callable[[Any], str]] = {
     "inflamed": _yes_no("red tonsils"),
     "cough": _yes_no("cough"),
 }
+OPIOIDS = {"hydrocodone": 1.0, "oxycodone": 1.5, "oxymorphone": 3.0, "hydromorphone": 5.0}  # morphine's strength
 PLACES = ("clinic", "ward", "emergency room", "home visit", "nursing home")
 DISTRACTORS = ("lives alone", "works nights", "allergic to pollen", "walks daily", "quit smoking", "eats little", "sleeps badly")
 
 
 def facts_of(patient: Patient) -> dict[str, str]:
     """Everything that a note may say of a patient, by the name of the value."""
-    told = {**patient, "pressure": (patient["systolic"], patient["diastolic"])}
-    told["electrolytes"] = tuple(patient[name] for name in ("sodium", "chloride", "bicarbonate"))
+    told = {**patient, "pressure": (patient["systolic"], patient["diastolic"]), "analgesia": (patient["opioid"], patient["dose"])}
     return {name: sentence(told[name]) for name, sentence in SENTENCES.items()}
 
 
@@ -166,9 +164,7 @@ SCORES: dict[str, tuple[Criterion, ...]] = {
         _flag("confusion", "confused"),
         _measured("urea nitrogen", "urea", lambda v: v > 19),
         _measured("respiratory rate", "rate", lambda v: v >= 30),
-        Criterion(
-            "blood pressure", lambda p: f"{p['systolic']}/{p['diastolic']}", lambda p: p["systolic"] < 90 or p["diastolic"] <= 60
-        ),
+        Criterion("blood pressure", lambda p: f"{p['systolic']}/{p['diastolic']}", lambda p: p["systolic"] < 90 or p["diastolic"] <= 60),
         _measured("age", "age", lambda v: v >= 65),
     ),
     "sirs": (
@@ -201,17 +197,11 @@ def _score(slug: str) -> Callable[[Patient], tuple[list[str], float]]:
     return lambda patient: count_criteria(SCORES[slug], patient)
 
 
-def _anion_gap(p: Patient) -> tuple[list[str], float]:
-    first = p["sodium"] - p["chloride"]
-    gap = first - p["bicarbonate"]
-    return [f"{p['sodium']} - {p['chloride']} = {first}", f"{first} - {p['bicarbonate']} = {gap}"], gap
-
-
-def _mean_pressure(p: Patient) -> tuple[list[str], float]:
-    double = 2 * p["diastolic"]
-    total = double + p["systolic"]
-    mean = round(total / 3, 1)
-    return [f"2 * {p['diastolic']} = {double}", f"{double} + {p['systolic']} = {total}", f"{total} / 3 = {mean}"], mean
+def _morphine_equivalents(p: Patient) -> tuple[list[str], float]:
+    """Daily dose times the drug's factor (CDC 2022)."""
+    factor = OPIOIDS[p["opioid"]]
+    value = round(p["dose"] * factor)
+    return [f"{p['opioid']} {p['dose']} * {factor:g} = {value}"], value
 
 
 def _maintenance_fluids(p: Patient) -> tuple[list[str], float]:
@@ -226,7 +216,8 @@ RULES: dict[str, Rule] = {
         51, "What is the number of SIRS criteria met by the patient?", ("temperature", "pulse", "rate", "leucocytes"), _score("sirs")
     ),
     "feverpain": Rule(33, "What is the patient's FeverPAIN score?", ("fever", "pus", "onset", "inflamed", "cough"), _score("feverpain")),
-    "anion-gap": Rule(39, "What is the patient's anion gap in mEq/L?", ("electrolytes",), _anion_gap),
-    "mean-arterial-pressure": Rule(5, "What is the patient's mean arterial pressure in mm Hg?", ("pressure",), _mean_pressure),
+    "morphine-equivalents": Rule(
+        49, "What is the patient's daily dose in morphine milligram equivalents (MME/day)?", ("analgesia",), _morphine_equivalents
+    ),
     "maintenance-fluids": Rule(22, "What is the patient's maintenance fluid in mL/hr?", ("weight",), _maintenance_fluids),
 }

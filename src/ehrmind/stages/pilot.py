@@ -20,6 +20,7 @@ from ehrmind.types import Case, Group
 
 LUCK = 0.05  # pass@1 that stays under this (upper end of its 95 % interval) is no knowledge
 
+
 def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> dict[str, Any]:
     """Writes pilot.json and the rollouts; returns the diagnosis."""
     prompts = render_prompts(engine, recipe, train, recipe.decoding)

@@ -114,7 +114,7 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
         "recipe_digest": recipe_digest(recipe),
         "seed": recipe.seed,
         "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
-        "model": {"name": _shown(recipe.model, base), "revision": recipe.model.revision, "sha256": _digest_of(base)},
+        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": _digest_of(base)},
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }
@@ -122,6 +122,11 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
 
 def _shown(model: Model, base: Path) -> str:
     return base.name if model.name is None or Path(model.name).is_dir() else model.name
+
+
+def _revision(model: Model, base: Path) -> str | None:
+    """A hub model's commit: the hub's cache names its folders by it."""
+    return base.name if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots" else model.revision
 
 
 def _digest_of(folder: Path) -> dict[str, str]:

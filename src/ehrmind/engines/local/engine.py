@@ -15,6 +15,7 @@ import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.files import written_whole
+from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -114,12 +115,17 @@ def locate(settings: Model, *, online: bool) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    asked: dict[str, Any] = {"revision": settings.revision, "endpoint": endpoint(), "allow_patterns": patterns}
     try:
-        return Path(snapshot_download(settings.name, revision=settings.revision, local_files_only=not online, allow_patterns=patterns))
+        if online:
+            with clear_errors(f"The model '{settings.name}'"):
+                return Path(snapshot_download(settings.name, tqdm_class=bar_with_an_end(), **asked))
+        return Path(snapshot_download(settings.name, local_files_only=True, **asked))
     except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        hint = "" if online else "; allow its download with data.online=true"
         where = "neither a directory nor in the hub's cache"
-        raise InputError(f"model.name={settings.name} is {where} ({type(error).__name__}){hint}.") from None
+        raise InputError(
+            f"model.name={settings.name} is {where} ({type(error).__name__}); allow its download with data.online=true."
+        ) from None
 
 
 def _refuse_unsafe(folder: Path) -> None:
