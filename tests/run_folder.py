@@ -12,7 +12,7 @@ from typing import Any
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.files import write_json
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run, open_run
+from ehrmind.runs import Run, open_run, rollout_rows
 from ehrmind.sources.synthetic import made_up_cases
 from ehrmind.stages.evaluate import write_results
 from ehrmind.stages.pilot import diagnose
@@ -53,8 +53,9 @@ def finished_run(
     )
     with run.stage("pilot"):
         groups = [_group(case, "base", 8) for case in train[:42]]
-        run.write_rollouts("pilot", "base", 0, groups)
-        write_json(path / "pilot.json", diagnose(groups, 8))
+        rows = rollout_rows("pilot", "base", 0, groups)
+        run.write_rollouts("pilot", 0, rows)
+        write_json(path / "pilot.json", diagnose(rows, 8))
     if "sft" in arms:
         with run.stage("warmup"):
             for step in range(20):
@@ -77,8 +78,9 @@ def _learn(run: Run, arm: str, train: Sequence[Case], *, measures_kl: bool) -> N
         learned = {"entropy": 1.2 - 0.02 * step, "loss": 0.01, "zero_advantage_groups": 4 - step % 3}
         learned |= {"kl": 0.001 * step} if measures_kl else {}
         tuning = {"tuning_accuracy": 0.3 + 0.01 * step} if step % 10 == 9 else {}
-        run.write_rollouts(f"rlvr-{arm}", arm, step, groups)
-        run.log(f"rlvr-{arm}", arm, step, {**outcome_metrics(groups), **learned, **tuning})
+        rows = rollout_rows(f"rlvr-{arm}", arm, step, groups)
+        run.write_rollouts(f"rlvr-{arm}", step, rows)
+        run.log(f"rlvr-{arm}", arm, step, {**outcome_metrics(rows), **learned, **tuning})
 
 
 def _evaluate(run: Run, arm: str, decoding: str, held_out: Sequence[Case]) -> None:
@@ -86,8 +88,9 @@ def _evaluate(run: Run, arm: str, decoding: str, held_out: Sequence[Case]) -> No
     with run.stage(stage) as facts:
         run.count_scoring(arm, decoding, 5)
         groups = [_group(case, arm, 1, salt=decoding) for case in held_out]
-        run.write_rollouts(stage, arm, 0, groups)
-        facts |= outcome_metrics(groups)
+        rows = rollout_rows(stage, arm, 0, groups)
+        run.write_rollouts(stage, 0, rows)
+        facts |= outcome_metrics(rows)
 
 
 def _group(case: Case, arm: str, members: int, salt: str = "") -> Group:

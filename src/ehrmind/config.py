@@ -204,6 +204,13 @@ class Recipe(Section):
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
     threads: PositiveInt | None = Field(default=None, description="CPU threads; part of bit-for-bit reproducibility")
 
+    @model_validator(mode="after")
+    def nothing_twice(self) -> Recipe:
+        for name, chosen in (("arms", self.arms), ("evaluate.decodings", self.evaluate.decodings)):
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{name} names something twice; keep one")
+        return self
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ehrmind.files import write_json, write_text
 from ehrmind.types import Case, Group, InputError
 
 SPLITS = ("train", "tuning", "held_out")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,45 +87,31 @@ class Run:
 
     def forget(self, stage: str, from_step: int) -> None:
         """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
+        self.forget_metrics(stage, from_step)
+        for step in self.rollout_steps(stage):
+            if step >= from_step:
+                (self.rollouts / f"{stage}-{step:06d}.parquet").unlink()
+
+    def forget_metrics(self, stage: str, from_step: int) -> None:
         metrics = self.path / "metrics.jsonl"
         if metrics.is_file():
             rows = [line for line in metrics.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
             write_text(metrics, "".join(row + "\n" for row in rows))
-        for file in self.rollouts.glob(f"{stage}-*.parquet"):
-            if int(file.stem.rsplit("-", 1)[1]) >= from_step:
-                file.unlink()
 
-    def write_rollouts(self, stage: str, arm: str, step: int, groups: Iterable[Group]) -> None:
+    def write_rollouts(self, stage: str, step: int, rows: Sequence[Row]) -> None:
         """Every sampled answer with its verdict; one file a step, whole or not at all."""
         import polars as pl
 
-        rows = [
-            {
-                "step": step,
-                "arm": arm,
-                "stage": stage,
-                "case": group.case.id,
-                "stratum": group.case.stratum,
-                "member": member,
-                "text": completion.text,
-                "reward": verdict.reward,
-                "parts": dict(verdict.parts),
-                "correct": verdict.correct,
-                "reason": verdict.reason,
-                "advantage": group.advantages[member] if group.advantages else None,
-                "tokens": completion.n_tokens,
-                "finish_reason": completion.finish_reason,
-                "well_formed": verdict.well_formed,
-            }
-            for group in groups
-            for member, (completion, verdict) in enumerate(zip(group.completions, group.verdicts, strict=True))
-        ]
         schema_overrides = {"reason": pl.String, "advantage": pl.Float64, "text": pl.String}
         frame = pl.DataFrame(rows, schema_overrides=schema_overrides, infer_schema_length=None)
         target = self.rollouts / f"{stage}-{step:06d}.parquet"
         partial = target.with_suffix(".partial")
         frame.write_parquet(partial)
         partial.replace(target)
+
+    def rollout_steps(self, stage: str) -> list[int]:
+        """The steps of a stage whose rollouts are written."""
+        return sorted(int(file.stem.rsplit("-", 1)[1]) for file in self.rollouts.glob(f"{stage}-*.parquet"))
 
     def read_rollouts(self, stage: str) -> Any:
         """All rollouts of a stage as one polars frame."""
@@ -151,6 +138,31 @@ class Run:
         from ehrmind.sources import load_cases
 
         return {split: load_cases(self.cases(split)) for split in SPLITS}
+
+
+def rollout_rows(stage: str, arm: str, step: int, groups: Iterable[Group]) -> list[Row]:
+    """An answer a row, as `write_rollouts` keeps it."""
+    return [
+        {
+            "step": step,
+            "arm": arm,
+            "stage": stage,
+            "case": group.case.id,
+            "stratum": group.case.stratum,
+            "member": member,
+            "text": completion.text,
+            "reward": verdict.reward,
+            "parts": dict(verdict.parts),
+            "correct": verdict.correct,
+            "reason": verdict.reason,
+            "advantage": group.advantages[member] if group.advantages else None,
+            "tokens": completion.n_tokens,
+            "finish_reason": completion.finish_reason,
+            "well_formed": verdict.well_formed,
+        }
+        for group in groups
+        for member, (completion, verdict) in enumerate(zip(group.completions, group.verdicts, strict=True))
+    ]
 
 
 def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:

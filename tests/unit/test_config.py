@@ -78,6 +78,11 @@ def test_a_data_source_is_one_thing_and_only_tuning_is_a_share_of_train() -> Non
     assert "data.held_out: field required" in refusal(data={"train": data["train"]})
 
 
+def test_nothing_is_compared_with_itself() -> None:
+    assert "arms names something twice" in refusal(arms=["base", "sft", "base"])
+    assert "evaluate.decodings names something twice" in refusal(evaluate={"decodings": ["greedy", "greedy"]})
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_are_finite(number: float) -> None:
     assert "rlvr.learning_rate" in refusal(rlvr={"learning_rate": number})

@@ -65,7 +65,7 @@ def test_every_pair_has_its_difference_interval_and_test(run: Run, page: Page) -
 
 def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: Page) -> None:
     assert "SFT + RLVR answers" in page.text and "140 held-out cases" in page.text and "points" in page.text
-    assert "no sample of the base model was right in 2 of 7 strata" in page.text
+    assert "no sample of the base model was right in 2 of 5 strata" in page.text
     assert "RLVR alone reaches 0.0\u00a0% there" in page.text
 
 
@@ -73,15 +73,15 @@ def test_the_pilot_names_the_strata_whose_knowledge_is_missing(page: Page) -> No
     rows = page.table("The base model on training questions")[1:]
     missing = [row[0] for row in rows if row[-1] == "missing"]
     assert missing == ["medcalc/dosage/morphine-equivalents", "medcalc/physical/maintenance-fluids"]
-    assert len(rows) == 8
+    assert len(rows) == 6
     foretold = {row[0]: row for row in page.table("What the pilot foretold")[1:]}
-    assert foretold["missing"][1:3] == ["2", "40"] and foretold["missing"][4].startswith("0.0\u00a0%")
+    assert foretold["missing"][1:3] == ["2", "56"] and foretold["missing"][4].startswith("0.0\u00a0%")
 
 
 def test_results_stand_by_category_and_by_calculator(page: Page) -> None:
     categories = {row[0]: row[1] for row in page.table("Held-out accuracy by category")[1:]}
-    assert categories == {"medcalc/diagnosis": "60", "medcalc/lab": "20", "medcalc/physical": "40", "medcalc/risk": "20"}
-    assert len(page.table("Held-out accuracy by stratum")) == 1 + 7
+    assert categories == {"medcalc/diagnosis": "56", "medcalc/dosage": "28", "medcalc/physical": "28", "medcalc/risk": "28"}
+    assert len(page.table("Held-out accuracy by stratum")) == 1 + 5
 
 
 def test_both_reinforced_arms_have_their_learning_curves(page: Page) -> None:
@@ -134,11 +134,11 @@ def test_the_same_run_gives_the_same_page(run: Run, html: str) -> None:
 def test_names_from_a_recipe_or_a_stratum_are_shown_and_never_parsed(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", name="<script>alert(1)</script> {{ 7 * 7 }} $x$", cases=14)
     results = (run.path / "results.json").read_text()
-    (run.path / "results.json").write_text(results.replace("medcalc/severity/curb-65", "medcalc/lab/<b>$\\\\frac{1}{2}$"))
+    (run.path / "results.json").write_text(results.replace("medcalc/risk/curb-65", "medcalc/risk/<b>$\\\\frac{1}{2}$"))
     html = write_report(run.path)[0].read_text()
     page = Page(html)
     assert "<script>alert(1)</script> {{ 7 * 7 }} $x$" in page.text and "script" not in page.tags and "b" not in page.tags
-    assert html.count("medcalc/lab/&lt;b&gt;$\\frac{1}{2}$") == 1 and ">lab/&lt;b&gt;$\\frac{1}{2}$</text>" in html
+    assert html.count("medcalc/risk/&lt;b&gt;$\\frac{1}{2}$") == 1 and ">risk/&lt;b&gt;$\\frac{1}{2}$</text>" in html
 
 
 def test_folders_of_the_machine_do_not_leave_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.runs import Run, list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.types import InputError
+from ehrmind.types import InputError, Prompt
 
 HIDDEN = "maintenance"
 
@@ -119,6 +119,29 @@ def test_a_run_that_breaks_anywhere_resumes_to_the_same_results(base: Path, tmp_
     assert rows == expected
     steps = [json.loads(line) for line in (again.path / "metrics.jsonl").read_text().splitlines()]
     assert len({(row["stage"], row["step"]) for row in steps}) == len(steps)
+
+
+def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(base: Path, tmp_path: Path) -> None:
+    chosen = recipe(arms=["base"], sampler_rows=28)  # three batches of pilot questions, two of held-out cases for each decoding
+    whole = run(tmp_path / "whole", chosen)
+    asked: list[int] = []
+
+    class Interrupted(ScriptedEngine):
+        def sample(self, prompts: list[Prompt], *arguments: object) -> object:  # type: ignore[override]
+            asked.append(len(prompts))
+            if len(asked) in (2, 6):
+                raise KeyboardInterrupt
+            return super().sample(prompts, *arguments)  # type: ignore[arg-type]
+
+    for attempt in range(3):
+        try:
+            run_pipeline(chosen, tmp_path / "run", resume=attempt > 0, open_engine=lambda _, folder: Interrupted.load(folder, plan))
+        except KeyboardInterrupt:
+            assert attempt < 2
+    assert asked == [7, 7, 7, 7, 28, 7, 7, 28, 7]  # only the interrupted batches were asked twice
+    for stage in ("pilot", "evaluate-base-greedy", "evaluate-base-sampled"):
+        assert Run(tmp_path / "run").read_rollouts(stage).equals(whole.read_rollouts(stage))
+    assert len(Run(tmp_path / "run").scorings()) == 2
 
 
 def test_all_equal_groups_make_room_for_fresh_questions_when_the_recipe_refills(base: Path, tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def _pilot_sentence(figures: Figures) -> list[str]:
     if "rlvr" in figures.results["arms"] and (shares := tables.pooled(figures, "rlvr", missing))["n"]:
         there = f"; RLVR alone reaches {percent(shares['accuracy'])} there ({interval(shares['ci95'])})"
     strata_said = f"{len(missing)} of {len(strata)} strata"
-    hardly = "no sample of the base model, or hardly one, was right"
-    return [f"In the pilot {hardly} in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
+    hardly = "hardly a sample" if any(strata[stratum]["correct"] for stratum in missing) else "no sample"
+    return [f"In the pilot {hardly} of the base model was right in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
 
 
 def _recipe_text(recipe: Mapping[str, Any]) -> str:

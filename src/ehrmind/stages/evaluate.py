@@ -11,28 +11,22 @@ from ehrmind.config import ARMS, Recipe
 from ehrmind.engines import Engine
 from ehrmind.files import write_json
 from ehrmind.runs import Run
-from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
+from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
 from ehrmind.statistics import paired_difference, wilson
-from ehrmind.types import Case, Group
+from ehrmind.types import Case
 from ehrmind.verify.benchmark import benchmark_score
 
 
 def evaluate(run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, held_out: Sequence[Case]) -> dict[str, Any]:
-    """Score one frozen arm once under one decoding; writes its rollouts and returns counts."""
+    """Score one frozen arm once under one decoding; writes its rollouts and returns counts. Resumes after its last whole batch."""
     stage = f"evaluate-{arm}-{decoding}"
     how = recipe.decoding if decoding == "sampled" else recipe.decoding.model_copy(update={"temperature": 0.0})
     prompts = render_prompts(engine, recipe, held_out, how)
-    run.forget(stage, 0)
-    run.count_scoring(arm, decoding, recipe.seed)
-    groups: list[Group] = []
-    with progress(stage, len(held_out)) as ticker:
-        for start in range(0, len(held_out), recipe.sampler_rows):
-            batch = held_out[start : start + recipe.sampler_rows]
-            groups += sample_and_judge(engine, recipe, batch, prompts, purpose="evaluate", step=0, members=1, decoding=how)
-            ticker.advance(len(batch), outcome_metrics(groups))
-    run.write_rollouts(stage, arm, 0, groups)
-    metrics = outcome_metrics(groups)
+    if not run.rollout_steps(stage):
+        run.count_scoring(arm, decoding, recipe.seed)
+    rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, purpose="evaluate", members=1, decoding=how)
+    metrics = outcome_metrics(rows)
+    run.forget_metrics(stage, 0)
     run.log(stage, arm, 0, metrics)
     return {"held_out": len(held_out), "prompts_too_long": len(held_out) - len(prompts), **metrics}
 

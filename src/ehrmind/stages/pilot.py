@@ -12,37 +12,21 @@ from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.files import write_json
 from ehrmind.rl.passk import pass_at_k
-from ehrmind.runs import Run
-from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
+from ehrmind.runs import Row, Run
+from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
 from ehrmind.statistics import wilson
-from ehrmind.types import Case, Group
+from ehrmind.types import Case
 
 LUCK = 0.05  # pass@1 that stays under this (upper end of its 95 % interval) is no knowledge
 
 
 def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> dict[str, Any]:
-    """Writes pilot.json and the rollouts; returns the diagnosis."""
+    """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     questions = spread_over_strata([case for case in train if case.id in prompts], recipe.pilot.questions, recipe.seed)
-    run.forget("pilot", 0)
-    groups: list[Group] = []
-    with progress("pilot", len(questions)) as ticker:
-        at_once = max(1, recipe.sampler_rows // recipe.pilot.samples)
-        for start in range(0, len(questions), at_once):
-            groups += sample_and_judge(
-                engine,
-                recipe,
-                questions[start : start + at_once],
-                prompts,
-                purpose="pilot",
-                step=0,
-                members=recipe.pilot.samples,
-                decoding=recipe.decoding,
-            )
-            ticker.advance(min(at_once, len(questions) - start), outcome_metrics(groups))
-    run.write_rollouts("pilot", "base", 0, groups)
-    diagnosis = diagnose(groups, recipe.pilot.samples)
+    k = recipe.pilot.samples
+    rows = answer_all(run, engine, recipe, "pilot", "base", questions, prompts, purpose="pilot", members=k, decoding=recipe.decoding)
+    diagnosis = diagnose(rows, k)
     write_json(run.path / "pilot.json", diagnosis)
     return diagnosis
 
@@ -57,32 +41,34 @@ def spread_over_strata(cases: Sequence[Case], count: int, seed: int) -> list[Cas
     return [column[row] for row in range(deepest) for column in columns if row < len(column)][:count]
 
 
-def diagnose(groups: Sequence[Group], samples: int) -> dict[str, Any]:
-    by_stratum: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_stratum[group.case.stratum].append(group)
+def diagnose(rows: Sequence[Row], samples: int) -> dict[str, Any]:
+    by_stratum: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_stratum[row["stratum"]].append(row)
     return {
         "samples": samples,
-        "overall": _figures(groups, samples),
+        "overall": _figures(rows, samples),
         "by_stratum": {stratum: _figures(by_stratum[stratum], samples) for stratum in sorted(by_stratum)},
     }
 
 
-def _figures(groups: Sequence[Group], samples: int) -> dict[str, Any]:
+def _figures(rows: Sequence[Row], samples: int) -> dict[str, Any]:
     """pass@1 over answers with Wilson's interval, pass@k over questions likewise (k = samples, so a question counts as 0 or 1)."""
-    right = [sum(verdict.correct for verdict in group.verdicts) for group in groups]
+    by_case: dict[str, int] = defaultdict(int)
+    for row in rows:
+        by_case[row["case"]] += row["correct"]
+    right, answers = list(by_case.values()), len(rows)
     solved = round(float(pass_at_k(samples, right, samples).sum()))
-    answers = samples * len(groups)
-    means = outcome_metrics(groups)
+    means = outcome_metrics(rows)
     interval = wilson(sum(right), answers)
     return {
-        "questions": len(groups),
+        "questions": len(right),
         "answers": answers,
         "correct": sum(right),
         "pass@1": sum(right) / max(1, answers),
         "pass@1_ci95": list(interval),
-        "pass@k": solved / max(1, len(groups)),
-        "pass@k_ci95": list(wilson(solved, len(groups))),
+        "pass@k": solved / max(1, len(right)),
+        "pass@k_ci95": list(wilson(solved, len(right))),
         "format_rate": means["format_rate"],
         "truncated": means["truncated"],
         "missing": sum(right) == 0 or interval[1] < LUCK,

@@ -16,7 +16,7 @@ import torch
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine, Learner
 from ehrmind.rl.advantages import advantages
-from ehrmind.runs import Run
+from ehrmind.runs import Run, rollout_rows
 from ehrmind.stages.progress import progress
 from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
 from ehrmind.types import Case, Group, InputError, Prompt
@@ -35,7 +35,8 @@ def rlvr(run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Cas
             groups, state["cursor"], refilled = _collect(engine, recipe, questions, prompts, arm, step, state["cursor"])
             groups = [_with_advantages(group, settings.advantage, masked=settings.mask_truncated) for group in groups]
             learned = learner.learn_from_groups(groups)
-            metrics = {**outcome_metrics(groups), **learned, **_signal(groups), "refilled_groups": refilled}
+            rows = rollout_rows(stage, arm, step, groups)
+            metrics = {**outcome_metrics(rows), **learned, **_signal(groups), "refilled_groups": refilled}
             metrics["tokens_per_second"] = sum(c.n_tokens for g in groups for c in g.completions) / (time.monotonic() - started)
             state["step"] = step + 1
             if state["step"] % settings.tuning_every == 0 or state["step"] == settings.steps:
@@ -43,7 +44,7 @@ def rlvr(run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Cas
                 if metrics["tuning_accuracy"] >= state["best"]:  # of equals the longer trained
                     state |= {"best": metrics["tuning_accuracy"], "best_step": state["step"]}
                     engine.save(run.model(arm))
-            run.write_rollouts(stage, arm, step, groups)
+            run.write_rollouts(stage, step, rows)
             run.log(stage, arm, step, metrics)
             if state["step"] % settings.checkpoint_every == 0 or state["step"] == settings.steps:
                 learner.save(run.new_checkpoint(stage, state["step"]), state)
@@ -121,4 +122,4 @@ def _tuning_accuracy(engine: Engine, recipe: Recipe, tuning: Sequence[Case]) -> 
     greedy = recipe.decoding.model_copy(update={"temperature": 0.0})
     prompts = render_prompts(engine, recipe, tuning, greedy)
     groups = sample_and_judge(engine, recipe, tuning, prompts, purpose="tuning", step=0, members=1, decoding=greedy)
-    return outcome_metrics(groups)["accuracy"]
+    return sum(verdict.correct for group in groups for verdict in group.verdicts) / max(1, len(groups))

@@ -8,6 +8,8 @@ from ehrmind.config import Decoding, Recipe
 from ehrmind.engines import Engine
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
+from ehrmind.runs import Row, Run, rollout_rows
+from ehrmind.stages.progress import progress
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
 from ehrmind.verify.judge import judge
 
@@ -59,14 +61,44 @@ def sample_and_judge(
     return groups
 
 
-def outcome_metrics(groups: Sequence[Group]) -> dict[str, float]:
+def answer_all(
+    run: Run,
+    engine: Engine,
+    recipe: Recipe,
+    stage: str,
+    arm: str,
+    cases: Sequence[Case],
+    prompts: Mapping[str, Prompt],
+    *,
+    purpose: str,
+    members: int,
+    decoding: Decoding,
+) -> list[Row]:
+    """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
+    step, so that an interrupted stage goes on where it was."""
+    at_once = max(1, recipe.sampler_rows // members)
+    written = run.rollout_steps(stage)
+    rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
+    with progress(stage, len(cases), len(rows) // members) as ticker:
+        for step, start in enumerate(range(0, len(cases), at_once)):
+            if step in written:
+                continue
+            batch = cases[start : start + at_once]
+            groups = sample_and_judge(engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding)
+            fresh = rollout_rows(stage, arm, step, groups)
+            run.write_rollouts(stage, step, fresh)
+            rows += fresh
+            ticker.advance(len(batch), outcome_metrics(rows))
+    return rows
+
+
+def outcome_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """Means over all answers: reward, accuracy, format_rate, truncated, length (tokens)."""
-    pairs = [pair for group in groups for pair in zip(group.completions, group.verdicts, strict=True)]
-    n = max(1, len(pairs))
+    n = max(1, len(rows))
     return {
-        "reward": sum(verdict.reward for _, verdict in pairs) / n,
-        "accuracy": sum(verdict.correct for _, verdict in pairs) / n,
-        "format_rate": sum(verdict.well_formed for _, verdict in pairs) / n,
-        "truncated": sum(completion.finish_reason == "length" for completion, _ in pairs) / n,
-        "length": sum(completion.n_tokens for completion, _ in pairs) / n,
+        "reward": sum(row["reward"] for row in rows) / n,
+        "accuracy": sum(row["correct"] for row in rows) / n,
+        "format_rate": sum(row["well_formed"] for row in rows) / n,
+        "truncated": sum(row["finish_reason"] == "length" for row in rows) / n,
+        "length": sum(row["tokens"] for row in rows) / n,
     }
