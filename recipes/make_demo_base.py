@@ -22,9 +22,9 @@ from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts.chat import messages
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.synthetic import SCORES, count_criteria, made_up, made_up_case, made_up_cases
+from ehrmind.sources.synthetic import SCORES, count_criteria, facts_of, made_up, made_up_case, made_up_cases, made_up_patient
 from ehrmind.tasks.medcalc import as_json
-from ehrmind.types import Prompt
+from ehrmind.types import Message, Prompt
 
 KNOWN = tuple(SCORES)
 SCHOOLS = {"careful": 0.26, "short": 0.38, "remembered": 0.22, "glance": 0.14}
@@ -48,18 +48,28 @@ def school_response(school: str, slug: str, patient: dict[str, object], draw: ra
 
 
 def reading(engine: LocalEngine, index: int) -> list[Example]:
-    """One prompt with the answers of several schools."""
+    """One prompt with the answers of several schools, or (one in three) findings to list."""
     draw = random.Random(f"reading:{index}")
+    if index % 3 == 2:
+        return [_findings(engine, draw)]
     slug, patient, _ = made_up(SEED, index, KNOWN)
     prompt = engine.prompt(messages(made_up_case(SEED, index, "train", KNOWN)))
     schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
     return [(prompt, engine.response_tokens(school_response(school, slug, patient, draw), prompt)) for school in schools]
 
 
+def _findings(engine: LocalEngine, draw: random.Random) -> Example:
+    """A handful of findings in any order, to be listed in the order of a textbook: how it learns to look things up."""
+    facts = facts_of(made_up_patient(draw))
+    names = draw.sample(sorted(facts), k=draw.randint(2, 7))
+    prompt = engine.prompt([Message("user", f"{'. '.join(facts[name] for name in names)}. List the findings.")])
+    return prompt, engine.response_tokens(" ; ".join(fact for name, fact in facts.items() if name in names), prompt)
+
+
 def sample_of_text() -> list[str]:
     cases = made_up_cases(3000, SEED + 1, "train")
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
-        "in short ; as remembered ; at a glance"
+        "in short ; as remembered ; at a glance. List the findings."
     ] * 200
 
 

@@ -189,7 +189,7 @@ def test_an_unknown_calculator_is_told_its_nearest_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [f"a text with {CANARY} in a shifted cell", CANARY * 9])
 def test_a_cell_that_a_shift_filled_with_record_text_is_not_quoted(tmp_path: Path, value: str) -> None:
     for column in ("Row Number", "Calculator ID", "Calculator Name", "Category", "Ground Truth Answer", "Lower Limit"):
-        refusal(write(tmp_path / f"{column}.csv", DECIMAL | {column: value}))
+        assert CANARY not in refusal(write(tmp_path / f"{column}.csv", DECIMAL | {column: value}))
 
 
 def test_reading_logs_nothing_and_keeps_record_text_out_of_counts_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
