@@ -1,10 +1,10 @@
-"""Makes the demo's base model: a small Llama-shaped model that knows three scores, misapplies them, and lacks two.
+"""Makes the demo's base model: a small Llama-shaped model that knows three scores, misapplies them, and lacks two calculators.
 
     python recipes/make_demo_base.py --out recipes/demo_base
 
-It reads made-up notes in which rules are applied in several schools, right and wrong, as text about medicine does: careful, short
-(the last two criteria forgotten), remembered wrongly (the first two forgotten), and at a glance. Of morphine
-equivalents and maintenance fluids it reads nothing. About a quarter of an hour on two cores.
+It reads made-up notes in which scores are worked in several schools, right and wrong, as text about medicine does: careful, in short
+(the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists findings, which
+is how it learns to look things up in a note. Of morphine equivalents and maintenance fluids it reads nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def school_response(school: str, slug: str, patient: dict[str, object], draw: ra
 def reading(engine: LocalEngine, index: int) -> list[Example]:
     """One prompt with the answers of several schools, or (one in three) findings to list."""
     draw = random.Random(f"reading:{index}")
-    if index % 3 == 2:
+    if draw.random() < 1 / 3:
         return [_findings(engine, draw)]
     slug, patient, _ = made_up(SEED, index, KNOWN)
     prompt = engine.prompt(messages(made_up_case(SEED, index, "train", KNOWN)))
@@ -76,8 +76,8 @@ def sample_of_text() -> list[str]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=2600)
-    arguments.add_argument("--batch", type=int, default=16, help="prompts a step")
+    arguments.add_argument("--steps", type=int, default=1600)
+    arguments.add_argument("--batch", type=int, default=24, help="readings a step")
     arguments.add_argument("--hidden", type=int, default=128)
     arguments.add_argument("--layers", type=int, default=4)
     arguments.add_argument("--rate", type=float, default=2e-3, help="learning rate")
