@@ -151,9 +151,16 @@ class Warmup(Optimiser):
     learning_rate: PositiveFloat = 2e-5
     strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
     traces_per_stratum: PositiveInt | None = None
+    rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")
     epochs: PositiveInt = 2
     batch: PositiveInt = 16
     checkpoint_every: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def something_to_rehearse(self) -> Warmup:
+        if self.rehearsal and self.strata == "all":
+            raise ValueError("rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use missing")
+        return self
 
 
 class Rlvr(Optimiser):

@@ -19,6 +19,7 @@ SMOKE = [
     "warmup.traces_per_stratum=16",
     "warmup.epochs=1",
     "warmup.strata=all",
+    "warmup.rehearsal=0",
     "warmup.checkpoint_every=2",
     "rlvr.steps=3",
     "rlvr.questions_per_step=7",

@@ -78,6 +78,10 @@ def test_a_data_source_is_one_thing_and_only_tuning_is_a_share_of_train() -> Non
     assert "data.held_out: field required" in refusal(data={"train": data["train"]})
 
 
+def test_rehearsal_needs_strata_that_are_not_warmed_up() -> None:
+    assert "strata=all leaves none" in refusal(warmup={"rehearsal": 1.0})
+
+
 def test_nothing_is_compared_with_itself() -> None:
     assert "arms names something twice" in refusal(arms=["base", "sft", "base"])
     assert "evaluate.decodings names something twice" in refusal(evaluate={"decodings": ["greedy", "greedy"]})

@@ -71,6 +71,28 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
     assert "medcalc/physical/maintenance-fluids" not in (done.done("warmup") or {})["by_stratum"]
 
 
+def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base: Path, tmp_path: Path) -> None:
+    chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.1, "epochs": 1})
+    learnt: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+            learnt.append(text)
+            return super().response_tokens(text, prompt)
+
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    counts = done.done("warmup") or {}
+    pilot = done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
+    assert counts["rehearsed"] == round(0.1 * counts["traces"]) > 0 and len(learnt) == counts["traces"] + counts["rehearsed"]
+    assert set(learnt[counts["traces"] :]) <= set(pilot)
+
+
+def test_rehearsal_without_a_pilot_is_refused(base: Path, tmp_path: Path) -> None:
+    chosen = recipe(warmup={"strata": ["medcalc/physical/maintenance-fluids"], "rehearsal": 1.0})
+    with pytest.raises(InputError, match=r"warmup\.rehearsal .* no pilot"):
+        run(tmp_path / "run", chosen, stages=("warmup",))
+
+
 def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", recipe())
     rows = pl.read_parquet(done.rollouts / "*.parquet")

@@ -1,10 +1,14 @@
-"""The warm-up: light supervised learning on gold responses, each proven by the verifier before it is used."""
+"""The warm-up: light supervised learning on gold responses, each proven by the verifier before it is used.
+
+Rehearsal, where the recipe asks for it, mixes in the base model's own answers of the pilot in the strata that are not warmed up, right or
+wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995): mending those is RLVR's part.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.config import Recipe
@@ -22,7 +26,7 @@ Pair = tuple[Prompt, tuple[int, ...]]
 def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> dict[str, Any]:
     """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
     settings, stage = recipe.warmup, "warmup"
-    pairs, counts = traces(recipe, engine, train, diagnosis)
+    pairs, counts = traces(run, recipe, engine, train, diagnosis)
     per_epoch = -(-len(pairs) // settings.batch)
     total = settings.epochs * per_epoch
     learner = engine.learner(settings, total)
@@ -44,7 +48,9 @@ def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diag
     return {"steps": total, **counts}
 
 
-def traces(recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> tuple[list[Pair], dict[str, Any]]:
+def traces(
+    run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
+) -> tuple[list[Pair], dict[str, Any]]:
     """(prompt, response tokens) of the cases chosen, and counts of what was left out and why."""
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
@@ -67,7 +73,18 @@ def traces(recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dic
             pairs.append((prompts[case.id], tokens))
     if not pairs:
         raise InputError(f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum chosen'}); see warmup.strata.")
-    return pairs, {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
+    counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
+    own = rehearsal(run, recipe, engine, strata, prompts, round(settings.rehearsal * len(pairs))) if settings.rehearsal else []
+    return pairs + own, {**counts, "rehearsed": len(own)}
+
+
+def rehearsal(run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int) -> list[Pair]:
+    """Up to `count` finished answers of the pilot outside `strata`, drawn by seed."""
+    if run.done("pilot") is None:
+        raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
+    rows = [row for row in run.read_rollouts("pilot").to_dicts() if row["stratum"] not in strata and row["finish_reason"] == "stop"]
+    drawn = random.Random(f"{recipe.seed}:rehearsal").sample(rows, k=min(count, len(rows)))
+    return [(prompts[row["case"]], engine.response_tokens(row["text"], prompts[row["case"]])) for row in drawn]
 
 
 def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> set[str]:
