@@ -66,6 +66,8 @@ def test_a_models_directory_samples_learns_and_resumes(
     resumed = run_pipeline(chosen, tmp_path / "stopped", resume=True).path
     assert steps == 4  # one done, one interrupted and done again, one more
     assert len(weights(whole)) > 1 and weights(resumed) == weights(whole)
+    untrained = load_file(tmp_path / "model" / "model.safetensors")
+    assert any(weights(whole)[f"sft_rlvr/{name}"] != tensor.tobytes() for name, tensor in untrained.items())  # it learned
     assert json.loads((resumed / "results.json").read_text())["arms"]["sft_rlvr"]["n"] == 12
     lines = [json.loads(line) for line in (resumed / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["stage"] == "rlvr-sft_rlvr"] == [0, 1, 2]
