@@ -111,6 +111,16 @@ def test_a_run_folder_is_never_used_twice(base: Path, tmp_path: Path) -> None:
         run(tmp_path / "run", recipe(rlvr={"steps": 5}), resume=True)
 
 
+def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(base: Path, tmp_path: Path) -> None:
+    (base / "model.safetensors").write_bytes(b"some weights")
+    run(tmp_path / "run", recipe(), stages=("pilot",))
+    (base / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(InputError, match=r"in scripted \(model\.safetensors\); .* another --out"):
+        run(tmp_path / "run", recipe(), resume=True)
+    (base / "model.safetensors").write_bytes(b"some weights")
+    assert (run(tmp_path / "run", recipe(), resume=True).path / "results.json").is_file()
+
+
 def test_resuming_a_finished_run_scores_nothing_again(base: Path, tmp_path: Path) -> None:
     run(tmp_path / "run", recipe())
     before = (tmp_path / "run" / "results.json").read_bytes()

@@ -5,6 +5,7 @@ data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from s
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def run_pipeline(
     run = open_run(out, recipe, resume=resume)
     splits = prepare_data(run, recipe)
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
-    write_json(run.path / "provenance.json", provenance(run, recipe, folders["base"]))
+    _record_provenance(run, provenance(run, recipe, folders["base"]))
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
         with run.stage("pilot") as facts:
@@ -100,6 +101,19 @@ def base_model(run: Run, recipe: Recipe) -> Path:
             build_tiny(recipe.model.tiny, text, folder, seed=recipe.seed)
             facts["built"] = recipe.model.tiny.family
     return folder
+
+
+def _record_provenance(run: Run, found: dict[str, Any]) -> None:
+    """Refuses to go on with other weights than those the run began with: a path in the recipe does not say what lies there."""
+    file = run.path / "provenance.json"
+    if file.is_file():
+        before, now = json.loads(file.read_text(encoding="utf-8"))["model"]["sha256"], found["model"]["sha256"]
+        if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+            raise InputError(
+                f"The run began with other weights than those now in {found['model']['name']} ({', '.join(changed)}); "
+                "put them back, or choose another --out."
+            )
+    write_json(file, found)
 
 
 def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
