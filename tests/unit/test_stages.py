@@ -103,6 +103,14 @@ def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) 
     assert rows.filter(pl.col("stage") == "rlvr-rlvr").height == 4 * 6 * 4
 
 
+def test_what_a_limit_leaves_out_is_counted(base: Path, tmp_path: Path) -> None:
+    made_up = {"synthetic": {"n": 35, "seed": 1}, "limit": 30}
+    data = {"train": made_up, "tuning": {"share_of_train": 0.5, "limit": 5}, "held_out": {"synthetic": {"n": 10, "seed": 3}}}
+    counts = (run(tmp_path / "run", recipe(data=data), stages=("pilot",)).done("data") or {})["sources"]
+    assert counts["train"]["left_out_by_limit"] == 5 and counts["held_out"]["cases"] == 10 and "left_out_by_limit" not in counts["held_out"]
+    assert counts["tuning"]["cases"] == 5 and counts["tuning"]["left_out_by_limit"] == 10
+
+
 def test_a_run_folder_is_never_used_twice(base: Path, tmp_path: Path) -> None:
     run(tmp_path / "run", recipe())
     with pytest.raises(InputError, match="--resume"):

@@ -42,9 +42,8 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
     if data.tuning.share_of_train is not None:
         train, part = split_by_group(train, data.tuning.share_of_train, recipe.seed)
         tuning = [dataclasses.replace(case, split="tuning") for case in part]
-        if data.tuning.limit is not None:
-            tuning = _drawn(tuning, data.tuning.limit, recipe.seed)
-        sources["tuning"] = {"share_of_train": data.tuning.share_of_train}
+        tuning, counts = _limited(tuning, data.tuning.limit, recipe.seed)
+        sources["tuning"] = {"share_of_train": data.tuning.share_of_train, **counts}
     else:
         tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
@@ -67,19 +66,21 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     elif source.medcalc:
         from ehrmind.sources.medcalc import read_medcalc
 
-        cases, counts = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
-        facts = counts.to_dict()
+        cases, read = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
+        facts = read.to_dict()
     else:
         cases = [dataclasses.replace(case, split=split) for path in source.cases for case in load_cases(path)]
         facts = {"files": [path.name for path in source.cases]}
-    if source.limit is not None:
-        cases = _drawn(cases, source.limit, recipe.seed)
-    return cases, {**facts, "cases": len(cases)}
+    cases, taken = _limited(cases, source.limit, recipe.seed)
+    return cases, {**facts, **taken}
 
 
-def _drawn(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
-    chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), min(limit, len(cases))))
-    return [case for index, case in enumerate(cases) if index in chosen]
+def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case], dict[str, int]]:
+    """At most `limit` of the cases, drawn by seed in their order, and how many there are and were left out."""
+    if limit is None or limit >= len(cases):
+        return cases, {"cases": len(cases)}
+    chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), limit))
+    return [case for index, case in enumerate(cases) if index in chosen], {"cases": limit, "left_out_by_limit": len(cases) - limit}
 
 
 def _digest(splits: dict[str, list[Case]]) -> str:
