@@ -50,3 +50,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_json(path: Path) -> bool:
+    """Whether a whole JSON file is there: one that something else has torn can be made again."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -178,6 +178,8 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
         differing = differing_keys(yaml.safe_load(stored.read_text(encoding="utf-8")), resolved)
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
+        if run.done("purged") is not None:
+            raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
         return run
     for folder in ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models"):
         (path / folder).mkdir(parents=True, exist_ok=True)

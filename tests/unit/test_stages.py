@@ -135,6 +135,9 @@ def test_resuming_a_finished_run_scores_nothing_again(base: Path, tmp_path: Path
     done = run(tmp_path / "run", recipe(), resume=True)
     assert len(done.scorings()) == 8
     assert (tmp_path / "run" / "results.json").read_bytes() == before
+    (tmp_path / "run" / "results.json").write_bytes(before[:40])  # torn by something else than us
+    run(tmp_path / "run", recipe(), resume=True)
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("failing_call", [3, 9, 14, 18])
@@ -213,6 +216,8 @@ def test_only_protected_holds_record_text_and_purge_removes_it(base: Path, tmp_p
     assert [summary.finished for summary in list_runs(tmp_path)] == [True]
     assert purge(done.path) > 0
     assert not done.protected.exists() and (done.path / "results.json").is_file()
+    with pytest.raises(InputError, match="was purged"):
+        run(tmp_path / "run", recipe(), resume=True)
 
 
 def test_a_prompt_over_the_limit_is_refused_by_name_or_scored_as_wrong(base: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ehrmind.config import Model, Recipe, recipe_digest
 from ehrmind.engines import Engine
-from ehrmind.files import write_json
+from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.evaluate import evaluate, write_results
@@ -78,7 +78,7 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
                     raise InputError(f"The arm {arm} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
                     facts |= evaluate(run, recipe, open_engine(recipe, folders[arm]), arm, decoding, splits["held_out"])
-    if not (run.path / "results.json").is_file():
+    if not is_json(run.path / "results.json"):
         marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
         write_results(run, recipe, splits["held_out"], {name: facts.get("seconds", 0.0) for name, facts in marks.items()})
 
