@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
@@ -194,6 +195,23 @@ def test_a_model_directory_with_code_or_pickles_is_refused_by_name(tmp_path: Pat
     folder = small_model(tmp_path / "model", "llama")
     (folder / name).write_text("x")
     with pytest.raises(InputError, match=rf"{said}.*{name}|{name}.*{said}|{said} \({name}\)"):
+        open_engine(Model(name=str(folder)), folder, rows=4)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_model_directory_with_a_torn_file_is_one_sentence(tmp_path: Path, file: str) -> None:
+    folder = small_model(tmp_path / "torn", "llama")
+    (folder / file).write_bytes((folder / file).read_bytes()[:100])
+    with pytest.raises(InputError, match=r"^torn cannot be opened as a causal language model: \w"):
+        open_engine(Model(name=str(folder)), folder, rows=4)
+
+
+def test_a_model_that_lacks_weights_is_refused_rather_than_filled_with_random_ones(tmp_path: Path) -> None:
+    folder = small_model(tmp_path / "partial", "llama")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"partial lacks 1 of its weights, such as model\.layers\.1\.mlp\.up_proj\.weight"):
         open_engine(Model(name=str(folder)), folder, rows=4)
 
 

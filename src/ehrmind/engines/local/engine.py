@@ -86,6 +86,7 @@ class LocalEngine:
 
 def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _refuse_unsafe(folder)
@@ -93,9 +94,14 @@ def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> L
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-        network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, **common)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **common
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
+    network, found = loaded
+    if missing := sorted(found["missing_keys"]):  # would be random numbers
+        raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
     shared = _can_share(network)
