@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ehrmind.calculators.catalogue import CATALOGUE, CATEGORIES, CATEGORY_SPELLINGS, calculator_by_name, unit_asked
+from ehrmind.calculators.catalogue import CATALOGUE, CATEGORIES, CATEGORY_SPELLINGS, entry_by_name, unit_asked
 from ehrmind.types import InputError
 
 # The benchmark's rule-based calculators, as its scoring rules list them.
@@ -37,12 +37,12 @@ def test_slugs_and_names_are_unique_and_categories_canonical() -> None:
     ],
 )
 def test_a_calculator_is_found_in_any_spelling(name: str, number: int) -> None:
-    assert calculator_by_name(name).id == number
+    assert entry_by_name(name).id == number
 
 
 def test_an_unknown_calculator_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="Horoscope"):
-        calculator_by_name("Horoscope")
+        entry_by_name("Horoscope")
 
 
 def test_the_unit_is_the_one_the_question_asks_for() -> None:

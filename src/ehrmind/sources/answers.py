@@ -13,7 +13,7 @@ import re
 from datetime import date
 from typing import Any
 
-from ehrmind.calculators.catalogue import Calculator
+from ehrmind.calculators.catalogue import Entry
 
 ANSWER, LOWER, UPPER = "Ground Truth Answer", "Lower Limit", "Upper Limit"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -41,7 +41,7 @@ def abstention(answer: str, lower: str, upper: str) -> str | None:
     return None
 
 
-def truth(calculator: Calculator, unit: str | None, answer: str, lower: str, upper: str) -> dict[str, Any]:
+def truth(calculator: Entry, unit: str | None, answer: str, lower: str, upper: str) -> dict[str, Any]:
     """`unit` is what the question asks for. Raises MisfitError for the first cell that does not fit."""
     about = {"kind": calculator.kind, "calculator": calculator.id}
     if calculator.kind == "date":

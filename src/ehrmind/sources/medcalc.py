@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Calculator, calculator_by_name, unit_asked
+from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.files import Table, read_table, stem
@@ -163,10 +163,10 @@ def _row_id(row: Mapping[str, str], column: str) -> str:
     return value
 
 
-def _calculator(row: Mapping[str, str]) -> Calculator:
+def _calculator(row: Mapping[str, str]) -> Entry:
     name = row[NAME].strip()
     try:
-        calculator = calculator_by_name(name)
+        calculator = entry_by_name(name)
     except InputError:
         near = difflib.get_close_matches(name[:200], [known.name for known in CATALOGUE.values()], n=1)
         raise MisfitError(NAME, "it is none of the 55 calculators" + (f", did you mean '{near[0]}'?" if near else "")) from None

@@ -19,10 +19,10 @@ from functools import lru_cache
 from typing import Any
 
 from ehrmind.calculators.catalogue import CATALOGUE
+from ehrmind.calculators.spelling import normal_unit, same_unit
 from ehrmind.types import Case
 from ehrmind.verify import reasons
 from ehrmind.verify.compare import read_date, read_number, read_weeks_days
-from ehrmind.verify.units import normal_unit, same_unit
 
 # Forms, not hints: values that hardly any question has.
 EXAMPLES = {"decimal": 999.9, "integer": 999, "date": "12/31/1999", "weeks_days": "45 weeks, 6 days"}

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ehrmind.calculators.spelling import normal_unit
 from ehrmind.prompts.protocol import wrap
 from ehrmind.tasks.medcalc import WRONG_UNITS, accepted_units, gold_answer
 from ehrmind.types import Case
 from ehrmind.verify.benchmark import benchmark_score
 from ehrmind.verify.judge import judge
-from ehrmind.verify.units import normal_unit
 
 
 @dataclass(frozen=True, slots=True)

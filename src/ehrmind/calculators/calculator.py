@@ -1,0 +1,107 @@
+"""A calculator: what it takes, how it is worked, where it is published, and where a benchmark works it otherwise."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from ehrmind.calculators.catalogue import CATALOGUE
+from ehrmind.calculators.inputs import Input, Quantity
+from ehrmind.calculators.working import Result, Steps, Value
+from ehrmind.types import InputError
+
+Convention = Literal["published", "medcalc", "medcalc-verified"]
+V = TypeVar("V")
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One thing a benchmark's release does otherwise than the publication: in `conventions`, `what` and `why`.
+
+    `settings` are the arguments of the calculator's function that make it so. Where the release misreads its own entities,
+    `keys` names those it reads an input from, and `units` maps a unit's text to what the release takes it for."""
+
+    what: str
+    why: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    conventions: tuple[Convention, ...] = ("medcalc",)
+
+
+@dataclass(frozen=True, slots=True)
+class Calculator:
+    """Called with its inputs by name, it reads them into the units of the formula and returns a Result.
+
+    `work(steps, **values)` is the pure function; its further keyword arguments are what deviations set."""
+
+    id: int
+    work: Callable[..., Value]
+    inputs: tuple[Input, ...]
+    question: str
+    formula: str
+    citation: str
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        return CATALOGUE[self.id].slug
+
+    @property
+    def name(self) -> str:
+        return CATALOGUE[self.id].name
+
+    @property
+    def category(self) -> str:
+        return CATALOGUE[self.id].category
+
+    @property
+    def unit(self) -> str | None:
+        return CATALOGUE[self.id].unit
+
+    def __call__(self, convention: Convention = "published", /, **given: Any) -> Result:
+        """Raises InputError for an input that is missing, unknown, out of range or in a unit that does not convert."""
+        settings = self.settings(convention)
+        names = [item.name for item in self.inputs]
+        for name in given:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f", did you mean {near[0]}?" if near else f"; it takes {', '.join(names)}."
+                raise InputError(f"{self.slug} has no input '{name}'{hint}")
+        values: dict[str, Any] = {}
+        assumed: list[str] = []
+        for item in self.inputs:
+            if item.name in given:
+                values[item.name] = item.read(given[item.name], benchmark=convention != "published")
+            elif item.because:
+                values[item.name] = item.default  # None: the function knows what a missing value means
+                assumed.append(f"{item.label}: {item.because}")
+            else:
+                raise InputError(f"{self.slug} needs {item.name} ({item.label}: {item.describe()}).")
+        steps = Steps()
+        for item in self.inputs:
+            if isinstance(item, Quantity) and item.name in given and (expression := item.conversion(given[item.name])):
+                steps(f"{item.label} in {item.unit}", expression if convention == "published" else "", values[item.name], item.unit)
+        value = self.work(steps, **values, **settings)
+        return Result(value, self.unit, tuple(steps), tuple(assumed))
+
+    def settings(self, convention: Convention) -> dict[str, Any]:
+        if convention not in CONVENTIONS:
+            raise InputError(f"'{convention}' is not a convention; there are {', '.join(CONVENTIONS)}.")
+        return _merged(found.settings for found in self.deviations_of(convention))
+
+    def keys_read(self, convention: Convention) -> dict[str, tuple[str, ...]]:
+        return _merged(found.keys for found in self.deviations_of(convention))
+
+    def misread_units(self, convention: Convention) -> dict[str, str]:
+        return _merged(found.units for found in self.deviations_of(convention))
+
+    def deviations_of(self, convention: Convention) -> tuple[Deviation, ...]:
+        return tuple(found for found in self.deviations if convention in found.conventions)
+
+
+def _merged(parts: Iterable[Mapping[str, V]]) -> dict[str, V]:
+    return {key: value for part in parts for key, value in part.items()}
