@@ -34,7 +34,13 @@ class Synthetic(Section):
 
     n: PositiveInt
     seed: int = 0
-    tasks: list[str] = Field(default=[], description="calculators to draw from; empty means all that the generator knows")
+    tasks: list[str] = Field(default=[], description="calculators to draw from, in turn; empty means all 55")
+    difficulty: Literal["easy", "medium", "hard"] = Field(
+        default="medium", description="of the notes: length, distractors, units, negations"
+    )
+    manners: list[Literal["telegraphic", "case_report", "admission_note", "result_table"]] = Field(
+        default=[], description="of the notes; empty means all"
+    )
 
 
 class DataSource(Section):
@@ -44,6 +50,7 @@ class DataSource(Section):
     medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
     synthetic: Synthetic | None = None
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
+    recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
     revision: str | None = Field(default=None, description="a hub data set's commit; resolved and recorded when absent")
     limit: PositiveInt | None = Field(default=None, description="take at most this many cases, chosen by seed")
 
@@ -52,6 +59,8 @@ class DataSource(Section):
         given = [bool(self.cases), bool(self.medcalc), self.synthetic is not None, self.share_of_train is not None]
         if sum(given) != 1:
             raise ValueError("give exactly one of cases, medcalc, synthetic or share_of_train")
+        if self.recompute and not (self.medcalc or self.cases):
+            raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
         return self
 
 
@@ -150,6 +159,9 @@ class Warmup(Optimiser):
 
     learning_rate: PositiveFloat = 2e-5
     strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
+    traces: Literal["source", "calculators"] = Field(
+        default="source", description="worked answers: the data's own, or written from the calculators' steps in several styles"
+    )
     traces_per_stratum: PositiveInt | None = None
     rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")
     epochs: PositiveInt = 2

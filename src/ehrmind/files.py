@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ehrmind.types import InputError
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -22,6 +25,25 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file that may hold record text: readable by its owner only, whole or not there. Raises InputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, sibling = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(sibling).replace(path)
+        except BaseException:
+            Path(sibling).unlink()
+            raise
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(f"{path} could not be written: {why}; what was there before is unchanged.") from None
 
 
 @contextmanager

@@ -12,8 +12,11 @@ from typing import Any
 
 from ehrmind.calculators import (
     body,
+    comorbidity,
+    critical_care,
     electrolytes,
     kidney,
+    veins,
 )
 from ehrmind.calculators.calculator import Calculator, Convention, Deviation
 from ehrmind.calculators.catalogue import CATALOGUE, entry_by_name
@@ -24,7 +27,7 @@ from ehrmind.types import InputError
 __all__ = ["CALCULATORS", "Calculator", "Convention", "Deviation", "Result", "Step", "Steps", "from_entities"]
 
 
-class _Calculators(dict[int, Calculator]):
+class _Calculators(dict[int | str, Calculator]):
     """By benchmark id; a name or slug in any casing finds the same calculator."""
 
     def __missing__(self, key: object) -> Calculator:
@@ -35,12 +38,16 @@ class _Calculators(dict[int, Calculator]):
 
 SYSTEMS = (
     body,
+    comorbidity,
+    critical_care,
     electrolytes,
     kidney,
+    veins,
 )
-CALCULATORS = _Calculators({calculator.id: calculator for system in SYSTEMS for calculator in system.CALCULATORS})
+_ALL = {calculator.id: calculator for system in SYSTEMS for calculator in system.CALCULATORS}
+CALCULATORS = _Calculators({number: _ALL[number] for number in CATALOGUE if number in _ALL})
 
 
 def from_entities(calculator_id: int | str, entities: Mapping[str, Any], convention: Convention = "published") -> Result:
     """Work a MedCalc-Bench row's entities. Raises InputError naming the input that is missing or does not fit."""
-    return work_entities(CALCULATORS[calculator_id], entities, convention)  # type: ignore[index]
+    return work_entities(CALCULATORS[calculator_id], entities, convention)

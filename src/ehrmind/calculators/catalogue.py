@@ -104,7 +104,7 @@ def entry_by_name(name: str) -> Entry:
     """The calculator of this name in any casing, spacing or quotes, or by an alias or slug. Raises InputError."""
     found = _BY_NAME.get(_key(name))
     if found is None:
-        raise InputError(f"'{name}' is not one of MedCalc-Bench's 55 calculators; `ehrmind.calculators.catalogue` lists their names.")
+        raise InputError(f"'{name}' is not one of MedCalc-Bench's 55 calculators; `ehrmind calc list` names them.")
     return found
 
 

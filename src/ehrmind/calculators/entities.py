@@ -19,7 +19,7 @@ from ehrmind.calculators.working import Result
 from ehrmind.types import InputError
 
 # Units as some rows write them, and what their notes say.
-MISPRINTS = {"m^3": "mm^3", "s mm hg": "mm Hg", "mc/kg/min": "mcg/kg/min", "degrees celsisus": "C", "degrees fahreinheit": "F"}
+MISPRINTS = {"m^3": "mm^3", "s mm hg": "mm Hg", "mc/kg/min": "mcg/kg/min", "degrees fahreinheit": "F"}
 
 
 def work_entities(calculator: Calculator, entities: Mapping[str, Any], convention: Convention = "published") -> Result:
@@ -38,8 +38,8 @@ def inputs_of(calculator: Calculator, entities: Mapping[str, Any], convention: C
         item = keys.get(_letters(key))
         if item is None:
             ignored.append(key)
-        elif value is not None:
-            given[item.name] = _joined(item, given.get(item.name), _plain(item, value, misprints))
+        elif (plain := _plain(item, value, misprints)) is not None:
+            given[item.name] = _joined(item, given.get(item.name), plain)
     return given, ignored
 
 
@@ -64,6 +64,10 @@ def _split(entities: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _plain(item: Input, value: Any, misprints: Mapping[str, str]) -> Any:
+    if isinstance(value, str) and value.strip().casefold().startswith("not ment"):
+        return None
+    if isinstance(item, Flag) and isinstance(value, str) and value.strip().casefold() in ("moderate", "severe"):
+        return True
     if not isinstance(item, Quantity) or not isinstance(value, list | tuple) or len(value) != 2:
         return value
     number, unit = value

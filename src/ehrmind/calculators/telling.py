@@ -15,16 +15,16 @@ def shorthand(calculator: Calculator, result: Result) -> str:
 
 
 def numbered(calculator: Calculator, result: Result) -> str:
-    lines = [f"{place}. {_sentence(step)}" for place, step in enumerate(result.steps, start=1)]
+    lines = [f"{place}. {told(step)}" for place, step in enumerate(result.steps, start=1)]
     return "\n".join([*_assumed(result), *lines, _conclusion(calculator, result)])
 
 
 def prose(calculator: Calculator, result: Result) -> str:
-    return " ".join([*_assumed(result), *(f"{_capital(_sentence(step))}." for step in result.steps), _conclusion(calculator, result)])
+    return " ".join([*_assumed(result), *(f"{_capital(told(step))}." for step in result.steps), _conclusion(calculator, result)])
 
 
 def formula_first(calculator: Calculator, result: Result) -> str:
-    lines = [f"{calculator.name}: {calculator.formula}.", *_assumed(result), *(f"- {_sentence(step)}" for step in result.steps)]
+    lines = [f"{calculator.name}: {calculator.formula}.", *_assumed(result), *(f"- {told(step)}" for step in result.steps)]
     return "\n".join([*lines, _conclusion(calculator, result)])
 
 
@@ -44,7 +44,8 @@ def shown(value: Value | str) -> str:
     return value if isinstance(value, str) else num(value)
 
 
-def _sentence(step: Step) -> str:
+def told(step: Step) -> str:
+    """One step: what it finds, the expression with the patient's numbers, and the result."""
     if step.points is not None:
         return f"{step.what}: {step.expression}, {num(step.points)} point{'s' * (step.points != 1)}"
     value = f"{shown(step.value)}{f' {step.unit}' if step.unit else ''}"

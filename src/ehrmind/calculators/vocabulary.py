@@ -89,6 +89,7 @@ DRINKS = Quantity("drinks", "alcoholic drinks per week", "", 0, 300, entities=("
 SMOKING = Flag("smoking", "current smoking", ("Smoker", "smoking"))
 
 # Illnesses and events that several scores ask for
+COPD = Flag("copd", "chronic obstructive pulmonary disease", ("Chronic Pulmonary Disease",))
 DEMENTIA = Flag("dementia", "dementia")
 DIABETES = Flag("diabetes", "diabetes mellitus", ("Diabetes history", "Diabetes mellitus criteria for CCI rule"))
 HEART_FAILURE = Flag(
@@ -105,7 +106,7 @@ LIVER_DISEASE = Flag(
 )
 PRIOR_DVT = Flag("prior_dvt", "previous deep vein thrombosis", ("Previously documented Deep Vein Thrombosis",))
 PRIOR_PE = Flag("prior_pe", "previous pulmonary embolism", ("Previously Documented Pulmonary Embolism",))
-STROKE = Flag("stroke", "previous stroke", ("Stroke", "Stroke history"))
+STROKE = Flag("stroke", "previous stroke", ("Stroke", "Stroke history", "Cerebrovascular Accident"))
 TIA = Flag("tia", "previous transient ischemic attack", ("Transient Ischemic Attacks History",))
 CEREBROVASCULAR_DISEASE = Flag(
     "cerebrovascular_disease", "cerebrovascular disease", ("Cerebrovascular disease history", "History of cerebrovascular disease")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import cases, doctor, reports, stages
+from ehrmind.cli import calc, cases, doctor, reports, stages
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -19,17 +19,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data = typer.Typer(help="Turn the files people hold into Cases.")
+synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
 runs = typer.Typer(help="List run folders, and remove what they hold.")
 
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)
 app.command("evaluate")(stages.evaluate)
 app.command("check")(cases.check)
+app.command("calc")(calc.calc)
 app.command("report")(reports.report)
 app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
+data.command("audit")(cases.audit)
+synthetic.command("medcalc")(cases.synthetic_medcalc)
 runs.command("list")(reports.list_)
 runs.command("purge")(reports.purge)
+data.add_typer(synthetic, name="synthetic")
 app.add_typer(data, name="data")
 app.add_typer(runs, name="runs")
 

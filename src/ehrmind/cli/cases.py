@@ -43,6 +43,64 @@ def medcalc(
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
 
 
+class DifficultyName(StrEnum):
+    """How hard a made-up note is to read, as choices of an option."""
+
+    easy = "easy"
+    medium = "medium"
+    hard = "hard"
+
+
+class ConventionName(StrEnum):
+    """Whose reading of a calculator, as choices of an option."""
+
+    published = "published"
+    medcalc = "medcalc"
+    medcalc_verified = "medcalc-verified"
+
+
+def audit(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A MedCalc-Bench CSV, CSV.gz or parquet with its entities.")],
+    convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculators.")] = ConventionName.published,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CORRECTED.csv", help="The corrected copy; ROWS-recomputed.csv in this folder by default.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every row's label by the published formula, say where it differs and why, and write a corrected copy."""
+    from ehrmind.sources.files import stem
+    from ehrmind.sources.relabel import audit_rows, write_corrected
+
+    found = audit_rows(rows, convention.value)
+    target = out or Path(f"{stem(rows)}-recomputed.csv")
+    write_corrected(rows, found, target)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict() | {"corrected": str(target)}, indent=2))
+    else:
+        typer.echo("\n".join([*found.lines(), f"wrote {target}"]))
+
+
+def synthetic_medcalc(
+    n: Annotated[int, typer.Option(min=1, help="How many cases, the calculators in turn.")],
+    out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
+    split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
+    calculator: Annotated[list[str] | None, typer.Option(help="Only this calculator; repeat for several.", show_default=False)] = None,
+    difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
+    manner: Annotated[list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)] = None,
+) -> None:
+    """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
+    from ehrmind.sources import save_cases
+    from ehrmind.sources.made_up import made_up_cases
+
+    cases = made_up_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, manners=manner or ())
+    save_cases(cases, out)
+    typer.echo(f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators\nwrote {out}")
+
+
 def check(
     cases: Annotated[Path, typer.Argument(metavar="CASES.parquet", help="A Cases file written by `ehrmind data`.", show_default=False)],
     think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,

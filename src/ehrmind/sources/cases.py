@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from ehrmind.files import write_private
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -66,13 +65,7 @@ def save_cases(cases: Sequence[Case], path: Path | str) -> None:
     columns |= {name: [_to_json(getattr(case, name)) for case in cases] for name in _JSON}
     buffer = io.BytesIO()
     pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)).write_parquet(buffer)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, buffer.getvalue())
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InputError(f"{path} could not be written: {why}; what was there before is unchanged.") from None
+    write_private(Path(path), buffer.getvalue())
 
 
 def load_cases(path: Path | str) -> list[Case]:
@@ -120,19 +113,6 @@ def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:
         first = seen.setdefault(case.id, number)
         if first != number:
             raise InputError(f"{path}, rows {first} and {number}, column 'id': both are '{case.id}'.")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, sibling = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(sibling).replace(path)
-    except BaseException:
-        Path(sibling).unlink()
-        raise
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

@@ -58,10 +58,11 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
 
     facts: dict[str, Any] = {}
     if source.synthetic is not None:
-        from ehrmind.sources.synthetic import made_up_cases
+        from ehrmind.sources.made_up import made_up_cases
 
-        cases = made_up_cases(source.synthetic.n, source.synthetic.seed, split, source.synthetic.tasks)
-        facts = {"made_up": len(cases), "seed": source.synthetic.seed}
+        asked = source.synthetic
+        cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty, manners=asked.manners)
+        facts = {"made_up": len(cases), "seed": asked.seed}
     elif source.medcalc:
         from ehrmind.sources.medcalc import read_medcalc
 
@@ -70,6 +71,10 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     else:
         cases = [dataclasses.replace(case, split=split) for path in source.cases for case in load_cases(path)]
         facts = {"files": [path.name for path in source.cases]}
+    if source.recompute:
+        from ehrmind.sources.relabel import recomputed
+
+        cases, facts["recomputed"] = recomputed(cases)
     cases, taken = _limited(cases, source.limit, recipe.seed)
     return cases, {**facts, **taken}
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.prompts import gold_response
@@ -61,11 +62,15 @@ def traces(
     for case in train:
         if case.stratum not in strata or by_stratum[case.stratum] == settings.traces_per_stratum:
             continue
-        text = gold_response(case, recipe.prompts.think)
+        told = tasks.of(case).worked(case, random.Random(f"{recipe.seed}:trace:{case.id}")) if settings.traces == "calculators" else case
+        if told is None:
+            left_out["the calculator cannot be worked on what the case says"] += 1
+            continue
+        text = gold_response(told, recipe.prompts.think)
         if case.id not in prompts:
             left_out["prompt too long"] += 1
         elif not judge(case, text, think=recipe.prompts.think).correct:
-            left_out["the verifier refuses the gold response"] += 1
+            left_out["the verifier refuses the worked answer"] += 1
         elif len(tokens := engine.response_tokens(text, prompts[case.id])) + len(prompts[case.id].token_ids) > engine.context:
             left_out["response too long"] += 1
         else:

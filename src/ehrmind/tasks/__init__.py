@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ class Task(Protocol):
 
     def corruptions(self, case: Case) -> Iterator[tuple[str, str]]:
         """Named answers that must not be right."""
+
+    def worked(self, case: Case, draw: random.Random) -> Case | None:
+        """The case with an answer and a worked solution of the family's own making, in a drawn style; None where there is no way to one."""
 
     def same_truth(self, case: Case, other: Case) -> bool:
         """Whether the other case's gold answer would be right here too."""

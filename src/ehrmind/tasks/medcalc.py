@@ -11,15 +11,20 @@ other value inside its row's limits; a unit may be left out and must be right wh
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import random
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.catalogue import CATALOGUE
+from ehrmind.calculators.labels import truth_of, work_case
 from ehrmind.calculators.spelling import normal_unit, same_unit
+from ehrmind.calculators.telling import STYLES
 from ehrmind.types import Case
 from ehrmind.verify import reasons
 from ehrmind.verify.compare import read_date, read_number, read_weeks_days
@@ -132,6 +137,16 @@ def same_truth(case: Case, other: Case) -> bool:
     if mine["kind"] == "decimal" and theirs["kind"] == "decimal":
         return bool(mine["low"] <= theirs["value"] <= mine["high"])
     return bool(mine["kind"] == theirs["kind"] and _gold(case) == _gold(other))
+
+
+def worked(case: Case, draw: random.Random) -> Case | None:
+    """Answer and rationale by the published calculator on the case's own inputs."""
+    result, _ = work_case(case)
+    if result is None:
+        return None
+    calculator = CALCULATORS[case.truth["calculator"]]
+    rationale = STYLES[draw.choice(tuple(STYLES))](calculator, result)
+    return dataclasses.replace(case, truth=truth_of(CATALOGUE[calculator.id], result), rationale=rationale)
 
 
 def as_json(answer: Any) -> str:

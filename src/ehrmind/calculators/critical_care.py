@@ -1,0 +1,400 @@
+"""Intensive care: Glasgow Coma Score, APACHE II, SOFA and the SIRS criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ehrmind.calculators.calculator import Calculator, Convention, Deviation
+from ehrmind.calculators.inputs import Choice, Flag, Quantity
+from ehrmind.calculators.vocabulary import (
+    AA_GRADIENT,
+    AGE,
+    BILIRUBIN,
+    CREATININE,
+    DIASTOLIC,
+    FIO2,
+    GCS,
+    HEART_RATE,
+    HEMATOCRIT,
+    PACO2,
+    PAO2,
+    PH,
+    PLATELETS,
+    POTASSIUM,
+    RESPIRATORY_RATE,
+    SODIUM,
+    SYSTOLIC,
+    TEMPERATURE,
+    URINE_OUTPUT,
+    WHITE_CELLS,
+)
+from ehrmind.calculators.working import Steps, num
+from ehrmind.types import InputError
+
+NORMAL = "not given, so taken as normal"
+NOT_TESTABLE = "not testable"
+EYE = Choice(
+    "eye_response",
+    "best eye response",
+    {
+        "spontaneous": ("eyes open spontaneously", "opens eyes spontaneously", "4"),
+        "to speech": ("eye opening to verbal command", "to verbal command", "to voice", "3"),
+        "to pain": ("eye opening to pain", "2"),
+        "none": ("no eye opening", "1"),
+        NOT_TESTABLE: (),
+    },
+)
+VERBAL = Choice(
+    "verbal_response",
+    "best verbal response",
+    {
+        "oriented": ("5",),
+        "confused": ("4",),
+        "inappropriate words": ("3",),
+        "incomprehensible sounds": ("2",),
+        "none": ("no verbal response", "1"),
+        NOT_TESTABLE: ("intubated",),
+    },
+)
+MOTOR = Choice(
+    "motor_response",
+    "best motor response",
+    {
+        "obeys commands": ("6",),
+        "localizes pain": ("localises pain", "5"),
+        "withdraws from pain": ("withdrawal from pain", "4"),
+        "flexion to pain": ("abnormal flexion", "3"),
+        "extension to pain": ("2",),
+        "none": ("no motor response", "1"),
+        NOT_TESTABLE: (),
+    },
+)
+ACUTE_KIDNEY_FAILURE = Flag("acute_kidney_failure", "acute renal failure")
+CHRONIC_KIDNEY_FAILURE = Flag("chronic_kidney_failure", "chronic renal failure")
+ORGAN_FAILURE = Flag(
+    "organ_failure_history",
+    "severe organ insufficiency or immunocompromise in the history",
+    ("History of severe organ failure or immunocompromise",),
+)
+ADMITTED_AFTER = Choice(
+    "admitted_after",
+    "kind of admission",
+    {"no operation": ("nonoperative",), "elective surgery": ("elective",), "emergency surgery": ("emergency",)},
+    ("Surgery Type",),
+    default="no operation",
+    because="no operation mentioned, so taken as nonoperative",
+)
+VENTILATED = Flag("ventilated", "mechanical ventilation", ("On mechanical ventilation",))
+CPAP = Flag("cpap", "continuous positive airway pressure", ("Continous positive airway pressure",))
+HYPOTENSION = Flag("hypotension", "hypotension (mean arterial pressure below 70 mm Hg)", ("Hypotension",))
+
+
+def _infusion(name: str, drug: str) -> Quantity:
+    return Quantity(name, f"{drug} infusion", "mcg/kg/min", 0, 200, entities=(drug,), default=0.0, because="not mentioned, so not given")
+
+
+DOPAMINE, DOBUTAMINE = _infusion("dopamine", "dopamine"), _infusion("dobutamine", "dobutamine")
+EPINEPHRINE, NOREPINEPHRINE = _infusion("epinephrine", "epinephrine"), _infusion("norepinephrine", "norepinephrine")
+
+# (lowest value of the band, points), from above; a value below all of them gets the last argument of `_band`.
+TEMPERATURES = ((41, 4), (39, 3), (38.5, 1), (36, 0), (34, 1), (32, 2), (30, 3))
+PRESSURES = ((160, 4), (130, 3), (110, 2), (70, 0), (50, 2))
+HEART_RATES = ((180, 4), (140, 3), (110, 2), (70, 0), (55, 2), (40, 3))
+BREATHS = ((50, 4), (35, 3), (25, 1), (12, 0), (10, 1), (6, 2))
+ACIDITIES = ((7.7, 4), (7.6, 3), (7.5, 1), (7.33, 0), (7.25, 2), (7.15, 3))
+SODIUMS = ((180, 4), (160, 3), (155, 2), (150, 1), (130, 0), (120, 2), (111, 3))
+POTASSIUMS = ((7, 4), (6, 3), (5.5, 1), (3.5, 0), (3, 1), (2.5, 2))
+CREATININES = ((3.5, 4), (2, 3), (1.5, 2), (0.6, 0))
+HEMATOCRITS = ((60, 4), (50, 2), (46, 1), (30, 0), (20, 2))
+WHITE_COUNTS = ((40, 4), (20, 2), (15, 1), (3, 0), (1, 2))
+AGES = ((75, 6), (65, 5), (55, 3), (45, 2))
+
+
+def _band(value: float, bands: Sequence[tuple[float, int]], below: int) -> int:
+    return next((points for low, points in bands if value >= low), below)
+
+
+def glasgow_coma_score(
+    steps: Steps,
+    *,
+    eye_response: str,
+    verbal_response: str,
+    motor_response: str,
+    verbal_counted: int = 1,
+    not_testable: tuple[int, int, int] | None = None,
+) -> float:
+    """Points fall by the order of the options. A response that cannot be tested leaves no total (Teasdale 2014)."""
+    for place, (item, found, best) in enumerate(((EYE, eye_response, 4), (VERBAL, verbal_response, 5), (MOTOR, motor_response, 6))):
+        points = best - list(item.options).index(found)
+        if found == NOT_TESTABLE:
+            if not_testable is None:
+                raise InputError(f"{item.name}: not testable, so there is no total; report the other responses alone.")
+            points = not_testable[place]
+        for _ in range(verbal_counted if item is VERBAL else 1):
+            steps.points(item.label, found, points)
+    return steps.total("Glasgow Coma Score")
+
+
+def apache_ii(
+    steps: Steps,
+    *,
+    age: float,
+    organ_failure_history: bool,
+    admitted_after: str,
+    temperature: float,
+    systolic: float,
+    diastolic: float,
+    heart_rate: float,
+    respiratory_rate: float,
+    fio2: float,
+    pao2: float | None,
+    aa_gradient: float | None,
+    ph: float,
+    sodium: float,
+    potassium: float,
+    creatinine: float,
+    acute_kidney_failure: bool,
+    chronic_kidney_failure: bool,
+    hematocrit: float,
+    white_cells: float,
+    gcs: float,
+    mild_acidosis: int = 2,
+    nonoperative: int = 5,
+    only_in_kidney_failure: bool = False,
+    white_cells_times: float = 1,
+    gcs_added: bool = False,
+) -> float:
+    steps.points("age", f"{num(age)} years", _band(age, AGES, 0))
+    chronic = {"elective surgery": 2, "emergency surgery": 5, "no operation": nonoperative}[admitted_after] if organ_failure_history else 0
+    steps.points("chronic health", f"{ORGAN_FAILURE.label}, {admitted_after}" if organ_failure_history else "none", chronic)
+    steps.points("temperature", f"{num(temperature)} C", _band(temperature, TEMPERATURES, 4))
+    pressure = steps("mean arterial pressure", f"({num(systolic)} + 2 * {num(diastolic)}) / 3", (systolic + 2 * diastolic) / 3, "mm Hg")
+    steps.points("mean arterial pressure", f"{num(pressure)} mm Hg", _band(pressure, PRESSURES, 4))
+    steps.points("heart rate", f"{num(heart_rate)} bpm", _band(heart_rate, HEART_RATES, 4))
+    steps.points("respiratory rate", f"{num(respiratory_rate)} breaths/min", _band(respiratory_rate, BREATHS, 4))
+    if fio2 >= 50:
+        gradient = f"A-a gradient {num(aa_gradient)} mm Hg" if aa_gradient is not None else f"A-a gradient {NORMAL}"
+        steps.points("oxygenation at FiO2 of 50 % or more", gradient, _band(aa_gradient or 0, ((500, 4), (350, 3), (200, 2)), 0))
+    else:
+        pressure_of = f"PaO2 {num(pao2)} mm Hg" if pao2 is not None else f"PaO2 {NORMAL}"
+        oxygen = 100 if pao2 is None else pao2
+        steps.points("oxygenation at FiO2 below 50 %", pressure_of, 0 if oxygen > 70 else 1 if oxygen > 60 else 3 if oxygen >= 55 else 4)
+    steps.points("arterial pH", num(ph), mild_acidosis if 7.25 <= ph < 7.33 else _band(ph, ACIDITIES, 4))
+    steps.points("sodium", f"{num(sodium)} mEq/L", _band(sodium, SODIUMS, 4))
+    steps.points("potassium", f"{num(potassium)} mEq/L", _band(potassium, POTASSIUMS, 4))
+    kidney = _band(creatinine, CREATININES, 2)
+    if creatinine >= 1.5:
+        kidney *= 2 if acute_kidney_failure else 1
+        if only_in_kidney_failure and not (acute_kidney_failure or chronic_kidney_failure):
+            kidney = 0
+    steps.points("creatinine, doubled in acute renal failure", f"{num(creatinine)} mg/dL", kidney)
+    steps.points("hematocrit", f"{num(hematocrit)} %", _band(hematocrit, HEMATOCRITS, 4))
+    steps.points("white cell count", f"{num(white_cells)} x10^9/L", _band(white_cells * white_cells_times, WHITE_COUNTS, 4))
+    steps.points("15 less the Glasgow Coma Score", f"15 - {num(gcs)}", gcs if gcs_added else 15 - gcs)
+    return steps.total("APACHE II score")
+
+
+def sofa(
+    steps: Steps,
+    *,
+    pao2: float,
+    fio2: float,
+    ventilated: bool,
+    cpap: bool,
+    platelets: float,
+    gcs: float,
+    bilirubin: float,
+    systolic: float | None,
+    diastolic: float | None,
+    hypotension: bool,
+    dopamine: float,
+    dobutamine: float,
+    epinephrine: float,
+    norepinephrine: float,
+    creatinine: float | None,
+    urine_output: float | None,
+    fio2_scale: float = 100,
+    least_infusion_first: bool = False,
+    creatinine_counts: bool = True,
+    anuria: int = 4,
+) -> float:
+    ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", pao2 / (fio2 / fio2_scale), "mm Hg")
+    supported = ventilated or cpap
+    lungs = 2 - _band(ratio, ((400, 2), (300, 1)), 0)
+    if supported and ratio < 200:
+        lungs = 4 if ratio < 100 else 3
+    steps.points("lungs", f"PaO2 / FiO2 {num(ratio)}, {'with' if supported else 'without'} respiratory support", lungs)
+    steps.points("platelet count", f"{num(platelets)} x10^9/L", 4 - _band(platelets, ((150, 4), (100, 3), (50, 2), (20, 1)), 0))
+    steps.points("Glasgow Coma Score", num(gcs), 4 - _band(gcs, ((15, 4), (13, 3), (10, 2), (6, 1)), 0))
+    steps.points("bilirubin", f"{num(bilirubin)} mg/dL", _band(bilirubin, ((12, 4), (6, 3), (2, 2), (1.2, 1)), 0))
+    mean = (systolic + 2 * diastolic) / 3 if systolic is not None and diastolic is not None else None
+    low = hypotension if mean is None else mean < 70
+    low_dose = dobutamine > 0 or 0 < dopamine <= 5
+    if least_infusion_first and (dobutamine > 0 or (dopamine <= 5 and (dopamine or epinephrine or norepinephrine))):
+        circulation = 2
+    elif dopamine > 15 or epinephrine > 0.1 or norepinephrine > 0.1:
+        circulation = 4
+    elif dopamine > 5 or epinephrine > 0 or norepinephrine > 0:
+        circulation = 3
+    else:
+        circulation = 2 if low_dose else int(low)
+    drugs = {"dopamine": dopamine, "dobutamine": dobutamine, "epinephrine": epinephrine, "norepinephrine": norepinephrine}
+    given = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
+    pressure = "hypotension" if mean is None and low else "no hypotension" if mean is None else f"mean arterial pressure {num(mean)} mm Hg"
+    steps.points("circulation", given or pressure, circulation)
+    by_creatinine = _band(creatinine, ((5, 4), (3.5, 3), (2, 2), (1.2, 1)), 0) if creatinine is not None and creatinine_counts else 0
+    by_urine = 0 if urine_output is None else anuria if urine_output < 200 else 3 if urine_output < 500 else 0
+    found = [f"creatinine {num(creatinine)} mg/dL"] if creatinine is not None else []
+    found += [f"urine {num(urine_output)} mL/day"] if urine_output is not None else []
+    steps.points("kidneys", " and ".join(found) or NORMAL, max(by_creatinine, by_urine))
+    return steps.total("SOFA score")
+
+
+def sirs_criteria(steps: Steps, *, temperature: float, heart_rate: float, respiratory_rate: float, white_cells: float, paco2: float | None, any_heart_rate: bool = False) -> float:
+    steps.points("temperature above 38 or below 36 C", f"{num(temperature)} C", temperature > 38 or temperature < 36)
+    steps.points("heart rate above 90", f"{num(heart_rate)} bpm", heart_rate > 90 or any_heart_rate)
+    carbon_dioxide = f", PaCO2 {num(paco2)} mm Hg" if paco2 is not None else ""
+    fast = respiratory_rate > 20 or (paco2 is not None and paco2 < 32)
+    steps.points("respiratory rate above 20 or PaCO2 below 32 mm Hg", f"{num(respiratory_rate)} breaths/min{carbon_dioxide}", fast)
+    steps.points("white cell count above 12 or below 4", f"{num(white_cells)} x10^9/L", white_cells > 12 or white_cells < 4)
+    return steps.total("SIRS criteria met", "criteria")
+
+
+_BOTH: tuple[Convention, ...] = ("medcalc", "medcalc-verified")
+
+CALCULATORS = (
+    Calculator(
+        21,
+        glasgow_coma_score,
+        (EYE, VERBAL, MOTOR),
+        question="What is the patient's Glasgow Coma Score?",
+        formula="eye response (4 to 1) + verbal response (5 to 1) + motor response (6 to 1)",
+        citation="Teasdale G, Jennett B. Assessment of coma and impaired consciousness. Lancet. 1974;2(7872):81-84. "
+        "Responses that cannot be tested: Teasdale G, Maas A, Lecky F, et al. Lancet Neurol. 2014;13(8):844-854.",
+        deviations=(
+            Deviation("the verbal response is counted twice", "the release's code adds it in two places", {"verbal_counted": 2}),
+            Deviation(
+                "a response that cannot be tested counts as eye 4, verbal 4, motor 6",
+                "the release takes it for the best one, and an oriented patient for 4 points",
+                {"not_testable": (4, 4, 6)},
+            ),
+            Deviation(
+                "a response that cannot be tested counts as the best one",
+                "the release gives the full score to what is not testable",
+                {"not_testable": (4, 5, 6)},
+                conventions=("medcalc-verified",),
+            ),
+        ),
+    ),
+    Calculator(
+        28,
+        apache_ii,
+        (
+            AGE,
+            ORGAN_FAILURE,
+            ADMITTED_AFTER,
+            TEMPERATURE,
+            SYSTOLIC,
+            DIASTOLIC,
+            HEART_RATE,
+            RESPIRATORY_RATE,
+            FIO2,
+            replace(PAO2, because=NORMAL),
+            replace(AA_GRADIENT, because=NORMAL),
+            PH,
+            SODIUM,
+            POTASSIUM,
+            CREATININE,
+            ACUTE_KIDNEY_FAILURE,
+            CHRONIC_KIDNEY_FAILURE,
+            HEMATOCRIT,
+            WHITE_CELLS,
+            GCS,
+        ),
+        question="What is the patient's APACHE II score?",
+        formula="points for age, chronic health and twelve physiological measurements, 0 to 4 by band (15 less the Glasgow Coma Score; "
+        "creatinine doubled in acute renal failure)",
+        citation="Knaus WA, Draper EA, Wagner DP, Zimmerman JE. APACHE II: a severity of disease classification system. "
+        "Crit Care Med. 1985;13(10):818-829.",
+        deviations=(
+            Deviation("the Glasgow Coma Score itself is added, not 15 less it", "the release's code omits the subtraction", {"gcs_added": True}),
+            Deviation(
+                "every white cell count scores as above 40",
+                "cells per µL are compared with limits in thousands",
+                {"white_cells_times": 1000},
+            ),
+            Deviation("a pH from 7.25 to 7.32 scores nothing", "the release's code has no such band", {"mild_acidosis": 0}),
+            Deviation(
+                "organ insufficiency without an operation scores nothing", "the release's code counts surgical patients only", {"nonoperative": 0}
+            ),
+            Deviation(
+                "creatinine from 1.5 mg/dL scores only in acute or chronic renal failure",
+                "the release's code asks for one of them; the paper scores every creatinine",
+                {"only_in_kidney_failure": True},
+                conventions=_BOTH,
+            ),
+            Deviation(
+                "temperatures in 'degrees celsisus' are taken for Fahrenheit",
+                "the release's code does not know its own misspelling",
+                units={"degrees celsisus": "F"},
+            ),
+        ),
+    ),
+    Calculator(
+        43,
+        sofa,
+        (
+            PAO2,
+            FIO2,
+            VENTILATED,
+            CPAP,
+            PLATELETS,
+            GCS,
+            BILIRUBIN,
+            replace(SYSTOLIC, because="not given, so hypotension is as mentioned"),
+            replace(DIASTOLIC, because="not given, so hypotension is as mentioned"),
+            HYPOTENSION,
+            DOPAMINE,
+            DOBUTAMINE,
+            EPINEPHRINE,
+            NOREPINEPHRINE,
+            replace(CREATININE, because=NORMAL),
+            replace(URINE_OUTPUT, because=NORMAL),
+        ),
+        question="What is the patient's Sequential Organ Failure Assessment (SOFA) score?",
+        formula="0 to 4 points each for lungs (PaO2 / FiO2), platelets, Glasgow Coma Score, bilirubin, circulation, kidneys",
+        citation="Vincent JL, Moreno R, Takala J, et al. The SOFA (Sepsis-related Organ Failure Assessment) score to describe organ "
+        "dysfunction/failure. Intensive Care Med. 1996;22(7):707-710.",
+        deviations=(
+            Deviation("PaO2 is divided by FiO2 in percent", "the release's code does not make a fraction of it", {"fio2_scale": 1}),
+            Deviation(
+                "low-dose dopamine or dobutamine scores 2 whatever else is infused",
+                "the release's code asks for the mildest case first",
+                {"least_infusion_first": True},
+            ),
+            Deviation("creatinine scores nothing", "the release's code reads it and never compares it", {"creatinine_counts": False}),
+            Deviation("urine below 200 mL a day scores 3", "the release's code asks for 500 first", {"anuria": 3}),
+        ),
+    ),
+    Calculator(
+        51,
+        sirs_criteria,
+        (TEMPERATURE, HEART_RATE, RESPIRATORY_RATE, WHITE_CELLS, replace(PACO2, because="not given, so the respiratory rate decides")),
+        question="How many SIRS criteria does the patient meet?",
+        formula="one each: temperature above 38 or below 36 C; heart rate above 90; respiratory rate above 20 or PaCO2 below 32 mm Hg; "
+        "white cells above 12 or below 4 x10^9/L",
+        citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the use of innovative "
+        "therapies in sepsis. Chest. 1992;101(6):1644-1655.",
+        deviations=(
+            Deviation(
+                "the heart rate's point is given always", "both branches of the release's code add it", {"any_heart_rate": True}
+            ),
+            Deviation(
+                "white cell counts per µL score as above 12 whatever they are",
+                "it is converted to cells per cubic metre and compared with limits per cubic millimetre",
+                units={"µL": "10^9/mm^3", "mm^3": "10^9/mm^3", "L": "10^3/mm^3"},
+            ),
+        ),
+    ),
+)
