@@ -75,7 +75,7 @@ def test_its_card_is_complete(calculator: Calculator) -> None:
     names = [item.name for item in calculator.inputs]
     assert len(set(names)) == len(names) > 0
     for found in calculator.deviations:
-        assert found.what and found.why and (found.settings or found.keys or found.units)
+        assert found.what and found.why and (found.settings or found.defaults or found.keys or found.units)
         assert set(found.conventions) <= set(CONVENTIONS) - {"published"}
 
 

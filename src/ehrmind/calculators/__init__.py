@@ -15,7 +15,15 @@ from ehrmind.calculators import (
     comorbidity,
     critical_care,
     electrolytes,
+    heart,
+    heart_risk,
+    hormones,
     kidney,
+    liver,
+    lungs,
+    medicines,
+    pregnancy,
+    throat,
     veins,
 )
 from ehrmind.calculators.calculator import Calculator, Convention, Deviation
@@ -41,7 +49,15 @@ SYSTEMS = (
     comorbidity,
     critical_care,
     electrolytes,
+    heart,
+    heart_risk,
+    hormones,
     kidney,
+    liver,
+    lungs,
+    medicines,
+    pregnancy,
+    throat,
     veins,
 )
 _ALL = {calculator.id: calculator for system in SYSTEMS for calculator in system.CALCULATORS}

@@ -21,12 +21,14 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 class Deviation:
     """One thing a benchmark's release does otherwise than the publication: in `conventions`, `what` and `why`.
 
-    `settings` are the arguments of the calculator's function that make it so. Where the release misreads its own entities,
-    `keys` names those it reads an input from, and `units` maps a unit's text to what the release takes it for."""
+    `settings` are the arguments of the calculator's function that make it so, `defaults` what stands in for inputs that are not
+    given. Where the release misreads its own entities, `keys` names those it reads an input from, and `units` maps a unit's text
+    (`mg`, or `fentanyl_patch_dose:mg` for one input) to what the release takes it for."""
 
     what: str
     why: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     conventions: tuple[Convention, ...] = ("medcalc",)
@@ -71,11 +73,15 @@ class Calculator:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f", did you mean {near[0]}?" if near else f"; it takes {', '.join(names)}."
                 raise InputError(f"{self.slug} has no input '{name}'{hint}")
+        defaults = _merged(found.defaults for found in self.deviations_of(convention))
         values: dict[str, Any] = {}
         assumed: list[str] = []
         for item in self.inputs:
             if item.name in given:
                 values[item.name] = item.read(given[item.name], benchmark=convention != "published")
+            elif item.name in defaults:
+                values[item.name] = defaults[item.name]
+                assumed.append(f"{item.label}: as {convention} has it")
             elif item.because:
                 values[item.name] = item.default  # None: the function knows what a missing value means
                 assumed.append(f"{item.label}: {item.because}")

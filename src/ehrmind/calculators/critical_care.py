@@ -1,4 +1,4 @@
-"""Intensive care: Glasgow Coma Score, APACHE II, SOFA and the SIRS criteria."""
+"""Intensive care: Glasgow Coma Score, SOFA and the SIRS criteria. (APACHE II is in `apache`.)"""
 
 from __future__ import annotations
 
@@ -70,21 +70,6 @@ MOTOR = Choice(
         NOT_TESTABLE: (),
     },
 )
-ACUTE_KIDNEY_FAILURE = Flag("acute_kidney_failure", "acute renal failure")
-CHRONIC_KIDNEY_FAILURE = Flag("chronic_kidney_failure", "chronic renal failure")
-ORGAN_FAILURE = Flag(
-    "organ_failure_history",
-    "severe organ insufficiency or immunocompromise in the history",
-    ("History of severe organ failure or immunocompromise",),
-)
-ADMITTED_AFTER = Choice(
-    "admitted_after",
-    "kind of admission",
-    {"no operation": ("nonoperative",), "elective surgery": ("elective",), "emergency surgery": ("emergency",)},
-    ("Surgery Type",),
-    default="no operation",
-    because="no operation mentioned, so taken as nonoperative",
-)
 VENTILATED = Flag("ventilated", "mechanical ventilation", ("On mechanical ventilation",))
 CPAP = Flag("cpap", "continuous positive airway pressure", ("Continous positive airway pressure",))
 HYPOTENSION = Flag("hypotension", "hypotension (mean arterial pressure below 70 mm Hg)", ("Hypotension",))
@@ -96,24 +81,6 @@ def _infusion(name: str, drug: str) -> Quantity:
 
 DOPAMINE, DOBUTAMINE = _infusion("dopamine", "dopamine"), _infusion("dobutamine", "dobutamine")
 EPINEPHRINE, NOREPINEPHRINE = _infusion("epinephrine", "epinephrine"), _infusion("norepinephrine", "norepinephrine")
-
-# (lowest value of the band, points), from above; a value below all of them gets the last argument of `_band`.
-TEMPERATURES = ((41, 4), (39, 3), (38.5, 1), (36, 0), (34, 1), (32, 2), (30, 3))
-PRESSURES = ((160, 4), (130, 3), (110, 2), (70, 0), (50, 2))
-HEART_RATES = ((180, 4), (140, 3), (110, 2), (70, 0), (55, 2), (40, 3))
-BREATHS = ((50, 4), (35, 3), (25, 1), (12, 0), (10, 1), (6, 2))
-ACIDITIES = ((7.7, 4), (7.6, 3), (7.5, 1), (7.33, 0), (7.25, 2), (7.15, 3))
-SODIUMS = ((180, 4), (160, 3), (155, 2), (150, 1), (130, 0), (120, 2), (111, 3))
-POTASSIUMS = ((7, 4), (6, 3), (5.5, 1), (3.5, 0), (3, 1), (2.5, 2))
-CREATININES = ((3.5, 4), (2, 3), (1.5, 2), (0.6, 0))
-HEMATOCRITS = ((60, 4), (50, 2), (46, 1), (30, 0), (20, 2))
-WHITE_COUNTS = ((40, 4), (20, 2), (15, 1), (3, 0), (1, 2))
-AGES = ((75, 6), (65, 5), (55, 3), (45, 2))
-
-
-def _band(value: float, bands: Sequence[tuple[float, int]], below: int) -> int:
-    return next((points for low, points in bands if value >= low), below)
-
 
 def glasgow_coma_score(
     steps: Steps,
@@ -134,65 +101,6 @@ def glasgow_coma_score(
         for _ in range(verbal_counted if item is VERBAL else 1):
             steps.points(item.label, found, points)
     return steps.total("Glasgow Coma Score")
-
-
-def apache_ii(
-    steps: Steps,
-    *,
-    age: float,
-    organ_failure_history: bool,
-    admitted_after: str,
-    temperature: float,
-    systolic: float,
-    diastolic: float,
-    heart_rate: float,
-    respiratory_rate: float,
-    fio2: float,
-    pao2: float | None,
-    aa_gradient: float | None,
-    ph: float,
-    sodium: float,
-    potassium: float,
-    creatinine: float,
-    acute_kidney_failure: bool,
-    chronic_kidney_failure: bool,
-    hematocrit: float,
-    white_cells: float,
-    gcs: float,
-    mild_acidosis: int = 2,
-    nonoperative: int = 5,
-    only_in_kidney_failure: bool = False,
-    white_cells_times: float = 1,
-    gcs_added: bool = False,
-) -> float:
-    steps.points("age", f"{num(age)} years", _band(age, AGES, 0))
-    chronic = {"elective surgery": 2, "emergency surgery": 5, "no operation": nonoperative}[admitted_after] if organ_failure_history else 0
-    steps.points("chronic health", f"{ORGAN_FAILURE.label}, {admitted_after}" if organ_failure_history else "none", chronic)
-    steps.points("temperature", f"{num(temperature)} C", _band(temperature, TEMPERATURES, 4))
-    pressure = steps("mean arterial pressure", f"({num(systolic)} + 2 * {num(diastolic)}) / 3", (systolic + 2 * diastolic) / 3, "mm Hg")
-    steps.points("mean arterial pressure", f"{num(pressure)} mm Hg", _band(pressure, PRESSURES, 4))
-    steps.points("heart rate", f"{num(heart_rate)} bpm", _band(heart_rate, HEART_RATES, 4))
-    steps.points("respiratory rate", f"{num(respiratory_rate)} breaths/min", _band(respiratory_rate, BREATHS, 4))
-    if fio2 >= 50:
-        gradient = f"A-a gradient {num(aa_gradient)} mm Hg" if aa_gradient is not None else f"A-a gradient {NORMAL}"
-        steps.points("oxygenation at FiO2 of 50 % or more", gradient, _band(aa_gradient or 0, ((500, 4), (350, 3), (200, 2)), 0))
-    else:
-        pressure_of = f"PaO2 {num(pao2)} mm Hg" if pao2 is not None else f"PaO2 {NORMAL}"
-        oxygen = 100 if pao2 is None else pao2
-        steps.points("oxygenation at FiO2 below 50 %", pressure_of, 0 if oxygen > 70 else 1 if oxygen > 60 else 3 if oxygen >= 55 else 4)
-    steps.points("arterial pH", num(ph), mild_acidosis if 7.25 <= ph < 7.33 else _band(ph, ACIDITIES, 4))
-    steps.points("sodium", f"{num(sodium)} mEq/L", _band(sodium, SODIUMS, 4))
-    steps.points("potassium", f"{num(potassium)} mEq/L", _band(potassium, POTASSIUMS, 4))
-    kidney = _band(creatinine, CREATININES, 2)
-    if creatinine >= 1.5:
-        kidney *= 2 if acute_kidney_failure else 1
-        if only_in_kidney_failure and not (acute_kidney_failure or chronic_kidney_failure):
-            kidney = 0
-    steps.points("creatinine, doubled in acute renal failure", f"{num(creatinine)} mg/dL", kidney)
-    steps.points("hematocrit", f"{num(hematocrit)} %", _band(hematocrit, HEMATOCRITS, 4))
-    steps.points("white cell count", f"{num(white_cells)} x10^9/L", _band(white_cells * white_cells_times, WHITE_COUNTS, 4))
-    steps.points("15 less the Glasgow Coma Score", f"15 - {num(gcs)}", gcs if gcs_added else 15 - gcs)
-    return steps.total("APACHE II score")
 
 
 def sofa(
@@ -261,8 +169,6 @@ def sirs_criteria(steps: Steps, *, temperature: float, heart_rate: float, respir
     return steps.total("SIRS criteria met", "criteria")
 
 
-_BOTH: tuple[Convention, ...] = ("medcalc", "medcalc-verified")
-
 CALCULATORS = (
     Calculator(
         21,
@@ -284,60 +190,6 @@ CALCULATORS = (
                 "the release gives the full score to what is not testable",
                 {"not_testable": (4, 5, 6)},
                 conventions=("medcalc-verified",),
-            ),
-        ),
-    ),
-    Calculator(
-        28,
-        apache_ii,
-        (
-            AGE,
-            ORGAN_FAILURE,
-            ADMITTED_AFTER,
-            TEMPERATURE,
-            SYSTOLIC,
-            DIASTOLIC,
-            HEART_RATE,
-            RESPIRATORY_RATE,
-            FIO2,
-            replace(PAO2, because=NORMAL),
-            replace(AA_GRADIENT, because=NORMAL),
-            PH,
-            SODIUM,
-            POTASSIUM,
-            CREATININE,
-            ACUTE_KIDNEY_FAILURE,
-            CHRONIC_KIDNEY_FAILURE,
-            HEMATOCRIT,
-            WHITE_CELLS,
-            GCS,
-        ),
-        question="What is the patient's APACHE II score?",
-        formula="points for age, chronic health and twelve physiological measurements, 0 to 4 by band (15 less the Glasgow Coma Score; "
-        "creatinine doubled in acute renal failure)",
-        citation="Knaus WA, Draper EA, Wagner DP, Zimmerman JE. APACHE II: a severity of disease classification system. "
-        "Crit Care Med. 1985;13(10):818-829.",
-        deviations=(
-            Deviation("the Glasgow Coma Score itself is added, not 15 less it", "the release's code omits the subtraction", {"gcs_added": True}),
-            Deviation(
-                "every white cell count scores as above 40",
-                "cells per µL are compared with limits in thousands",
-                {"white_cells_times": 1000},
-            ),
-            Deviation("a pH from 7.25 to 7.32 scores nothing", "the release's code has no such band", {"mild_acidosis": 0}),
-            Deviation(
-                "organ insufficiency without an operation scores nothing", "the release's code counts surgical patients only", {"nonoperative": 0}
-            ),
-            Deviation(
-                "creatinine from 1.5 mg/dL scores only in acute or chronic renal failure",
-                "the release's code asks for one of them; the paper scores every creatinine",
-                {"only_in_kidney_failure": True},
-                conventions=_BOTH,
-            ),
-            Deviation(
-                "temperatures in 'degrees celsisus' are taken for Fahrenheit",
-                "the release's code does not know its own misspelling",
-                units={"degrees celsisus": "F"},
             ),
         ),
     ),

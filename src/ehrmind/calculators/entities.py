@@ -71,7 +71,7 @@ def _plain(item: Input, value: Any, misprints: Mapping[str, str]) -> Any:
     if not isinstance(item, Quantity) or not isinstance(value, list | tuple) or len(value) != 2:
         return value
     number, unit = value
-    unit = misprints.get(str(unit), str(unit))
+    unit = misprints.get(f"{item.name}:{unit}") or misprints.get(str(unit), str(unit))
     if item.unit.startswith("10^") and "/" not in unit:  # a count `per µL` is written `µL`
         unit = f"/{unit}"
     if item.unit == "%" and unit == "":

@@ -111,4 +111,4 @@ TIA = Flag("tia", "previous transient ischemic attack", ("Transient Ischemic Att
 CEREBROVASCULAR_DISEASE = Flag(
     "cerebrovascular_disease", "cerebrovascular disease", ("Cerebrovascular disease history", "History of cerebrovascular disease")
 )
-ALTERED_MENTAL_STATUS = Flag("confusion", "confusion", ("Altered mental status",))
+CONFUSION = Flag("confusion", "confusion", ("Altered mental status", "Confusion"))
