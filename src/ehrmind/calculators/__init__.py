@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ehrmind.calculators import (
+    apache,
     body,
     comorbidity,
     critical_care,
@@ -45,6 +46,7 @@ class _Calculators(dict[int | str, Calculator]):
 
 
 SYSTEMS = (
+    apache,
     body,
     comorbidity,
     critical_care,

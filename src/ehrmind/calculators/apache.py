@@ -26,6 +26,7 @@ from ehrmind.calculators.vocabulary import (
     WHITE_CELLS,
 )
 from ehrmind.calculators.working import Steps, num
+from ehrmind.types import InputError
 
 NORMAL = "not given, so taken as normal"
 ACUTE_KIDNEY_FAILURE = Flag("acute_kidney_failure", "acute renal failure")
@@ -94,6 +95,8 @@ def apache_ii(
     gcs_added: bool = False,
 ) -> float:
     """All measurements are the worst of the first day; `chronic_kidney_failure` counts only where `only_in_kidney_failure`."""
+    if gcs != int(gcs):
+        raise InputError(f"gcs: {num(gcs)} is not a whole number, which a Glasgow Coma Score is.")
     steps.points("age", f"{num(age)} years", band(age, AGES, 0))
     by_admission = {"elective surgery": 2, "emergency surgery": 5, "no operation": nonoperative}
     chronic = f"{ORGAN_FAILURE.label}, {admitted_after}" if organ_failure_history else "none"

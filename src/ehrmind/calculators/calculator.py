@@ -91,7 +91,12 @@ class Calculator:
         for item in self.inputs:
             if isinstance(item, Quantity) and item.name in given and (expression := item.conversion(given[item.name])):
                 steps(f"{item.label} in {item.unit}", expression if convention == "published" else "", values[item.name], item.unit)
-        value = self.work(steps, **values, **settings)
+        try:
+            value = self.work(steps, **values, **settings)
+        except (ArithmeticError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.slug} cannot be computed from these values; a measurement may be 0 or out of any range.") from None
         return Result(value, self.unit, tuple(steps), tuple(assumed))
 
     def settings(self, convention: Convention) -> dict[str, Any]:

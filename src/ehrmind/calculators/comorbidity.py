@@ -23,7 +23,12 @@ LIVER_SEVERITY = Choice(
 DIABETES_SEVERITY = Choice(
     "diabetes_severity",
     "diabetes mellitus status",
-    {"none": ("no", "false", "absent"), "diet-controlled": ("none or diet-controlled",), "uncomplicated": ("true",), "end-organ damage": ()},
+    {
+        "none": ("no", "false", "absent"),
+        "diet-controlled": ("none or diet-controlled",),
+        "uncomplicated": ("true",),
+        "end-organ damage": (),
+    },
     ("Diabetes mellitus criteria for CCI rule", "Diabetes mellitus"),
     default="none",
     because=ABSENT,
@@ -98,22 +103,27 @@ CALCULATORS = (
             AIDS,
         ),
         question="What is the patient's age-adjusted Charlson Comorbidity Index?",
-        formula="1 point per decade from 50 (at most 4); 1 each for infarction, heart failure, peripheral vascular, cerebrovascular, pulmonary, "
-        "connective tissue and ulcer disease, dementia, mild liver disease, diabetes; 2 each for diabetes with organ damage, hemiplegia, kidney "
-        "disease, solid tumor, leukemia, lymphoma; 3 for severe liver disease; 6 each for metastatic tumor and AIDS",
-        citation="Charlson ME, Pompei P, Ales KL, MacKenzie CR. A new method of classifying prognostic comorbidity in longitudinal studies. "
-        "J Chronic Dis. 1987;40(5):373-383. Age: Charlson M, Szatrowski TP, Peterson J, Gold J. J Clin Epidemiol. 1994;47(11):1245-1251.",
+        formula="1 point per decade from 50 (at most 4); 1 each for infarction, heart failure, peripheral vascular, cerebrovascular, "
+        "pulmonary, connective tissue and ulcer disease, dementia, mild liver disease, diabetes; 2 each for diabetes with organ damage, "
+        "hemiplegia, kidney disease, solid tumor, leukemia, lymphoma; 3 for severe liver disease; 6 each for metastatic tumor and AIDS",
+        citation="Charlson ME, Pompei P, Ales KL, MacKenzie CR. A new method of classifying prognostic comorbidity in longitudinal "
+        "studies. J Chronic Dis. 1987;40(5):373-383. "
+        "Age: Charlson M, Szatrowski TP, Peterson J, Gold J. J Clin Epidemiol. 1994;47(11):1245-1251.",
         deviations=(
             Deviation(
-                "liver disease scores 1 whatever its severity", "the release's code asks only whether it is mentioned", {"liver_points": (1, 1)}
+                "liver disease scores 1 whatever its severity",
+                "its code asks only whether it is mentioned",
+                {"liver_points": (1, 1)},
             ),
             Deviation(
                 "diabetes scores 1 whatever its state, diet-controlled included",
-                "the release's code asks only whether it is mentioned",
+                "its code asks only whether it is mentioned",
                 {"diabetes_points": (1, 1, 1)},
             ),
             Deviation(
-                "a solid tumor scores 1, metastatic or not", "the release's code asks only whether it is mentioned", {"tumor_points": (1, 1)}
+                "a solid tumor scores 1, metastatic or not",
+                "its code asks only whether it is mentioned",
+                {"tumor_points": (1, 1)},
             ),
         ),
     ),

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from ehrmind.calculators.calculator import Calculator, Convention, Deviation
+from ehrmind.calculators.apache import NORMAL, Bands, band
+from ehrmind.calculators.calculator import Calculator, Deviation
 from ehrmind.calculators.inputs import Choice, Flag, Quantity
 from ehrmind.calculators.vocabulary import (
-    AA_GRADIENT,
-    AGE,
     BILIRUBIN,
     CREATININE,
     DIASTOLIC,
     FIO2,
     GCS,
     HEART_RATE,
-    HEMATOCRIT,
     PACO2,
     PAO2,
-    PH,
     PLATELETS,
-    POTASSIUM,
     RESPIRATORY_RATE,
-    SODIUM,
     SYSTOLIC,
     TEMPERATURE,
     URINE_OUTPUT,
@@ -32,16 +26,15 @@ from ehrmind.calculators.vocabulary import (
 from ehrmind.calculators.working import Steps, num
 from ehrmind.types import InputError
 
-NORMAL = "not given, so taken as normal"
 NOT_TESTABLE = "not testable"
 EYE = Choice(
     "eye_response",
     "best eye response",
     {
-        "spontaneous": ("eyes open spontaneously", "opens eyes spontaneously", "4"),
-        "to speech": ("eye opening to verbal command", "to verbal command", "to voice", "3"),
-        "to pain": ("eye opening to pain", "2"),
-        "none": ("no eye opening", "1"),
+        "spontaneous": ("eyes open spontaneously", "opens eyes spontaneously"),
+        "to speech": ("eye opening to verbal command", "to verbal command", "to voice"),
+        "to pain": ("eye opening to pain",),
+        "none": ("no eye opening",),
         NOT_TESTABLE: (),
     },
 )
@@ -49,11 +42,11 @@ VERBAL = Choice(
     "verbal_response",
     "best verbal response",
     {
-        "oriented": ("5",),
-        "confused": ("4",),
-        "inappropriate words": ("3",),
-        "incomprehensible sounds": ("2",),
-        "none": ("no verbal response", "1"),
+        "oriented": (),
+        "confused": (),
+        "inappropriate words": (),
+        "incomprehensible sounds": (),
+        "none": ("no verbal response",),
         NOT_TESTABLE: ("intubated",),
     },
 )
@@ -61,12 +54,12 @@ MOTOR = Choice(
     "motor_response",
     "best motor response",
     {
-        "obeys commands": ("6",),
-        "localizes pain": ("localises pain", "5"),
-        "withdraws from pain": ("withdrawal from pain", "4"),
-        "flexion to pain": ("abnormal flexion", "3"),
-        "extension to pain": ("2",),
-        "none": ("no motor response", "1"),
+        "obeys commands": (),
+        "localizes pain": ("localises pain",),
+        "withdraws from pain": ("withdrawal from pain",),
+        "flexion to pain": ("abnormal flexion",),
+        "extension to pain": (),
+        "none": ("no motor response",),
         NOT_TESTABLE: (),
     },
 )
@@ -81,6 +74,13 @@ def _infusion(name: str, drug: str) -> Quantity:
 
 DOPAMINE, DOBUTAMINE = _infusion("dopamine", "dopamine"), _infusion("dobutamine", "dobutamine")
 EPINEPHRINE, NOREPINEPHRINE = _infusion("epinephrine", "epinephrine"), _infusion("norepinephrine", "norepinephrine")
+
+# (lowest value of the band, points), from above, as in `apache`.
+PLATELET_COUNTS: Bands = ((150, 0), (100, 1), (50, 2), (20, 3))
+COMA_SCORES: Bands = ((15, 0), (13, 1), (10, 2), (6, 3))
+BILIRUBINS: Bands = ((12, 4), (6, 3), (2, 2), (1.2, 1))
+CREATININES: Bands = ((5, 4), (3.5, 3), (2, 2), (1.2, 1))
+
 
 def glasgow_coma_score(
     steps: Steps,
@@ -129,15 +129,14 @@ def sofa(
 ) -> float:
     ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", pao2 / (fio2 / fio2_scale), "mm Hg")
     supported = ventilated or cpap
-    lungs = 2 - _band(ratio, ((400, 2), (300, 1)), 0)
+    lungs = band(ratio, ((400, 0), (300, 1)), 2)
     if supported and ratio < 200:
         lungs = 4 if ratio < 100 else 3
     steps.points("lungs", f"PaO2 / FiO2 {num(ratio)}, {'with' if supported else 'without'} respiratory support", lungs)
-    steps.points("platelet count", f"{num(platelets)} x10^9/L", 4 - _band(platelets, ((150, 4), (100, 3), (50, 2), (20, 1)), 0))
-    steps.points("Glasgow Coma Score", num(gcs), 4 - _band(gcs, ((15, 4), (13, 3), (10, 2), (6, 1)), 0))
-    steps.points("bilirubin", f"{num(bilirubin)} mg/dL", _band(bilirubin, ((12, 4), (6, 3), (2, 2), (1.2, 1)), 0))
-    mean = (systolic + 2 * diastolic) / 3 if systolic is not None and diastolic is not None else None
-    low = hypotension if mean is None else mean < 70
+    steps.points("platelet count", f"{num(platelets)} x10^9/L", band(platelets, PLATELET_COUNTS, 4))
+    steps.points("Glasgow Coma Score", num(gcs), band(gcs, COMA_SCORES, 4))
+    steps.points("bilirubin", f"{num(bilirubin)} mg/dL", band(bilirubin, BILIRUBINS, 0))
+    pressure, low = _pressure(steps, systolic, diastolic, hypotension)
     low_dose = dobutamine > 0 or 0 < dopamine <= 5
     if least_infusion_first and (dobutamine > 0 or (dopamine <= 5 and (dopamine or epinephrine or norepinephrine))):
         circulation = 2
@@ -148,10 +147,9 @@ def sofa(
     else:
         circulation = 2 if low_dose else int(low)
     drugs = {"dopamine": dopamine, "dobutamine": dobutamine, "epinephrine": epinephrine, "norepinephrine": norepinephrine}
-    given = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
-    pressure = "hypotension" if mean is None and low else "no hypotension" if mean is None else f"mean arterial pressure {num(mean)} mm Hg"
-    steps.points("circulation", given or pressure, circulation)
-    by_creatinine = _band(creatinine, ((5, 4), (3.5, 3), (2, 2), (1.2, 1)), 0) if creatinine is not None and creatinine_counts else 0
+    infused = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
+    steps.points("circulation", infused or pressure, circulation)
+    by_creatinine = band(creatinine, CREATININES, 0) if creatinine is not None and creatinine_counts else 0
     by_urine = 0 if urine_output is None else anuria if urine_output < 200 else 3 if urine_output < 500 else 0
     found = [f"creatinine {num(creatinine)} mg/dL"] if creatinine is not None else []
     found += [f"urine {num(urine_output)} mL/day"] if urine_output is not None else []
@@ -159,13 +157,31 @@ def sofa(
     return steps.total("SOFA score")
 
 
-def sirs_criteria(steps: Steps, *, temperature: float, heart_rate: float, respiratory_rate: float, white_cells: float, paco2: float | None, any_heart_rate: bool = False) -> float:
-    steps.points("temperature above 38 or below 36 C", f"{num(temperature)} C", temperature > 38 or temperature < 36)
-    steps.points("heart rate above 90", f"{num(heart_rate)} bpm", heart_rate > 90 or any_heart_rate)
-    carbon_dioxide = f", PaCO2 {num(paco2)} mm Hg" if paco2 is not None else ""
+def _pressure(steps: Steps, systolic: float | None, diastolic: float | None, hypotension: bool) -> tuple[str, bool]:
+    """What is found, and whether the mean is below 70. A measured pressure outweighs what is said of it."""
+    if systolic is None or diastolic is None:
+        return ("hypotension" if hypotension else "no hypotension"), hypotension
+    expression = f"({num(systolic)} + 2 * {num(diastolic)}) / 3"
+    mean = steps("mean arterial pressure", expression, (systolic + 2 * diastolic) / 3, "mm Hg")
+    return f"mean arterial pressure {num(mean)} mm Hg", mean < 70
+
+
+def sirs_criteria(
+    steps: Steps,
+    *,
+    temperature: float,
+    heart_rate: float,
+    respiratory_rate: float,
+    white_cells: float,
+    paco2: float | None,
+    any_heart_rate: bool = False,
+) -> float:
+    steps.points("temperature above 38 or below 36 C", f"{num(temperature)} C", int(temperature > 38 or temperature < 36))
+    steps.points("heart rate above 90", f"{num(heart_rate)} bpm", int(heart_rate > 90 or any_heart_rate))
+    breathing = f"{num(respiratory_rate)} breaths/min" + (f", PaCO2 {num(paco2)} mm Hg" if paco2 is not None else "")
     fast = respiratory_rate > 20 or (paco2 is not None and paco2 < 32)
-    steps.points("respiratory rate above 20 or PaCO2 below 32 mm Hg", f"{num(respiratory_rate)} breaths/min{carbon_dioxide}", fast)
-    steps.points("white cell count above 12 or below 4", f"{num(white_cells)} x10^9/L", white_cells > 12 or white_cells < 4)
+    steps.points("respiratory rate above 20 or PaCO2 below 32 mm Hg", breathing, int(fast))
+    steps.points("white cells above 12 or below 4 x10^9/L", f"{num(white_cells)} x10^9/L", int(white_cells > 12 or white_cells < 4))
     return steps.total("SIRS criteria met", "criteria")
 
 
@@ -179,16 +195,17 @@ CALCULATORS = (
         citation="Teasdale G, Jennett B. Assessment of coma and impaired consciousness. Lancet. 1974;2(7872):81-84. "
         "Responses that cannot be tested: Teasdale G, Maas A, Lecky F, et al. Lancet Neurol. 2014;13(8):844-854.",
         deviations=(
-            Deviation("the verbal response is counted twice", "the release's code adds it in two places", {"verbal_counted": 2}),
+            Deviation("the verbal response is counted twice", "its code adds it in two places", {"verbal_counted": 2}),
             Deviation(
                 "a response that cannot be tested counts as eye 4, verbal 4, motor 6",
                 "the release takes it for the best one, and an oriented patient for 4 points",
                 {"not_testable": (4, 4, 6)},
             ),
             Deviation(
-                "a response that cannot be tested counts as the best one",
-                "the release gives the full score to what is not testable",
+                "a response that cannot be tested or is not mentioned counts as the best one",
+                "its table gives the full score to both",
                 {"not_testable": (4, 5, 6)},
+                {"eye_response": "spontaneous", "verbal_response": "oriented", "motor_response": "obeys commands"},
                 conventions=("medcalc-verified",),
             ),
         ),
@@ -219,14 +236,14 @@ CALCULATORS = (
         citation="Vincent JL, Moreno R, Takala J, et al. The SOFA (Sepsis-related Organ Failure Assessment) score to describe organ "
         "dysfunction/failure. Intensive Care Med. 1996;22(7):707-710.",
         deviations=(
-            Deviation("PaO2 is divided by FiO2 in percent", "the release's code does not make a fraction of it", {"fio2_scale": 1}),
+            Deviation("PaO2 is divided by FiO2 in percent", "its code does not make a fraction of it", {"fio2_scale": 1}),
             Deviation(
                 "low-dose dopamine or dobutamine scores 2 whatever else is infused",
-                "the release's code asks for the mildest case first",
+                "its code asks for the mildest case first",
                 {"least_infusion_first": True},
             ),
-            Deviation("creatinine scores nothing", "the release's code reads it and never compares it", {"creatinine_counts": False}),
-            Deviation("urine below 200 mL a day scores 3", "the release's code asks for 500 first", {"anuria": 3}),
+            Deviation("creatinine scores nothing", "its code reads it and never compares it", {"creatinine_counts": False}),
+            Deviation("urine below 200 mL a day scores 3", "its code asks for 500 first", {"anuria": 3}),
         ),
     ),
     Calculator(
@@ -239,9 +256,7 @@ CALCULATORS = (
         citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the use of innovative "
         "therapies in sepsis. Chest. 1992;101(6):1644-1655.",
         deviations=(
-            Deviation(
-                "the heart rate's point is given always", "both branches of the release's code add it", {"any_heart_rate": True}
-            ),
+            Deviation("the heart rate's point is given always", "both branches of its code add it", {"any_heart_rate": True}),
             Deviation(
                 "white cell counts per µL score as above 12 whatever they are",
                 "it is converted to cells per cubic metre and compared with limits per cubic millimetre",

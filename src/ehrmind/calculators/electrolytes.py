@@ -40,6 +40,7 @@ def anion_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: floa
 
 
 def delta_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float) -> float:
+    """The excess of the anion gap over 12. Wrenn's delta gap (1990), which also takes off the fall of bicarbonate, is not meant."""
     gap = anion_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate)
     return steps("delta gap", f"{num(gap)} - 12", gap - 12, "mEq/L")
 
@@ -72,7 +73,6 @@ def _over_delta_bicarbonate(steps: Steps, what: str, gap: float, bicarbonate: fl
 
 _GAP = (SODIUM, CHLORIDE, BICARBONATE)
 _EMMETT = "Emmett M, Narins RG. Clinical use of the anion gap. Medicine (Baltimore). 1977;56(1):38-54."
-_WRENN = "Wrenn K. The delta (Δ) gap: an approach to mixed acid-base disorders. Ann Emerg Med. 1990;19(11):1310-1313."
 _RASTEGAR = "Rastegar A. Use of the ΔAG/ΔHCO3- ratio in the diagnosis of mixed acid-base disorders. J Am Soc Nephrol. 2007;18(9):2429-2431."
 _FIGGE = "Figge J, Jabor A, Kazda A, Fencl V. Anion gap and hypoalbuminemia. Crit Care Med. 1998;26(11):1807-1810."
 
@@ -125,9 +125,9 @@ CALCULATORS = (
         63,
         delta_gap,
         _GAP,
-        question="What is the patient's delta gap in mEq/L?",
+        question="What is the patient's delta gap (the anion gap's excess over 12) in mEq/L?",
         formula="anion gap - 12",
-        citation=_WRENN,
+        citation=_RASTEGAR,
     ),
     Calculator(
         64,
@@ -149,9 +149,9 @@ CALCULATORS = (
         66,
         albumin_corrected_delta_gap,
         (*_GAP, ALBUMIN),
-        question="What is the patient's albumin-corrected delta gap in mEq/L?",
+        question="What is the patient's albumin-corrected delta gap (the corrected anion gap's excess over 12) in mEq/L?",
         formula="albumin-corrected anion gap - 12",
-        citation=f"{_WRENN} {_FIGGE}",
+        citation=f"{_RASTEGAR} {_FIGGE}",
     ),
     Calculator(
         67,

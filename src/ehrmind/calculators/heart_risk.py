@@ -40,7 +40,9 @@ FAMILY_HEART = Flag(
 )
 ATHEROSCLEROSIS = Flag("atherosclerotic_disease", "atherosclerotic disease")
 BLEEDING_DRUGS = Flag("bleeding_drugs", "drugs that predispose to bleeding", ("Medication usage predisposing to bleeding",))
-LIVER_BLEEDING = Flag("liver_disease_has_bled", "cirrhosis or grossly abnormal liver tests", ("Liver disease criteria for the HAS-BLED rule",))
+LIVER_BLEEDING = Flag(
+    "liver_disease_has_bled", "cirrhosis or grossly abnormal liver tests", ("Liver disease criteria for the HAS-BLED rule",)
+)
 RENAL_BLEEDING = Flag(
     "renal_disease_has_bled", "dialysis, transplant or creatinine above 2.26 mg/dL", ("Renal disease criteria for the HAS-BLED rule",)
 )
@@ -252,7 +254,9 @@ CALCULATORS = (
                 "the release converts them first; the equation is for mg/dL",
                 {"per_mmol": 38.665},
             ),
-            Deviation("the risk is a share rounded to one decimal", "the release prints a share behind a percent sign", {"as_tenths": True}),
+            Deviation(
+                "the risk is a share rounded to one decimal", "the release prints a share behind a percent sign", {"as_tenths": True}
+            ),
         ),
     ),
 )

@@ -158,7 +158,9 @@ CALCULATORS = (
         citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal varices. "
         "Br J Surg. 1973;60(8):646-649.",
         deviations=(
-            Deviation("ascites that is mentioned scores nothing", "the release's code does not know its own words", {"ascites_points": (0, 0, 0)}),
+            Deviation(
+                "ascites that is mentioned scores nothing", "the release's code does not know its own words", {"ascites_points": (0, 0, 0)}
+            ),
             Deviation("encephalopathy of grade 0 scores nothing", "the release's code does not know that word", {"grade_0_points": 0}),
             Deviation(
                 "a bilirubin of exactly 3 mg/dL and an albumin of exactly 2.8 g/dL score 3",
@@ -186,7 +188,9 @@ CALCULATORS = (
         citation="Kim WR, Biggins SW, Kremers WK, et al. Hyponatremia and mortality among patients on the liver-transplant waiting list. "
         "N Engl J Med. 2008;359(10):1018-1026. As in OPTN Policy 9.1.D, 2016.",
         deviations=(
-            Deviation("MELD(i) is rounded to tens of points", "the release rounds to a whole number before it multiplies by 10", {"decimals": 0}),
+            Deviation(
+                "MELD(i) is rounded to tens of points", "the release rounds to a whole number before it multiplies by 10", {"decimals": 0}
+            ),
             Deviation(
                 "the sodium correction's product takes MELD(i) / 10",
                 "the release's code uses the number from before the multiplication there",

@@ -70,6 +70,8 @@ def pneumonia_severity_index(
     glucose: float | None,
     hematocrit: float | None,
     pao2: float | None,
+    fever_above: float = 39.999999,
+    glucose_above: float = 249.999999,
     **present: bool,
 ) -> float:
     """Measurements that were not made count as normal, as in the publication's derivation."""
@@ -78,14 +80,14 @@ def pneumonia_severity_index(
     for item, points in _PSI_FINDINGS:
         steps.flag(item.label, present[item.name], points)
     steps.points("heart rate of 125 or more", f"{num(heart_rate)} bpm", 10 * (heart_rate >= 125))
-    steps.points("temperature below 35 or above 39.9 C", f"{num(temperature)} C", 15 * (temperature < 35 or temperature > 39.9))
+    steps.points("temperature below 35 or from 40 C", f"{num(temperature)} C", 15 * (temperature < 35 or temperature > fever_above))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", 20 * (respiratory_rate >= 30))
     steps.points("systolic pressure below 90 mm Hg", f"{num(systolic)} mm Hg", 20 * (systolic < 90))
     for what, value, unit, points, bad in (
         ("arterial pH below 7.35", ph, "", 30, ph is not None and ph < 7.35),
         ("urea nitrogen of 30 mg/dL or more", urea_nitrogen, " mg/dL", 20, urea_nitrogen is not None and urea_nitrogen >= 30),
         ("sodium below 130 mEq/L", sodium, " mEq/L", 20, sodium is not None and sodium < 130),
-        ("glucose of 250 mg/dL or more", glucose, " mg/dL", 10, glucose is not None and glucose >= 250),
+        ("glucose of 250 mg/dL or more", glucose, " mg/dL", 10, glucose is not None and glucose > glucose_above),
         ("hematocrit below 30 %", hematocrit, " %", 10, hematocrit is not None and hematocrit < 30),
         ("PaO2 below 60 mm Hg", pao2, " mm Hg", 10, pao2 is not None and pao2 < 60),
     ):
@@ -94,10 +96,19 @@ def pneumonia_severity_index(
 
 
 def curb_65(
-    steps: Steps, *, confusion: bool, urea_nitrogen: float, respiratory_rate: float, systolic: float, diastolic: float, age: float
+    steps: Steps,
+    *,
+    confusion: bool,
+    urea_nitrogen: float,
+    respiratory_rate: float,
+    systolic: float,
+    diastolic: float,
+    age: float,
+    urea_above: float = 19.6,
 ) -> float:
+    """The paper's limit for urea is 7 mmol/L, which is 19.6 mg/dL of urea nitrogen."""
     steps.flag("confusion", confusion)
-    steps.points("urea nitrogen above 19 mg/dL", f"{num(urea_nitrogen)} mg/dL", int(urea_nitrogen > 19))
+    steps.points(f"urea nitrogen above {num(urea_above)} mg/dL", f"{num(urea_nitrogen)} mg/dL", int(urea_nitrogen > urea_above))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", int(respiratory_rate >= 30))
     low = systolic < 90 or diastolic <= 60
     steps.points("systolic pressure below 90 or diastolic at most 60 mm Hg", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low))
@@ -183,6 +194,12 @@ CALCULATORS = (
         "N Engl J Med. 1997;336(4):243-250.",
         deviations=(
             Deviation(
+                "fever scores above 39.9 C and glucose above 250 mg/dL",
+                "the releases' text has those bounds; the paper's are from 40 C and from 250 mg/dL",
+                {"fever_above": 39.9, "glucose_above": 250.0},
+                conventions=("medcalc", "medcalc-verified"),
+            ),
+            Deviation(
                 "temperatures in 'degrees celsisus' are taken for Fahrenheit",
                 "the release's code does not know its own misspelling",
                 units={"degrees celsisus": "F"},
@@ -194,10 +211,18 @@ CALCULATORS = (
         curb_65,
         (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, AGE),
         question="What is the patient's CURB-65 score?",
-        formula="1 point each: confusion; urea nitrogen above 19 mg/dL; respiratory rate of 30 or more; systolic below 90 or diastolic at most "
+        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.6 mg/dL); respiratory rate of 30 or more; systolic below 90 or diastolic at most "
         "60 mm Hg; age of 65 or more",
         citation="Lim WS, van der Eerden MM, Laing R, et al. Defining community acquired pneumonia severity on presentation to hospital. "
         "Thorax. 2003;58(5):377-382.",
+        deviations=(
+            Deviation(
+                "the urea nitrogen limit is 19 mg/dL",
+                "the releases round 7 mmol/L down",
+                {"urea_above": 19.0},
+                conventions=("medcalc", "medcalc-verified"),
+            ),
+        ),
     ),
     Calculator(
         8,

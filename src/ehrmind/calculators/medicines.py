@@ -1,95 +1,105 @@
-"""Doses of one drug in terms of another: glucocorticoids and opioids."""
+"""Medicines: equal doses of glucocorticoids, and opioids in morphine milligram equivalents."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ehrmind.calculators.calculator import Calculator, Deviation
-from ehrmind.calculators.inputs import Choice, Quantity
+from ehrmind.calculators.inputs import ABSENT, Choice, Quantity
 from ehrmind.calculators.working import Steps, num
 from ehrmind.types import InputError
 
-# Glucocorticoid by route -> the dose in mg that equals 20 mg of hydrocortisone.
+# Milligrams that do as much as each other, and the routes by which they do.
+EQUAL_DOSES = {
+    "betamethasone": 0.75,
+    "cortisone": 25,
+    "dexamethasone": 0.75,
+    "hydrocortisone": 20,
+    "methylprednisolone": 4,
+    "prednisolone": 5,
+    "prednisone": 5,
+    "triamcinolone": 4,
+}
+_BY_MOUTH, _BY_VEIN = ("PO", "by mouth", "oral"), ("IV", "intravenous")
+_ROUTES = {
+    "betamethasone": _BY_VEIN,
+    "cortisone": _BY_MOUTH,
+    "prednisolone": _BY_MOUTH,
+    "prednisone": _BY_MOUTH,
+    "triamcinolone": _BY_VEIN,
+}
 STEROIDS = {
-    "betamethasone IV": 0.75,
-    "cortisone PO": 25.0,
-    "dexamethasone IV": 0.75,
-    "dexamethasone PO": 0.75,
-    "hydrocortisone IV": 20.0,
-    "hydrocortisone PO": 20.0,
-    "methylprednisolone IV": 4.0,
-    "methylprednisolone PO": 4.0,
-    "prednisolone PO": 5.0,
-    "prednisone PO": 5.0,
-    "triamcinolone IV": 4.0,
+    name: tuple(spelling for route in _ROUTES.get(name, _BY_MOUTH + _BY_VEIN) for spelling in (f"{name} {route}", f"{route} {name}"))
+    for name in EQUAL_DOSES
 }
-# Opioid -> (unit of its dose, oral morphine in mg that one such unit a day equals).
-OPIOIDS = {
-    "codeine": ("mg", 0.15),
-    "fentanyl buccal": ("mcg", 0.13),
-    "fentanyl patch": ("mcg/hr", 2.4),
-    "hydrocodone": ("mg", 1.0),
-    "hydromorphone": ("mg", 5.0),
-    "methadone": ("mg", 4.7),
-    "morphine": ("mg", 1.0),
-    "oxycodone": ("mg", 1.5),
-    "oxymorphone": ("mg", 3.0),
-    "tapentadol": ("mg", 0.4),
-    "tramadol": ("mg", 0.2),
+STEROID = Choice("steroid", "steroid given", STEROIDS, ("input steroid",))
+STEROID_DOSE = Quantity("steroid_dose", "dose of the steroid given", "mg", 0.01, 5000, entities=("input steroid dose",))
+TARGET_STEROID = Choice("target_steroid", "steroid to convert to", STEROIDS)
+
+# Milligrams of morphine that a milligram of the opioid is worth; of fentanyl a microgram in the cheek, a microgram an hour from a patch.
+MORPHINE_FACTORS = {
+    "codeine": 0.15,
+    "fentanyl_buccal": 0.13,
+    "fentanyl_patch": 2.4,
+    "hydrocodone": 1,
+    "hydromorphone": 5,
+    "methadone": 4.7,
+    "morphine": 1,
+    "oxycodone": 1.5,
+    "oxymorphone": 3,
+    "tapentadol": 0.4,
+    "tramadol": 0.2,
 }
-STEROID = Choice("steroid", "glucocorticoid", {name: () for name in STEROIDS}, ("input steroid",))
-STEROID_DOSE = Quantity("steroid_dose", "glucocorticoid dose", "mg", 0.01, 5000, entities=("input steroid dose",))
-TARGET_STEROID = Choice("target_steroid", "glucocorticoid to convert to", {name: () for name in STEROIDS}, ("target steroid",))
+_UNITS = {"fentanyl_buccal": "mcg", "fentanyl_patch": "mcg/h"}
+_HIGHEST = {"mg": 3000.0, "mcg": 5000.0, "mcg/h": 1000.0}
 
 
-def _key(opioid: str) -> str:
-    return opioid.replace(" ", "_")
-
-
-_NOT_TAKEN = "not mentioned, so not taken"
-OPIOID_INPUTS = tuple(
-    item
-    for opioid, (unit, _) in OPIOIDS.items()
-    for item in (
-        Quantity(f"{_key(opioid)}_dose", f"{opioid} dose", unit, 0, 5000, because=_NOT_TAKEN),
+def _doses(name: str) -> tuple[Quantity, Quantity]:
+    label, unit = name.replace("_", " "), _UNITS.get(name, "mg")
+    return (
+        Quantity(f"{name}_dose", f"{label} dose", unit, 0, _HIGHEST[unit], because=ABSENT),
         Quantity(
-            f"{_key(opioid)}_doses_per_day",
-            f"{opioid} doses per day",
-            "/day",
-            0,
-            48,
-            bare=True,
-            entities=(f"{opioid} Dose Per Day",),
-            because=_NOT_TAKEN,
+            f"{name}_doses_per_day", f"{label} doses per day", "/day", 0, 48, bare=True, entities=(f"{label} dose per day",), because=ABSENT
         ),
     )
-)
 
 
-def steroid_conversion(steps: Steps, *, steroid: str, steroid_dose: float, target_steroid: str) -> float:
-    given, wanted = STEROIDS[steroid], STEROIDS[target_steroid]
-    steps.note("equivalent doses", f"{num(given)} mg of {steroid} equal {num(wanted)} mg of {target_steroid}")
-    return steps(f"dose of {target_steroid}", f"{num(steroid_dose)} * {num(wanted)} / {num(given)}", steroid_dose * wanted / given, "mg")
+def steroid_conversion(
+    steps: Steps,
+    *,
+    steroid: str,
+    steroid_dose: float,
+    target_steroid: str,
+    equal_doses: Mapping[str, float] = EQUAL_DOSES,
+    digits: int | None = None,
+) -> float:
+    given, wanted = equal_doses[steroid], equal_doses[target_steroid]
+    steps.note("equal doses", f"{num(given)} mg of {steroid} and {num(wanted)} mg of {target_steroid}")
+    if digits is None:
+        expression = f"{num(steroid_dose)} * {num(wanted)} / {num(given)}"
+        return steps(f"dose of {target_steroid}", expression, steroid_dose * wanted / given, "mg")
+    factor = round(wanted / given, digits)
+    return steps(f"dose of {target_steroid}", f"{num(steroid_dose)} * {num(factor)}", round(steroid_dose * factor, digits), "mg")
 
 
-def morphine_equivalents(steps: Steps, *, tramadol: float = 0.2, fentanyl_patch_by_dose: bool = False, **amounts: float | None) -> float:
-    """Sum over the opioids of dose, doses a day and factor. A patch releases its dose all day, however often it is changed."""
-    total: list[float] = []
-    for opioid, (unit, listed) in OPIOIDS.items():
-        dose, times = amounts[f"{_key(opioid)}_dose"], amounts[f"{_key(opioid)}_doses_per_day"]
+def morphine_equivalents(steps: Steps, *, patches_multiply: bool = False, **given: float | None) -> float:
+    """The sum over the opioids of dose * doses a day * factor. A patch's rate holds all day, however many are stuck on."""
+    parts: list[float] = []
+    for name, factor in MORPHINE_FACTORS.items():
+        dose, times = given[f"{name}_dose"], given[f"{name}_doses_per_day"]
+        patch = name == "fentanyl_patch" and not patches_multiply
         if dose is None and times is None:
             continue
-        patch = opioid == "fentanyl patch" and not fentanyl_patch_by_dose
-        if dose is None or (times is None and not patch):
-            missing = "dose" if dose is None else "doses_per_day"
-            raise InputError(f"{_key(opioid)}_{missing}: {opioid} is taken, so give its {missing.replace('_', ' ')} too.")
-        factor = tramadol if opioid == "tramadol" else listed
-        if patch:
-            total.append(steps(opioid, f"{num(dose)} * {num(factor)}", dose * factor, "MME/day"))
-        else:
-            assert times is not None
-            total.append(steps(opioid, f"{num(dose)} * {num(times)} * {num(factor)}", dose * times * factor, "MME/day"))
-    if not total:
-        raise InputError(f"morphine-equivalents needs an opioid with its dose and doses per day: {', '.join(map(_key, OPIOIDS))}.")
-    return steps("morphine milligram equivalents", " + ".join(map(num, total)), sum(total), "MME/day")
+        if dose is None:
+            raise InputError(f"{name}_dose: give it with {name}_doses_per_day, or neither.")
+        if times is None and not patch:
+            raise InputError(f"{name}_doses_per_day: give it with {name}_dose; where that is the day's whole dose, it is 1.")
+        expression = f"{num(dose)} * {num(factor)}" if patch else f"{num(dose)} * {num(times or 0)} * {num(factor)}"
+        part = dose * factor if patch else dose * (times or 0) * factor
+        parts.append(steps(f"{name.replace('_', ' ')} in morphine", expression, part, "MME/day"))
+    if not parts:
+        raise InputError("morphine-equivalents needs the dose of at least one opioid, for example morphine_dose='15 mg'.")
+    return steps("morphine milligram equivalents", " + ".join(map(num, parts)), sum(parts), "MME/day")
 
 
 CALCULATORS = (
@@ -97,27 +107,42 @@ CALCULATORS = (
         24,
         steroid_conversion,
         (STEROID, STEROID_DOSE, TARGET_STEROID),
-        question="What is the equivalent dose in mg of the other glucocorticoid that the note names?",
-        formula="dose * equivalent dose of the target / equivalent dose of the given (mg: betamethasone and dexamethasone 0.75, "
-        "methylprednisolone and triamcinolone 4, prednisolone and prednisone 5, hydrocortisone 20, cortisone 25)",
-        citation="Liu D, Ahmet A, Ward L, et al. A practical guide to the monitoring and management of the complications of systemic "
-        "corticosteroid therapy. Allergy Asthma Clin Immunol. 2013;9(1):30.",
+        question="What dose in mg of the steroid to convert to equals the dose of the steroid that the patient is given?",
+        formula="dose * (equal dose of the steroid wanted) / (equal dose of the steroid given); equal doses in mg: betamethasone 0.75, "
+        "cortisone 25, dexamethasone 0.75, hydrocortisone 20, methylprednisolone 4, prednisolone 5, prednisone 5, triamcinolone 4",
+        citation="Meikle AW, Tyler FH. Potency and duration of action of glucocorticoids: effects of hydrocortisone, prednisone and "
+        "dexamethasone on human pituitary-adrenal function. Am J Med. 1977;63(2):200-207.",
+        deviations=(
+            Deviation(
+                "factor and dose are rounded to three decimals, the factor from doses that equal 1 mg of dexamethasone to two decimals",
+                "its code keeps a table of rounded doses",
+                {
+                    "equal_doses": {name: round(dose / EQUAL_DOSES["dexamethasone"], 2) for name, dose in EQUAL_DOSES.items()},
+                    "digits": 3,
+                },
+            ),
+        ),
     ),
     Calculator(
         49,
         morphine_equivalents,
-        OPIOID_INPUTS,
-        question="What is the patient's daily dose of opioids in morphine milligram equivalents (MME/day)?",
-        formula="sum over the opioids of dose * doses per day * factor (codeine 0.15, fentanyl buccal 0.13 per µg, fentanyl patch 2.4 per µg/h, "
-        "hydrocodone 1, hydromorphone 5, methadone 4.7, morphine 1, oxycodone 1.5, oxymorphone 3, tapentadol 0.4, tramadol 0.2)",
-        citation="Dowell D, Ragan KR, Jones CM, Baldwin GT, Chou R. CDC clinical practice guideline for prescribing opioids for pain - "
-        "United States, 2022. MMWR Recomm Rep. 2022;71(3):1-95.",
+        tuple(item for name in MORPHINE_FACTORS for item in _doses(name)),
+        question="How many morphine milligram equivalents (MME) per day does the patient take in opioids?",
+        formula="sum of dose * doses per day * factor; factors: codeine 0.15, fentanyl buccal (mcg) 0.13, fentanyl patch (mcg/h) 2.4, "
+        "hydrocodone 1, hydromorphone 5, methadone 4.7, morphine 1, oxycodone 1.5, oxymorphone 3, tapentadol 0.4, tramadol 0.2",
+        citation="Dowell D, Ragan KR, Jones CM, Baldwin GT, Chou R. CDC clinical practice guideline for prescribing opioids for pain: "
+        "United States, 2022. MMWR Recomm Rep. 2022;71(3):1-95. "
+        "Buccal fentanyl: CDC, opioid oral morphine milligram equivalent conversion factors, 2016.",
         deviations=(
             Deviation(
-                "a fentanyl patch is dosed in mg and multiplied by how often it is changed",
-                "the release treats the patch as a tablet; a patch is labelled in µg per hour",
-                {"fentanyl_patch_by_dose": True},
-                units={"fentanyl_patch_dose:mg": "mcg/hr"},
+                "the rate of a fentanyl patch is multiplied by the patches a day",
+                "its code treats the patch as a tablet",
+                {"patches_multiply": True},
+            ),
+            Deviation(
+                "a fentanyl patch of so many mg is taken for one of so many mcg/h",
+                "its entities write the rate as a mass, which no patch is named by",
+                units={"fentanyl_patch_dose:mg": "mcg/h"},
             ),
         ),
     ),

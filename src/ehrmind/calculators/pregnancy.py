@@ -5,62 +5,85 @@ from __future__ import annotations
 import datetime
 
 from ehrmind.calculators.calculator import Calculator, Deviation
-from ehrmind.calculators.telling import shown
 from ehrmind.calculators.vocabulary import CYCLE_LENGTH, LAST_PERIOD, TODAY
 from ehrmind.calculators.working import Steps, num
 from ehrmind.types import InputError
 
-
-def due_date(steps: Steps, *, last_period: datetime.date, cycle_length: float, longer_only: bool = False) -> datetime.date:
-    """Naegele's rule: 280 days from the last period, and as many more or fewer as the cycle is longer or shorter than 28."""
-    shift = int(cycle_length) - 28
-    steps("days by which the cycle differs from 28", f"{num(int(cycle_length))} - 28", shift, "days")
-    shift = abs(shift) if longer_only else shift
-    return steps("due date", f"{shown(last_period)} and {280 + shift} days", last_period + datetime.timedelta(days=280 + shift))
+LONGEST = 45 * 7  # days; who has not given birth by then counts from another period
 
 
-def conception(steps: Steps, *, last_period: datetime.date, cycle_length: float, whatever_cycle: bool = False) -> datetime.date:
-    """Ovulation comes two weeks before the next period, which is two weeks after the last in a cycle of 28 days."""
-    days = 14 if whatever_cycle else int(cycle_length) - 14
-    steps("days from the last period to ovulation", "14" if whatever_cycle else f"{num(int(cycle_length))} - 14", days, "days")
-    return steps("day of conception", f"{shown(last_period)} and {days} days", last_period + datetime.timedelta(days=days))
+def due_date(steps: Steps, *, last_period: datetime.date, cycle_length: float, always_later: bool = False) -> datetime.date:
+    """Naegele's rule in days: 40 weeks after the last period, and as many days later as the cycle is longer than 28."""
+    longer = steps("days by which the cycle is longer than 28", f"{num(cycle_length)} - 28", cycle_length - 28, "days")
+    return _after(steps, "due date", last_period, 280, abs(longer) if always_later else longer)
+
+
+def day_of_conception(steps: Steps, *, last_period: datetime.date, cycle_length: float, cycle_counts: bool = True) -> datetime.date:
+    """Ovulation is two weeks before the next period, so later by as much as the cycle is longer than 28 days."""
+    if not cycle_counts:
+        return _after(steps, "day of conception", last_period, 14, 0)
+    longer = steps("days by which the cycle is longer than 28", f"{num(cycle_length)} - 28", cycle_length - 28, "days")
+    return _after(steps, "day of conception", last_period, 14, longer)
 
 
 def gestational_age(steps: Steps, *, last_period: datetime.date, today: datetime.date) -> tuple[int, int]:
     days = (today - last_period).days
-    if days < 0:
-        raise InputError("today: the day of the visit is before the last menstrual period.")
-    steps("days since the last period", f"{shown(today)} less {shown(last_period)}", days, "days")
-    return steps("gestational age", f"{days} days in weeks of 7", (days // 7, days % 7))
+    if not 0 <= days <= LONGEST:
+        when = "before the last menstrual period" if days < 0 else f"{days // 7} weeks after the last menstrual period"
+        raise InputError(f"today: {_written(today)} is {when} ({_written(last_period)}), in no pregnancy.")
+    steps(f"days from {_written(last_period)} to {_written(today)}", num(days), days, "days")
+    return steps("gestational age", f"{days} days = {days // 7} * 7 + {days % 7}", divmod(days, 7))
 
 
-_NAEGELE = "Naegele FC. Lehrbuch der Geburtshülfe für Hebammen. Heidelberg, 1830."
+def _after(steps: Steps, what: str, day: datetime.date, days: int, longer: float) -> datetime.date:
+    shift = round(longer)
+    if abs(longer - shift) > 1e-6:  # weeks may have been converted
+        raise InputError(f"cycle_length: {num(longer + 28)} is not a whole number of days.")
+    try:
+        result = day + datetime.timedelta(days + shift)
+    except OverflowError:
+        raise InputError(f"last_period: {_written(day)} is too late for a calendar.") from None
+    later = f" {'-' if shift < 0 else '+'} {abs(shift)} days" if shift else ""
+    return steps(what, f"{_written(day)} + {days} days{later}", result)
+
+
+def _written(day: datetime.date) -> str:
+    return f"{day:%m/%d}/{day.year:04}"
+
+
+_ACOG = (
+    "Committee Opinion No. 700: methods for estimating the due date. American College of Obstetricians and Gynecologists. "
+    "Obstet Gynecol. 2017;129(5):e150-e154."
+)
 
 CALCULATORS = (
     Calculator(
         13,
         due_date,
         (LAST_PERIOD, CYCLE_LENGTH),
-        question="Using Naegele's rule, what is the patient's estimated due date (month/day/year), by last menstrual period and cycle length?",
-        formula="last period + 280 days + (cycle length - 28 days)",
-        citation=f"{_NAEGELE} As in: ACOG Committee Opinion No. 700. Obstet Gynecol. 2017;129(5):e150-e154.",
+        question="What is the patient's estimated due date by Naegele's rule, from her last menstrual period and cycle length?",
+        formula="last menstrual period + 280 days + (cycle length - 28)",
+        citation=f"Baskett TF, Nagele F. Naegele's rule: a reappraisal. BJOG. 2000;107(11):1433-1435. {_ACOG}",
         deviations=(
-            Deviation("a cycle under 28 days makes the due date later", "the release adds the days that it says it subtracts", {"longer_only": True}),
+            Deviation(
+                "a cycle shorter than 28 days makes the due date later, not earlier",
+                "its code says subtract and adds",
+                {"always_later": True},
+            ),
         ),
     ),
     Calculator(
         68,
-        conception,
+        day_of_conception,
         (LAST_PERIOD, CYCLE_LENGTH),
-        question="What is the patient's estimated date of conception (month/day/year), by last menstrual period and cycle length?",
-        formula="last period + (cycle length - 14 days)",
-        citation="Lenton EA, Landgren BM, Sexton L. Normal variation in the length of the luteal phase of the menstrual cycle. "
-        "Br J Obstet Gynaecol. 1984;91(7):685-689.",
+        question="On which day did the patient conceive, estimated from her last menstrual period and cycle length?",
+        formula="last menstrual period + 14 days + (cycle length - 28)",
+        citation=_ACOG,
         deviations=(
             Deviation(
-                "conception is 14 days after the last period whatever the cycle's length",
-                "the releases' rule is for a cycle of 28 days",
-                {"whatever_cycle": True},
+                "conception is two weeks after the last period, whatever the cycle length",
+                "its code reads the cycle length and does not use it",
+                {"cycle_counts": False},
                 conventions=("medcalc", "medcalc-verified"),
             ),
         ),
@@ -69,8 +92,8 @@ CALCULATORS = (
         69,
         gestational_age,
         (LAST_PERIOD, TODAY),
-        question="What is the patient's estimated gestational age (weeks, days), by last menstrual period?",
-        formula="days from the last period to today, in weeks and days",
-        citation="ACOG Committee Opinion No. 700: Methods for estimating the due date. Obstet Gynecol. 2017;129(5):e150-e154.",
+        question="What is the gestational age of the patient's pregnancy in weeks and days, by her last menstrual period?",
+        formula="days from the last menstrual period to today, as weeks of seven days and the days left over",
+        citation=_ACOG,
     ),
 )

@@ -9,6 +9,9 @@ from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.working import Result, Step, Value, num
 
 
+MOST_NAMED = 8  # findings that a rationale lists as absent; beyond that it says so in two words
+
+
 def shorthand(calculator: Calculator, result: Result) -> str:
     """`urea nitrogen > 19 mg/dL 42.6 mg/dL 1 ; total 2`: as few words as the working allows."""
     return " ; ".join(_short(step) for step in result.steps)
@@ -66,6 +69,8 @@ def _assumed(result: Result) -> Sequence[str]:
     """What stood in for missing inputs, findings that count as absent in one sentence."""
     absent = [text.partition(":")[0] for text in result.assumed if text.endswith("absent")]
     others = [f"{_capital(text)}." for text in result.assumed if not text.endswith("absent")]
+    if len(absent) > MOST_NAMED:
+        absent = ["everything else"]
     return [*([f"Not mentioned, so taken as absent: {', '.join(absent)}."] if absent else []), *others]
 
 

@@ -22,7 +22,9 @@ CALF_SWELLING = Flag(
     "calf swelling more than 3 cm beyond the other leg",
     ("Calf swelling >3 centimeters compared to the other leg", "Calf swelling >3 cm compared to the other leg"),
 )
-COLLATERAL_VEINS = Flag("collateral_veins", "collateral nonvaricose superficial veins", ("Collateral (nonvaricose) superficial veins present",))
+COLLATERAL_VEINS = Flag(
+    "collateral_veins", "collateral nonvaricose superficial veins", ("Collateral (nonvaricose) superficial veins present",)
+)
 ENTIRE_LEG_SWOLLEN = Flag("entire_leg_swollen", "swelling of the entire leg", ("Entire Leg Swollen",))
 DEEP_VEIN_TENDERNESS = Flag(
     "deep_vein_tenderness", "tenderness along the deep veins", ("Localized tenderness along the deep venous system",)

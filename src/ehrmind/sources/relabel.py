@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ehrmind.calculators import CALCULATORS, Calculator, Convention, Result
+from ehrmind.calculators import CALCULATORS, Calculator, Convention, Deviation
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.entities import work_entities
 from ehrmind.calculators.labels import agrees, entities_of, truth_of, work_case
 from ehrmind.calculators.telling import formula_first, shown
+from ehrmind.calculators.working import Value
 from ehrmind.files import write_private
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER
 from ehrmind.sources.cases import Counts
@@ -146,13 +147,17 @@ def _why(calculator: Calculator, case: Case, ours: Result) -> str:
     if theirs is None or not agrees(case.truth, theirs):
         also = "" if theirs is None else f", and MedCalc-Bench v1.0's own way gives {shown(theirs.value)}"
         return f"the entities give {shown(ours.value)}{also}; the stored answer follows from neither"
-    moved = [
-        found.what
-        for found in calculator.deviations_of("medcalc")
-        if work_entities(replace(calculator, deviations=(found,)), entities, "medcalc").value
-        != work_entities(replace(calculator, deviations=()), entities, "medcalc").value
-    ]
+    plain = _value(calculator, (), entities)
+    moved = [found.what for found in calculator.deviations_of("medcalc") if _value(calculator, (found,), entities) != plain]
     return f"MedCalc-Bench v1.0: {'; '.join(moved) or 'unit conversions are rounded on the way'}"
+
+
+def _value(calculator: Calculator, deviations: tuple[Deviation, ...], entities: Mapping[str, Any]) -> Value | None:
+    """What the release gives with these of its deviations alone."""
+    try:
+        return work_entities(replace(calculator, deviations=deviations), entities, "medcalc").value
+    except InputError:
+        return None
 
 
 def _corrected(row: Mapping[str, str], audited: Audited | None, convention: Convention) -> dict[str, str]:

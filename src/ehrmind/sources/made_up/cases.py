@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ehrmind.calculators import CALCULATORS, Calculator, Result
@@ -21,7 +21,7 @@ from ehrmind.calculators.telling import STYLES, shown
 from ehrmind.calculators.units import convert
 from ehrmind.sources.made_up.notes import MANNERS, Fact, Person, Section
 from ehrmind.sources.made_up.patients import Patient, draw_value
-from ehrmind.sources.made_up.words import ALSO_CALLED, ASIDES, OTHER_TESTS, RELATIVES, VITALS, WRITTEN
+from ehrmind.sources.made_up.words import ALSO_CALLED, ASIDES, OTHER_TESTS, RELATIVES, SAID_THE_OTHER_WAY, VITALS, WRITTEN
 from ehrmind.sources.splits import note_group
 from ehrmind.types import Case, InputError, Split
 
@@ -41,12 +41,13 @@ class Level:
     left_to_default: float
     repeated: float
     relatives: float
+    drugs: int
 
 
 LEVELS: dict[str, Level] = {
-    "easy": Level((1, 1), (1, 2), 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
-    "medium": Level((1, 3), (1, 4), 0.3, 0.25, 0.7, 0.3, 0.15, 0.0),
-    "hard": Level((3, 8), (4, 10), 0.5, 0.5, 0.5, 0.6, 0.5, 0.5),
+    "easy": Level((1, 1), (1, 2), 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1),
+    "medium": Level((1, 3), (1, 4), 0.3, 0.25, 0.7, 0.3, 0.15, 0.0, 2),
+    "hard": Level((3, 8), (4, 10), 0.5, 0.5, 0.5, 0.6, 0.5, 0.5, 3),
 }
 Difficulty = Literal["easy", "medium", "hard"]
 """`easy`: everything stated once in usual units. `medium`: some other units and names, some absences left unsaid.
@@ -106,7 +107,7 @@ def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[
         patient = _patient(calculator, draw)
         given = {
             item.name: _written(item, value, patient, level, draw)
-            for item in calculator.inputs
+            for item in _asked(calculator, level, draw)
             if _is_stated(item, value := draw_value(patient, item), level, draw)
         }
         try:
@@ -124,10 +125,21 @@ def _patient(calculator: Calculator, draw: random.Random) -> Patient:
     return Patient(draw, (age.low, age.high) if isinstance(age, Quantity) else AGES.get(calculator.slug, (18, 97)))
 
 
+def _asked(calculator: Calculator, level: Level, draw: random.Random) -> list[Input]:
+    """All inputs; of the drugs of which a patient takes a few, only those."""
+    doses = [item.name.removesuffix("_dose") for item in calculator.inputs if item.name.endswith("_dose")]
+    if len(doses) < 2:
+        return list(calculator.inputs)
+    taken = draw.sample(doses, k=draw.randint(1, level.drugs))
+    return [replace(item, because="") for item in calculator.inputs if item.name.startswith(tuple(f"{name}_dose" for name in taken))]
+
+
 def _is_stated(item: Input, value: Any, level: Level, draw: random.Random) -> bool:
     """Whether the note says it; what it does not say must be what the score's rule takes for granted."""
     if isinstance(item, Flag):
         return value or item.default is not False or draw.random() < level.stated_absent
+    if isinstance(item, Quantity) and value == item.default == 0:
+        return False  # nobody writes of an infusion that is not given
     return not item.because or draw.random() >= level.left_to_default
 
 
@@ -137,7 +149,9 @@ def _written(item: Input, value: Any, patient: Patient, level: Level, draw: rand
         return value
     if item.name == "age":
         return int(value) if value >= 2 else (round(value * 12), "months")
-    choices = WRITTEN.get(item.name, ((item.unit, 1),))
+    if item.name.endswith("_doses_per_day"):
+        return int(value)
+    choices = WRITTEN.get(item.name, ((item.unit, 0),))
     unit, digits = draw.choice(choices) if draw.random() < level.other_units else choices[0]
     number = round(convert(value, item.unit, unit, item.analyte) if unit else value, digits)
     number = int(number) if digits <= 0 else number
@@ -158,11 +172,14 @@ def _facts(
         elif item.name in given:
             value = given[item.name]
             fact = Fact(_section(item), _label(item, level, draw), _text(value))
+            if item.name in SAID_THE_OTHER_WAY:
+                fact = Fact("findings", SAID_THE_OTHER_WAY[item.name], _text(not value))
             if rule and isinstance(item, Quantity) and item.name not in ("height", "systolic", "diastolic") and draw.random() < 0.6:
                 fact = _measured_again(fact, item, value, rule, draw)
             stated[item.name] = fact.label if isinstance(item, Flag) else fact.value
             facts.append(fact)
-    return _with_one_pressure(facts, stated), stated, f" {RULES[rule]}" if rule and any(fact.moments for fact in facts) else ""
+    facts = _with_doses(_with_one_pressure(facts, stated), stated)
+    return facts, stated, f" {RULES[rule]}" if rule and any(fact.moments for fact in facts) else ""
 
 
 def _measured_again(fact: Fact, item: Quantity, value: Any, rule: str, draw: random.Random) -> Fact:
@@ -183,6 +200,18 @@ def _with_one_pressure(facts: list[Fact], stated: dict[str, str]) -> list[Fact]:
     both = f"{stated['systolic'].split()[0]}/{stated['diastolic']}"
     stated |= {"systolic": both, "diastolic": both}
     return [*(fact for fact in facts if "blood pressure" not in fact.label), Fact("vitals", "blood pressure", both)]
+
+
+def _with_doses(facts: list[Fact], stated: dict[str, str]) -> list[Fact]:
+    """A dose and how often it is taken are written as one: oxycodone 10 mg 3 times a day."""
+    kept = [fact for fact in facts if not fact.label.endswith(" doses per day")]
+    for place, fact in enumerate(kept):
+        drug = fact.label.removesuffix(" dose")
+        often = next((other.value.split()[0] for other in facts if other.label == f"{drug} doses per day"), None)
+        if often is not None:
+            kept[place] = Fact("results", drug, f"{fact.value} {often} times a day")
+            stated[f"{drug.replace(' ', '_')}_doses_per_day"] = f"{often} times a day"
+    return kept
 
 
 def _irrelevant(level: Level, draw: random.Random) -> tuple[list[str], list[Fact]]:

@@ -161,6 +161,32 @@ MEASUREMENTS: dict[str, Callable[[Patient], float]] = {
     "drinks": lambda p: p.draw.choice((0, 0, 1, 2, 4, 6, 7, 8, 10, 14, 21)),
     "cycle_length": lambda p: p.draw.choice((21, 23, 24, 25, 26, 27, 28, 28, 29, 30, 31, 32, 34, 35)),
 }
+DOSES = {
+    "mg": (5, 10, 15, 20, 30, 40, 60),
+    "mcg": (100, 200, 400, 600),
+    "mcg/h": (12, 25, 50, 75, 100),
+}
+STEROID_DOSES = (0.5, 1, 2, 4, 5, 6, 8, 10, 16, 20, 25, 30, 40, 50, 60, 80, 100, 125, 200)
+
+
+def _infusion(most: float) -> Callable[[Patient], float]:
+    """Most patients get none; those in shock may."""
+    return lambda p: most * p.draw.random() ** 2 + most / 50 if p.draw.random() < 0.15 + 0.5 * p.burden["shock"] else 0.0
+
+
+MEASUREMENTS |= {
+    "dopamine": _infusion(18),
+    "dobutamine": _infusion(12),
+    "epinephrine": _infusion(0.3),
+    "norepinephrine": _infusion(0.4),
+    "steroid_dose": lambda p: p.draw.choice(STEROID_DOSES),
+}
+# Findings that follow from the rest of the patient.
+FINDINGS: dict[str, Callable[[Patient], bool]] = {
+    "hypotension": lambda p: (p.measured("systolic") + 2 * p.measured("diastolic")) / 3 < 70,
+    "obesity": lambda p: p.measured("bmi") > 30,
+}
+FEMALE_ONLY = frozenset(("pregnant_or_postpartum", "pregnancy_loss", "contraceptives_or_hormones", "hormones"))
 FLAG_RATE = 0.22  # and up to twice that in the oldest
 
 
@@ -170,9 +196,18 @@ def draw_value(patient: Patient, item: Input) -> Any:
         edges = [edge for edge in EDGES.get(item.name, ()) if item.low <= edge <= item.high]
         if edges and item.name != "age" and patient.draw.random() < EDGE_SHARE:
             return float(patient.draw.choice(edges))
-        drawn = patient.measured(item.name) if item.name in MEASUREMENTS else patient.draw.uniform(item.low, item.high)
+        if item.name in MEASUREMENTS:
+            drawn = patient.measured(item.name)
+        elif item.name.endswith("_doses_per_day"):
+            drawn = patient.draw.randint(1, 4)
+        else:
+            drawn = patient.draw.choice(DOSES[item.unit])
         return min(max(drawn, item.low), item.high)
     if isinstance(item, Flag):
+        if item.name in FINDINGS:
+            return FINDINGS[item.name](patient)
+        if item.name in FEMALE_ONLY and patient.sex == "male":
+            return False
         return patient.draw.random() < FLAG_RATE * (1 + patient.frailty)
     if isinstance(item, Choice):
         return patient.sex if item.name == "sex" else patient.draw.choice(tuple(item.options))

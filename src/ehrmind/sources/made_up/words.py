@@ -49,6 +49,8 @@ WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "white_cells": (("x10^9/L", 1), ("/µL", -2), ("K/µL", 1)),
     "drinks": (("", 0),),
     "cycle_length": (("days", 0),),
+    "steroid_dose": (("mg", 1),),
+    **{name: (("mcg/kg/min", 2),) for name in ("dopamine", "dobutamine", "epinephrine", "norepinephrine")},
 }
 # Other names of a measurement or finding; its label comes first.
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
@@ -87,6 +89,8 @@ VITALS = frozenset(
         "urine_output",
     )
 )
+# Absences that score: a note speaks of what is there.
+SAID_THE_OTHER_WAY = {"cough_absent": "cough", "no_cough_or_coryza": "cough or coryza"}
 # Tests that no calculator asks for: name, lowest, highest, decimals, unit.
 OTHER_TESTS = (
     ("magnesium", 1.5, 2.6, 1, "mg/dL"),
