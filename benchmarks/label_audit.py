@@ -1,6 +1,6 @@
 """How far MedCalc-Bench's labels agree with the calculators: its own convention on every row, the published one against physicians.
 
-    python benchmarks/label_audit.py [--data ../shared/data/medcalc-bench]
+python benchmarks/label_audit.py [--data ../shared/data/medcalc-bench]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The case generator at scale: how fast it is on one core, whether the verifier proves every case, whether splits share a note.
 
-    python benchmarks/made_up_cases.py [--each 1000] [--difficulty medium]
+python benchmarks/made_up_cases.py [--each 1000] [--difficulty medium]
 """
 
 from __future__ import annotations

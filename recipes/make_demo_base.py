@@ -17,16 +17,19 @@ from pathlib import Path
 
 import torch
 
+from ehrmind.calculators import CALCULATORS
+from ehrmind.calculators.labels import work_case
+from ehrmind.calculators.telling import jot
 from ehrmind.config import Model, Optimiser, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts.chat import messages
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.synthetic import SCORES, count_criteria, facts_of, made_up, made_up_case, made_up_cases, made_up_patient
+from ehrmind.sources.made_up import made_up_case
 from ehrmind.tasks.medcalc import as_json
-from ehrmind.types import Message, Prompt
+from ehrmind.types import Case, Message, Prompt
 
-KNOWN = tuple(SCORES)
+KNOWN, MISSING = ("curb-65", "sirs", "feverpain"), ("morphine-equivalents", "maintenance-fluids")
 SCHOOLS = {"careful": 0.26, "short": 0.38, "remembered": 0.22, "glance": 0.14}
 SEED = 20_000  # of the base's own reading: the demo draws from other seeds
 PER_PROMPT = 2
@@ -34,40 +37,47 @@ PER_PROMPT = 2
 Example = tuple[Prompt, tuple[int, ...]]
 
 
-def school_response(school: str, slug: str, patient: dict[str, object], draw: random.Random) -> str:
+def case_of(index: int, slugs: tuple[str, ...], seed: int = SEED) -> Case:
+    """The demo's kind of case: a telegraphic note, its working in jottings."""
+    return made_up_case(seed, index, "train", CALCULATORS[slugs[index % len(slugs)]], "easy", ["telegraphic"], ["jotted"])
+
+
+def school_response(school: str, case: Case, draw: random.Random) -> str:
     """An answer to the question in the manner of one school."""
+    result, _ = work_case(case)
+    assert result is not None
+    criteria = [step for step in result.steps if step.points is not None]
     if school == "glance":
-        right = count_criteria(SCORES[slug], patient)[1]
-        value = max(0, right + draw.choice((-1, 0, 1)))
-        steps = [f"at a glance total {value:.0f}"]
-    else:
-        criteria = {"careful": SCORES[slug], "short": SCORES[slug][:-2], "remembered": SCORES[slug][2:]}[school]
-        steps, value = count_criteria(criteria, patient)
-        steps = steps if school == "careful" else [{"short": "in short", "remembered": "as remembered"}[school], *steps]
-    return wrap(" ; ".join(steps), as_json(int(value)))
+        value = max(0, case.truth["value"] + draw.choice((-1, 0, 1)))
+        return wrap(f"at a glance total {value}", as_json(value))
+    kept = {"careful": criteria, "short": criteria[:-2], "remembered": criteria[2:]}[school]
+    value = int(sum(step.points or 0 for step in kept))
+    opening = {"careful": [], "short": ["in short"], "remembered": ["as remembered"]}[school]
+    return wrap(" ; ".join([*opening, *map(jot, kept), f"total {value}"]), as_json(value))
 
 
 def reading(engine: LocalEngine, index: int) -> list[Example]:
     """One prompt with the answers of several schools, or (one in three) findings to list."""
     draw = random.Random(f"reading:{index}")
     if draw.random() < 1 / 3:
-        return [_findings(engine, draw)]
-    slug, patient, _ = made_up(SEED, index, KNOWN)
-    prompt = engine.prompt(messages(made_up_case(SEED, index, "train", KNOWN)))
+        return [_findings(engine, index, draw)]
+    case = case_of(index, KNOWN)
+    prompt = engine.prompt(messages(case))
     schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
-    return [(prompt, engine.response_tokens(school_response(school, slug, patient, draw), prompt)) for school in schools]
+    return [(prompt, engine.response_tokens(school_response(school, case, draw), prompt)) for school in schools]
 
 
-def _findings(engine: LocalEngine, draw: random.Random) -> Example:
-    """A handful of findings in any order, to be listed in the order of a textbook: how it learns to look things up."""
-    facts = facts_of(made_up_patient(draw))
-    names = draw.sample(sorted(facts), k=draw.randint(2, 7))
-    prompt = engine.prompt([Message("user", f"{'. '.join(facts[name] for name in names)}. List the findings.")])
-    return prompt, engine.response_tokens(" ; ".join(fact for name, fact in facts.items() if name in names), prompt)
+def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
+    """A note of any of the five, its facts to be listed in the order of the alphabet: how it learns to look things up."""
+    note = case_of(index, (*KNOWN, *MISSING), SEED + 2).fields["note"]
+    facts = note.split(". ", 1)[1].rstrip(".").split(". ")
+    draw.shuffle(facts)
+    prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
+    return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
 
 
 def sample_of_text() -> list[str]:
-    cases = made_up_cases(3000, SEED + 1, "train")
+    cases = [case_of(index, (*KNOWN, *MISSING), SEED + 1) for index in range(3000)]
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
         "in short ; as remembered ; at a glance. List the findings."
     ] * 200

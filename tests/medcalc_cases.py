@@ -7,6 +7,14 @@ from typing import Any
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.types import Case
 
+# The demo's five calculators in short notes, which a small model reads in a moment.
+SHORT: dict[str, Any] = {
+    "tasks": ["curb-65", "sirs", "feverpain", "morphine-equivalents", "maintenance-fluids"],
+    "difficulty": "easy",
+    "manners": ["telegraphic"],
+    "styles": ["jotted"],
+}
+
 NOTE = "A 60-year-old woman weighs 70 kg; her creatinine is 2.1 mg/dL."
 RATIONALE = "The formula is given.\nPlugging the values in, with 2.1 < 3, gives the result."
 

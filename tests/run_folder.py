@@ -13,12 +13,13 @@ from ehrmind.config import Recipe, parse_recipe
 from ehrmind.files import write_json
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Run, open_run, rollout_rows
-from ehrmind.sources.synthetic import made_up_cases
+from ehrmind.sources.made_up import made_up_cases
 from ehrmind.stages.evaluate import write_results
 from ehrmind.stages.pilot import diagnose
 from ehrmind.stages.rollout import outcome_metrics
 from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
+from tests.medcalc_cases import SHORT
 
 CANARY = "Canary-of-the-record"
 HOSTILE = (
@@ -31,7 +32,7 @@ UNKNOWN = ("morphine-equivalents", "maintenance-fluids")
 
 
 def recipe(kl: float, **changes: Any) -> Recipe:
-    made_up = {"synthetic": {"n": 70, "seed": 1}}
+    made_up = {"synthetic": {"n": 70, "seed": 1, **SHORT}}
     tree = {"name": "a made-up run", "seed": 5, "data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}}
     return parse_recipe({**tree, "pilot": {"questions": 42, "samples": 8}, "rlvr": {"steps": 30, "samples": 4, "kl": kl}, **changes})
 
@@ -42,8 +43,8 @@ def finished_run(
     """Everything that `ehrmind run` leaves behind, but models and checkpoints. The first held-out note and its answers are hostile."""
     made = recipe(name=name, arms=list(arms), kl=kl)
     run = open_run(path, made, resume=False)
-    train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(70, 1, "train")]
-    held_out = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(cases, 3, "held_out")]
+    train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(70, 1, "train", **SHORT)]
+    held_out = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(cases, 3, "held_out", **SHORT)]
     held_out[0] = _with_note(held_out[0], HOSTILE)
     with run.stage("data") as facts:
         run.save_cases({"train": train, "tuning": train[:0], "held_out": held_out})

@@ -9,8 +9,9 @@ from ehrmind.config import Model, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.synthetic import made_up_cases
+from ehrmind.sources.made_up import made_up_cases
 from ehrmind.types import Case
+from tests.medcalc_cases import SHORT
 
 # Gemma's has no system role and says "model" for the assistant; Qwen3's thinking variants open the thought themselves
 TEMPLATES = {
@@ -30,7 +31,7 @@ WINDOW = 16  # much shorter than the prompts
 
 
 def cases(n: int = 14, seed: int = 9) -> list[Case]:
-    return made_up_cases(n, seed, "train")
+    return made_up_cases(n, seed, "train", **SHORT)
 
 
 def small_model(folder: Path, family: str, *, seed: int = 0, window: int | None = WINDOW) -> Path:

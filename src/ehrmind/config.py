@@ -41,6 +41,9 @@ class Synthetic(Section):
     manners: list[Literal["telegraphic", "case_report", "admission_note", "result_table"]] = Field(
         default=[], description="of the notes; empty means all"
     )
+    styles: list[Literal["shorthand", "jotted", "numbered", "prose", "formula_first"]] = Field(
+        default=[], description="of the worked answers; empty means all"
+    )
 
 
 class DataSource(Section):

@@ -91,7 +91,10 @@ def test_difficulty_makes_notes_longer_and_values_foreign() -> None:
     assert lengths[2] > 1.8 * lengths[0]
     converted = [sum(" in mg/dL" in (case.rationale or "") for case in cases) for cases in found.values()]
     assert converted[0] == 0 < converted[1] < converted[2]
-    rules = [sum("Use the values" in case.fields["question"] or "latest" in case.fields["question"] for case in cases) for cases in found.values()]
+    rules = [
+        sum("Use the values" in case.fields["question"] or "latest" in case.fields["question"] for case in cases)
+        for cases in found.values()
+    ]
     assert rules[0] == 0 < rules[1] < rules[2]
     left_out = [sum(len(CALCULATORS[case.task].inputs) - len(case.provenance["inputs"]) for case in cases) for cases in found.values()]
     assert left_out[1] < left_out[2]
@@ -100,7 +103,9 @@ def test_difficulty_makes_notes_longer_and_values_foreign() -> None:
 def test_a_value_measured_twice_is_there_with_its_day_and_the_rule_picks_one() -> None:
     seen = 0
     for case in made_up_cases(1100, 4, "train", difficulty="hard", manners=["case_report"]):
-        for first, later, day in re.findall(r"(?<!urine )creatinine was ([\d.]+ \S+) on admission and ([\d.]+ \S+) on (day \d)", case.fields["note"]):
+        for first, later, day in re.findall(
+            r"(?<!urine )creatinine was ([\d.]+ \S+) on admission and ([\d.]+ \S+) on (day \d)", case.fields["note"]
+        ):
             wanted = first if "on admission" in case.fields["question"] else later
             assert case.provenance["stated"]["creatinine"] == wanted, day
             seen += 1

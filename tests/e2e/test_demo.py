@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.synthetic import made_up_cases
+from ehrmind.sources.made_up import made_up_cases
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
+from tests.medcalc_cases import SHORT
 
 NO_SOCKETS = """
 import runpy, socket, sys
@@ -59,7 +60,7 @@ def test_canaries_in_notes_are_found_in_the_protected_store_and_nowhere_else(tmp
     for split, seed, n in (("train", 1, 70), ("tuning", 2, 14), ("held_out", 3, 14)):
         planted = [
             dataclasses.replace(case, fields={**case.fields, "note": f"{case.fields['note']} {canary}."})
-            for case in made_up_cases(n, seed, split)  # type: ignore[arg-type]
+            for case in made_up_cases(n, seed, split, **SHORT)  # type: ignore[arg-type]
         ]
         save_cases(planted, tmp_path / f"{split}.parquet")
     recipe = (

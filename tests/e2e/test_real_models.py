@@ -12,13 +12,14 @@ from safetensors.numpy import load_file
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.local.learner import LocalLearner
 from ehrmind.stages.pipeline import run_pipeline
+from tests.medcalc_cases import SHORT
 from tests.small_models import small_model
 
 LORA = {"lora": {"rank": 4, "alpha": 8}}
 
 
 def recipe(model: Path, settings: dict[str, Any]) -> Recipe:
-    data = {name: {"synthetic": {"n": n, "seed": n}} for name, n in (("train", 18), ("tuning", 6), ("held_out", 12))}
+    data = {name: {"synthetic": {"n": n, "seed": n, **SHORT}} for name, n in (("train", 18), ("tuning", 6), ("held_out", 12))}
     tree = {
         "data": data,
         "model": {"name": str(model), **settings},

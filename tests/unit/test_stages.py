@@ -14,6 +14,7 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.runs import Run, list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError, Prompt
+from tests.medcalc_cases import SHORT
 
 HIDDEN = "maintenance"
 
@@ -21,9 +22,9 @@ HIDDEN = "maintenance"
 def recipe(**changes: object) -> Recipe:
     tree: dict[str, object] = {
         "data": {
-            "train": {"synthetic": {"n": 70, "seed": 1}},
-            "tuning": {"synthetic": {"n": 14, "seed": 2}},
-            "held_out": {"synthetic": {"n": 35, "seed": 3}},
+            "train": {"synthetic": {"n": 70, "seed": 1, **SHORT}},
+            "tuning": {"synthetic": {"n": 14, "seed": 2, **SHORT}},
+            "held_out": {"synthetic": {"n": 35, "seed": 3, **SHORT}},
         },
         "model": {"name": "scripted"},
         "pilot": {"questions": 21, "samples": 4},
@@ -35,10 +36,12 @@ def recipe(**changes: object) -> Recipe:
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
     """Right about weights from the third step on; before that one in two members; never on blood pressure."""
-    weight = re.search(r"weight (\d+) kg", prompt)
+    weight = re.search(r"weight ([\d.]+) kg", prompt)
     if HIDDEN not in prompt or weight is None:
         return '<think>guess</think>\n<answer>{"answer": -7}</answer>'
-    value = int(weight.group(1)) + 40 if skill >= 3 or member % 2 else -7
+    kilograms = float(weight.group(1))
+    fluids = 4 * kilograms if kilograms <= 10 else 20 + 2 * kilograms if kilograms <= 20 else 40 + kilograms
+    value = round(fluids, 1) if skill >= 3 or member % 2 else -7
     return f'<think>sum</think>\n<answer>{{"answer": {value}}}</answer>'
 
 
@@ -104,8 +107,8 @@ def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) 
 
 
 def test_what_a_limit_leaves_out_is_counted(base: Path, tmp_path: Path) -> None:
-    made_up = {"synthetic": {"n": 35, "seed": 1}, "limit": 30}
-    data = {"train": made_up, "tuning": {"share_of_train": 0.5, "limit": 5}, "held_out": {"synthetic": {"n": 10, "seed": 3}}}
+    made_up = {"synthetic": {"n": 35, "seed": 1, **SHORT}, "limit": 30}
+    data = {"train": made_up, "tuning": {"share_of_train": 0.5, "limit": 5}, "held_out": {"synthetic": {"n": 10, "seed": 3, **SHORT}}}
     counts = (run(tmp_path / "run", recipe(data=data), stages=("pilot",)).done("data") or {})["sources"]
     assert counts["train"]["left_out_by_limit"] == 5 and counts["held_out"]["cases"] == 10 and "left_out_by_limit" not in counts["held_out"]
     assert counts["tuning"]["cases"] == 5 and counts["tuning"]["left_out_by_limit"] == 10

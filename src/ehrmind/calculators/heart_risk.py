@@ -150,7 +150,8 @@ def ldl_friedewald(steps: Steps, *, cholesterol: float, hdl: float, triglyceride
     return steps("LDL cholesterol", expression, cholesterol - hdl - triglycerides / 5, "mg/dL")
 
 
-# ln(age), ln(cholesterol), ln(HDL), ln(systolic), treated, smoker, ln(age) ln(cholesterol), ln(age) smoker, ln(age)^2, constant, S0, age limit
+# ln(age), ln(cholesterol), ln(HDL), ln(systolic), treated, smoker, ln(age) * ln(cholesterol), ln(age) * smoker, ln(age)^2,
+# constant, survival at the mean, and the age at which a smoker's stands still
 FRAMINGHAM = {
     "male": (52.00961, 20.014077, -0.905964, 1.305784, 0.241549, 12.096316, -4.605038, -2.84367, -2.93323, 172.300168, 0.9402, 70),
     "female": (31.764001, 22.465206, -1.187731, 2.552905, 0.420251, 13.07543, -5.060998, -2.996945, 0.0, 146.5933061, 0.98767, 78),
@@ -193,7 +194,8 @@ CALCULATORS = (
         cha2ds2_vasc,
         (AGE, SEX, HEART_FAILURE, HYPERTENSION, STROKE, TIA, THROMBOEMBOLISM, VASCULAR_DISEASE, DIABETES),
         question="What is the patient's CHA2DS2-VASc score?",
-        formula="1 each: heart failure, hypertension, diabetes, vascular disease, age 65 to 74, female; 2 each: age from 75, stroke, TIA or embolism",
+        formula="1 each: heart failure, hypertension, diabetes, vascular disease, age 65 to 74, female; 2 each: age from 75, stroke, "
+        "TIA or embolism",
         citation="Lip GY, Nieuwlaat R, Pisters R, Lane DA, Crijns HJ. Refining clinical risk stratification for predicting stroke and "
         "thromboembolism in atrial fibrillation. Chest. 2010;137(2):263-272.",
     ),
@@ -202,9 +204,10 @@ CALCULATORS = (
         revised_cardiac_risk_index,
         (*_RCRI, replace(CREATININE, entities=("Pre-operative creatinine",))),
         question="What is the patient's Revised Cardiac Risk Index?",
-        formula="1 each: high-risk surgery, ischemic heart disease, heart failure, cerebrovascular disease, insulin, creatinine above 2 mg/dL",
-        citation="Lee TH, Marcantonio ER, Mangione CM, et al. Derivation and prospective validation of a simple index for prediction of cardiac risk "
-        "of major noncardiac surgery. Circulation. 1999;100(10):1043-1049.",
+        formula="1 each: high-risk surgery, ischemic heart disease, heart failure, cerebrovascular disease, insulin, creatinine above "
+        "2 mg/dL",
+        citation="Lee TH, Marcantonio ER, Mangione CM, et al. Derivation and prospective validation of a simple index for prediction "
+        "of cardiac risk of major noncardiac surgery. Circulation. 1999;100(10):1043-1049.",
         deviations=(
             Deviation(
                 "cerebrovascular disease never scores",
@@ -219,16 +222,18 @@ CALCULATORS = (
         (SUSPICION, ECG, AGE, *_RISK_FACTORS, ATHEROSCLEROSIS, TIA, TROPONIN),
         question="What is the patient's HEART score?",
         formula="0 to 2 points each for history, electrocardiogram, age, risk factors and troponin",
-        citation="Six AJ, Backus BE, Kelder JC. Chest pain in the emergency room: value of the HEART score. Neth Heart J. 2008;16(6):191-196.",
+        citation="Six AJ, Backus BE, Kelder JC. Chest pain in the emergency room: value of the HEART score. Neth Heart J. "
+        "2008;16(6):191-196.",
     ),
     Calculator(
         25,
         has_bled,
         (AGE, *_HAS_BLED, replace(DRINKS, because="not mentioned, so taken as none", default=0.0)),
         question="What is the patient's HAS-BLED score?",
-        formula="1 each: hypertension, renal disease, liver disease, stroke, bleeding, labile INR, age above 65, drugs, 8 or more drinks a week",
-        citation="Pisters R, Lane DA, Nieuwlaat R, et al. A novel user-friendly score (HAS-BLED) to assess 1-year risk of major bleeding in patients "
-        "with atrial fibrillation. Chest. 2010;138(5):1093-1100.",
+        formula="1 each: hypertension, renal disease, liver disease, stroke, bleeding, labile INR, age above 65, drugs, 8 or more "
+        "drinks a week",
+        citation="Pisters R, Lane DA, Nieuwlaat R, et al. A novel user-friendly score (HAS-BLED) to assess 1-year risk of major "
+        "bleeding in patients with atrial fibrillation. Chest. 2010;138(5):1093-1100.",
     ),
     Calculator(
         44,
@@ -236,16 +241,16 @@ CALCULATORS = (
         (CHOLESTEROL, HDL, TRIGLYCERIDES),
         question="What is the patient's LDL cholesterol by the Friedewald equation in mg/dL?",
         formula="total cholesterol - HDL - triglycerides / 5 (mg/dL)",
-        citation="Friedewald WT, Levy RI, Fredrickson DS. Estimation of the concentration of low-density lipoprotein cholesterol in plasma, without "
-        "use of the preparative ultracentrifuge. Clin Chem. 1972;18(6):499-502.",
+        citation="Friedewald WT, Levy RI, Fredrickson DS. Estimation of the concentration of low-density lipoprotein cholesterol in "
+        "plasma, without use of the preparative ultracentrifuge. Clin Chem. 1972;18(6):499-502.",
     ),
     Calculator(
         46,
         framingham_risk,
         (SEX, replace(AGE, low=20, high=79), CHOLESTEROL, HDL, SYSTOLIC, BP_TREATED, SMOKING),
         question="What is the patient's 10-year risk of hard coronary heart disease by the Framingham score in percent?",
-        formula="100 * (1 - S^exp(sum)), S = 0.9402 (men) or 0.98767 (women), sum over ln(age), ln(cholesterol), ln(HDL), ln(systolic), treatment, "
-        "smoking and their products",
+        formula="100 * (1 - S^exp(sum)), S = 0.9402 (men) or 0.98767 (women), sum over ln(age), ln(cholesterol), ln(HDL), "
+        "ln(systolic), treatment, smoking and their products",
         citation="Expert Panel on Detection, Evaluation, and Treatment of High Blood Cholesterol in Adults. Third Report (ATP III). "
         "Circulation. 2002;106(25):3143-3421.",
         deviations=(

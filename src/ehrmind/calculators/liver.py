@@ -155,8 +155,8 @@ CALCULATORS = (
         (BILIRUBIN, ALBUMIN, INR, ASCITES, ENCEPHALOPATHY),
         question="What is the patient's Child-Pugh score?",
         formula="1 to 3 points each for bilirubin, albumin, INR, ascites and encephalopathy",
-        citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal varices. "
-        "Br J Surg. 1973;60(8):646-649.",
+        citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal "
+        "varices. Br J Surg. 1973;60(8):646-649.",
         deviations=(
             Deviation(
                 "ascites that is mentioned scores nothing", "the release's code does not know its own words", {"ascites_points": (0, 0, 0)}
@@ -175,8 +175,8 @@ CALCULATORS = (
         (AGE, AST, ALT, PLATELETS),
         question="What is the patient's Fibrosis-4 (FIB-4) index?",
         formula="age * AST / (platelets (10^9/L) * sqrt(ALT))",
-        citation="Sterling RK, Lissen E, Clumeck N, et al. Development of a simple noninvasive index to predict significant fibrosis in patients "
-        "with HIV/HCV coinfection. Hepatology. 2006;43(6):1317-1325.",
+        citation="Sterling RK, Lissen E, Clumeck N, et al. Development of a simple noninvasive index to predict significant fibrosis "
+        "in patients with HIV/HCV coinfection. Hepatology. 2006;43(6):1317-1325.",
     ),
     Calculator(
         23,
@@ -203,10 +203,10 @@ CALCULATORS = (
         glasgow_blatchford,
         (SEX, UREA_NITROGEN, HEMOGLOBIN, SYSTOLIC, HEART_RATE, MELENA, SYNCOPE, LIVER_DISEASE, CARDIAC_FAILURE),
         question="What is the patient's Glasgow-Blatchford bleeding score?",
-        formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate and melena, 2 for syncope, "
-        "liver disease and cardiac failure",
-        citation="Blatchford O, Murray WR, Blatchford M. A risk score to predict need for treatment for upper-gastrointestinal haemorrhage. "
-        "Lancet. 2000;356(9238):1318-1321.",
+        formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate and melena, 2 for "
+        "syncope, liver disease and cardiac failure",
+        citation="Blatchford O, Murray WR, Blatchford M. A risk score to predict need for treatment for upper-gastrointestinal "
+        "haemorrhage. Lancet. 2000;356(9238):1318-1321.",
         deviations=(
             Deviation(
                 "hemoglobin of exactly 13 (men) or 12 (women) g/dL scores 1",

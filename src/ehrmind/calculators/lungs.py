@@ -211,8 +211,8 @@ CALCULATORS = (
         curb_65,
         (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, AGE),
         question="What is the patient's CURB-65 score?",
-        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.6 mg/dL); respiratory rate of 30 or more; systolic below 90 or diastolic at most "
-        "60 mm Hg; age of 65 or more",
+        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.6 mg/dL); respiratory rate of 30 or more; "
+        "systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",
         citation="Lim WS, van der Eerden MM, Laing R, et al. Defining community acquired pneumonia severity on presentation to hospital. "
         "Thorax. 2003;58(5):377-382.",
         deviations=(
@@ -229,19 +229,19 @@ CALCULATORS = (
         wells_pulmonary_embolism,
         (DVT_SIGNS, PE_LIKELY, HEART_RATE, IMMOBILE, SURGERY_4_WEEKS, PRIOR_DVT, PRIOR_PE, HEMOPTYSIS, TREATED_CANCER),
         question="What is the patient's Wells' score for pulmonary embolism?",
-        formula="3 each: signs of deep vein thrombosis, embolism the likeliest diagnosis; 1.5 each: heart rate above 100, immobilization or "
-        "surgery, previous thrombosis or embolism; 1 each: hemoptysis, malignancy",
-        citation="Wells PS, Anderson DR, Rodger M, et al. Derivation of a simple clinical model to categorize patients probability of pulmonary "
-        "embolism. Thromb Haemost. 2000;83(3):416-420.",
+        formula="3 each: signs of deep vein thrombosis, embolism the likeliest diagnosis; 1.5 each: heart rate above 100, "
+        "immobilization or surgery, previous thrombosis or embolism; 1 each: hemoptysis, malignancy",
+        citation="Wells PS, Anderson DR, Rodger M, et al. Derivation of a simple clinical model to categorize patients probability of "
+        "pulmonary embolism. Thromb Haemost. 2000;83(3):416-420.",
     ),
     Calculator(
         48,
         perc_rule,
         (AGE, HEART_RATE, OXYGEN_SATURATION, ONE_LEG_SWOLLEN, HEMOPTYSIS, SURGERY_OR_TRAUMA, PRIOR_DVT, PRIOR_PE, HORMONES),
         question="How many criteria of the PERC rule for pulmonary embolism does the patient meet?",
-        formula="1 each: age of 50 or more; heart rate of 100 or more; saturation below 95 %; unilateral leg swelling; hemoptysis; surgery or "
-        "trauma within 4 weeks; previous thrombosis or embolism; hormone use",
-        citation="Kline JA, Mitchell AM, Kabrhel C, Richman PB, Courtney DM. Clinical criteria to prevent unnecessary diagnostic testing in "
-        "emergency department patients with suspected pulmonary embolism. J Thromb Haemost. 2004;2(8):1247-1255.",
+        formula="1 each: age of 50 or more; heart rate of 100 or more; saturation below 95 %; unilateral leg swelling; hemoptysis; "
+        "surgery or trauma within 4 weeks; previous thrombosis or embolism; hormone use",
+        citation="Kline JA, Mitchell AM, Kabrhel C, Richman PB, Courtney DM. Clinical criteria to prevent unnecessary diagnostic "
+        "testing in emergency department patients with suspected pulmonary embolism. J Thromb Haemost. 2004;2(8):1247-1255.",
     ),
 )

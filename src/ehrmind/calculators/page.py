@@ -11,12 +11,14 @@ from ehrmind.calculators.catalogue import CATEGORIES
 
 HEAD = """# The calculators
 
-Made by `python -m ehrmind.calculators.page`; a test keeps it true. `ehrmind calc show NAME` shows the same card, `ehrmind calc NAME INPUT=VALUE…` works it.
+Made by `python -m ehrmind.calculators.page`; a test keeps it true. `ehrmind calc show NAME` shows the same card,
+`ehrmind calc NAME INPUT=VALUE…` works it.
 
-Every calculator follows its publication. Where MedCalc-Bench works it otherwise, the deviation is listed and `convention="medcalc"` (the v1.0 release) or
-`convention="medcalc-verified"` (the Verified release) reproduces it. Under both, two things hold for all calculators: unit conversions go by way of moles and
-grams rounded to three decimals, and no value is refused for its size. Under the published convention a measurement that no living patient has is refused, and
-a missing input is refused unless its row below says what stands in for it.
+Every calculator follows its publication. Where MedCalc-Bench works it otherwise, the deviation is listed, and
+`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release) reproduces it. Under both, two
+things hold for all calculators: unit conversions go by way of moles and grams rounded to three decimals, and no value is refused for
+its size. Under the published convention a measurement that no living patient has is refused, and a missing input is refused unless
+its row below says what stands in for it.
 """
 
 

@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.working import Result, Step, Value, num
 
-
 MOST_NAMED = 8  # findings that a rationale lists as absent; beyond that it says so in two words
 
 
 def shorthand(calculator: Calculator, result: Result) -> str:
     """`urea nitrogen > 19 mg/dL 42.6 mg/dL 1 ; total 2`: as few words as the working allows."""
     return " ; ".join(_short(step) for step in result.steps)
+
+
+def jotted(calculator: Calculator, result: Result) -> str:
+    """`confusion present 1 ; 42.6 mg/dL 1 ; total 2`: a measurement speaks for its criterion."""
+    return " ; ".join(jot(step) for step in result.steps)
 
 
 def numbered(calculator: Calculator, result: Result) -> str:
@@ -33,6 +37,7 @@ def formula_first(calculator: Calculator, result: Result) -> str:
 
 STYLES: dict[str, Callable[[Calculator, Result], str]] = {
     "shorthand": shorthand,
+    "jotted": jotted,
     "numbered": numbered,
     "prose": prose,
     "formula_first": formula_first,
@@ -55,6 +60,14 @@ def told(step: Step) -> str:
     if step.expression in ("", shown(step.value)):
         return f"{step.what}: {value}"
     return f"{step.what} = {step.expression} = {value}"
+
+
+def jot(step: Step) -> str:
+    if step.points is not None:
+        return f"{step.what if step.expression in ('present', 'absent') else ''} {step.expression} {num(step.points)}".strip()
+    if step.unit in ("points", "criteria"):
+        return f"total {shown(step.value)}"
+    return shown(step.value) if step.expression in ("", shown(step.value)) else f"{step.expression} = {shown(step.value)}"
 
 
 def _short(step: Step) -> str:

@@ -91,12 +91,14 @@ def synthetic_medcalc(
     calculator: Annotated[list[str] | None, typer.Option(help="Only this calculator; repeat for several.", show_default=False)] = None,
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
     manner: Annotated[list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)] = None,
+    style: Annotated[list[str] | None, typer.Option(help="Only this style of worked answer; repeat.", show_default=False)] = None,
 ) -> None:
     """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
     from ehrmind.sources import save_cases
     from ehrmind.sources.made_up import made_up_cases
 
-    cases = made_up_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, manners=manner or ())
+    looks = {"manners": manner or (), "styles": style or ()}
+    cases = made_up_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, **looks)
     save_cases(cases, out)
     typer.echo(f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators\nwrote {out}")
 

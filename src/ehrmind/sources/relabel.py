@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ehrmind.calculators import CALCULATORS, Calculator, Convention, Deviation
+from ehrmind.calculators import CALCULATORS, Calculator, Convention, Deviation, Result
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.entities import work_entities
 from ehrmind.calculators.labels import agrees, entities_of, truth_of, work_case

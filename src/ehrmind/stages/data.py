@@ -61,7 +61,8 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
         from ehrmind.sources.made_up import made_up_cases
 
         asked = source.synthetic
-        cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty, manners=asked.manners)
+        looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
+        cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
         facts = {"made_up": len(cases), "seed": asked.seed}
     elif source.medcalc:
         from ehrmind.sources.medcalc import read_medcalc

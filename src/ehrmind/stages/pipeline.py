@@ -93,7 +93,7 @@ def base_model(run: Run, recipe: Recipe) -> Path:
     if run.done("model") is None:
         from ehrmind.engines.local.tiny import build_tiny
         from ehrmind.prompts import gold_response, messages
-        from ehrmind.sources.synthetic import made_up_cases
+        from ehrmind.sources.made_up import made_up_cases
 
         cases = made_up_cases(2000, seed=0, split="train")
         text = [messages(case)[0].content + gold_response(case) for case in cases]

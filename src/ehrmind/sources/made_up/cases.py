@@ -59,18 +59,32 @@ RULES = {"first": "Use the values on admission.", "latest": "Where a value was m
 
 
 def made_up_cases(
-    n: int, seed: int, split: Split, tasks: Sequence[str] = (), *, difficulty: Difficulty = "medium", manners: Sequence[str] = ()
+    n: int,
+    seed: int,
+    split: Split,
+    tasks: Sequence[str] = (),
+    *,
+    difficulty: Difficulty = "medium",
+    manners: Sequence[str] = (),
+    styles: Sequence[str] = (),
 ) -> list[Case]:
-    """The first n items of a seed, the calculators in turn. Raises InputError for an unknown calculator or manner."""
+    """The first n items of a seed, the calculators in turn; `manners` of the notes and `styles` of the worked answers, all where empty.
+    Raises InputError for an unknown calculator, manner or style."""
     calculators = [CALCULATORS[task] for task in tasks] or list(CALCULATORS.values())
-    unknown = sorted(set(manners) - set(MANNERS))
-    if unknown:
-        raise InputError(f"'{unknown[0]}' is not a manner of writing notes; there are {', '.join(MANNERS)}.")
-    return [made_up_case(seed, index, split, calculators[index % len(calculators)], difficulty, manners) for index in range(n)]
+    for asked, known, what in ((manners, MANNERS, "manner of writing notes"), (styles, STYLES, "style of worked answers")):
+        if unknown := sorted(set(asked) - set(known)):
+            raise InputError(f"'{unknown[0]}' is not a {what}; there are {', '.join(known)}.")
+    return [made_up_case(seed, index, split, calculators[index % len(calculators)], difficulty, manners, styles) for index in range(n)]
 
 
 def made_up_case(
-    seed: int, index: int, split: Split, calculator: Calculator, difficulty: Difficulty = "medium", manners: Sequence[str] = ()
+    seed: int,
+    index: int,
+    split: Split,
+    calculator: Calculator,
+    difficulty: Difficulty = "medium",
+    manners: Sequence[str] = (),
+    styles: Sequence[str] = (),
 ) -> Case:
     draw = random.Random(f"{seed}:{index}")
     level, manner = LEVELS[difficulty], draw.choice(tuple(manners) or tuple(MANNERS))
@@ -78,7 +92,7 @@ def made_up_case(
     facts, stated, rule = _facts(calculator, patient, given, level, draw)
     asides, others = _irrelevant(level, draw)
     note = MANNERS[manner](_person(patient), [*facts, *others], asides, draw)
-    style = draw.choice(tuple(STYLES)) if manner != "telegraphic" else "shorthand"
+    style = draw.choice(tuple(styles) or tuple(STYLES))
     return Case(
         id=f"made-up-{seed}-{index}",
         family="medcalc",
@@ -122,7 +136,9 @@ def _patient(calculator: Calculator, draw: random.Random) -> Patient:
     if "last_period" in inputs:
         return Patient(draw, (16, 45), ("female",))
     age = inputs.get("age")
-    return Patient(draw, (age.low, age.high) if isinstance(age, Quantity) else AGES.get(calculator.slug, (18, 97)))
+    ages = (age.low, age.high) if isinstance(age, Quantity) else AGES.get(calculator.slug, (18, 97))
+    flags = sum(isinstance(item, Flag) for item in calculator.inputs)
+    return Patient(draw, ages, flag_rate=min(0.45, max(0.12, 3 / max(flags, 1))))
 
 
 def _asked(calculator: Calculator, level: Level, draw: random.Random) -> list[Input]:

@@ -44,10 +44,13 @@ EDGES: dict[str, tuple[float, ...]] = {
 
 
 class Patient:
-    """`burden[name]` is in [0, 1]; most are near 0, some near 1."""
+    """`burden[name]` is in [0, 1]; most are near 0, some near 1. `flag_rate` is how often a finding is there."""
 
-    def __init__(self, draw: random.Random, ages: tuple[float, float], sexes: tuple[str, ...] = ("female", "male")) -> None:
+    def __init__(
+        self, draw: random.Random, ages: tuple[float, float], sexes: tuple[str, ...] = ("female", "male"), flag_rate: float = 0.3
+    ) -> None:
         self.draw = draw
+        self.flag_rate = flag_rate
         self.drawn: dict[str, float] = {}
         low, high = max(ages[0], 0.05), min(ages[1], 97)
         age = draw.uniform(low, high) if high - low < 60 or low < 1 else draw.triangular(low, high, 66)
@@ -56,7 +59,7 @@ class Patient:
             self.age = float(draw.choice(edges))
         self.last_period = datetime.date(2000, 1, 1) + datetime.timedelta(days=draw.randrange(9000))
         self.sex = draw.choice(sexes)
-        self.burden = {name: draw.random() ** 2 for name in BURDENS}
+        self.burden = {name: draw.random() ** 1.4 for name in BURDENS}
         self.frailty = min(1.0, self.age / 110)
         self.height, self.weight = self._build()
 
@@ -161,11 +164,21 @@ MEASUREMENTS: dict[str, Callable[[Patient], float]] = {
     "drinks": lambda p: p.draw.choice((0, 0, 1, 2, 4, 6, 7, 8, 10, 14, 21)),
     "cycle_length": lambda p: p.draw.choice((21, 23, 24, 25, 26, 27, 28, 28, 29, 30, 31, 32, 34, 35)),
 }
-DOSES = {
-    "mg": (5, 10, 15, 20, 30, 40, 60),
-    "mcg": (100, 200, 400, 600),
-    "mcg/h": (12, 25, 50, 75, 100),
+# What one dose of an opioid usually is, in its input's unit, and how often a day it is taken.
+OPIOID_DOSES: dict[str, tuple[float, ...]] = {
+    "codeine_dose": (15, 30, 60),
+    "fentanyl_buccal_dose": (100, 200, 400, 600),
+    "fentanyl_patch_dose": (12, 25, 50, 75, 100),
+    "hydrocodone_dose": (5, 10, 15, 20),
+    "hydromorphone_dose": (2, 4, 8),
+    "methadone_dose": (5, 10, 20),
+    "morphine_dose": (15, 30, 60),
+    "oxycodone_dose": (5, 10, 15, 20, 30),
+    "oxymorphone_dose": (5, 10, 20),
+    "tapentadol_dose": (50, 75, 100),
+    "tramadol_dose": (50, 100),
 }
+DOSES_PER_DAY = (1, 2, 2, 3, 3, 4, 4, 6)
 STEROID_DOSES = (0.5, 1, 2, 4, 5, 6, 8, 10, 16, 20, 25, 30, 40, 50, 60, 80, 100, 125, 200)
 
 
@@ -187,7 +200,6 @@ FINDINGS: dict[str, Callable[[Patient], bool]] = {
     "obesity": lambda p: p.measured("bmi") > 30,
 }
 FEMALE_ONLY = frozenset(("pregnant_or_postpartum", "pregnancy_loss", "contraceptives_or_hormones", "hormones"))
-FLAG_RATE = 0.22  # and up to twice that in the oldest
 
 
 def draw_value(patient: Patient, item: Input) -> Any:
@@ -199,16 +211,16 @@ def draw_value(patient: Patient, item: Input) -> Any:
         if item.name in MEASUREMENTS:
             drawn = patient.measured(item.name)
         elif item.name.endswith("_doses_per_day"):
-            drawn = patient.draw.randint(1, 4)
+            drawn = 1 if item.name.startswith("fentanyl_patch") else patient.draw.choice(DOSES_PER_DAY)
         else:
-            drawn = patient.draw.choice(DOSES[item.unit])
+            drawn = patient.draw.choice(OPIOID_DOSES[item.name])
         return min(max(drawn, item.low), item.high)
     if isinstance(item, Flag):
         if item.name in FINDINGS:
             return FINDINGS[item.name](patient)
         if item.name in FEMALE_ONLY and patient.sex == "male":
             return False
-        return patient.draw.random() < FLAG_RATE * (1 + patient.frailty)
+        return patient.draw.random() < patient.flag_rate * (0.7 + 0.6 * patient.frailty)
     if isinstance(item, Choice):
         return patient.sex if item.name == "sex" else patient.draw.choice(tuple(item.options))
     assert isinstance(item, Day)

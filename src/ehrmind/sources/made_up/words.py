@@ -50,7 +50,7 @@ WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "drinks": (("", 0),),
     "cycle_length": (("days", 0),),
     "steroid_dose": (("mg", 1),),
-    **{name: (("mcg/kg/min", 2),) for name in ("dopamine", "dobutamine", "epinephrine", "norepinephrine")},
+    **dict.fromkeys(("dopamine", "dobutamine", "epinephrine", "norepinephrine"), (("mcg/kg/min", 2),)),
 }
 # Other names of a measurement or finding; its label comes first.
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
