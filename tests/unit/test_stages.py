@@ -90,6 +90,23 @@ def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base:
     assert set(learnt[counts["traces"] :]) <= set(pilot)
 
 
+def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
+    learnt: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+            learnt.append(text)
+            return super().response_tokens(text, prompt)
+
+    chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "calculators", "epochs": 1})
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    cases = {case.id: case for case in done.load_cases()["train"]}
+    assert (done.done("warmup") or {})["traces"] == len(learnt) == len(cases)
+    assert sum("So the answer is" in text for text in learnt) > 20  # prose, lists and formulas, where the data's own are jottings
+    assert sum("<think>1. " in text for text in learnt) > 5
+    assert not any("So the answer is" in (case.rationale or "") for case in cases.values())
+
+
 def test_rehearsal_without_a_pilot_is_refused(base: Path, tmp_path: Path) -> None:
     chosen = recipe(warmup={"strata": ["medcalc/physical/maintenance-fluids"], "rehearsal": 1.0})
     with pytest.raises(InputError, match=r"warmup\.rehearsal .* no pilot"):
