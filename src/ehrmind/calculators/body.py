@@ -9,6 +9,9 @@ from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.vocabulary import BMI, HEIGHT, SEX, WEIGHT
 from ehrmind.calculators.working import Steps, num
 
+# Devine's line comes to no weight at all at 102 cm (women) and 97 cm (men).
+DEVINE_HEIGHT = replace(HEIGHT, low=105)
+
 
 def body_mass_index(steps: Steps, *, weight: float, height: float) -> float:
     metres = steps("height in metres", f"{num(height)} / 100", height / 100, "m")
@@ -57,7 +60,7 @@ CALCULATORS = (
     Calculator(
         10,
         ideal_body_weight,
-        (SEX, HEIGHT),
+        (SEX, DEVINE_HEIGHT),
         question="Using the Devine formula, what is the patient's ideal body weight in kg?",
         formula="male: 50 + 2.3 * (height (in) - 60); female: 45.5 + 2.3 * (height (in) - 60)",
         citation="Devine BJ. Gentamicin therapy. Drug Intell Clin Pharm. 1974;8:650-655.",
@@ -89,7 +92,7 @@ CALCULATORS = (
     Calculator(
         62,
         adjusted_body_weight,
-        (SEX, WEIGHT, HEIGHT),
+        (SEX, WEIGHT, DEVINE_HEIGHT),
         question="What is the patient's adjusted body weight in kg?",
         formula="IBW + 0.4 * (weight - IBW), where IBW is the ideal body weight by Devine",
         citation="Bauer LA, Edwards WA, Dellinger EP, Simonowitz DA. Influence of weight on aminoglycoside pharmacokinetics "

@@ -104,9 +104,9 @@ def curb_65(
     systolic: float,
     diastolic: float,
     age: float,
-    urea_above: float = 19.6,
+    urea_above: float = 19.61,
 ) -> float:
-    """The paper's limit for urea is 7 mmol/L, which is 19.6 mg/dL of urea nitrogen."""
+    """The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen: 7 mmol/L itself does not score."""
     steps.flag("confusion", confusion)
     steps.points(f"urea nitrogen above {num(urea_above)} mg/dL", f"{num(urea_nitrogen)} mg/dL", int(urea_nitrogen > urea_above))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", int(respiratory_rate >= 30))
@@ -211,7 +211,7 @@ CALCULATORS = (
         curb_65,
         (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, AGE),
         question="What is the patient's CURB-65 score?",
-        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.6 mg/dL); respiratory rate of 30 or more; "
+        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.61 mg/dL); respiratory rate of 30 or more; "
         "systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",
         citation="Lim WS, van der Eerden MM, Laing R, et al. Defining community acquired pneumonia severity on presentation to hospital. "
         "Thorax. 2003;58(5):377-382.",
