@@ -113,7 +113,7 @@ def test_audit_counts_by_calculator_and_gives_every_disagreement_a_reason(
     assert found["by_calculator"]["curb-65"] == {"agree": 1, "rows": 3}
     reasons = {row["row"]: row["reason"] for row in found["disagreements"]}
     assert reasons[2] == "MedCalc-Bench v1.0: the verbal response is counted twice"
-    assert "follows from neither" in reasons[3]
+    assert "the stored answer follows from none" in reasons[3]
     assert reasons[4].startswith("not computable: curb-65 needs urea_nitrogen")
     assert found["left_out"] == {"no answer (N/A)": 1} or sum(found["left_out"].values()) == 1
 

@@ -137,25 +137,32 @@ def _audited(case: Case, convention: Convention) -> Audited:
     return Audited(row, calculator.slug, stored, shown(result.value), False, _why(calculator, case, result))
 
 
+RELEASES: dict[Convention, str] = {"medcalc": "MedCalc-Bench v1.0", "medcalc-verified": "MedCalc-Bench Verified"}
+
+
 def _why(calculator: Calculator, case: Case, ours: Result) -> str:
-    """Which of the release's own ways gives the stored answer."""
+    """Which of the releases' own ways gives the stored answer."""
     entities = entities_of(case)
-    try:
-        theirs = work_entities(calculator, entities, "medcalc")
-    except InputError:
-        theirs = None
-    if theirs is None or not agrees(case.truth, theirs):
-        also = "" if theirs is None else f", and MedCalc-Bench v1.0's own way gives {shown(theirs.value)}"
-        return f"the entities give {shown(ours.value)}{also}; the stored answer follows from neither"
-    plain = _value(calculator, (), entities)
-    moved = [found.what for found in calculator.deviations_of("medcalc") if _value(calculator, (found,), entities) != plain]
-    return f"MedCalc-Bench v1.0: {'; '.join(moved) or 'unit conversions are rounded on the way'}"
+    also = []
+    for convention, release in RELEASES.items():
+        theirs = _value(calculator, calculator.deviations_of(convention), entities, convention)
+        if theirs is None:
+            continue
+        if agrees(case.truth, replace(ours, value=theirs)):
+            plain = _value(calculator, (), entities, convention)
+            own = calculator.deviations_of(convention)
+            moved = [found.what for found in own if _value(calculator, (found,), entities, convention) != plain]
+            default = "unit conversions are rounded on the way" if convention == "medcalc" else "it follows the publication here"
+            return f"{release}: {'; '.join(moved) or default}"
+        also.append(f"{release}'s way gives {shown(theirs)}")
+    releases = " and ".join(also) or "no release computes them"
+    return f"the entities give {shown(ours.value)}; {releases}; the stored answer follows from none"
 
 
-def _value(calculator: Calculator, deviations: tuple[Deviation, ...], entities: Mapping[str, Any]) -> Value | None:
+def _value(calculator: Calculator, deviations: tuple[Deviation, ...], entities: Mapping[str, Any], convention: Convention) -> Value | None:
     """What the release gives with these of its deviations alone."""
     try:
-        return work_entities(replace(calculator, deviations=deviations), entities, "medcalc").value
+        return work_entities(replace(calculator, deviations=deviations), entities, convention).value
     except InputError:
         return None
 
