@@ -24,13 +24,21 @@ SMALL = [
 ]
 
 
+RECOMPUTED = ["data.train.recompute=true", "data.held_out.recompute=true", "warmup.traces=calculators"]
+
+
 @pytest.mark.slow
-def test_the_medcalc_recipe_finishes_on_real_rows(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [[], RECOMPUTED], ids=["as stored", "recomputed"])
+def test_the_medcalc_recipe_finishes_on_real_rows(data_dir: Path, tmp_path: Path, labels: list[str]) -> None:
     rows = data_dir / "medcalc-bench"
     files = [f"data.train.medcalc=[{rows}/train_subset_v1.0.parquet]", f"data.held_out.medcalc=[{rows}/test_v1.0_dev.csv.gz]"]
-    done = ehrmind("run", ROOT / "recipes" / "medcalc.yaml", "--out", tmp_path / "run", *files, *SMALL)
+    done = ehrmind("run", ROOT / "recipes" / "medcalc.yaml", "--out", tmp_path / "run", *files, *SMALL, *labels)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {figures["n"] for figures in results["arms"].values()} == {24}
     data = json.loads((tmp_path / "run" / "stages" / "data.json").read_text())
     assert data["cases"]["held_out"] == 24 and data["train_notes_also_held_out_dropped"] >= 0
+    if labels:
+        assert data["sources"]["held_out"]["recomputed"]["label changed"] > 80
+        warmup = json.loads((tmp_path / "run" / "stages" / "warmup.json").read_text())
+        assert warmup["traces"] > 20 and "the verifier refuses the worked answer" not in warmup["left_out"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_calc_prints_value_steps_and_citation(capsys: pytest.CaptureFixture[str]
     assert out.splitlines()[0] == "CKD-EPI Equations for Glomerular Filtration Rate: 36.3283 mL/min/1.73 m^2"
     assert "1. creatinine in mg/dL = 124 * 0.011312 = 1.4027 mg/dL" in out
     assert "N Engl J Med" in out
+
+
+def test_the_readmes_example_is_what_calc_prints(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
+    block = (repository / "README.md").read_text(encoding="utf-8").split("$ ehrmind calc ", 1)[1].split("```", 1)[0]
+    command, *shown = block.strip().splitlines()
+    _, out, _ = run(capsys, "calc", *shlex.split(command))
+    for line, printed in zip(shown, out.splitlines(), strict=True):
+        assert printed.startswith(line.removesuffix(" …"))
 
 
 def test_calc_prints_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.config import Recipe, differing_keys, load_recipe, parse_recipe, recipe_digest
+from ehrmind.calculators.telling import STYLES
+from ehrmind.config import Recipe, Synthetic, differing_keys, load_recipe, parse_recipe, recipe_digest
+from ehrmind.sources.made_up.cases import LEVELS
+from ehrmind.sources.made_up.notes import MANNERS
 from ehrmind.types import InputError
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
@@ -181,3 +184,13 @@ def test_the_defaults_are_the_papers() -> None:
     assert (recipe.warmup.learning_rate, recipe.warmup.epochs, recipe.warmup.batch) == (2e-5, 2, 16)
     assert recipe.decoding.temperature == 0.6
     assert (recipe.reward.malformed, recipe.reward.wrong, recipe.reward.correct + recipe.reward.correct_format) == (-2.0, 0.0, 1.1)
+
+
+def test_the_recipe_offers_the_generators_manners_styles_and_difficulties() -> None:
+    offered = {name: _choices(Synthetic.model_fields[name].annotation) for name in ("difficulty", "manners", "styles")}
+    assert offered == {"difficulty": tuple(LEVELS), "manners": tuple(MANNERS), "styles": tuple(STYLES)}
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    inner = get_args(annotation)
+    return _choices(inner[0]) if inner and get_origin(inner[0]) is Literal else inner

@@ -17,7 +17,7 @@ def shorthand(calculator: Calculator, result: Result) -> str:
 
 
 def jotted(calculator: Calculator, result: Result) -> str:
-    """`confusion present 1 ; 42.6 mg/dL 1 ; total 2`: a measurement speaks for its criterion."""
+    """`confusion yes 1 ; 42.6 mg/dL 1 ; total 2`: a measurement speaks for its criterion."""
     return " ; ".join(jot(step) for step in result.steps)
 
 
@@ -62,9 +62,15 @@ def told(step: Step) -> str:
     return f"{step.what} = {step.expression} = {value}"
 
 
+def finding(step: Step) -> str:
+    """What was found for a criterion, in the fewest words that say it."""
+    said = {"present": "yes", "absent": "no"}.get(step.expression)
+    return f"{step.what} {said}" if said else step.expression
+
+
 def jot(step: Step) -> str:
     if step.points is not None:
-        return f"{step.what if step.expression in ('present', 'absent') else ''} {step.expression} {num(step.points)}".strip()
+        return f"{finding(step)} {num(step.points)}"
     if step.unit in ("points", "criteria"):
         return f"total {shown(step.value)}"
     return shown(step.value) if step.expression in ("", shown(step.value)) else f"{step.expression} = {shown(step.value)}"
