@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
         9,
     ),
     (4, {"age": 64, "sex": "male", "stroke": True, "tia": True, "thromboembolism": True}, 2),  # one criterion of the three
+    *((4, {"age": age, "sex": "male"}, points) for age, points in ((64, 0), (65, 1), (74, 1), (75, 2))),
+    *((4, {"age": 50, "sex": "male", clot: True}, 2) for clot in ("stroke", "tia", "thromboembolism")),
     (17, {"creatinine": "1 mg/dL"}, 0),
     (17, {"creatinine": "2 mg/dL", "high_risk_surgery": True}, 1),  # above 2, not from 2
     (17, {"creatinine": "200 µmol/L", "insulin_treated": True, "cerebrovascular_disease": True}, 3),  # 2.26 mg/dL
@@ -40,6 +43,9 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (18, {"age": 50, "suspicion": "moderate", "troponin": "up to 3 times normal", "smoking": True}, 4),  # 1 + 1 + 1 + 1
     (18, {"age": 65, "suspicion": "high", "ecg": "significant ST deviation", "troponin": "more than 3 times normal", "tia": True}, 10),
     (18, {"age": 30, "hypertension": True, "obesity": True, "diabetes": True}, 2),  # three factors
+    (18, {"age": 30, "hypertension": True, "obesity": True}, 1),
+    (18, {"age": 30, "atherosclerotic_disease": True}, 2),  # known disease earns both by itself
+    *((18, {"age": age}, points) for age, points in ((45, 1), (64, 1))),
     (25, {"age": 65}, 0),  # above 65, not from 65
     (25, {"age": 66, "drinks": 8, "hypertension": True, "labile_inr": True}, 4),
     (25, {"age": 40, "drinks": 7, "stroke": True, "bleeding_drugs": True, "prior_bleeding": True}, 3),
@@ -52,6 +58,8 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (46, {**SMOKER, "bp_treated": True}, 15.86),
     # 127.2889 + 120.4425 - 4.6464 + 12.2220 - 108.7329 - 146.5933 = -0.0192; 1 - 0.98767^0.9810.
     (46, {**MAN, "sex": "female"}, 1.21),
+    # 0.4203 for treatment and 13.0754 - 2.9969 * ln(55) = 1.0658 for smoking more: 1.4669; 1 - 0.98767^4.3356.
+    (46, {**SMOKER, "sex": "female", "bp_treated": True}, 5.237),
 ]
 
 
@@ -93,6 +101,17 @@ def test_framingham_risk_grows_with_age_pressure_treatment_and_with_less_hdl(age
         assert risk() < risk(age=age + 4)
 
 
+@pytest.mark.parametrize(("sex", "limit", "slope"), [("male", 70, 2.84367), ("female", 78, 2.996945)])
+def test_framinghams_smoking_stands_still_at_the_age_limit(sex: str, limit: int, slope: float) -> None:
+    def excess(age: int) -> float:
+        plain, smoker = (FRAMINGHAM(**{**MAN, "sex": sex, "age": age, "smoking": smokes}) for smokes in (False, True))
+        sums = [next(step.value for step in result.steps if step.what.startswith("sum of")) for result in (plain, smoker)]
+        return float(sums[1]) - float(sums[0])  # type: ignore[arg-type]
+
+    assert excess(limit - 1) - excess(limit) == pytest.approx(slope * math.log(limit / (limit - 1)))
+    assert excess(79) == pytest.approx(excess(limit))
+
+
 @given(total=st.floats(120, 320), hdl=st.floats(20, 90), fat=st.floats(40, 390))
 def test_ldl_does_not_depend_on_the_unit(total: float, hdl: float, fat: float) -> None:
     usual = LDL(cholesterol=(total, "mg/dL"), hdl=(hdl, "mg/dL"), triglycerides=(fat, "mg/dL")).value
@@ -122,6 +141,15 @@ def test_the_first_release_never_finds_cerebrovascular_disease() -> None:
     entities = {"Pre-operative creatinine": [1.0, "mg/dL"], "History of cerebrovascular disease": True}
     assert from_entities(17, entities).value == 1
     assert from_entities(17, entities, "medcalc").value == 0
+
+
+def test_the_first_release_counts_atherosclerotic_disease_as_one_factor_and_reads_no_attack() -> None:
+    disease, attack = {"age": [30, "years"], "atherosclerotic disease": True}, {"Transient Ischemic Attacks History": True}
+    assert (from_entities(18, disease).value, from_entities(18, disease, "medcalc").value) == (2, 1)
+    third = {**disease, "Smoker": True, "Obesity": True}
+    assert from_entities(18, third).value == from_entities(18, third, "medcalc").value == 2
+    entities = {"age": [30, "years"], **attack}
+    assert (from_entities(18, entities).value, from_entities(18, entities, "medcalc").value) == (2, 0)
 
 
 def test_the_first_release_takes_framinghams_cholesterol_in_mmol_and_prints_a_share() -> None:

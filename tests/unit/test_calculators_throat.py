@@ -21,6 +21,7 @@ EXAMPLES: list[tuple[int, dict[str, Any], int]] = [
     (20, {"age": 45, "temperature": "37 C"}, -1),
     (20, {"age": 14, "temperature": "38 C"}, 1),  # above 38, not from 38
     (20, {"age": 15, "temperature": "101 F", "tender_nodes": True}, 2),  # 38.3 C
+    *((20, {"age": age, "temperature": "37 C"}, points) for age, points in ((3, 1), (14, 1), (15, 0), (44, 0))),
     (33, {}, 0),
     (33, dict.fromkeys(PAIN, True), 5),
     (33, {"fever_24_hours": True, "no_cough_or_coryza": False, "onset_3_days": True}, 2),

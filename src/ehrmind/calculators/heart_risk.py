@@ -171,7 +171,7 @@ def framingham_risk(
     per_mmol: float = 1.0,
     as_tenths: bool = False,
 ) -> float:
-    """`per_mmol` divides the cholesterols before the formula takes their logarithm."""
+    """`per_mmol` divides the cholesterols before the formula takes their logarithm; `as_tenths` rounds the sum and the share."""
     a, b, c, d, e, f, g, h, i, constant, survival, limit = FRAMINGHAM[sex]
     total, high = cholesterol / per_mmol, hdl / per_mmol
     smoker_age = min(age, limit)
@@ -181,7 +181,7 @@ def framingham_risk(
     expression = f"{a} * ln({num(age)}) + {b} * ln({num(total)}) - {-c} * ln({num(high)}) + {d} * ln({num(systolic)})"
     expression += f" + {e} * {int(bp_treated)} + {f} * {int(smoking)} - {-g} * ln({num(age)}) * ln({num(total)})"
     expression += f" - {-h} * ln({num(smoker_age)}) * {int(smoking)} - {-i} * ln({num(age)})^2 - {constant}"
-    steps(f"sum of the {sex} equation", expression, score)
+    score = steps(f"sum of the {sex} equation", expression, round(score, 1) if as_tenths else score)
     risk = 1 - survival ** math.exp(score)
     if as_tenths:
         return steps("share at risk, to one decimal", f"1 - {survival}^exp({num(score)})", round(risk, 1))
@@ -224,6 +224,14 @@ CALCULATORS = (
         formula="0 to 2 points each for history, electrocardiogram, age, risk factors and troponin",
         citation="Six AJ, Backus BE, Kelder JC. Chest pain in the emergency room: value of the HEART score. Neth Heart J. "
         "2008;16(6):191-196.",
+        deviations=(
+            Deviation(
+                "atherosclerotic disease counts as one more risk factor, a transient ischemic attack not at all",
+                "the release asks for three factors before it asks for the disease, and does not read the attack",
+                {"disease_counts_as_factor": True},
+                keys={"tia": ()},
+            ),
+        ),
     ),
     Calculator(
         25,
@@ -260,7 +268,9 @@ CALCULATORS = (
                 {"per_mmol": 38.665},
             ),
             Deviation(
-                "the risk is a share rounded to one decimal", "the release prints a share behind a percent sign", {"as_tenths": True}
+                "the sum and the risk, a share, are rounded to one decimal",
+                "the release prints a share behind a percent sign",
+                {"as_tenths": True},
             ),
         ),
     ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ehrmind.calculators.body import adjusted_body_weight, body_mass_index, ideal_body_weight
+from ehrmind.calculators.body import DEVINE_HEIGHT, adjusted_body_weight, body_mass_index, ideal_body_weight
 from ehrmind.calculators.calculator import Calculator, Deviation
 from ehrmind.calculators.inputs import Choice
-from ehrmind.calculators.vocabulary import AGE, CREATININE, HEIGHT, SEX, SODIUM, URINE_CREATININE, URINE_SODIUM, WEIGHT
+from ehrmind.calculators.vocabulary import AGE, CREATININE, SEX, SODIUM, URINE_CREATININE, URINE_SODIUM, WEIGHT
 from ehrmind.calculators.working import Steps, num
 
 ADULT = replace(AGE, low=18)
@@ -66,7 +66,7 @@ CALCULATORS = (
     Calculator(
         2,
         creatinine_clearance,
-        (SEX, replace(ADULT, high=139), WEIGHT, HEIGHT, CREATININE),
+        (SEX, replace(ADULT, high=139), WEIGHT, DEVINE_HEIGHT, CREATININE),
         question="What is the patient's creatinine clearance by the Cockcroft-Gault equation in mL/min? Use the actual weight if "
         "the patient is underweight by BMI, the lower of ideal and actual weight if the BMI is normal, else the adjusted weight.",
         formula="(140 - age) * weight * (0.85 if female) / (72 * creatinine (mg/dL))",
