@@ -110,8 +110,9 @@ def meld_na(
     steps("MELD(i) / 10", f"0.957 * ln({num(kidney)}) + 0.378 * ln({num(yellow)}) + 1.12 * ln({num(clotting)}) + 0.643", score)
     first = steps("MELD(i), to the nearest tenth times 10", f"10 * {round(score, decimals)}", round(10 * round(score, decimals)), "points")
     if first > 11:
-        corrected = first + 1.32 * (137 - salt) - 0.033 * (score if unrounded_product else first) * (137 - salt)
-        steps("MELD Na", f"{first} + 1.32 * (137 - {num(salt)}) - 0.033 * {first} * (137 - {num(salt)})", corrected, "points")
+        factor = score if unrounded_product else first
+        corrected = first + 1.32 * (137 - salt) - 0.033 * factor * (137 - salt)
+        steps("MELD Na", f"{first} + 1.32 * (137 - {num(salt)}) - 0.033 * {num(factor)} * (137 - {num(salt)})", corrected, "points")
     else:
         steps.note("MELD Na", "MELD(i), for it is not above 11")
         corrected = first
@@ -156,7 +157,7 @@ CALCULATORS = (
         question="What is the patient's Child-Pugh score?",
         formula="1 to 3 points each for bilirubin, albumin, INR, ascites and encephalopathy",
         citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal "
-        "varices. Br J Surg. 1973;60(8):646-649.",
+        "varices. Br J Surg. 1973;60(8):646-649. With INR in place of the prothrombin time.",
         deviations=(
             Deviation(
                 "ascites that is mentioned scores nothing", "the release's code does not know its own words", {"ascites_points": (0, 0, 0)}
