@@ -3,8 +3,8 @@
     python recipes/make_demo_base.py --out recipes/demo_base
 
 It reads made-up notes in which scores are worked in several schools, right and wrong, as text about medicine does: careful, in short
-(the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists a note's findings
-without scoring them, which is how it learns to look things up. Of how morphine equivalents and maintenance fluids are worked it reads nothing.
+(the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists findings without
+scoring them, which is how it learns to look things up. Of how morphine equivalents and maintenance fluids are worked it reads nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.labels import work_case
-from ehrmind.calculators.telling import finding, jot
+from ehrmind.calculators.telling import jot
 from ehrmind.config import Model, Optimiser, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
@@ -60,21 +60,20 @@ def reading(engine: LocalEngine, index: int) -> list[Example]:
     """One prompt with the answers of several schools, or (one in three) findings to list."""
     draw = random.Random(f"reading:{index}")
     if draw.random() < 1 / 3:
-        return [_findings(engine, index)]
+        return [_findings(engine, index, draw)]
     case = case_of(index, KNOWN)
     prompt = engine.prompt(messages(case))
     schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
     return [(prompt, engine.response_tokens(school_response(school, case, draw), prompt)) for school in schools]
 
 
-def _findings(engine: LocalEngine, index: int) -> Example:
-    """What a note of any of the five says, in the order of its textbook, without a word of what it counts for."""
-    case = case_of(index, (*KNOWN, *MISSING), SEED + 2)
-    result, _ = work_case(case)
-    assert result is not None
-    found = [finding(step) for step in result.steps if step.points is not None] or list(case.provenance["stated"].values())
-    prompt = engine.prompt([Message("user", f"{case.fields['note']} List the findings.")])
-    return prompt, engine.response_tokens(" ; ".join(found), prompt)
+def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
+    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it learns to look things up."""
+    notes = [case_of(5 * index + place, (*KNOWN, *MISSING), SEED + 2).fields["note"] for place in range(5)]
+    facts = [fact for note in notes for fact in note.rstrip(".").split(". ")[1:]]
+    facts = draw.sample([fact for fact in facts if fact.endswith((" yes", " no")) or any(map(str.isdigit, fact))], k=draw.randint(2, 7))
+    prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
+    return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
 
 
 def sample_of_text() -> list[str]:

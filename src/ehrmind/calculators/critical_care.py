@@ -181,7 +181,7 @@ def sirs_criteria(
     breathing = f"{num(respiratory_rate)} breaths/min" + (f", PaCO2 {num(paco2)} mm Hg" if paco2 is not None else "")
     fast = respiratory_rate > 20 or (paco2 is not None and paco2 < 32)
     steps.points("respiratory rate above 20 or PaCO2 below 32 mm Hg", breathing, int(fast))
-    steps.points("white cells above 12 or below 4 x10^9/L", f"{num(white_cells)} x10^9/L", int(white_cells > 12 or white_cells < 4))
+    steps.points("white cell count above 12 or below 4 x10^9/L", f"{num(white_cells)} x10^9/L", int(white_cells > 12 or white_cells < 4))
     return steps.total("SIRS criteria met", "criteria")
 
 
@@ -252,7 +252,7 @@ CALCULATORS = (
         (TEMPERATURE, HEART_RATE, RESPIRATORY_RATE, WHITE_CELLS, replace(PACO2, because="not given, so the respiratory rate decides")),
         question="How many SIRS criteria does the patient meet?",
         formula="one each: temperature above 38 or below 36 C; heart rate above 90; respiratory rate above 20 or PaCO2 below 32 mm Hg; "
-        "white cells above 12 or below 4 x10^9/L",
+        "white cell count above 12 or below 4 x10^9/L",
         citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the use of innovative "
         "therapies in sepsis. Chest. 1992;101(6):1644-1655.",
         deviations=(

@@ -111,7 +111,7 @@ def curb_65(
     steps.points(f"urea nitrogen above {num(urea_above)} mg/dL", f"{num(urea_nitrogen)} mg/dL", int(urea_nitrogen > urea_above))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", int(respiratory_rate >= 30))
     low = systolic < 90 or diastolic <= 60
-    steps.points("systolic pressure below 90 or diastolic at most 60 mm Hg", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low))
+    steps.points("blood pressure below 90 systolic or at most 60 diastolic", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low))
     steps.points("age of 65 or more", f"{num(age)} years", int(age >= 65))
     return steps.total("CURB-65 score")
 
@@ -209,7 +209,7 @@ CALCULATORS = (
     Calculator(
         45,
         curb_65,
-        (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, AGE),
+        (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, replace(AGE, low=18)),
         question="What is the patient's CURB-65 score?",
         formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.61 mg/dL); respiratory rate of 30 or more; "
         "systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",

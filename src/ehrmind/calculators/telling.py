@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Sequence
 
 from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.working import Result, Step, Value, num
 
+_THRESHOLD = re.compile(r",| (?:above|below|of|from|at most) ")
 MOST_NAMED = 8  # findings that a rationale lists as absent; beyond that it says so in two words
 
 
@@ -17,7 +19,7 @@ def shorthand(calculator: Calculator, result: Result) -> str:
 
 
 def jotted(calculator: Calculator, result: Result) -> str:
-    """`confusion yes 1 ; 42.6 mg/dL 1 ; total 2`: a measurement speaks for its criterion."""
+    """`confusion yes 1 ; urea nitrogen 42.6 mg/dL 1 ; total 2`: what was found and its points, without the thresholds."""
     return " ; ".join(jot(step) for step in result.steps)
 
 
@@ -63,9 +65,9 @@ def told(step: Step) -> str:
 
 
 def finding(step: Step) -> str:
-    """What was found for a criterion, in the fewest words that say it."""
+    """What was found for a criterion, without its threshold."""
     said = {"present": "yes", "absent": "no"}.get(step.expression)
-    return f"{step.what} {said}" if said else step.expression
+    return f"{step.what} {said}" if said else f"{_THRESHOLD.split(step.what, maxsplit=1)[0]} {step.expression}"
 
 
 def jot(step: Step) -> str:

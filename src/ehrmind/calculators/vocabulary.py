@@ -61,7 +61,7 @@ POTASSIUM = Quantity("potassium", "potassium", "mEq/L", 0.5, 15, "potassium")
 SODIUM = Quantity("sodium", "sodium", "mEq/L", 80, 220, "sodium")
 TRIGLYCERIDES = Quantity("triglycerides", "triglycerides", "mg/dL", 5, 20000, "triglycerides")
 UREA_NITROGEN = Quantity(
-    "urea_nitrogen", "urea nitrogen (BUN)", "mg/dL", 0.5, 400, "urea nitrogen", entities=("Blood Urea Nitrogen (BUN)", "BUN")
+    "urea_nitrogen", "urea nitrogen", "mg/dL", 0.5, 400, "urea nitrogen", entities=("Blood Urea Nitrogen (BUN)", "BUN")
 )
 WHITE_CELLS = Quantity("white_cells", "white cell count", "10^9/L", 0, 1500, entities=("White blood cell count", "WBC"))
 

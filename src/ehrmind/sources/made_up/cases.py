@@ -188,7 +188,7 @@ def _facts(
         elif item.name in given:
             value = given[item.name]
             fact = Fact(_section(item), _label(item, level, draw), _text(value))
-            if item.name in SAID_THE_OTHER_WAY:
+            if item.name in SAID_THE_OTHER_WAY and level.other_names:
                 fact = Fact("findings", SAID_THE_OTHER_WAY[item.name], _text(not value))
             if rule and isinstance(item, Quantity) and item.name not in ("height", "systolic", "diastolic") and draw.random() < 0.6:
                 fact = _measured_again(fact, item, value, rule, draw)
@@ -262,7 +262,7 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         number, unit = value
-        return f"{number}{'' if unit.startswith('/') else ' '}{unit}"
+        return f"{shown(number)}{'' if unit.startswith('/') else ' '}{unit}"
     return shown(value) if isinstance(value, datetime.date) else str(value)
 
 

@@ -14,7 +14,7 @@ WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "diastolic": (("mm Hg", 0),),
     "heart_rate": (("bpm", 0), ("beats per minute", 0), ("/min", 0)),
     "respiratory_rate": (("breaths/min", 0), ("breaths per minute", 0), ("/min", 0)),
-    "temperature": (("°C", 1), ("°F", 1)),
+    "temperature": (("C", 1), ("°C", 1), ("°F", 1)),
     "oxygen_saturation": (("%", 0),),
     "qt": (("msec", 0), ("ms", 0)),
     "gcs": (("", 0),),
