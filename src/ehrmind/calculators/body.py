@@ -44,8 +44,10 @@ def maintenance_fluids(steps: Steps, *, weight: float) -> float:
     if weight <= 10:
         return steps("hourly fluids up to 10 kg", f"4 * {num(weight)}", 4 * weight, "mL/hr")
     if weight <= 20:
-        return steps("hourly fluids from 10 to 20 kg", f"40 + 2 * ({num(weight)} - 10)", 40 + 2 * (weight - 10), "mL/hr")
-    return steps("hourly fluids above 20 kg", f"60 + ({num(weight)} - 20)", 60 + (weight - 20), "mL/hr")
+        rest = steps("kilograms beyond 10", f"{num(weight)} - 10", weight - 10, "kg")
+        return steps("hourly fluids from 10 to 20 kg", f"40 + 2 * {num(rest)}", 40 + 2 * rest, "mL/hr")
+    rest = steps("kilograms beyond 20", f"{num(weight)} - 20", weight - 20, "kg")
+    return steps("hourly fluids above 20 kg", f"60 + {num(rest)}", 60 + rest, "mL/hr")
 
 
 CALCULATORS = (

@@ -94,9 +94,10 @@ def morphine_equivalents(steps: Steps, *, patches_multiply: bool = False, **give
             raise InputError(f"{name}_dose: give it with {name}_doses_per_day, or neither.")
         if times is None and not patch:
             raise InputError(f"{name}_doses_per_day: give it with {name}_dose; where that is the day's whole dose, it is 1.")
-        expression = f"{num(dose)} * {num(factor)}" if patch else f"{num(dose)} * {num(times or 0)} * {num(factor)}"
-        part = dose * factor if patch else dose * (times or 0) * factor
-        parts.append(steps(f"{name.replace('_', ' ')} in morphine", expression, part, "MME/day"))
+        drug = name.replace("_", " ")
+        if not patch:
+            dose = steps(f"{drug} a day", f"{num(dose)} * {num(times or 0)}", dose * (times or 0), _UNITS.get(name, "mg"))
+        parts.append(steps(f"{drug} in morphine", f"{num(dose)} * {num(factor)}", dose * factor, "MME/day"))
     if not parts:
         raise InputError("morphine-equivalents needs the dose of at least one opioid, for example morphine_dose='15 mg'.")
     return steps("morphine milligram equivalents", " + ".join(map(num, parts)), sum(parts), "MME/day")

@@ -35,13 +35,14 @@ class FileRead:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What became of every row: `kept` plus the sum of `left_out` is the number of rows. `notes` counts what a
-    person should know about rows that were kept. Holds no record text."""
+    person should know about rows that were kept; `by_split` counts labels, where there are labels. Holds no record text."""
 
     kept: int
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
     by_stratum: Mapping[str, int] = field(default_factory=dict)
     files: tuple[FileRead, ...] = ()
+    by_split: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,6 +54,7 @@ class Counts:
             f"kept {self.kept:,} of {rows:,} rows in {len(self.by_stratum)} strata",
             *(f"left out {count:,}: {reason}" for reason, count in self.left_out.items()),
             *(f"note {count:,}: {reason}" for reason, count in self.notes.items()),
+            *(f"{split}: {', '.join(f'{label} {n:,}' for label, n in labels.items())}" for split, labels in self.by_split.items()),
             *(_file_line(file) for file in self.files),
         ]
 

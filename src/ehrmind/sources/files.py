@@ -52,10 +52,27 @@ def read_table(path: Path) -> Table:
     return Table(name, hashlib.sha256(raw).hexdigest(), tuple(columns), [dict(zip(columns, row, strict=True)) for row in rows])
 
 
+def read_bytes(path: Path) -> tuple[bytes, str]:
+    """(a file's content, decompressed where its name ends in .gz; sha256 of the file as it lies there)."""
+    raw = _bytes(path)
+    if not raw:
+        raise InputError(f"{path} is empty: 0 bytes.")
+    return _unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
+
+
+def read_lines(path: Path) -> tuple[list[str], str]:
+    """(a text file's lines, sha256 of the file)."""
+    content, sha256 = read_bytes(path)
+    try:
+        return content.decode("utf-8-sig").splitlines(), sha256
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
+
+
 def stem(path: Path | str) -> str:
     """The file's name without its ending, `.csv.gz` being one ending."""
-    name = Path(path).name
-    for ending in (".csv.gz", ".csv", ".parquet"):
+    name = Path(path).name.removesuffix(".gz")
+    for ending in (".csv", ".parquet", ".jsonl", ".json", ".xml", ".tsv", ".txt"):
         name = name.removesuffix(ending)
     return name
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
-from ehrmind.types import Case, InputError
+from ehrmind.types import Case, InputError, Split
+
+SHARES: Mapping[Split, float] = {"train": 0.7, "tuning": 0.1, "held_out": 0.2}
 
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00ad": None, "\u200b": None})
 
@@ -32,6 +36,31 @@ def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list
     drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     part = set(drawn[: min(max(round(share * len(groups)), 1), len(groups) - 1)])
     return [case for case in cases if case.group not in part], [case for case in cases if case.group in part]
+
+
+def split_of_groups(
+    cases: Sequence[Case], shares: Mapping[Split, float], seed: int, *, within: Callable[[Case], Any] | None = None
+) -> list[Case]:
+    """The cases in their order, each with the split of its group: train first, then tuning, then held_out, by a hash of seed and group.
+
+    `within` divides the groups of every value of it by the same shares, so that each has some in train. Raises InputError for shares that
+    are not positive or do not sum to 1.
+    """
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError("The shares of train, tuning and held_out must not be negative and must sum to 1.")
+    pools: dict[Any, set[str]] = defaultdict(set)
+    for case in cases:
+        pools[within(case) if within else None].add(case.group)
+    split: dict[str, Split] = {}
+    for groups in pools.values():
+        drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+        ends, total = [], 0.0
+        for name in shares:
+            total += shares[name]
+            ends.append((name, round(total * len(drawn))))
+        for place, group in enumerate(drawn):
+            split[group] = next(name for name, end in ends if place < end)
+    return [replace(case, split=split[case.group]) for case in cases]
 
 
 def splits_digest(cases: Sequence[Case]) -> str:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from ehrmind.tasks import medcalc
+from ehrmind.tasks import medcalc, trials
 from ehrmind.types import Case, InputError
 
 
@@ -36,7 +36,7 @@ class Task(Protocol):
         """Whether the other case's gold answer would be right here too."""
 
 
-TASKS: dict[str, Task] = {"medcalc": medcalc}
+TASKS: dict[str, Task] = {"medcalc": medcalc, "trials": trials}
 
 
 def of(case: Case) -> Task:

@@ -1,4 +1,4 @@
-"""JSON value -> a number, a date, or weeks and days; knows no task, executes nothing, never raises.
+"""JSON value -> a number, a date, weeks and days, or a label; knows no task, executes nothing, never raises.
 
 Each reader takes what a clinician would accept as one value of that kind and names what is wrong with the rest.
 The arithmetic of an expression is left undone on purpose: an answer that still has to be computed is no answer.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ehrmind.verify import reasons
@@ -158,3 +159,29 @@ def _count(part: Any, pattern: re.Pattern[str]) -> int | None:
     if type(part) is str and len(part) <= MAX_TEXT and (found := pattern.fullmatch(part.strip().lower())):
         return int(found[1])
     return None
+
+
+_LABEL_AND_NUMBER = re.compile(r"([0-9])\s*(?:[:=,-]|\()\s*([a-z][a-z ]*?)\s*\)?|([a-z][a-z ]*?)\s*(?:[:=,-]|\()\s*([0-9])\s*\)?")
+
+
+def read_label(answer: Any, labels: Mapping[str, int]) -> Reading:
+    """One of `labels` ({word: number}, words in lower case), given back as its number: the word, the number, or both where they agree."""
+    kind = type(answer)
+    if kind is bool:
+        return Reading(labels["yes" if answer else "no"]) if labels.keys() >= {"yes", "no"} else Reading(reason=reasons.NOT_A_LABEL)
+    if kind is int or (kind is float and answer.is_integer()):
+        return Reading(int(answer)) if answer in labels.values() else Reading(reason=reasons.NOT_A_LABEL)
+    if kind is not str or len(answer) > MAX_TEXT:
+        return Reading(reason=reasons.GUESSES if kind is list else reasons.NOT_A_LABEL)
+    text = " ".join(answer.translate(_PLAIN).strip(" .").lower().replace("_", " ").replace("-", " - ").split())
+    words = text.replace(" - ", " ")
+    if words in labels:
+        return Reading(labels[words])
+    if len(text) == 1 and text.isascii() and text.isdigit():
+        return Reading(int(text)) if int(text) in labels.values() else Reading(reason=reasons.NOT_A_LABEL)
+    if both := _LABEL_AND_NUMBER.fullmatch(text):
+        word, number = both[2] or both[3], int(both[1] or both[4])
+        if word in labels:
+            return Reading(number) if labels[word] == number else Reading(reason=reasons.GUESSES)
+    named = {number for word, number in labels.items() if re.search(rf"\b{re.escape(word)}\b", words)}
+    return Reading(reason=reasons.GUESSES if len(named) > 1 else reasons.NOT_A_LABEL)

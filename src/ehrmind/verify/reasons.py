@@ -29,6 +29,7 @@ DUPLICATED_KEY = "duplicated key"
 NOT_A_NUMBER = "not a number"
 NOT_A_DATE = "not a date"
 NOT_WEEKS_DAYS = "not weeks and days"
+NOT_A_LABEL = "not one of the labels"
 EXPRESSION = "uncomputed expression"
 GUESSES = "list of guesses"
 RANGE = "range"
@@ -38,5 +39,6 @@ WRONG_UNIT = "wrong unit"
 NOT_AN_INTEGER = "not an integer"
 OUT_OF_LIMITS = "out of limits"
 WRONG_VALUE = "wrong value"
+WRONG_LABEL = "wrong label"
 
-WELL_FORMED = frozenset({WRONG_UNIT, NOT_AN_INTEGER, OUT_OF_LIMITS, WRONG_VALUE})
+WELL_FORMED = frozenset({WRONG_UNIT, NOT_AN_INTEGER, OUT_OF_LIMITS, WRONG_VALUE, WRONG_LABEL})

@@ -102,7 +102,7 @@ def made_up_case(
         group=note_group(note),
         fields={"note": note, "question": calculator.question + rule},
         truth=truth_of(CATALOGUE[calculator.id], result),
-        rationale=STYLES[style](calculator, result),
+        rationale=_rationale(style, calculator, result, facts),
         provenance={
             "generator": "made-up",
             "seed": seed,
@@ -113,6 +113,14 @@ def made_up_case(
             "stated": stated,
         },
     )
+
+
+def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequence[Fact]) -> str:
+    """The steps in a style. Jottings of an arithmetic begin with what the note says, as those of a score do: read first, then compute."""
+    working = STYLES[style](calculator, result)
+    if style != "jotted" or any(step.points is not None for step in result.steps):
+        return working
+    return " ; ".join([*(f"{fact.label} {fact.value}" for fact in facts), working])
 
 
 def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[Patient, dict[str, Any], Result]:

@@ -1,0 +1,29 @@
+"""The recipe: one YAML file that says everything an experiment does, as pydantic models."""
+
+from ehrmind.config.data import Data, DataSource, Synthetic
+from ehrmind.config.parts import Decoding, Evaluate, Lora, Model, Optimiser, Pilot, Prompts, Rlvr, TinyModel, Tracking, Warmup
+from ehrmind.config.recipe import ARMS, Arm, Recipe, differing_keys, load_recipe, parse_recipe, recipe_digest
+
+__all__ = [
+    "ARMS",
+    "Arm",
+    "Data",
+    "DataSource",
+    "Decoding",
+    "Evaluate",
+    "Lora",
+    "Model",
+    "Optimiser",
+    "Pilot",
+    "Prompts",
+    "Recipe",
+    "Rlvr",
+    "Synthetic",
+    "TinyModel",
+    "Tracking",
+    "Warmup",
+    "differing_keys",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_digest",
+]

@@ -1,0 +1,54 @@
+"""Patient-trial matching: a patient's description, a trial's eligibility criteria, and one of TREC's three grades.
+
+Labels are TREC Clinical Trials' (2021-2023): 0 not relevant, the trial is about something else; 1 excluded, it is about the
+patient's condition but the criteria keep the patient out; 2 eligible. The released code of arXiv 2505.24105 swaps the words of
+0 and 1 between prompt, reward and warm-up; here word and number come from one list everywhere (`tasks.labelled`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, same_truth
+from ehrmind.types import Case
+
+__all__ = ["answer_example", "check", "corruptions", "gold_answer", "question", "record", "same_truth", "worked"]
+
+_LISTS = (("inclusion", "Inclusion criteria"), ("exclusion", "Exclusion criteria"), ("criteria", "Eligibility criteria"))
+
+
+def record(case: Case) -> str:
+    """Patient, then trial: title, conditions, who may take part, criteria."""
+    fields = case.fields
+    lines = ["Patient:", fields["note"], "", f"Trial: {fields['title']}"]
+    if fields["conditions"]:
+        lines.append(f"Conditions: {fields['conditions']}")
+    if who := _who(fields):
+        lines.append(f"Open to: {who}")
+    for name, heading in _LISTS:
+        if fields[name]:
+            lines += [f"{heading}:", *(f"- {statement}" for statement in fields[name].split("\n"))]
+    return "\n".join(lines)
+
+
+def _who(fields: Mapping[str, str]) -> str:
+    """The registry's own limits of sex and age; "" where it states none."""
+    limits = [] if fields["sex"].lower() in ("", "all", "both") else [fields["sex"].lower()]
+    limits += [f"{word} {age}" for word, age in (("from", fields["minimum_age"]), ("to", fields["maximum_age"])) if age]
+    return ", ".join(limits)
+
+
+def question(case: Case) -> str:
+    return (
+        "Is this patient eligible for this trial? Answer with one of "
+        + ", ".join(f"{label!r}" for label in case.truth["labels"])
+        + ": 'not relevant' if the trial is not about the patient's condition, 'excluded' if it is but the patient does not meet its "
+        "criteria, 'eligible' if the patient may take part."
+    )
+
+
+def worked(case: Case, draw: random.Random) -> Case | None:
+    """The case itself where its source says how the label comes about, as made-up pairs do; None elsewhere: grades come without reasons."""
+    del draw
+    return case if case.rationale else None
