@@ -13,7 +13,7 @@ RUN ?= runs/demo
 PYTEST_ARGS ?=
 TORCH_INDEX ?=
 WHEELHOUSE ?=
-EXTRAS ?= train,dev
+EXTRAS ?= train,trials,dev
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -8,12 +8,14 @@ import pytest
 from medcalc_cases import ONE_OF_EACH_KIND
 
 from ehrmind.prompts import gold_response, messages
+from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case
 from ehrmind.verify import judge
 from ehrmind.verify.audit import check_cases
 
-EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND}
+ELIGIBLE = next(case for case in made_up_trials(50, 0, "held_out") if case.truth["value"] == 2)
+EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,)}
 EACH_CASE = pytest.mark.parametrize("case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum)
 
 
@@ -33,7 +35,7 @@ def test_the_check_takes_the_gold_answer_and_no_corruption_of_it(case: Case) -> 
     task = TASKS[case.family]
     assert task.check(case, json.loads(task.gold_answer(case))["answer"], None)[1] is None
     corruptions = list(task.corruptions(case))
-    assert "wrong value" in {name for name, _ in corruptions}
+    assert {name for name, _ in corruptions} & {"wrong value", "swapped label"}
     for _, text in corruptions:
         assert not judge(case, f"<answer>{text}</answer>", think=False).correct
 

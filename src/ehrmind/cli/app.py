@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, reports, stages
+from ehrmind.cli import calc, cases, doctor, reports, stages, trials
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -30,8 +30,10 @@ app.command("calc")(calc.calc)
 app.command("report")(reports.report)
 app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
+data.command("trials")(trials.trials)
 data.command("audit")(cases.audit)
 synthetic.command("medcalc")(cases.synthetic_medcalc)
+synthetic.command("trials")(trials.synthetic_trials)
 runs.command("list")(reports.list_)
 runs.command("purge")(reports.purge)
 data.add_typer(synthetic, name="synthetic")

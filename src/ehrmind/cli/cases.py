@@ -92,15 +92,21 @@ def synthetic_medcalc(
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
     manner: Annotated[list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)] = None,
     style: Annotated[list[str] | None, typer.Option(help="Only this style of worked answer; repeat.", show_default=False)] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
+    from collections import Counter
+
     from ehrmind.sources import save_cases
+    from ehrmind.sources.cases import Counts
     from ehrmind.sources.made_up import made_up_cases
 
     looks = {"manners": manner or (), "styles": style or ()}
     cases = made_up_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, **looks)
     save_cases(cases, out)
-    typer.echo(f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators\nwrote {out}")
+    counts = Counts(len(cases), by_stratum=Counter(case.stratum for case in cases))
+    said = [f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators", f"wrote {out}"]
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join(said))
 
 
 def check(

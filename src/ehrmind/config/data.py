@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ehrmind.config.section import Section
 
@@ -13,9 +13,10 @@ from ehrmind.config.section import Section
 class Synthetic(Section):
     """Made-up cases: item i is a pure function of (seed, i)."""
 
+    family: Literal["medcalc", "trials"] = "medcalc"
     n: PositiveInt
     seed: int = 0
-    tasks: list[str] = Field(default=[], description="calculators to draw from, in turn; empty means all 55")
+    tasks: list[str] = Field(default=[], description="calculators, or kinds of trial criteria, to draw from in turn; empty means all")
     difficulty: Literal["easy", "medium", "hard"] = Field(
         default="medium", description="of the notes: length, distractors, units, negations"
     )
@@ -26,12 +27,34 @@ class Synthetic(Section):
         default=[], description="of the worked answers; empty means all"
     )
 
+    @model_validator(mode="after")
+    def looks_are_of_notes(self) -> Synthetic:
+        if self.family != "medcalc" and (self.manners or self.styles):
+            raise ValueError("manners and styles are those of medcalc notes; leave them out")
+        return self
+
+
+class TrialFiles(Section):
+    """One collection of patients (topics), judgments (qrels) and trial records, as TREC Clinical Trials gives them out."""
+
+    topics: Path
+    qrels: Path
+    trials: list[Path] = Field(min_length=1, description="registry records: .xml, .zip of them, a folder, .json, .jsonl, .parquet")
+    name: str | None = Field(default=None, description="of the collection, in strata; the topics file's by default")
+    split_by: Literal["patient", "pair"] = Field(
+        default="patient", description="pair: every patient has pairs in every split (seen patients, unseen pairs)"
+    )
+    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out")
+    seed: int = 0
+    balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
+
 
 class DataSource(Section):
-    """Where Cases come from: exactly one of the four."""
+    """Where Cases come from: exactly one of the five. Files that hold all three splits give each split its own."""
 
     cases: list[Path] = Field(default=[], description="parquet files written by `ehrmind data`")
     medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
+    trials: TrialFiles | None = None
     synthetic: Synthetic | None = None
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
     recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
@@ -40,9 +63,9 @@ class DataSource(Section):
 
     @model_validator(mode="after")
     def one_source(self) -> DataSource:
-        given = [bool(self.cases), bool(self.medcalc), self.synthetic is not None, self.share_of_train is not None]
-        if sum(given) != 1:
-            raise ValueError("give exactly one of cases, medcalc, synthetic or share_of_train")
+        sources = (self.cases, self.medcalc, self.trials, self.synthetic, self.share_of_train)
+        if sum(bool(source) for source in sources) != 1:
+            raise ValueError("give exactly one of cases, medcalc, trials, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
             raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
         return self

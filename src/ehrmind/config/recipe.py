@@ -126,7 +126,15 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
         return str(text)
 
     def source(value: DataSource) -> DataSource:
-        return value.model_copy(update={"cases": [Path(located(p)) for p in value.cases], "medcalc": [located(p) for p in value.medcalc]})
+        changes: dict[str, Any] = {
+            "cases": [Path(located(path)) for path in value.cases],
+            "medcalc": [located(path) for path in value.medcalc],
+        }
+        if value.trials is not None:
+            files = value.trials
+            there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
+            changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
+        return value.model_copy(update=changes)
 
     data = recipe.data.model_copy(update={name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")})
     model = recipe.model

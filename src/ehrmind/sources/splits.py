@@ -13,7 +13,7 @@ from typing import Any
 
 from ehrmind.types import Case, InputError, Split
 
-SHARES: Mapping[Split, float] = {"train": 0.7, "tuning": 0.1, "held_out": 0.2}
+SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
 
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00ad": None, "\u200b": None})
 

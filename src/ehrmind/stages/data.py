@@ -59,18 +59,27 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     facts: dict[str, Any] = {}
     if source.synthetic is not None:
         from ehrmind.sources.made_up import made_up_cases
+        from ehrmind.sources.made_up.trials import made_up_trials
 
         asked = source.synthetic
         looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
-        cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
+        if asked.family == "trials":
+            cases = made_up_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
+        else:
+            cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
         facts = {"made_up": len(cases), "seed": asked.seed}
     elif source.medcalc:
         from ehrmind.sources.medcalc import read_medcalc
 
         cases, read = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
         facts = read.to_dict()
+    elif source.trials is not None:
+        from ehrmind.sources.trec import read_trials
+
+        cases, read = read_trials(source.trials)
+        cases, facts = _of_split(cases, split), read.to_dict()
     else:
-        cases = [dataclasses.replace(case, split=split) for path in source.cases for case in load_cases(path)]
+        cases = _of_split([case for path in source.cases for case in load_cases(path)], split)
         facts = {"files": [path.name for path in source.cases]}
     if source.recompute:
         from ehrmind.sources.relabel import recomputed
@@ -78,6 +87,16 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
         cases, facts["recomputed"] = recomputed(cases)
     cases, taken = _limited(cases, source.limit, recipe.seed)
     return cases, {**facts, **taken}
+
+
+def _of_split(cases: list[Case], split: Split) -> list[Case]:
+    """Cases of several splits give each its own; those of one split may be used for another, but held-out ones never to learn or select."""
+    splits = {case.split for case in cases}
+    if len(splits) > 1:
+        return [case for case in cases if case.split == split]
+    if splits == {"held_out"} and split != "held_out":
+        raise InputError(f"data.{split} names cases that are marked held_out; they are for evaluation only, so name others.")
+    return [dataclasses.replace(case, split=split) for case in cases]
 
 
 def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case], dict[str, int]]:

@@ -40,12 +40,12 @@ def _who(fields: Mapping[str, str]) -> str:
 
 
 def question(case: Case) -> str:
-    return (
-        "Is this patient eligible for this trial? Answer with one of "
-        + ", ".join(f"{label!r}" for label in case.truth["labels"])
-        + ": 'not relevant' if the trial is not about the patient's condition, 'excluded' if it is but the patient does not meet its "
-        "criteria, 'eligible' if the patient may take part."
+    first, second, third = (f'"{label}"' for label in case.truth["labels"])
+    asked = (
+        f"Is this patient eligible for this trial? Answer {first} if the trial is not about the patient's condition, {second} if it is "
+        f"but the patient does not meet its criteria, {third} if the patient may take part."
     )
+    return f"{asked} {case.fields['rule']}" if "rule" in case.fields else asked
 
 
 def worked(case: Case, draw: random.Random) -> Case | None:

@@ -33,13 +33,16 @@ class Criteria:
 
 
 def split_criteria(text: str) -> Criteria:
-    """Sections by their headings, in any order and number; each a list of statements with the registry's line wraps undone."""
+    """Sections by their headings, in any order and number; each a list of statements with the registry's line wraps undone. What a
+    heading says besides ("for part A") begins its statements."""
     text = text.replace("\r\n", "\n").replace("~", "\n")
     parts: dict[str, list[str]] = {"inclusion": [], "exclusion": [], "other": []}
     kind, start = "other", 0
     for heading in filter(_is_heading, _HEADING.finditer(text)):
         parts[kind] += statements(text[start : heading.start()])
         kind = "inclusion" if "inclusion" in heading["kind"].lower() else "exclusion"
+        if whom := heading["more"].strip(" \t-"):
+            parts[kind].append(f"{whom}:")
         start = heading.end()
     parts[kind] += statements(text[start:])
     return Criteria(*(tuple(parts[kind]) for kind in ("inclusion", "exclusion", "other")))
@@ -48,8 +51,8 @@ def split_criteria(text: str) -> Criteria:
 def _is_heading(found: re.Match[str]) -> bool:
     """A line that begins so may go on as a sentence ("Inclusion of women is …"): a heading ends in a colon, a dash or its line."""
     if found["end"]:
-        return bool(found["word"]) or not (found["more"] or "").strip()
-    return not (found["more"] or "").strip()
+        return bool(found["word"]) or not found["more"].strip()
+    return not found["more"].strip()
 
 
 def statements(text: str) -> list[str]:

@@ -5,70 +5,52 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from ehrmind.config import TrialFiles
 from ehrmind.sources.cases import Counts
 from ehrmind.sources.files import stem
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
-from ehrmind.sources.splits import SHARES, note_group, split_of_groups
+from ehrmind.sources.splits import SPLITS, note_group, split_of_groups
 from ehrmind.sources.trec.qrels import Judgment, read_qrels
 from ehrmind.sources.trec.records import Trial, read_records
 from ehrmind.sources.trec.topics import Topic, read_topics
-from ehrmind.types import Case, InputError, Split
+from ehrmind.types import Case, InputError
 
 LABELS = ("not relevant", "excluded", "eligible")
 _TREC_ID = re.compile(r"trec-20[0-9]{2}-?([0-9]{1,3})")
-SplitBy = Literal["patient", "pair"]
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """One year's files. `name` is the stratum's; by default the topics file's, without its ending."""
-
-    topics: Path
-    qrels: Path
-    trials: tuple[Path, ...]
-    name: str | None = None
-
-
-def read_trials(
-    collection: Collection,
-    *,
-    split_by: SplitBy = "patient",
-    shares: Mapping[Split, float] = SHARES,
-    seed: int = 0,
-    balance: float | None = None,
-) -> tuple[list[Case], Counts]:
+def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     """Cases in the order of the judgments, and counts. `split_by="patient"` keeps a patient's pairs in one split (inductive);
-    "pair" divides the pairs of every patient, so that all patients are seen in training (their other pairs). `balance` leaves out
+    "pair" divides the pairs of every patient, so that all patients are seen in training, each with other trials. `balance` leaves out
     training cases of the commoner labels, by seed, until none is more than this many times as frequent as the rarest."""
-    topics, topics_file = read_topics(collection.topics)
-    judgments, qrels_file, repeated = read_qrels(collection.qrels)
-    named = [(judgment, _topic(judgment, topics, collection.qrels)) for judgment in judgments]
-    records = read_records(collection.trials, {judgment.trial for judgment in judgments})
-    name = collection.name or _collection_name(collection.topics)
+    topics, topics_file = read_topics(files.topics)
+    judgments, qrels_file, repeated = read_qrels(files.qrels)
+    named = [(judgment, _topic(judgment, topics, files.qrels)) for judgment in judgments]
+    trials = read_records(files.trials, {judgment.trial for judgment in judgments})
+    name = files.name or _collection_name(files.topics)
     cases = [
-        _case(name, topic, records.trials[judgment.trial], judgment, split_by)
+        _case(name, topic, trials.by_id[judgment.trial], judgment, files.split_by)
         for judgment, topic in named
-        if judgment.trial in records.trials
+        if judgment.trial in trials.by_id
     ]
     if not cases:
         raise InputError(
-            f"None of the {len(judgments):,} judged pairs of {collection.qrels} has its trial's text in the files given with --trials."
+            f"None of the {len(judgments):,} pairs of {files.qrels} has its trial's text in the records given; add the records."
         )
-    cases = split_of_groups(cases, shares, seed, within=(lambda case: case.provenance["topic"]) if split_by == "pair" else None)
+    shares = dict(zip(SPLITS, files.shares, strict=True))
+    by_patient = (lambda case: case.provenance["topic"]) if files.split_by == "pair" else None
+    cases = split_of_groups(cases, shares, files.seed, within=by_patient)
     left_out = Counter({"the trial's text is not in the files": len(judgments) - len(cases)})
-    if balance is not None:
-        cases, left_out["train: more than balance allows"] = balanced(cases, balance, seed)
-    unsplit = sum(not case.provenance["criteria_split"] for case in cases)
+    if files.balance is not None:
+        cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
     notes = {
         "patients": len({case.provenance["topic"] for case in cases}),
         "trials": len({case.provenance["trial"] for case in cases}),
-        "criteria kept whole, no headings to split them by": unsplit,
+        "criteria kept whole, no headings to split them by": sum(not case.provenance["criteria_split"] for case in cases),
         "judgments given twice": repeated,
-        "trial records given twice, the first one kept": records.repeated,
+        "trial records given twice, the first one kept": trials.repeated,
     }
     counts = Counts(
         kept=len(cases),
@@ -76,7 +58,7 @@ def read_trials(
         notes={note: count for note, count in notes.items() if count},
         by_stratum=Counter(case.stratum for case in cases),
         by_split=labels_by_split(cases),
-        files=(topics_file, qrels_file, *records.files),
+        files=(topics_file, qrels_file, *trials.files),
     )
     return cases, counts
 
@@ -97,11 +79,11 @@ def _collection_name(topics: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem(topics).lower()).removesuffix("-queries").removesuffix("-topics").strip("-") or "trials"
 
 
-def _case(collection: str, topic: Topic, trial: Trial, judgment: Judgment, split_by: SplitBy) -> Case:
+def _case(collection: str, topic: Topic, trial: Trial, judgment: Judgment, split_by: str) -> Case:
     patient = note_group(topic.text).replace("note-", "patient-")
     criteria = trial.criteria
     return Case(
-        id=f"{collection}-{topic.id}-{trial.id}",
+        id=f"{topic.id if topic.id.startswith('trec') else f'{collection}-{topic.id}'}-{trial.id}",
         family="trials",
         task="eligibility",
         stratum=f"trials/{collection}/eligibility",

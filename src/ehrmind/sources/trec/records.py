@@ -40,9 +40,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """`trials` by NCT number; `repeated` counts records of a trial that an earlier file or row had already given."""
+    """Trials by NCT number; `repeated` counts records of a trial that an earlier file or row had already given."""
 
-    trials: dict[str, Trial]
+    by_id: dict[str, Trial]
     files: tuple[FileRead, ...]
     repeated: int
 
