@@ -102,7 +102,12 @@ class Run:
         """Every sampled answer with its verdict; one file a step, whole or not at all."""
         import polars as pl
 
-        schema_overrides = {"reason": pl.String, "advantage": pl.Float64, "text": pl.String}
+        schema_overrides: dict[str, Any] = {
+            "reason": pl.String,
+            "advantage": pl.Float64,
+            "text": pl.String,
+            "probabilities": pl.List(pl.Float64),
+        }
         frame = pl.DataFrame(rows, schema_overrides=schema_overrides, infer_schema_length=None)
         target = self.rollouts / f"{stage}-{step:06d}.parquet"
         partial = target.with_suffix(".partial")
@@ -159,6 +164,7 @@ def rollout_rows(stage: str, arm: str, step: int, groups: Iterable[Group]) -> li
             "tokens": completion.n_tokens,
             "finish_reason": completion.finish_reason,
             "well_formed": verdict.well_formed,
+            "probabilities": None,
         }
         for group in groups
         for member, (completion, verdict) in enumerate(zip(group.completions, group.verdicts, strict=True))

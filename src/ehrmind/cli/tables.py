@@ -39,11 +39,25 @@ def show_results(run: Run) -> None:
     for arm, row in found["arms"].items():
         arms.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
     _print(arms)
+    _show_measures(found)
     pairs = _table("paired differences", "pair", "points", "95 %", "p")
     for pair, row in found["pairs"].items():
         pairs.add_row(pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), f"{row['p']:.2g}")
     if found["pairs"]:
         _print(pairs)
+
+
+def _show_measures(found: Mapping[str, Any]) -> None:
+    """For families whose answers are labels."""
+    names = {"balanced_accuracy": "balanced acc.", "macro_f1": "macro F1", "kappa": "kappa"}
+    table = _table("measures of labels", "task", "arm", *names.values(), "nDCG@10", "P@10")
+    for arm, row in found["arms"].items():
+        for task, figures in row.get("measures", {}).items():
+            ranks = figures.get("ranking") or {}
+            ranking = (f"{ranks[name]:.3f}" if name in ranks else "-" for name in ("ndcg@10", "p@10"))
+            table.add_row(task, arm, *(f"{figures[name]:.3f}" for name in names), *ranking)
+    if table.row_count:
+        _print(table)
 
 
 def _read(run: Run, name: str) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ better with it stands for a model that learns. A "token" is a character.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ class ScriptedEngine:
         return [
             [_completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill)) for member in range(members)]
             for prompt, key in zip(prompts, keys, strict=True)
+        ]
+
+    def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        """The option that the plan writes for member 0 is a hundred times as likely as any other."""
+        planned = [self.plan("".join(map(chr, prompt.token_ids)), 0, 0, self.skill) for prompt, _, _ in asked]
+        return [
+            [0.0 if option in text else math.log(0.01) for option in options] for text, (_, _, options) in zip(planned, asked, strict=True)
         ]
 
     def learner(

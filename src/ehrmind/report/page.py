@@ -51,6 +51,8 @@ def contents(figures: Figures) -> dict[str, Any]:
         "tables": {
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
+            "measures": tables.measures(figures),
+            "confusion": tables.confusion(figures),
             "pilot": tables.pilot(figures),
             "foretold": tables.foretold(figures),
             "curves": tables.curves(figures),

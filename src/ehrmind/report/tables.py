@@ -59,6 +59,49 @@ def arms(figures: Figures) -> Table:
     return Table(caption, ["Arm", *titles, "Right", "Malformed", "Cut at the limit", "Tokens an answer"], rows)
 
 
+MEASURES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "kappa": "Cohen's κ",
+}
+RANKING = {"ndcg@10": "nDCG@10", "p@10": "P@10", "r_precision": "R-precision", "mrr": "MRR"}
+
+
+def measures(figures: Figures) -> Table | None:
+    """What families report whose answers are labels; None where no family of the run has such answers."""
+    found = [(task, arm, row) for arm in figures.arms for task, row in figures.results["arms"][arm].get("measures", {}).items()]
+    if not found:
+        return None
+    ranked = any(row.get("ranking") for _, _, row in found)
+    rows: Rows = []
+    for task, arm, row in sorted(found, key=lambda place: (place[0], figures.arms.index(place[1]))):
+        ranks = row.get("ranking") or {}
+        cells: list[str | Cell] = [task, arm_name(arm), number(row["n"]), *(number(row[name]) for name in MEASURES)]
+        cells += [number(row["balanced"]["macro_f1"]), number(row["balanced"]["kappa"])]
+        rows.append([*cells, *((number(ranks.get(name)) for name in RANKING) if ranked else ())])
+    caption = (
+        f"Measures of labels at {figures.results['decoding']} decoding: as prevalent as they are, then macro F1 and κ with every label "
+        "weighted alike (accuracy is then balanced accuracy)."
+    )
+    if ranked:
+        caption += (
+            " Ranking: each patient's trials by the grade the model expects, over the patients with an eligible trial; nDCG's gain is the "
+            "grade, the others count eligible trials only."
+        )
+    titles = ["Task", "Arm", "Cases", *MEASURES.values(), "Macro F1, balanced", "κ, balanced", *(RANKING.values() if ranked else ())]
+    return Table(caption, titles, rows)
+
+
+def confusion(figures: Figures) -> list[Table]:
+    """A table for every task and arm: how often each label was answered as which."""
+    tables = []
+    for arm in figures.arms:
+        for task, row in figures.results["arms"][arm].get("measures", {}).items():
+            rows: Rows = [[label, *map(number, counts)] for label, counts in zip(row["labels"], row["confusion"], strict=True)]
+            tables.append(Table(f"{task}, {arm_name(arm)}: truth by row, answer by column.", ["Truth", *row["labels"], "malformed"], rows))
+    return tables
+
+
 def pairs(figures: Figures) -> Table | None:
     """Differences on the same cases; None where there is one arm only."""
     if not figures.results["pairs"]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from ehrmind import tasks
 from ehrmind.config import ARMS, Recipe
 from ehrmind.engines import Engine
-from ehrmind.files import write_json
+from ehrmind.files import write_json, write_text
+from ehrmind.measures import trec_run
 from ehrmind.runs import Run
 from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
 from ehrmind.statistics import paired_difference, wilson
 from ehrmind.types import Case
+from ehrmind.verify import judge
 from ehrmind.verify.benchmark import benchmark_score
 
 
@@ -24,7 +27,7 @@ def evaluate(run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, 
     prompts = render_prompts(engine, recipe, held_out, how)
     if not run.rollout_steps(stage):
         run.count_scoring(arm, decoding, recipe.seed)
-    rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, purpose="evaluate", members=1, decoding=how)
+    rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, purpose="evaluate", members=1, decoding=how, likelihoods=True)
     metrics = outcome_metrics(rows)
     run.forget_metrics(stage, 0)
     run.log(stage, arm, 0, metrics)
@@ -36,7 +39,7 @@ def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: d
     arms = [arm for arm in ARMS if arm in recipe.arms]
     cases = {case.id: case for case in held_out}
     headline, *others = recipe.evaluate.decodings
-    outcomes = {(arm, how): _outcomes(run, arm, how, cases) for arm in arms for how in recipe.evaluate.decodings}
+    outcomes = {(arm, how): _outcomes(run, arm, how, cases, recipe.prompts.think) for arm in arms for how in recipe.evaluate.decodings}
     other_scorer = "benchmark" if recipe.evaluate.scorer == "ehrmind" else "ehrmind"
     results: dict[str, Any] = {
         **_comparison({arm: outcomes[arm, headline] for arm in arms}, recipe.evaluate.scorer),
@@ -47,19 +50,34 @@ def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: d
         "held_out_scorings": run.scorings(),
         "seconds": seconds,
     }
+    if recipe.evaluate.trec_runs:
+        _write_trec_runs(run, outcomes)
     write_json(run.path / "results.json", results)
     return results
 
 
-def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case]) -> list[dict[str, Any]]:
-    """Per held-out case, in their order: stratum, well_formed, and right or wrong under both scorers."""
-    rows = run.read_rollouts(f"evaluate-{arm}-{decoding}").select("case", "stratum", "text", "correct", "well_formed").to_dicts()
+def _write_trec_runs(run: Run, outcomes: Mapping[Any, list[dict[str, Any]]]) -> None:
+    """Ids, ranks and scores only: RUN/trec_runs/ARM-DECODING.txt."""
+    (run.path / "trec_runs").mkdir(exist_ok=True)
+    for (arm, how), rows in outcomes.items():
+        pairs = [row for row in rows if row["case"].family == "trials"]
+        scores = tasks.trials.eligibility_scores([row["answer"] for row in pairs], [row["probabilities"] for row in pairs])
+        topics, documents = ([row["case"].provenance[key] for row in pairs] for key in ("topic", "trial"))
+        write_text(run.path / "trec_runs" / f"{arm}-{how}.txt", trec_run(topics, documents, scores, f"{arm}-{how}"))
+
+
+def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case], think: bool) -> list[dict[str, Any]]:
+    """Per held-out case, in their order: the case, well_formed, right or wrong under both scorers, the answer, labels' probabilities."""
+    rows = run.read_rollouts(f"evaluate-{arm}-{decoding}").to_dicts()
     return [
         {
+            "case": cases[row["case"]],
             "stratum": row["stratum"],
             "well_formed": row["well_formed"],
             "ehrmind": row["correct"],
             "benchmark": benchmark_score(cases[row["case"]], row["text"]),
+            "answer": judge(cases[row["case"]], row["text"], think=think).answer if row["well_formed"] else None,
+            "probabilities": row["probabilities"],
         }
         for row in rows
     ]
@@ -81,7 +99,21 @@ def _arm(rows: list[dict[str, Any]], scorer: str) -> dict[str, Any]:
         **_accuracy([bool(row[scorer]) for row in rows]),
         "unparsed": sum(not row["well_formed"] for row in rows),
         "by_stratum": {stratum: _accuracy(by_stratum[stratum]) for stratum in sorted(by_stratum)},
+        **({"measures": measures} if (measures := _measures(rows)) else {}),
     }
+
+
+def _measures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """{family/task: the family's own measures}, for families that have some."""
+    by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_task[f"{row['case'].family}/{row['case'].task}"].append(row)
+    found = {}
+    for name in sorted(by_task):
+        cases, answers, shares = ([row[key] for row in by_task[name]] for key in ("case", "answer", "probabilities"))
+        if figures := tasks.of(cases[0]).measures(cases, answers, shares):
+            found[name] = figures
+    return found
 
 
 def _accuracy(right: list[bool]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
+from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
 from ehrmind.engines import Engine
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
+from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.runs import Row, Run, rollout_rows
 from ehrmind.stages.progress import progress
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
@@ -73,9 +76,11 @@ def answer_all(
     purpose: str,
     members: int,
     decoding: Decoding,
+    likelihoods: bool = False,
 ) -> list[Row]:
     """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
-    step, so that an interrupted stage goes on where it was."""
+    step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
+    where answers are labels."""
     at_once = max(1, recipe.sampler_rows // members)
     written = run.rollout_steps(stage)
     rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
@@ -86,10 +91,35 @@ def answer_all(
             batch = cases[start : start + at_once]
             groups = sample_and_judge(engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding)
             fresh = rollout_rows(stage, arm, step, groups)
+            if likelihoods:
+                for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):
+                    row["probabilities"] = shares
             run.write_rollouts(stage, step, fresh)
             rows += fresh
             ticker.advance(len(batch), outcome_metrics(rows))
     return rows
+
+
+def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[float] | None]:
+    """For each answer, how likely the model finds every label in the place where its answer stands, after its own reasoning; they sum to
+    1. None where answers are not labels, and where there is no answer block to look into."""
+    asked: list[tuple[Prompt, str, tuple[str, ...]]] = []
+    places: list[int | None] = []
+    for group in groups:
+        options = tuple(f"{option}{ANSWER_CLOSE}" for option in tasks.of(group.case).options(group.case))
+        for completion in group.completions:
+            begun, opened, _ = completion.text.rpartition(ANSWER_OPEN)
+            places.append(len(asked) if options and opened else None)
+            if options and opened:
+                asked.append((group.prompt, begun + opened, options))
+    found = engine.option_logprobs(asked) if asked else []
+    return [None if place is None else _softmax(found[place]) for place in places]
+
+
+def _softmax(logprobs: Sequence[float]) -> list[float]:
+    highest = max(logprobs)
+    weights = [math.exp(value - highest) for value in logprobs]
+    return [weight / sum(weights) for weight in weights]
 
 
 def outcome_metrics(rows: Sequence[Row]) -> dict[str, float]:

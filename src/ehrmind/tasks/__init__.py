@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from ehrmind.tasks import medcalc, trials
@@ -23,8 +23,14 @@ class Task(Protocol):
 
     def gold_answer(self, case: Case) -> str: ...
 
+    def options(self, case: Case) -> tuple[str, ...]:
+        """Every answer there is, for a family whose answers are few labels; else empty."""
+
     def check(self, case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
         """The answer as read, and the named reason why it is not right (None: it is right). Never raises on an answer."""
+
+    def measures(self, cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+        """What the family reports beside accuracy, of answers as read (None: malformed); empty where that is all."""
 
     def corruptions(self, case: Case) -> Iterator[tuple[str, str]]:
         """Named answers that must not be right."""

@@ -29,6 +29,11 @@ def gold_answer(case: Case) -> str:
     return as_json(case.truth["labels"][case.truth["value"]])
 
 
+def options(case: Case) -> tuple[str, ...]:
+    """Every answer there is, in the labels' order."""
+    return tuple(map(as_json, case.truth["labels"]))
+
+
 def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     """The label's number, and the reason why it is not right (None: it is right)."""
     value, _, reason = read_label(answer, numbers_of(tuple(case.truth["labels"])))

@@ -8,12 +8,26 @@ patient's condition but the criteria keep the patient out; 2 eligible. The relea
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, same_truth
+from ehrmind.measures import label_measures, ranking_measures
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, same_truth
 from ehrmind.types import Case
 
-__all__ = ["answer_example", "check", "corruptions", "gold_answer", "question", "record", "same_truth", "worked"]
+__all__ = [
+    "answer_example",
+    "check",
+    "corruptions",
+    "eligibility_scores",
+    "gold_answer",
+    "measures",
+    "options",
+    "question",
+    "record",
+    "same_truth",
+    "worked",
+]
 
 _LISTS = (("inclusion", "Inclusion criteria"), ("exclusion", "Exclusion criteria"), ("criteria", "Eligibility criteria"))
 
@@ -46,6 +60,24 @@ def question(case: Case) -> str:
         f"but the patient does not meet its criteria, {third} if the patient may take part."
     )
     return f"{asked} {case.fields['rule']}" if "rule" in case.fields else asked
+
+
+def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+    """Of the labels, and of each patient's trials ranked by the grade the model expects."""
+    scores = eligibility_scores(answers, probabilities)
+    topics = [case.provenance["topic"] for case in cases]
+    trials = [case.provenance["trial"] for case in cases]
+    grades = [case.truth["value"] for case in cases]
+    labels = label_measures(grades, answers, cases[0].truth["labels"])
+    return {**labels, "ranking": ranking_measures(topics, trials, grades, scores)}
+
+
+def eligibility_scores(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
+    """The expected grade, sum of grade times probability; the grade answered where there are no probabilities; 0 for a malformed answer."""
+    return [
+        float(answer or 0) if shares is None else sum(grade * share for grade, share in enumerate(shares))
+        for answer, shares in zip(answers, probabilities, strict=True)
+    ]
 
 
 def worked(case: Case, draw: random.Random) -> Case | None:

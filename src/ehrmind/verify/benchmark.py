@@ -1,9 +1,9 @@
 """MedCalc-Bench's own lenient rules (arXiv 2406.12036, as the released trainer of arXiv 2505.24105 applies them), for parity.
 
-The last answer block counts, whatever stands around it; dates are equal as month/day/year, ages by their first two
-numbers, scores after rounding, other values inside the limits; a number must be a bare one. One difference on
-purpose: the original runs `eval` on the answer, so an uncomputed expression passes there. Nothing is executed here,
-so it is wrong. `docs/verifier.md` shows where these rules and ours part.
+The last answer block counts, whatever stands around it; dates are equal as month/day/year, ages by their first two numbers, scores
+after rounding, other values inside the limits; a number must be a bare one; labels are equal by word or number. One difference on
+purpose: the original runs `eval` on the answer, so an uncomputed expression passes there. Nothing is executed here, so it is wrong.
+`docs/verifier.md` shows where these rules and ours part.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 import re
 
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
+from ehrmind.tasks.labelled import numbers_of
 from ehrmind.types import Case, InputError
+from ehrmind.verify.compare import read_label
 from ehrmind.verify.parse import MAX_ANSWER
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
@@ -26,6 +28,8 @@ def benchmark_score(case: Case, text: str) -> bool:
     truth = case.truth
     kind = truth["kind"]
     answer = _last_answer(text)
+    if kind == "label":
+        return answer is not None and read_label(answer, numbers_of(tuple(truth["labels"]))).value == truth["value"]
     if kind == "date":
         return answer is not None and _date(answer) == truth["value"]
     if kind == "weeks_days":

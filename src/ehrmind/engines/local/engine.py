@@ -67,6 +67,12 @@ class LocalEngine:
 
         return sample(self, prompts, keys, members, decoding)
 
+    def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        """Log-probabilities of each option as what comes after (prompt, text begun)."""
+        from ehrmind.engines.local.options import option_logprobs
+
+        return option_logprobs(self, asked)
+
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 

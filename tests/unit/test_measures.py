@@ -1,0 +1,64 @@
+"""Measures of labels and of rankings, against what a hand computes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ehrmind.measures import label_measures, ranking_measures, trec_run
+from ehrmind.types import InputError
+
+LABELS = ("not relevant", "excluded", "eligible")
+
+
+def test_accuracy_balanced_accuracy_and_confusion_are_counted_by_hand() -> None:
+    found = label_measures([0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, None, 2, 0], LABELS)
+    assert found["accuracy"] == 5 / 8
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert found["confusion"] == [[3, 1, 0, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+
+
+def test_macro_f1_is_the_mean_over_labels_and_a_malformed_answer_is_a_miss() -> None:
+    found = label_measures([0, 0, 1, 1], [0, 1, 1, None], LABELS)
+    f1_of_0, f1_of_1 = 2 * 1 * 0.5 / 1.5, 0.5  # precision 1, recall 1/2; precision 1/2, recall 1/2
+    assert found["macro_f1"] == pytest.approx((f1_of_0 + f1_of_1) / 2)
+
+
+def test_kappa_is_agreement_beyond_chance() -> None:
+    found = label_measures([0] * 5 + [1] * 5, [0] * 4 + [1] * 5 + [0], LABELS)
+    assert found["kappa"] == pytest.approx((0.8 - 0.5) / (1 - 0.5))
+    assert label_measures([0, 0], [0, 0], LABELS)["kappa"] == 0.0
+
+
+def test_the_balanced_figures_are_those_of_equal_classes() -> None:
+    """Nine of one label and three of the other, all answered alike per label: weighting is the same as repeating the rarer."""
+    skewed = label_measures([0] * 9 + [2] * 3, [0] * 6 + [2] * 3 + [2, 2, 0], LABELS)
+    equal = label_measures([0] * 9 + [2] * 9, [0] * 6 + [2] * 3 + [2, 2, 0] * 3, LABELS)
+    assert skewed["balanced"]["macro_f1"] == pytest.approx(equal["macro_f1"])
+    assert skewed["balanced"]["kappa"] == pytest.approx(equal["kappa"])
+    assert skewed["balanced_accuracy"] == pytest.approx(equal["accuracy"])
+
+
+def test_a_ranking_is_scored_as_trec_does() -> None:
+    topics, documents = ["a"] * 4 + ["b"] * 2 + ["c"] * 2, ["d1", "d2", "d3", "d4", "d1", "d2", "d1", "d2"]
+    grades, scores = [0, 1, 2, 2, 2, 0, 0, 1], [0.9, 0.8, 0.7, 0.1, 0.6, 0.2, 0.5, 0.4]
+    found = ranking_measures(topics, documents, grades, scores)
+    assert found is not None and (found["topics"], found["topics_without_eligible"]) == (2, 1)
+    gained = 1 / math.log2(3) + 2 / math.log2(4) + 2 / math.log2(5)
+    best = 2 / math.log2(2) + 2 / math.log2(3) + 1 / math.log2(4)
+    assert found["ndcg@10"] == pytest.approx((gained / best + 1) / 2)
+    assert found["p@10"] == pytest.approx((2 / 10 + 1 / 10) / 2)
+    assert found["r_precision"] == pytest.approx((0 + 1) / 2)  # two eligible for a, none of its first two is
+    assert found["mrr"] == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_no_eligible_trial_anywhere_gives_no_ranking() -> None:
+    assert ranking_measures(["a"], ["d"], [1], [0.5]) is None
+
+
+def test_a_run_file_has_six_columns_the_best_first() -> None:
+    text = trec_run(["2", "1", "1"], ["d3", "d1", "d2"], [0.5, 0.25, 1.75], "base-greedy")
+    assert text == "1 Q0 d2 1 1.750000 base-greedy\n1 Q0 d1 2 0.250000 base-greedy\n2 Q0 d3 1 0.500000 base-greedy\n"
+    with pytest.raises(InputError, match="one word"):
+        trec_run(["1"], ["d"], [1.0], "two words")

@@ -1,0 +1,70 @@
+"""Patient-trial matching through all stages with a scripted engine: results, measures, run files, page."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from ehrmind.config import Recipe, parse_recipe
+from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.report import write_report
+from ehrmind.runs import Run
+from ehrmind.stages.pipeline import run_pipeline
+
+
+def plan(prompt: str, key: int, member: int, skill: int) -> str:
+    """Unlearnt, everyone is eligible; learnt, the condition is looked up, and criteria are not."""
+    condition = prompt.rpartition("Conditions: ")[2].partition("\n")[0]
+    label = "eligible" if skill < 3 or f"{condition} yes" in prompt else "not relevant"
+    return f'<think>{condition}</think>\n<answer>{{"answer": "{label}"}}</answer>'
+
+
+def recipe() -> Recipe:
+    data = {
+        split: {"synthetic": {"family": "trials", "n": n, "seed": seed, "difficulty": "easy"}}
+        for seed, (split, n) in enumerate((("train", 60), ("tuning", 10), ("held_out", 60)))
+    }
+    small = {"pilot": {"questions": 10, "samples": 2}, "warmup": {"epochs": 1}, "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2}}
+    return parse_recipe({"data": data, "model": {"name": "base"}, "evaluate": {"trec_runs": True}, **small})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("trials")
+    ScriptedEngine(plan).save(folder / "base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
+        return run_pipeline(recipe(), folder / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+
+
+def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
+    arms = json.loads((done.path / "results.json").read_text())["arms"]
+    base, better = (arms[arm]["measures"]["trials/eligibility"] for arm in ("base", "sft_rlvr"))
+    assert base["balanced_accuracy"] == pytest.approx(1 / 3) and base["kappa"] == pytest.approx(0)
+    assert better["balanced_accuracy"] == pytest.approx(2 / 3) and better["accuracy"] == arms["sft_rlvr"]["accuracy"]
+    assert better["ranking"]["ndcg@10"] > base["ranking"]["ndcg@10"]
+
+
+def test_every_answer_has_the_probabilities_of_its_labels(done: Run) -> None:
+    rows = done.read_rollouts("evaluate-base-greedy")
+    assert rows["probabilities"].dtype == pl.List(pl.Float64)
+    assert all(abs(sum(row) - 1) < 1e-9 and len(row) == 3 for row in rows["probabilities"])
+    assert done.read_rollouts("pilot")["probabilities"].is_null().all()  # the pilot asks for none
+
+
+def test_run_files_rank_every_patients_trials(done: Run) -> None:
+    lines = (done.path / "trec_runs" / "sft_rlvr-greedy.txt").read_text().splitlines()
+    assert (
+        len(lines) == 60
+        and {line.split()[1] for line in lines} == {"Q0"}
+        and {line.split()[3] for line in lines} == {"1", "2", "3", "4", "5"}
+    )
+
+
+def test_the_page_shows_measures_and_confusion(done: Run) -> None:
+    (page,) = write_report(done.path)
+    html = page.read_text()
+    for text in ("Measures of labels", "Balanced accuracy", "nDCG@10", "Which label was answered as which", "not relevant"):
+        assert text in html
