@@ -194,3 +194,11 @@ def test_the_recipe_offers_the_generators_manners_styles_and_difficulties() -> N
 def _choices(annotation: Any) -> tuple[str, ...]:
     inner = get_args(annotation)
     return _choices(inner[0]) if inner and get_origin(inner[0]) is Literal else inner
+
+
+def test_one_source_stands_for_all_splits_and_a_split_may_say_more(tmp_path: Path) -> None:
+    data = {"source": {"synthetic": {"n": 9}}, "tuning": {"limit": 2}, "held_out": {"cases": ["mine.parquet"]}}
+    recipe = parse_recipe({"data": data, "model": {"tiny": {}}})
+    assert recipe.data.train.synthetic == recipe.data.tuning.synthetic is not None
+    assert (recipe.data.tuning.limit, recipe.data.train.limit, recipe.data.held_out.synthetic) == (2, None, None)
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -49,6 +49,9 @@ class TrialFiles(Section):
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
 
 
+SOURCES = frozenset({"cases", "medcalc", "trials", "synthetic", "share_of_train"})
+
+
 class DataSource(Section):
     """Where Cases come from: exactly one of the five. Files that hold all three splits give each split its own."""
 
@@ -63,8 +66,7 @@ class DataSource(Section):
 
     @model_validator(mode="after")
     def one_source(self) -> DataSource:
-        sources = (self.cases, self.medcalc, self.trials, self.synthetic, self.share_of_train)
-        if sum(bool(source) for source in sources) != 1:
+        if sum(bool(getattr(self, source)) for source in SOURCES) != 1:
             raise ValueError("give exactly one of cases, medcalc, trials, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
             raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
@@ -74,11 +76,23 @@ class DataSource(Section):
 class Data(Section):
     """`train` may be learned from, `tuning` may select, `held_out` is scored once per arm, seed and decoding."""
 
+    source: DataSource | None = Field(default=None, description="files that hold all three splits; a split that names its own keeps to it")
     train: DataSource
     tuning: DataSource = DataSource(share_of_train=0.1)
     held_out: DataSource
     online: bool = Field(default=False, description="allow downloads from the hub")
     exclude_leaks: bool = Field(default=False, description="drop train notes that held_out also has (counted) instead of refusing")
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_source_for_all(cls, tree: Any) -> Any:
+        """`source` stands for what each split does not say: its own limit, or the whole."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("source"), dict):
+            return tree
+        source = tree["source"]
+        said = {split: tree.get(split) or {} for split in ("train", "tuning", "held_out")}
+        filled = {split: own if not isinstance(own, dict) or SOURCES & own.keys() else {**source, **own} for split, own in said.items()}
+        return {**tree, **filled, "source": None}
 
     @model_validator(mode="after")
     def only_tuning_is_a_share(self) -> Data:

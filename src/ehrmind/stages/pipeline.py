@@ -94,8 +94,9 @@ def base_model(run: Run, recipe: Recipe) -> Path:
         from ehrmind.engines.local.tiny import build_tiny
         from ehrmind.prompts import gold_response, messages
         from ehrmind.sources.made_up import made_up_cases
+        from ehrmind.sources.made_up.trials import made_up_trials
 
-        cases = made_up_cases(2000, seed=0, split="train")
+        cases = [*made_up_cases(1500, seed=0, split="train"), *made_up_trials(500, seed=0, split="train")]
         text = [messages(case)[0].content + gold_response(case) for case in cases]
         with run.stage("model") as facts:
             build_tiny(recipe.model.tiny, text, folder, seed=recipe.seed)
