@@ -8,6 +8,7 @@ import pytest
 from medcalc_cases import ONE_OF_EACH_KIND
 
 from ehrmind.prompts import gold_response, messages
+from ehrmind.sources.labels import label_truth
 from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case
@@ -15,7 +16,17 @@ from ehrmind.verify import judge
 from ehrmind.verify.audit import check_cases
 
 ELIGIBLE = next(case for case in made_up_trials(50, 0, "held_out") if case.truth["value"] == 2)
-EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,)}
+GRADED = Case(
+    id="ehr-1",
+    family="ehr",
+    task="lab_anemia",
+    stratum="ehr/made-up/lab_anemia",
+    split="held_out",
+    group="subject-1",
+    fields={"history": "61 years old\ntoday: hemoglobin 9.1 g/dL"},
+    truth=label_truth(2, ("normal", "mild", "moderate", "severe")),
+)
+EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,), "ehr": (GRADED,)}
 EACH_CASE = pytest.mark.parametrize("case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum)
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ehrmind.measures import label_measures, ranking_measures, trec_run
+from ehrmind.measures import label_measures, ranking_measures, risk_measures, trec_run
 from ehrmind.types import InputError
 
 LABELS = ("not relevant", "excluded", "eligible")
@@ -62,3 +62,21 @@ def test_a_run_file_has_six_columns_the_best_first() -> None:
     assert text == "1 Q0 d2 1 1.750000 base-greedy\n1 Q0 d1 2 0.250000 base-greedy\n2 Q0 d3 1 0.500000 base-greedy\n"
     with pytest.raises(InputError, match="one word"):
         trec_run(["1"], ["d"], [1.0], "two words")
+
+
+def test_risks_are_ranked_and_their_intervals_are_over_subjects() -> None:
+    outcomes, risks = [False] * 30 + [True] * 10, [0.1 + 0.01 * place for place in range(30)] + [0.35, *[0.6] * 9]
+    subjects = [f"s{place}" for place in range(40)]
+    found = risk_measures(outcomes, risks, subjects)
+    assert found["auroc"] == pytest.approx((9 * 30 + 25.5) / 300)  # the last is above 25 negatives and level with one
+    assert found["brier"] == pytest.approx(sum((risk - outcome) ** 2 for risk, outcome in zip(risks, outcomes, strict=True)) / 40)
+    low, high = found["ci95"]["auroc"]
+    assert low < found["auroc"] <= high
+    alike = risk_measures(outcomes, risks, [f"s{place % 5}" for place in range(40)])
+    assert alike["ci95"]["auroc"] != found["ci95"]["auroc"] and alike["subjects"] == 5
+    assert sum(tenth["n"] for tenth in found["calibration"]) == 40 and found["calibration"][-1]["observed"] == 1.0
+
+
+def test_one_outcome_only_has_no_auroc() -> None:
+    found = risk_measures([False, False], [0.2, 0.4], ["a", "b"])
+    assert found["auroc"] is None and found["brier"] == pytest.approx((0.04 + 0.16) / 2)

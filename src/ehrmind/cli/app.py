@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, reports, stages, trials
+from ehrmind.cli import calc, cases, doctor, ehr, reports, stages, trials
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("report")(reports.report)
 app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
 data.command("trials")(trials.trials)
+data.command("ehr")(ehr.ehr)
 data.command("audit")(cases.audit)
 synthetic.command("medcalc")(cases.synthetic_medcalc)
 synthetic.command("trials")(trials.synthetic_trials)

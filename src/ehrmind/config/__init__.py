@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says everything an experiment does, as pydantic models."""
 
-from ehrmind.config.data import Data, DataSource, Synthetic, TrialFiles
+from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TrialFiles
 from ehrmind.config.parts import Decoding, Evaluate, Lora, Model, Optimiser, Pilot, Prompts, Rlvr, TinyModel, Tracking, Warmup
 from ehrmind.config.recipe import ARMS, Arm, Recipe, differing_keys, load_recipe, parse_recipe, recipe_digest
 
@@ -10,7 +10,9 @@ __all__ = [
     "Data",
     "DataSource",
     "Decoding",
+    "EhrFiles",
     "Evaluate",
+    "History",
     "Lora",
     "Model",
     "Optimiser",

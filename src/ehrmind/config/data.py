@@ -49,15 +49,44 @@ class TrialFiles(Section):
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
 
 
-SOURCES = frozenset({"cases", "medcalc", "trials", "synthetic", "share_of_train"})
+EventKind = Literal["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other"]
+
+
+class History(Section):
+    """How a coded history becomes text."""
+
+    kinds: list[EventKind] = Field(default=["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "other"], min_length=1)
+    max_tokens: PositiveInt = Field(default=1500, description="about; a token is counted as three characters")
+    max_events: PositiveInt = Field(default=512, description="the newest ones looked at; older ones are counted as cut")
+    newest_first: bool = True
+    trends: bool = Field(default=True, description="repeated results of a test as one finding, the oldest value first")
+    trend_values: PositiveInt = Field(default=5, description="values of a trend that are written")
+    strictly_before: bool = Field(default=False, description="leave out what happened at exactly the prediction time")
+
+
+class EhrFiles(Section):
+    """One task over a MEDS data set: who, when, and what came of it."""
+
+    meds: Path
+    labels: Path = Field(description="a MEDS label file, or a folder of them")
+    task: str | None = Field(default=None, description="its name; the label file's folder by default")
+    question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
+    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits")
+    seed: int = 0
+    balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
+    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
+
+
+SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "synthetic", "share_of_train"})
 
 
 class DataSource(Section):
-    """Where Cases come from: exactly one of the five. Files that hold all three splits give each split its own."""
+    """Where Cases come from: exactly one of the six. Files that hold all three splits give each split its own."""
 
     cases: list[Path] = Field(default=[], description="parquet files written by `ehrmind data`")
     medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
     trials: TrialFiles | None = None
+    ehr: EhrFiles | None = None
     synthetic: Synthetic | None = None
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
     recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
@@ -67,7 +96,7 @@ class DataSource(Section):
     @model_validator(mode="after")
     def one_source(self) -> DataSource:
         if sum(bool(getattr(self, source)) for source in SOURCES) != 1:
-            raise ValueError("give exactly one of cases, medcalc, trials, synthetic or share_of_train")
+            raise ValueError("give exactly one of cases, medcalc, trials, ehr, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
             raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
         return self

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from ehrmind.config.data import History
 from ehrmind.config.section import Section
 
 
@@ -48,8 +49,11 @@ class Model(Section):
 
 
 class Prompts(Section):
+    """Of every family; `history` is for coded records."""
+
     think: bool = Field(default=True, description="ask for a <think> block before the answer")
     max_tokens: PositiveInt = Field(default=2048, description="of a prompt, the chat template's included")
+    history: History = History()
     too_long: Literal["refuse", "leave_out"] = Field(
         default="refuse", description="a prompt that is left out of training is counted; in evaluation it scores as wrong"
     )

@@ -134,6 +134,9 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
             files = value.trials
             there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
             changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
+        if value.ehr is not None:
+            there = {"meds": Path(located(value.ehr.meds)), "labels": Path(located(value.ehr.labels))}
+            changes["ehr"] = value.ehr.model_copy(update=there)
         return value.model_copy(update=changes)
 
     data = recipe.data.model_copy(update={name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")})

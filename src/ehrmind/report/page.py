@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ehrmind.config import History
 from ehrmind.report import tables
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.words import arm_name, interval, p_value, percent, points
@@ -119,7 +120,8 @@ def without_folders(tree: Any) -> Any:
 def _browser(run: Run, figures: Figures) -> dict[str, Any]:
     from ehrmind.report.rollouts import as_json, sampled_rollouts
 
-    sample = sampled_rollouts(run, figures.recipe.get("seed", 0))
+    history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
+    sample = sampled_rollouts(run, figures.recipe.get("seed", 0), history=history)
     return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}
 
 

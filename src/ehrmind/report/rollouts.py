@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ehrmind import tasks
+from ehrmind.config import History
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ehrmind.report.words import arm_name
 from ehrmind.runs import Run
@@ -20,8 +21,9 @@ KEYS = ("stage", "arm", "step", "case", "stratum", "member")
 SHOWN = (*KEYS, "text", "reward", "correct", "reason", "advantage", "tokens", "finish_reason")
 
 
-def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS) -> dict[str, Any]:
-    """{"rollouts": [...], "cases": {id: ...}, "total": n}. Raises InputError when the run has no rollouts, such as after a purge."""
+def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: History | None = None) -> dict[str, Any]:
+    """{"rollouts": [...], "cases": {id: ...}, "total": n}; `history` says how coded records were written. Raises InputError when the run
+    has no rollouts, such as after a purge."""
     import polars as pl
 
     files = sorted(run.rollouts.glob("*.parquet"))
@@ -33,7 +35,7 @@ def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS) -> dict[str
     chosen = spread(index, seed, most)
     texts = [_rows_of(files[number], chosen.filter(pl.col("file") == number)["row"]) for number in chosen["file"].unique().sort().to_list()]
     rollouts = pl.concat(texts, how="vertical_relaxed").sort("stage", "step", "stratum", "case", "member").to_dicts()
-    cases = _cases(run, {row["case"] for row in rollouts})
+    cases = _cases(run, {row["case"] for row in rollouts}, history)
     return {"rollouts": [_rollout(row) for row in rollouts], "cases": cases, "total": index.height}
 
 
@@ -78,12 +80,14 @@ def split_blocks(text: str) -> tuple[str | None, str | None]:
     return thought[len(THINK_OPEN) : -len(THINK_CLOSE)].strip(), answer.strip()
 
 
-def _cases(run: Run, wanted: set[str]) -> dict[str, dict[str, str]]:
+def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, dict[str, str]]:
+    from ehrmind.prompts.records import with_histories
     from ehrmind.sources import load_cases
 
     found: Sequence[Case] = [
         case for split in ("train", "held_out") if run.cases(split).is_file() for case in load_cases(run.cases(split)) if case.id in wanted
     ]
+    found, _ = with_histories(found, history or History())
     return {
         case.id: {
             "record": tasks.of(case).record(case),

@@ -64,6 +64,7 @@ MEASURES = {
     "macro_f1": "Macro F1",
     "kappa": "Cohen's κ",
 }
+RISK = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier"}
 RANKING = {"ndcg@10": "nDCG@10", "p@10": "P@10", "r_precision": "R-precision", "mrr": "MRR"}
 
 
@@ -73,11 +74,13 @@ def measures(figures: Figures) -> Table | None:
     if not found:
         return None
     ranked = any(row.get("ranking") for _, _, row in found)
+    risky = any(row.get("risk") for _, _, row in found)
     rows: Rows = []
     for task, arm, row in sorted(found, key=lambda place: (place[0], figures.arms.index(place[1]))):
         ranks = row.get("ranking") or {}
         cells: list[str | Cell] = [task, arm_name(arm), number(row["n"]), *(number(row[name]) for name in MEASURES)]
         cells += [number(row["balanced"]["macro_f1"]), number(row["balanced"]["kappa"])]
+        cells += [_risk(row.get("risk"), name) for name in RISK] if risky else []
         rows.append([*cells, *((number(ranks.get(name)) for name in RANKING) if ranked else ())])
     caption = (
         f"Measures of labels at {figures.results['decoding']} decoding: as prevalent as they are, then macro F1 and κ with every label "
@@ -88,8 +91,19 @@ def measures(figures: Figures) -> Table | None:
             " Ranking: each patient's trials by the grade the model expects, over the patients with an eligible trial; nDCG's gain is the "
             "grade, the others count eligible trials only."
         )
-    titles = ["Task", "Arm", "Cases", *MEASURES.values(), "Macro F1, balanced", "κ, balanced", *(RANKING.values() if ranked else ())]
+    if risky:
+        caption += " The risk is the probability of any label but the first; intervals are a bootstrap over subjects."
+    alike = ("Macro F1, balanced", "κ, balanced")
+    titles = ["Task", "Arm", "Cases", *MEASURES.values(), *alike, *(RISK.values() if risky else ()), *(RANKING.values() if ranked else ())]
     return Table(caption, titles, rows)
+
+
+def _risk(figures: Mapping[str, Any] | None, name: str) -> Cell:
+    """A measure of risks with its interval; a dash where one outcome only occurs."""
+    if not figures or figures.get(name) is None:
+        return Cell(ABSENT)
+    low, high = figures.get("ci95", {}).get(name, (None, None))
+    return Cell(number(figures[name]), "" if low is None else f"{low:.3f} to {high:.3f}")
 
 
 def confusion(figures: Figures) -> list[Table]:

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 from ehrmind.config import DataSource, Recipe
+from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
@@ -20,11 +21,14 @@ def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
         check_leaks(**splits)
         if _digest(splits) != mark["digest"]:
             raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
-        return splits
+        return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
     with run.stage("data") as facts:
         splits, facts["sources"], dropped = read_splits(recipe)
         check_leaks(**splits)
-        run.save_cases(splits)
+        run.save_cases(splits)  # references stay references
+        for name, cases in splits.items():
+            splits[name], written = with_histories(cases, recipe.prompts.history)
+            facts |= {"histories": {**facts.get("histories", {}), name: written}} if written else {}
         facts |= {"digest": _digest(splits), "cases": {name: len(cases) for name, cases in splits.items()}}
         facts["train_notes_also_held_out_dropped"] = dropped
     return splits
@@ -77,6 +81,11 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
         from ehrmind.sources.trec import read_trials
 
         cases, read = read_trials(source.trials)
+        cases, facts = _of_split(cases, split), read.to_dict()
+    elif source.ehr is not None:
+        from ehrmind.sources.ehr import read_ehr
+
+        cases, read = read_ehr(source.ehr)
         cases, facts = _of_split(cases, split), read.to_dict()
     else:
         cases = _of_split([case for path in source.cases for case in load_cases(path)], split)

@@ -1,0 +1,40 @@
+"""Command line: prediction from coded histories, from MEDS files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ehrmind.cli.cases import AsJson
+
+
+def ehr(
+    meds: Annotated[Path, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)],
+    labels: Annotated[Path, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
+    task: Annotated[str | None, typer.Option(help="Its name; by default that of the label file's folder.", show_default=False)] = None,
+    question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
+    shares: Annotated[tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits.")] = (0.7, 0.1, 0.2),
+    seed: Annotated[int, typer.Option(help="Of the split and the balance.")] = 0,
+    balance: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
+    ] = None,
+    leave_out_unusable: Annotated[
+        bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects or before birth instead of refusing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn labels over a MEDS data set into Cases: references to a subject at a time, split by subject."""
+    from ehrmind.config import EhrFiles
+    from ehrmind.sources import save_cases
+    from ehrmind.sources.ehr import read_ehr
+
+    unusable = "leave_out" if leave_out_unusable else "refuse"
+    given = {"meds": meds, "labels": labels, "task": task, "question": question, "shares": shares, "seed": seed, "balance": balance}
+    cases, counts = read_ehr(EhrFiles.model_validate({**given, "unusable": unusable}))
+    save_cases(cases, out)
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))

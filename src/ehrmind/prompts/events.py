@@ -1,0 +1,58 @@
+"""Codes -> what kind of event they are and what to call them, by the vocabularies that MEDS, EHRSHOT and OMOP exports use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KINDS = ("diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other")
+# The beginning of a code, in lower case, up to its first separator. Vocabularies that mix kinds go where most of their codes belong.
+VOCABULARIES = {
+    "diagnoses": ("snomed", "icd10cm", "icd9cm", "icd10", "icd9", "diagnosis", "condition", "conditions", "drg"),
+    "procedures": ("icd10pcs", "icd9proc", "cpt4", "cpt", "hcpcs", "procedure", "procedures", "device"),
+    "labs": ("loinc", "lab", "labs", "measurement", "microbiology"),
+    "drugs": ("rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end", "immunization"),
+    "visits": (
+        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge", "ed_registration", "ed_out",
+        "transfer_to", "admission", "discharge", "cms place of service",
+    ),
+    "vitals": (
+        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature", "subject_weight_at_infusion",
+        "subject_fluid_output",
+    ),
+    "demographics": ("gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance"),
+    "notes": ("note", "notes", "stanford_note", "document"),
+}  # fmt: skip
+_KIND = {vocabulary: kind for kind, vocabularies in VOCABULARIES.items() for vocabulary in vocabularies}
+SPOKEN = {
+    "GENDER//F": "female",
+    "GENDER//M": "male",
+    "Gender/F": "female",
+    "Gender/M": "male",
+    "MEDS_DEATH": "death",
+    "MEDS_BIRTH": "birth",
+}
+
+
+def kinds_of_codes(codes: Sequence[str], names: Mapping[str, str]) -> pl.DataFrame:
+    """A row a code: code, kind, name. The name is the data set's own, else the code's own words."""
+    import polars as pl
+
+    schema = {"code": pl.String, "kind": pl.String, "name": pl.String}
+    return pl.DataFrame(
+        [(code, kind_of(code), SPOKEN.get(code) or names.get(code) or _words(code)) for code in codes], schema, orient="row"
+    )
+
+
+def kind_of(code: str) -> str:
+    vocabulary = re.split(r"/|//", code.lower(), maxsplit=1)[0].strip()
+    return _KIND.get(vocabulary) or next((kind for name, kind in _KIND.items() if vocabulary.startswith(f"{name} ")), "other")
+
+
+def _words(code: str) -> str:
+    """`HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`; a bare number keeps its vocabulary."""
+    return " ".join(part.replace("_", " ").lower() if part.isupper() or "//" in code else part for part in code.split("//") if part)

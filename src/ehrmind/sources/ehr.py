@@ -1,0 +1,116 @@
+"""A MEDS data set and a label file -> Cases that are references: data set, subject, prediction time, label. Events stay in their shards."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.labels import balanced, label_truth, labels_by_split
+from ehrmind.sources.meds import BIRTH, Meds, open_meds, read_labels
+from ehrmind.sources.splits import SPLITS, split_of_groups
+from ehrmind.types import Case, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ehrmind.config import EhrFiles
+
+YES_NO, GRADES = ("no", "yes"), ("normal", "mild", "moderate", "severe")
+UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is before birth", "the same subject and time twice"
+
+
+def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
+    """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject. A label of an
+    unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
+    data = open_meds(files.meds)
+    labels = read_labels(files.labels)
+    task = files.task or _task_name(files.labels)
+    kept, left_out = _usable(data, labels, files)
+    words = _words(labels)
+    stratum = f"ehr/{_slug(data.name)}/{_slug(task)}"
+    cases = [
+        Case(
+            id=f"{_slug(data.name)}-{_slug(task)}-{subject}-{at:%Y%m%dT%H%M%S}",
+            family="ehr",
+            task=task,
+            stratum=stratum,
+            split=data.splits.get(subject, "train"),
+            group=f"{_slug(data.name)}-{subject}",
+            fields={"question": files.question} if files.question else {},
+            truth=label_truth(value, words),
+            provenance={
+                "dataset": data.name,
+                "digest": data.digest,
+                "folder": str(files.meds.resolve()),
+                "subject": subject,
+                "as_of": at.isoformat(),
+            },
+        )
+        for subject, at, value in kept.select("subject_id", "prediction_time", "value").iter_rows()
+    ]
+    if not cases:
+        raise InputError(f"No label of {files.labels} can be used with {files.meds}; give the labels of that data set.")
+    cases = _split(cases, data, files)
+    if files.balance is not None:
+        cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
+    counts = Counts(
+        kept=len(cases),
+        left_out={reason: count for reason, count in left_out.items() if count},
+        notes={"subjects": len({case.group for case in cases})},
+        by_stratum=Counter(case.stratum for case in cases),
+        files=(FileRead(files.labels.name, data.digest, labels.height),),
+        by_split=labels_by_split(cases),
+    )
+    return cases, counts
+
+
+def _usable(data: Meds, labels: pl.DataFrame, files: EhrFiles) -> tuple[pl.DataFrame, Counter[str]]:
+    """The labels whose subject has events and was born, each subject and time once; with how many were left out and why."""
+    import numpy as np
+    import polars as pl
+
+    subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].cast(int).to_numpy()
+    known, unborn = np.zeros(len(subjects), dtype=bool), np.zeros(len(subjects), dtype=bool)
+    for _, timeline in data.timelines():
+        here = timeline.has(subjects)
+        known |= here
+        unborn[here] |= times[here] < timeline.born(subjects[here], BIRTH)
+    twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
+    for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (TWICE, twice)):
+        if files.unusable == "refuse" and wrong.any():
+            remedy = "leave it out with unusable=leave_out, or mend the labels"
+            raise InputError(f"{files.labels}, row {int(wrong.argmax()) + 1}: {reason} ({int(wrong.sum())} such); {remedy}.")
+    left_out = Counter({UNKNOWN: int((~known).sum()), UNBORN: int((known & unborn).sum()), TWICE: int((known & ~unborn & twice).sum())})
+    return labels.filter(pl.Series(known & ~unborn & ~twice)), left_out
+
+
+def _split(cases: list[Case], data: Meds, files: EhrFiles) -> list[Case]:
+    if not data.splits:
+        return split_of_groups(cases, dict(zip(SPLITS, files.shares, strict=True)), files.seed)
+    unsplit = [case for case in cases if case.provenance["subject"] not in data.splits]
+    if unsplit:
+        where = files.meds / "metadata" / "subject_splits.parquet"
+        raise InputError(f"{where} has no split for {len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}.")
+    return cases
+
+
+def _words(labels: pl.DataFrame) -> tuple[str, ...]:
+    """yes and no, a laboratory task's grades, or the numbers themselves."""
+    if labels["kind"][0] == "boolean":
+        return YES_NO
+    highest, lowest = int(labels["value"].max() or 0), int(labels["value"].min() or 0)  # type: ignore[arg-type]
+    if lowest < 0 or highest > 9:
+        raise InputError(f"Integer labels run from {lowest} to {highest}; classes are numbered from 0 and are at most ten.")
+    return GRADES if highest < len(GRADES) else tuple(map(str, range(highest + 1)))
+
+
+def _task_name(labels: Path) -> str:
+    name = labels.name if labels.is_dir() else labels.parent.name if labels.stem == "labels" else labels.stem
+    return name or "task"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") or "data"

@@ -1,0 +1,79 @@
+"""Every label file of the two MEDS data sets: counts agree with their READMEs, labels are proven, no event of the future is visible."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ehrmind.config import EhrFiles, History
+from ehrmind.prompts.records import with_histories
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.meds import open_meds
+from ehrmind.sources.splits import check_leaks
+from ehrmind.verify.audit import check_cases
+
+SETS = ("synthea-meds", "mimic-iv-demo-meds")
+TASKS = {
+    "synthea-meds": ("guo_los", "guo_readmission", "lab_anemia", "long_stay_2d", "new_acutemi", "new_hyperlipidemia", "new_hypertension"),
+    "mimic-iv-demo-meds": ("guo_icu", "guo_los", "guo_readmission", "lab_anemia", "lab_hyperkalemia", "lab_hypoglycemia", "lab_hyponatremia",
+                           "lab_thrombocytopenia"),
+}  # fmt: skip
+EVERY_TASK = pytest.mark.parametrize(("name", "task"), [(name, task) for name, tasks in TASKS.items() for task in tasks])
+
+
+def folder(data: Path, name: str) -> Path:
+    return data / name / "meds" if name == "mimic-iv-demo-meds" else data / name
+
+
+def readme_counts(data: Path, name: str, task: str) -> dict[str, tuple[int, int]]:
+    """{split: (positive, negative)} as the data set's README states them."""
+    row = next(line for line in (data / name / "README.md").read_text().splitlines() if line.startswith(f"| {task} |"))
+    pairs = re.findall(r"(\d+) / (\d+) \(", row)
+    return dict(zip(("train", "tuning", "held_out"), [(int(yes), int(no)) for yes, no in pairs], strict=True))
+
+
+@EVERY_TASK
+def test_labels_by_split_agree_with_the_readme_and_are_proven(data_dir: Path, name: str, task: str) -> None:
+    files = EhrFiles(meds=folder(data_dir, name), labels=folder(data_dir, name) / "labels" / task)
+    cases, _ = read_ehr(files)
+    splits = {split: [case for case in cases if case.split == split] for split in ("train", "tuning", "held_out")}
+    found = {split: (sum(c.truth["value"] > 0 for c in part), sum(c.truth["value"] == 0 for c in part)) for split, part in splits.items()}
+    assert found == readme_counts(data_dir, name, task)
+    check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
+    some = cases[:: max(1, len(cases) // 150)]
+    assert check_cases(some).ok
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_no_event_of_the_future_is_visible_at_ten_thousand_times(data_dir: Path, name: str) -> None:
+    data = open_meds(folder(data_dir, name))
+    draw = np.random.default_rng(11)
+    for shard, timeline in data.timelines():
+        events = pl.read_parquet(shard)
+        dated = events.filter(pl.col("time").is_not_null()).sample(3_400, with_replacement=True, seed=5)
+        subjects = dated["subject_id"].to_numpy()
+        # at an event, a microsecond before it, a day around it
+        shift = draw.choice([0, -1, 86_400_000_000, -86_400_000_000], size=len(subjects))
+        times = dated["time"].cast(int).to_numpy() + shift
+        found = timeline.visible(subjects, times, newest=50)
+        at = pl.Series(times[found.events["request"].to_numpy()]).cast(pl.Datetime("us"))
+        assert not (found.events["time"] > at).any() and not (found.events["end"] > at).any()
+        assert (found.events["subject_id"].to_numpy() == subjects[found.events["request"].to_numpy()]).all()
+        wanted = pl.DataFrame({"subject_id": subjects[:200], "at": times[:200]}).with_row_index("request").join(
+            events.select("subject_id", pl.col("time").cast(int).alias("time")).drop_nulls(), on="subject_id"
+        ).filter(pl.col("time") <= pl.col("at")).group_by("request").len()  # fmt: skip
+        counted = dict(wanted.iter_rows())
+        assert [counted.get(place, 0) for place in range(200)] == found.known[:200].tolist()
+
+
+@pytest.mark.parametrize(("name", "task"), [("synthea-meds", "long_stay_2d"), ("mimic-iv-demo-meds", "guo_readmission")])
+def test_histories_of_real_records_are_written_within_the_budget(data_dir: Path, name: str, task: str) -> None:
+    cases, _ = read_ehr(EhrFiles(meds=folder(data_dir, name), labels=folder(data_dir, name) / "labels" / task))
+    filled, counts = with_histories(cases, History(max_tokens=500))
+    assert all("years old" in case.fields["history"] for case in filled)
+    assert max(len(case.fields["history"].encode().split(b"\n", 1)[-1]) for case in filled) <= 1500
+    assert isinstance(counts["findings_cut"], int) and counts["findings_cut"] > 0

@@ -1,0 +1,99 @@
+"""Labels over a MEDS data set become Cases: references, split by subject, with what cannot be used refused or counted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ehrmind.config import EhrFiles
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.splits import check_leaks
+from ehrmind.tasks.ehr import QUESTIONS
+from ehrmind.types import Case, InputError
+from ehrmind.verify.audit import check_cases
+from tests.meds_data import START, write_meds
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_meds(tmp_path / "meds")
+
+
+def labels(folder: Path, rows: list[tuple[int, datetime, Any]], column: str = "boolean_value") -> Path:
+    path = folder / "labels" / "mine.parquet"
+    pl.DataFrame(rows, schema=["subject_id", "prediction_time", column], orient="row").write_parquet(path)
+    return path
+
+
+def in_splits(cases: list[Case]) -> dict[str, list[Case]]:
+    return {split: [case for case in cases if case.split == split] for split in ("train", "tuning", "held_out")}
+
+
+def test_a_case_is_a_reference_and_holds_no_event(folder: Path) -> None:
+    case = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0][0]
+    assert case.fields == {} and case.truth["labels"] == ["no", "yes"]
+    assert (case.task, case.stratum, case.provenance["subject"]) == ("high_potassium", "ehr/meds/high_potassium", 1)
+
+
+def test_the_data_sets_own_splits_are_kept(folder: Path) -> None:
+    cases, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
+    stored = dict(pl.read_parquet(folder / "metadata" / "subject_splits.parquet").iter_rows())
+    assert all(case.split == stored[case.provenance["subject"]] for case in cases)
+    assert {split: sum(found.values()) for split, found in counts.by_split.items()} == {"train": 18, "tuning": 6, "held_out": 6}
+
+
+def test_without_splits_subjects_are_split_by_seed_and_never_cross(folder: Path) -> None:
+    (folder / "metadata" / "subject_splits.parquet").unlink()
+    twice = labels(folder, [(subject, START.replace(month=month), True) for subject in range(1, 31) for month in (2, 3)])
+    splits = in_splits(read_ehr(EhrFiles(meds=folder, labels=twice))[0])
+    check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
+    assert [len(cases) for cases in splits.values()] == [42, 6, 12]
+
+
+WRONG = [
+    ((99, START, True), "the subject has no events"),
+    ((1, datetime(1800, 1, 1), True), "the prediction time is before birth"),
+    ((2, START, True), "the same subject and time twice"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), WRONG)
+def test_a_label_that_cannot_be_used_is_refused_with_its_row_or_counted(folder: Path, row: tuple[int, datetime, bool], reason: str) -> None:
+    path = labels(folder, [(1, START, True), (2, START, False), row])
+    with pytest.raises(InputError, match=rf"mine.parquet, row 3: {reason} \(1 such\)"):
+        read_ehr(EhrFiles(meds=folder, labels=path))
+    cases, counts = read_ehr(EhrFiles(meds=folder, labels=path, unusable="leave_out"))
+    assert len(cases) == 2 and counts.left_out == {reason: 1}
+
+
+def test_a_subject_without_a_split_is_refused(folder: Path) -> None:
+    path = folder / "metadata" / "subject_splits.parquet"
+    pl.read_parquet(path).filter(pl.col("subject_id") != 7).write_parquet(path)
+    with pytest.raises(InputError, match=r"has no split for 1 labelled subject.* such as 7"):
+        read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
+
+
+def test_grades_are_words_and_other_classes_are_numbers(folder: Path) -> None:
+    graded = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, 0), (2, START, 3)], "integer_value")))[0]
+    assert graded[1].truth == {"kind": "label", "value": 3, "labels": ["normal", "mild", "moderate", "severe"]}
+    numbered = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, 0), (2, START, 5)], "integer_value")))[0]
+    assert numbered[1].truth["labels"] == ["0", "1", "2", "3", "4", "5"]
+    with pytest.raises(InputError, match="run from -1 to 3"):
+        read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, -1), (2, START, 3)], "integer_value")))
+
+
+def test_all_cases_are_proven(folder: Path) -> None:
+    assert check_cases(read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0]).ok
+    graded = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(s, START, s % 4) for s in range(1, 31)], "integer_value")))[0]
+    assert check_cases(graded).ok
+
+
+def test_every_ehrshot_task_has_its_question(data_dir: Path) -> None:
+    import json
+
+    tasks = json.loads((data_dir / "ehrshot-schema" / "tasks.json").read_text())
+    assert QUESTIONS.keys() == tasks.keys()

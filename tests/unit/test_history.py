@@ -1,0 +1,132 @@
+"""A coded history as text: days relative, tests folded, the newest first, within the budget, nothing of the future."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ehrmind.config import EhrFiles, History
+from ehrmind.prompts import messages
+from ehrmind.prompts.events import kind_of
+from ehrmind.prompts.history import CHARACTERS_PER_TOKEN, history_digest
+from ehrmind.prompts.records import with_histories
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.types import Case, InputError
+from tests.meds_data import write_meds
+
+
+def cases_of(folder: Path, **settings: Any) -> list[Case]:
+    return read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium", **settings))[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_meds(tmp_path_factory.mktemp("meds"))
+
+
+def test_a_history_reads_as_a_clinician_would_write_it(folder: Path) -> None:
+    case = cases_of(folder)[0]
+    (filled,), counts = with_histories([case], History())
+    head, *days = filled.fields["history"].split("\n")
+    newest = 5.6 if case.truth["value"] else 4.4
+    assert head in {f"{age} years old, {sex}" for age in range(18, 82) for sex in ("female", "male")}
+    assert days == ["today: inpatient visit, no end known", f"1 day ago: potassium 4.1, {newest} mmol/L (39 days)", "100 days ago: asthma"]
+    assert (counts["findings_shown"], counts["findings_cut"]) == (3, 0)
+
+
+def test_nothing_after_the_prediction_time_and_no_later_end_is_written(folder: Path) -> None:
+    filled, _ = with_histories(cases_of(folder), History(trends=False))
+    assert all(
+        "acetaminophen" not in case.fields["history"] and "end" not in case.fields["history"].replace("no end", "") for case in filled
+    )
+
+
+def test_what_happens_at_the_prediction_time_is_left_out_on_request(folder: Path) -> None:
+    (filled,), _ = with_histories(cases_of(folder)[:1], History(strictly_before=True))
+    assert "today" not in filled.fields["history"]
+
+
+def test_kinds_order_and_trends_are_the_recipes(folder: Path) -> None:
+    case = cases_of(folder)[:1]
+    (labs,), _ = with_histories(case, History(kinds=["labs"], newest_first=False, trends=False))
+    days = [line.partition(":")[0] for line in labs.fields["history"].split("\n")[1:]]
+    assert days == ["40 days ago", "1 day ago"] and "asthma" not in labs.fields["history"]
+
+
+def test_the_budget_cuts_the_oldest_and_counts_it(folder: Path) -> None:
+    (filled,), counts = with_histories(cases_of(folder)[:1], History(max_tokens=20, trends=False))
+    body = filled.fields["history"].split("\n", 1)[1]
+    assert body == "today: inpatient visit, no end known" and len(body) <= 20 * CHARACTERS_PER_TOKEN
+    assert (counts["findings_shown"], counts["findings_cut"]) == (1, 3)
+    (_,), counts = with_histories(cases_of(folder)[:1], History(max_events=2))
+    assert counts["events_not_looked_at"] == 3  # of five dated ones, birth among them
+
+
+def test_cases_come_back_in_their_order_whatever_the_shards(folder: Path) -> None:
+    cases = cases_of(folder)
+    filled, _ = with_histories(cases[::-1], History())
+    assert [case.id for case in filled] == [case.id for case in cases[::-1]]
+    assert [case.fields["history"] for case in filled] == [
+        with_histories([case], History())[0][0].fields["history"] for case in cases[::-1]
+    ]
+
+
+def test_rendering_twice_gives_the_same_text(folder: Path) -> None:
+    first, _ = with_histories(cases_of(folder), History())
+    again, _ = with_histories(cases_of(folder), History())
+    assert first == again
+
+
+def test_the_digest_names_the_settings() -> None:
+    assert history_digest(History()) == history_digest(History()) != history_digest(History(max_tokens=9))
+
+
+def test_a_prompt_holds_history_and_question(folder: Path) -> None:
+    (filled,), _ = with_histories(cases_of(folder, question="Was the potassium high?")[:1], History())
+    text = messages(filled)[0].content
+    assert filled.fields["history"] in text and "Was the potassium high? Answer with one of: no, yes." in text
+
+
+def test_a_reference_without_its_history_is_not_asked(folder: Path) -> None:
+    with pytest.raises(InputError, match="is a reference without its history"):
+        messages(cases_of(folder)[0])
+
+
+def test_a_data_set_that_changed_is_refused(tmp_path: Path) -> None:
+    case = cases_of(write_meds(tmp_path / "a"))[0]
+    (tmp_path / "a" / "data" / "0" / "0.parquet").write_bytes((tmp_path / "a" / "data" / "1" / "0.parquet").read_bytes())
+    with pytest.raises(InputError, match="has changed since the cases were made"):
+        with_histories([case], History())
+
+
+def test_ages_are_whole_years_since_birth(tmp_path: Path) -> None:
+    path = write_meds(tmp_path) / "data" / "1" / "0.parquet"
+    events = pl.read_parquet(path)
+    births = events.with_columns(
+        pl.when(pl.col("code") == "MEDS_BIRTH").then(datetime(1980, 4, 11)).otherwise(pl.col("time")).alias("time")
+    )
+    births.write_parquet(path)
+    (filled,), _ = with_histories(cases_of(tmp_path)[:1], History())  # seen on 10 April 2020
+    assert filled.fields["history"].startswith("39 years old")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("SNOMED/22298006", "diagnoses"), ("DIAGNOSIS//ICD//9//496", "diagnoses"),
+        ("ICD10PCS/0DTJ4ZZ", "procedures"), ("LOINC/718-7", "labs"),
+        ("LAB//51222//g/dL", "labs"), ("RxNorm/161", "drugs"), ("MEDICATION//START//Heparin", "drugs"),
+        ("Visit/IP", "visits"),
+        ("HOSPITAL_ADMISSION//URGENT", "visits"),
+        ("Blood Pressure Sitting", "vitals"),
+        ("BMI (kg/m2)", "vitals"),
+        ("Gender/F", "demographics"),
+        ("MEDS_BIRTH", "demographics"), ("STANFORD_NOTE/x", "notes"), ("something else", "other"),
+    ],
+)  # fmt: skip
+def test_codes_have_the_kind_of_their_vocabulary(code: str, kind: str) -> None:
+    assert kind_of(code) == kind

@@ -1,0 +1,127 @@
+"""MEDS data sets and label files: what is read, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ehrmind.sources.meds import open_meds, read_labels, read_shard
+from ehrmind.types import InputError
+
+T = [datetime(2020, 1, day) for day in range(1, 10)]
+PLAIN: dict[str, Any] = {"subject_id": [1, 1, 2], "time": [None, T[0], T[1]], "code": ["GENDER//F", "A", "B"]}
+
+
+def a_data_set(folder: Path, events: dict[str, Any] | None = None, **schema: Any) -> Path:
+    (folder / "data" / "train").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    frame = pl.DataFrame(events or PLAIN).with_columns(pl.col("time").cast(schema.get("time", pl.Datetime("us")), strict=False))
+    frame.write_parquet(folder / "data" / "train" / "0.parquet")
+    pl.DataFrame({"code": ["A", "B"], "description": ["Asthma", None]}).write_parquet(folder / "metadata" / "codes.parquet")
+    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "held_out"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    (folder / "metadata" / "dataset.json").write_text(json.dumps({"dataset_name": "Tiny", "meds_version": "0.3.3"}))
+    return folder
+
+
+def test_a_data_set_has_its_shards_names_and_splits(tmp_path: Path) -> None:
+    found = open_meds(a_data_set(tmp_path))
+    assert (found.name, dict(found.names), dict(found.splits)) == ("Tiny", {"A": "Asthma"}, {1: "train", 2: "held_out"})
+    ((shard, timeline),) = found.timelines()
+    assert shard.name == "0.parquet" and timeline.has(pl.Series([1, 2, 3]).to_numpy()).tolist() == [True, True, False]
+
+
+def test_metadata_may_be_absent_and_codes_empty(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path / "set")
+    for name in ("subject_splits.parquet", "dataset.json"):
+        (folder / "metadata" / name).unlink()
+    pl.DataFrame(schema={"code": pl.String, "description": pl.String}).write_parquet(folder / "metadata" / "codes.parquet")
+    found = open_meds(folder)
+    assert (found.name, dict(found.names), dict(found.splits)) == ("set", {}, {})
+
+
+def test_the_digest_changes_with_the_events(tmp_path: Path) -> None:
+    first = open_meds(a_data_set(tmp_path / "a")).digest
+    other = open_meds(a_data_set(tmp_path / "b", {**PLAIN, "code": ["GENDER//F", "A", "C"]})).digest
+    assert first == open_meds(tmp_path / "a").digest != other
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ({**PLAIN, "code": ["A", None, "B"]}, "row 2, column 'code': no value"),
+        ({**PLAIN, "subject_id": [None, 1, 2]}, "row 1, column 'subject_id': no value"),
+        ({**PLAIN, "subject_id": ["1", "1", "2"]}, "column 'subject_id': String values"),
+        ({**PLAIN, "code": [1, 2, 3]}, "column 'code': Int64 values"),
+        ({**PLAIN, "numeric_value": ["1", "2", "3"]}, "column 'numeric_value': String values"),
+        ({"subject_id": [1, 1], "time": [T[1], T[0]], "code": ["A", "B"]}, "row 2: earlier than the subject's event before it"),
+        ({"subject_id": [1, 1], "time": [T[1], None], "code": ["A", "B"]}, "row 2: earlier than the subject's event before it"),
+        ({"subject_id": [1, 2, 1], "time": [T[1], T[2], T[3]], "code": ["A", "B", "C"]}, "are not together"),
+        ({"patient_id": [1], "time": [T[0]], "code": ["A"]}, "MEDS before 0.3"),
+        ({"subject_id": [1], "time": [T[0]]}, "no column 'code'"),
+    ],
+)
+def test_events_that_do_not_fit_are_refused_by_name(tmp_path: Path, events: dict[str, Any], says: str) -> None:
+    folder = a_data_set(tmp_path, events)
+    with pytest.raises(InputError, match=says):
+        read_shard(folder / "data" / "train" / "0.parquet")
+
+
+@pytest.mark.parametrize("kind", [pl.Date, pl.String, pl.Datetime("us", "UTC"), pl.Int64])
+def test_a_time_of_another_type_is_refused(tmp_path: Path, kind: Any) -> None:
+    folder = a_data_set(tmp_path, time=kind)
+    with pytest.raises(InputError, match=r"column 'time'.*without a zone"):
+        read_shard(folder / "data" / "train" / "0.parquet")
+
+
+def test_a_subject_in_two_shards_and_in_two_splits_is_refused(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path)
+    (folder / "data" / "train" / "1.parquet").write_bytes((folder / "data" / "train" / "0.parquet").read_bytes())
+    with pytest.raises(InputError, match="are in another shard too"):
+        list(open_meds(folder).timelines())
+    pl.DataFrame({"subject_id": [1, 1], "split": ["train", "tuning"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    with pytest.raises(InputError, match="row 2: subject 1 is in two splits"):
+        open_meds(folder)
+
+
+def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no parquet file under data/"):
+        open_meds(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not a parquet file"):
+        list(open_meds(tmp_path).timelines())
+
+
+def labels(folder: Path, columns: dict[str, Any]) -> Path:
+    pl.DataFrame({"subject_id": [1, 2], "prediction_time": T[:2], **columns}, strict=False).write_parquet(folder / "labels.parquet")
+    return folder / "labels.parquet"
+
+
+def test_aces_labels_with_columns_of_nulls_are_read(tmp_path: Path) -> None:
+    nulls: dict[str, Any] = {"integer_value": [None, None], "float_value": [None, None], "categorical_value": [None, None]}
+    found = read_labels(labels(tmp_path, {"boolean_value": [True, False], **nulls}))
+    assert found.select("subject_id", "value", "kind").rows() == [(1, 1, "boolean"), (2, 0, "boolean")]
+
+
+def test_a_folder_of_label_files_is_one_and_grades_win_over_their_boolean(tmp_path: Path) -> None:
+    labels(tmp_path, {"boolean_value": [True, False], "integer_value": [3, 0]})
+    assert read_labels(tmp_path).select("value", "kind").rows() == [(3, "integer"), (0, "integer")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({}, "no boolean_value or integer_value"),
+        ({"boolean_value": [True, None]}, "row 2, column 'boolean_value': no value"),
+        ({"boolean_value": [True, False], "prediction_time": ["a", "b"]}, "column 'prediction_time': String values"),
+        ({"boolean_value": [True, False], "subject_id": [1, None]}, "row 2, column 'subject_id': no value"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_labels(labels(tmp_path, columns))
