@@ -19,8 +19,8 @@ from ehrmind.verify.audit import check_cases
 SETS = ("synthea-meds", "mimic-iv-demo-meds")
 TASKS = {
     "synthea-meds": ("guo_los", "guo_readmission", "lab_anemia", "long_stay_2d", "new_acutemi", "new_hyperlipidemia", "new_hypertension"),
-    "mimic-iv-demo-meds": ("guo_icu", "guo_los", "guo_readmission", "lab_anemia", "lab_hyperkalemia", "lab_hypoglycemia", "lab_hyponatremia",
-                           "lab_thrombocytopenia"),
+    "mimic-iv-demo-meds": ("guo_icu", "guo_los", "guo_readmission", "lab_anemia", "lab_hyperkalemia", "lab_hypoglycemia",
+                           "lab_hyponatremia", "lab_thrombocytopenia"),
 }  # fmt: skip
 EVERY_TASK = pytest.mark.parametrize(("name", "task"), [(name, task) for name, tasks in TASKS.items() for task in tasks])
 

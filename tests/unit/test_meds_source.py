@@ -119,6 +119,7 @@ def test_a_folder_of_label_files_is_one_and_grades_win_over_their_boolean(tmp_pa
         ({}, "no boolean_value or integer_value"),
         ({"boolean_value": [True, None]}, "row 2, column 'boolean_value': no value"),
         ({"boolean_value": [True, False], "prediction_time": ["a", "b"]}, "column 'prediction_time': String values"),
+        ({"boolean_value": [True, False], "hospital": ["a", "b"]}, "does not fit MEDS.*hospital"),
         ({"boolean_value": [True, False], "subject_id": [1, None]}, "row 2, column 'subject_id': no value"),
     ],
 )

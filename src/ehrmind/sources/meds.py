@@ -57,11 +57,10 @@ def open_meds(folder: Path) -> Meds:
 def read_shard(path: Path) -> pl.DataFrame:
     """A shard's events as `COLUMNS`, checked: types, no null code or subject, each subject's rows together and sorted by time."""
     import polars as pl
+    from meds.schema import DataSchema
 
-    try:
-        events = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
+    table = _table(path)
+    events = pl.DataFrame(table)
     if "patient_id" in events.columns and "subject_id" not in events.columns:
         raise InputError(f"{path} is of MEDS before 0.3 (it has 'patient_id'); convert the data set to 0.3 or 0.4.")
     for column in ("subject_id", "time", "code"):
@@ -93,7 +92,28 @@ def read_shard(path: Path) -> pl.DataFrame:
             row = int(events[column].is_null().arg_max() or 0) + 1
             raise InputError(f"{path}, row {row}, column '{column}': no value; every event needs one.")
     _refuse_unsorted(events, path)
+    _conform(table, DataSchema, path)
     return events
+
+
+def _table(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError):
+        raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
+
+
+def _conform(table: Any, schema: Any, path: Path) -> None:
+    """MEDS's own classes have the last word; what has a row to name was refused before."""
+    from flexible_schema import SchemaValidationError, TableValidationError
+
+    try:
+        schema.align(table)
+    except (SchemaValidationError, TableValidationError) as error:
+        raise InputError(f"{path} does not fit MEDS: {' '.join(str(error).split())}") from None
 
 
 def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
@@ -127,11 +147,9 @@ def read_labels(path: Path) -> pl.DataFrame:
 
 def _labels(path: Path) -> pl.DataFrame:
     import polars as pl
+    from meds.schema import LabelSchema
 
-    try:
-        labels = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none; MEDS labels are parquet.") from None
+    labels = pl.DataFrame(_table(path))
     for column in ("subject_id", "prediction_time"):
         if column not in labels.columns:
             raise InputError(f"{path} has no column '{column}', which MEDS labels require.")
@@ -147,6 +165,7 @@ def _labels(path: Path) -> pl.DataFrame:
     value = labels[given[0]]
     if value.null_count():
         raise InputError(f"{path}, row {int(value.is_null().arg_max() or 0) + 1}, column '{given[0]}': no value.")
+    _conform(labels[[name for name in labels.columns if labels[name].null_count() < labels.height]].to_arrow(), LabelSchema, path)
     return labels.select(
         pl.col("subject_id").cast(pl.Int64),
         pl.col("prediction_time").cast(pl.Datetime("us")),
@@ -157,14 +176,14 @@ def _labels(path: Path) -> pl.DataFrame:
 
 def _splits(metadata: Path) -> dict[int, Split]:
     import polars as pl
+    from meds.schema import SubjectSplitSchema
 
     path = metadata / "subject_splits.parquet"
     if not path.is_file():
         return {}
-    try:
-        frame = pl.read_parquet(path).select("subject_id", "split")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} has no columns subject_id and split, or is broken; write it again.") from None
+    table = _table(path)
+    _conform(table, SubjectSplitSchema, path)
+    frame = pl.DataFrame(table).select("subject_id", "split")
     splits: dict[int, Split] = {}
     for row, (subject, split) in enumerate(frame.iter_rows(), start=1):
         if split not in SPLITS:
