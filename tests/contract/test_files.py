@@ -90,7 +90,8 @@ def test_every_command_in_the_documents_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     from ehrmind.cli.app import app, data, runs
 
-    verbs = {command.name for group in (app, data, runs) for command in group.registered_commands} | {"data", "runs"}
+    groups = {"data", "runs", "synthetic"}
+    verbs = {command.name for group in (app, data, runs) for command in group.registered_commands} | groups
     for path in [path for path in FILES if path.suffix == ".md"]:
         code = " \n".join(_code(path))
         for target in re.findall(r"(?:^|\s)make ([a-z][a-z-]*)", code):

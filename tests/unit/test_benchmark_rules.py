@@ -10,6 +10,7 @@ import pytest
 from medcalc_cases import age, date, decimal, integer
 
 from ehrmind.prompts.protocol import wrap
+from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.types import Case, InputError
 from ehrmind.verify.benchmark import benchmark_score
 
@@ -61,6 +62,13 @@ def test_nothing_a_model_wrote_is_executed(tmp_path: Path) -> None:
 
 def test_a_truth_without_a_rule_is_refused_by_name() -> None:
     case = decimal()
-    other = type(case).from_json(case.to_json().replace('"kind": "decimal"', '"kind": "label"'))
-    with pytest.raises(InputError, match="label"):
+    other = type(case).from_json(case.to_json().replace('"kind": "decimal"', '"kind": "essay"'))
+    with pytest.raises(InputError, match="essay"):
         benchmark_score(other, "")
+
+
+def test_a_label_is_right_by_its_word_or_its_number_whatever_stands_around_the_block() -> None:
+    case = next(case for case in made_up_trials(50, 0, "held_out") if case.truth["value"] == 2)
+    for answer, right in (('"eligible"', True), ("2", True), ('"ELIGIBLE"', True), ('"excluded"', False), ("[2]", False)):
+        assert benchmark_score(case, f'So: <answer>{{"answer": {answer}}}</answer> I hope.') is right
+    assert not benchmark_score(case, "eligible")

@@ -89,7 +89,7 @@ def made_up_case(
     draw = random.Random(f"{seed}:{index}")
     level, manner = LEVELS[difficulty], draw.choice(tuple(manners) or tuple(MANNERS))
     patient, given, result = _worked(calculator, level, draw)
-    facts, stated, rule = _facts(calculator, patient, given, level, draw)
+    facts, stated, rule = _facts(calculator, patient, given, level, manner, draw)
     asides, others = _irrelevant(level, draw)
     note = MANNERS[manner](_person(patient), [*facts, *others], asides, draw)
     style = draw.choice(tuple(styles) or tuple(STYLES))
@@ -183,7 +183,7 @@ def _written(item: Input, value: Any, patient: Patient, level: Level, draw: rand
 
 
 def _facts(
-    calculator: Calculator, patient: Patient, given: dict[str, Any], level: Level, draw: random.Random
+    calculator: Calculator, patient: Patient, given: dict[str, Any], level: Level, manner: str, draw: random.Random
 ) -> tuple[list[Fact], dict[str, str], str]:
     """The note's facts, the words of each input, and the question's rule where values were measured more than once."""
     rule = draw.choice(tuple(RULES)) if draw.random() < level.repeated else None
@@ -196,7 +196,7 @@ def _facts(
         elif item.name in given:
             value = given[item.name]
             fact = Fact(_section(item), _label(item, level, draw), _text(value))
-            if item.name in SAID_THE_OTHER_WAY and level.other_names:
+            if item.name in SAID_THE_OTHER_WAY and manner != "telegraphic":
                 fact = Fact("findings", SAID_THE_OTHER_WAY[item.name], _text(not value))
             if rule and isinstance(item, Quantity) and item.name not in ("height", "systolic", "diastolic") and draw.random() < 0.6:
                 fact = _measured_again(fact, item, value, rule, draw)

@@ -89,7 +89,7 @@ VITALS = frozenset(
         "urine_output",
     )
 )
-# Absences that score: a note speaks of what is there.
+# Absences that score: a note speaks of what is there, but for a telegraphic one, which answers each item with yes or no.
 SAID_THE_OTHER_WAY = {"cough_absent": "cough", "no_cough_or_coryza": "cough or coryza"}
 # Tests that no calculator asks for: name, lowest, highest, decimals, unit.
 OTHER_TESTS = (
