@@ -12,6 +12,7 @@ import pytest
 from ehrmind.config import EhrFiles, History
 from ehrmind.prompts.records import with_histories
 from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.ehrshot import open_ehrshot
 from ehrmind.sources.meds import open_meds
 from ehrmind.sources.splits import check_leaks
 from ehrmind.verify.audit import check_cases
@@ -77,3 +78,28 @@ def test_histories_of_real_records_are_written_within_the_budget(data_dir: Path,
     assert all("years old" in case.fields["history"] for case in filled)
     assert max(len(case.fields["history"].encode().split(b"\n", 1)[-1]) for case in filled) <= 1500
     assert isinstance(counts["findings_cut"], int) and counts["findings_cut"] > 0
+
+
+@pytest.mark.parametrize("task", TASKS["synthea-meds"])
+def test_the_ehrshot_format_gives_the_labels_and_the_visible_events_of_the_meds_one(data_dir: Path, task: str) -> None:
+    meds, _ = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", labels=data_dir / "synthea-meds" / "labels" / task))
+    ehrshot, counts = read_ehr(EhrFiles(ehrshot=data_dir / "synthea-ehrshot-format", task=task))
+    key = [(case.provenance["subject"], case.provenance["as_of"], case.truth["value"], case.split) for case in meds]
+    assert sorted(key) == sorted(
+        (case.provenance["subject"], case.provenance["as_of"], case.truth["value"], case.split) for case in ehrshot
+    )
+    found = {split: (sum(n for label, n in labels.items() if label not in ("no", "normal")), labels.get("no", labels.get("normal", 0)))
+             for split, labels in counts.by_split.items()}  # fmt: skip
+    assert found == readme_counts(data_dir, "synthea-meds", task)
+
+
+def test_both_formats_show_as_much_of_every_subject(data_dir: Path) -> None:
+    known = []
+    for data in (open_meds(data_dir / "synthea-meds"), open_ehrshot(data_dir / "synthea-ehrshot-format")):
+        at = int(np.datetime64("2012-06-01", "us").astype(int))
+        counts: dict[int, int] = {}
+        for _, timeline in data.timelines():
+            subjects = np.array(sorted(subject for subject in data.splits if timeline.has(np.array([subject]))[0]))
+            counts |= dict(zip(subjects.tolist(), timeline.visible(subjects, np.full(len(subjects), at)).known.tolist(), strict=True))
+        known.append(counts)
+    assert known[0] == known[1] and len(known[0]) == 615

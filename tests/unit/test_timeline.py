@@ -105,4 +105,4 @@ def test_subjects_may_stand_in_any_order_but_together() -> None:
 
 def test_an_empty_shard_has_nobody() -> None:
     assert not Timeline(shard([(1, 1, None)])[:0]).has(np.array([1])).any()
-    assert tuple(SCHEMA) == COLUMNS
+    assert (*SCHEMA, "table") == COLUMNS

@@ -1,4 +1,4 @@
-"""Command line: prediction from coded histories, from MEDS files."""
+"""Command line: prediction from coded histories, from MEDS or EHRSHOT files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from ehrmind.cli.cases import AsJson
+from ehrmind.types import InputError
 
 
 def ehr(
-    meds: Annotated[Path, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)],
-    labels: Annotated[Path, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
+    meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)] = None,
+    ehrshot: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Its name; by default that of the label file's folder.", show_default=False)] = None,
     question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
     shares: Annotated[tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits.")] = (0.7, 0.1, 0.2),
@@ -28,13 +32,24 @@ def ehr(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn labels over a MEDS data set into Cases: references to a subject at a time, split by subject."""
+    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time, split by subject."""
     from ehrmind.config import EhrFiles
     from ehrmind.sources import save_cases
     from ehrmind.sources.ehr import read_ehr
 
     unusable = "leave_out" if leave_out_unusable else "refuse"
-    given = {"meds": meds, "labels": labels, "task": task, "question": question, "shares": shares, "seed": seed, "balance": balance}
+    if (ehrshot is None or task is None) if meds is None or labels is None else ehrshot is not None:
+        raise InputError("Give --meds DIR and --labels FILE, or --ehrshot DIR and --task NAME.")
+    given = {
+        "meds": meds,
+        "labels": labels,
+        "ehrshot": ehrshot,
+        "task": task,
+        "question": question,
+        "shares": shares,
+        "seed": seed,
+        "balance": balance,
+    }
     cases, counts = read_ehr(EhrFiles.model_validate({**given, "unusable": unusable}))
     save_cases(cases, out)
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))

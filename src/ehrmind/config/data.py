@@ -65,16 +65,25 @@ class History(Section):
 
 
 class EhrFiles(Section):
-    """One task over a MEDS data set: who, when, and what came of it."""
+    """One task over a MEDS data set and a label file, or over the files of the EHRSHOT release."""
 
-    meds: Path
-    labels: Path = Field(description="a MEDS label file, or a folder of them")
+    meds: Path | None = None
+    labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
+    ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
     task: str | None = Field(default=None, description="its name; the label file's folder by default")
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits")
     seed: int = 0
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
     unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
+
+    @model_validator(mode="after")
+    def one_data_set(self) -> EhrFiles:
+        if self.ehrshot is None and (self.meds is None or self.labels is None):
+            raise ValueError("give meds and labels, or ehrshot and task")
+        if self.ehrshot is not None and (self.meds is not None or self.labels is not None or self.task is None):
+            raise ValueError("ehrshot goes with task, which names its labels, and without meds and labels")
+        return self
 
 
 SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "synthetic", "share_of_train"})

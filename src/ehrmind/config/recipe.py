@@ -135,7 +135,8 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
             there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
             changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
         if value.ehr is not None:
-            there = {"meds": Path(located(value.ehr.meds)), "labels": Path(located(value.ehr.labels))}
+            given = {name: getattr(value.ehr, name) for name in ("meds", "labels", "ehrshot")}
+            there = {name: Path(located(path)) for name, path in given.items() if path is not None}
             changes["ehr"] = value.ehr.model_copy(update=there)
         return value.model_copy(update=changes)
 

@@ -28,6 +28,19 @@ VOCABULARIES = {
     "notes": ("note", "notes", "stanford_note", "document"),
 }  # fmt: skip
 _KIND = {vocabulary: kind for kind, vocabularies in VOCABULARIES.items() for vocabulary in vocabularies}
+TABLES = {
+    "condition_occurrence": "diagnoses",
+    "procedure_occurrence": "procedures",
+    "device_exposure": "procedures",
+    "measurement": "labs",
+    "drug_exposure": "drugs",
+    "visit_occurrence": "visits",
+    "visit_detail": "visits",
+    "observation": "other",
+    "person": "demographics",
+    "death": "other",
+    "note": "notes",
+}
 SPOKEN = {
     "GENDER//F": "female",
     "GENDER//M": "male",
@@ -38,21 +51,23 @@ SPOKEN = {
 }
 
 
-def kinds_of_codes(codes: Sequence[str], names: Mapping[str, str]) -> pl.DataFrame:
-    """A row a code: code, kind, name. The name is the data set's own, else the code's own words."""
+def kinds_of_codes(codes: Sequence[tuple[str, str | None]], names: Mapping[str, str]) -> pl.DataFrame:
+    """A row for every (code, OMOP table or None): code, table, kind, name. The name is the data set's own, else the code's own words."""
     import polars as pl
 
-    schema = {"code": pl.String, "kind": pl.String, "name": pl.String}
-    return pl.DataFrame(
-        [(code, kind_of(code), SPOKEN.get(code) or names.get(code) or _words(code)) for code in codes], schema, orient="row"
-    )
+    schema = {"code": pl.String, "table": pl.String, "kind": pl.String, "name": pl.String}
+    rows = [(code, table, kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code)) for code, table in codes]
+    return pl.DataFrame(rows, schema, orient="row")
 
 
-def kind_of(code: str) -> str:
+def kind_of(code: str, table: str | None = None) -> str:
+    """By the OMOP table where it is known, else by the code's vocabulary."""
+    if table is not None and table in TABLES:
+        return TABLES[table]
     vocabulary = re.split(r"/|//", code.lower(), maxsplit=1)[0].strip()
     return _KIND.get(vocabulary) or next((kind for name, kind in _KIND.items() if vocabulary.startswith(f"{name} ")), "other")
 
 
 def _words(code: str) -> str:
-    """`HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`; a bare number keeps its vocabulary."""
-    return " ".join(part.replace("_", " ").lower() if part.isupper() or "//" in code else part for part in code.split("//") if part)
+    """`HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`; `LOINC/718-7` says no more than itself."""
+    return " ".join(part.replace("_", " ").lower() for part in code.split("//") if part) if "//" in code else code

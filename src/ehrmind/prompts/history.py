@@ -50,10 +50,10 @@ def render(events: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, names: Map
 
     requests = pl.DataFrame({"request": np.arange(len(as_of), dtype=np.uint32), "as_of": as_of, "born": born})
     day = 86_400_000_000
-    codes = kinds_of_codes(events["code"].unique().to_list(), names)
+    codes = kinds_of_codes(events.select("code", "table").unique(maintain_order=True).rows(), names)
     known = (
         events.lazy()
-        .join(codes.lazy(), on="code", how="left", maintain_order="left")
+        .join(codes.lazy(), on=["code", "table"], how="left", maintain_order="left", nulls_equal=True)
         .join(requests.lazy(), on="request", how="left", maintain_order="left")
     )
     heads = (

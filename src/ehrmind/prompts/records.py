@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ehrmind.config import History
 from ehrmind.prompts.history import history_digest, render
-from ehrmind.sources.meds import BIRTH, open_meds
+from ehrmind.sources.ehr import open_data_set
+from ehrmind.sources.meds import BIRTH
 from ehrmind.types import Case, InputError
 
 
@@ -31,7 +32,7 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
         counts = {"histories": sum(map(len, by_folder.values())), "findings_shown": 0, "findings_cut": 0, "events_not_looked_at": 0}
         counts["serialisation"] = history_digest(settings)
     for (folder, digest), places in by_folder.items():
-        data = open_meds(Path(folder))
+        data = open_data_set(Path(folder))
         if data.digest != digest:
             raise InputError(f"{folder} has changed since the cases were made from it; make them again with `ehrmind data ehr`.")
         subjects = np.array([cases[place].provenance["subject"] for place in places])

@@ -1,4 +1,6 @@
-"""A MEDS data set and a label file -> Cases that are references: data set, subject, prediction time, label. Events stay in their shards."""
+"""A MEDS data set and a label file, or EHRSHOT's files -> Cases that are references: data set, subject, prediction time, label.
+
+Events stay in their shards."""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.meds import BIRTH, Meds, open_meds, read_labels
 from ehrmind.sources.splits import SPLITS, split_of_groups
@@ -25,10 +28,8 @@ UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is be
 def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject. A label of an
     unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
-    data = open_meds(files.meds)
-    labels = read_labels(files.labels)
-    task = files.task or _task_name(files.labels)
-    kept, left_out = _usable(data, labels, files)
+    data, path, labels, task = _opened(files)
+    kept, left_out = _usable(data, labels, path, files.unusable)
     words = _words(labels)
     stratum = f"ehr/{_slug(data.name)}/{_slug(task)}"
     cases = [
@@ -44,7 +45,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
             provenance={
                 "dataset": data.name,
                 "digest": data.digest,
-                "folder": str(files.meds.resolve()),
+                "folder": str(data.folder.resolve()),
                 "subject": subject,
                 "as_of": at.isoformat(),
             },
@@ -52,7 +53,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
         for subject, at, value in kept.select("subject_id", "prediction_time", "value").iter_rows()
     ]
     if not cases:
-        raise InputError(f"No label of {files.labels} can be used with {files.meds}; give the labels of that data set.")
+        raise InputError(f"No label of {path} can be used with {data.folder}; give the labels of that data set.")
     cases = _split(cases, data, files)
     if files.balance is not None:
         cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
@@ -61,13 +62,27 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
         left_out={reason: count for reason, count in left_out.items() if count},
         notes={"subjects": len({case.group for case in cases})},
         by_stratum=Counter(case.stratum for case in cases),
-        files=(FileRead(files.labels.name, data.digest, labels.height),),
+        files=(FileRead(path.name, data.digest, labels.height),),
         by_split=labels_by_split(cases),
     )
     return cases, counts
 
 
-def _usable(data: Meds, labels: pl.DataFrame, files: EhrFiles) -> tuple[pl.DataFrame, Counter[str]]:
+def open_data_set(folder: Path) -> Meds | Ehrshot:
+    """A MEDS data set, or the files of the EHRSHOT release."""
+    return open_ehrshot(folder) if not (folder / "data").is_dir() and is_ehrshot(folder) else open_meds(folder)
+
+
+def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Path, pl.DataFrame, str]:
+    """(data set, label file, labels, the task's name)"""
+    if files.ehrshot is not None:
+        assert files.task is not None
+        return open_ehrshot(files.ehrshot), *read_ehrshot_labels(files.ehrshot, files.task), files.task
+    assert files.meds is not None and files.labels is not None
+    return open_meds(files.meds), files.labels, read_labels(files.labels), files.task or _task_name(files.labels)
+
+
+def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str) -> tuple[pl.DataFrame, Counter[str]]:
     """The labels whose subject has events and was born, each subject and time once; with how many were left out and why."""
     import numpy as np
     import polars as pl
@@ -80,20 +95,20 @@ def _usable(data: Meds, labels: pl.DataFrame, files: EhrFiles) -> tuple[pl.DataF
         unborn[here] |= times[here] < timeline.born(subjects[here], BIRTH)
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (TWICE, twice)):
-        if files.unusable == "refuse" and wrong.any():
+        if unusable == "refuse" and wrong.any():
             remedy = "leave it out with unusable=leave_out, or mend the labels"
-            raise InputError(f"{files.labels}, row {int(wrong.argmax()) + 1}: {reason} ({int(wrong.sum())} such); {remedy}.")
+            raise InputError(f"{path}, row {int(wrong.argmax()) + 1}: {reason} ({int(wrong.sum())} such); {remedy}.")
     left_out = Counter({UNKNOWN: int((~known).sum()), UNBORN: int((known & unborn).sum()), TWICE: int((known & ~unborn & twice).sum())})
     return labels.filter(pl.Series(known & ~unborn & ~twice)), left_out
 
 
-def _split(cases: list[Case], data: Meds, files: EhrFiles) -> list[Case]:
+def _split(cases: list[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[Case]:
     if not data.splits:
         return split_of_groups(cases, dict(zip(SPLITS, files.shares, strict=True)), files.seed)
     unsplit = [case for case in cases if case.provenance["subject"] not in data.splits]
     if unsplit:
-        where = files.meds / "metadata" / "subject_splits.parquet"
-        raise InputError(f"{where} has no split for {len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}.")
+        who = f"{len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}"
+        raise InputError(f"The splits of {data.folder} have no place for {who}.")
     return cases
 
 

@@ -66,6 +66,8 @@ def read_shard(path: Path) -> pl.DataFrame:
     for column in ("subject_id", "time", "code"):
         if column not in events.columns:
             raise InputError(f"{path} has no column '{column}', which MEDS requires.")
+    if "omop_table" in events.columns:
+        events = events.with_columns(pl.col("omop_table").alias("table"))
     events = events.with_columns(pl.lit(None).alias(column) for column in COLUMNS if column not in events.columns)
     for column, fits, wanted in (
         ("subject_id", events["subject_id"].dtype.is_integer(), "integers"),
@@ -85,6 +87,7 @@ def read_shard(path: Path) -> pl.DataFrame:
             "numeric_value": pl.Float32,
             "text_value": pl.String,
             "unit": pl.String,
+            "table": pl.String,
         }
     )
     for column in ("subject_id", "code"):

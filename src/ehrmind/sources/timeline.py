@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end")
+COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Visible:
 
 
 class Timeline:
-    """The events of some subjects, `COLUMNS`, each subject's rows together, static ones first, then by time."""
+    """The events of some subjects, `COLUMNS` (`table` is the OMOP table an event came from, where known): each subject's rows together,
+    static ones first, then by time."""
 
     def __init__(self, events: pl.DataFrame) -> None:
         import numpy as np

@@ -1,0 +1,199 @@
+"""The EHRSHOT release's files (arXiv 2307.02028): events, labels and splits, read as if they were MEDS.
+
+`ehrshot.csv` is read in batches of whole patients, so that its 41.7 million rows never stand in memory together. The person's rows
+(gender, race, ethnicity) start at birth in the release and are static here; its codes of birth and death become MEDS's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ehrmind.sources.meds import BIRTH, DEATH
+from ehrmind.sources.timeline import COLUMNS, Timeline
+from ehrmind.types import InputError, Split
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EVENTS = ("ehrshot.csv", "ehrshot.csv.gz")
+SPLITS: Mapping[str, Split] = {"train": "train", "val": "tuning", "test": "held_out"}
+BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
+ROWS_AT_ONCE = 4_000_000
+# The release packs 14 findings into one number, the first in the highest bit; each is a task of its own here.
+CHEXPERT = (
+    "no_finding", "enlarged_cardiomediastinum", "cardiomegaly", "lung_lesion", "lung_opacity", "edema", "consolidation", "pneumonia",
+    "atelectasis", "pneumothorax", "pleural_effusion", "pleural_other", "fracture", "support_devices",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ehrshot:
+    """An opened release; the same verbs as `sources.meds.Meds`. Its codes have no names of their own."""
+
+    folder: Path
+    events: Path
+    name: str = "EHRSHOT"
+    splits: Mapping[int, Split] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+    def timelines(self) -> Iterator[tuple[Path, Timeline]]:
+        """Batch by batch of whole patients. Raises InputError naming the file; a patient whose rows are scattered is refused."""
+        import polars as pl
+
+        seen: set[int] = set()
+        rest: pl.DataFrame | None = None
+        for batch in _batches(self.events):
+            rows = batch if rest is None else pl.concat([rest, batch])
+            last = rows["patient_id"][-1]
+            rest, whole = rows.filter(pl.col("patient_id") == last), rows.filter(pl.col("patient_id") != last)
+            if whole.height:
+                yield self.events, self._timeline(whole, seen)
+        if rest is not None:
+            yield self.events, self._timeline(rest, seen)
+
+    def _timeline(self, rows: pl.DataFrame, seen: set[int]) -> Timeline:
+        patients = set(rows["patient_id"].unique().to_list())
+        if twice := seen & patients:
+            raise InputError(f"{self.events}: the rows of patient {min(twice)} are not together; sort the file by patient_id.")
+        seen |= patients
+        return Timeline(_as_meds(rows))
+
+
+def open_ehrshot(folder: Path) -> Ehrshot:
+    """Raises InputError when there is no ehrshot.csv under the folder or person_id_map.csv does not fit."""
+    events = _find(folder, EVENTS)
+    if events is None:
+        raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
+    with events.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Ehrshot(folder, events, splits=_splits(folder), digest=digest)
+
+
+def is_ehrshot(folder: Path) -> bool:
+    return _find(folder, EVENTS) is not None
+
+
+def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame]:
+    """(the label file, its rows as `sources.meds.read_labels` gives them). `task` is a folder under benchmark/, or `chexpert_FINDING`."""
+    import polars as pl
+
+    finding = task.removeprefix("chexpert_") if task.startswith("chexpert_") else None
+    if finding is not None and finding not in CHEXPERT:
+        raise InputError(f"'{finding}' is no finding of chexpert; there are {', '.join(CHEXPERT)}.")
+    if task == "chexpert":
+        raise InputError(f"chexpert is 14 tasks; name one of {', '.join(f'chexpert_{name}' for name in CHEXPERT)}.")
+    place = "chexpert" if finding is not None else task
+    path = _find(folder, (f"{place}/labeled_patients.csv", f"benchmark/{place}/labeled_patients.csv"))
+    if path is None:
+        there = sorted(file.parent.name for file in folder.rglob("labeled_patients.csv"))
+        raise InputError(f"{folder} has no labels for '{task}'; it has {', '.join(there) or 'none'}.")
+    rows = _csv(path, ("patient_id", "prediction_time", "label_type", "value"))
+    kinds = rows["label_type"].unique().to_list()
+    if len(kinds) != 1 or kinds[0] not in ("boolean", "categorical"):
+        raise InputError(f"{path}, column 'label_type': {', '.join(map(str, kinds))}; boolean or categorical throughout is wanted.")
+    number = pl.col("value").cast(pl.Int64, strict=False)
+    truth = pl.col("value").replace_strict({"True": 1, "False": 0, "true": 1, "false": 0}, default=None, return_dtype=pl.Int64)
+    labels = rows.select(
+        pl.col("patient_id").cast(pl.Int64, strict=False).alias("subject_id"),
+        pl.col("prediction_time").str.to_datetime(time_unit="us", strict=False),
+        (truth if kinds[0] == "boolean" else number).alias("value"),
+        pl.lit("boolean" if kinds[0] == "boolean" or finding else "integer").alias("kind"),
+    )
+    for column in ("subject_id", "prediction_time", "value"):
+        if labels[column].null_count():
+            raise InputError(f"{path}, row {int(labels[column].is_null().arg_max() or 0) + 1}, column '{column}': not read as one.")
+    if finding is not None:
+        bit = len(CHEXPERT) - 1 - CHEXPERT.index(finding)
+        labels = labels.with_columns(((pl.col("value") // 2**bit) % 2).alias("value"))
+    return path, labels
+
+
+def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
+    """The release's columns as `COLUMNS`: static rows first, then by time, in the file's order."""
+    import polars as pl
+
+    person = (pl.col("omop_table") == "person") & (pl.col("code") != BIRTH_CODE)
+    number = pl.col("value").cast(pl.Float32, strict=False)
+    events = rows.select(
+        pl.col("patient_id").alias("subject_id"),
+        pl.when(~person.fill_null(False)).then(pl.col("start")).alias("time"),
+        pl.col("code").replace({BIRTH_CODE: BIRTH, DEATH_CODE: DEATH}).alias("code"),
+        number.alias("numeric_value"),
+        pl.when(number.is_null()).then(pl.col("value")).alias("text_value"),
+        pl.col("unit"),
+        pl.col("end"),
+        pl.col("omop_table").alias("table"),
+    )
+    return events.select(COLUMNS).sort("subject_id", "time", nulls_last=False, maintain_order=True)
+
+
+def _batches(path: Path) -> Iterator[pl.DataFrame]:
+    """The events, typed and checked, some millions at a time."""
+    import polars as pl
+
+    name = str(path)
+    wanted = ("patient_id", "start", "end", "code", "value", "unit", "omop_table")
+    rows_before = 0
+    try:
+        scan = pl.scan_csv(path, infer_schema=False)
+        missing = [column for column in wanted if column not in scan.collect_schema().names()]
+        if missing:
+            raise InputError(f"{name} has no column '{missing[0]}', which the EHRSHOT release has.")
+        for raw in scan.select(wanted).collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):
+            batch = raw.with_columns(
+                pl.col("patient_id").cast(pl.Int64, strict=False),
+                pl.col("start").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False),
+                pl.col("end").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False).alias("end_read"),
+            )
+            unread_end = batch["end"].is_not_null() & (batch["end"] != "") & batch["end_read"].is_null()
+            for column, wrong in (
+                ("patient_id", batch["patient_id"].is_null()),
+                ("start", batch["start"].is_null()),
+                ("code", batch["code"].is_null() | (batch["code"] == "")),
+                ("end", unread_end),
+            ):
+                if wrong.any():
+                    raise InputError(f"{name}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}': not read as one.")
+            rows_before += batch.height
+            yield batch.with_columns(pl.col("end_read").alias("end")).drop("end_read")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{name} cannot be read as CSV: {type(error).__name__}.") from None
+    if not rows_before:
+        raise InputError(f"{name} has a header but no rows.")
+
+
+def _splits(folder: Path) -> dict[int, Split]:
+    path = _find(folder, ("person_id_map.csv",))
+    if path is None:
+        return {}
+    splits: dict[int, Split] = {}
+    for row, (split, person) in enumerate(_csv(path, ("split", "omop_person_id")).select("split", "omop_person_id").iter_rows(), start=1):
+        if split not in SPLITS or not (person or "").isdigit():
+            raise InputError(f"{path}, row {row}: a split (train, val, test) and a whole number are wanted.")
+        if splits.setdefault(int(person), SPLITS[split]) != SPLITS[split]:
+            raise InputError(f"{path}, row {row}: patient {person} is in two splits.")
+    return splits
+
+
+def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError):
+        raise InputError(f"{path} cannot be read as CSV.") from None
+    for column in columns:
+        if column not in frame.columns:
+            raise InputError(f"{path} has no column '{column}', which the EHRSHOT release has.")
+    return frame
+
+
+def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of the names anywhere under the folder, the shallowest place first."""
+    found = [path for name in names for path in folder.rglob(Path(name).name) if str(path).endswith(name)]
+    return min(found, key=lambda path: (len(path.parts), str(path)), default=None)

@@ -1,0 +1,125 @@
+"""The EHRSHOT release's files, read as if they were MEDS."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ehrmind.config import EhrFiles, History
+from ehrmind.prompts.records import with_histories
+from ehrmind.sources import ehrshot
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.ehrshot import CHEXPERT, open_ehrshot, read_ehrshot_labels
+from ehrmind.types import InputError
+
+HEADER = ",patient_id,start,end,code,value,unit,visit_id,omop_table\n"
+PERSON = "0,{p},1960-05-01 00:00:00,,SNOMED/3950001,,,,person\n1,{p},1960-05-01 00:00:00,,Gender/F,,,,person\n"
+VISIT = "2,{p},2020-01-05 10:00:00,2020-01-09 10:00:00,Visit/IP,,,7,visit_occurrence\n"
+LAB = "3,{p},2020-01-05 11:00:00,,LOINC/2823-3,5.6,mmol/L,7,measurement\n4,{p},2020-01-05 12:00:00,,LOINC/5778-6,yellow,,7,measurement\n"
+
+
+def release(folder: Path, events: str | None = None, labels: str | None = None, task: str = "guo_los", splits: str | None = None) -> Path:
+    data = folder / "EHRSHOT_ASSETS"
+    for name in ("data", f"benchmark/{task}", "splits"):
+        (data / name).mkdir(parents=True, exist_ok=True)
+    every = "".join((PERSON + VISIT + LAB).format(p=patient) for patient in (1, 2, 3))
+    (data / "data" / "ehrshot.csv").write_text(HEADER + (every if events is None else events))
+    rows = "1,2020-01-05T23:59:00,boolean,True\n2,2020-01-05T23:59:00,boolean,False\n3,2020-01-05T23:59:00,boolean,False\n"
+    (data / "benchmark" / task / "labeled_patients.csv").write_text("patient_id,prediction_time,label_type,value\n" + (labels or rows))
+    (data / "splits" / "person_id_map.csv").write_text("split,omop_person_id\n" + (splits or "train,1\nval,2\ntest,3\n"))
+    return folder
+
+
+def test_a_task_of_the_release_becomes_cases_in_its_canonical_splits(tmp_path: Path) -> None:
+    cases, counts = read_ehr(EhrFiles(ehrshot=release(tmp_path), task="guo_los"))
+    assert [(case.provenance["subject"], case.split, case.truth["value"]) for case in cases] == [
+        (1, "train", 1),
+        (2, "tuning", 0),
+        (3, "held_out", 0),
+    ]
+    assert counts.by_stratum == {"ehr/ehrshot/guo_los": 3}
+
+
+def test_a_history_hides_the_discharge_and_keeps_words_and_numbers(tmp_path: Path) -> None:
+    cases, _ = read_ehr(EhrFiles(ehrshot=release(tmp_path), task="guo_los"))
+    filled, _ = with_histories(cases, History(kinds=["visits", "labs"]))
+    assert filled[0].fields["history"] == (
+        "59 years old, female\ntoday: Visit/IP, no end known; LOINC/2823-3 5.6 mmol/L; LOINC/5778-6 yellow"
+    )
+
+
+def test_batches_never_part_a_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_ehrshot(release(tmp_path))
+    found = {}
+    for rows in (1, 4, 100):
+        monkeypatch.setattr(ehrshot, "ROWS_AT_ONCE", rows)
+        found[rows] = sorted(
+            (int(patient), int(timeline.visible(np.array([patient]), np.array([2**62])).known[0]))
+            for _, timeline in whole.timelines()
+            for patient in (1, 2, 3)
+            if timeline.has(np.array([patient]))[0]
+        )
+    assert found[1] == found[4] == found[100] == [(1, 4), (2, 4), (3, 4)]
+
+
+def test_a_chest_radiograph_label_is_one_finding_of_fourteen(tmp_path: Path) -> None:
+    first_and_edema = 2**13 + 2 ** (13 - CHEXPERT.index("edema"))
+    rows = f"1,2020-01-05T23:59:00,categorical,{first_and_edema}\n2,2020-01-05T23:59:00,categorical,0\n"
+    folder = release(tmp_path, labels=rows, task="chexpert")
+    for finding, values in (("edema", [1, 0]), ("no_finding", [1, 0]), ("fracture", [0, 0])):
+        assert read_ehrshot_labels(folder, f"chexpert_{finding}")[1]["value"].to_list() == values
+    with pytest.raises(InputError, match="chexpert is 14 tasks; name one of chexpert_no_finding"):
+        read_ehrshot_labels(folder, "chexpert")
+    with pytest.raises(InputError, match="'cough' is no finding"):
+        read_ehrshot_labels(folder, "chexpert_cough")
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        (PERSON.format(p="x"), "row 1, column 'patient_id': not read"),
+        ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': not read"),
+        (PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n", "row 3, column 'end': not read"),
+        ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': not read"),
+        (PERSON.format(p=1) + PERSON.format(p=2) + PERSON.format(p=1), "patient 1 are not together"),
+        ("", "no rows"),
+    ],
+)
+def test_events_that_do_not_fit_are_refused_with_file_and_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: str, says: str
+) -> None:
+    monkeypatch.setattr(ehrshot, "ROWS_AT_ONCE", 2)
+    with pytest.raises(InputError, match=says):
+        list(open_ehrshot(release(tmp_path, events)).timelines())
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ("1,2020-01-05T23:59:00,boolean,maybe\n", "row 1, column 'value'"),
+        ("1,soon,boolean,True\n", "row 1, column 'prediction_time'"),
+        ("one,2020-01-05T23:59:00,boolean,True\n", "row 1, column 'subject_id'"),
+        ("1,2020-01-05T23:59:00,essay,True\n", "column 'label_type': essay"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_with_file_and_row(tmp_path: Path, labels: str, says: str) -> None:
+    with pytest.raises(InputError, match=rf"labeled_patients.csv, .*{says}"):
+        read_ehrshot_labels(release(tmp_path, labels=labels), "guo_los")
+
+
+def test_an_absent_task_names_those_there_are_and_splits_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no labels for 'guo_icu'; it has guo_los"):
+        read_ehrshot_labels(release(tmp_path), "guo_icu")
+    with pytest.raises(InputError, match=r"person_id_map.csv, row 2: patient 1 is in two splits"):
+        open_ehrshot(release(tmp_path, splits="train,1\ntest,1\n"))
+    with pytest.raises(InputError, match=r"no ehrshot.csv under it"):
+        open_ehrshot(tmp_path / "EHRSHOT_ASSETS" / "splits")
+
+
+def test_ages_come_from_the_birth_of_the_person(tmp_path: Path) -> None:
+    timeline = next(timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0])
+    born = timeline.born(np.array([1]), "MEDS_BIRTH")
+    assert born.tolist() == [int(np.datetime64(datetime(1960, 5, 1), "us").astype(int))]
