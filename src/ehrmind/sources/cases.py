@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -45,7 +45,8 @@ class Counts:
     by_split: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        # asdict would break a Counter
+        return asdict(replace(self, left_out=dict(self.left_out), notes=dict(self.notes), by_stratum=dict(self.by_stratum)))
 
     def lines(self) -> list[str]:
         """The counts for a person to read, a line each; the strata are in `by_stratum`."""

@@ -4,6 +4,7 @@ Events stay in their shards."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
         left_out={reason: count for reason, count in left_out.items() if count},
         notes={"subjects": len({case.group for case in cases})},
         by_stratum=Counter(case.stratum for case in cases),
-        files=(FileRead(path.name, data.digest, labels.height),),
+        files=tuple(_read(file) for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])),
         by_split=labels_by_split(cases),
     )
     return cases, counts
@@ -110,6 +111,15 @@ def _split(cases: list[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[Cas
         who = f"{len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}"
         raise InputError(f"The splits of {data.folder} have no place for {who}.")
     return cases
+
+
+def _read(labels: Path) -> FileRead:
+    import polars as pl
+
+    with labels.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    scan = pl.scan_parquet(labels) if labels.suffix == ".parquet" else pl.scan_csv(labels, infer_schema=False)
+    return FileRead(labels.name, sha256, int(scan.select(pl.len()).collect().item()))
 
 
 def _words(labels: pl.DataFrame) -> tuple[str, ...]:

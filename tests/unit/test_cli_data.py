@@ -1,0 +1,54 @@
+"""`ehrmind data trials`, `data ehr` and their made-up siblings on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ehrmind.cli import main
+from ehrmind.sources import load_cases
+from tests.meds_data import write_meds
+from tests.unit.test_ehrshot_source import release
+from tests.unit.test_trec_source import a_collection
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> str:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert left.value.code == code, err
+    return out if code == 0 else err
+
+
+def test_trials_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = a_collection(tmp_path)
+    named = ["--topics", files.topics, "--qrels", files.qrels, "--trials", *files.trials]
+    counts = json.loads(said(capsys, "data", "trials", *named, "--out", tmp_path / "cases.parquet", "--json"))
+    assert counts["kept"] == 80 == len(load_cases(tmp_path / "cases.parquet")) == sum(counts["by_stratum"].values())
+    assert counts["left_out"] == {"the trial's text is not in the files": 10}
+    assert "The data set is proven." in said(capsys, "check", tmp_path / "cases.parquet")
+
+
+def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_meds(tmp_path / "meds")
+    out = tmp_path / "cases.parquet"
+    counts = json.loads(
+        said(capsys, "data", "ehr", "--meds", folder, "--labels", folder / "labels" / "high_potassium", "--out", out, "--json")
+    )
+    assert counts["kept"] == 30 and set(counts["by_split"]) == {"train", "tuning", "held_out"}
+    counts = json.loads(said(capsys, "data", "ehr", "--ehrshot", release(tmp_path / "e"), "--task", "guo_los", "--out", out, "--json"))
+    assert counts["by_stratum"] == {"ehr/ehrshot/guo_los": 3}
+
+
+def test_half_of_what_is_needed_is_a_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = said(capsys, "data", "ehr", "--meds", tmp_path, "--out", tmp_path / "cases.parquet", code=2)
+    assert "Give --meds DIR and --labels FILE, or --ehrshot DIR and --task NAME." in error
+    assert not (tmp_path / "cases.parquet").exists()
+
+
+def test_made_up_trials_are_written_for_the_split_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--n", "40", "--seed", "3", "--split", "held_out", "--kind", "drugs", "--difficulty", "hard"]
+    counts = json.loads(said(capsys, "data", "synthetic", "trials", *asked, "--out", tmp_path / "cases.parquet", "--json"))
+    assert counts["by_stratum"] == {"trials/made-up/drugs": 40} and set(counts["by_split"]) == {"held_out"}
