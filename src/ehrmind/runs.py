@@ -142,7 +142,8 @@ class Run:
     def load_cases(self) -> dict[str, list[Case]]:
         from ehrmind.sources import load_cases
 
-        return {split: load_cases(self.cases(split)) for split in SPLITS}
+        elsewhere = sorted(path.stem for path in self.cases("train").parent.glob("elsewhere-*.parquet"))
+        return {split: load_cases(self.cases(split)) for split in (*SPLITS, *elsewhere)}
 
 
 def rollout_rows(stage: str, arm: str, step: int, groups: Iterable[Group]) -> list[Row]:

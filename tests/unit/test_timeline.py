@@ -16,7 +16,7 @@ from ehrmind.types import InputError
 
 DAY = datetime(2020, 1, 1)
 SCHEMA = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32, "text_value": pl.String,
-          "unit": pl.String, "end": pl.Datetime("us")}  # fmt: skip
+          "unit": pl.String, "end": pl.Datetime("us"), "table": pl.String}  # fmt: skip
 Event = tuple[int, int | None, int | None]  # subject, hour of the event (None: static), hour of its end
 
 
@@ -31,7 +31,7 @@ def micros(number: int) -> int:
 def shard(events: list[Event]) -> pl.DataFrame:
     rows = sorted(events, key=lambda event: (event[0], -1 if event[1] is None else event[1]))
     return pl.DataFrame(
-        [(subject, hour(time), f"code-{place}", 1.0, None, None, hour(end)) for place, (subject, time, end) in enumerate(rows)],
+        [(subject, hour(time), f"code-{place}", 1.0, None, None, hour(end), None) for place, (subject, time, end) in enumerate(rows)],
         schema=SCHEMA,
         orient="row",
     )
@@ -42,7 +42,7 @@ def naively(events: pl.DataFrame, subject: int, at: int, newest: int | None, str
     known: list[tuple[Any, ...]] = []
     limit = hour(at)
     assert limit is not None
-    for _, time, code, _, _, _, end in events.filter(pl.col("subject_id") == subject).rows():
+    for _, time, code, _, _, _, end, _ in events.filter(pl.col("subject_id") == subject).rows():
         if time is None or time < limit or (time == limit and not strictly_before):
             known.append((time, code, end if end is not None and end <= limit else None))
     static, dated = [row for row in known if row[0] is None], [row for row in known if row[0] is not None]
@@ -105,4 +105,4 @@ def test_subjects_may_stand_in_any_order_but_together() -> None:
 
 def test_an_empty_shard_has_nobody() -> None:
     assert not Timeline(shard([(1, 1, None)])[:0]).has(np.array([1])).any()
-    assert (*SCHEMA, "table") == COLUMNS
+    assert tuple(SCHEMA) == COLUMNS

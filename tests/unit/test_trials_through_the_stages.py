@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
 from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.types import InputError
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
@@ -22,10 +25,13 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 def recipe() -> Recipe:
-    data = {
+    data: dict[str, Any] = {
         split: {"synthetic": {"family": "trials", "n": n, "seed": seed, "difficulty": "easy"}}
         for seed, (split, n) in enumerate((("train", 60), ("tuning", 10), ("held_out", 60)))
     }
+    drugs = {"synthetic": {"family": "trials", "n": 30, "seed": 7, "tasks": ["drugs"], "difficulty": "easy"}}
+    calculations = {"synthetic": {"n": 12, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}}
+    data["elsewhere"] = {"drugs": drugs, "calculations": calculations}
     small = {"pilot": {"questions": 10, "samples": 2}, "warmup": {"epochs": 1}, "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2}}
     return parse_recipe({"data": data, "model": {"name": "base"}, "evaluate": {"trec_runs": True}, **small})
 
@@ -47,6 +53,25 @@ def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
     assert better["ranking"]["ndcg@10"] > base["ranking"]["ndcg@10"]
 
 
+def test_arms_are_scored_elsewhere_and_apart(done: Run) -> None:
+    results = json.loads((done.path / "results.json").read_text())
+    assert {name: place["arms"]["base"]["n"] for name, place in results["elsewhere"].items()} == {"drugs": 30, "calculations": 12}
+    assert results["elsewhere"]["calculations"]["arms"]["sft_rlvr"]["correct"] == 0
+    better = results["elsewhere"]["drugs"]["arms"]
+    assert better["sft_rlvr"]["accuracy"] > better["base"]["accuracy"] and better["base"]["n"] != results["arms"]["base"]["n"]
+    assert "sft_rlvr-base" in results["elsewhere"]["drugs"]["pairs"]
+    assert len(results["held_out_scorings"]) == 4 * (2 + 2)
+
+
+def test_a_patient_who_is_elsewhere_too_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ScriptedEngine(plan).save(tmp_path / "base")
+    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
+    tree = recipe().model_dump(mode="json")
+    tree["data"]["elsewhere"]["drugs"] = tree["data"]["train"]
+    with pytest.raises(InputError, match="Leak: 12 group"):
+        run_pipeline(parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+
+
 def test_every_answer_has_the_probabilities_of_its_labels(done: Run) -> None:
     rows = done.read_rollouts("evaluate-base-greedy")
     assert rows["probabilities"].dtype == pl.List(pl.Float64)
@@ -66,5 +91,13 @@ def test_run_files_rank_every_patients_trials(done: Run) -> None:
 def test_the_page_shows_measures_and_confusion(done: Run) -> None:
     (page,) = write_report(done.path)
     html = page.read_text()
-    for text in ("Measures of labels", "Balanced accuracy", "nDCG@10", "Which label was answered as which", "not relevant"):
+    for text in (
+        "Elsewhere",
+        "calculations",
+        "Measures of labels",
+        "Balanced accuracy",
+        "nDCG@10",
+        "Which label was answered as which",
+        "not relevant",
+    ):
         assert text in html

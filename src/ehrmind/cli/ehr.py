@@ -12,6 +12,25 @@ from ehrmind.cli.cases import AsJson
 from ehrmind.types import InputError
 
 
+def synthetic_ehr(
+    subjects: Annotated[int, typer.Option(min=1, help="How many.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The MEDS data set to write; a new folder.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="A shard is a function of the seed and its number.")] = 0,
+    events: Annotated[int, typer.Option(min=20, help="Events a subject, on average.")] = 400,
+    labels: Annotated[int, typer.Option(min=1, help="Labels a subject and task, at most.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Make up a MEDS data set with two label tasks: correlated diseases, results, drugs and visits, no patient behind them."""
+    from ehrmind.sources.made_up.cohort import write_cohort
+
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; name a new folder.")
+    counts = write_cohort(out, subjects, seed=seed, events_per_subject=events, labels_per_subject=labels)
+    said = [f"made up {counts['subjects']:,} subjects with {counts['events']:,} events"]
+    said += [f"{n:,} labels in labels/{task}" for task, n in counts["labels"].items()]
+    typer.echo(json.dumps(counts, indent=2) if as_json else "\n".join([*said, f"wrote {out}"]))
+
+
 def ehr(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,

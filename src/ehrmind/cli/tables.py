@@ -39,6 +39,11 @@ def show_results(run: Run) -> None:
     for arm, row in found["arms"].items():
         arms.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
     _print(arms)
+    for name, place in found.get("elsewhere", {}).items():
+        table = _table(f"elsewhere: {name}", "arm", "n", "accuracy", "95 %")
+        for arm, row in place["arms"].items():
+            table.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
+        _print(table)
     _show_measures(found)
     pairs = _table("paired differences", "pair", "points", "95 %", "p")
     for pair, row in found["pairs"].items():

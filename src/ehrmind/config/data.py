@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -118,6 +118,9 @@ class Data(Section):
     train: DataSource
     tuning: DataSource = DataSource(share_of_train=0.1)
     held_out: DataSource
+    elsewhere: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], DataSource] = Field(
+        default={}, description="more held-out cases by name, such as another task's: scored by every arm, apart from held_out"
+    )
     online: bool = Field(default=False, description="allow downloads from the hub")
     exclude_leaks: bool = Field(default=False, description="drop train notes that held_out also has (counted) instead of refusing")
 
@@ -134,6 +137,6 @@ class Data(Section):
 
     @model_validator(mode="after")
     def only_tuning_is_a_share(self) -> Data:
-        if self.train.share_of_train is not None or self.held_out.share_of_train is not None:
+        if any(source.share_of_train is not None for source in (self.train, self.held_out, *self.elsewhere.values())):
             raise ValueError("share_of_train is for tuning only; give train and held_out files or synthetic cases")
         return self

@@ -140,7 +140,8 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
             changes["ehr"] = value.ehr.model_copy(update=there)
         return value.model_copy(update=changes)
 
-    data = recipe.data.model_copy(update={name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")})
+    splits = {name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")}
+    data = recipe.data.model_copy(update={**splits, "elsewhere": {name: source(more) for name, more in recipe.data.elsewhere.items()}})
     model = recipe.model
     if model.name is not None:
         model = model.model_copy(update={"name": located(model.name)})

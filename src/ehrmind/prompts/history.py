@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ehrmind.config import History
 
 VERSION = 1
+DAY = 86_400_000_000  # microseconds
+STILL_OPEN = ", no end known"
 CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4; the lower figure keeps to the budget
 
 
@@ -43,84 +45,97 @@ def history_digest(settings: History) -> str:
     return hashlib.sha256(json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def render(events: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, names: Mapping[str, str], settings: History) -> Rendered:
-    """`events` as `Timeline.visible` gives them; `as_of` and `born` (the least int64: unknown) in microseconds since 1970, by request."""
+def render(
+    events: pl.DataFrame, whats: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, names: Mapping[str, str], settings: History
+) -> Rendered:
+    """`events` as `Timeline.visible` gives them, `whats` the timeline's; `as_of` and `born` (the least int64: unknown) in microseconds
+    since 1970, by request."""
     import numpy as np
     import polars as pl
 
-    requests = pl.DataFrame({"request": np.arange(len(as_of), dtype=np.uint32), "as_of": as_of, "born": born})
-    day = 86_400_000_000
-    codes = kinds_of_codes(events.select("code", "table").unique(maintain_order=True).rows(), names)
-    known = (
-        events.lazy()
-        .join(codes.lazy(), on=["code", "table"], how="left", maintain_order="left", nulls_equal=True)
-        .join(requests.lazy(), on="request", how="left", maintain_order="left")
-    )
+    about = kinds_of_codes(whats.select("code", "table").rows(), names)
+    request, what = events["request"].to_numpy(), events["what"].to_numpy()
+    static = events["time"].is_null().to_numpy()
+    wanted = about["kind"].is_in(list(settings.kinds)).to_numpy()[what] & ~static
+    demographics = (about["kind"] == "demographics").to_numpy()[what] & static
     heads = (
-        known.filter(pl.col("kind") == "demographics", pl.col("time").is_null())
-        .group_by("request", maintain_order=True)
+        pl.DataFrame({"request": request[demographics], "name": about["name"].gather(what[demographics])})
+        .group_by("request")
         .agg(pl.col("name").unique(maintain_order=True).str.join(", ").alias("static"))
     )
-    dated = known.filter(pl.col("time").is_not_null(), pl.col("kind").is_in(list(settings.kinds))).with_columns(
-        (pl.col("as_of") // day - pl.col("time").cast(pl.Int64) // day).alias("days"),
-    )
-    findings = _findings(dated, settings).collect()
-    body = _fitted(findings, settings).lazy()
-    age = (pl.col("as_of") - pl.col("born")) // (day * 365.2425)
+    times = events["time"].cast(int).to_numpy()[wanted]
+    rows = events.select("request", "what", "numeric_value", "text_value", pl.col("end").is_null().alias("open")).filter(pl.Series(wanted))
+    rows = rows.with_columns(pl.Series("days", as_of[request[wanted]] // DAY - times.astype(np.int64) // DAY)).with_row_index("place")
+    findings = _findings(rows, about.with_columns(whats["unit"]), settings)
+    age = (pl.col("as_of") - pl.col("born")) // (DAY * 365.2425)
     said = pl.when(pl.col("born") > np.iinfo(np.int64).min).then(age.cast(pl.Int64).cast(pl.String) + " years old")
+    head = pl.concat_str([said, pl.col("static")], separator=", ", ignore_nulls=True).replace("", None)
     frame = (
-        requests.lazy()
+        pl.DataFrame({"request": np.arange(len(as_of), dtype=np.uint32), "as_of": as_of, "born": born})
         .join(heads, on="request", how="left")
-        .join(body, on="request", how="left")
-        .with_columns(pl.concat_str([said, pl.col("static")], separator=", ", ignore_nulls=True).alias("head"))
-        .with_columns(pl.concat_str([pl.col("head").replace("", None), pl.col("body")], separator="\n", ignore_nulls=True).alias("text"))
+        .join(_fitted(findings, settings), on="request", how="left")
+        .with_columns(pl.concat_str([head, pl.col("body")], separator="\n", ignore_nulls=True).alias("text"))
         .sort("request")
-        .collect()
     )
     return Rendered(frame["text"].to_list(), frame["shown"].fill_null(0).to_list(), frame["cut"].fill_null(0).to_list())
 
 
-def _findings(dated: pl.LazyFrame, settings: History) -> pl.LazyFrame:
-    """One row a finding: request, place (newest event's row), days, text."""
+def _findings(rows: pl.DataFrame, about: pl.DataFrame, settings: History) -> pl.DataFrame:
+    """One row a finding: request, place (newest event's row), days, text. Numbers are compared, and only what is left is written."""
     import polars as pl
 
-    number = pl.col("numeric_value").round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
-    rows = dated.with_row_index("place").with_columns(
-        pl.coalesce(number, pl.col("text_value")).alias("value"),
-        pl.when(pl.col("kind") == "visits", pl.col("end").is_null()).then(pl.lit(", no end known")).alias("open"),
-    )
-    same_day = [] if settings.trends else ["days"]
+    trend = ["request", "what"] if settings.trends else ["request", "what", "days"]
+    latest = [pl.col("days").last()] if settings.trends else []
+    number = pl.element().round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
     measured = (
-        rows.filter(pl.col("numeric_value").is_not_null())
-        .group_by("request", "code", "unit", *same_day, maintain_order=True)
+        rows.lazy()
+        .filter(pl.col("numeric_value").is_not_null())
+        .group_by(trend)
         .agg(
             pl.col("place").last(),
-            pl.col("name").last(),
-            (pl.col("days").first() - pl.col("days").last()).alias("span"),
-            pl.col("value").tail(settings.trend_values).str.join(", ").alias("value"),
             pl.len().alias("times"),
-            *([pl.col("days").last()] if settings.trends else []),
+            (pl.col("days").first() - pl.col("days").last()).alias("span"),
+            pl.col("numeric_value").tail(settings.trend_values).alias("values"),
+            *latest,
         )
-        .with_columns(
+        .select(
+            "request",
+            "what",
+            "place",
+            "days",
+            pl.col("values").list.eval(number).list.join(", ").alias("value"),
             pl.when(pl.col("times") > settings.trend_values)
             .then(pl.format(" (last of {} in {} days)", "times", "span"))
             .when(pl.col("span") > 0)
             .then(pl.format(" ({} days)", "span"))
-            .alias("note")
+            .alias("note"),
         )
-        .select("request", "place", "days", pl.concat_str(["name", pl.lit(" "), "value"]).alias("text"), "unit", "note")
     )
     others = (
-        rows.filter(pl.col("numeric_value").is_null())
-        .group_by("request", "code", "days", "value", maintain_order=True)
-        .agg(pl.col("place").last(), pl.col("name").last(), pl.col("unit").last(), pl.col("open").last().alias("note"))
+        rows.lazy()
+        .filter(pl.col("numeric_value").is_null())
+        .group_by("request", "what", "days", "text_value")
+        .agg(pl.col("place").last(), pl.col("open").last())
         .select(
-            "request", "place", "days", pl.concat_str(["name", "value"], separator=" ", ignore_nulls=True).alias("text"), "unit", "note"
+            "request", "what", "place", "days", pl.col("text_value").alias("value"), pl.when("open").then(pl.lit(STILL_OPEN)).alias("note")
         )
     )
-    unit = pl.when(pl.col("unit").is_not_null()).then(pl.lit(" ") + pl.col("unit"))
-    return pl.concat([measured, others]).select(
-        "request", "place", "days", pl.concat_str(["text", unit, "note"], ignore_nulls=True).alias("text")
+    found = pl.concat([measured, others]).collect()
+    what = found["what"]
+    is_visit = (about["kind"] == "visits").gather(what)
+    return found.select(
+        "request",
+        "place",
+        "days",
+        pl.concat_str(
+            [
+                about["name"].gather(what),
+                pl.lit(" ") + pl.col("value"),
+                pl.lit(" ") + about["unit"].gather(what),
+                pl.when((pl.col("note") != STILL_OPEN) | is_visit).then("note"),
+            ],
+            ignore_nulls=True,
+        ).alias("text"),
     )
 
 

@@ -14,6 +14,8 @@ from ehrmind.sources.ehr import open_data_set
 from ehrmind.sources.meds import BIRTH
 from ehrmind.types import Case, InputError
 
+AT_ONCE = 1000  # histories cut and rendered together, which bounds the memory they take
+
 
 def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case], dict[str, int | str]]:
     """The cases in their order, those of the family `ehr` with `fields["history"]`; and counts of findings shown and cut.
@@ -37,19 +39,20 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
             raise InputError(f"{folder} has changed since the cases were made from it; make them again with `ehrmind data ehr`.")
         subjects = np.array([cases[place].provenance["subject"] for place in places])
         times = np.array([_micros(cases[place].provenance["as_of"]) for place in places])
-        for _, timeline in data.timelines():
+        for _, timeline in data.timelines(checked=True):  # its digest says so
             here = np.flatnonzero(timeline.has(subjects))
-            found = timeline.visible(subjects[here], times[here], newest=settings.max_events, strictly_before=settings.strictly_before)
-            texts = render(found.events, times[here], timeline.born(subjects[here], BIRTH), data.names, settings)
-            for row, text in zip(here.tolist(), texts.texts, strict=True):
-                case = cases[places[row]]
-                filled[places[row]] = replace(case, fields={**case.fields, "history": text or "no record"})
-            for name, figure in (
-                ("findings_shown", sum(texts.shown)),
-                ("findings_cut", sum(texts.cut)),
-                ("events_not_looked_at", int(np.maximum(found.known - settings.max_events, 0).sum())),
-            ):
-                counts[name] = int(counts[name]) + figure
+            for rows in np.split(here, range(AT_ONCE, len(here), AT_ONCE)):
+                found = timeline.visible(subjects[rows], times[rows], newest=settings.max_events, strictly_before=settings.strictly_before)
+                texts = render(found.events, timeline.whats, times[rows], timeline.born(subjects[rows], BIRTH), data.names, settings)
+                for row, text in zip(rows.tolist(), texts.texts, strict=True):
+                    case = cases[places[row]]
+                    filled[places[row]] = replace(case, fields={**case.fields, "history": text or "no record"})
+                for name, figure in (
+                    ("findings_shown", sum(texts.shown)),
+                    ("findings_cut", sum(texts.cut)),
+                    ("events_not_looked_at", int(np.maximum(found.known - settings.max_events, 0).sum())),
+                ):
+                    counts[name] = int(counts[name]) + figure
     return filled, counts
 
 

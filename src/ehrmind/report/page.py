@@ -52,6 +52,7 @@ def contents(figures: Figures) -> dict[str, Any]:
         "tables": {
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
+            "elsewhere": tables.elsewhere(figures),
             "measures": tables.measures(figures),
             "confusion": tables.confusion(figures),
             "pilot": tables.pilot(figures),

@@ -73,7 +73,10 @@ def expected_stages(recipe: Mapping[str, Any]) -> Iterator[str]:
     if {"sft", "sft_rlvr"} & set(arms):
         yield "warmup"
     yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in arms)
-    yield from (f"evaluate-{arm}-{decoding}" for arm in arms for decoding in recipe["evaluate"]["decodings"])
+    decodings, places = recipe["evaluate"]["decodings"], recipe["data"].get("elsewhere", {})
+    for arm in arms:
+        yield from (f"evaluate-{arm}-{decoding}" for decoding in decodings)
+        yield from (f"elsewhere-{place}-{arm}-{decodings[0]}" for place in places)
 
 
 def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:

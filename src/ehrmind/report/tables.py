@@ -106,6 +106,22 @@ def _risk(figures: Mapping[str, Any] | None, name: str) -> Cell:
     return Cell(number(figures[name]), "" if low is None else f"{low:.3f} to {high:.3f}")
 
 
+def elsewhere(figures: Figures) -> Table | None:
+    """Every arm on further held-out cases, such as another task's; None where the recipe names none."""
+    places = figures.results.get("elsewhere")
+    if not places:
+        return None
+    rows: Rows = []
+    for name, found in places.items():
+        cells = [accuracy(found["arms"].get(arm)) for arm in figures.arms]
+        rows.append([name, number(next(iter(found["arms"].values()))["n"]), *cells])
+    caption = (
+        f"The same arms on cases of other tasks or families that they were not trained on here, {figures.results['decoding']} decoding: "
+        "share answered right, with Wilson's 95 % interval."
+    )
+    return Table(caption, ["Elsewhere", "Cases", *map(arm_name, figures.arms)], rows)
+
+
 def confusion(figures: Figures) -> list[Table]:
     """A table for every task and arm: how often each label was answered as which."""
     tables = []

@@ -31,7 +31,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
     data, path, labels, task = _opened(files)
     kept, left_out = _usable(data, labels, path, files.unusable)
-    words = _words(labels)
+    words, folder = _words(labels), str(data.folder.resolve())
     stratum = f"ehr/{_slug(data.name)}/{_slug(task)}"
     cases = [
         Case(
@@ -46,7 +46,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
             provenance={
                 "dataset": data.name,
                 "digest": data.digest,
-                "folder": str(data.folder.resolve()),
+                "folder": folder,
                 "subject": subject,
                 "as_of": at.isoformat(),
             },

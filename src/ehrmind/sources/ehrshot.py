@@ -41,10 +41,12 @@ class Ehrshot:
     names: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
-    def timelines(self) -> Iterator[tuple[Path, Timeline]]:
-        """Batch by batch of whole patients. Raises InputError naming the file; a patient whose rows are scattered is refused."""
+    def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
+        """Batch by batch of whole patients, always checked. Raises InputError naming the file; a patient whose rows are scattered is
+        refused."""
         import polars as pl
 
+        del checked
         seen: set[int] = set()
         rest: pl.DataFrame | None = None
         for batch in _batches(self.events):

@@ -8,6 +8,7 @@ frame, sorted by subject and time, and a request is a slice of it: no object per
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from ehrmind.types import InputError
@@ -21,8 +22,8 @@ COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """`events` has the columns of the shard and `request` (the row of the request), by request and time. `known` counts the dated events
-    that were visible to each request, before the newest were taken."""
+    """`events` has the columns of the shard, `request` (the row of the request) and `what` (the row of `Timeline.whats`), by request and
+    time. `known` counts the dated events that were visible to each request, before the newest were taken."""
 
     events: pl.DataFrame
     known: np.ndarray
@@ -45,6 +46,23 @@ class Timeline:
         self._times = events["time"].cast(int).fill_null(np.iinfo(np.int64).min).to_numpy()
         self._static = events["time"].is_null().cast(int).cum_sum().to_numpy()
         self._events = events
+
+    @cached_property
+    def whats(self) -> pl.DataFrame:
+        """A row for every different code, table and unit: what, code, table, unit. Events are compared by its number from here on."""
+        return self._numbered[0]
+
+    @cached_property
+    def _numbered(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """(whats, the events with their `what`); made once, and only where histories are asked for."""
+        import polars as pl
+
+        named = ("code", "table", "unit")
+        numbers = self._events.select(pl.col(name).cast(pl.Categorical).to_physical() for name in named)
+        different = numbers.with_row_index("row").unique(numbers.columns, keep="first", maintain_order=True).with_row_index("what")
+        what = numbers.join(different, on=numbers.columns, how="left", maintain_order="left", nulls_equal=True)["what"]
+        whats = self._events.select(numbers.columns)[different["row"]].with_columns(different["what"])
+        return whats, self._events.with_columns(what)
 
     def has(self, subjects: np.ndarray) -> np.ndarray:
         """Whether each subject has any event here."""
@@ -88,7 +106,7 @@ class Timeline:
         rows = np.concatenate([_ranges(starts, dated), _ranges(first, upto)])
         request = np.concatenate([np.repeat(np.arange(len(subjects)), dated - starts), np.repeat(np.arange(len(subjects)), upto - first)])
         order = np.lexsort((rows, request))
-        events = self._events[rows[order]].with_columns(pl.Series("request", request[order].astype(np.uint32)))
+        events = self._numbered[1][rows[order]].with_columns(pl.Series("request", request[order].astype(np.uint32)))
         at = pl.Series("as_of", as_of[request[order]]).cast(pl.Datetime("us"))
         return Visible(events.with_columns(pl.when(pl.col("end") <= at).then(pl.col("end")).alias("end")), upto - dated)
 

@@ -18,13 +18,13 @@ def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
     mark = run.done("data")
     if mark is not None:
         splits = run.load_cases()
-        check_leaks(**splits)
+        _check_leaks(splits)
         if _digest(splits) != mark["digest"]:
             raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
         return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
     with run.stage("data") as facts:
         splits, facts["sources"], dropped = read_splits(recipe)
-        check_leaks(**splits)
+        _check_leaks(splits)
         run.save_cases(splits)  # references stay references
         for name, cases in splits.items():
             splits[name], written = with_histories(cases, recipe.prompts.history)
@@ -50,10 +50,18 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
     else:
         tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
+    for name, source in data.elsewhere.items():
+        splits[f"elsewhere-{name}"], sources[f"elsewhere-{name}"] = read_source(recipe, source, "held_out")
     for name, cases in splits.items():
         if not cases:
-            raise InputError(f"data.{name} gives no case; check its files and limit.")
+            raise InputError(f"data.{name.replace('-', '.')} gives no case; check its files and limit.")
     return splits, sources, dropped
+
+
+def _check_leaks(splits: dict[str, list[Case]]) -> None:
+    """What is held out, here or elsewhere, is neither learned from nor selected by."""
+    for name in splits.keys() - {"train", "tuning"}:
+        check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits[name])
 
 
 def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], dict[str, Any]]:

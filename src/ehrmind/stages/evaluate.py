@@ -20,13 +20,20 @@ from ehrmind.verify import judge
 from ehrmind.verify.benchmark import benchmark_score
 
 
-def evaluate(run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, held_out: Sequence[Case]) -> dict[str, Any]:
+def stage_of(arm: str, decoding: str, where: str = "held_out") -> str:
+    """The name of scoring one arm: on the recipe's held-out cases, or elsewhere."""
+    return f"evaluate-{arm}-{decoding}" if where == "held_out" else f"{where}-{arm}-{decoding}"
+
+
+def evaluate(
+    run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, held_out: Sequence[Case], where: str = "held_out"
+) -> dict[str, Any]:
     """Score one frozen arm once under one decoding; writes its rollouts and returns counts. Resumes after its last whole batch."""
-    stage = f"evaluate-{arm}-{decoding}"
+    stage = stage_of(arm, decoding, where)
     how = recipe.decoding if decoding == "sampled" else recipe.decoding.model_copy(update={"temperature": 0.0})
     prompts = render_prompts(engine, recipe, held_out, how)
     if not run.rollout_steps(stage):
-        run.count_scoring(arm, decoding, recipe.seed)
+        run.count_scoring(arm, decoding if where == "held_out" else f"{decoding}, {where}", recipe.seed)
     rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, purpose="evaluate", members=1, decoding=how, likelihoods=True)
     metrics = outcome_metrics(rows)
     run.forget_metrics(stage, 0)
@@ -34,8 +41,10 @@ def evaluate(run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, 
     return {"held_out": len(held_out), "prompts_too_long": len(held_out) - len(prompts), **metrics}
 
 
-def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: dict[str, float]) -> dict[str, Any]:
-    """Put all scored arms side by side: results.json."""
+def write_results(
+    run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: dict[str, float], elsewhere: Mapping[str, Sequence[Case]] | None = None
+) -> dict[str, Any]:
+    """Put all scored arms side by side: results.json. `elsewhere` has further held-out cases by name, compared apart."""
     arms = [arm for arm in ARMS if arm in recipe.arms]
     cases = {case.id: case for case in held_out}
     headline, *others = recipe.evaluate.decodings
@@ -47,6 +56,7 @@ def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: d
         "scorer": recipe.evaluate.scorer,
         **{how: _comparison({arm: outcomes[arm, how] for arm in arms}, recipe.evaluate.scorer) for how in others},
         other_scorer: _comparison({arm: outcomes[arm, headline] for arm in arms}, other_scorer),
+        **({"elsewhere": places} if (places := _elsewhere(run, recipe, arms, headline, elsewhere or {})) else {}),
         "held_out_scorings": run.scorings(),
         "seconds": seconds,
     }
@@ -54,6 +64,15 @@ def write_results(run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: d
         _write_trec_runs(run, outcomes)
     write_json(run.path / "results.json", results)
     return results
+
+
+def _elsewhere(run: Run, recipe: Recipe, arms: Sequence[str], decoding: str, elsewhere: Mapping[str, Sequence[Case]]) -> dict[str, Any]:
+    found = {}
+    for name, held_out in elsewhere.items():
+        cases = {case.id: case for case in held_out}
+        rows = {arm: _outcomes(run, arm, decoding, cases, recipe.prompts.think, f"elsewhere-{name}") for arm in arms}
+        found[name] = _comparison(rows, recipe.evaluate.scorer)
+    return found
 
 
 def _write_trec_runs(run: Run, outcomes: Mapping[Any, list[dict[str, Any]]]) -> None:
@@ -66,9 +85,9 @@ def _write_trec_runs(run: Run, outcomes: Mapping[Any, list[dict[str, Any]]]) -> 
         write_text(run.path / "trec_runs" / f"{arm}-{how}.txt", trec_run(topics, documents, scores, f"{arm}-{how}"))
 
 
-def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case], think: bool) -> list[dict[str, Any]]:
+def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case], think: bool, where: str = "held_out") -> list[dict[str, Any]]:
     """Per held-out case, in their order: the case, well_formed, right or wrong under both scorers, the answer, labels' probabilities."""
-    rows = run.read_rollouts(f"evaluate-{arm}-{decoding}").to_dicts()
+    rows = run.read_rollouts(stage_of(arm, decoding, where)).to_dicts()
     return [
         {
             "case": cases[row["case"]],

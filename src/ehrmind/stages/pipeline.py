@@ -18,7 +18,7 @@ from ehrmind.engines import Engine
 from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.data import prepare_data
-from ehrmind.stages.evaluate import evaluate, write_results
+from ehrmind.stages.evaluate import evaluate, stage_of, write_results
 from ehrmind.stages.pilot import pilot
 from ehrmind.stages.rlvr import rlvr
 from ehrmind.stages.warmup import warmup
@@ -70,17 +70,23 @@ def run_pipeline(
 
 
 def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: dict[str, Any], open_engine: OpenEngine) -> None:
+    """Held-out cases under every decoding, those elsewhere under the first."""
+    elsewhere = [name for name in splits if name.startswith("elsewhere-")]
+    scorings = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
+    scorings += [(where, recipe.evaluate.decodings[0]) for where in elsewhere]
     for arm in recipe.arms:
-        for decoding in recipe.evaluate.decodings:
-            stage = f"evaluate-{arm}-{decoding}"
+        for where, decoding in scorings:
+            stage = stage_of(arm, decoding, where)
             if run.done(stage) is None:
                 if not (folders[arm] / "config.json").is_file():
                     raise InputError(f"The arm {arm} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
-                    facts |= evaluate(run, recipe, open_engine(recipe, folders[arm]), arm, decoding, splits["held_out"])
+                    facts |= evaluate(run, recipe, open_engine(recipe, folders[arm]), arm, decoding, splits[where], where)
     if not is_json(run.path / "results.json"):
         marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
-        write_results(run, recipe, splits["held_out"], {name: facts.get("seconds", 0.0) for name, facts in marks.items()})
+        seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
+        named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
+        write_results(run, recipe, splits["held_out"], seconds, named)
 
 
 def base_model(run: Run, recipe: Recipe) -> Path:

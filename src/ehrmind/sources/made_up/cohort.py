@@ -12,15 +12,18 @@ begins within 30 days, seen from 23:59 of the day a stay ends).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import polars as pl
 
 from ehrmind.sources.meds import BIRTH, SPLITS
 
-if TYPE_CHECKING:
-    import numpy as np
-
-DAY = 86_400_000_000  # microseconds
+DAY, MINUTE = 86_400_000_000, 60_000_000  # microseconds
+NEVER = np.iinfo(np.int64).min  # the time of a static event
+MEASURED = 0.8  # share of visits at which a test is done
 EPOCH = 14_600 * DAY  # 2009-12-22: the first visits
 SUBJECTS_A_SHARD = 500
 HIGH_CREATININE = 1.5
@@ -47,17 +50,25 @@ ODDS = (
     (-5.4, 0.045, 1.1),
     (-6.2, 0.06, 1.0),
 )  # of each disease: constant, by year of age, by burden
-COMPLAINTS = ("SNOMED/267036007", "SNOMED/25064002", "SNOMED/49727002", "SNOMED/161891005", "SNOMED/386661006", "SNOMED/84229001")
-COMPLAINT_NAMES = ("shortness of breath", "headache", "cough", "back pain", "fever", "fatigue")
+COMPLAINTS = {
+    "SNOMED/267036007": "shortness of breath",
+    "SNOMED/25064002": "headache",
+    "SNOMED/49727002": "cough",
+    "SNOMED/161891005": "back pain",
+    "SNOMED/386661006": "fever",
+    "SNOMED/84229001": "fatigue",
+}
 VISITS = {"Visit/OP": "outpatient visit", "Visit/IP": "inpatient stay"}
+VOCABULARY = (BIRTH, "Gender/F", "Gender/M", *VISITS, *DISEASES, *(drug for _, drug, _ in DISEASES.values()), *COMPLAINTS, *TESTS)
+PLACE = {code: place for place, code in enumerate(VOCABULARY)}
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # whose (by row), when, value
+Tables = dict[str, pl.DataFrame]
 
 
 def write_cohort(
     folder: Path, subjects: int, *, seed: int = 0, events_per_subject: int = 400, labels_per_subject: int = 10
 ) -> dict[str, Any]:
     """Write a MEDS 0.4 data set with labels into a new folder; returns counts. About `events_per_subject` events each, on average."""
-    import polars as pl
-
     for name in ("data", "metadata", *(f"labels/{task}" for task in ("next_creatinine_high", "readmission_30d"))):
         (folder / name).mkdir(parents=True, exist_ok=name != "data")
     counts: dict[str, Any] = {"subjects": subjects, "events": 0, "labels": {"next_creatinine_high": 0, "readmission_30d": 0}}
@@ -71,7 +82,7 @@ def write_cohort(
             counts["labels"][task] += rows.height
     for task, parts in labels.items():
         pl.concat(parts).write_parquet(folder / "labels" / task / "labels.parquet")
-    names = {**VISITS, **dict(zip(COMPLAINTS, COMPLAINT_NAMES, strict=True)), **{code: test[0] for code, test in TESTS.items()}}
+    names = {**VISITS, **COMPLAINTS, **{code: test[0] for code, test in TESTS.items()}}
     names |= {code: name for code, (name, _, _) in DISEASES.items()} | {drug: name for _, drug, name in DISEASES.values()}
     codes = pl.DataFrame({"code": list(names), "description": list(names.values()), "parent_codes": [[]] * len(names)})
     codes.cast({"parent_codes": pl.List(pl.String)}).write_parquet(folder / "metadata" / "codes.parquet")
@@ -85,125 +96,146 @@ def write_cohort(
     return counts
 
 
-def _shard(first: int, n: int, shard: int, seed: int, events_per_subject: int, labels_per_subject: int) -> tuple[Any, dict[str, Any]]:
-    """(events, labels by task) of n subjects."""
-    import numpy as np
-    import polars as pl
+@dataclass(frozen=True, slots=True)
+class People:
+    """Subjects of a shard, by row; `diseased` is [n, 4]."""
 
+    age: np.ndarray
+    burden: np.ndarray
+    female: np.ndarray
+    diseased: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """All visits of a shard, by subject and time: whose, from when to when, whether a stay, which diseases are known ([visits, 4])."""
+
+    who: np.ndarray
+    at: np.ndarray
+    until: np.ndarray
+    stay: np.ndarray
+    sick: np.ndarray
+    first: np.ndarray  # the row of each subject's first visit
+    of: np.ndarray  # how many visits each subject has
+
+
+class Rows:
+    """Columns of events as they are added, a block at a time; `code` is a place in `VOCABULARY`."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[np.ndarray]] = {name: [] for name in ("who", "time", "rank", "code", "value", "end")}
+
+    def add(self, who: np.ndarray, time: np.ndarray, rank: int, code: Any, value: Any = np.nan, end: Any = 0) -> None:
+        """`rank` orders events of one moment."""
+        block: tuple[Any, ...] = (
+            who,
+            time,
+            np.int8(rank),
+            np.asarray(code, dtype=np.int16),
+            np.asarray(value, dtype=np.float32),
+            np.asarray(end, dtype=np.int64),
+        )
+        for column, values in zip(self.columns.values(), block, strict=True):
+            column.append(np.broadcast_to(values, len(who)))
+
+    def frame(self, first: int) -> pl.DataFrame:
+        """A MEDS shard, sorted; the first subject has the number `first`."""
+        row = {name: np.concatenate(blocks) for name, blocks in self.columns.items()}
+        order = np.lexsort((row["rank"], row["time"], row["who"]))
+        row = {name: values[order] for name, values in row.items()}
+        code = row["code"].astype(np.uint32)
+        return pl.DataFrame(
+            {
+                "subject_id": row["who"].astype(np.int64) + first,
+                "time": pl.Series(row["time"]).replace(NEVER, None).cast(pl.Datetime("us")),
+                "code": pl.Series(VOCABULARY).gather(code),
+                "numeric_value": pl.Series(row["value"]).fill_nan(None),
+                "unit": pl.Series([TESTS[name][1] if name in TESTS else None for name in VOCABULARY], dtype=pl.String).gather(code),
+                "end": pl.Series(row["end"]).replace(0, None).cast(pl.Datetime("us")),
+            }
+        )
+
+
+def _shard(first: int, n: int, shard: int, seed: int, events_per_subject: int, labels_per_subject: int) -> tuple[pl.DataFrame, Tables]:
+    """(events, labels by task) of n subjects."""
     draw = np.random.default_rng([seed, shard])
+    people = _people(n, draw)
+    visits = _visits(people, events_per_subject, draw)
+    rows = Rows()
+    born = EPOCH - (people.age * 365.2425).astype(np.int64) * DAY
+    rows.add(np.arange(n), born, 0, PLACE[BIRTH])
+    rows.add(np.arange(n), np.full(n, NEVER), 0, np.where(people.female, PLACE["Gender/F"], PLACE["Gender/M"]))
+    rows.add(visits.who, visits.at, 1, np.where(visits.stay, PLACE["Visit/IP"], PLACE["Visit/OP"]), end=visits.until)
+    rows.add(visits.who, visits.at, 2, PLACE[next(iter(COMPLAINTS))] + draw.integers(len(COMPLAINTS), size=len(visits.who)))
+    for number, (disease, (_, drug, _)) in enumerate(DISEASES.items()):
+        known = visits.sick[:, number]
+        new = known & ~np.r_[False, known[:-1] & (visits.who[1:] == visits.who[:-1])]
+        rows.add(visits.who[new], visits.at[new], 3, PLACE[disease])
+        taken = known & (draw.random(len(known)) < 0.5)
+        rows.add(visits.who[taken], visits.at[taken], 4, PLACE[drug])
+    creatinine = _results(rows, n, visits, draw)
+    return rows.frame(first), _labels(first, creatinine, visits, labels_per_subject, draw)
+
+
+def _people(n: int, draw: np.random.Generator) -> People:
     age, burden, female = draw.uniform(20, 85, n), draw.normal(size=n), draw.random(n) < 0.52
     logits = np.stack([constant + by_age * age + by_burden * burden for constant, by_age, by_burden in ODDS], axis=1)
-    diseased = draw.random((n, 4)) < 1 / (1 + np.exp(-logits))
-    # visits: how many, when (clustered), which are stays
-    a_visit = 3 + len(TESTS) * 0.8 + 0.3
-    visits_of = np.maximum(2, draw.poisson(events_per_subject / a_visit * np.exp(0.35 * burden - 0.06)))
-    who = np.repeat(np.arange(n), visits_of)
+    return People(age, burden, female, draw.random((n, 4)) < 1 / (1 + np.exp(-logits)))
+
+
+def _visits(people: People, events_per_subject: int, draw: np.random.Generator) -> Visits:
+    """Ten years of visits in clusters, more of them for the burdened; a disease is known from some moment of the first five years on."""
+    n = len(people.age)
+    a_visit = 3 + len(TESTS) * MEASURED + 0.3
+    of = np.maximum(2, draw.poisson(events_per_subject / a_visit * np.exp(0.35 * people.burden - 0.06)))
+    who, first = np.repeat(np.arange(n), of), np.r_[0, np.cumsum(of)[:-1]]
     gaps = draw.exponential(1.0, len(who)) ** 1.6
-    starts = np.r_[0, np.cumsum(visits_of)[:-1]]
-    within = np.cumsum(gaps) - np.repeat((np.cumsum(gaps) - gaps)[starts], visits_of)
-    spread = 3650.0 / np.repeat(within[np.cumsum(visits_of) - 1], visits_of)
-    at = EPOCH + (within * spread * DAY).astype(np.int64)
-    stay = draw.random(len(who)) < 1 / (1 + np.exp(2.8 - 0.6 * burden[who] - 0.8 * diseased[who, 3]))
-    until = at + np.where(stay, draw.gamma(2.0, 2.2, len(who)) + 0.5, 0.02) * DAY
-    onset = draw.random((n, 4)) * 0.5  # share of the ten years before a disease is diagnosed
-    sick = diseased[who] & ((at - EPOCH)[:, None] >= (onset[who] * 3650 * DAY))
+    within = np.cumsum(gaps) - np.repeat((np.cumsum(gaps) - gaps)[first], of)
+    years = within / np.repeat(within[np.cumsum(of) - 1], of)
+    # an hour between visits at least
+    at = EPOCH + (years * 3650 * DAY).astype(np.int64) + (np.arange(len(who)) - np.repeat(first, of)) * (DAY // 24)
+    stay = draw.random(len(who)) < 1 / (1 + np.exp(2.8 - 0.6 * people.burden[who] - 0.8 * people.diseased[who, 3]))
+    until = at + (np.where(stay, draw.gamma(2.0, 2.2, len(who)) + 0.5, 0.02) * DAY).astype(np.int64)
+    onset = EPOCH + draw.random((n, 4)) * 0.5 * 3650 * DAY
+    return Visits(who, at, until, stay, people.diseased[who] & (at[:, None] >= onset[who]), first, of)
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("who", "time", "rank", "code", "value", "end")}
 
-    def add(rows: np.ndarray, times: np.ndarray, rank: int, codes: Any, values: Any = None, ends: Any = None) -> None:
-        columns["who"].append(rows)
-        columns["time"].append(times)
-        columns["rank"].append(np.full(len(rows), rank, dtype=np.int8))
-        columns["code"].append(np.broadcast_to(np.asarray(codes, dtype=np.int16), len(rows)))
-        columns["value"].append(np.full(len(rows), np.nan, dtype=np.float32) if values is None else values.astype(np.float32))
-        columns["end"].append(np.zeros(len(rows), dtype=np.int64) if ends is None else ends.astype(np.int64))
-
-    vocabulary = [BIRTH, "Gender/F", "Gender/M", *VISITS, *DISEASES, *(drug for _, drug, _ in DISEASES.values()), *COMPLAINTS, *TESTS]
-    place = {code: number for number, code in enumerate(vocabulary)}
-    units = np.array([TESTS[code][1] if code in TESTS else None for code in vocabulary], dtype=object)
-    everyone = np.arange(n)
-    born = EPOCH - (age * 365.2425).astype(np.int64) * DAY
-    add(everyone, born, 0, place[BIRTH])
-    add(everyone, np.full(n, np.iinfo(np.int64).min), 0, np.where(female, place["Gender/F"], place["Gender/M"]))
-    add(who, at, 1, np.where(stay, place["Visit/IP"], place["Visit/OP"]), ends=until)
-    complaint = draw.integers(len(COMPLAINTS), size=len(who))
-    add(who, at, 2, complaint + place[COMPLAINTS[0]])
-    for number, (disease, (_, drug, _)) in enumerate(DISEASES.items()):
-        new = sick[:, number] & ~np.r_[False, sick[:-1, number] & (who[1:] == who[:-1])]
-        add(who[new], at[new], 3, place[disease])
-        taken = sick[:, number] & (draw.random(len(who)) < 0.5)
-        add(who[taken], at[taken], 4, place[drug])
-    drift = np.cumsum(draw.normal(0, 0.02, len(who)))
-    drift -= np.repeat(drift[starts], visits_of)
-    creatinine: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> Columns:
+    """Adds the tests of every visit; returns the creatinines (whose, when, value)."""
+    drift = np.cumsum(draw.normal(0, 0.02, len(visits.who)))
+    drift -= np.repeat(drift[visits.first], visits.of)
+    found: dict[str, Columns] = {}
     for rank, (code, (_, _, mean, between, noise, shifts)) in enumerate(TESTS.items(), start=5):
-        done = draw.random(len(who)) < 0.8
-        level = mean + between * draw.normal(size=n)[who] + sick @ np.array(shifts) * (1 + drift) + noise * draw.normal(size=len(who))
-        values = np.maximum(np.round(level, 1), 0.1)
-        times = at + (5 + rank) * 60_000_000
-        add(who[done], times[done], rank, place[code], values[done])
-        if code == "LOINC/2160-0":
-            creatinine = who[done], times[done], values[done]
-    row = {name: np.concatenate(parts) for name, parts in columns.items()}
-    order = np.lexsort((row["rank"], row["time"], row["who"]))
-    row = {name: values[order] for name, values in row.items()}
-    least = np.iinfo(np.int64).min
-    words = pl.Series(vocabulary)
-    events = pl.DataFrame(
-        {
-            "subject_id": row["who"].astype(np.int64) + first,
-            "time": pl.Series(row["time"]).replace(least, None).cast(pl.Datetime("us")),
-            "code": words.gather(row["code"].astype(np.uint32)),
-            "numeric_value": pl.Series(row["value"]).fill_nan(None),
-            "unit": pl.Series(units.tolist(), dtype=pl.String).gather(row["code"].astype(np.uint32)),
-            "end": pl.Series(row["end"]).replace(0, None).cast(pl.Datetime("us")),
-        }
-    )
-    assert creatinine is not None
-    return events, _labels(first, creatinine, who, at, until, stay, labels_per_subject, draw)
+        done = draw.random(len(visits.who)) < MEASURED
+        level = mean + between * draw.normal(size=n)[visits.who] + visits.sick @ np.array(shifts) * (1 + drift)
+        values = np.maximum(np.round(level + noise * draw.normal(size=len(visits.who)), 1), 0.1)
+        found[code] = visits.who[done], visits.at[done] + (5 + rank) * MINUTE, values[done]
+        rows.add(found[code][0], found[code][1], rank, PLACE[code], value=values[done])
+    return found["LOINC/2160-0"]
 
 
-def _labels(
-    first: int,
-    creatinine: tuple[np.ndarray, np.ndarray, np.ndarray],
-    who: np.ndarray,
-    at: np.ndarray,
-    until: np.ndarray,
-    stay: np.ndarray,
-    most: int,
-    draw: np.random.Generator,
-) -> dict[str, Any]:
+def _labels(first: int, creatinine: Columns, visits: Visits, most: int, draw: np.random.Generator) -> Tables:
     """At most `most` labels a subject and task, drawn among those that there are."""
-    import numpy as np
-
     tested, times, values = creatinine
     later = np.r_[False, tested[1:] == tested[:-1]]  # not the first one: there is something to see
-    high = _drawn(tested[later], times[later] - 60_000_000, values[later] > HIGH_CREATININE, most, draw)
-    in_stay = np.flatnonzero(stay)
-    left = until[in_stay] // DAY * DAY + DAY - 60_000_000
-    following = np.r_[in_stay[1:], -1] if len(in_stay) else in_stay
-    same = (following >= 0) & (who[following] == who[in_stay])
-    gap = at[following] - until[in_stay]
-    overlapping = same & (at[following] <= left)
-    again = same & (gap <= 30 * DAY)
-    kept = ~overlapping
-    back = _drawn(who[in_stay][kept], left[kept], again[kept], most, draw)
+    high = _drawn(tested[later], times[later] - MINUTE, values[later] > HIGH_CREATININE, most, draw)
+    stays = np.flatnonzero(visits.stay)
+    left = visits.until[stays] // DAY * DAY + DAY - MINUTE
+    following = np.r_[stays[1:], stays[-1:]]
+    same = np.r_[visits.who[stays[1:]] == visits.who[stays[:-1]], False] if len(stays) else np.zeros(0, dtype=bool)
+    over = ~(same & (visits.at[following] <= left))  # a stay that has begun by then is no readmission, and no time to ask
+    again = same & (visits.at[following] - visits.until[stays] <= 30 * DAY)
+    back = _drawn(visits.who[stays][over], left[over], again[over], most, draw)
     return {"next_creatinine_high": _frame(first, *high), "readmission_30d": _frame(first, *back)}
 
 
-def _drawn(
-    who: np.ndarray, at: np.ndarray, value: np.ndarray, most: int, draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    import numpy as np
-
+def _drawn(who: np.ndarray, at: np.ndarray, value: np.ndarray, most: int, draw: np.random.Generator) -> Columns:
     order = np.lexsort((draw.random(len(who)), who))
     rank = np.arange(len(who)) - np.searchsorted(who[order], who[order])
     chosen = np.sort(order[rank < most])
     return who[chosen], at[chosen], value[chosen]
 
 
-def _frame(first: int, who: np.ndarray, at: np.ndarray, value: np.ndarray) -> Any:
-    import polars as pl
-
-    columns = {"subject_id": who + first, "prediction_time": pl.Series(at).cast(pl.Datetime("us")), "boolean_value": value}
-    return pl.DataFrame(columns).cast({"subject_id": pl.Int64}).unique(["subject_id", "prediction_time"], maintain_order=True)
+def _frame(first: int, who: np.ndarray, at: np.ndarray, value: np.ndarray) -> pl.DataFrame:
+    columns = {"subject_id": who.astype(np.int64) + first, "prediction_time": pl.Series(at).cast(pl.Datetime("us")), "boolean_value": value}
+    return pl.DataFrame(columns).unique(["subject_id", "prediction_time"], maintain_order=True)
