@@ -26,7 +26,23 @@ GRADED = Case(
     fields={"history": "61 years old\ntoday: hemoglobin 9.1 g/dL"},
     truth=label_truth(2, ("normal", "mild", "moderate", "severe")),
 )
-EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,), "ehr": (GRADED,)}
+OWN = {
+    kind: Case(
+        id=f"table-{kind}",
+        family="table",
+        task="mine",
+        stratum=f"table/mine/{kind}",
+        split="held_out",
+        group="row",
+        fields={"question": "What is it?", "record": "A note."},
+        truth=truth,
+    )
+    for kind, truth in (
+        ("label", label_truth(2, ("low", "middle", "high"))),
+        ("number", {"kind": "decimal", "value": 5.5, "low": 5.0, "high": 6.0, "unit": "mg"}),
+    )
+}
+EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,), "ehr": (GRADED,), "table": tuple(OWN.values())}
 EACH_CASE = pytest.mark.parametrize("case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ehrmind.cli.offline import stay_offline
+from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     from ehrmind.verify.audit import CheckReport
@@ -39,6 +40,44 @@ def medcalc(
     from ehrmind.sources.medcalc import read_medcalc
 
     cases, counts = read_medcalc(files, split=split.value, online=online, revision=revision)
+    save_cases(cases, out)
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+
+
+class KindName(StrEnum):
+    """What the answers of a table are, as choices of an option."""
+
+    number = "number"
+    integer = "integer"
+    date = "date"
+    label = "label"
+
+
+def table(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, CSV.gz, parquet or JSON lines.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
+    question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
+    answer: Annotated[str, typer.Option(metavar="COLUMN", help="The column of answers.")] = "answer",
+    label: Annotated[
+        list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Of kind number: a share of the answer.")] = 0.0,
+    record: Annotated[str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)] = None,
+    rationale: Annotated[str | None, typer.Option(metavar="COLUMN", help="Worked answers.", show_default=False)] = None,
+    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
+    from ehrmind.config import TableFile
+    from ehrmind.sources import save_cases
+    from ehrmind.sources.table import read_table_cases
+
+    if (kind is KindName.label) != bool(label) or (tolerance and kind is not KindName.number):
+        raise InputError("--kind label needs --label, once for each; --tolerance is for --kind number.")
+    columns = {"question": question, "answer": answer, "record": record, "rationale": rationale, "group": group}
+    file = TableFile.model_validate({"path": path, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns})
+    cases, counts = read_table_cases(file)
     save_cases(cases, out)
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
 

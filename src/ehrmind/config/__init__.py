@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says everything an experiment does, as pydantic models."""
 
-from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TrialFiles
+from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
 from ehrmind.config.parts import Decoding, Evaluate, Lora, Model, Optimiser, Pilot, Prompts, Rlvr, TinyModel, Tracking, Warmup
 from ehrmind.config.recipe import ARMS, Arm, Recipe, differing_keys, load_recipe, parse_recipe, recipe_digest
 
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "Rlvr",
     "Synthetic",
+    "TableFile",
     "TinyModel",
     "Tracking",
     "TrialFiles",

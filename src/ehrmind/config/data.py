@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ehrmind.config.section import Section
 
@@ -86,16 +86,48 @@ class EhrFiles(Section):
         return self
 
 
-SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "synthetic", "share_of_train"})
+class TableFile(Section):
+    """A table of questions; the columns are named here."""
+
+    path: Path
+    question: str = "question"
+    answer: str = "answer"
+    kind: Literal["number", "integer", "date", "label"]
+    labels: list[str] = Field(default=[], description="of kind label, in the order of their numbers")
+    tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number: a share of the answer")
+    absolute_tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number; the larger of the two counts")
+    unit: str | None = Field(default=None, description="of the numbers: may be left out of an answer, and must be right when it is there")
+    record: str | None = Field(default=None, description="the column of the text that a question is about")
+    rationale: str | None = Field(default=None, description="the column of worked answers, for the warm-up")
+    group: str | None = Field(default=None, description="the column of the patient or note; it never crosses splits")
+    id: str | None = None
+    split: str | None = Field(default=None, description="the column of train, tuning and held_out")
+    name: str | None = Field(default=None, description="of the task; the file's by default")
+    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def labels_are_named(self) -> TableFile:
+        if (self.kind == "label") != bool(self.labels):
+            raise ValueError("kind label needs labels, and the other kinds have none")
+        if len({label.lower() for label in self.labels}) < len(self.labels):
+            raise ValueError("labels must differ in more than capitals")
+        if self.kind != "number" and (self.tolerance or self.absolute_tolerance):
+            raise ValueError("a tolerance is for kind number only")
+        return self
+
+
+SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "table", "synthetic", "share_of_train"})
 
 
 class DataSource(Section):
-    """Where Cases come from: exactly one of the six. Files that hold all three splits give each split its own."""
+    """Where Cases come from: exactly one of the seven. Files that hold all three splits give each split its own."""
 
     cases: list[Path] = Field(default=[], description="parquet files written by `ehrmind data`")
     medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
     trials: TrialFiles | None = None
     ehr: EhrFiles | None = None
+    table: TableFile | None = None
     synthetic: Synthetic | None = None
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
     recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
@@ -105,7 +137,7 @@ class DataSource(Section):
     @model_validator(mode="after")
     def one_source(self) -> DataSource:
         if sum(bool(getattr(self, source)) for source in SOURCES) != 1:
-            raise ValueError("give exactly one of cases, medcalc, trials, ehr, synthetic or share_of_train")
+            raise ValueError("give exactly one of cases, medcalc, trials, ehr, table, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
             raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
         return self

@@ -134,6 +134,8 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
             files = value.trials
             there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
             changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
+        if value.table is not None:
+            changes["table"] = value.table.model_copy(update={"path": Path(located(value.table.path))})
         if value.ehr is not None:
             given = {name: getattr(value.ehr, name) for name in ("meds", "labels", "ehrshot")}
             there = {name: Path(located(path)) for name, path in given.items() if path is not None}

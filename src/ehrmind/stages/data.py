@@ -90,6 +90,11 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
 
         cases, read = read_trials(source.trials)
         cases, facts = _of_split(cases, split), read.to_dict()
+    elif source.table is not None:
+        from ehrmind.sources.table import read_table_cases
+
+        cases, read = read_table_cases(source.table)
+        cases, facts = _of_split(cases, split), read.to_dict()
     elif source.ehr is not None:
         from ehrmind.sources.ehr import read_ehr
 

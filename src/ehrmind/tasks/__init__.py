@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from ehrmind.tasks import ehr, medcalc, trials
+from ehrmind.tasks import ehr, medcalc, table, trials
 from ehrmind.types import Case, InputError
 
 
@@ -42,7 +42,7 @@ class Task(Protocol):
         """Whether the other case's gold answer would be right here too."""
 
 
-TASKS: dict[str, Task] = {"medcalc": medcalc, "trials": trials, "ehr": ehr}
+TASKS: dict[str, Task] = {"medcalc": medcalc, "trials": trials, "ehr": ehr, "table": table}
 
 
 def of(case: Case) -> Task:
