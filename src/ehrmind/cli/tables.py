@@ -56,8 +56,9 @@ def _show_measures(found: Mapping[str, Any]) -> None:
     """For families whose answers are labels."""
     names = {"balanced_accuracy": "balanced acc.", "macro_f1": "macro F1", "kappa": "kappa"}
     table = _table("measures of labels", "task", "arm", *names.values(), "nDCG@10", "P@10")
-    for arm, row in found["arms"].items():
-        for task, figures in row.get("measures", {}).items():
+    rows = {arm: row.get("measures", {}) for arm, row in found["arms"].items()} | found.get("baselines", {})
+    for arm, measured in rows.items():
+        for task, figures in measured.items():
             ranks = figures.get("ranking") or {}
             ranking = (f"{ranks[name]:.3f}" if name in ranks else "-" for name in ("ndcg@10", "p@10"))
             table.add_row(task, arm, *(f"{figures[name]:.3f}" for name in names), *ranking)

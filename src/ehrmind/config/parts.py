@@ -130,6 +130,7 @@ class Rlvr(Optimiser):
 
 class Evaluate(Section):
     decodings: list[Literal["greedy", "sampled"]] = Field(default=["greedy", "sampled"], min_length=1)
+    baseline: bool = Field(default=True, description="for coded histories: gradient boosting on counts of codes beside the arms")
     trec_runs: bool = Field(default=False, description="also write a TREC run file per arm and decoding, of patient-trial matching")
     scorer: Literal["ehrmind", "benchmark"] = Field(default="ehrmind", description="the headline scorer; both are always shown")
 

@@ -38,7 +38,7 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
         if data.digest != digest:
             raise InputError(f"{folder} has changed since the cases were made from it; make them again with `ehrmind data ehr`.")
         subjects = np.array([cases[place].provenance["subject"] for place in places])
-        times = np.array([_micros(cases[place].provenance["as_of"]) for place in places])
+        times = np.array([micros(cases[place].provenance["as_of"]) for place in places])
         for _, timeline in data.timelines(checked=True):  # its digest says so
             here = np.flatnonzero(timeline.has(subjects))
             for rows in np.split(here, range(AT_ONCE, len(here), AT_ONCE)):
@@ -56,5 +56,6 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
     return filled, counts
 
 
-def _micros(moment: str) -> int:
+def micros(moment: str) -> int:
+    """Microseconds since 1970 of a time in ISO form."""
     return (datetime.fromisoformat(moment) - datetime(1970, 1, 1)) // timedelta(microseconds=1)

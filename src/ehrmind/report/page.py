@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import History
-from ehrmind.report import tables
+from ehrmind.report import label_tables, tables
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.words import arm_name, interval, p_value, percent, points
 from ehrmind.runs import Run
@@ -52,9 +52,9 @@ def contents(figures: Figures) -> dict[str, Any]:
         "tables": {
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
-            "elsewhere": tables.elsewhere(figures),
-            "measures": tables.measures(figures),
-            "confusion": tables.confusion(figures),
+            "elsewhere": label_tables.elsewhere(figures),
+            "measures": label_tables.measures(figures),
+            "confusion": label_tables.confusion(figures),
             "pilot": tables.pilot(figures),
             "foretold": tables.foretold(figures),
             "curves": tables.curves(figures),

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ARM_NAMES = {"base": "Base", "rlvr": "RLVR only", "sft": "SFT only", "sft_rlvr": "SFT + RLVR"}
+ARM_NAMES = {
+    "base": "Base",
+    "rlvr": "RLVR only",
+    "sft": "SFT only",
+    "sft_rlvr": "SFT + RLVR",
+    "gradient_boosting": "Gradient boosting on counts",
+}
 SCORER_NAMES = {"ehrmind": "our scorer", "benchmark": "the benchmark's scorer"}
 ABSENT = "–"
 

@@ -42,9 +42,15 @@ def evaluate(
 
 
 def write_results(
-    run: Run, recipe: Recipe, held_out: Sequence[Case], seconds: dict[str, float], elsewhere: Mapping[str, Sequence[Case]] | None = None
+    run: Run,
+    recipe: Recipe,
+    held_out: Sequence[Case],
+    seconds: dict[str, float],
+    elsewhere: Mapping[str, Sequence[Case]] | None = None,
+    baselines: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Put all scored arms side by side: results.json. `elsewhere` has further held-out cases by name, compared apart."""
+    """Put all scored arms side by side: results.json. `elsewhere` has further held-out cases by name, compared apart; `baselines` the
+    measures of what is no language model."""
     arms = [arm for arm in ARMS if arm in recipe.arms]
     cases = {case.id: case for case in held_out}
     headline, *others = recipe.evaluate.decodings
@@ -57,6 +63,7 @@ def write_results(
         **{how: _comparison({arm: outcomes[arm, how] for arm in arms}, recipe.evaluate.scorer) for how in others},
         other_scorer: _comparison({arm: outcomes[arm, headline] for arm in arms}, other_scorer),
         **({"elsewhere": places} if (places := _elsewhere(run, recipe, arms, headline, elsewhere or {})) else {}),
+        **({"baselines": dict(baselines)} if baselines else {}),
         "held_out_scorings": run.scorings(),
         "seconds": seconds,
     }

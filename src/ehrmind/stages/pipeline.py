@@ -17,6 +17,7 @@ from ehrmind.config import Model, Recipe, recipe_digest
 from ehrmind.engines import Engine
 from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
+from ehrmind.stages.baseline import boosted_counts
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.evaluate import evaluate, stage_of, write_results
 from ehrmind.stages.pilot import pilot
@@ -86,7 +87,20 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
         marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
         named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
-        write_results(run, recipe, splits["held_out"], seconds, named)
+        write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits))
+
+
+def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, Any]:
+    """Computed once, where there are coded histories."""
+    if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
+        return {}
+    mark = run.done("baseline")
+    if mark is None:
+        with run.stage("baseline") as facts:
+            before = recipe.prompts.history.strictly_before
+            facts["gradient_boosting"] = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
+        mark = run.done("baseline") or {}
+    return {"gradient_boosting": mark["gradient_boosting"]} if mark["gradient_boosting"] else {}
 
 
 def base_model(run: Run, recipe: Recipe) -> Path:

@@ -1,0 +1,86 @@
+"""The baseline that coded histories are measured against: gradient boosting on counts of codes (scikit-learn), as EHRSHOT has one.
+
+It learns from the same training cases and sees what `Timeline.visible` shows at the same times: how often each of the commonest codes
+occurred, and the age. No choice is made by looking at tuning or held-out cases.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ehrmind import tasks
+from ehrmind.prompts.records import micros
+from ehrmind.sources.ehr import open_data_set
+from ehrmind.sources.meds import BIRTH
+from ehrmind.types import Case
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+CODES = 1000  # the commonest in training
+AT_ONCE = 1000  # histories counted together, which bounds the memory they take
+
+
+def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False) -> dict[str, Any]:
+    """{family/task: measures} for every task of coded histories that both have cases of; empty where there is none. A task with one label
+    in training has no model and no entry."""
+    import numpy as np
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    found = {}
+    for name in sorted({case.task for case in train if case.family == "ehr"} & {case.task for case in held_out if case.family == "ehr"}):
+        learnt, asked = ([case for case in cases if (case.family, case.task) == ("ehr", name)] for cases in (train, held_out))
+        values = np.array([case.truth["value"] for case in learnt])
+        if len(set(values.tolist())) < 2:
+            continue
+        counts, ages = _counts(learnt, strictly_before)
+        common = counts.group_by("code").len().sort("len", "code", descending=[True, False])["code"].head(CODES).to_list()
+        model = HistGradientBoostingClassifier(random_state=seed).fit(_matrix(counts, ages, common), values)
+        counts, ages = _counts(asked, strictly_before)
+        shares = np.zeros((len(asked), len(asked[0].truth["labels"])))
+        shares[:, model.classes_] = model.predict_proba(_matrix(counts, ages, common))
+        answers = shares.argmax(axis=1).tolist()
+        found[f"ehr/{name}"] = tasks.of(asked[0]).measures(asked, answers, shares.tolist())
+    return found
+
+
+def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame, np.ndarray]:
+    """(place of the case, code, how often it was visible; age in years or NaN by case)"""
+    import numpy as np
+    import polars as pl
+
+    by_folder: dict[str, list[int]] = defaultdict(list)
+    for place, case in enumerate(cases):
+        by_folder[case.provenance["folder"]].append(place)
+    parts, ages = [], np.full(len(cases), np.nan)
+    for folder, members in by_folder.items():
+        places = np.array(members)
+        subjects = np.array([cases[place].provenance["subject"] for place in members])
+        times = np.array([micros(cases[place].provenance["as_of"]) for place in members])
+        for _, timeline in open_data_set(Path(folder)).timelines(checked=True):
+            here = np.flatnonzero(timeline.has(subjects))
+            for rows in np.split(here, range(AT_ONCE, len(here), AT_ONCE)):
+                events = timeline.visible(subjects[rows], times[rows], strictly_before=strictly_before).events
+                seen = events.group_by("request", "code").len()
+                parts.append(seen.with_columns(pl.Series("place", places[rows][seen["request"].to_numpy()])).select("place", "code", "len"))
+                born = timeline.born(subjects[rows], BIRTH)
+                known = born > np.iinfo(np.int64).min
+                ages[places[rows][known]] = (times[rows][known] - born[known]) / (86_400_000_000 * 365.2425)
+    return pl.concat(parts), ages
+
+
+def _matrix(counts: pl.DataFrame, ages: np.ndarray, codes: Sequence[str]) -> np.ndarray:
+    """[cases, codes + 1]: counts of the codes, then the age."""
+    import numpy as np
+    import polars as pl
+
+    columns = pl.DataFrame({"code": codes, "column": np.arange(len(codes))})
+    entries = counts.join(columns, on="code")
+    matrix = np.zeros((len(ages), len(codes) + 1), dtype=np.float32)
+    matrix[entries["place"].to_numpy(), entries["column"].to_numpy()] = entries["len"].to_numpy()
+    matrix[:, -1] = ages
+    return matrix
