@@ -29,6 +29,21 @@ SMOKE = [
     "decoding.max_new_tokens=64",
 ]
 
+# What the shipped recipes for real files are cut down by.
+SMALL = [
+    "data.train.limit=40",
+    "data.tuning.limit=4",
+    "data.held_out.limit=20",
+    "model.tiny.hidden=32",
+    "model.tiny.layers=2",
+    "pilot.questions=8",
+    "pilot.samples=2",
+    "rlvr.steps=1",
+    "rlvr.questions_per_step=4",
+    "rlvr.samples=2",
+    "decoding.max_new_tokens=32",
+]
+
 
 def ehrmind(*arguments: str | Path, start: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.recipes import ROOT, ehrmind
-from tests.e2e.test_real_trials import SMALL
+from tests.e2e.recipes import ROOT, SMALL, ehrmind
 
 
 @pytest.mark.slow

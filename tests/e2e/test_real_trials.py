@@ -7,21 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.recipes import ROOT, ehrmind
-
-SMALL = [
-    "data.train.limit=40",
-    "data.tuning.limit=4",
-    "data.held_out.limit=20",
-    "model.tiny.hidden=32",
-    "model.tiny.layers=2",
-    "pilot.questions=8",
-    "pilot.samples=2",
-    "rlvr.steps=1",
-    "rlvr.questions_per_step=4",
-    "rlvr.samples=2",
-    "decoding.max_new_tokens=32",
-]
+from tests.e2e.recipes import ROOT, SMALL, ehrmind
 
 
 @pytest.mark.slow

@@ -13,9 +13,15 @@ from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
+    from ehrmind.sources.cases import Counts
     from ehrmind.verify.audit import CheckReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
+    """What became of every row, and where the Cases are."""
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
 
 
 class SplitName(StrEnum):
@@ -41,7 +47,7 @@ def medcalc(
 
     cases, counts = read_medcalc(files, split=split.value, online=online, revision=revision)
     save_cases(cases, out)
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    say_counts(counts, out, as_json)
 
 
 class KindName(StrEnum):
@@ -79,7 +85,7 @@ def table(
     file = TableFile.model_validate({"path": path, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns})
     cases, counts = read_table_cases(file)
     save_cases(cases, out)
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    say_counts(counts, out, as_json)
 
 
 class DifficultyName(StrEnum):

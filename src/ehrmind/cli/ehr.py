@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ehrmind.cli.cases import AsJson
+from ehrmind.cli.cases import AsJson, say_counts
 from ehrmind.types import InputError
 
 
@@ -71,4 +71,4 @@ def ehr(
     }
     cases, counts = read_ehr(EhrFiles.model_validate({**given, "unusable": unusable}))
     save_cases(cases, out)
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    say_counts(counts, out, as_json)

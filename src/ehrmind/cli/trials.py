@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ehrmind.cli.cases import AsJson, DifficultyName, SplitName
+from ehrmind.cli.cases import AsJson, DifficultyName, SplitName, say_counts
 
 
 class SplitBy(StrEnum):
@@ -49,7 +48,7 @@ def trials(
     )
     cases, counts = read_trials(files)
     save_cases(cases, out)
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    say_counts(counts, out, as_json)
 
 
 def synthetic_trials(
@@ -72,4 +71,4 @@ def synthetic_trials(
     cases = made_up_trials(n, seed, split.value, kind or (), difficulty=difficulty.value)
     save_cases(cases, out)
     counts = Counts(len(cases), by_stratum=Counter(case.stratum for case in cases), by_split=labels_by_split(cases))
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    say_counts(counts, out, as_json)

@@ -4,7 +4,6 @@ Events stay in their shards."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
+from ehrmind.sources.files import sha256_of
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.meds import BIRTH, Meds, open_meds, read_labels
 from ehrmind.sources.splits import SPLITS, split_of_groups
@@ -116,10 +116,8 @@ def _split(cases: list[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[Cas
 def _read(labels: Path) -> FileRead:
     import polars as pl
 
-    with labels.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     scan = pl.scan_parquet(labels) if labels.suffix == ".parquet" else pl.scan_csv(labels, infer_schema=False)
-    return FileRead(labels.name, sha256, int(scan.select(pl.len()).collect().item()))
+    return FileRead(labels.name, sha256_of(labels), int(scan.select(pl.len()).collect().item()))
 
 
 def _words(labels: pl.DataFrame) -> tuple[str, ...]:

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.files import sha256_of
 from ehrmind.sources.meds import BIRTH, DEATH
 from ehrmind.sources.timeline import COLUMNS, Timeline
 from ehrmind.types import InputError, Split
@@ -71,9 +71,7 @@ def open_ehrshot(folder: Path) -> Ehrshot:
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
-    with events.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Ehrshot(folder, events, splits=_splits(folder), digest=digest)
+    return Ehrshot(folder, events, splits=_splits(folder), digest=sha256_of(events))
 
 
 def is_ehrshot(folder: Path) -> bool:

@@ -60,6 +60,12 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     return _unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """sha256 of a file of any size, as it lies there."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_lines(path: Path) -> tuple[list[str], str]:
     """(a text file's lines, sha256 of the file)."""
     content, sha256 = read_bytes(path)

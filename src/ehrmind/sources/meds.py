@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.sources.files import sha256_of
+from ehrmind.sources.splits import SPLITS
 from ehrmind.sources.timeline import COLUMNS, Timeline
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
     import polars as pl
 
-SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
 BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
 
 
@@ -229,6 +230,5 @@ def _digest(folder: Path, shards: tuple[Path, ...]) -> str:
     """sha256 over the shards' names and bytes."""
     digest = hashlib.sha256()
     for shard in shards:
-        with shard.open("rb") as file:
-            digest.update(f"{shard.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{shard.relative_to(folder)} {sha256_of(shard)}\n".encode())
     return digest.hexdigest()

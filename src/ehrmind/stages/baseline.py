@@ -6,14 +6,12 @@ occurred, and the age. No choice is made by looking at tuning or held-out cases.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehrmind import tasks
-from ehrmind.prompts.records import micros
-from ehrmind.sources.ehr import open_data_set
+from ehrmind.prompts.history import DAY
+from ehrmind.prompts.records import by_shard
 from ehrmind.sources.meds import BIRTH
 from ehrmind.types import Case
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 CODES = 1000  # the commonest in training
-AT_ONCE = 1000  # histories counted together, which bounds the memory they take
 
 
 def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False) -> dict[str, Any]:
@@ -53,23 +50,14 @@ def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame,
     import numpy as np
     import polars as pl
 
-    by_folder: dict[str, list[int]] = defaultdict(list)
-    for place, case in enumerate(cases):
-        by_folder[case.provenance["folder"]].append(place)
     parts, ages = [], np.full(len(cases), np.nan)
-    for folder, members in by_folder.items():
-        places = np.array(members)
-        subjects = np.array([cases[place].provenance["subject"] for place in members])
-        times = np.array([micros(cases[place].provenance["as_of"]) for place in members])
-        for _, timeline in open_data_set(Path(folder)).timelines(checked=True):
-            here = np.flatnonzero(timeline.has(subjects))
-            for rows in np.split(here, range(AT_ONCE, len(here), AT_ONCE)):
-                events = timeline.visible(subjects[rows], times[rows], strictly_before=strictly_before).events
-                seen = events.group_by("request", "code").len()
-                parts.append(seen.with_columns(pl.Series("place", places[rows][seen["request"].to_numpy()])).select("place", "code", "len"))
-                born = timeline.born(subjects[rows], BIRTH)
-                known = born > np.iinfo(np.int64).min
-                ages[places[rows][known]] = (times[rows][known] - born[known]) / (86_400_000_000 * 365.2425)
+    for asked in by_shard(cases):
+        events = asked.timeline.visible(asked.subjects, asked.times, strictly_before=strictly_before).events
+        seen = events.group_by("request", "code").len()
+        parts.append(seen.with_columns(pl.Series("place", asked.places[seen["request"].to_numpy()])).select("place", "code", "len"))
+        born = asked.timeline.born(asked.subjects, BIRTH)
+        known = born > np.iinfo(np.int64).min
+        ages[asked.places[known]] = (asked.times[known] - born[known]) / (DAY * 365.2425)
     return pl.concat(parts), ages
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.sources.cases import FileRead
-from ehrmind.sources.files import MAX_BYTES, read_bytes, read_lines
+from ehrmind.sources.files import MAX_BYTES, read_bytes, read_lines, sha256_of
 from ehrmind.sources.trec.criteria import Criteria, split_criteria, statements
 from ehrmind.sources.trec.xml import parse_xml, text_of, texts_of
 from ehrmind.types import InputError
@@ -277,8 +277,7 @@ def _digest(path: Path) -> str:
     if path.is_dir():
         listing = "\n".join(f"{file.relative_to(path)} {file.stat().st_size}" for file in sorted(path.rglob("*.xml")))
         return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 READERS: dict[str, Reader] = {
