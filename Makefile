@@ -13,7 +13,7 @@ RUN ?= runs/demo
 PYTEST_ARGS ?=
 TORCH_INDEX ?=
 WHEELHOUSE ?=
-EXTRAS ?= train,trials,dev
+EXTRAS ?= train,trials,ehr,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
