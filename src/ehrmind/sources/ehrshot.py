@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EVENTS = ("ehrshot.csv", "ehrshot.csv.gz")
 SPLITS: Mapping[str, Split] = {"train": "train", "val": "tuning", "test": "held_out"}
 BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
+TIMES = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")  # as the release, and its users, write them
 ROWS_AT_ONCE = 4_000_000
 # The release packs 14 findings into one number, the first in the highest bit; each is a task of its own here.
 CHEXPERT = (
@@ -100,7 +101,7 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame]:
     truth = pl.col("value").replace_strict({"True": 1, "False": 0, "true": 1, "false": 0}, default=None, return_dtype=pl.Int64)
     labels = rows.select(
         pl.col("patient_id").cast(pl.Int64, strict=False).alias("subject_id"),
-        pl.col("prediction_time").str.to_datetime(time_unit="us", strict=False),
+        pl.coalesce(pl.col("prediction_time").str.to_datetime(form, time_unit="us", strict=False) for form in TIMES),
         (truth if kinds[0] == "boolean" else number).alias("value"),
         pl.lit("boolean" if kinds[0] == "boolean" or finding else "integer").alias("kind"),
     )
