@@ -121,5 +121,5 @@ def test_an_absent_task_names_those_there_are_and_splits_are_checked(tmp_path: P
 
 def test_ages_come_from_the_birth_of_the_person(tmp_path: Path) -> None:
     timeline = next(timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0])
-    born = timeline.born(np.array([1]), "MEDS_BIRTH")
+    born = timeline.born(np.array([1]))
     assert born.tolist() == [int(np.datetime64(datetime(1960, 5, 1), "us").astype(int))]

@@ -65,14 +65,17 @@ def test_visible_is_what_a_reader_of_every_event_finds(
     frame = shard(events)
     subjects = sorted(set(frame["subject_id"]))
     requests = [(subjects[place % len(subjects)], at) for place, at in asked]
-    found = Timeline(frame).visible(
+    timeline = Timeline(frame)
+    found = timeline.visible(
         np.array([subject for subject, _ in requests]),
         np.array([micros(at) for _, at in requests]),
         newest=newest,
         strictly_before=strictly_before,
     )
     for place, (subject, at) in enumerate(requests):
-        rows = found.events.filter(pl.col("request") == place).select("time", "code", "end").rows()
+        rows = found.events.filter(pl.col("request") == place)
+        codes = timeline.whats["code"].gather(rows["what"])
+        rows = list(zip(rows["time"], codes, rows["end"], strict=True))
         assert rows == naively(frame, subject, at, newest, strictly_before)
         assert found.known[place] == sum(row[0] is not None for row in naively(frame, subject, at, None, strictly_before))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,13 +51,15 @@ SPOKEN = {
 }
 
 
-def kinds_of_codes(codes: Sequence[tuple[str, str | None]], names: Mapping[str, str]) -> pl.DataFrame:
-    """A row for every (code, OMOP table or None): code, table, kind, name. The name is the data set's own, else the code's own words."""
+def kinds_of_codes(whats: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """For every row of `Timeline.whats`: kind, name, unit. The name is the data set's own, else the code's own words."""
     import polars as pl
 
-    schema = {"code": pl.String, "table": pl.String, "kind": pl.String, "name": pl.String}
-    rows = [(code, table, kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code)) for code, table in codes]
-    return pl.DataFrame(rows, schema, orient="row")
+    rows = [
+        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code))
+        for code, table in whats.select("code", "table").iter_rows()
+    ]
+    return pl.DataFrame(rows, {"kind": pl.String, "name": pl.String}, orient="row").with_columns(whats["unit"])
 
 
 def kind_of(code: str, table: str | None = None) -> str:

@@ -6,28 +6,31 @@
 
 Days are relative to the prediction time, so that shifted dates say nothing. The newest days are written until the budget is full: within a
 day in the data's order, whole findings only; what did not fit is counted. Repeated results of a test are folded into one finding at the day
-of the newest, oldest value first. Everything is columns of one frame: no object per event. `VERSION` and the settings make the digest.
+of the newest, oldest value first. Events and findings are columns, never objects. `VERSION` and the settings make the digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ehrmind.prompts.events import kinds_of_codes
+from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
     from ehrmind.config import History
+    from ehrmind.sources.timeline import Visible
 
 VERSION = 1
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
+UNBORN = -(2**63)  # the time of a birth that is not known
 CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4; the lower figure keeps to the budget
 
 
@@ -45,124 +48,170 @@ def history_digest(settings: History) -> str:
     return hashlib.sha256(json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def render(
-    events: pl.DataFrame, whats: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, names: Mapping[str, str], settings: History
-) -> Rendered:
-    """`events` as `Timeline.visible` gives them, `whats` the timeline's; `as_of` and `born` (the least int64: unknown) in microseconds
-    since 1970, by request."""
+def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
+    """`about` says of every row of the timeline's `whats`: kind, name, unit. `as_of` and `born` (the least int64: unknown) are
+    microseconds since 1970, by request."""
     import numpy as np
     import polars as pl
 
-    about = kinds_of_codes(whats.select("code", "table").rows(), names)
-    request, what = events["request"].to_numpy(), events["what"].to_numpy()
-    static = events["time"].is_null().to_numpy()
-    wanted = about["kind"].is_in(list(settings.kinds)).to_numpy()[what] & ~static
-    demographics = (about["kind"] == "demographics").to_numpy()[what] & static
-    heads = (
-        pl.DataFrame({"request": request[demographics], "name": about["name"].gather(what[demographics])})
-        .group_by("request")
-        .agg(pl.col("name").unique(maintain_order=True).str.join(", ").alias("static"))
-    )
-    times = events["time"].cast(int).to_numpy()[wanted]
-    rows = events.select("request", "what", "numeric_value", "text_value", pl.col("end").is_null().alias("open")).filter(pl.Series(wanted))
-    rows = rows.with_columns(pl.Series("days", as_of[request[wanted]] // DAY - times.astype(np.int64) // DAY)).with_row_index("place")
-    findings = _findings(rows, about.with_columns(whats["unit"]), settings)
-    age = (pl.col("as_of") - pl.col("born")) // (DAY * 365.2425)
-    said = pl.when(pl.col("born") > np.iinfo(np.int64).min).then(age.cast(pl.Int64).cast(pl.String) + " years old")
-    head = pl.concat_str([said, pl.col("static")], separator=", ", ignore_nulls=True).replace("", None)
-    frame = (
-        pl.DataFrame({"request": np.arange(len(as_of), dtype=np.uint32), "as_of": as_of, "born": born})
-        .join(heads, on="request", how="left")
-        .join(_fitted(findings, settings), on="request", how="left")
-        .with_columns(pl.concat_str([head, pl.col("body")], separator="\n", ignore_nulls=True).alias("text"))
-        .sort("request")
-    )
-    return Rendered(frame["text"].to_list(), frame["shown"].fill_null(0).to_list(), frame["cut"].fill_null(0).to_list())
+    static = found.events["time"].is_null()
+    heads = _heads(found.events.filter(static), about, as_of, born)
+    dated = found.events.filter(about["kind"].is_in(list(settings.kinds)).gather(found.events["what"]) & ~static)
+    request = dated["request"].to_numpy()
+    days = (as_of // DAY)[request] - dated["time"].cast(int).to_numpy() // DAY
+    run = np.cumsum(_changes(request) | _changes(days)) - 1  # a number for every day of a request, the oldest first
+    findings = pl.concat([_tests(dated, request if settings.trends else run, days, settings.trend_values), _others(dated, run, about)])
+    findings = findings[_newest_first(findings["last"].to_numpy(), request, run)]
+    last = findings["last"].to_numpy()
+    pieces, sizes = _pieces(findings, about, dated["what"].to_numpy()[last], days[last], _changes(run[last]))
+    whose, spent = request[last], np.cumsum(sizes)
+    begun = np.searchsorted(whose, np.arange(len(as_of)))
+    fits = spent - np.r_[0, spent][begun][whose] <= int(settings.max_tokens * CHARACTERS_PER_TOKEN)
+    kept = np.flatnonzero(fits)
+    if not settings.newest_first:
+        kept = kept[np.argsort(last[kept])]
+    bodies = _joined(pieces.gather(kept), whose[kept], len(as_of))
+    texts = [head + body if head else body[1:] for head, body in zip(heads, bodies, strict=True)]
+    shown = np.bincount(whose[kept], minlength=len(as_of))
+    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist())
 
 
-def _findings(rows: pl.DataFrame, about: pl.DataFrame, settings: History) -> pl.DataFrame:
-    """One row a finding: request, place (newest event's row), days, text. Numbers are compared, and only what is left is written."""
+def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
+    """By request: the age, then what the static rows of the person say; "" where nothing is known."""
+    said: list[list[str]] = [
+        [f"{int((at - birth) // (DAY * 365.2425))} years old"] if birth > UNBORN else []
+        for at, birth in zip(as_of.tolist(), born.tolist(), strict=True)
+    ]
+    kinds, names = about["kind"].to_list(), about["name"].to_list()
+    for request, what in static.select("request", "what").iter_rows():
+        if kinds[what] == "demographics" and names[what] not in said[request]:
+            said[request].append(names[what])
+    return [", ".join(parts) for parts in said]
+
+
+def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, most: int) -> pl.DataFrame:
+    """Findings of what has a number, those of one `where` folded: last (its newest event's row), value (the newest `most`, the oldest of
+    them first), note."""
+    import numpy as np
     import polars as pl
 
-    trend = ["request", "what"] if settings.trends else ["request", "what", "days"]
-    latest = [pl.col("days").last()] if settings.trends else []
-    number = pl.element().round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
-    measured = (
-        rows.lazy()
-        .filter(pl.col("numeric_value").is_not_null())
-        .group_by(trend)
-        .agg(
-            pl.col("place").last(),
-            pl.len().alias("times"),
-            (pl.col("days").first() - pl.col("days").last()).alias("span"),
-            pl.col("numeric_value").tail(settings.trend_values).alias("values"),
-            *latest,
-        )
-        .select(
-            "request",
-            "what",
-            "place",
-            "days",
-            pl.col("values").list.eval(number).list.join(", ").alias("value"),
-            pl.when(pl.col("times") > settings.trend_values)
-            .then(pl.format(" (last of {} in {} days)", "times", "span"))
-            .when(pl.col("span") > 0)
-            .then(pl.format(" ({} days)", "span"))
-            .alias("note"),
-        )
+    measured = np.flatnonzero(dated["numeric_value"].is_not_null().to_numpy())
+    rows, starts, ends = _grouped(where[measured], dated["what"].to_numpy()[measured], measured)
+    last, of = rows[ends - 1], ends - starts
+    values = pl.DataFrame({"newest": _number(dated["numeric_value"].gather(last))})
+    for back in range(2, most + 1):
+        older = np.where(of >= back, rows[np.maximum(ends - back, 0)], last)
+        text = _number(dated["numeric_value"].gather(older)) + ", "
+        values = values.with_columns(pl.when(pl.Series(of >= back)).then(text).alias(f"older{back}"))
+    return pl.DataFrame({"last": last, "of": of, "span": days[rows[starts]] - days[last]}).select(
+        "last",
+        values.select(pl.concat_str(reversed(values.columns), ignore_nulls=True).alias("value"))["value"],
+        pl.when(pl.col("of") > most)
+        .then(pl.format(" (last of {} in {} days)", "of", "span"))
+        .when(pl.col("span") > 0)
+        .then(pl.format(" ({} days)", "span"))
+        .alias("note"),
     )
-    others = (
-        rows.lazy()
-        .filter(pl.col("numeric_value").is_null())
-        .group_by("request", "what", "days", "text_value")
-        .agg(pl.col("place").last(), pl.col("open").last())
-        .select(
-            "request", "what", "place", "days", pl.col("text_value").alias("value"), pl.when("open").then(pl.lit(STILL_OPEN)).alias("note")
-        )
-    )
-    found = pl.concat([measured, others]).collect()
-    what = found["what"]
-    is_visit = (about["kind"] == "visits").gather(what)
-    return found.select(
-        "request",
-        "place",
-        "days",
+
+
+def _number(values: pl.Series) -> pl.Series:
+    """Four significant digits."""
+    import polars as pl
+
+    return values.round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
+
+
+def _others(dated: pl.DataFrame, run: np.ndarray, about: pl.DataFrame) -> pl.DataFrame:
+    """Findings of what has no number, those that say the same on one day folded: last, value (the text, where there is one), note."""
+    import numpy as np
+    import polars as pl
+
+    unmeasured = np.flatnonzero(dated["numeric_value"].is_null().to_numpy())
+    what, texts = dated["what"].to_numpy()[unmeasured].astype(np.int64), dated["text_value"].gather(unmeasured)
+    told = np.flatnonzero(texts.is_not_null().to_numpy())
+    if len(told):  # a number for every different `what` and text
+        words = texts.gather(told).to_arrow().dictionary_encode()
+        _, number = np.unique(what[told] * len(words.dictionary) + words.indices.to_numpy(), return_inverse=True)
+        what[told] = len(about) + number
+    rows, _, ends = _grouped(run[unmeasured], what, unmeasured)
+    last = rows[ends - 1]
+    still_open = dated["end"].is_null().gather(last) & (about["kind"] == "visits").gather(dated["what"].gather(last))
+    note = pl.when(still_open).then(pl.lit(STILL_OPEN)).alias("note")
+    return pl.DataFrame({"last": last, "value": dated["text_value"].gather(last)}).with_columns(note)
+
+
+def _grouped(where: np.ndarray, what: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the rows, those that agree in `where` and `what` together and in their order; where each group starts and ends)"""
+    import numpy as np
+
+    in_order, key = _sorted(where * (int(what.max(initial=0)) + 1) + what, rows)
+    starts = np.flatnonzero(_changes(key))
+    return in_order, starts, np.r_[starts[1:], len(key)] if len(key) else starts
+
+
+def _newest_first(last: np.ndarray, request: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """The order of findings by request, the newest day first, within a day as the data have them."""
+    import numpy as np
+
+    if not len(request):
+        return last
+    begun = np.flatnonzero(_changes(request))
+    over = np.r_[begun[1:], len(request)] - 1
+    mirrored = (run[begun] + run[over])[np.cumsum(_changes(request)) - 1] - run
+    place_of = np.zeros(len(request), dtype=np.int64)
+    place_of[last] = np.arange(len(last))
+    return place_of[_sorted(mirrored[last], last)[0]]
+
+
+def _sorted(key: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, keys) by key and row, both packed into one number: sorting numbers is several times faster than sorting pairs."""
+    import polars as pl
+
+    bits = int(rows.max(initial=0)).bit_length()
+    if int(key.max(initial=0)).bit_length() + bits > 63:
+        raise InputError("The histories are too long to be looked at together; lower prompts.history.max_events.")
+    packed = pl.Series(key.astype(int) << bits | rows).sort(multithreaded=False).to_numpy()
+    return packed & ((1 << bits) - 1), packed >> bits
+
+
+def _changes(column: np.ndarray) -> np.ndarray:
+    """True where a value differs from the one before it, and at the first."""
+    import numpy as np
+
+    return np.r_[True, column[1:] != column[:-1]] if len(column) else np.zeros(0, dtype=bool)
+
+
+def _pieces(
+    findings: pl.DataFrame, about: pl.DataFrame, what: np.ndarray, days: np.ndarray, opens_day: np.ndarray
+) -> tuple[pl.Series, np.ndarray]:
+    """(each finding's text with what joins it to the one before, the bytes it takes of the budget)"""
+    import numpy as np
+    import polars as pl
+
+    ago = pl.select(pl.format("\n{} days ago: ", pl.int_range(2, max(2, int(days.max(initial=0)) + 1)))).to_series()
+    joints = pl.concat([pl.Series(["; ", "\ntoday: ", "\n1 day ago: "]), ago])
+    joint = np.where(opens_day, days + 1, 0)
+    spaced = pl.concat([about["name"], about["name"] + " "])  # with a space where a value follows
+    name = what + len(about) * findings["value"].is_not_null().to_numpy()
+    piece = findings.select(
         pl.concat_str(
-            [
-                about["name"].gather(what),
-                pl.lit(" ") + pl.col("value"),
-                pl.lit(" ") + about["unit"].gather(what),
-                pl.when((pl.col("note") != STILL_OPEN) | is_visit).then("note"),
-            ],
+            [joints.gather(joint), spaced.gather(name), pl.col("value"), (" " + about["unit"]).gather(what), pl.col("note")],
             ignore_nulls=True,
-        ).alias("text"),
-    )
+        )
+    ).to_series()
+    sizes = piece.str.len_bytes().cast(int).to_numpy() - joints.str.len_bytes().cast(int).to_numpy()[joint] + 2 + 14 * opens_day
+    return piece, sizes
 
 
-def _fitted(findings: pl.DataFrame, settings: History) -> pl.DataFrame:
-    """request, body, shown, cut: days as lines, the newest first for the budget, in the order asked for on the page."""
-    import polars as pl
+def _joined(pieces: pl.Series, whose: np.ndarray, requests: int) -> list[str]:
+    """The pieces of every request as one text each, cut out of the column's bytes, where they lie one after another."""
+    import numpy as np
+    import pyarrow as pa
 
-    budget = int(settings.max_tokens * CHARACTERS_PER_TOKEN)
-    newest = findings.sort(["request", "days", "place"])
-    first_of_day = pl.col("days") != pl.col("days").shift(1).over("request")
-    size = pl.col("text").str.len_bytes() + 2 + pl.when(first_of_day.fill_null(True)).then(14).otherwise(0)
-    fits = newest.with_columns((size.cum_sum().over("request") <= budget).alias("fits"))
-    counts = fits.group_by("request").agg(pl.col("fits").sum().alias("shown"), (~pl.col("fits")).sum().alias("cut"))
-    when = (
-        pl.when(pl.col("days") == 0)
-        .then(pl.lit("today: "))
-        .when(pl.col("days") == 1)
-        .then(pl.lit("1 day ago: "))
-        .otherwise(pl.format("{} days ago: ", "days"))
-    )
-    lines = (
-        fits.filter("fits")
-        .group_by("request", "days", maintain_order=True)
-        .agg(pl.col("text").str.join("; "))
-        .sort(["request", "days"], descending=[False, not settings.newest_first])
-        .with_columns((when + pl.col("text")).alias("text"))
-        .group_by("request", maintain_order=True)
-        .agg(pl.col("text").str.join("\n").alias("body"))
-    )
-    return counts.join(lines, on="request", how="left")
+    if not len(pieces):
+        return [""] * requests
+    column = pieces.to_arrow().cast(pa.large_string())
+    _, offsets, content = column.buffers()
+    places = np.frombuffer(offsets, dtype=np.int64)[column.offset :][np.searchsorted(whose, np.arange(requests + 1))]
+    whole = memoryview(content)
+    return [str(whole[start:end], "utf-8") for start, end in pairwise(places.tolist())]

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind.config import History
-from ehrmind.prompts.history import history_digest, render
+from ehrmind.prompts.events import kinds_of_codes
+from ehrmind.prompts.history import Rendered, history_digest, render
 from ehrmind.sources.ehr import open_data_set
-from ehrmind.sources.meds import BIRTH
+from ehrmind.sources.files import ahead
 from ehrmind.types import Case, InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
     from ehrmind.sources.ehrshot import Ehrshot
     from ehrmind.sources.meds import Meds
     from ehrmind.sources.timeline import Timeline
 
-AT_ONCE = 1000  # histories looked at together, which bounds the memory they take
+EVENTS_AT_ONCE = 1 << 19  # looked at together, which bounds the memory they take
+THREADS = 4  # at most: more histories at once take more memory
 
 
 class Asked(NamedTuple):
     """Some cases whose subjects are in one shard: their places among the cases, subjects, and times in microseconds since 1970."""
 
-    data: Meds | Ehrshot
-    timeline: Timeline
     places: np.ndarray
     subjects: np.ndarray
     times: np.ndarray
 
 
-def by_shard(cases: Sequence[Case]) -> Iterator[Asked]:
-    """All cases, at most `AT_ONCE` together, each shard read once. Raises InputError when a data set is not where its cases say, or is
-    not the one they were made from."""
+class Shard(NamedTuple):
+    """All cases of a shard, some at a time."""
+
+    data: Meds | Ehrshot
+    timeline: Timeline
+    asked: Sequence[Asked]
+
+
+def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
+    """All cases, at most `at_once` together, each shard read once and while the one before is used. Raises InputError when a data set is
+    not where its cases say, or is not the one they were made from."""
     import numpy as np
 
     by_folder: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -50,10 +62,11 @@ def by_shard(cases: Sequence[Case]) -> Iterator[Asked]:
         places = np.array(members)
         subjects = np.array([cases[place].provenance["subject"] for place in members])
         times = np.array([_micros(cases[place].provenance["as_of"]) for place in members])
-        for _, timeline in data.timelines(checked=True):  # its digest says so
+        read = ((timeline, timeline.whats) for _, timeline in data.timelines(checked=True))  # its digest says so
+        for timeline, _ in ahead(read):
             here = np.flatnonzero(timeline.has(subjects))
-            for rows in np.split(here, range(AT_ONCE, len(here), AT_ONCE)):
-                yield Asked(data, timeline, places[rows], subjects[rows], times[rows])
+            parts = np.split(here, range(at_once, len(here), at_once))
+            yield Shard(data, timeline, [Asked(places[rows], subjects[rows], times[rows]) for rows in parts if len(rows)])
 
 
 def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case], dict[str, int | str]]:
@@ -66,17 +79,24 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
     if not references:
         return filled, {}
     shown = cut = not_looked_at = 0
-    for asked in by_shard([cases[place] for place in references]):
-        found = asked.timeline.visible(asked.subjects, asked.times, newest=settings.max_events, strictly_before=settings.strictly_before)
-        born = asked.timeline.born(asked.subjects, BIRTH)
-        written = render(found.events, asked.timeline.whats, asked.times, born, asked.data.names, settings)
-        for place, text in zip(asked.places.tolist(), written.texts, strict=True):
-            case = cases[references[place]]
-            filled[references[place]] = replace(case, fields={**case.fields, "history": text or "no record"})
-        shown, cut = shown + sum(written.shown), cut + sum(written.cut)
-        not_looked_at += int(np.maximum(found.known - settings.max_events, 0).sum())
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+        for shard in by_shard([cases[place] for place in references], max(1, EVENTS_AT_ONCE // settings.max_events)):
+            about = kinds_of_codes(shard.timeline.whats, shard.data.names)
+            written = threads.map(partial(_written, shard.timeline, about, settings), shard.asked)
+            for asked, (rendered, known) in zip(shard.asked, written, strict=True):
+                for place, text in zip(asked.places.tolist(), rendered.texts, strict=True):
+                    case = cases[references[place]]
+                    filled[references[place]] = replace(case, fields={**case.fields, "history": text or "no record"})
+                shown, cut = shown + sum(rendered.shown), cut + sum(rendered.cut)
+                not_looked_at += int(np.maximum(known - settings.max_events, 0).sum())
     counts: dict[str, int | str] = {"histories": len(references), "findings_shown": shown, "findings_cut": cut}
     return filled, {**counts, "events_not_looked_at": not_looked_at, "serialisation": history_digest(settings)}
+
+
+def _written(timeline: Timeline, about: pl.DataFrame, settings: History, asked: Asked) -> tuple[Rendered, np.ndarray]:
+    """(the histories, how many dated events were visible to each)"""
+    found = timeline.visible(asked.subjects, asked.times, newest=settings.max_events, strictly_before=settings.strictly_before)
+    return render(found, about, asked.times, timeline.born(asked.subjects), settings), found.known
 
 
 def _micros(moment: str) -> int:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
-from ehrmind.sources.files import sha256_of
+from ehrmind.sources.files import ahead, sha256_of
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
-from ehrmind.sources.meds import BIRTH, Meds, open_meds, read_labels
+from ehrmind.sources.meds import Meds, open_meds, read_labels
 from ehrmind.sources.splits import SPLITS, split_of_groups
 from ehrmind.types import Case, InputError
 
@@ -90,10 +90,10 @@ def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: st
 
     subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].cast(int).to_numpy()
     known, unborn = np.zeros(len(subjects), dtype=bool), np.zeros(len(subjects), dtype=bool)
-    for _, timeline in data.timelines():
+    for _, timeline in ahead(data.timelines()):
         here = timeline.has(subjects)
         known |= here
-        unborn[here] |= times[here] < timeline.born(subjects[here], BIRTH)
+        unborn[here] |= times[here] < timeline.born(subjects[here])
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (TWICE, twice)):
         if unusable == "refuse" and wrong.any():

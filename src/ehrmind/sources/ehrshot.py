@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.files import sha256_of
-from ehrmind.sources.meds import BIRTH, DEATH
-from ehrmind.sources.timeline import COLUMNS, Timeline
+from ehrmind.sources.timeline import BIRTH, COLUMNS, DEATH, Timeline
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:

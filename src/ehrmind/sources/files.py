@@ -13,11 +13,14 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ehrmind.types import InputError
 
+Item = TypeVar("Item")
 MAX_BYTES = 1 << 30  # after decompression; a gzip bomb stops here
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
 
@@ -73,6 +76,15 @@ def read_lines(path: Path) -> tuple[list[str], str]:
         return content.decode("utf-8-sig").splitlines(), sha256
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each made in another thread while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
 
 
 def stem(path: Path | str) -> str:

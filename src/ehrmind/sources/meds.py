@@ -17,8 +17,6 @@ from ehrmind.types import InputError, Split
 if TYPE_CHECKING:
     import polars as pl
 
-BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
-
 
 @dataclass(frozen=True, slots=True)
 class Meds:
@@ -36,14 +34,14 @@ class Meds:
         again."""
         seen: set[int] = set()
         for shard in self.shards:
-            events = read_shard(shard, checked=checked)
-            subjects = set(events["subject_id"].unique().to_list())
+            timeline = Timeline(read_shard(shard, checked=checked))
+            subjects = set(timeline.subjects.tolist())
             if twice := seen & subjects:
                 raise InputError(
                     f"{shard}: {len(twice)} subject(s), such as {min(twice)}, are in another shard too; MEDS keeps one together."
                 )
             seen |= subjects
-            yield shard, Timeline(events)
+            yield shard, timeline
 
 
 def open_meds(folder: Path) -> Meds:
@@ -59,10 +57,13 @@ def open_meds(folder: Path) -> Meds:
 def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
     """A shard's events as `COLUMNS`, checked: types, no null code or subject, each subject's rows together and sorted by time."""
     import polars as pl
+    import pyarrow.parquet as pq
     from meds.schema import DataSchema
 
-    table = None if checked else _table(path)
-    events = pl.read_parquet(path) if table is None else pl.DataFrame(table)
+    try:
+        events = pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError):
+        raise InputError(f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
     if "patient_id" in events.columns and "subject_id" not in events.columns:
         raise InputError(f"{path} is of MEDS before 0.3 (it has 'patient_id'); convert the data set to 0.3 or 0.4.")
     for column in ("subject_id", "time", "code"):
@@ -99,7 +100,7 @@ def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
     if checked:
         return events
     _refuse_unsorted(events, path)
-    _conform(table, DataSchema, path)
+    _conform(pq.read_schema(path).empty_table(), DataSchema, path)
     return events
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ehrmind.types import InputError
 
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
 COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "table")
+
+
+WIDEST = 1 << 24  # a table of numbers that is looked up directly; 64 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """`events` has the columns of the shard, `request` (the row of the request) and `what` (the row of `Timeline.whats`), by request and
-    time. `known` counts the dated events that were visible to each request, before the newest were taken."""
+    """`events`, by request and time: `request` (the row of the request), `what` (the row of `Timeline.whats`, which has code, table and
+    unit) and the shard's other columns. `known` counts the dated events visible to each request, before the newest were taken."""
 
     events: pl.DataFrame
     known: np.ndarray
 
 
 class Timeline:
-    """The events of some subjects, `COLUMNS` (`table` is the OMOP table an event came from, where known): each subject's rows together,
-    static ones first, then by time."""
+    """The events of some subjects, `COLUMNS` (`table` is the OMOP table an event came from, where known) and any more: each subject's rows
+    together, static ones first, then by time."""
 
     def __init__(self, events: pl.DataFrame) -> None:
         import numpy as np
@@ -44,25 +48,32 @@ class Timeline:
         if len(np.unique(self._subjects)) < len(self._subjects):
             raise InputError("A subject's events are not together: each subject's rows must follow one another, sorted by time.")
         self._times = events["time"].cast(int).fill_null(np.iinfo(np.int64).min).to_numpy()
-        self._static = events["time"].is_null().cast(int).cum_sum().to_numpy()
         self._events = events
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """Everybody who has events here, in the order of their numbers."""
+        return self._subjects
 
     @cached_property
     def whats(self) -> pl.DataFrame:
-        """A row for every different code, table and unit: what, code, table, unit. Events are compared by its number from here on."""
+        """A row for every different code, table and unit. Events are compared by its number from here on."""
         return self._numbered[0]
 
     @cached_property
     def _numbered(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """(whats, the events with their `what`); made once, and only where histories are asked for."""
+        """(whats, the other columns of the events with their `what`); made once, and only where histories are asked for."""
+        import numpy as np
         import polars as pl
 
-        named = ("code", "table", "unit")
-        numbers = self._events.select(pl.col(name).cast(pl.Categorical).to_physical() for name in named)
-        different = numbers.with_row_index("row").unique(numbers.columns, keep="first", maintain_order=True).with_row_index("what")
-        what = numbers.join(different, on=numbers.columns, how="left", maintain_order="left", nulls_equal=True)["what"]
-        whats = self._events.select(numbers.columns)[different["row"]].with_columns(different["what"])
-        return whats, self._events.with_columns(what)
+        names = ("code", "table", "unit")
+        coded = [self._events[name].to_arrow().dictionary_encode(null_encoding="encode") for name in names]
+        sizes = [max(1, len(column.dictionary)) for column in coded]
+        which = np.ravel_multi_index([column.indices.to_numpy() for column in coded], sizes) if self._events.height else np.array([], int)
+        different, what = _renumbered(which, int(np.prod(sizes)))
+        parts = np.unravel_index(different, sizes)
+        whats = {name: pl.Series(column.dictionary).gather(part) for name, column, part in zip(names, coded, parts, strict=True)}
+        return pl.DataFrame(whats), self._events.drop("subject_id", *names).with_columns(pl.Series("what", what.astype(np.uint32)))
 
     def has(self, subjects: np.ndarray) -> np.ndarray:
         """Whether each subject has any event here."""
@@ -71,15 +82,19 @@ class Timeline:
         places = np.searchsorted(self._subjects, subjects).clip(max=max(0, len(self._subjects) - 1))
         return self._subjects[places] == subjects if len(self._subjects) else np.zeros(len(subjects), dtype=bool)
 
-    def born(self, subjects: np.ndarray, birth_code: str) -> np.ndarray:
-        """Microseconds since 1970 of each subject's first `birth_code` event; the least int64 where there is none."""
+    def born(self, subjects: np.ndarray) -> np.ndarray:
+        """Microseconds since 1970 of each subject's first birth; the least int64 where there is none."""
         import numpy as np
+
+        least = np.iinfo(np.int64).min
+        return np.array([self._births.get(subject) or least for subject in subjects.tolist()], dtype=np.int64)
+
+    @cached_property
+    def _births(self) -> dict[int, int]:
         import polars as pl
 
-        births = self._events.filter(pl.col("code") == birth_code).group_by("subject_id").agg(pl.col("time").min())
-        by_subject = dict(births.select("subject_id", pl.col("time").cast(int)).iter_rows())
-        least = np.iinfo(np.int64).min
-        return np.array([by_subject.get(int(subject)) or least for subject in subjects], dtype=np.int64)
+        births = self._events.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(pl.col("time").min().cast(int))
+        return dict(births.iter_rows())
 
     def visible(self, subjects: np.ndarray, as_of: np.ndarray, *, newest: int | None = None, strictly_before: bool = False) -> Visible:
         """What is known of `subjects[i]` at `as_of[i]` (microseconds since 1970): all static events, and the `newest` dated ones.
@@ -94,21 +109,44 @@ class Timeline:
             raise InputError(f"{len(missing)} subject(s) have no events, such as {missing[0]}.")
         places = np.searchsorted(self._subjects, subjects)
         starts, ends = self._starts[places], self._ends[places]
-        side: Literal["left", "right"] = "left" if strictly_before else "right"
-        upto = np.array(
-            [start + self._times[start:end].searchsorted(at, side) for start, end, at in zip(starts, ends, as_of, strict=True)],
-            dtype=np.int64,
-        ).reshape(len(subjects))
-        before = np.where(starts > 0, self._static[np.maximum(starts, 1) - 1], 0)
-        dated = starts + (self._static[ends - 1] - before)  # static rows come first
-        upto = np.maximum(upto, dated)
+        never = np.full(len(subjects), np.iinfo(np.int64).min)
+        dated = _first_beyond(self._times, starts, ends, never, inclusive=True)  # static rows come first
+        upto = np.maximum(dated, _first_beyond(self._times, starts, ends, as_of, inclusive=not strictly_before))
         first = dated if newest is None else np.maximum(dated, upto - newest)
-        rows = np.concatenate([_ranges(starts, dated), _ranges(first, upto)])
-        request = np.concatenate([np.repeat(np.arange(len(subjects)), dated - starts), np.repeat(np.arange(len(subjects)), upto - first)])
-        order = np.lexsort((rows, request))
-        events = self._numbered[1][rows[order]].with_columns(pl.Series("request", request[order].astype(np.uint32)))
-        at = pl.Series("as_of", as_of[request[order]]).cast(pl.Datetime("us"))
+        rows = _ranges(np.stack([starts, first], axis=1).ravel(), np.stack([dated, upto], axis=1).ravel())
+        request = np.repeat(np.arange(len(subjects), dtype=np.uint32), (dated - starts) + (upto - first))
+        at = pl.Series("as_of", as_of[request]).cast(pl.Datetime("us"))
+        events = self._numbered[1][rows].with_columns(pl.Series("request", request))
         return Visible(events.with_columns(pl.when(pl.col("end") <= at).then(pl.col("end")).alias("end")), upto - dated)
+
+
+def _first_beyond(times: np.ndarray, starts: np.ndarray, ends: np.ndarray, at: np.ndarray, *, inclusive: bool) -> np.ndarray:
+    """For every half-open range of rows, sorted by time: the first row later than `at` (`inclusive`), or not earlier; its end where there
+    is none. All ranges are halved together."""
+    import numpy as np
+
+    low, high = starts.copy(), ends.copy()
+    while (undecided := low < high).any():
+        middle = (low + high) // 2
+        known = times[np.minimum(middle, len(times) - 1)]
+        before = (known <= at) if inclusive else (known < at)
+        low, high = np.where(undecided & before, middle + 1, low), np.where(undecided & ~before, middle, high)
+    return low
+
+
+def _renumbered(which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(the different numbers that occur, in order; each row's place among them). Numbers are below `size`."""
+    import numpy as np
+
+    if size > WIDEST:
+        different, what = np.unique(which, return_inverse=True)
+        return different, what
+    occurs = np.zeros(size, dtype=bool)
+    occurs[which] = True
+    different = np.flatnonzero(occurs)
+    place = np.zeros(size, dtype=np.uint32)
+    place[different] = np.arange(len(different))
+    return different, place[which]
 
 
 def _ranges(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ehrmind import tasks
 from ehrmind.prompts.history import DAY
 from ehrmind.prompts.records import by_shard
-from ehrmind.sources.meds import BIRTH
 from ehrmind.types import Case
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 CODES = 1000  # the commonest in training
+AT_ONCE = 500  # cases whose whole histories are counted together
 
 
 def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False) -> dict[str, Any]:
@@ -51,13 +51,15 @@ def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame,
     import polars as pl
 
     parts, ages = [], np.full(len(cases), np.nan)
-    for asked in by_shard(cases):
-        events = asked.timeline.visible(asked.subjects, asked.times, strictly_before=strictly_before).events
-        seen = events.group_by("request", "code").len()
-        parts.append(seen.with_columns(pl.Series("place", asked.places[seen["request"].to_numpy()])).select("place", "code", "len"))
-        born = asked.timeline.born(asked.subjects, BIRTH)
-        known = born > np.iinfo(np.int64).min
-        ages[asked.places[known]] = (asked.times[known] - born[known]) / (DAY * 365.2425)
+    for shard in by_shard(cases, AT_ONCE):
+        codes = shard.timeline.whats["code"]
+        for asked in shard.asked:
+            events = shard.timeline.visible(asked.subjects, asked.times, strictly_before=strictly_before).events
+            seen = events.group_by("request", codes.gather(events["what"]).alias("code")).len()
+            parts.append(seen.with_columns(pl.Series("place", asked.places[seen["request"].to_numpy()])).select("place", "code", "len"))
+            born = shard.timeline.born(asked.subjects)
+            known = born > np.iinfo(np.int64).min
+            ages[asked.places[known]] = (asked.times[known] - born[known]) / (DAY * 365.2425)
     return pl.concat(parts), ages
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ehrmind.sources.meds import BIRTH
 from ehrmind.sources.splits import SPLITS
+from ehrmind.sources.timeline import BIRTH
 
 DAY, MINUTE = 86_400_000_000, 60_000_000  # microseconds
 NEVER = np.iinfo(np.int64).min  # the time of a static event
