@@ -54,6 +54,12 @@ class Recipe(Section):
                 raise ValueError(f"{name} names something twice; keep one")
         return self
 
+    @model_validator(mode="after")
+    def samples_differ(self) -> Recipe:
+        if self.evaluate.probabilities == "samples" and self.decoding.temperature == 0:
+            raise ValueError("evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0")
+        return self
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
