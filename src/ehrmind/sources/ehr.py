@@ -55,14 +55,14 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     ]
     if not cases:
         raise InputError(f"No label of {path} can be used with {data.folder}; give the labels of that data set.")
-    cases, not_split, notes = split_histories(cases, data, files)
+    cases, not_split, placed = split_histories(cases, data, files)
     left_out += not_split
     if files.balance is not None:
         cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
     counts = Counts(
         kept=len(cases),
         left_out={reason: count for reason, count in left_out.items() if count},
-        notes={"subjects": len({case.group for case in cases}), **notes},
+        notes={"subjects": len({case.group for case in cases}), **placed},
         by_stratum=Counter(case.stratum for case in cases),
         files=tuple(_read(file) for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])),
         by_split=labels_by_split(cases),
