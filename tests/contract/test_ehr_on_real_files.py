@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.ehrshot import open_ehrshot
 from ehrmind.sources.meds import open_meds
 from ehrmind.sources.splits import check_leaks
+from ehrmind.types import InputError
 from ehrmind.verify.audit import check_cases
 
 SETS = ("synthea-meds", "mimic-iv-demo-meds")
@@ -47,6 +49,28 @@ def test_labels_by_split_agree_with_the_readme_and_are_proven(data_dir: Path, na
     check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
     some = cases[:: max(1, len(cases) // 150)]
     assert check_cases(some).ok
+
+
+@pytest.mark.parametrize("task", ["guo_readmission", "lab_anemia", "new_hypertension"])
+def test_by_time_every_label_is_placed_or_counted_in_both_formats(data_dir: Path, task: str) -> None:
+    by_time: dict[str, Any] = {"split_by": "time", "boundaries": ["2010-01-01", "2016-01-01"]}
+    meds, counts = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", labels=data_dir / "synthea-meds" / "labels" / task, **by_time))
+    ehrshot, _ = read_ehr(EhrFiles(ehrshot=data_dir / "synthea-ehrshot-format", task=task, **by_time))
+    splits = {split: [case for case in meds if case.split == split] for split in ("train", "tuning", "held_out")}
+    check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
+    assert counts.kept + sum(counts.left_out.values()) == sum(map(sum, readme_counts(data_dir, "synthea-meds", task).values()))
+    for split, first, last in (("train", "0", "2010"), ("tuning", "2010", "2016"), ("held_out", "2016", "3")):
+        assert splits[split] and all(first <= case.provenance["as_of"] < last for case in splits[split])
+    own = open_meds(data_dir / "synthea-meds").splits
+    assert all(case.split == "held_out" for case in meds if own[case.provenance["subject"]] == "held_out")
+    placed = [sorted((c.provenance["subject"], c.provenance["as_of"], c.split) for c in cases) for cases in (meds, ehrshot)]
+    assert placed[0] == placed[1]
+
+
+def test_shifted_dates_are_not_split_by_time(data_dir: Path) -> None:
+    meds = folder(data_dir, "mimic-iv-demo-meds")
+    with pytest.raises(InputError, match="these dates are shifted"):
+        read_ehr(EhrFiles(meds=meds, labels=meds / "labels" / "guo_los", split_by="time"))
 
 
 @pytest.mark.parametrize("name", SETS)

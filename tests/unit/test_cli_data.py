@@ -10,6 +10,7 @@ import pytest
 from ehrmind.cli import main
 from ehrmind.sources import load_cases
 from tests.meds_data import write_meds
+from tests.unit.test_ehr_splits import with_sites
 from tests.unit.test_ehrshot_source import release
 from tests.unit.test_trec_source import a_collection
 
@@ -40,6 +41,20 @@ def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytes
     assert counts["kept"] == 30 and set(counts["by_split"]) == {"train", "tuning", "held_out"}
     counts = json.loads(said(capsys, "data", "ehr", "--ehrshot", release(tmp_path / "e"), "--task", "guo_los", "--out", out, "--json"))
     assert counts["by_stratum"] == {"ehr/ehrshot/guo_los": 3}
+
+
+def test_histories_are_split_by_time_or_site_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = with_sites(tmp_path / "meds")
+    labels, out = folder / "labels" / "high_potassium", tmp_path / "cases.parquet"
+    asked = ["data", "ehr", "--meds", folder, "--labels", labels, "--out", out, "--json"]
+    site = ["--split-by", "site", "--site-column", "care_site_id", "--held-out-site", "3", "--held-out-site", "0", "--tuning-site", "1"]
+    counts = json.loads(said(capsys, *asked, *site))
+    assert counts["left_out"] == {"no visible event has a site": 1}
+    assert {split: sum(labels.values()) for split, labels in counts["by_split"].items()} == {"train": 7, "tuning": 7, "held_out": 15}
+    days = ["--split-by", "time", "--boundary", "2020-02-01", "--boundary", "2020-03-01"]
+    counts = json.loads(said(capsys, *asked, *days))
+    assert counts["notes"] == {"subjects": 30, "held_out: from 2020-03-01 on": 30} and set(counts["by_split"]) == {"held_out"}
+    assert "boundaries go with split_by=time, the earlier day first" in said(capsys, *asked, *days[2:], code=2)
 
 
 def test_half_of_what_is_needed_is_a_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,25 @@ def synthetic_ehr(
     typer.echo(json.dumps(counts, indent=2) if as_json else "\n".join([*said, f"wrote {out}"]))
 
 
+class SplitHistoriesBy(StrEnum):
+    """How labels are divided, as choices of an option."""
+
+    subject = "subject"
+    time = "time"
+    site = "site"
+
+
+Boundary = Annotated[
+    list[datetime] | None,
+    typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="By time: two, on which tuning and held_out begin.", show_default=False),
+]
+SiteColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="By site: of the event shards.", show_default=False)]
+HeldOutSites = Annotated[list[str] | None, typer.Option(metavar="SITE", help="By site; repeat for several.", show_default=False)]
+TuningSites = Annotated[
+    list[str] | None, typer.Option(metavar="SITE", help="By site; without any, a share of train's subjects.", show_default=False)
+]
+
+
 def ehr(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,
@@ -40,7 +61,14 @@ def ehr(
     ] = None,
     task: Annotated[str | None, typer.Option(help="Its name; by default that of the label file's folder.", show_default=False)] = None,
     question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
-    shares: Annotated[tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits.")] = (0.7, 0.1, 0.2),
+    split_by: Annotated[SplitHistoriesBy, typer.Option(help="What tells train from held_out.")] = SplitHistoriesBy.subject,
+    boundary: Boundary = None,
+    site_column: SiteColumn = None,
+    held_out_site: HeldOutSites = None,
+    tuning_site: TuningSites = None,
+    shares: Annotated[
+        tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits; by time, of labels.")
+    ] = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(help="Of the split and the balance.")] = 0,
     balance: Annotated[
         float | None,
@@ -51,8 +79,8 @@ def ehr(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time, split by subject."""
-    from ehrmind.config import EhrFiles
+    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time; no subject is in two splits."""
+    from ehrmind.config import EhrFiles, parse_section
     from ehrmind.sources import save_cases
     from ehrmind.sources.ehr import read_ehr
 
@@ -69,6 +97,13 @@ def ehr(
         "seed": seed,
         "balance": balance,
     }
-    cases, counts = read_ehr(EhrFiles.model_validate({**given, "unusable": unusable}))
+    split: dict[str, object] = {
+        "split_by": split_by.value,
+        "boundaries": [day.date() for day in boundary] if boundary else None,
+        "site_column": site_column,
+    }
+    split |= {"held_out_sites": held_out_site or [], "tuning_sites": tuning_site or []}
+    files = parse_section(EhrFiles, {**given, **split, "unusable": unusable}, "ehrmind data ehr")
+    cases, counts = read_ehr(files)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -55,7 +55,8 @@ def show_results(run: Run) -> None:
 def _show_measures(found: Mapping[str, Any]) -> None:
     """For families whose answers are labels."""
     names = {"balanced_accuracy": "balanced acc.", "macro_f1": "macro F1", "kappa": "kappa"}
-    table = _table("measures of labels", "task", "arm", *names.values(), "nDCG@10", "P@10")
+    origin = f", probabilities from {found['probabilities']}" if "probabilities" in found else ""
+    table = _table(f"measures of labels{origin}", "task", "arm", *names.values(), "nDCG@10", "P@10")
     rows = {arm: row.get("measures", {}) for arm, row in found["arms"].items()} | found.get("baselines", {})
     for arm, measured in rows.items():
         for task, figures in measured.items():

@@ -2,7 +2,7 @@
 
 from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
 from ehrmind.config.parts import Decoding, Evaluate, Lora, Model, Optimiser, Pilot, Prompts, Rlvr, TinyModel, Tracking, Warmup
-from ehrmind.config.recipe import ARMS, Arm, Recipe, differing_keys, load_recipe, parse_recipe, recipe_digest
+from ehrmind.config.recipe import ARMS, Arm, Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
 
 __all__ = [
     "ARMS",
@@ -29,5 +29,6 @@ __all__ = [
     "differing_keys",
     "load_recipe",
     "parse_recipe",
+    "parse_section",
     "recipe_digest",
 ]

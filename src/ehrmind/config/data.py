@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,7 +73,16 @@ class EhrFiles(Section):
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
     task: str | None = Field(default=None, description="its name; the label file's folder by default")
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
-    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits")
+    split_by: Literal["subject", "time", "site"] = Field(
+        default="subject", description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites"
+    )
+    boundaries: tuple[date, date] | None = Field(default=None, description="by time: the days on which tuning and held_out begin")
+    site_column: str | None = Field(default=None, description="by site: the column of the event shards, such as care_site_id")
+    held_out_sites: list[str | int] = Field(default=[], description="by site: their values in that column")
+    tuning_sites: list[str | int] = Field(default=[], description="by site; without any, tuning is a share of train's subjects")
+    shares: tuple[float, float, float] = Field(
+        default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits; by time, of the labels"
+    )
     seed: int = 0
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
     unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
@@ -83,6 +93,21 @@ class EhrFiles(Section):
             raise ValueError("give meds and labels, or ehrshot and task")
         if self.ehrshot is not None and (self.meds is not None or self.labels is not None or self.task is None):
             raise ValueError("ehrshot goes with task, which names its labels, and without meds and labels")
+        return self
+
+    @model_validator(mode="after")
+    def one_way_to_split(self) -> EhrFiles:
+        if self.boundaries is not None and (self.split_by != "time" or self.boundaries[0] >= self.boundaries[1]):
+            raise ValueError("boundaries go with split_by=time, the earlier day first")
+        if self.split_by != "site":
+            if self.site_column is not None or self.held_out_sites or self.tuning_sites:
+                raise ValueError("site_column, held_out_sites and tuning_sites go with split_by=site")
+        elif self.ehrshot is not None:
+            raise ValueError("split_by=site is for MEDS data sets; EHRSHOT's files name no site")
+        elif self.site_column is None or not self.held_out_sites:
+            raise ValueError("split_by=site needs site_column and held_out_sites")
+        elif both := {str(site) for site in self.held_out_sites} & {str(site) for site in self.tuning_sites}:
+            raise ValueError(f"'{min(both)}' is among held_out_sites and tuning_sites; keep one")
         return self
 
 

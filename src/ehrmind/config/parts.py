@@ -130,6 +130,10 @@ class Rlvr(Optimiser):
 
 class Evaluate(Section):
     decodings: list[Literal["greedy", "sampled"]] = Field(default=["greedy", "sampled"], min_length=1)
+    probabilities: Literal["answer_tokens", "samples"] = Field(
+        default="answer_tokens", description="of labels: those of the answer's place, or each label's share among further answers"
+    )
+    samples: PositiveInt = Field(default=8, description="further answers to every held-out case, where probabilities are samples'")
     baseline: bool = Field(default=True, description="for coded histories: gradient boosting on counts of codes beside the arms")
     trec_runs: bool = Field(default=False, description="also write a TREC run file per arm and decoding, of patient-trial matching")
     scorer: Literal["ehrmind", "benchmark"] = Field(default="ehrmind", description="the headline scorer; both are always shown")

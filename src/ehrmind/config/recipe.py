@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
@@ -24,6 +24,7 @@ from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 Arm = Literal["base", "rlvr", "sft", "sft_rlvr"]
+S = TypeVar("S", bound=Section)
 ARMS: tuple[Arm, ...] = ("base", "rlvr", "sft", "sft_rlvr")
 
 
@@ -53,6 +54,12 @@ class Recipe(Section):
                 raise ValueError(f"{name} names something twice; keep one")
         return self
 
+    @model_validator(mode="after")
+    def samples_differ(self) -> Recipe:
+        if self.evaluate.probabilities == "samples" and self.decoding.temperature == 0:
+            raise ValueError("evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0")
+        return self
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
@@ -75,10 +82,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(tree: dict[str, Any], source: str = "recipe") -> Recipe:
+    return parse_section(Recipe, tree, source)
+
+
+def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+    """A part of a recipe, or all of it. What is wrong is said in one sentence that begins with `source`."""
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error.errors(), Recipe.model_json_schema())}") from None
+        raise InputError(f"{source}: {explain(error.errors(), kind.model_json_schema())}") from None
 
 
 def recipe_digest(recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ MEASURES = {
     "macro_f1": "Macro F1",
     "kappa": "Cohen's κ",
 }
+ANSWER_TOKENS = "answer_tokens"
 RISK = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier"}
 RANKING = {"ndcg@10": "nDCG@10", "p@10": "P@10", "r_precision": "R-precision", "mrr": "MRR"}
 
@@ -46,6 +47,8 @@ def measures(figures: Figures) -> Table | None:
         )
     if risky:
         caption += " The risk is the probability of any label but the first; intervals are a bootstrap over subjects."
+    if (ranked or risky) and figures.results.get("probabilities", ANSWER_TOKENS) != ANSWER_TOKENS:
+        caption += f" Probabilities are shares of further answers to each question: {figures.results['probabilities']}."
     alike = ("Macro F1, balanced", "κ, balanced")
     titles = ["Task", "Arm", "Cases", *MEASURES.values(), *alike, *(RISK.values() if risky else ()), *(RANKING.values() if ranked else ())]
     return Table(caption, titles, rows)

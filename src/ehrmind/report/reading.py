@@ -77,6 +77,8 @@ def expected_stages(recipe: Mapping[str, Any]) -> Iterator[str]:
     for arm in arms:
         yield from (f"evaluate-{arm}-{decoding}" for decoding in decodings)
         yield from (f"elsewhere-{place}-{arm}-{decodings[0]}" for place in places)
+        if recipe["evaluate"].get("probabilities") == "samples":
+            yield f"samples-{arm}"
 
 
 def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:

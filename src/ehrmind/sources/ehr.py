@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.ehr_splits import split_histories
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
 from ehrmind.sources.files import ahead, sha256_of
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.meds import Meds, open_meds, read_labels
-from ehrmind.sources.splits import SPLITS, split_of_groups
 from ehrmind.types import Case, InputError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is be
 
 
 def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
-    """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject. A label of an
-    unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
+    """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject, or as the recipe
+    asks by time or site. A label of an unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
     data, path, labels, task = _opened(files)
     kept, left_out = _usable(data, labels, path, files.unusable)
     words, folder = _words(labels), str(data.folder.resolve())
@@ -55,13 +55,14 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     ]
     if not cases:
         raise InputError(f"No label of {path} can be used with {data.folder}; give the labels of that data set.")
-    cases = _split(cases, data, files)
+    cases, not_split, placed = split_histories(cases, data, files)
+    left_out += not_split
     if files.balance is not None:
         cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
     counts = Counts(
         kept=len(cases),
         left_out={reason: count for reason, count in left_out.items() if count},
-        notes={"subjects": len({case.group for case in cases})},
+        notes={"subjects": len({case.group for case in cases}), **placed},
         by_stratum=Counter(case.stratum for case in cases),
         files=tuple(_read(file) for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])),
         by_split=labels_by_split(cases),
@@ -101,16 +102,6 @@ def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: st
             raise InputError(f"{path}, row {int(wrong.argmax()) + 1}: {reason} ({int(wrong.sum())} such); {remedy}.")
     left_out = Counter({UNKNOWN: int((~known).sum()), UNBORN: int((known & unborn).sum()), TWICE: int((known & ~unborn & twice).sum())})
     return labels.filter(pl.Series(known & ~unborn & ~twice)), left_out
-
-
-def _split(cases: list[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[Case]:
-    if not data.splits:
-        return split_of_groups(cases, dict(zip(SPLITS, files.shares, strict=True)), files.seed)
-    unsplit = [case for case in cases if case.provenance["subject"] not in data.splits]
-    if unsplit:
-        who = f"{len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}"
-        raise InputError(f"The splits of {data.folder} have no place for {who}.")
-    return cases
 
 
 def _read(labels: Path) -> FileRead:

@@ -43,6 +43,15 @@ class Meds:
             seen |= subjects
             yield shard, timeline
 
+    def sited(self, column: str) -> Iterator[tuple[set[str], Timeline]]:
+        """Shard by shard (its sites, its events that have a value in `column`, which stands in their column `site`); for shards that
+        `timelines` has checked. Raises InputError naming the shard where it has no such column."""
+        import polars as pl
+
+        for shard in self.shards:
+            events = read_shard(shard, checked=True, site_column=column).filter(pl.col("site") != "")
+            yield set(events["site"].unique().to_list()), Timeline(events)
+
 
 def open_meds(folder: Path) -> Meds:
     """Raises InputError when the folder is no MEDS data set or its metadata do not fit; events are read later, shard by shard."""
@@ -54,8 +63,9 @@ def open_meds(folder: Path) -> Meds:
     return Meds(folder, shards, str(about.get("dataset_name") or folder.name), _splits(metadata), _names(metadata), _digest(folder, shards))
 
 
-def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
-    """A shard's events as `COLUMNS`, checked: types, no null code or subject, each subject's rows together and sorted by time."""
+def read_shard(path: Path, *, checked: bool = False, site_column: str | None = None) -> pl.DataFrame:
+    """A shard's events as `COLUMNS`, checked: types, no null code or subject, each subject's rows together and sorted by time. The
+    `site_column` is kept beside them, as texts under the name `site`."""
     import polars as pl
     import pyarrow.parquet as pq
     from meds.schema import DataSchema
@@ -69,6 +79,8 @@ def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
     for column in ("subject_id", "time", "code"):
         if column not in events.columns:
             raise InputError(f"{path} has no column '{column}', which MEDS requires.")
+    if site_column is not None:
+        events = events.with_columns(_site(events, site_column, path))
     if "omop_table" in events.columns:
         events = events.with_columns(pl.col("omop_table").alias("table"))
     events = events.with_columns(pl.lit(None).alias(column) for column in COLUMNS if column not in events.columns)
@@ -81,7 +93,7 @@ def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
     ):
         if not fits:
             raise InputError(f"{path}, column '{column}': {events[column].dtype} values; MEDS has {wanted} there.")
-    events = events.select(COLUMNS).cast(
+    events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
             "subject_id": pl.Int64,
             "time": pl.Datetime("us"),
@@ -102,6 +114,17 @@ def read_shard(path: Path, *, checked: bool = False) -> pl.DataFrame:
     _refuse_unsorted(events, path)
     _conform(pq.read_schema(path).empty_table(), DataSchema, path)
     return events
+
+
+def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
+    import polars as pl
+
+    if column not in events.columns:
+        raise InputError(f"{path} has no column '{column}' for site_column; it has {', '.join(events.columns)}.")
+    dtype = events[column].dtype
+    if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        raise InputError(f"{path}, column '{column}': {dtype} values; a site is a text or an integer, so write the column as one.")
+    return events[column].cast(pl.String).alias("site")
 
 
 def _table(path: Path) -> Any:

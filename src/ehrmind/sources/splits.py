@@ -46,8 +46,7 @@ def split_of_groups(
     `within` divides the groups of every value of it by the same shares, so that each has some in train. Raises InputError for shares that
     are not positive or do not sum to 1.
     """
-    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        raise InputError("The shares of train, tuning and held_out must not be negative and must sum to 1.")
+    refuse_shares(shares)
     pools: dict[Any, set[str]] = defaultdict(set)
     for case in cases:
         pools[within(case) if within else None].add(case.group)
@@ -61,6 +60,11 @@ def split_of_groups(
         for place, group in enumerate(drawn):
             split[group] = next(name for name, end in ends if place < end)
     return [replace(case, split=split[case.group]) for case in cases]
+
+
+def refuse_shares(shares: Mapping[Split, float]) -> None:
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError("The shares of train, tuning and held_out must not be negative and must sum to 1.")
 
 
 def splits_digest(cases: Sequence[Case]) -> str:

@@ -14,6 +14,7 @@ from ehrmind.files import write_json, write_text
 from ehrmind.measures import trec_run
 from ehrmind.runs import Run
 from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
+from ehrmind.stages.samples import SAMPLES, label_shares, origin, with_labels
 from ehrmind.statistics import paired_difference, wilson
 from ehrmind.types import Case
 from ehrmind.verify import judge
@@ -21,20 +22,29 @@ from ehrmind.verify.benchmark import benchmark_score
 
 
 def stage_of(arm: str, decoding: str, where: str = "held_out") -> str:
-    """The name of scoring one arm: on the recipe's held-out cases, or elsewhere."""
-    return f"evaluate-{arm}-{decoding}" if where == "held_out" else f"{where}-{arm}-{decoding}"
+    """The name of scoring one arm: on the recipe's held-out cases, or elsewhere. `SAMPLES` is a decoding here."""
+    if where == "held_out" and decoding != SAMPLES:
+        return f"evaluate-{arm}-{decoding}"
+    return f"{SAMPLES}-{arm}" if where == "held_out" else f"{where}-{arm}-{decoding}"
 
 
 def evaluate(
     run: Run, recipe: Recipe, engine: Engine, arm: str, decoding: str, held_out: Sequence[Case], where: str = "held_out"
 ) -> dict[str, Any]:
-    """Score one frozen arm once under one decoding; writes its rollouts and returns counts. Resumes after its last whole batch."""
+    """Score one frozen arm once under one decoding; writes its rollouts and returns counts. Resumes after its last whole batch. The
+    decoding `SAMPLES` gives further answers where answers are labels, which decide nothing but probabilities."""
     stage = stage_of(arm, decoding, where)
-    how = recipe.decoding if decoding == "sampled" else recipe.decoding.model_copy(update={"temperature": 0.0})
+    how = recipe.decoding.model_copy(update={"temperature": 0.0}) if decoding == "greedy" else recipe.decoding
+    purpose, members = ("samples", recipe.evaluate.samples) if decoding == SAMPLES else ("evaluate", 1)
+    if decoding == SAMPLES:
+        held_out = with_labels(held_out)
+    likelihoods = recipe.evaluate.probabilities == "answer_tokens"
     prompts = render_prompts(engine, recipe, held_out, how)
     if not run.rollout_steps(stage):
         run.count_scoring(arm, decoding if where == "held_out" else f"{decoding}, {where}", recipe.seed)
-    rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, purpose="evaluate", members=1, decoding=how, likelihoods=True)
+    rows = answer_all(
+        run, engine, recipe, stage, arm, held_out, prompts, purpose=purpose, members=members, decoding=how, likelihoods=likelihoods
+    )
     metrics = outcome_metrics(rows)
     run.forget_metrics(stage, 0)
     run.log(stage, arm, 0, metrics)
@@ -54,12 +64,14 @@ def write_results(
     arms = [arm for arm in ARMS if arm in recipe.arms]
     cases = {case.id: case for case in held_out}
     headline, *others = recipe.evaluate.decodings
-    outcomes = {(arm, how): _outcomes(run, arm, how, cases, recipe.prompts.think) for arm in arms for how in recipe.evaluate.decodings}
+    outcomes = {(arm, how): _outcomes(run, recipe, arm, how, cases) for arm in arms for how in recipe.evaluate.decodings}
+    labelled = any(map(with_labels, (held_out, *(elsewhere or {}).values())))
     other_scorer = "benchmark" if recipe.evaluate.scorer == "ehrmind" else "ehrmind"
     results: dict[str, Any] = {
         **_comparison({arm: outcomes[arm, headline] for arm in arms}, recipe.evaluate.scorer),
         "decoding": headline,
         "scorer": recipe.evaluate.scorer,
+        **({"probabilities": origin(recipe.evaluate)} if labelled else {}),
         **{how: _comparison({arm: outcomes[arm, how] for arm in arms}, recipe.evaluate.scorer) for how in others},
         other_scorer: _comparison({arm: outcomes[arm, headline] for arm in arms}, other_scorer),
         **({"elsewhere": places} if (places := _elsewhere(run, recipe, arms, headline, elsewhere or {})) else {}),
@@ -77,7 +89,7 @@ def _elsewhere(run: Run, recipe: Recipe, arms: Sequence[str], decoding: str, els
     found = {}
     for name, held_out in elsewhere.items():
         cases = {case.id: case for case in held_out}
-        rows = {arm: _outcomes(run, arm, decoding, cases, recipe.prompts.think, f"elsewhere-{name}") for arm in arms}
+        rows = {arm: _outcomes(run, recipe, arm, decoding, cases, f"elsewhere-{name}") for arm in arms}
         found[name] = _comparison(rows, recipe.evaluate.scorer)
     return found
 
@@ -92,8 +104,12 @@ def _write_trec_runs(run: Run, outcomes: Mapping[Any, list[dict[str, Any]]]) -> 
         write_text(run.path / "trec_runs" / f"{arm}-{how}.txt", trec_run(topics, documents, scores, f"{arm}-{how}"))
 
 
-def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case], think: bool, where: str = "held_out") -> list[dict[str, Any]]:
+def _outcomes(run: Run, recipe: Recipe, arm: str, decoding: str, cases: dict[str, Case], where: str = "held_out") -> list[dict[str, Any]]:
     """Per held-out case, in their order: the case, well_formed, right or wrong under both scorers, the answer, labels' probabilities."""
+    think = recipe.prompts.think
+    shares: Mapping[str, list[float]] = {}
+    if recipe.evaluate.probabilities == SAMPLES and with_labels(list(cases.values())):
+        shares = label_shares(run.read_rollouts(stage_of(arm, SAMPLES, where)).to_dicts(), cases, think)
     rows = run.read_rollouts(stage_of(arm, decoding, where)).to_dicts()
     return [
         {
@@ -103,7 +119,7 @@ def _outcomes(run: Run, arm: str, decoding: str, cases: dict[str, Case], think: 
             "ehrmind": row["correct"],
             "benchmark": benchmark_score(cases[row["case"]], row["text"]),
             "answer": judge(cases[row["case"]], row["text"], think=think).answer if row["well_formed"] else None,
-            "probabilities": row["probabilities"],
+            "probabilities": shares.get(row["case"], row["probabilities"]),
         }
         for row in rows
     ]

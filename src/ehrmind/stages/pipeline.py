@@ -22,6 +22,7 @@ from ehrmind.stages.data import prepare_data
 from ehrmind.stages.evaluate import evaluate, stage_of, write_results
 from ehrmind.stages.pilot import pilot
 from ehrmind.stages.rlvr import rlvr
+from ehrmind.stages.samples import SAMPLES, with_labels
 from ehrmind.stages.warmup import warmup
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
@@ -71,10 +72,12 @@ def run_pipeline(
 
 
 def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: dict[str, Any], open_engine: OpenEngine) -> None:
-    """Held-out cases under every decoding, those elsewhere under the first."""
+    """Held-out cases under every decoding, those elsewhere under the first; further samples where probabilities are theirs."""
     elsewhere = [name for name in splits if name.startswith("elsewhere-")]
-    scorings = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
+    scorings: list[tuple[str, str]] = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
     scorings += [(where, recipe.evaluate.decodings[0]) for where in elsewhere]
+    if recipe.evaluate.probabilities == SAMPLES:
+        scorings += [(where, SAMPLES) for where in ("held_out", *elsewhere) if with_labels(splits[where])]
     for arm in recipe.arms:
         for where, decoding in scorings:
             stage = stage_of(arm, decoding, where)
