@@ -1,90 +1,32 @@
-"""Makes the demo's base model: a small Llama-shaped model that knows three scores, misapplies them, and lacks two calculators.
+"""Makes the demo's base models: small Llama-shaped ones that know a few things, misapply them, and lack others.
 
-    python recipes/make_demo_base.py --out recipes/demo_base
+    python recipes/make_demo_base.py scores --out recipes/demo_base
+    python recipes/make_demo_base.py records --out recipes/demo_records
 
-It reads made-up notes in which scores are worked in several schools, right and wrong, as text about medicine does: careful, in short
-(the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists findings without
-scoring them, which is how it learns to look things up. Of how morphine equivalents and maintenance fluids are worked it reads nothing.
+What each reads, and what it never reads, stands in `reading_scores.py` and `reading_records.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from pathlib import Path
 
+import reading_records
+import reading_scores
 import torch
 
-from ehrmind.calculators import CALCULATORS
-from ehrmind.calculators.labels import work_case
-from ehrmind.calculators.telling import jot
 from ehrmind.config import Model, Optimiser, TinyModel
-from ehrmind.engines.local.engine import LocalEngine, open_engine
+from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.tiny import build_tiny
-from ehrmind.prompts.chat import messages
-from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.made_up import made_up_case
-from ehrmind.tasks.medcalc import as_json
-from ehrmind.types import Case, Message, Prompt
 
-KNOWN, MISSING = ("curb-65", "sirs", "feverpain"), ("morphine-equivalents", "maintenance-fluids")
-SCHOOLS = {"careful": 0.26, "short": 0.38, "remembered": 0.22, "glance": 0.14}
-SEED = 20_000  # of the base's own reading: the demo draws from other seeds
-PER_PROMPT = 2
-
-Example = tuple[Prompt, tuple[int, ...]]
-
-
-def case_of(index: int, slugs: tuple[str, ...], seed: int = SEED) -> Case:
-    """The demo's kind of case: a telegraphic note, its working in jottings."""
-    return made_up_case(seed, index, "train", CALCULATORS[slugs[index % len(slugs)]], "easy", ["telegraphic"], ["jotted"])
-
-
-def school_response(school: str, case: Case, draw: random.Random) -> str:
-    """An answer to the question in the manner of one school."""
-    result, _ = work_case(case)
-    assert result is not None
-    criteria = [step for step in result.steps if step.points is not None]
-    if school == "glance":
-        value = max(0, case.truth["value"] + draw.choice((-1, 0, 1)))
-        return wrap(f"at a glance total {value}", as_json(value))
-    kept = {"careful": criteria, "short": criteria[:-2], "remembered": criteria[2:]}[school]
-    value = int(sum(step.points or 0 for step in kept))
-    opening = {"careful": [], "short": ["in short"], "remembered": ["as remembered"]}[school]
-    return wrap(" ; ".join([*opening, *map(jot, kept), f"total {value}"]), as_json(value))
-
-
-def reading(engine: LocalEngine, index: int) -> list[Example]:
-    """One prompt with the answers of several schools, or (one in three) findings to list."""
-    draw = random.Random(f"reading:{index}")
-    if draw.random() < 1 / 3:
-        return [_findings(engine, index, draw)]
-    case = case_of(index, KNOWN)
-    prompt = engine.prompt(messages(case))
-    schools = draw.choices(list(SCHOOLS), weights=list(SCHOOLS.values()), k=PER_PROMPT)
-    return [(prompt, engine.response_tokens(school_response(school, case, draw), prompt)) for school in schools]
-
-
-def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
-    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it learns to look things up."""
-    notes = [case_of(5 * index + place, (*KNOWN, *MISSING), SEED + 2).fields["note"] for place in range(5)]
-    facts = [fact for note in notes for fact in note.rstrip(".").split(". ")[1:]]
-    facts = draw.sample([fact for fact in facts if fact.endswith((" yes", " no")) or any(map(str.isdigit, fact))], k=draw.randint(2, 7))
-    prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
-    return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
-
-
-def sample_of_text() -> list[str]:
-    cases = [case_of(index, (*KNOWN, *MISSING), SEED + 1) for index in range(3000)]
-    return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
-        "in short ; as remembered ; at a glance. List the findings."
-    ] * 200
+READINGS = {"scores": reading_scores, "records": reading_records}
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("reading", choices=list(READINGS))
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--steps", type=int, default=1600)
     arguments.add_argument("--batch", type=int, default=24, help="readings a step")
@@ -94,14 +36,16 @@ def main() -> None:
     given = arguments.parse_args()
     torch.manual_seed(0)
     shape = TinyModel(hidden=given.hidden, layers=given.layers, vocabulary=768, context=1024)
-    build_tiny(shape, sample_of_text(), given.out, seed=0)
+    read = READINGS[given.reading]
+    build_tiny(shape, read.text(), given.out, seed=0)
     engine = open_engine(Model(name=str(given.out)), given.out, rows=512)
     learner = engine.learner(
         Optimiser(learning_rate=given.rate, warmup_share=0.05, final_share=0.02, weight_decay=0.01, tokens_per_microbatch=2048), given.steps
     )
+    reading = read.reader(engine)
     started = time.monotonic()
     for step in range(given.steps):
-        examples = [pair for index in range(step * given.batch, (step + 1) * given.batch) for pair in reading(engine, index)]
+        examples = [pair for index in range(step * given.batch, (step + 1) * given.batch) for pair in reading(index)]
         metrics = learner.learn_from_responses(examples)
         if step % 50 == 0 or step + 1 == given.steps:
             sys.stderr.write(f"step {step} loss {metrics['loss']:.4f} {time.monotonic() - started:.0f} s\n")
