@@ -28,7 +28,7 @@ from ehrmind.types import InputError
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
-VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars")
+VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces")
 
 
 def open_local(recipe: Recipe, folder: Path) -> Engine:
