@@ -2,6 +2,7 @@
 
     recipe.yaml  provenance.json  stages/<stage>.json  metrics.jsonl  pilot.json  results.json  report.html
     protected/   cases/  rollouts/<stage>-<step>.parquet  checkpoints/<stage>/step-<n>/  models/<arm>/
+                 predictions/<arm>-<decoding>-<task>.parquet
 
 What lies under `protected/` holds or may hold record text and is readable by its owner only; everything else is figures and ids.
 A folder is never used twice: it is new, or it is resumed under the same recipe.
@@ -10,19 +11,23 @@ A folder is never used twice: it is new, or it is resumed under the same recipe.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ehrmind.config import Recipe, differing_keys
 from ehrmind.files import write_json, write_text
 from ehrmind.types import Case, Group, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SPLITS = ("train", "tuning", "held_out")
 Row = dict[str, Any]
@@ -110,6 +115,19 @@ class Run:
         }
         frame = pl.DataFrame(rows, schema_overrides=schema_overrides, infer_schema_length=None)
         target = self.rollouts / f"{stage}-{step:06d}.parquet"
+        partial = target.with_suffix(".partial")
+        frame.write_parquet(partial)
+        partial.replace(target)
+
+    def predictions(self, scored: str, task: str) -> Path:
+        """Of what was scored (`base-greedy`) on a task; a task's name comes from a person, and no two names share a file."""
+        name = re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), task)
+        return self.protected / "predictions" / f"{scored}-{name}.parquet"
+
+    def write_predictions(self, scored: str, task: str, frame: pl.DataFrame) -> None:
+        """A row a case; whole or not at all."""
+        target = self.predictions(scored, task)
+        target.parent.mkdir(exist_ok=True)
         partial = target.with_suffix(".partial")
         frame.write_parquet(partial)
         partial.replace(target)

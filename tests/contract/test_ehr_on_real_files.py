@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,27 @@ def test_both_formats_show_as_much_of_every_subject(data_dir: Path) -> None:
             counts |= dict(zip(subjects.tolist(), timeline.visible(subjects, np.full(len(subjects), at)).known.tolist(), strict=True))
         known.append(counts)
     assert known[0] == known[1] and len(known[0]) == 615
+
+
+def test_an_aces_task_labels_readmissions_as_counted_without_aces(data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aces")
+    path = tmp_path / "inpatient_again.yaml"
+    path.write_text(
+        """predicates: {inpatient: {code: Visit/IP}}
+trigger: inpatient
+windows:
+  input: {start: null, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
+  target: {start: input.end, end: start + 30d, start_inclusive: false, end_inclusive: true, label: inpatient}
+"""
+    )
+    cases, counts = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", aces=path))
+    visits = pl.read_parquet(data_dir / "synthea-meds" / "data" / "*" / "0.parquet").filter(pl.col("code") == "Visit/IP")
+    by_subject = {subject: sorted(times) for subject, times in visits.group_by("subject_id").agg("time").iter_rows()}
+    expected = {
+        (subject, at.isoformat(), int(any(at < later <= at + timedelta(days=30) for later in times)))
+        for subject, times in by_subject.items()
+        for at in times
+    }
+    assert {(case.provenance["subject"], case.provenance["as_of"], case.truth["value"]) for case in cases} == expected
+    assert len(expected) == len(cases) == 613 and counts.left_out == {}
+    assert sum(labels["yes"] for labels in counts.by_split.values()) == sum(value for *_, value in expected) == 102

@@ -27,7 +27,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Case]]:
 
 
 def test_counts_of_codes_tell_who_has_kidney_disease(cohort: dict[str, list[Case]]) -> None:
-    found = boosted_counts(cohort["train"], cohort["held_out"], seed=0)["ehr/next_creatinine_high"]
+    found = boosted_counts(cohort["train"], cohort["held_out"], seed=0)["ehr/next_creatinine_high"].measures()
     assert found["n"] == len(cohort["held_out"]) and found["risk"]["auroc"] > 0.75
 
 
@@ -48,7 +48,7 @@ def test_a_label_that_only_the_future_tells_is_not_learnt(tmp_path: Path) -> Non
         events.with_columns(pl.when(later).then(pl.lit("RxNorm/2")).otherwise("code").alias("code")).write_parquet(shard)
     cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     train, held_out = ([case for case in cases if case.split == split] for split in ("train", "held_out"))
-    assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"]["risk"]["auroc"] < 0.9
+    assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures()["risk"]["auroc"] < 0.9
 
 
 def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> None:

@@ -59,7 +59,7 @@ def test_histories_are_split_by_time_or_site_as_asked(tmp_path: Path, capsys: py
 
 def test_half_of_what_is_needed_is_a_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = said(capsys, "data", "ehr", "--meds", tmp_path, "--out", tmp_path / "cases.parquet", code=2)
-    assert "Give --meds DIR and --labels FILE, or --ehrshot DIR and --task NAME." in error
+    assert "Give --meds DIR and one of --labels FILE and --aces TASK.yaml, or --ehrshot DIR and --task NAME." in error
     assert not (tmp_path / "cases.parquet").exists()
 
 

@@ -56,10 +56,15 @@ def ehr(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)] = None,
+    aces: Annotated[
+        Path | None, typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels.")
+    ] = None,
     ehrshot: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Its name; by default that of the label file's folder.", show_default=False)] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Its name; by default that of the label file's folder or the ACES file.", show_default=False)
+    ] = None,
     question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
     split_by: Annotated[SplitHistoriesBy, typer.Option(help="What tells train from held_out.")] = SplitHistoriesBy.subject,
     boundary: Boundary = None,
@@ -79,17 +84,24 @@ def ehr(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time; no subject is in two splits."""
+    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time; no subject is in two splits.
+
+    The labels are a file's, or those that an ACES task file makes.
+    """
     from ehrmind.config import EhrFiles, parse_section
     from ehrmind.sources import save_cases
     from ehrmind.sources.ehr import read_ehr
 
     unusable = "leave_out" if leave_out_unusable else "refuse"
-    if (ehrshot is None or task is None) if meds is None or labels is None else ehrshot is not None:
-        raise InputError("Give --meds DIR and --labels FILE, or --ehrshot DIR and --task NAME.")
+    if aces is not None and ehrshot is not None:
+        raise InputError("--aces reads MEDS data sets only; give --meds DIR with it, or --ehrshot DIR and --task NAME without it.")
+    whole = meds is not None and (labels is None) != (aces is None) if ehrshot is None else task is not None and not (meds or labels)
+    if not whole:
+        raise InputError("Give --meds DIR and one of --labels FILE and --aces TASK.yaml, or --ehrshot DIR and --task NAME.")
     given = {
         "meds": meds,
         "labels": labels,
+        "aces": aces,
         "ehrshot": ehrshot,
         "task": task,
         "question": question,

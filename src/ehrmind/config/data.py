@@ -66,12 +66,13 @@ class History(Section):
 
 
 class EhrFiles(Section):
-    """One task over a MEDS data set and a label file, or over the files of the EHRSHOT release."""
+    """One task over a MEDS data set and a label file or an ACES task file, or over the files of the EHRSHOT release."""
 
     meds: Path | None = None
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
+    aces: Path | None = Field(default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels")
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
-    task: str | None = Field(default=None, description="its name; the label file's folder by default")
+    task: str | None = Field(default=None, description="its name; the label file's folder, or the ACES file's name, by default")
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
     split_by: Literal["subject", "time", "site"] = Field(
         default="subject", description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites"
@@ -89,8 +90,10 @@ class EhrFiles(Section):
 
     @model_validator(mode="after")
     def one_data_set(self) -> EhrFiles:
-        if self.ehrshot is None and (self.meds is None or self.labels is None):
-            raise ValueError("give meds and labels, or ehrshot and task")
+        if self.aces is not None and self.ehrshot is not None:
+            raise ValueError("aces reads MEDS data sets only; give meds with it, or ehrshot and task without it")
+        if self.ehrshot is None and (self.meds is None or (self.labels is None) == (self.aces is None)):
+            raise ValueError("give meds with one of labels and aces, or ehrshot and task")
         if self.ehrshot is not None and (self.meds is not None or self.labels is not None or self.task is None):
             raise ValueError("ehrshot goes with task, which names its labels, and without meds and labels")
         return self

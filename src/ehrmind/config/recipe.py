@@ -149,7 +149,7 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
         if value.table is not None:
             changes["table"] = value.table.model_copy(update={"path": Path(located(value.table.path))})
         if value.ehr is not None:
-            given = {name: getattr(value.ehr, name) for name in ("meds", "labels", "ehrshot")}
+            given = {name: getattr(value.ehr, name) for name in ("meds", "labels", "aces", "ehrshot")}
             there = {name: Path(located(path)) for name, path in given.items() if path is not None}
             changes["ehr"] = value.ehr.model_copy(update=there)
         return value.model_copy(update=changes)

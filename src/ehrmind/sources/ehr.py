@@ -1,6 +1,6 @@
-"""A MEDS data set and a label file, or EHRSHOT's files -> Cases that are references: data set, subject, prediction time, label.
+"""A MEDS data set and labels (a file, or made by an ACES task file), or EHRSHOT's files -> Cases that are references.
 
-Events stay in their shards."""
+A reference is data set, subject, prediction time and label; events stay in their shards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.aces import read_aces_labels
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.ehr_splits import split_histories
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
@@ -29,7 +30,7 @@ UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is be
 def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject, or as the recipe
     asks by time or site. A label of an unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
-    data, path, labels, task = _opened(files)
+    data, path, labels, task, notes = _opened(files)
     kept, left_out = _usable(data, labels, path, files.unusable)
     words, folder = _words(labels), str(data.folder.resolve())
     stratum = f"ehr/{_slug(data.name)}/{_slug(task)}"
@@ -62,9 +63,9 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     counts = Counts(
         kept=len(cases),
         left_out={reason: count for reason, count in left_out.items() if count},
-        notes={"subjects": len({case.group for case in cases}), **placed},
+        notes={"subjects": len({case.group for case in cases}), **notes, **placed},
         by_stratum=Counter(case.stratum for case in cases),
-        files=tuple(_read(file) for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])),
+        files=tuple(_read(file, labels) for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])),
         by_split=labels_by_split(cases),
     )
     return cases, counts
@@ -75,13 +76,18 @@ def open_data_set(folder: Path) -> Meds | Ehrshot:
     return open_ehrshot(folder) if not (folder / "data").is_dir() and is_ehrshot(folder) else open_meds(folder)
 
 
-def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Path, pl.DataFrame, str]:
-    """(data set, label file, labels, the task's name)"""
+def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Path, pl.DataFrame, str, dict[str, int]]:
+    """(data set, file of the labels, labels, the task's name, notes on the labels)"""
     if files.ehrshot is not None:
         assert files.task is not None
-        return open_ehrshot(files.ehrshot), *read_ehrshot_labels(files.ehrshot, files.task), files.task
-    assert files.meds is not None and files.labels is not None
-    return open_meds(files.meds), files.labels, read_labels(files.labels), files.task or _task_name(files.labels)
+        return open_ehrshot(files.ehrshot), *read_ehrshot_labels(files.ehrshot, files.task), files.task, {}
+    assert files.meds is not None
+    data = open_meds(files.meds)
+    if files.aces is not None:
+        labels, notes = read_aces_labels(data, files.aces)
+        return data, files.aces, labels, files.task or files.aces.stem, notes
+    assert files.labels is not None
+    return data, files.labels, read_labels(files.labels), files.task or _task_name(files.labels), {}
 
 
 def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str) -> tuple[pl.DataFrame, Counter[str]]:
@@ -104,11 +110,14 @@ def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: st
     return labels.filter(pl.Series(known & ~unborn & ~twice)), left_out
 
 
-def _read(labels: Path) -> FileRead:
+def _read(file: Path, labels: pl.DataFrame) -> FileRead:
+    """A label file, or the ACES task file that gave all the labels."""
     import polars as pl
 
-    scan = pl.scan_parquet(labels) if labels.suffix == ".parquet" else pl.scan_csv(labels, infer_schema=False)
-    return FileRead(labels.name, sha256_of(labels), int(scan.select(pl.len()).collect().item()))
+    if file.suffix == ".yaml":
+        return FileRead(file.name, sha256_of(file), labels.height)
+    scan = pl.scan_parquet(file) if file.suffix == ".parquet" else pl.scan_csv(file, infer_schema=False)
+    return FileRead(file.name, sha256_of(file), int(scan.select(pl.len()).collect().item()))
 
 
 def _words(labels: pl.DataFrame) -> tuple[str, ...]:

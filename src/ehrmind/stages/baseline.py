@@ -7,7 +7,7 @@ occurred, and the age. No choice is made by looking at tuning or held-out cases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ehrmind import tasks
 from ehrmind.prompts.history import DAY
@@ -22,9 +22,20 @@ CODES = 1000  # the commonest in training
 AT_ONCE = 500  # cases whose whole histories are counted together
 
 
-def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False) -> dict[str, Any]:
-    """{family/task: measures} for every task of coded histories that both have cases of; empty where there is none. A task with one label
-    in training has no model and no entry."""
+class Boosted(NamedTuple):
+    """A task's held-out cases, the likeliest label of each, and the probabilities of all labels."""
+
+    cases: list[Case]
+    answers: list[int]
+    probabilities: list[list[float]]
+
+    def measures(self) -> dict[str, Any]:
+        return tasks.of(self.cases[0]).measures(self.cases, self.answers, self.probabilities)
+
+
+def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False) -> dict[str, Boosted]:
+    """By family/task, for every task of coded histories that both have cases of; empty where there is none. A task with one label in
+    training has no model and no entry."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -40,8 +51,7 @@ def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int
         counts, ages = _counts(asked, strictly_before)
         shares = np.zeros((len(asked), len(asked[0].truth["labels"])))
         shares[:, model.classes_] = model.predict_proba(_matrix(counts, ages, common))
-        answers = shares.argmax(axis=1).tolist()
-        found[f"ehr/{name}"] = tasks.of(asked[0]).measures(asked, answers, shares.tolist())
+        found[f"ehr/{name}"] = Boosted(asked, shares.argmax(axis=1).tolist(), shares.tolist())
     return found
 
 

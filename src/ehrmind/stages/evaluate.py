@@ -13,6 +13,7 @@ from ehrmind.engines import Engine
 from ehrmind.files import write_json, write_text
 from ehrmind.measures import trec_run
 from ehrmind.runs import Run
+from ehrmind.stages.predictions import write_predictions
 from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
 from ehrmind.stages.samples import SAMPLES, label_shares, origin, with_labels
 from ehrmind.statistics import paired_difference, wilson
@@ -81,6 +82,8 @@ def write_results(
     }
     if recipe.evaluate.trec_runs:
         _write_trec_runs(run, outcomes)
+    for (arm, how), rows in outcomes.items():
+        write_predictions(run, f"{arm}-{how}", *_columns(rows))
     write_json(run.path / "results.json", results)
     return results
 
@@ -91,6 +94,8 @@ def _elsewhere(run: Run, recipe: Recipe, arms: Sequence[str], decoding: str, els
         cases = {case.id: case for case in held_out}
         rows = {arm: _outcomes(run, recipe, arm, decoding, cases, f"elsewhere-{name}") for arm in arms}
         found[name] = _comparison(rows, recipe.evaluate.scorer)
+        for arm in arms:
+            write_predictions(run, f"elsewhere-{name}-{arm}-{decoding}", *_columns(rows[arm]))
     return found
 
 
@@ -152,10 +157,15 @@ def _measures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         by_task[f"{row['case'].family}/{row['case'].task}"].append(row)
     found = {}
     for name in sorted(by_task):
-        cases, answers, shares = ([row[key] for row in by_task[name]] for key in ("case", "answer", "probabilities"))
+        cases, answers, shares = _columns(by_task[name])
         if figures := tasks.of(cases[0]).measures(cases, answers, shares):
             found[name] = figures
     return found
+
+
+def _columns(rows: list[dict[str, Any]]) -> tuple[list[Case], list[Any], list[Any]]:
+    """(cases, answers, probabilities of the labels)"""
+    return [row["case"] for row in rows], [row["answer"] for row in rows], [row["probabilities"] for row in rows]
 
 
 def _accuracy(right: list[bool]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ehrmind.stages.baseline import boosted_counts
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.evaluate import evaluate, stage_of, write_results
 from ehrmind.stages.pilot import pilot
+from ehrmind.stages.predictions import write_predictions
 from ehrmind.stages.rlvr import rlvr
 from ehrmind.stages.samples import SAMPLES, with_labels
 from ehrmind.stages.warmup import warmup
@@ -29,7 +30,7 @@ from ehrmind.types import InputError
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
-VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars")
+VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces")
 
 
 def open_local(recipe: Recipe, folder: Path) -> Engine:
@@ -101,7 +102,10 @@ def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, An
     if mark is None:
         with run.stage("baseline") as facts:
             before = recipe.prompts.history.strictly_before
-            facts["gradient_boosting"] = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
+            boosted = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
+            for predicted in boosted.values():
+                write_predictions(run, "gradient_boosting", *predicted)
+            facts["gradient_boosting"] = {name: predicted.measures() for name, predicted in boosted.items()}
         mark = run.done("baseline") or {}
     return {"gradient_boosting": mark["gradient_boosting"]} if mark["gradient_boosting"] else {}
 

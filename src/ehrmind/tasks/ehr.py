@@ -14,7 +14,19 @@ from ehrmind.measures import label_measures, risk_measures
 from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, same_truth
 from ehrmind.types import Case, InputError
 
-__all__ = ["answer_example", "check", "corruptions", "gold_answer", "measures", "options", "question", "record", "same_truth", "worked"]
+__all__ = [
+    "answer_example",
+    "check",
+    "corruptions",
+    "gold_answer",
+    "measures",
+    "options",
+    "question",
+    "record",
+    "risks",
+    "same_truth",
+    "worked",
+]
 
 _ADMITTED = "The patient was admitted to hospital today, and it is 23:59."
 _DISCHARGED = "The patient was discharged from hospital today, and it is 23:59."
@@ -59,18 +71,21 @@ def question(case: Case) -> str:
 def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
     """Of the labels; and of the risk that the label is above the first (yes; any grade above normal), with intervals over subjects."""
     truths, labels = [case.truth["value"] for case in cases], cases[0].truth["labels"]
-    risks = [_risk(answer, shares) for answer, shares in zip(answers, probabilities, strict=True)]
     return {
         **label_measures(truths, answers, labels),
-        "risk": risk_measures([truth > 0 for truth in truths], risks, [case.group for case in cases]),
+        "risk": risk_measures([truth > 0 for truth in truths], risks(answers, probabilities), [case.group for case in cases]),
     }
 
 
-def _risk(answer: Any, shares: Sequence[float] | None) -> float:
-    """Probability of any label but the first; without probabilities the answer itself, and one half for a malformed one."""
-    if shares is not None:
-        return 1.0 - shares[0]
-    return 0.5 if answer is None else float(answer > 0)
+def risks(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
+    """Of each answer the probability of any label but the first; without probabilities the answer itself, one half for a malformed one."""
+
+    def risk(answer: Any, shares: Sequence[float] | None) -> float:
+        if shares is not None:
+            return 1.0 - shares[0]
+        return 0.5 if answer is None else float(answer > 0)
+
+    return [risk(answer, shares) for answer, shares in zip(answers, probabilities, strict=True)]
 
 
 def worked(case: Case, draw: random.Random) -> Case | None:

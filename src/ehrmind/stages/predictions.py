@@ -1,0 +1,42 @@
+"""What was predicted for coded histories, in the schema that meds-evaluation's own command reads; written without it.
+
+A row is a subject at a prediction time, so the files are protected.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ehrmind import tasks
+from ehrmind.runs import Run
+from ehrmind.types import Case
+
+
+def write_predictions(
+    run: Run, scored: str, cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> None:
+    """A file for every task among those of `cases` that are coded histories; none where there is no such case.
+
+    True is a label above the first, and the probability its risk, the same that `results.json` measures; it is predicted from one half
+    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties.
+    """
+    import polars as pl
+
+    by_task: dict[str, list[int]] = defaultdict(list)
+    for place, case in enumerate(cases):
+        if case.family == "ehr":
+            by_task[case.task].append(place)
+    for task, places in by_task.items():
+        mine = [cases[place] for place in places]
+        risks = tasks.ehr.risks([answers[place] for place in places], [probabilities[place] for place in places])
+        columns: dict[str, tuple[Any, list[Any]]] = {
+            "subject_id": (pl.Int64, [case.provenance["subject"] for case in mine]),
+            "prediction_time": (pl.Datetime("us"), [datetime.fromisoformat(case.provenance["as_of"]) for case in mine]),
+            "boolean_value": (pl.Boolean, [case.truth["value"] > 0 for case in mine]),
+            "predicted_boolean_value": (pl.Boolean, [risk >= 0.5 for risk in risks]),
+            "predicted_boolean_probability": (pl.Float32, risks),
+        }
+        run.write_predictions(scored, task, pl.DataFrame([pl.Series(name, values, dtype) for name, (dtype, values) in columns.items()]))
