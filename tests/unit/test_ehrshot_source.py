@@ -47,7 +47,7 @@ def test_a_history_hides_the_discharge_and_keeps_words_and_numbers(tmp_path: Pat
     cases, _ = read_ehr(EhrFiles(ehrshot=release(tmp_path), task="guo_los"))
     filled, _ = with_histories(cases, History(kinds=["visits", "labs"]))
     assert filled[0].fields["history"] == (
-        "59 years old, female\ntoday: Visit/IP, no end known; LOINC/2823-3 5.6 mmol/L; LOINC/5778-6 yellow"
+        "59 years old, female\ntoday: Visit/IP, no end known; LOINC/2823-3 5.6 mmol/L high; LOINC/5778-6 yellow"
     )
 
 

@@ -14,6 +14,7 @@ from ehrmind.prompts import messages
 from ehrmind.prompts.events import kind_of
 from ehrmind.prompts.history import CHARACTERS_PER_TOKEN, history_digest
 from ehrmind.prompts.records import with_histories
+from ehrmind.prompts.reference_ranges import limits
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.types import Case, InputError
 from tests.meds_data import write_meds
@@ -32,9 +33,13 @@ def test_a_history_reads_as_a_clinician_would_write_it(folder: Path) -> None:
     case = cases_of(folder)[0]
     (filled,), counts = with_histories([case], History())
     head, *days = filled.fields["history"].split("\n")
-    newest = 5.6 if case.truth["value"] else 4.4
+    newest, flag = (5.6, " high") if case.truth["value"] else (4.4, "")
     assert head in {f"{age} years old, {sex}" for age in range(18, 82) for sex in ("female", "male")}
-    assert days == ["today: inpatient visit, no end known", f"1 day ago: potassium 4.1, {newest} mmol/L (39 days)", "100 days ago: asthma"]
+    assert days == [
+        "today: inpatient visit, no end known",
+        f"1 day ago: potassium 4.1, {newest} mmol/L{flag} (39 days)",
+        "100 days ago: asthma",
+    ]
     assert (counts["findings_shown"], counts["findings_cut"]) == (3, 0)
 
 
@@ -83,6 +88,43 @@ def test_rendering_twice_gives_the_same_text(folder: Path) -> None:
 
 def test_the_digest_names_the_settings() -> None:
     assert history_digest(History()) == history_digest(History()) != history_digest(History(max_tokens=9))
+
+
+def test_flags_are_the_recipes(folder: Path) -> None:
+    filled, _ = with_histories(cases_of(folder), History(flags=False))
+    assert not any("high" in case.fields["history"] for case in filled)
+
+
+@pytest.mark.parametrize(
+    ("code", "unit", "parents", "wanted"),
+    [
+        ("LOINC/2160-0", "mg/dL", {}, (0.5, 1.3)),
+        ("LOINC//2160-0", "umol/L", {}, (44.2, 114.9)),
+        ("LAB//50912//mg/dL", "mg/dL", {"LAB//50912//mg/dL": "LOINC/2160-0"}, (0.5, 1.3)),
+        ("LOINC/777-3", "K/uL", {}, (150, 450)),
+        ("LOINC/2093-3", "mg/dL", {}, (None, 200)),
+        ("LOINC/2160-0", "kg", {}, (None, None)),
+        ("LOINC/2160-0", None, {}, (None, None)),
+        ("LOINC/0-0", "mg/dL", {}, (None, None)),
+        ("SNOMED/2160-0", "mg/dL", {}, (None, None)),
+    ],
+)
+def test_limits_are_found_by_loinc_number_and_come_in_the_results_own_unit(
+    code: str, unit: str | None, parents: dict[str, str], wanted: tuple[float | None, float | None]
+) -> None:
+    for found, limit in zip(limits(code, unit, parents), wanted, strict=True):
+        assert found is None if limit is None else found == pytest.approx(limit, rel=1e-3)
+
+
+def test_a_result_at_a_limit_is_neither_high_nor_low(tmp_path: Path) -> None:
+    folder = write_meds(tmp_path)
+    for path in (folder / "data").rglob("*.parquet"):
+        events = pl.read_parquet(path)
+        events.with_columns(
+            pl.when(pl.col("numeric_value") > 4.2).then(pl.lit(1.3)).otherwise(pl.lit(0.5)).cast(pl.Float32).alias("numeric_value")
+        ).with_columns(code=pl.col("code").replace("LOINC/2823-3", "LOINC/2160-0"), unit=pl.lit("mg/dL")).write_parquet(path)
+    filled, _ = with_histories(cases_of(folder), History(kinds=["labs"]))
+    assert all("LOINC/2160-0 0.5, 1.3 mg/dL (39 days)" in case.fields["history"] for case in filled)
 
 
 def test_a_prompt_holds_history_and_question(folder: Path) -> None:

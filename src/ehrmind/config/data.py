@@ -62,6 +62,7 @@ class History(Section):
     newest_first: bool = True
     trends: bool = Field(default=True, description="repeated results of a test as one finding, the oldest value first")
     trend_values: PositiveInt = Field(default=5, description="values of a trend that are written")
+    flags: bool = Field(default=True, description="say high or low of a result outside the limits common in adults")
     strictly_before: bool = Field(default=False, description="leave out what happened at exactly the prediction time")
 
 

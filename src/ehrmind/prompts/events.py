@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ehrmind.prompts.reference_ranges import limits
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -51,15 +53,17 @@ SPOKEN = {
 }
 
 
-def kinds_of_codes(whats: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
-    """For every row of `Timeline.whats`: kind, name, unit. The name is the data set's own, else the code's own words."""
+def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str, str]) -> pl.DataFrame:
+    """For every row of `Timeline.whats`: kind, name, unit, and the limits (low, high) of what is common. The name is the data set's own,
+    else the code's own words; `parents` has the LOINC codes of codes that are none."""
     import polars as pl
 
     rows = [
-        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code))
-        for code, table in whats.select("code", "table").iter_rows()
+        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code), unit, *limits(code, unit, parents))
+        for code, table, unit in whats.select("code", "table", "unit").iter_rows()
     ]
-    return pl.DataFrame(rows, {"kind": pl.String, "name": pl.String}, orient="row").with_columns(whats["unit"])
+    schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32}
+    return pl.DataFrame(rows, schema, orient="row")
 
 
 def kind_of(code: str, table: str | None = None) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ehrmind.config import History
     from ehrmind.sources.timeline import Visible
 
-VERSION = 1
+VERSION = 2
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
 UNBORN = -(2**63)  # the time of a birth that is not known
@@ -49,7 +49,7 @@ def history_digest(settings: History) -> str:
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
-    """`about` says of every row of the timeline's `whats`: kind, name, unit. `as_of` and `born` (the least int64: unknown) are
+    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high. `as_of` and `born` (the least int64: unknown) are
     microseconds since 1970, by request."""
     import numpy as np
     import polars as pl
@@ -60,7 +60,7 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     request = dated["request"].to_numpy()
     days = (as_of // DAY)[request] - dated["time"].cast(int).to_numpy() // DAY
     run = np.cumsum(_changes(request) | _changes(days)) - 1  # a number for every day of a request, the oldest first
-    findings = pl.concat([_tests(dated, request if settings.trends else run, days, settings.trend_values), _others(dated, run, about)])
+    findings = pl.concat([_tests(dated, request if settings.trends else run, days, about, settings), _others(dated, run, about)])
     findings = findings[_newest_first(findings["last"].to_numpy(), request, run)]
     last = findings["last"].to_numpy()
     pieces, sizes = _pieces(findings, about, dated["what"].to_numpy()[last], days[last], _changes(run[last]))
@@ -89,28 +89,34 @@ def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: n
     return [", ".join(parts) for parts in said]
 
 
-def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, most: int) -> pl.DataFrame:
-    """Findings of what has a number, those of one `where` folded: last (its newest event's row), value (the newest `most`, the oldest of
-    them first), note."""
+def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.DataFrame, settings: History) -> pl.DataFrame:
+    """Findings of what has a number, those of one `where` folded: last (its newest event's row), value (the newest `trend_values`, the
+    oldest of them first), note (whether the newest is high or low, and over how long they were taken)."""
     import numpy as np
     import polars as pl
 
+    most, newest = settings.trend_values, dated["numeric_value"]
     measured = np.flatnonzero(dated["numeric_value"].is_not_null().to_numpy())
     rows, starts, ends = _grouped(where[measured], dated["what"].to_numpy()[measured], measured)
     last, of = rows[ends - 1], ends - starts
-    values = pl.DataFrame({"newest": _number(dated["numeric_value"].gather(last))})
+    values = pl.DataFrame({"newest": _number(newest.gather(last))})
     for back in range(2, most + 1):
         older = np.where(of >= back, rows[np.maximum(ends - back, 0)], last)
-        text = _number(dated["numeric_value"].gather(older)) + ", "
+        text = _number(newest.gather(older)) + ", "
         values = values.with_columns(pl.when(pl.Series(of >= back)).then(text).alias(f"older{back}"))
-    return pl.DataFrame({"last": last, "of": of, "span": days[rows[starts]] - days[last]}).select(
-        "last",
-        values.select(pl.concat_str(reversed(values.columns), ignore_nulls=True).alias("value"))["value"],
+    columns = {"last": last, "of": of, "span": days[rows[starts]] - days[last], "number": newest.gather(last)}
+    what = dated["what"].gather(last)
+    flag = pl.when(pl.col("number") > pl.col("high")).then(pl.lit(" high")).when(pl.col("number") < pl.col("low")).then(pl.lit(" low"))
+    over = (
         pl.when(pl.col("of") > most)
         .then(pl.format(" (last of {} in {} days)", "of", "span"))
         .when(pl.col("span") > 0)
         .then(pl.format(" ({} days)", "span"))
-        .alias("note"),
+    )
+    return pl.DataFrame(columns | {limit: about[limit].gather(what) for limit in ("low", "high")}).select(
+        "last",
+        values.select(pl.concat_str(reversed(values.columns), ignore_nulls=True).alias("value"))["value"],
+        pl.concat_str([flag, over] if settings.flags else [over], ignore_nulls=True).alias("note"),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind.config import History
-from ehrmind.prompts.events import kinds_of_codes
+from ehrmind.prompts.events import describe
 from ehrmind.prompts.history import Rendered, history_digest, render
 from ehrmind.sources.ehr import open_data_set
 from ehrmind.sources.files import ahead
@@ -81,7 +81,7 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
     shown = cut = not_looked_at = 0
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         for shard in by_shard([cases[place] for place in references], max(1, EVENTS_AT_ONCE // settings.max_events)):
-            about = kinds_of_codes(shard.timeline.whats, shard.data.names)
+            about = describe(shard.timeline.whats, shard.data.names, shard.data.parents)
             written = threads.map(partial(_written, shard.timeline, about, settings), shard.asked)
             for asked, (rendered, known) in zip(shard.asked, written, strict=True):
                 for place, text in zip(asked.places.tolist(), rendered.texts, strict=True):

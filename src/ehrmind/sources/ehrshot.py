@@ -39,6 +39,7 @@ class Ehrshot:
     name: str = "EHRSHOT"
     splits: Mapping[int, Split] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:

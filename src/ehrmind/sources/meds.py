@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Meds:
-    """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes."""
+    """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes, `parents` the LOINC
+    codes that it names as parents of others."""
 
     folder: Path
     shards: tuple[Path, ...]
     name: str
     splits: Mapping[int, Split] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
@@ -60,7 +62,8 @@ def open_meds(folder: Path) -> Meds:
         raise InputError(f"{folder} is no MEDS data set: it has no parquet file under data/.")
     metadata = folder / "metadata"
     about = _json(metadata / "dataset.json")
-    return Meds(folder, shards, str(about.get("dataset_name") or folder.name), _splits(metadata), _names(metadata), _digest(folder, shards))
+    name = str(about.get("dataset_name") or folder.name)
+    return Meds(folder, shards, name, _splits(metadata), *_described(metadata), _digest(folder, shards))
 
 
 def read_shard(path: Path, *, checked: bool = False, site_column: str | None = None) -> pl.DataFrame:
@@ -224,20 +227,24 @@ def _splits(metadata: Path) -> dict[int, Split]:
     return splits
 
 
-def _names(metadata: Path) -> dict[str, str]:
-    """{code: description}, where there are descriptions; codes.parquet may be absent or empty."""
+def _described(metadata: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """({code: description}, {code: its LOINC parent}), where there are some; codes.parquet may be absent or empty."""
     import polars as pl
 
     path = metadata / "codes.parquet"
     if not path.is_file():
-        return {}
+        return {}, {}
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
-    if not {"code", "description"} <= set(frame.columns):
-        return {}
-    return {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if name.strip()}
+    names, parents = {}, {}
+    if {"code", "description"} <= set(frame.columns):
+        names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if name.strip()}
+    if frame.schema.get("parent_codes") == pl.List(pl.String):
+        rows = frame.select("code", "parent_codes").explode("parent_codes").drop_nulls()
+        parents = dict(rows.filter(pl.col("parent_codes").str.starts_with("LOINC/")).iter_rows())
+    return names, parents
 
 
 def _json(path: Path) -> dict[str, Any]:
