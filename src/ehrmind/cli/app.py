@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, ehr, reports, stages, trials
+from ehrmind.cli import calc, cases, doctor, ehr, omop, reports, stages, trials
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
 data.command("trials")(trials.trials)
 data.command("ehr")(ehr.ehr)
+data.command("omop")(omop.omop)
 data.command("table")(cases.table)
 data.command("audit")(cases.audit)
 synthetic.command("medcalc")(cases.synthetic_medcalc)
