@@ -127,6 +127,18 @@ def test_a_result_at_a_limit_is_neither_high_nor_low(tmp_path: Path) -> None:
     assert all("LOINC/2160-0 0.5, 1.3 mg/dL (39 days)" in case.fields["history"] for case in filled)
 
 
+def test_a_result_above_what_can_be_measured_keeps_its_sign(tmp_path: Path) -> None:
+    folder = write_meds(tmp_path)
+    for path in (folder / "data").rglob("*.parquet"):
+        newest = pl.col("numeric_value") > 4.2
+        pl.read_parquet(path).with_columns(pl.when(newest).then(pl.lit("> 4")).alias("text_value")).write_parquet(path)
+    filled, _ = with_histories(cases_of(folder), History(kinds=["labs"], flags=False))
+    assert {case.fields["history"].rpartition("potassium ")[2] for case in filled} == {
+        "4.1, >5.6 mmol/L (39 days)",
+        "4.1, >4.4 mmol/L (39 days)",
+    }
+
+
 def test_a_prompt_holds_history_and_question(folder: Path) -> None:
     (filled,), _ = with_histories(cases_of(folder, question="Was the potassium high?")[:1], History())
     text = messages(filled)[0].content

@@ -99,10 +99,11 @@ def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.D
     measured = np.flatnonzero(dated["numeric_value"].is_not_null().to_numpy())
     rows, starts, ends = _grouped(where[measured], dated["what"].to_numpy()[measured], measured)
     last, of = rows[ends - 1], ends - starts
-    values = pl.DataFrame({"newest": _number(newest.gather(last))})
+    texts = dated["text_value"]
+    values = pl.DataFrame({"newest": _number(newest.gather(last), texts.gather(last))})
     for back in range(2, most + 1):
         older = np.where(of >= back, rows[np.maximum(ends - back, 0)], last)
-        text = _number(newest.gather(older)) + ", "
+        text = _number(newest.gather(older), texts.gather(older)) + ", "
         values = values.with_columns(pl.when(pl.Series(of >= back)).then(text).alias(f"older{back}"))
     columns = {"last": last, "of": of, "span": days[rows[starts]] - days[last], "number": newest.gather(last)}
     what = dated["what"].gather(last)
@@ -120,11 +121,12 @@ def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.D
     )
 
 
-def _number(values: pl.Series) -> pl.Series:
-    """Four significant digits."""
+def _number(values: pl.Series, texts: pl.Series) -> pl.Series:
+    """Four significant digits, behind the `>` or `<` that the text beside a number may have: a result above what could be measured."""
     import polars as pl
 
-    return values.round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
+    numbers = values.round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
+    return numbers if texts.null_count() == len(texts) else texts.str.extract(r"^\s*([<>]=?)").fill_null("") + numbers
 
 
 def _others(dated: pl.DataFrame, run: np.ndarray, about: pl.DataFrame) -> pl.DataFrame:
