@@ -242,8 +242,8 @@ def _described(metadata: Path) -> tuple[dict[str, str], dict[str, str]]:
     if {"code", "description"} <= set(frame.columns):
         names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if name.strip()}
     if frame.schema.get("parent_codes") == pl.List(pl.String):
-        rows = frame.select("code", "parent_codes").explode("parent_codes").drop_nulls()
-        parents = dict(rows.filter(pl.col("parent_codes").str.starts_with("LOINC/")).iter_rows())
+        rows = frame.select("code", "parent_codes").drop_nulls().iter_rows()
+        parents = {code: parent for code, above in rows for parent in above if parent.startswith("LOINC/")}
     return names, parents
 
 
