@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench wheelhouse clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all check format bench wheelhouse clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -22,10 +22,12 @@ FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pytest says 5 when no test is selected; that is no failure.
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
+# A recipe into a run folder, on from where it stopped if it is there.
+into = $(BIN)/ehrmind run $(1) --out $(2) $$([ ! -e $(2) ] || echo --resume)
 NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything that demo and tests need; again only after pyproject.toml or constraints.txt changed
 
@@ -36,8 +38,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install $(FROM) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: setup ## run the whole recipe into runs/demo (again: resume it, or show what it found)
-	$(BIN)/ehrmind run $(RECIPE) --out $(RUN) $$([ ! -e $(RUN) ] || echo --resume)
+demo: demo-medcalc demo-trials demo-ehr ## the whole recipe on all three families (again: resume it, or show what it found)
+
+demo-medcalc: setup ## calculators, into runs/demo; RECIPE and RUN name another
+	$(call into,$(RECIPE),$(RUN))
+
+demo-trials: setup runs/demo-meds ## patient-trial matching, into runs/demo-trials
+	$(call into,recipes/demo_trials.yaml,runs/demo-trials)
+
+demo-ehr: setup runs/demo-meds ## prediction from coded histories, into runs/demo-ehr
+	$(call into,recipes/demo_ehr.yaml,runs/demo-ehr)
+
+runs/demo-meds: | setup
+	$(BIN)/ehrmind data synthetic ehr --subjects 6000 --events 120 --labels 2 --seed 1 --out $@
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time
 	$(PYTEST) -m "not slow and not browser and not cluster" $(NONE_SELECTED)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ehrmind.cli.cases import AsJson, say_counts
+from ehrmind.files import written_whole
 from ehrmind.types import InputError
 
 
@@ -27,7 +28,8 @@ def synthetic_ehr(
 
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; name a new folder.")
-    counts = write_cohort(out, subjects, seed=seed, events_per_subject=events, labels_per_subject=labels)
+    with written_whole(out) as partial:
+        counts = write_cohort(partial, subjects, seed=seed, events_per_subject=events, labels_per_subject=labels)
     said = [f"made up {counts['subjects']:,} subjects with {counts['events']:,} events"]
     said += [f"{n:,} labels in labels/{task}" for task, n in counts["labels"].items()]
     typer.echo(json.dumps(counts, indent=2) if as_json else "\n".join([*said, f"wrote {out}"]))
