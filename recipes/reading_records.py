@@ -20,7 +20,7 @@ from ehrmind.prompts.protocol import wrap
 from ehrmind.prompts.records import with_histories
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.made_up.cohort import HIGH_CREATININE, write_cohort
-from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, TESTS, made_up_pair
+from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, PAIRS, TESTS, made_up_pair
 from ehrmind.tasks.labelled import as_json
 from ehrmind.types import Case, Message, Prompt
 
@@ -28,6 +28,9 @@ SEED = 20_000  # of the base's own reading: the demo draws from other seeds
 SCHOOLS = {"careful": 0.3, "condition": 0.4, "inclusion": 0.3}
 BY = {"creatinine": 0.35, "age": 0.35, "glance": 0.3}
 OLD = 70
+LISTS_FIRST = 24_000  # readings that only list and look up: until then it cannot copy, and learns nothing from the rest
+NUMBERED = re.compile(r" (yes|no|[\d.]*\d)( \S+)?$")  # how a finding ends: its value, and a unit
+TREND = re.compile(r"(\w+) (?:[\d.]+, )?([\d.]*\d) (?:mg/dL|mmol/L|g/dL|%)")
 NEWEST = re.compile(r"creatinine (?:[\d.]+, )?([\d.]+)")
 
 Example = tuple[Prompt, tuple[int, ...]]
@@ -52,8 +55,8 @@ def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
 
     def reading(index: int) -> list[Example]:
         draw = random.Random(f"reading:{index}")
-        if draw.random() < 1 / 3:
-            return [_looked_up(engine, index, cohort, draw)]
+        if index < LISTS_FIRST or draw.random() < 1 / 3:
+            return [_listed(engine, index, draw), _looked_up(engine, index, cohort, draw)]
         if draw.random() < 0.65:
             case, schools, respond = pair(index), SCHOOLS, _trial_response
         else:
@@ -90,19 +93,35 @@ def _history_response(school: str, case: Case, draw: random.Random) -> str:
     return wrap(f"creatinine {newest[1] if newest else 'not seen'} ; {answer}", as_json(answer))
 
 
+def _listed(engine: LocalEngine, index: int, draw: random.Random) -> Example:
+    """A handful of what notes say, to be listed in the order of the alphabet: it teaches to find and to copy."""
+    facts = [fact for place in range(3) for fact in _facts(pair(PAIRS * (3 * index + place)))]
+    facts = draw.sample(sorted(set(facts)), k=draw.randint(3, 8))
+    prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
+    return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
+
+
 def _looked_up(engine: LocalEngine, index: int, cohort: list[Case], draw: random.Random) -> Example:
-    """A note or a history, a few things to look up in it, and what it says of each."""
-    if draw.random() < 0.7:
-        text = pair(index).fields["note"]
-        wanted = draw.sample([*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS], k=draw.randint(3, 8))
-        told = {name: re.search(rf"\b{re.escape(name)} (yes|no|[\d.]*\d)", text) for name in wanted}
+    """Part of a note or a history, a few things to look up in it, and what it says of each."""
+    if draw.random() < 0.6:
+        facts = _facts(pair(PAIRS * index))
+        facts = draw.sample(facts, k=min(len(facts), draw.randint(4, 14)))
+        told = {fact[: found.start()]: found[1] for fact in facts if (found := NUMBERED.search(fact))}
+        others = [name for name in (*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS) if name not in told]
+        text = f"{'. '.join(facts)}."
     else:
         text = draw.choice(cohort).fields["history"]
-        wanted = draw.sample(["creatinine", "potassium", "sodium", "hemoglobin", "glucose"], k=draw.randint(1, 4))
-        told = {name: re.search(rf"{name} (?:[\d.]+, )?([\d.]*\d)", text) for name in wanted}
+        told = dict(TREND.findall(text))
+        others = [name for name in ("creatinine", "potassium", "sodium", "hemoglobin", "glucose") if name not in told]
+    wanted = draw.sample(sorted(told), k=min(len(told), draw.randint(1, 5))) + draw.sample(others, k=min(len(others), draw.randint(0, 2)))
+    draw.shuffle(wanted)
     prompt = engine.prompt([Message("user", f"{text}\nLook up: {', '.join(wanted)}.")])
-    said = " ; ".join(f"{name} {found[1] if found else 'not mentioned'}" for name, found in told.items())
-    return prompt, engine.response_tokens(said, prompt)
+    return prompt, engine.response_tokens(" ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt)
+
+
+def _facts(case: Case) -> list[str]:
+    """What an easy note says, but for age, sex and asides."""
+    return [fact for fact in case.fields["note"].rstrip(".").split(". ")[1:] if NUMBERED.search(fact)]
 
 
 def text() -> list[str]:
