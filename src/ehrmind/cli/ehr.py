@@ -43,6 +43,15 @@ class SplitHistoriesBy(StrEnum):
     site = "site"
 
 
+# The options of `ehr` that need more than a line, named so that its signature can be read.
+AcesTask = Annotated[Path | None, typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels.")]
+Ehrshot = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels."),
+]
+TaskName = Annotated[
+    str | None, typer.Option(help="Its name; by default that of the label file's folder or the ACES file.", show_default=False)
+]
 Boundary = Annotated[
     list[datetime] | None,
     typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="By time: two, on which tuning and held_out begin.", show_default=False),
@@ -52,38 +61,33 @@ HeldOutSites = Annotated[list[str] | None, typer.Option(metavar="SITE", help="By
 TuningSites = Annotated[
     list[str] | None, typer.Option(metavar="SITE", help="By site; without any, a share of train's subjects.", show_default=False)
 ]
+Shares = Annotated[tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits; by time, of labels.")]
+Balance = Annotated[
+    float | None,
+    typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
+]
+LeaveOutUnusable = Annotated[
+    bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects or before birth instead of refusing.")
+]
 
 
 def ehr(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)] = None,
-    aces: Annotated[
-        Path | None, typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels.")
-    ] = None,
-    ehrshot: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Its name; by default that of the label file's folder or the ACES file.", show_default=False)
-    ] = None,
+    aces: AcesTask = None,
+    ehrshot: Ehrshot = None,
+    task: TaskName = None,
     question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
     split_by: Annotated[SplitHistoriesBy, typer.Option(help="What tells train from held_out.")] = SplitHistoriesBy.subject,
     boundary: Boundary = None,
     site_column: SiteColumn = None,
     held_out_site: HeldOutSites = None,
     tuning_site: TuningSites = None,
-    shares: Annotated[
-        tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits; by time, of labels.")
-    ] = (0.7, 0.1, 0.2),
+    shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(help="Of the split and the balance.")] = 0,
-    balance: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
-    ] = None,
-    leave_out_unusable: Annotated[
-        bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects or before birth instead of refusing.")
-    ] = False,
+    balance: Balance = None,
+    leave_out_unusable: LeaveOutUnusable = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time; no subject is in two splits.
