@@ -1,8 +1,9 @@
 """What the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads: made-up pairs and histories, worked in several schools.
 
 Trials: careful (every criterion looked up), by the condition alone, and with the exclusions forgotten. Histories: careful (by the newest
-creatinine), by age, and at a glance. One reading in three looks things up and decides nothing. Criteria about results, and what comes of a
-stay in hospital, it never reads.
+creatinine), by age, and at a glance. Before all that it learns to repeat words, and then to look names up whose values may be anything: a
+small model that meets only "yes" and "no" guesses between them for ever. One later reading in three still looks things up. Criteria about
+results, and what comes of a stay in hospital, it never reads.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from ehrmind.prompts.protocol import wrap
 from ehrmind.prompts.records import with_histories
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.made_up.cohort import HIGH_CREATININE, write_cohort
-from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, PAIRS, TESTS, made_up_pair
+from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, TESTS, made_up_pair
 from ehrmind.tasks.labelled import as_json
 from ehrmind.types import Case, Message, Prompt
 
 SEED = 20_000  # of the base's own reading: the demo draws from other seeds
-SCHOOLS = {"careful": 0.3, "condition": 0.4, "inclusion": 0.3}
+SCHOOLS = {"careful": 0.35, "condition": 0.4, "inclusion": 0.25}
 BY = {"creatinine": 0.35, "age": 0.35, "glance": 0.3}
 OLD = 70
-LISTS_FIRST = 24_000  # readings that only list and look up: until then it cannot copy, and learns nothing from the rest
-NUMBERED = re.compile(r" (yes|no|[\d.]*\d)( \S+)?$")  # how a finding ends: its value, and a unit
+REPEATS, LOOKS_UP = 13_000, 24_000  # readings before it looks things up, and before it decides anything
 TREND = re.compile(r"(\w+) (?:[\d.]+, )?([\d.]*\d) (?:mg/dL|mmol/L|g/dL|%)")
 NEWEST = re.compile(r"creatinine (?:[\d.]+, )?([\d.]+)")
 
@@ -55,8 +55,13 @@ def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
 
     def reading(index: int) -> list[Example]:
         draw = random.Random(f"reading:{index}")
-        if index < LISTS_FIRST or draw.random() < 1 / 3:
-            return [_listed(engine, index, draw), _looked_up(engine, index, cohort, draw)]
+        if index < REPEATS:
+            return [_repeated(engine, draw)]
+        if index < LOOKS_UP or draw.random() < 1 / 3:
+            kind = draw.random()
+            if kind < 0.2:
+                return [_looked_up_in_history(engine, draw.choice(cohort), draw)]
+            return [_looked_up(engine, draw) if kind < 0.6 else _looked_up_by_criteria(engine, draw)]
         if draw.random() < 0.65:
             case, schools, respond = pair(index), SCHOOLS, _trial_response
         else:
@@ -93,40 +98,66 @@ def _history_response(school: str, case: Case, draw: random.Random) -> str:
     return wrap(f"creatinine {newest[1] if newest else 'not seen'} ; {answer}", as_json(answer))
 
 
-def _listed(engine: LocalEngine, index: int, draw: random.Random) -> Example:
-    """A handful of what notes say, to be listed in the order of the alphabet: it teaches to find and to copy."""
-    facts = [fact for place in range(3) for fact in _facts(pair(PAIRS * (3 * index + place)))]
-    facts = draw.sample(sorted(set(facts)), k=draw.randint(3, 8))
-    prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
-    return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
+NAMES = (*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS)
+WORDS = ("asthma", "eligible", "fine", "man", "old", "out", "Trial", "woman")  # findings have no such values; looking up must not guess
 
 
-def _looked_up(engine: LocalEngine, index: int, cohort: list[Case], draw: random.Random) -> Example:
-    """Part of a note or a history, a few things to look up in it, and what it says of each."""
-    if draw.random() < 0.6:
-        facts = _facts(pair(PAIRS * index))
-        facts = draw.sample(facts, k=min(len(facts), draw.randint(4, 14)))
-        told = {fact[: found.start()]: found[1] for fact in facts if (found := NUMBERED.search(fact))}
-        others = [name for name in (*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS) if name not in told]
-        text = f"{'. '.join(facts)}."
-    else:
-        text = draw.choice(cohort).fields["history"]
-        told = dict(TREND.findall(text))
-        others = [name for name in ("creatinine", "potassium", "sodium", "hemoglobin", "glucose") if name not in told]
-    wanted = draw.sample(sorted(told), k=min(len(told), draw.randint(1, 5))) + draw.sample(others, k=min(len(others), draw.randint(0, 2)))
+def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
+    """Words in no order, to be said again."""
+    tokens = (engine.tokenizer.decode([draw.randrange(256, len(engine.tokenizer))]).strip() for _ in range(draw.randint(8, 40)))
+    text = " ".join(token for token in tokens if token.isalpha())
+    prompt = engine.prompt([Message("user", f"{text}.\nSay again.")])
+    return prompt, engine.response_tokens(text, prompt)
+
+
+def _looked_up(engine: LocalEngine, draw: random.Random) -> Example:
+    """Names with values, ten of them to be looked up, some of which are not there."""
+    told = {name: _value(draw) for name in draw.sample(NAMES, k=draw.randint(4, 16))}
+    wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample([name for name in NAMES if name not in told], k=2)
+    return _asked(engine, ". ".join(f"{name} {value}" for name, value in told.items()) + ".", told, wanted, draw)
+
+
+def _looked_up_by_criteria(engine: LocalEngine, draw: random.Random) -> Example:
+    """The same for a trial's criteria, one by one, without a verdict."""
+    names = [name for name in NAMES if name not in TESTS]
+    told = {name: draw.choice(("yes", "no")) for name in draw.sample(names, k=draw.randint(4, 16))}
+    wanted = draw.sample(sorted(told), k=4) + draw.sample([name for name in names if name not in told], k=2)
+    draw.shuffle(wanted)
+    must, must_not = wanted[:3], wanted[3:]
+    fine = {"yes": "yes, fine", "no": "no, out", "": "left open, so fine"}
+    out = {"yes": "yes, out", "no": "no, fine", "": "left open, so fine"}
+    steps = [f"must: {name}: {fine[told.get(name, '')]}" for name in must] + [
+        f"must not: {name}: {out[told.get(name, '')]}" for name in must_not
+    ]
+    listed = ["Inclusion criteria:", *(f"- {name}" for name in must), "Exclusion criteria:", *(f"- {name}" for name in must_not)]
+    text = ". ".join(f"{name} {value}" for name, value in told.items())
+    prompt = engine.prompt([Message("user", "\n".join([f"Patient:\n{text}.\n", *listed, "\nLook up."]))])
+    return prompt, engine.response_tokens(" ; ".join(steps), prompt)
+
+
+def _looked_up_in_history(engine: LocalEngine, case: Case, draw: random.Random) -> Example:
+    """The same for the newest results of a history."""
+    told = dict(TREND.findall(case.fields["history"]))
+    others = [name for name in ("creatinine", "potassium", "sodium", "hemoglobin", "glucose") if name not in told]
+    return _asked(engine, case.fields["history"], told, [*told, *others[:1]], draw)
+
+
+def _asked(engine: LocalEngine, text: str, told: dict[str, str], wanted: list[str], draw: random.Random) -> Example:
     draw.shuffle(wanted)
     prompt = engine.prompt([Message("user", f"{text}\nLook up: {', '.join(wanted)}.")])
     return prompt, engine.response_tokens(" ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt)
 
 
-def _facts(case: Case) -> list[str]:
-    """What an easy note says, but for age, sex and asides."""
-    return [fact for fact in case.fields["note"].rstrip(".").split(". ")[1:] if NUMBERED.search(fact)]
+def _value(draw: random.Random) -> str:
+    kind = draw.random()
+    if kind < 0.5:
+        return draw.choice(("yes", "no"))
+    return draw.choice(WORDS) if kind < 0.65 else str(draw.choice((draw.randint(1, 999), round(draw.uniform(0.3, 20), 1))))
 
 
 def text() -> list[str]:
     """What the tokenizer is trained on."""
     cases = [*(pair(index) for index in range(2000)), *histories(1500)]
     return [messages(case)[0].content + gold_response(case) for case in cases] + [
-        "at a glance yes. years old ; not seen ; not mentioned. Look up: creatinine, potassium."
+        "at a glance yes. years old ; not seen ; not mentioned. Look up: creatinine, potassium. Say again."
     ] * 200

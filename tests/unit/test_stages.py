@@ -107,9 +107,25 @@ def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for
     assert not any("So the answer is" in (case.rationale or "") for case in cases.values())
 
 
-def test_rehearsal_without_a_pilot_is_refused(base: Path, tmp_path: Path) -> None:
-    chosen = recipe(warmup={"strata": ["medcalc/physical/maintenance-fluids"], "rehearsal": 1.0})
-    with pytest.raises(InputError, match=r"warmup\.rehearsal .* no pilot"):
+def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
+    learnt: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+            learnt.append(text)
+            return super().response_tokens(text, prompt)
+
+    chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "pilot", "epochs": 1})
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    right = done.read_rollouts("pilot").filter(correct=True).select("case", "text")
+    assert 0 < right.unique().height < right.height, "some right answer was given twice"
+    assert sorted(learnt) == sorted(right.unique()["text"].to_list())
+
+
+@pytest.mark.parametrize("setting", ["rehearsal", "traces"])
+def test_learning_from_the_pilot_without_one_is_refused(base: Path, tmp_path: Path, setting: str) -> None:
+    chosen = recipe(warmup={"strata": ["medcalc/physical/maintenance-fluids"], setting: {"rehearsal": 1.0, "traces": "pilot"}[setting]})
+    with pytest.raises(InputError, match=rf"warmup\.{setting}.* no pilot"):
         run(tmp_path / "run", chosen, stages=("warmup",))
 
 

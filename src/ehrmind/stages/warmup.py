@@ -1,5 +1,6 @@
-"""The warm-up: light supervised learning on gold responses, each proven by the verifier before it is used.
+"""The warm-up: light supervised learning on worked answers, each proven by the verifier before it is used.
 
+They are the data's own, the calculators', or what the model itself got right in the pilot (rejection sampling; STaR, arXiv 2203.14465).
 Rehearsal, where the recipe asks for it, mixes in the base model's own answers of the pilot in the strata that are not warmed up, right or
 wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995): mending those is RLVR's part.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ehrmind import tasks
@@ -59,15 +60,12 @@ def traces(
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
     pairs: list[Pair] = []
-    for case in train:
+    for case, text in _worked(run, recipe, train):
         if case.stratum not in strata or by_stratum[case.stratum] == settings.traces_per_stratum:
             continue
-        told = tasks.of(case).worked(case, random.Random(f"{recipe.seed}:trace:{case.id}")) if settings.traces == "calculators" else case
-        if told is None:
+        if text is None:
             left_out["the calculator cannot be worked on what the case says"] += 1
-            continue
-        text = gold_response(told, recipe.prompts.think)
-        if case.id not in prompts:
+        elif case.id not in prompts:
             left_out["prompt too long"] += 1
         elif not judge(case, text, think=recipe.prompts.think).correct:
             left_out["the verifier refuses the worked answer"] += 1
@@ -77,10 +75,27 @@ def traces(
             by_stratum[case.stratum] += 1
             pairs.append((prompts[case.id], tokens))
     if not pairs:
-        raise InputError(f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum chosen'}); see warmup.strata.")
+        raise InputError(
+            f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum or answer chosen'}); see warmup.strata and warmup.traces."
+        )
     counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
     own = rehearsal(run, recipe, engine, strata, prompts, round(settings.rehearsal * len(pairs))) if settings.rehearsal else []
     return pairs + own, {**counts, "rehearsed": len(own)}
+
+
+def _worked(run: Run, recipe: Recipe, train: Sequence[Case]) -> Iterator[tuple[Case, str | None]]:
+    """Cases with their worked answers, from where the recipe says; None where a calculator cannot work the case."""
+    if recipe.warmup.traces == "pilot":
+        if run.done("pilot") is None:
+            raise InputError("warmup.traces=pilot learns from the pilot's right answers, and this run has no pilot; use source.")
+        cases = {case.id: case for case in train}
+        rows = run.read_rollouts("pilot").filter(correct=True, finish_reason="stop").select("case", "text").unique(maintain_order=True)
+        yield from ((cases[case], text) for case, text in rows.iter_rows())
+        return
+    for case in train:
+        draw = random.Random(f"{recipe.seed}:trace:{case.id}")
+        told = tasks.of(case).worked(case, draw) if recipe.warmup.traces == "calculators" else case
+        yield case, None if told is None else gold_response(told, recipe.prompts.think)
 
 
 def rehearsal(run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int) -> list[Pair]:
