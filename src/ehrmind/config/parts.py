@@ -94,8 +94,8 @@ class Warmup(Optimiser):
     strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
     traces: Literal["source", "calculators", "pilot"] = Field(
         default="source",
-        description="worked answers: the data's own; written from the calculators' steps in several styles; or the model's own right answers "
-        "in the pilot (rejection sampling), for data without explanations",
+        description="worked answers: the data's own; written from the calculators' steps in several styles; or the model's own right "
+        "answers in the pilot (rejection sampling), for data without explanations",
     )
     traces_per_stratum: PositiveInt | None = None
     rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")

@@ -76,7 +76,8 @@ def traces(
             pairs.append((prompts[case.id], tokens))
     if not pairs:
         raise InputError(
-            f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum or answer chosen'}); see warmup.strata and warmup.traces."
+            f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum or answer chosen'}); "
+            "see warmup.strata and warmup.traces."
         )
     counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
     own = rehearsal(run, recipe, engine, strata, prompts, round(settings.rehearsal * len(pairs))) if settings.rehearsal else []
