@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.sampler import _draw
-from ehrmind.engines.local.scoring import Packed, score
+from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.sampler import draw
+from ehrmind.engines.local.scoring import score
 from ehrmind.engines.uniforms import question_key, row_keys, uniforms
 from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Group, InputError, Verdict
@@ -176,7 +177,7 @@ def test_drawn_tokens_follow_the_models_distribution() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 0.5])
     rows = 20_000
     numbers = uniforms(row_keys([1], rows), 0)
-    chosen, _ = _draw(logits.repeat(rows, 1), Decoding(temperature=0.8), numbers)
+    chosen, _ = draw(logits.repeat(rows, 1), Decoding(temperature=0.8), numbers)
     expected = torch.softmax(logits.double() / 0.8, -1).numpy() * rows
     assert chisquare(np.bincount(chosen.numpy(), minlength=5), expected).pvalue > 1e-3
 
@@ -185,7 +186,7 @@ def test_top_k_and_top_p_leave_out_the_tail_and_do_not_touch_log_probabilities()
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(2000, 1)
     numbers = uniforms(row_keys([2], 2000), 0)
     for decoding, allowed in ((Decoding(temperature=1.0, top_k=2), {0, 1}), (Decoding(temperature=1.0, top_p=0.7), {0, 1})):
-        chosen, logprobs = _draw(logits, decoding, numbers)
+        chosen, logprobs = draw(logits, decoding, numbers)
         assert set(chosen.tolist()) == allowed
         assert math.isclose(float(logprobs[chosen == 0][0]), float(torch.log_softmax(logits[0], -1)[0]), rel_tol=1e-6)
 

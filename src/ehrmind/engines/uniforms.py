@@ -26,10 +26,10 @@ def row_keys(keys: list[int], members: int) -> np.ndarray:
         return _mix(keys_Q + GOLDEN * np.arange(1, members + 1, dtype=np.uint64)[None, :]).reshape(-1)
 
 
-def uniforms(row_keys_R: np.ndarray, position: int) -> np.ndarray:
-    """[rows] float64 in [0, 1) for the token at `position`."""
+def uniforms(row_keys_R: np.ndarray, positions_R: np.ndarray | int) -> np.ndarray:
+    """[rows] float64 in [0, 1) for each row's token at its position (or all rows' at the same)."""
     with np.errstate(over="ignore"):
-        bits = _mix(row_keys_R + GOLDEN * np.uint64(position + 1))
+        bits = _mix(row_keys_R + GOLDEN * (np.asarray(positions_R, dtype=np.uint64) + np.uint64(1)))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -110,7 +110,8 @@ def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> L
         raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
-    shared = _can_share(network)
+    network = network.to(device)
+    shared = _share_prompts(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = _end_of_turn(tokenizer, network, settings.template)
@@ -152,10 +153,12 @@ def _refuse_unsafe(folder: Path) -> None:
         raise InputError(f"{folder.name} holds no safetensors weights.")
 
 
-def _can_share(network: Any) -> bool:
-    from ehrmind.engines.local.scoring import can_share
+def _share_prompts(network: Any) -> bool:
+    from ehrmind.engines.local.products import use_onednn
+    from ehrmind.engines.local.sharing import share_prompts
 
-    return can_share(network)
+    use_onednn(network)
+    return share_prompts(network)
 
 
 def _with_lora(network: Any, settings: Model, seed: int) -> Any:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
 from ehrmind.engines.local.checkpoint import load_checkpoint, save_checkpoint
-from ehrmind.engines.local.scoring import Packed, Scores, microbatches, score
+from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.scoring import Scores, microbatches, score
 from ehrmind.rl.losses import Normaliser, policy_loss
 from ehrmind.types import Group, Prompt
 
@@ -68,15 +69,14 @@ class LocalLearner:
         packed = [_packed(group) for group in kept]
         temperature = self.decoding.temperature
         reference = self._reference_logprobs(packed, temperature)
-        # With one epoch the policy that sampled is the policy that learns: the old log-probabilities are the new, detached
-        several = self.rlvr.epochs_per_batch > 1
-        old = self._logprobs(self.engine.network, packed, temperature) if several and packed else None
+        old: list[Tensor] = [torch.empty(0)] * len(packed)  # filled in the first epoch: what sampled is what learns then
         size = max(1, math.ceil(len(packed) / self.rlvr.shards))
         shards = [packed[start : start + size] for start in range(0, len(packed), size)] or [[]]
         starts = range(0, max(len(packed), 1), size)
-        for _ in range(self.rlvr.epochs_per_batch):
-            metrics = self._step(shards, self._policy_share(kept, old, reference, whole), temperature=temperature, starts=starts)
-        return metrics
+        for epoch in range(self.rlvr.epochs_per_batch):
+            share = self._policy_share(kept, old, reference, whole, first=epoch == 0)
+            metrics = self._step(shards, share, temperature=temperature, starts=starts)
+        return metrics | _sampler_gap(kept, old)
 
     def save(self, folder: Path, progress: Mapping[str, Any]) -> None:
         save_checkpoint(folder, self.engine.network, self.adamw, {**progress, "optimiser_steps": self.steps_done})
@@ -87,8 +87,9 @@ class LocalLearner:
         return progress
 
     def _policy_share(
-        self, groups: Sequence[Group], old: list[Tensor] | None, reference: list[Tensor] | None, whole: Normaliser
+        self, groups: Sequence[Group], old: list[Tensor], reference: list[Tensor] | None, whole: Normaliser, *, first: bool
     ) -> ShareOfLoss:
+        """In the `first` epoch the log-probabilities computed on the way are kept in `old`: no pass of their own."""
         settings = self.rlvr
         assert settings is not None
         scored = max(1, _counts(groups, settings, self.decoding).tokens)  # groups without signal may not be scored at all
@@ -98,7 +99,11 @@ class LocalLearner:
             device = scores.logprobs.device
             mask_NT = _mask(lengths, [_learnt(groups[i], member, settings) for i in indices for member in range(_size(groups[i]))], device)
             logprobs_NT = _padded(scores.logprobs, lengths)
-            old_NT = logprobs_NT.detach() if old is None else _padded(torch.cat([old[index] for index in indices]), lengths)
+            if first:
+                tokens = [sum(completion.n_tokens for completion in groups[index].completions) for index in indices]
+                for index, logprobs in zip(indices, scores.logprobs.detach().split(tokens), strict=True):
+                    old[index] = logprobs
+            old_NT = _padded(torch.cat([old[index] for index in indices]), lengths)
             reference_NT = None if reference is None else _padded(torch.cat([reference[index] for index in indices]), lengths)
             advantages_N = torch.tensor([a for index in indices for a in groups[index].advantages], device=device)
             out = policy_loss(
@@ -203,6 +208,22 @@ def _size(group: Group) -> int:
 def _packed(group: Group) -> Packed:
     completions = [[token for segment in completion.segments for token in segment.token_ids] for completion in group.completions]
     return group.prompt.token_ids, completions
+
+
+def _sampler_gap(groups: Sequence[Group], learners: Sequence[Tensor]) -> dict[str, float]:
+    """How far the sampler's log-probabilities are from the learner's for the same tokens, before it learns."""
+    if not groups:
+        return {}
+    sampled = [
+        value
+        for group in groups
+        for completion in group.completions
+        for segment in completion.segments
+        for value in (segment.logprobs if segment.trainable else [math.nan] * len(segment.token_ids))
+    ]
+    gap = (torch.cat(list(learners)).cpu() - torch.tensor(sampled)).abs()
+    gap = gap[~gap.isnan()]
+    return {"sampler_gap": float(gap.mean()), "sampler_gap_max": float(gap.max())}
 
 
 def _learnt(group: Group, member: int, settings: Rlvr) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ehrmind.engines.local.scoring import Packed, microbatches, score
+from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.scoring import microbatches, score
 from ehrmind.types import Prompt
 
 if TYPE_CHECKING:

@@ -1,0 +1,237 @@
+"""Attention in which a prompt's keys and values are computed and stored once for all of its answers.
+
+Registered with `transformers`' attention interface, so that models run as they are. A call that carries a `layout` (a `Packing`
+when whole sequences are computed, `decoding.Step` when a token is) goes through it; any other call is the library's SDPA.
+
+On CPU the packed attention is a sum over pieces, cut into blocks of queries so that no large matrix of scores is kept: partial
+outputs merge by their log-sum-exp, and the backward pass computes each block again (Dao et al., arXiv 2205.14135, section 3.1;
+Juravsky et al., arXiv 2402.05099). Its products are oneDNN's, which makes it faster than torch's own CPU kernel. On CUDA it is
+FlexAttention with a block mask.
+
+Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head, `_Q` queries and `_K` keys of a block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ehrmind.engines.local.packing import Packing, Pieces, ahead
+from ehrmind.engines.local.products import product, product_over_rows
+
+NAME = "ehrmind_shared_prompts"
+FULL, SLIDING = "full_attention", "sliding_attention"
+NOT_KNOWN_HERE = ("softcap", "s_aux", "sinks", "position_bias")
+
+LOG2_E = math.log2(math.e)  # scores are powers of 2 in the packed attention: on CPU exp2 takes a quarter of exp's time
+SCORES_AT_ONCE = 1 << 20  # in a block, so that it stays in the processor's cache
+CAUSAL_BLOCK = 256  # queries; what lies ahead of them is computed in vain within a block only
+
+
+class Layout(Protocol):
+    """Who sees whom; `attend` gives [batch, tokens, heads, width]."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor: ...
+
+
+def windows(config: Any) -> list[int | None] | None:
+    """Every layer's sliding window, or None when a layer's kind is not known here (linear, chunked, …)."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window] * config.num_hidden_layers
+    if not set(kinds) <= {FULL, SLIDING}:
+        return None
+    return [window if kind == SLIDING else None for kind in kinds]
+
+
+def shared_prompt_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, layout: Any = None, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The function that `transformers` calls in every attention layer."""
+    if layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if strange := [name for name in NOT_KNOWN_HERE if options.get(name) is not None] + ["dropout"] * bool(options.get("dropout")):
+        raise ValueError(f"prompts cannot be shared in a model whose attention has {', '.join(strange)}")
+    of_layers = windows(module.config)
+    assert of_layers is not None
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
+    run = layout if not isinstance(layout, Packing) else _Whole(layout)
+    with torch.autocast(query.device.type, enabled=False):
+        return run.attend(module.layer_idx, query, key, value, of_layers[module.layer_idx], scale), None
+
+
+AttentionInterface.register(NAME, shared_prompt_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+class _Whole:
+    """The attention of a whole packing."""
+
+    def __init__(self, packing: Packing) -> None:
+        self.packing = packing
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
+        if query.device.type == "cuda":
+            return compiled_flex()(query.to(value.dtype), key.to(value.dtype), value, block_mask(self.packing, window), scale)
+        out: Tensor = SharedPrompt.apply(query, key, value, self.packing, window, scale)
+        return out
+
+
+class SharedPrompt(torch.autograd.Function):
+    """[1, H, N, D] queries, keys and values (with as many heads or a part of them) to [1, N, H, D]; memory and time grow with
+    prompt + G × completion. Scores are fp32 whatever the values' type."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, scale: float) -> Tensor:
+        heads, tokens, width = query.shape[1:]
+        query_HND, key_HND, value_HND = (query[0].float() * (scale * LOG2_E)), key[0].float().contiguous(), value[0].contiguous()
+        out_HND = torch.empty(heads, tokens, width, dtype=torch.float32)
+        lse_HN = torch.empty(heads, tokens, dtype=torch.float32)
+        pieces = packing.pieces(window)
+        for rows, mask in _own_blocks(packing, pieces, heads):
+            places, valid = packing.places_MC[rows], packing.valid_MC[rows]
+            query_RCD, key_RCD, value_RCD = (_rows(x, places, heads) for x in (query_HND, key_HND, value_HND))
+            out, lse = _attend(query_RCD, key_RCD, value_RCD, mask)
+            out_HND[:, places[valid]] = out.unflatten(0, (heads, -1))[:, valid]
+            lse_HN[:, places[valid]] = lse.unflatten(0, (heads, -1))[:, valid]
+        for queries, keys, mask_QK, merging in _blocks(pieces):
+            for head in range(heads):
+                of = head * key_HND.shape[0] // heads
+                out, lse = _attend(query_HND[head, queries], key_HND[of, keys], value_HND[of, keys], mask_QK)
+                if merging:
+                    out, lse = merged(out_HND[head, queries], lse_HN[head, queries], out, lse)
+                out_HND[head, queries], lse_HN[head, queries] = out, lse
+        ctx.save_for_backward(query_HND, key_HND, value_HND, out_HND, lse_HN)
+        ctx.packing, ctx.pieces, ctx.scale, ctx.dtypes = packing, pieces, scale, (query.dtype, key.dtype, value.dtype)
+        return out_HND.transpose(0, 1)[None].to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query_HND, key_HND, value_HND, out_HND, lse_HN = ctx.saved_tensors
+        packing, pieces, heads = ctx.packing, ctx.pieces, len(query_HND)
+        grad_HND = gradients[0][0].transpose(0, 1).float().contiguous()
+        shift_HN = torch.linalg.vecdot(grad_HND, out_HND)
+        to_query, to_key, to_value = (torch.zeros(x.shape, dtype=torch.float32) for x in (query_HND, key_HND, value_HND))
+        for rows, mask in _own_blocks(packing, pieces, heads):
+            places, valid = packing.places_MC[rows], packing.valid_MC[rows]
+            query_RCD, key_RCD, value_RCD, grad_RCD = (_rows(x, places, heads) for x in (query_HND, key_HND, value_HND, grad_HND))
+            grad_RCD = grad_RCD * valid.repeat(heads, 1)[..., None]  # a repeated last token must count once
+            lse, shift = (x[:, places].flatten(0, 1) for x in (lse_HN, shift_HN))
+            parts = _attend_backward(query_RCD, key_RCD, value_RCD, mask, grad_RCD, lse, shift)
+            for total, part in zip((to_query, to_key, to_value), parts, strict=True):
+                by_head = part.unflatten(0, (heads, -1))[:, valid]
+                total.index_add_(1, places[valid], by_head.unflatten(0, (len(total), -1)).sum(1))
+        for queries, keys, mask_QK, _ in _blocks(pieces):
+            for head in range(heads):
+                of = head * len(key_HND) // heads
+                seen = query_HND[head, queries], key_HND[of, keys], value_HND[of, keys]
+                parts = _attend_backward(*seen, mask_QK, grad_HND[head, queries], lse_HN[head, queries], shift_HN[head, queries])
+                for total, where, place, part in zip(
+                    (to_query, to_key, to_value), (head, of, of), (queries, keys, keys), parts, strict=True
+                ):
+                    total[where, place] += part
+        totals = (to_query.mul_(ctx.scale), to_key.div_(LOG2_E), to_value)
+        return (*(total[None].to(dtype) for total, dtype in zip(totals, ctx.dtypes, strict=True)), None, None, None)
+
+
+def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Output [.., Q, D] and log-sum-exp [.., Q] over these keys alone, fp32 and to the base 2, for which the queries come scaled."""
+    scores_QK = _scores(query_QD, key_KD, mask)
+    highest_Q1 = scores_QK.amax(-1, keepdim=True)
+    weights_QK = scores_QK.sub_(highest_Q1).exp2_()
+    sums_Q1 = weights_QK.sum(-1, keepdim=True)
+    out_QD = product(weights_QK.to(value_KD.dtype), value_KD.mT).float()
+    return out_QD.div_(sums_Q1), (highest_Q1 + sums_Q1.log2())[..., 0]
+
+
+def _attend_backward(
+    query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None, grad_QD: Tensor, lse_Q: Tensor, shift_Q: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to the scaled queries, the keys and the values of a block, given the whole output's log-sum-exp and grad · out."""
+    dtype = value_KD.dtype
+    weights_QK = _scores(query_QD, key_KD, mask).sub_(lse_Q[..., None]).exp2_()
+    to_value = product_over_rows(weights_QK.to(dtype), grad_QD.to(dtype))
+    slopes_QK = product(grad_QD, value_KD.float()).sub_(shift_Q[..., None]).mul_(weights_QK).to(dtype)
+    to_query, to_key = product(slopes_QK, key_KD.to(dtype).mT), product_over_rows(slopes_QK, query_QD.to(dtype))
+    return to_query.float(), to_key.float(), to_value.float()
+
+
+def _scores(query_QD: Tensor, key_KD: Tensor, mask: Tensor | None) -> Tensor:
+    scores_QK = product(query_QD, key_KD)
+    if mask is not None:
+        scores_QK[..., scores_QK.shape[-1] - mask.shape[-1] :] += mask
+    return scores_QK
+
+
+def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]]:
+    """(queries, keys, what to add to the scores of the last keys, whether the queries have been to other keys before)."""
+    for piece in (*pieces.trunks, *pieces.branches):
+        (start, end), (first, last) = piece.queries, piece.keys
+        size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // (last - first))
+        for begin in range(start, end, size):
+            until = min(begin + size, end)
+            mask = ahead(until - begin) if piece.causal else None if piece.mask is None else piece.mask[begin - start : until - start]
+            yield slice(begin, until), slice(first, until if piece.causal else last), mask, piece.merging
+
+
+def _own_blocks(packing: Packing, pieces: Pieces, heads: int) -> Iterator[tuple[slice, Tensor]]:
+    """Completions a few at a time, with the mask of each to itself."""
+    answers, longest = packing.places_MC.shape
+    if answers:
+        at_once = max(1, SCORES_AT_ONCE // (heads * longest * longest))
+        for begin in range(0, answers, at_once):
+            yield slice(begin, begin + at_once), pieces.own_mask
+
+
+def _rows(tensor_HND: Tensor, places_MC: Tensor, heads: int) -> Tensor:
+    """[R, C, D] with R = H · M: every head's every completion a row."""
+    rows_HMCD = tensor_HND[:, places_MC]
+    return rows_HMCD.repeat_interleave(heads // len(rows_HMCD), 0).flatten(0, 1)
+
+
+def merged(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention to two sets of keys, from attention to each."""
+    both = torch.logaddexp2(lse, other_lse)
+    return torch.lerp(out, other, torch.exp2(other_lse - both)[..., None]), both
+
+
+def block_mask(packing: Packing, window: int | None) -> Any:
+    """FlexAttention's mask of a packing: the same group, the prompt or the own completion, not ahead, within the window."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    if window in packing.block_masks:
+        return packing.block_masks[window]
+    groups_BN, segments_BN = packing.segments()
+    groups_N, segments_N, positions_N = groups_BN[0], segments_BN[0], packing.positions_BN[0]
+
+    def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        allowed = (groups_N[query] == groups_N[key]) & (key <= query)
+        allowed &= (segments_N[key] == 0) | (segments_N[key] == segments_N[query])
+        return allowed if window is None else allowed & (positions_N[query] - positions_N[key] < window)
+
+    tokens = packing.ids_BN.shape[1]
+    packing.block_masks[window] = create_block_mask(seen, None, None, tokens, tokens, device=packing.ids_BN.device)
+    return packing.block_masks[window]
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor, mask: Any, scale: float) -> Tensor:
+    """[1, N, H, D] through FlexAttention."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    out = flex_attention(query, key, value, block_mask=mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
+    assert isinstance(out, Tensor)
+    return out.transpose(1, 2)
+
+
+@cache
+def compiled_flex() -> Any:
+    return torch.compile(flex, dynamic=True)

@@ -1,0 +1,54 @@
+"""Whether prompts can be shared in a given model: tried on a small made-up group, never assumed from its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ehrmind.engines.local.attention import NAME, windows
+from ehrmind.engines.local.decoding import Slots
+from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.scoring import score
+
+TOLERANCE = {torch.float32: 1e-4}  # log-probabilities; narrower types round more
+TRIED_ON = ("cpu", "cuda")
+
+
+def share_prompts(network: Any) -> bool:
+    """Switch the model to shared-prompt attention and say whether that gives its own log-probabilities, in whole sequences and token
+    by token. Where not (unknown layer kinds, models that ignore their caller's layout, capped attention) it is left as it was."""
+    before = network.config._attn_implementation
+    if windows(network.config) is None or next(network.parameters()).device.type not in TRIED_ON:
+        return False
+    ids = torch.randint(0, network.config.vocab_size, (24,), generator=torch.Generator().manual_seed(0)).tolist()
+    groups: list[Packed] = [(ids[:9], [ids[9:14], ids[14:21], ids[21:]]), (ids[3:8], [ids[:4], ids[4:6]]), (ids[2:6], [ids[6:12]])]
+    training = network.training
+    network.eval()
+    shared = False
+    try:
+        with torch.no_grad():
+            plain = score(network, groups, temperature=1.0, shared=False, pad_id=0).logprobs
+            network.set_attn_implementation(NAME)
+            packed = score(network, groups, temperature=1.0, shared=True, pad_id=0).logprobs
+            decoded = _second_tokens(network, groups[:2])
+        tolerance = TOLERANCE.get(network.dtype, 0.1)
+        starts = torch.tensor([0, 5, 15, 19])  # of the four answers decoded, in the flat log-probabilities
+        shared = bool((packed - plain).abs().max() < tolerance) and bool((decoded - plain[starts + 1]).abs().max() < tolerance)
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError, NotImplementedError):
+        shared = False
+    finally:
+        network.train(training)
+        if not shared:
+            network.set_attn_implementation(before)
+    return shared
+
+
+def _second_tokens(network: Any, groups: list[Packed]) -> Tensor:
+    """Log-probabilities of the second token of two answers to each prompt, decoded behind the first."""
+    slots = Slots(network, len(groups), members=2, longest=max(len(prompt) for prompt, _ in groups), new=2)
+    slots.admit([prompt for prompt, _ in groups])
+    answers = [answer for _, group in groups for answer in group[:2]]
+    logprobs_RV = torch.log_softmax(slots.step(torch.tensor([answer[0] for answer in answers], device=slots.device)).float(), -1)
+    return logprobs_RV.gather(1, torch.tensor([[answer[1]] for answer in answers], device=slots.device))[:, 0]
