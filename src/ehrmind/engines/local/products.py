@@ -57,10 +57,12 @@ class Linear(torch.nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         if input.dtype != torch.float32 or self.weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        flat_MK = input.reshape(-1, input.shape[-1])
-        learns = torch.is_grad_enabled() and (flat_MK.requires_grad or self.weight.requires_grad)
-        out: Tensor = _Linear.apply(flat_MK, self.weight) if learns else product(flat_MK, self.weight)
-        out = out.view(*input.shape[:-1], -1)
+        out: Tensor
+        if torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad):
+            flat_MK = input.reshape(-1, input.shape[-1])
+            out = _Linear.apply(flat_MK, self.weight).view(*input.shape[:-1], -1)
+        else:
+            out = torch.ops.mkldnn._linear_pointwise(input, self.weight, None, "none", [], "")
         return out if self.bias is None else out + self.bias
 
 

@@ -141,10 +141,10 @@ def _next_logits(engine: LocalEngine, ids_RQ: Tensor, valid_RK: Tensor, position
 def draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple[Tensor, Tensor]:
     """Chosen ids [R] and their log-probabilities [R]."""
     logits_RV = logits_RV.float() / ((decoding.temperature or 1.0) * LN_2)  # to the base 2
-    highest_R1, greedy_R1 = logits_RV.max(-1, keepdim=True)
+    highest_R1 = logits_RV.amax(-1, keepdim=True)
     weights_RV = torch.exp2(logits_RV - highest_R1)
     if decoding.temperature == 0:
-        chosen_R1 = greedy_R1
+        chosen_R1 = logits_RV.argmax(-1, keepdim=True)
     else:
         chosen_R1 = _inverse_cdf(_filtered(weights_RV, decoding), torch.from_numpy(uniforms_R).to(logits_RV.device))
     logprobs_R1 = logits_RV.gather(1, chosen_R1) - highest_R1 - weights_RV.sum(-1, keepdim=True).log2()
