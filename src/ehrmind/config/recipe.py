@@ -45,6 +45,9 @@ class Recipe(Section):
     arms: list[Arm] = Field(default=list(ARMS), min_length=1)
     tracking: Tracking = Tracking()
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
+    sampler_tokens: PositiveInt = Field(
+        default=262144, description="tokens whose keys and values are kept at once, a prompt counting once for its group"
+    )
     threads: PositiveInt | None = Field(default=None, description="CPU threads; part of bit-for-bit reproducibility")
 
     @model_validator(mode="after")

@@ -37,7 +37,22 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     """The engine of a model directory under a recipe."""
     from ehrmind.engines.local.engine import open_engine
 
-    return open_engine(recipe.model, folder, rows=recipe.sampler_rows, seed=recipe.seed)
+    return open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, seed=recipe.seed)
+
+
+def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
+    """Say what the stages to come will need, and refuse a run that cannot fit. Says nothing of a finished run or of a model whose
+    configuration is of a kind not known."""
+    from ehrmind.engines.local.memory import estimate, memory_of, refuse_what_cannot_fit, shape_of
+
+    shape = shape_of(folder, recipe.model)
+    if shape is None or is_json(run.path / "results.json"):
+        return
+    warms = "warmup" in wanted and bool({"sft", "sft_rlvr"} & set(recipe.arms)) and run.done("warmup") is None
+    reinforces = "rlvr" in wanted and any(arm in recipe.arms and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
+    found, available = estimate(shape, recipe, warmup=warms, rlvr=reinforces), memory_of(shape.device)
+    sys.stderr.write(f"memory (estimate): {found}; the {shape.device} has {available / 2**30:.1f} GiB\n")
+    refuse_what_cannot_fit(found, recipe, available)
 
 
 def run_pipeline(
@@ -53,6 +68,8 @@ def run_pipeline(
     splits = prepare_data(run, recipe)
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
     _record_provenance(run, provenance(run, recipe, folders["base"]))
+    if open_engine is open_local:
+        say_memory(run, recipe, folders["base"], wanted)
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
         with run.stage("pilot") as facts:

@@ -25,12 +25,14 @@ OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 @dataclass
 class LocalEngine:
-    """One model on one device. `shared` says that a prompt is computed once for its whole group."""
+    """One model on one device. `rows` answers are decoded at once, with keys and values of `tokens` at most; `shared` says that a
+    prompt is computed once for its whole group."""
 
     network: Any  # transformers.PreTrainedModel, or peft's wrapper of one
     tokenizer: Any
     settings: Model
     rows: int
+    tokens: int
     shared: bool
     stop_ids: frozenset[int]
     end_id: int
@@ -90,7 +92,7 @@ class LocalEngine:
             self.tokenizer.save_pretrained(partial)
 
 
-def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> LocalEngine:
+def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -115,7 +117,8 @@ def open_engine(settings: Model, folder: Path, *, rows: int, seed: int = 0) -> L
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = _end_of_turn(tokenizer, network, settings.template)
-    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, shared, stop_ids, end_id, folder, dict(settings.template))
+    template = dict(settings.template)
+    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template)
 
 
 def locate(settings: Model, *, online: bool) -> Path:

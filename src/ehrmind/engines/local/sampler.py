@@ -81,9 +81,9 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
 
 def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
     """Continuous batching: `prompts`, longest first, are the answers' prompts in `order`."""
-    slots = Slots(
-        engine.network, min(max(1, engine.rows // members), len(prompts)), members, len(prompts[0]), answers.decoding.max_new_tokens
-    )
+    new = answers.decoding.max_new_tokens
+    count = max(1, min(engine.rows // members, engine.tokens // (len(prompts[0]) + members * new), len(prompts)))
+    slots = Slots(engine.network, count, members, longest=len(prompts[0]), new=new)
     rows_R = np.zeros(0, dtype=np.int64)  # the answer that each row writes
     tokens_R = torch.zeros(0, dtype=torch.long, device=slots.device)
     waiting = 0

@@ -1,0 +1,127 @@
+"""What a policy step costs against prompt length, group size and model size, on one device.
+
+    python benchmarks/scaling.py
+
+The update's seconds are fitted, by least squares without a constant, to prompts × (prompt + G × completion) tokens, and for
+comparison to prompts × G × (prompt + completion), which is what computing the prompt again for every answer costs; R² says which
+of the two it follows. Memory is what the update adds to the process's peak above its level before, each case in a process
+of its own. The share of the device's rate counts 6 floating-point operations a packed token and weight, and attention's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+NEW_TOKENS = 128
+# prompts, tokens of each, members, layers, width
+CASES = [(4, length, 8, 6, 256) for length in (128, 512, 1024, 2048, 3072)]
+CASES += [(4, 1024, members, 6, 256) for members in (2, 4, 16)]
+CASES += [(4, 1024, 8, 4, 128), (4, 1024, 8, 8, 512)]
+
+
+def one(prompts: int, length: int, members: int, layers: int, width: int, dtype: str) -> dict[str, float]:
+    import psutil
+    import torch
+    from vs_trl import groups_of, open_side, write_model
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        write_model(folder, layers=layers, width=width)
+        engine, learner, asked, decoding = open_side(folder, prompts, length, members, dtype)
+        process, parameters = psutil.Process(), sum(parameter.numel() for parameter in engine.network.parameters())
+        rollouts, updates, peaks = [], [], []
+        for step in range(3):
+            started = time.perf_counter()
+            answers = engine.sample(asked, [step * 100 + number for number in range(prompts)], members, decoding)
+            sampled = time.perf_counter()
+            before, highest, over = process.memory_info().rss, [0], threading.Event()
+
+            def watch(before: int = before, highest: list[int] = highest, over: threading.Event = over) -> None:
+                while not over.wait(0.01):
+                    highest[0] = max(highest[0], process.memory_info().rss - before)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            begun = time.perf_counter()
+            learner.learn_from_groups(groups_of(asked, answers, members))
+            updates.append(time.perf_counter() - begun)
+            over.set()
+            watcher.join()
+            rollouts.append(sampled - started)
+            peaks.append(highest[0] / 2**20)
+        square = torch.randn(2048, 2048, dtype=torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+        from ehrmind.engines.local.products import product
+
+        product(square, square)
+        begun = time.perf_counter()
+        for _ in range(5):
+            product(square, square)
+        rate = 5 * 2 * 2048**3 / (time.perf_counter() - begun)
+    tokens = prompts * (length + members * NEW_TOKENS)
+    seen = prompts * (length**2 / 2 + members * NEW_TOKENS * (length + NEW_TOKENS / 2))
+    operations = 6 * tokens * parameters + 3 * 4 * seen * width * layers
+    update = float(np.median(updates[1:]))
+    return {
+        "rollout": float(np.median(rollouts[1:])),
+        "update": update,
+        "mib": peaks[0],
+        "parameters": parameters,
+        "share": operations / update / rate,
+    }
+
+
+def fitted(tokens: list[int], seconds: list[float]) -> tuple[float, float]:
+    """Seconds a token, and R²."""
+    x, y = np.array(tokens, dtype=float), np.array(seconds)
+    slope = float(x @ y / (x @ x))
+    return slope, float(1 - ((y - slope * x) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        found = one(*json.loads(given.one), given.dtype)
+        print(json.dumps(found), flush=True)
+        return
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {given.dtype}, {versions}\n")
+    print("| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the matrix rate |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for case in CASES:
+        done = subprocess.run(
+            [sys.executable, __file__, "--dtype", given.dtype, "--one", json.dumps(case)], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        prompts, length, members = case[:3]
+        packed = prompts * (length + members * NEW_TOKENS)
+        rows.append((case, packed, prompts * members * (length + NEW_TOKENS), found))
+        cells = [f"{found['parameters'] / 1e6:.1f} M", f"{prompts} × {length:,}", f"{members}"]
+        cells += [f"{found['rollout']:.2f} s", f"{found['update']:.2f} s", f"{found['update'] / packed * 1e6:.0f}"]
+        cells += [f"{found['mib']:,.0f} MiB", f"{found['share']:.0%}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    same = [row for row in rows if row[0][3:] == (6, 256)]
+    for name, key in (("update's time", "update"), ("update's memory", "mib")):
+        values = [row[3][key] for row in same]
+        _, ours = fitted([row[1] for row in same], values)
+        _, theirs = fitted([row[2] for row in same], values)
+        print(f"\n{name}: R² {ours:.3f} against prompt + G × completion, {theirs:.3f} against G × (prompt + completion)", end="")
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What a run will need in memory, said before it starts.
+
+The largest of three moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
+optimiser). Activations are those that transformers' Llama-like layers keep for the backward pass; the coefficients were fitted to measured
+peaks (`benchmarks/memory.py`), the rest is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ehrmind.config import Model, Optimiser, Recipe
+from ehrmind.engines.local.heads import TOKENS_AT_ONCE
+from ehrmind.types import InputError
+
+GIB = 2**30
+FP32 = 4
+PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
+# Floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
+OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 8.0, 7.0, 4.0
+NARROW = 0.85  # under bf16 autocast some of them are half as wide, and their fp32 sources are kept too
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a decoder-only model. `bytes` of one weight; `trainable` parameters are all or the adapters'."""
+
+    parameters: int
+    trainable: int
+    hidden: int
+    feed_forward: int
+    layers: int
+    heads: int
+    key_heads: int
+    width: int
+    vocabulary: int
+    bytes: int
+    narrow: bool
+    device: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by what they are for. Weights, reference and optimiser stay; of the others the largest moment counts."""
+
+    weights: int
+    reference: int
+    optimiser: int
+    gradients: int
+    activations: int
+    keys_and_values: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.reference + self.optimiser + max(self.gradients + self.activations, self.keys_and_values)
+
+    def __str__(self) -> str:
+        parts = vars(self) | {"total": self.total}
+        return ", ".join(f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total")
+
+
+def shape_of(folder: Path, model: Model) -> Shape | None:
+    """From a model directory's files alone; None where its configuration is of a kind not known here."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+        feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
+    except (OSError, ValueError, KeyError):
+        return None
+    weight = 2 if model.dtype == "bfloat16" else FP32
+    parameters = sum(_parameters(file) for file in folder.glob("*.safetensors"))
+    width = config.get("head_dim") or hidden // heads
+    key_heads = config.get("num_key_value_heads") or heads
+    adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    return Shape(
+        parameters=parameters + adapters,
+        trainable=adapters or parameters,
+        hidden=hidden,
+        feed_forward=feed_forward,
+        layers=layers,
+        heads=heads,
+        key_heads=key_heads,
+        width=width,
+        vocabulary=vocabulary,
+        bytes=weight,
+        narrow=model.autocast or weight < FP32,
+        device=_device(model),
+    )
+
+
+def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True) -> Estimate:
+    """For the stages that will run; evaluation and pilot only sample."""
+    prompt, new = recipe.prompts.max_tokens, recipe.decoding.max_new_tokens
+    group = prompt + recipe.rlvr.samples * new  # a long group goes alone, however many tokens it has
+    tokens = {"warmup": max(recipe.warmup.tokens_per_microbatch, prompt + new), "rlvr": max(recipe.rlvr.tokens_per_microbatch, group)}
+    tokens["warmup"] = min(tokens["warmup"], recipe.warmup.batch * (prompt + new))
+    tokens["rlvr"] = min(tokens["rlvr"], recipe.rlvr.questions_per_step * group)
+    activations = max(
+        (
+            _activations(shape, tokens[name], settings)
+            for name, settings, wanted in (("warmup", recipe.warmup, warmup), ("rlvr", recipe.rlvr, rlvr))
+            if wanted
+        ),
+        default=0,
+    )
+    learns = warmup or rlvr
+    has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
+    sums = 2 if rlvr and recipe.rlvr.shards > 1 else 1
+    return Estimate(
+        weights=shape.parameters * shape.bytes,
+        reference=shape.parameters * shape.bytes if has_copy else 0,
+        optimiser=2 * shape.trainable * shape.bytes if learns else 0,
+        gradients=sums * shape.trainable * shape.bytes if learns else 0,
+        activations=activations,
+        keys_and_values=_keys_and_values(shape, recipe, prompt, new),
+    )
+
+
+def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> None:
+    """Raises InputError that names the largest part and the change that shrinks it."""
+    if found.total <= available:
+        return
+    advice = {
+        found.weights + found.reference: "use a smaller model, model.dtype=bfloat16" + (", or rlvr.kl=0" if found.reference else ""),
+        found.optimiser + found.gradients: "set model.lora",
+        found.activations: "lower rlvr.tokens_per_microbatch and warmup.tokens_per_microbatch, or set gradient_checkpointing=true in both",
+        found.keys_and_values: "lower sampler_tokens or sampler_rows",
+    }
+    raise InputError(
+        f"This run needs about {_size(found.total)} of memory ({found}) and there are {_size(available)}; {advice[max(advice)]}."
+    )
+
+
+def memory_of(device: str) -> int:
+    """Bytes that the device has in all, on CPU within the control group's limit."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[1])
+    limits = [int(psutil.virtual_memory().total)]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):
+            continue  # no such group, or no limit
+    return min(limits)
+
+
+def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
+    per_token = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
+    layer = tokens * per_token * FP32 * (NARROW if shape.narrow else 1.0)
+    kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    logits = TOKENS_AT_ONCE * shape.vocabulary * FP32 * 3
+    return int(kept + logits + tokens * shape.hidden * FP32 * 4)
+
+
+def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:
+    """Of the fullest stage: greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it."""
+    tokens = min(recipe.sampler_rows * (prompt + new), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * new))
+    number = FP32 if shape.device == "cpu" else shape.bytes
+    working = PREFILLED * (3 * shape.feed_forward + 6 * shape.hidden) * FP32
+    return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working
+
+
+def _parameters(file: Path) -> int:
+    """Of a safetensors file, from its header."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for size in tensor["shape"]:
+                count *= size
+            total += count
+    return total
+
+
+def _device(model: Model) -> str:
+    import torch
+
+    if model.device != "auto":
+        return model.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _size(size: Any) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

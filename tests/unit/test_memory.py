@@ -1,0 +1,82 @@
+"""What a run will need is said before it starts, and what cannot fit is refused with the change that helps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ehrmind.config import Model, Recipe, parse_recipe
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.memory import GIB, Estimate, Shape, estimate, memory_of, refuse_what_cannot_fit, shape_of
+from ehrmind.types import InputError
+from tests.small_models import FAMILIES, small_model
+
+BIG = Shape(3_200_000_000, 3_200_000_000, 3072, 8192, 28, 24, 8, 128, 128_256, 2, narrow=True, device="cuda")
+
+
+def recipe(**more: object) -> Recipe:
+    return parse_recipe(
+        {
+            "data": {split: {"synthetic": {"n": 5, "seed": seed}} for seed, split in enumerate(("train", "held_out"))},
+            "model": {"name": "m"},
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shape_is_the_models_own(tmp_path: Path, family: str) -> None:
+    folder = small_model(tmp_path / "model", family)
+    shape = shape_of(folder, Model(name=str(folder), device="cpu"))
+    network = open_engine(Model(name=str(folder)), folder, rows=4).network
+    assert shape is not None
+    assert shape.parameters == shape.trainable == sum(parameter.numel() for parameter in network.parameters())
+    assert (shape.layers, shape.heads, shape.key_heads) == (3, 2, network.config.num_key_value_heads)
+    assert shape.vocabulary == network.config.vocab_size
+
+
+def test_a_configuration_that_is_not_known_gives_no_estimate(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "hidden_size": 4}')
+    assert shape_of(tmp_path, Model(name="m")) is None
+
+
+def test_what_a_recipe_asks_for_is_what_grows() -> None:
+    base = estimate(BIG, recipe())
+    assert base.reference == base.weights == 6_400_000_000
+    assert base.optimiser == 2 * base.gradients == 12_800_000_000
+    assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
+    assert estimate(BIG, recipe(rlvr={"shards": 2})).gradients == 2 * base.gradients
+    checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
+    assert estimate(BIG, checkpointed).activations < base.activations / 5
+    assert estimate(BIG, recipe(sampler_tokens=16384)).keys_and_values < base.keys_and_values / 4
+    only_sampling = estimate(BIG, recipe(), warmup=False, rlvr=False)
+    assert (only_sampling.optimiser, only_sampling.gradients, only_sampling.activations) == (0, 0, 0)
+    adapters = dataclasses.replace(BIG, trainable=20_000_000)
+    assert estimate(adapters, recipe(model={"name": "m", "lora": {}})).optimiser == 80_000_000
+
+
+def test_the_total_counts_the_largest_moment_once() -> None:
+    assert Estimate(10, 10, 20, 10, 30, 100).total == 140
+    assert Estimate(10, 10, 20, 10, 130, 100).total == 180
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        (Estimate(9, 9, 2, 1, 1, 1), "rlvr.kl=0"),
+        (Estimate(9, 0, 18, 9, 1, 1), "set model.lora"),
+        (Estimate(2, 0, 4, 2, 90, 1), "tokens_per_microbatch"),
+        (Estimate(2, 0, 0, 0, 0, 90), "sampler_tokens"),
+    ],
+)
+def test_a_run_that_cannot_fit_is_refused_with_what_helps(found: Estimate, advice: str) -> None:
+    whole = Estimate(**{name: size * GIB for name, size in vars(found).items()})
+    with pytest.raises(InputError, match=rf"needs about \d+\.\d GiB .* there are 8\.0 GiB; .*{advice}"):
+        refuse_what_cannot_fit(whole, recipe(), 8 * GIB)
+    refuse_what_cannot_fit(whole, recipe(), whole.total)
+
+
+def test_the_machines_memory_is_known() -> None:
+    assert GIB < memory_of("cpu") < 1 << 50
