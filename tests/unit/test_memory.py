@@ -10,6 +10,7 @@ import pytest
 from ehrmind.config import Model, Recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import GIB, Estimate, Shape, estimate, memory_of, refuse_what_cannot_fit, shape_of
+from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.small_models import FAMILIES, small_model
 
@@ -76,6 +77,15 @@ def test_a_run_that_cannot_fit_is_refused_with_what_helps(found: Estimate, advic
     with pytest.raises(InputError, match=rf"needs about \d+\.\d GiB .* there are 8\.0 GiB; .*{advice}"):
         refuse_what_cannot_fit(whole, recipe(), 8 * GIB)
     refuse_what_cannot_fit(whole, recipe(), whole.total)
+
+
+def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "vocabulary": 300}}
+    vast = recipe(model=shape, sampler_rows=10**9, sampler_tokens=10**11)
+    with pytest.raises(InputError, match="lower sampler_tokens"):
+        run_pipeline(vast, tmp_path / "run")
+    assert "memory (estimate): weights" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "stages" / "pilot.json").exists()
 
 
 def test_the_machines_memory_is_known() -> None:

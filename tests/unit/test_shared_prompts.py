@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.engines.local import attention, packing
 from ehrmind.engines.local.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.decoding import Slots
 from ehrmind.engines.local.engine import open_engine
@@ -87,13 +88,26 @@ def test_any_window_agrees(window: int) -> None:
     assert (gradient - plain_gradient).norm() / plain_gradient.norm() < 1e-5
 
 
+@pytest.mark.parametrize("window", [None, 4, 9, 100])
+def test_long_completions_are_computed_one_by_one_with_the_same_result(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("mistral", sliding_window=window)
+    model.set_attn_implementation(NAME)
+    together, gradient = scored(model, shared=True)
+    monkeypatch.setattr(packing, "SHORT", 5)
+    monkeypatch.setattr(attention, "CAUSAL_BLOCK", 7)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 64)
+    alone, gradient_alone = scored(model, shared=True)
+    assert (alone - together).abs().max() < 1e-5
+    assert (gradient_alone - gradient).norm() / gradient.norm() < 1e-5
+
+
 @pytest.mark.parametrize("window", [None, 6])
 def test_the_block_mask_of_gpus_says_the_same_as_the_pieces_of_cpus(window: int | None) -> None:
-    packing = Packing(GROUPS, torch.device("cpu"))
-    query, key, value = torch.randn(3, 1, 4, packing.ids_BN.shape[1], 8, generator=torch.Generator().manual_seed(0))
+    packed = Packing(GROUPS, torch.device("cpu"))
+    query, key, value = torch.randn(3, 1, 4, packed.ids_BN.shape[1], 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours = SharedPrompt.apply(query, key, value, packing, window, 0.3)
-        theirs = flex(query, key, value, block_mask(packing, window), 0.3)
+        ours = SharedPrompt.apply(query, key, value, packed, window, 0.3)
+        theirs = flex(query, key, value, block_mask(packed, window), 0.3)
     assert (ours - theirs).abs().max() < 1e-5
 
 

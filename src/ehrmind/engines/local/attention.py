@@ -47,7 +47,7 @@ def windows(config: Any) -> list[int | None] | None:
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
-        return [window] * config.num_hidden_layers
+        return [window] * getattr(config, "num_hidden_layers", 0)
     if not set(kinds) <= {FULL, SLIDING}:
         return None
     return [window if kind == SLIDING else None for kind in kinds]
@@ -174,7 +174,7 @@ def _scores(query_QD: Tensor, key_KD: Tensor, mask: Tensor | None) -> Tensor:
 
 def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]]:
     """(queries, keys, what to add to the scores of the last keys, whether the queries have been to other keys before)."""
-    for piece in (*pieces.trunks, *pieces.branches):
+    for piece in (*pieces.causal, *pieces.branches):
         (start, end), (first, last) = piece.queries, piece.keys
         size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // (last - first))
         for begin in range(start, end, size):

@@ -9,7 +9,7 @@ Letters: `_B` one sequence, `_N` its packed tokens, `_M` completions, `_C` the l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 Packed = tuple[Sequence[int], Sequence[Sequence[int]]]  # prompt ids, completions' ids
 
 
+SHORT = 512  # tokens of a completion: up to here they are computed many at a time, each against its whole self
 FAR = -1e9  # finite, so that a query which sees nothing in a piece gets weight 0 in the merge and not NaN
 
 
@@ -33,9 +34,10 @@ class Piece(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """What a packing's attention is made of: trunks to themselves, completions to their prompt, completions to themselves."""
+    """What a packing's attention is made of: trunks and long completions to themselves, completions to their prompt, and, many at
+    a time, short completions to themselves."""
 
-    trunks: list[Piece]
+    causal: list[Piece]
     branches: list[Piece]
     own_mask: Tensor
 
@@ -50,7 +52,7 @@ class Packing:
         self.targets: list[int] = []
         self.trunks: list[tuple[int, int]] = []
         self.branches: list[tuple[tuple[int, int], tuple[int, int]]] = []  # a trunk, and the stretch of its completions
-        own: list[tuple[int, int]] = []
+        self.completions: list[tuple[int, int]] = []  # of groups with several
         for prompt, completions in groups:
             start = len(ids)
             ids += prompt
@@ -61,20 +63,20 @@ class Packing:
                 ids += completion
                 positions += range(len(prompt), len(prompt) + len(completion))
                 if completion:
-                    own.append((begin, len(ids)))
+                    if len(completions) > 1:
+                        self.completions.append((begin, len(ids)))
                     self.predictors += [prompt_end - 1, *range(begin, len(ids) - 1)]
                     self.targets += completion
             if len(completions) == 1:
                 self.trunks.append((start, len(ids)))
-                own = own[: len(own) - bool(completions[0])]
             else:
                 self.trunks.append((start, prompt_end))
                 if len(ids) > prompt_end:
                     self.branches.append(((start, prompt_end), (prompt_end, len(ids))))
         self.ids_BN = torch.tensor([ids], dtype=torch.long, device=device)
         self.positions_BN = torch.tensor([positions], dtype=torch.long, device=device)
-        self.own = own
-        self.places_MC, self.valid_MC = _places(own, device)
+        self.own = [place for place in self.completions if place[1] - place[0] <= SHORT]
+        self.places_MC, self.valid_MC = _places(self.own, device)
         self._pieces: dict[int | None, Pieces] = {}
         self.block_masks: dict[int | None, Any] = {}  # FlexAttention's, filled where they are used
 
@@ -82,9 +84,10 @@ class Packing:
         """Under a sliding window; made once for all layers that have it."""
         if window not in self._pieces:
             positions_N = self.positions_BN[0]
+            long = [(start, end) for start, end in self.completions if end - start > SHORT]
             offsets_C = torch.arange(self.places_MC.shape[1], device=positions_N.device)
             self._pieces[window] = Pieces(
-                [piece for trunk in self.trunks for piece in _trunk(trunk, window, positions_N)],
+                [piece for stretch in self.trunks + long for piece in _causal(stretch, window)],
                 [piece for branch in self.branches for piece in _branch(*branch, window, positions_N)],
                 _mask(offsets_C, offsets_C, window),
             )
@@ -95,7 +98,7 @@ class Packing:
         groups_BN, segments_BN = torch.zeros_like(self.ids_BN), torch.zeros_like(self.ids_BN)
         for number, (start, _) in enumerate(self.trunks):
             groups_BN[0, start:] = number
-        for number, (start, end) in enumerate(self.own, start=1):
+        for number, (start, end) in enumerate(self.completions, start=1):
             segments_BN[0, start:end] = number
         return groups_BN, segments_BN
 
@@ -110,16 +113,15 @@ def _places(own: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tenso
     return places_MC.minimum(ends_M1 - 1), places_MC < ends_M1
 
 
-def _trunk(trunk: tuple[int, int], window: int | None, positions_N: Tensor) -> Iterator[Piece]:
-    """Causal at once where the window is no shorter, otherwise by blocks of a window's length, so that cost stays linear."""
-    start, end = trunk
+def _causal(stretch: tuple[int, int], window: int | None) -> Iterator[Piece]:
+    """To itself: at once where the window is no shorter, otherwise by blocks of a window's length, so that cost stays linear."""
+    start, end = stretch
     if window is None or end - start <= window:
-        yield Piece(trunk, trunk, causal=True, mask=None, merging=False)
+        yield Piece(stretch, stretch, causal=True, mask=None, merging=False)
         return
     for block in range(start, end, window):
         queries, keys = (block, min(block + window, end)), (max(start, block - window + 1), min(block + window, end))
-        mask = _mask(positions_N[slice(*queries)], positions_N[slice(*keys)], window)
-        yield Piece(queries, keys, causal=False, mask=mask, merging=False)
+        yield Piece(queries, keys, causal=False, mask=_band(block - keys[0], queries[1] - block, keys[1] - keys[0], window), merging=False)
 
 
 def _branch(trunk: tuple[int, int], completions: tuple[int, int], window: int | None, positions_N: Tensor) -> Iterator[Piece]:
@@ -137,6 +139,13 @@ def _mask(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     distances = queries[:, None] - keys[None, :]
     hidden = distances < 0 if window is None else (distances < 0) | (distances >= window)
     return torch.zeros(distances.shape, device=distances.device).masked_fill_(hidden, FAR)
+
+
+@lru_cache(maxsize=8)
+def _band(first: int, queries: int, keys: int, window: int) -> Tensor:
+    """What to add to the scores of neighbouring tokens, the first query `first` tokens behind the first key; on CPU."""
+    with torch.inference_mode(False):
+        return _mask(first + torch.arange(queries), torch.arange(keys), window)
 
 
 @cache

@@ -36,7 +36,7 @@ def share_prompts(network: Any) -> bool:
         tolerance = TOLERANCE.get(network.dtype, 0.1)
         starts = torch.tensor([0, 5, 15, 19])  # of the four answers decoded, in the flat log-probabilities
         shared = bool((packed - plain).abs().max() < tolerance) and bool((decoded - plain[starts + 1]).abs().max() < tolerance)
-    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError):
         shared = False
     finally:
         network.train(training)
