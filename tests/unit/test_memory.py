@@ -9,7 +9,7 @@ import pytest
 
 from ehrmind.config import Model, Recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.engines.local.memory import GIB, Estimate, Shape, estimate, memory_of, refuse_what_cannot_fit, shape_of
+from ehrmind.engines.local.memory import ALLOCATOR, GIB, Estimate, Shape, estimate, memory_of, refuse_what_cannot_fit, shape_of
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.small_models import FAMILIES, small_model
@@ -59,8 +59,8 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
 
 
 def test_the_total_counts_the_largest_moment_once() -> None:
-    assert Estimate(10, 10, 20, 10, 30, 100).total == 140
-    assert Estimate(10, 10, 20, 10, 130, 100).total == 180
+    assert Estimate(10, 10, 20, 10, 30, 100).total == int(140 * ALLOCATOR)
+    assert Estimate(10, 10, 20, 10, 130, 100).total == int(180 * ALLOCATOR)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,12 @@ def test_chunked_log_probabilities_are_those_of_all_logits_at_once(cap: float | 
     assert all((a - b).norm() / b.norm() < 1e-5 for a, b in zip(ours, theirs, strict=True))
 
 
+def test_a_packing_holds_every_prompt_once_and_no_padding() -> None:
+    packed = Packing(GROUPS, torch.device("cpu"))
+    assert packed.ids_BN.shape == (1, sum(len(prompt) + sum(map(len, answers)) for prompt, answers in GROUPS))
+    assert packed.targets == [token for _, answers in GROUPS for answer in answers for token in answer]
+
+
 def test_micro_batches_fill_the_budget_and_a_long_group_goes_alone() -> None:
     groups: list[Packed] = [([1] * prompt, [[2] * 10, [2] * 5]) for prompt in (5, 90, 30, 10, 200)]
     batches = list(microbatches(groups, 100))

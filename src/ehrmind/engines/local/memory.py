@@ -22,7 +22,8 @@ GIB = 2**30
 FP32 = 4
 PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
 # Floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
-OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 8.0, 7.0, 4.0
+OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
+ALLOCATOR = 1.05  # what it holds beyond what is asked of it
 NARROW = 0.85  # under bf16 autocast some of them are half as wide, and their fp32 sources are kept too
 
 
@@ -57,7 +58,8 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        return self.weights + self.reference + self.optimiser + max(self.gradients + self.activations, self.keys_and_values)
+        largest_moment = max(self.gradients + self.activations, self.keys_and_values)
+        return int(ALLOCATOR * (self.weights + self.reference + self.optimiser + largest_moment))
 
     def __str__(self) -> str:
         parts = vars(self) | {"total": self.total}
