@@ -2,10 +2,11 @@
 
     python benchmarks/scaling.py
 
-The update's seconds are fitted, by least squares without a constant, to prompts × (prompt + G × completion) tokens, and for
-comparison to prompts × G × (prompt + completion), which is what computing the prompt again for every answer costs; R² says which
-of the two it follows. Memory is what the update adds to the process's peak above its level before, each case in a process
-of its own. The share of the device's rate counts 6 floating-point operations a packed token and weight, and attention's.
+The update's seconds are fitted, by least squares without a constant, to tokens and to pairs of query and key: those of a prompt
+computed once for its group, prompt + G × completion, and for comparison those of a prompt computed again for every answer,
+G × (prompt + completion). R² says which of the two they follow. Memory is what the update adds to the process's level before;
+micro-batches of 4,096 tokens bound it. Each case is a process of its own.
+The share of the device's rate counts 6 floating-point operations a packed token and weight, and attention's.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ def one(prompts: int, length: int, members: int, layers: int, width: int, dtype:
     }
 
 
-def fitted(tokens: list[int], seconds: list[float]) -> tuple[float, float]:
-    """Seconds a token, and R²."""
-    x, y = np.array(tokens, dtype=float), np.array(seconds)
-    slope = float(x @ y / (x @ x))
-    return slope, float(1 - ((y - slope * x) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+def fitted(of_tokens: list[float], of_pairs: list[float], seconds: list[float]) -> float:
+    """R² of seconds as so much a token and so much a pair of query and key, by least squares without a constant."""
+    design, y = np.array([of_tokens, of_pairs], dtype=float).T, np.array(seconds)
+    rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return float(1 - (rest**2).sum() / ((y - y.mean()) ** 2).sum())
 
 
 def main() -> None:
@@ -109,18 +110,18 @@ def main() -> None:
         found = json.loads(done.stdout.splitlines()[-1])
         prompts, length, members = case[:3]
         packed = prompts * (length + members * NEW_TOKENS)
-        rows.append((case, packed, prompts * members * (length + NEW_TOKENS), found))
+        rows.append((case, found))
         cells = [f"{found['parameters'] / 1e6:.1f} M", f"{prompts} × {length:,}", f"{members}"]
         cells += [f"{found['rollout']:.2f} s", f"{found['update']:.2f} s", f"{found['update'] / packed * 1e6:.0f}"]
         cells += [f"{found['mib']:,.0f} MiB", f"{found['share']:.0%}"]
         print(f"| {' | '.join(cells)} |", flush=True)
-    same = [row for row in rows if row[0][3:] == (6, 256)]
-    for name, key in (("update's time", "update"), ("update's memory", "mib")):
-        values = [row[3][key] for row in same]
-        _, ours = fitted([row[1] for row in same], values)
-        _, theirs = fitted([row[2] for row in same], values)
-        print(f"\n{name}: R² {ours:.3f} against prompt + G × completion, {theirs:.3f} against G × (prompt + completion)", end="")
+    same = [(case, found["update"]) for case, found in rows if case[3:] == (6, 256)]
+    once = [(n * (p + g * NEW_TOKENS), n * (p * p / 2 + g * NEW_TOKENS * (p + NEW_TOKENS / 2))) for (n, p, g, *_), _ in same]
+    again = [(n * g * (p + NEW_TOKENS), n * g * (p + NEW_TOKENS) ** 2 / 2) for (n, p, g, *_), _ in same]
     print()
+    for name, counts in (("the prompt once, prompt + G × completion", once), ("the prompt again, G × (prompt + completion)", again)):
+        tokens, pairs = ([float(count) for count in side] for side in zip(*counts, strict=True))
+        print(f"R² of the update's time against {name}: {fitted(tokens, pairs, [update for _, update in same]):.3f}")
 
 
 if __name__ == "__main__":
