@@ -219,7 +219,7 @@ def test_sampled_pairs_of_tokens_follow_the_models_distribution(tmp_path: Path) 
     model = network(vocab_size=7, initializer_range=0.5)
     assert share_prompts(model)
     prompt, rows, prompts = [3, 1, 4, 1, 5, 2, 6], 500, 40
-    slots = Slots(model, prompts, rows, longest=len(prompt), new=2)
+    slots = Slots(model, prompts, rows, longest=len(prompt))
     uniform = np.random.default_rng(5)
     decoding = Decoding(temperature=0.9)
     with torch.inference_mode():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from ehrmind.engines.local.packing import FAR, Packing
+from ehrmind.engines.local.packing import Packing, hiding
 from ehrmind.engines.local.scoring import selected_logits
 
 PREFILLED_AT_ONCE = 4096  # tokens; a longer prompt goes alone
@@ -24,12 +24,12 @@ GROWTH = 16  # tokens by which the rows' own room grows: products over a whole s
 
 
 class Slots(Cache):
-    """`slots` prompts of up to `longest` tokens, `members` rows each of up to `new` tokens."""
+    """`slots` prompts of up to `longest` tokens, `members` rows each."""
 
-    def __init__(self, network: Any, slots: int, members: int, longest: int, new: int) -> None:
+    def __init__(self, network: Any, slots: int, members: int, longest: int) -> None:
         super().__init__(layers=[])
         self.network, self.device = network, next(network.parameters()).device
-        self.slots, self.members, self.longest, self.new = slots, members, longest, new
+        self.slots, self.members, self.longest = slots, members, longest
         self.prompts: dict[int, tuple[Tensor, Tensor]] = {}  # by layer: keys and values [S, K, L, D]
         self.own: dict[int, tuple[Tensor, Tensor]] = {}  # by layer: keys and values [R, K, T, D]
         self.lengths_S = np.zeros(0, dtype=np.int64)  # of the prompts in use
@@ -174,17 +174,17 @@ class Step:
 
     def _own_mask(self, window: int | None) -> Tensor:
         distances_RT = self.ages_R[:, None] - torch.arange(self.room, device=self.ages_R.device)
-        return _mask((distances_RT < 0) | (distances_RT >= (window or self.room)))[:, None, None]
+        return hiding((distances_RT < 0) | (distances_RT >= (window or self.room)))[:, None, None]
 
     def _prompt_mask(self, window: int | None, repeats: int) -> Tensor | None:
         lengths_S = torch.from_numpy(self.cache.lengths_S).to(self.ages_R.device)
         places_L = torch.arange(self.longest, device=self.ages_R.device)
         absent_SL = places_L >= lengths_S[:, None]
         if window is None or self.longest + self.age < window:
-            return _mask(absent_SL)[:, None, None] if bool(absent_SL.any()) else None
+            return hiding(absent_SL)[:, None, None] if bool(absent_SL.any()) else None
         ages_SG = self.ages_R[self.by_slot.rows_SG].repeat_interleave(repeats, 1)
         distances_SGL = (lengths_S[:, None] + ages_SG)[..., None] - places_L
-        return _mask(absent_SL[:, None] | (distances_SGL >= window))[:, None]
+        return hiding(absent_SL[:, None] | (distances_SGL >= window))[:, None]
 
 
 class BySlot:
@@ -215,10 +215,6 @@ class BySlot:
         by_row = seen_SKGD.view(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
         flat = by_row.reshape(slots * self.most, key_heads, rows // self.most, width)
         return flat if self.in_order else flat[self.back_R]
-
-
-def _mask(hidden: Tensor) -> Tensor:
-    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, FAR)
 
 
 def _move(stores: dict[int, tuple[Tensor, Tensor]], gaps: np.ndarray, movers: np.ndarray, tokens: int) -> None:

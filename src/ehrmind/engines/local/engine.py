@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ class LocalEngine:
 
         return option_logprobs(self, asked)
 
+    def autocast(self) -> Any:
+        """How sampler and learner both compute, so that they see the same log-probabilities."""
+        return torch.autocast(self.network.device.type, torch.bfloat16) if self.settings.autocast else nullcontext()
+
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 
@@ -98,7 +103,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _refuse_unsafe(folder)
-    device = settings.device if settings.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(settings)
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
@@ -119,6 +124,12 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
     end_id, stop_ids = _end_of_turn(tokenizer, network, settings.template)
     template = dict(settings.template)
     return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template)
+
+
+def device_of(settings: Model) -> str:
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def locate(settings: Model, *, online: bool) -> Path:

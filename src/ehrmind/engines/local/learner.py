@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +135,7 @@ class LocalLearner:
         for first, shard in zip(starts, shards, strict=True):
             self.adamw.zero_grad(set_to_none=True)
             for indices in microbatches(shard, self.settings.tokens_per_microbatch):
-                with self._autocast():
+                with self.engine.autocast():
                     scores = self._score(self.engine.network, [shard[index] for index in indices], temperature)
                 loss, sums = share([first + index for index in indices], scores)
                 loss.backward()
@@ -179,7 +178,7 @@ class LocalLearner:
     def _logprobs(self, network: Any, packed: Sequence[Packed], temperature: float) -> list[Tensor]:
         """Log-probabilities [tokens] of each group, no gradients."""
         out: list[Tensor] = [torch.empty(0)] * len(packed)
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.engine.autocast():
             for indices in microbatches(packed, self.settings.tokens_per_microbatch):
                 scores = self._score(network, [packed[index] for index in indices], temperature)
                 lengths = [sum(len(completion) for completion in packed[index][1]) for index in indices]
@@ -189,9 +188,6 @@ class LocalLearner:
 
     def _score(self, network: Any, groups: Sequence[Packed], temperature: float) -> Scores:
         return score(network, groups, temperature=temperature, shared=self.engine.shared, pad_id=self.engine.pad_id)
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.engine.network.device.type, torch.bfloat16) if self.engine.settings.autocast else nullcontext()
 
     def _frozen_copy(self) -> Any:
         if self.engine.settings.lora is not None:

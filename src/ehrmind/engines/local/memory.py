@@ -8,13 +8,16 @@ peaks (`benchmarks/memory.py`), the rest is counted.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
+from ehrmind.engines.local.engine import device_of
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
 from ehrmind.types import InputError
 
@@ -91,7 +94,7 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
         vocabulary=vocabulary,
         bytes=weight,
         narrow=model.autocast or weight < FP32,
-        device=_device(model),
+        device=device_of(model),
     )
 
 
@@ -171,24 +174,8 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
 
 def _parameters(file: Path) -> int:
     """Of a safetensors file, from its header."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for size in tensor["shape"]:
-                count *= size
-            total += count
-    return total
-
-
-def _device(model: Model) -> str:
-    import torch
-
-    if model.device != "auto":
-        return model.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    with safe_open(file, framework="pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118  # no mapping
 
 
 def _size(size: Any) -> str:

@@ -137,8 +137,12 @@ def _branch(trunk: tuple[int, int], completions: tuple[int, int], window: int | 
 def _mask(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     """What to add to scores: a key must be 0 ≤ distance < window behind its query."""
     distances = queries[:, None] - keys[None, :]
-    hidden = distances < 0 if window is None else (distances < 0) | (distances >= window)
-    return torch.zeros(distances.shape, device=distances.device).masked_fill_(hidden, FAR)
+    return hiding(distances < 0 if window is None else (distances < 0) | (distances >= window))
+
+
+def hiding(hidden: Tensor) -> Tensor:
+    """What to add to scores so that these count for nothing."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, FAR)
 
 
 @lru_cache(maxsize=8)

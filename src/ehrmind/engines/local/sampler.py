@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +68,7 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
     training = engine.network.training
     engine.network.eval()
     try:
-        with torch.inference_mode(), _autocast(engine):
+        with torch.inference_mode(), engine.autocast():
             (_decode if engine.shared else _decode_plainly)(engine, [prompts[index].token_ids for index in order], order, answers, members)
     finally:
         engine.network.train(training)
@@ -83,7 +82,7 @@ def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int],
     """Continuous batching: `prompts`, longest first, are the answers' prompts in `order`."""
     new = answers.decoding.max_new_tokens
     count = max(1, min(engine.rows // members, engine.tokens // (len(prompts[0]) + members * new), len(prompts)))
-    slots = Slots(engine.network, count, members, longest=len(prompts[0]), new=new)
+    slots = Slots(engine.network, count, members, longest=len(prompts[0]))
     rows_R = np.zeros(0, dtype=np.int64)  # the answer that each row writes
     tokens_R = torch.zeros(0, dtype=torch.long, device=slots.device)
     waiting = 0
@@ -184,11 +183,6 @@ def _completion(engine: LocalEngine, prompt: Prompt, answers: _Answers, answer: 
     ids = tuple(answers.tokens[answer])
     segment = Segment("assistant", ids, tuple(answers.logprobs[answer]))
     return Completion((segment,), "stop" if answers.stopped[answer] else "length", prompt.opening + engine.decode(ids))
-
-
-def _autocast(engine: LocalEngine) -> Any:
-    """As the learner computes, so that both see the same log-probabilities."""
-    return torch.autocast(engine.network.device.type, torch.bfloat16) if engine.settings.autocast else nullcontext()
 
 
 def _left_padded(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def share_prompts(network: Any) -> bool:
 
 def _second_tokens(network: Any, groups: list[Packed]) -> Tensor:
     """Log-probabilities of the second token of two answers to each prompt, decoded behind the first."""
-    slots = Slots(network, len(groups), members=2, longest=max(len(prompt) for prompt, _ in groups), new=2)
+    slots = Slots(network, len(groups), members=2, longest=max(len(prompt) for prompt, _ in groups))
     slots.admit([prompt for prompt, _ in groups])
     answers = [answer for _, group in groups for answer in group[:2]]
     logprobs_RV = torch.log_softmax(slots.step(torch.tensor([answer[0] for answer in answers], device=slots.device)).float(), -1)
