@@ -68,7 +68,7 @@ format: setup ## mend what lint and layout can mend by themselves
 	$(BIN)/ruff format .
 
 bench: setup ## every benchmark, one table each
-	@for script in benchmarks/*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in benchmarks/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
 
 wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own included, into ./wheelhouse
 	$(if $(TORCH_INDEX),$(PIP) wheel --constraint constraints.txt --index-url $(TORCH_INDEX) --wheel-dir wheelhouse torch)

@@ -33,7 +33,7 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
 def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
     import psutil
     import torch
-    from vs_trl import groups_of, prompt_ids, write_model
+    from _models import groups_of, prompt_ids, write_model
 
     from ehrmind.config import parse_recipe
     from ehrmind.engines.local.engine import open_engine
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.write:
-        from vs_trl import write_model
+        from _models import write_model
 
         write_model(Path(given.write[0]), layers=int(given.write[1]), width=int(given.write[2]))
         return

@@ -34,12 +34,12 @@ CASES += [(4, 1024, 8, 4, 128), (4, 1024, 8, 8, 512)]
 def one(prompts: int, length: int, members: int, layers: int, width: int, dtype: str) -> dict[str, float]:
     import psutil
     import torch
-    from vs_trl import groups_of, open_side, write_model
+    from _models import Case, groups_of, open_side, write_model
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         write_model(folder, layers=layers, width=width)
-        engine, learner, asked, decoding = open_side(folder, prompts, length, members, dtype)
+        engine, learner, asked, decoding = open_side(folder, Case(prompts, length, members), dtype)
         process, parameters = psutil.Process(), sum(parameter.numel() for parameter in engine.network.parameters())
         rollouts, updates, peaks = [], [], []
         for step in range(3):
