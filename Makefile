@@ -13,7 +13,7 @@ RUN ?= runs/demo
 PYTEST_ARGS ?=
 TORCH_INDEX ?=
 WHEELHOUSE ?=
-EXTRAS ?= train,trials,ehr,dev
+EXTRAS ?= train,trials,ehr,teacher,dev
 
 VENV := .venv
 BIN := $(VENV)/bin

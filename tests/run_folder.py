@@ -14,8 +14,8 @@ from ehrmind.files import write_json
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Run, open_run, rollout_rows
 from ehrmind.sources.made_up import made_up_cases
-from ehrmind.stages.evaluate import write_results
-from ehrmind.stages.pilot import diagnose
+from ehrmind.stages.diagnosis import diagnose
+from ehrmind.stages.results import write_results
 from ehrmind.stages.rollout import outcome_metrics
 from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
@@ -56,7 +56,7 @@ def finished_run(
         groups = [_group(case, "base", 8) for case in train[:42]]
         rows = rollout_rows("pilot", "base", 0, groups)
         run.write_rollouts("pilot", 0, rows)
-        write_json(path / "pilot.json", diagnose(rows, 8))
+        write_json(path / "pilot.json", diagnose(rows, 8, {case.id: case for case in train}))
     if "sft" in arms:
         with run.stage("warmup"):
             for step in range(20):

@@ -1,8 +1,9 @@
 """The run folder: the only code that knows its paths.
 
-    recipe.yaml  provenance.json  stages/<stage>.json  metrics.jsonl  pilot.json  results.json  report.html
+    recipe.yaml  provenance.json  stages/<stage>.json  metrics.jsonl  alarms.jsonl  pilot.json  results.json  report.html
+    contamination.json  seeds/<seed>/ (a run folder each)
     protected/   cases/  rollouts/<stage>-<step>.parquet  checkpoints/<stage>/step-<n>/  models/<arm>/
-                 predictions/<arm>-<decoding>-<task>.parquet
+                 predictions/<arm>-<decoding>-<task>.parquet  teacher/<stage>.jsonl  endpoints/<stage>.jsonl
 
 What lies under `protected/` holds or may hold record text and is readable by its owner only; everything else is figures and ids.
 A folder is never used twice: it is new, or it is resumed under the same recipe.
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -63,9 +64,21 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         return self.checkpoints(stage) / f"step-{step:06d}"
 
+    def of_seed(self, seed: int) -> Run:
+        """The run of one of several seeds, a whole run folder of its own."""
+        return Run(self.path / "seeds" / str(seed))
+
+    def seeds(self) -> list[Run]:
+        """The runs of several seeds; none where there is one."""
+        return [Run(stored.parent) for stored in sorted(self.path.glob("seeds/*/recipe.yaml"), key=lambda stored: int(stored.parent.name))]
+
     @property
     def rollouts(self) -> Path:
         return self.protected / "rollouts"
+
+    def answers(self, folder: Literal["teacher", "endpoints"], stage: str) -> Path:
+        """The file of what an endpoint answered in a stage; the teacher's is apart from those of endpoints that are scored."""
+        return self.protected / folder / f"{stage}.jsonl"
 
     def done(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage left behind, or None while it is not finished."""
@@ -87,7 +100,18 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of metrics.jsonl, in order."""
-        file = self.path / "metrics.jsonl"
+        return self._lines("metrics.jsonl")
+
+    def raise_alarm(self, stage: str, arm: str, step: int, alarm: str, said: str) -> None:
+        with (self.path / "alarms.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "arm": arm, "step": step, "alarm": alarm, "said": said}, ensure_ascii=False) + "\n")
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Every line of alarms.jsonl, in order."""
+        return self._lines("alarms.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        file = self.path / name
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
     def forget(self, stage: str, from_step: int) -> None:
@@ -98,10 +122,10 @@ class Run:
                 (self.rollouts / f"{stage}-{step:06d}.parquet").unlink()
 
     def forget_metrics(self, stage: str, from_step: int) -> None:
-        metrics = self.path / "metrics.jsonl"
-        if metrics.is_file():
-            rows = [line for line in metrics.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
-            write_text(metrics, "".join(row + "\n" for row in rows))
+        for file in (self.path / "metrics.jsonl", self.path / "alarms.jsonl"):
+            if file.is_file():
+                rows = [line for line in file.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
+                write_text(file, "".join(row + "\n" for row in rows))
 
     def write_rollouts(self, stage: str, step: int, rows: Sequence[Row]) -> None:
         """Every sampled answer with its verdict; one file a step, whole or not at all."""
@@ -148,8 +172,7 @@ class Run:
             file.write(json.dumps({"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)}) + "\n")
 
     def scorings(self) -> list[dict[str, Any]]:
-        file = self.path / "held_out_scorings.jsonl"
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        return self._lines("held_out_scorings.jsonl")
 
     def save_cases(self, splits: Mapping[str, list[Case]]) -> None:
         from ehrmind.sources import save_cases
@@ -175,12 +198,15 @@ def rollout_rows(stage: str, arm: str, step: int, groups: Iterable[Group]) -> li
             "stratum": group.case.stratum,
             "member": member,
             "text": completion.text,
+            "earlier": completion.earlier,
             "reward": verdict.reward,
             "parts": dict(verdict.parts),
             "correct": verdict.correct,
             "reason": verdict.reason,
             "advantage": group.advantages[member] if group.advantages else None,
-            "tokens": completion.n_tokens,
+            "tokens": completion.n_written,
+            "prompt_tokens": len(group.prompt.token_ids),
+            "logprob": sum(sum(segment.logprobs) for segment in completion.segments if segment.trainable),
             "finish_reason": completion.finish_reason,
             "well_formed": verdict.well_formed,
             "probabilities": None,
@@ -235,7 +261,7 @@ def purge(path: Path) -> int:
     """Remove everything a run protects (record text, rollouts, checkpoints, models); figures stay. Returns the bytes freed."""
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    freed = _bytes(path / "protected")
+    freed = sum(purge(part.path) for part in Run(path).seeds()) + _bytes(path / "protected")
     shutil.rmtree(path / "protected", ignore_errors=True)
     write_json(path / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": freed})
     return freed
@@ -253,7 +279,8 @@ def _of(line: str, stage: str, from_step: int) -> bool:
 def _summary(path: Path) -> RunSummary:
     recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
     stages = sorted((path / "stages").glob("*.json"), key=lambda mark: mark.stat().st_mtime)
-    return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), _bytes(path / "protected"))
+    protected = sum(_bytes(folder) for folder in (path / "protected", *path.glob("seeds/*/protected")))
+    return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), protected)
 
 
 def _bytes(folder: Path) -> int:

@@ -81,15 +81,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after a prompt. `text` is the last assistant segment with the opening restored."""
+    """What a model wrote after a prompt. `text` is the last assistant segment with the opening restored; `earlier` what was said in
+    turns before it, calls of a tool and their replies."""
 
     segments: tuple[Segment, ...]
     finish_reason: FinishReason
     text: str
+    earlier: str = ""
 
     @property
     def n_tokens(self) -> int:
+        """All turns, replies of tools included."""
         return sum(len(segment.token_ids) for segment in self.segments)
+
+    @property
+    def n_written(self) -> int:
+        """Tokens that the model wrote."""
+        return sum(len(segment.token_ids) for segment in self.segments if segment.trainable)
 
 
 @dataclass(frozen=True, slots=True)

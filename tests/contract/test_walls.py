@@ -48,6 +48,8 @@ FORBIDDEN_MODULES = {
     "requests",
     "urllib",
     "httpx",
+    "httpx2",
+    "aiohttp",
     "smtplib",
 }
 
@@ -154,6 +156,11 @@ def test_nothing_executes_text_or_unpickles_or_calls_out(module: str) -> None:
             assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True), ("trust_remote_code", True)}, where
 
 
+def test_one_module_asks_endpoints_and_no_other_knows_the_client() -> None:
+    clients = [module for module in MODULES if any(name.partition(".")[0] == "openai" for name in imported(module))]
+    assert clients == ["ehrmind.engines.endpoint"]
+
+
 def check_runs(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -175,6 +182,7 @@ def test_every_light_module_imports_where_torch_is_not_installed() -> None:
     [
         ("ehrmind.cli", {"torch", "transformers", "polars", "pyarrow", "numpy", "scipy", "pint", "pydantic", "yaml", "huggingface_hub"}),
         ("ehrmind.config", {"torch", "transformers", "polars", "pyarrow", "pint", "huggingface_hub"}),
+        ("ehrmind.engines.endpoint", {"torch", "transformers", "openai", "httpx", "httpx2"}),
         ("ehrmind.verify.judge", {"torch", "transformers", "polars", "pyarrow", "pint"}),
     ],
 )

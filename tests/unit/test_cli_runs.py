@@ -23,7 +23,7 @@ RECIPE = {
 }
 PILOT = {
     "questions": 2, "answers": 8, "correct": 0, "pass@1": 0.0, "pass@1_ci95": [0.0, 0.3], "pass@k": 0.0, "pass@k_ci95": [0.0, 0.6],
-    "format_rate": 0.5, "truncated": 0.0,
+    "format_rate": 0.5, "truncated": 0.0, "reliable@k": 0.0,
 }  # fmt: skip
 ARM = {"n": 600, "correct": 300, "accuracy": 0.5, "ci95": [0.46, 0.54], "unparsed": 7, "by_stratum": {}}
 
@@ -45,8 +45,8 @@ def recipe(tmp_path: Path) -> Path:
 def finished(tmp_path: Path, recipe: Path) -> Run:
     """A run folder with the figures of a run and something to protect, made without running anything."""
     run = open_run(tmp_path / "runs" / "a", load_recipe(recipe), resume=False)
-    by_stratum = {"medcalc/lab/known": PILOT | {"missing": False}, "medcalc/risk/lacking": PILOT | {"missing": True}}
-    found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT | {"missing": False}}
+    by_stratum = {"medcalc/lab/known": PILOT | {"kind": "misapplied"}, "medcalc/risk/lacking": PILOT | {"kind": "missing"}}
+    found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT}
     (run.path / "pilot.json").write_text(json.dumps(found))
     pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9}}
     (run.path / "results.json").write_text(
@@ -82,7 +82,7 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
 ) -> None:
     pytest.importorskip("torch")
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *given, **named: seen.update(given=given, **named) or finished)
+    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", lambda *given, **named: seen.update(given=given, **named) or finished)
     verb, *options = arguments
     monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command([verb, recipe, "--out", "somewhere", "rlvr.steps=7", *options]) == 0
@@ -94,12 +94,12 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
 def test_a_run_ends_with_its_figures_on_the_terminal(
     recipe: Path, finished: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ehrmind.stages.pipeline.run_pipeline", lambda *_, **__: finished)
+    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", lambda *_, **__: finished)
     monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command(["run", recipe, "--out", "somewhere"]) == 0
     said = capsys.readouterr().out
     rows = {line.split()[0]: line for line in said.splitlines() if line.strip()}
-    assert rows["medcalc/risk/lacking"].endswith("missing  ") and "there" in rows["medcalc/lab/known"]
+    assert rows["medcalc/risk/lacking"].rstrip().endswith("missing") and "misapplied" in rows["medcalc/lab/known"]
     assert "RLVR alone has nothing to reinforce" in said
     assert "50.0%" in rows["base"] and "46.0 to 54.0" in rows["base"]
     assert "sft − base" in said and "+12.5" in said

@@ -39,6 +39,22 @@ def test_a_case_is_a_reference_and_holds_no_event(folder: Path) -> None:
     assert (case.task, case.stratum, case.provenance["subject"]) == ("high_potassium", "ehr/meds/high_potassium", 1)
 
 
+def test_a_case_knows_the_subjects_age_at_the_prediction_time_and_sex_where_the_data_say_them(folder: Path) -> None:
+    events = pl.concat([pl.read_parquet(shard) for shard in sorted((folder / "data").rglob("*.parquet"))])
+    born = dict(events.filter(pl.col("code") == "MEDS_BIRTH").select("subject_id", "time").iter_rows())
+    female = set(events.filter(pl.col("code") == "GENDER//F")["subject_id"])
+    cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
+    for case in cases:
+        about = case.provenance
+        days = (datetime.fromisoformat(about["as_of"]) - born[about["subject"]]).days
+        assert about["age"] == pytest.approx(days / 365.25, abs=0.01)
+        assert about["sex"] == ("female" if about["subject"] in female else "male")
+    for shard in (folder / "data").rglob("*.parquet"):
+        pl.read_parquet(shard).filter(~pl.col("code").is_in(["MEDS_BIRTH", "GENDER//F", "GENDER//M"])).write_parquet(shard)
+    unknown, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
+    assert not any({"age", "sex"} & case.provenance.keys() for case in unknown)
+
+
 def test_the_data_sets_own_splits_are_kept(folder: Path) -> None:
     cases, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     stored = dict(pl.read_parquet(folder / "metadata" / "subject_splits.parquet").iter_rows())

@@ -60,7 +60,7 @@ def test_every_pair_has_its_difference_interval_and_test(run: Run, page: Page) -
     assert len(rows) == 6
     pair = results["pairs"]["sft_rlvr-sft"]
     low, high = (f"{100 * bound:.1f}" for bound in pair["ci95"])
-    assert rows["SFT + RLVR − SFT only"][1] == f"{100 * pair['difference']:+.1f} {low} to {high}; p < 0.001"
+    assert rows["SFT + RLVR − SFT only"][1] == f"{100 * pair['difference']:+.1f} {low} to {high}; p < 0.001, adjusted p < 0.001"
 
 
 def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: Page) -> None:
@@ -71,7 +71,7 @@ def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: 
 
 def test_the_pilot_names_the_strata_whose_knowledge_is_missing(page: Page) -> None:
     rows = page.table("The base model on training questions")[1:]
-    missing = [row[0] for row in rows if row[-1] == "missing"]
+    missing = [row[0] for row in rows if row[-2] == "missing"]
     assert missing == ["medcalc/dosage/morphine-equivalents", "medcalc/physical/maintenance-fluids"]
     assert len(rows) == 6
     foretold = {row[0]: row for row in page.table("What the pilot foretold")[1:]}
@@ -123,7 +123,7 @@ def test_the_page_can_be_read_by_ear_and_every_plot_has_its_table(page: Page) ->
     assert page.headers_without_scope == 0 and "" not in page.tables
     assert len(page.ids) == len(set(page.ids)), "an id stands for one thing"
     pictures = [given for _, given in page.attributes if given.get("role") == "img"]
-    assert len(pictures) == page.tags.count("svg") == 6 and all(given["aria-label"] for given in pictures)
+    assert len(pictures) == page.tags.count("svg") == 7 and all(given["aria-label"] for given in pictures)
     assert len(page.tables) >= len(pictures)
 
 

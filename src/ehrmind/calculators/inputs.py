@@ -175,7 +175,7 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
         number, unit = given, None
     try:
         value = math.nan if isinstance(number, bool) else float(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value) or not (unit is None or isinstance(unit, str)):
         raise InputError(f"{item.name}: {shown_text(given)} is not a number with a unit.")

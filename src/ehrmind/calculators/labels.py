@@ -12,6 +12,7 @@ from typing import Any
 
 from ehrmind.calculators import CALCULATORS, Convention, Result, from_entities
 from ehrmind.calculators.catalogue import Entry
+from ehrmind.calculators.entities import inputs_of
 from ehrmind.calculators.working import num
 from ehrmind.types import Case, InputError
 
@@ -57,6 +58,18 @@ def work_case(case: Case, convention: Convention = "published") -> tuple[Result 
         return from_entities(number, entities_of(case), convention), None
     except InputError:
         return None, "its entities cannot be computed"
+
+
+def given_inputs(case: Case) -> dict[str, Any]:
+    """Inputs by name that the case says its note holds, as `Calculator` takes them; empty where it says nothing of them."""
+    if "inputs" in case.provenance:
+        return dict(case.provenance["inputs"])
+    if "entities" not in case.provenance:
+        return {}
+    try:
+        return inputs_of(CALCULATORS[case.truth["calculator"]], entities_of(case), "published")[0]
+    except InputError:
+        return {}
 
 
 def entities_of(case: Case) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.working import Result, Step, Value, num
@@ -52,6 +53,16 @@ def shown(value: Value | str) -> str:
     if isinstance(value, tuple):
         return f"{value[0]} weeks, {value[1]} days"
     return value if isinstance(value, str) else num(value)
+
+
+def stated(value: Any) -> str:
+    """An input as a note states it: `36 mg/dL`, `yes`, `12/31/1999`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        number, unit = value
+        return f"{shown(number)}{'' if str(unit).startswith('/') else ' '}{unit}"
+    return shown(value) if isinstance(value, datetime.date | int | float) else str(value)
 
 
 def told(step: Step) -> str:

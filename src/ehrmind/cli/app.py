@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, ehr, omop, reports, stages, trials
+from ehrmind.cli import calc, cases, doctor, ehr, omop, reports, review, stages, trials
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Turn the files people hold into Cases.")
 synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
+reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
 runs = typer.Typer(help="List run folders, and remove what they hold.")
 
 app.command("run")(stages.run)
@@ -28,6 +29,7 @@ app.command("evaluate")(stages.evaluate)
 app.command("check")(cases.check)
 app.command("calc")(calc.calc)
 app.command("report")(reports.report)
+app.command("compare")(reports.compare)
 app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
 data.command("trials")(trials.trials)
@@ -38,11 +40,14 @@ data.command("audit")(cases.audit)
 synthetic.command("medcalc")(cases.synthetic_medcalc)
 synthetic.command("trials")(trials.synthetic_trials)
 synthetic.command("ehr")(ehr.synthetic_ehr)
+reviews.command("export")(review.export)
+reviews.command("read")(review.read)
 runs.command("list")(reports.list_)
 runs.command("purge")(reports.purge)
 data.add_typer(synthetic, name="synthetic")
 app.add_typer(data, name="data")
 app.add_typer(runs, name="runs")
+app.add_typer(reviews, name="review")
 
 
 def _say_version(wanted: bool) -> None:

@@ -25,6 +25,22 @@ def report(
             typer.echo(f"wrote {page}")
 
 
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run folders.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)] = None,
+) -> None:
+    """Lay runs side by side: every arm of each on every set of cases (train on one, test on all)."""
+    from ehrmind.cli.tables import show_matrix
+    from ehrmind.files import write_json
+    from ehrmind.report.compare import matrix
+
+    found = matrix(folders)
+    show_matrix(found)
+    if out is not None:
+        write_json(out, found)
+        typer.echo(f"wrote {out}")
+
+
 def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs")) -> None:
     """List the run folders of a folder: what they ran, how far they came, how much they protect."""
     from rich.console import Console

@@ -38,12 +38,17 @@ def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: t
     recipe = load_recipe(path, overrides)
     stay_offline(recipe.data.online)
     from ehrmind.cli.tables import show_pilot, show_results
-    from ehrmind.stages.pipeline import run_pipeline
+    from ehrmind.stages.results import gate
+    from ehrmind.stages.seeds import run_seeds
 
-    finished = run_pipeline(recipe, out, resume=resume, stages=stages)
+    finished = run_seeds(recipe, out, resume=resume, stages=stages)
     show_pilot(finished)
     show_results(finished)
     if stages is None:
         from ehrmind.report import write_report
 
-        typer.echo(f"page: {write_report(finished.path)[0]}")
+        pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]
+        typer.echo(f"page: {pages[-1]}")
+    if failed := gate(finished):
+        typer.echo(failed, err=True)
+        raise typer.Exit(1)

@@ -21,13 +21,14 @@ def show_pilot(run: Run) -> None:
     if found is None:
         return
     k = found["samples"]
-    table = _table("pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "format", "knowledge")
+    table = _table("pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "reliable", "format", "knowledge", "fails at")
     for stratum, row in [*found["by_stratum"].items(), ("overall", found["overall"])]:
         pass_at = (_percent(row["pass@1"], row["pass@1_ci95"]), _percent(row["pass@k"], row["pass@k_ci95"]))
-        table.add_row(stratum, str(row["questions"]), *pass_at, f"{row['format_rate']:.0%}", "missing" if row["missing"] else "there")
+        says = (row.get("kind", ""), row.get("cause") or ("not found" if "cause" in row else ""))
+        table.add_row(stratum, str(row["questions"]), *pass_at, f"{row['reliable@k']:.0%}", f"{row['format_rate']:.0%}", *says)
     _print(table)
-    if any(row["missing"] for row in found["by_stratum"].values()):
-        _print("Where no sample is right, knowledge is missing: RLVR alone has nothing to reinforce there.")
+    if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
+        _print("Where hardly a question is solved beyond luck, knowledge is missing: RLVR alone has nothing to reinforce there.")
 
 
 def show_results(run: Run) -> None:
@@ -45,11 +46,27 @@ def show_results(run: Run) -> None:
             table.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
         _print(table)
     _show_measures(found)
-    pairs = _table("paired differences", "pair", "points", "95 %", "p")
+    pairs = _table("paired differences (adjusted: Holm)", "pair", "points", "95 %", "p", "adjusted p")
     for pair, row in found["pairs"].items():
-        pairs.add_row(pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), f"{row['p']:.2g}")
+        p_values = (f"{row[key]:.2g}" if key in row else "-" for key in ("p", "p_holm"))
+        pairs.add_row(pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
     if found["pairs"]:
         _print(pairs)
+    from ehrmind.report.evaluation_tables import sentences
+
+    for sentence in sentences(found):
+        _print(sentence)
+
+
+def show_matrix(found: Mapping[str, Any]) -> None:
+    """Runs and arms down, sets of cases across; a run's own held-out cases in brackets."""
+    tests = (f"{test['name']} (n {test['n']})" for test in found["tests"])
+    table = _table("share right, with 95 % intervals; [own held-out cases]", "run", "arm", *tests)
+    for row in found["rows"]:
+        cells = {digest: f"{cell['accuracy']:.1%} ({_interval(cell['ci95'])})" for digest, cell in row["cells"].items()}
+        cells[row["own"]] = f"[{cells[row['own']]}]"
+        table.add_row(row["run"], row["arm"], *(cells.get(test["digest"], "-") for test in found["tests"]))
+    _print(table)
 
 
 def _show_measures(found: Mapping[str, Any]) -> None:

@@ -14,10 +14,12 @@ from ehrmind.config.section import Section
 class Synthetic(Section):
     """Made-up cases: item i is a pure function of (seed, i)."""
 
-    family: Literal["medcalc", "trials"] = "medcalc"
+    family: Literal["medcalc", "trials", "general"] = Field(default="medcalc", description="general: sums and short readings")
     n: PositiveInt
     seed: int = 0
-    tasks: list[str] = Field(default=[], description="calculators, or kinds of trial criteria, to draw from in turn; empty means all")
+    tasks: list[str] = Field(
+        default=[], description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all"
+    )
     difficulty: Literal["easy", "medium", "hard"] = Field(
         default="medium", description="of the notes: length, distractors, units, negations"
     )
@@ -134,6 +136,7 @@ class TableFile(Section):
     name: str | None = Field(default=None, description="of the task; the file's by default")
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
     seed: int = 0
+    aids: dict[str, str] = Field(default={}, description="columns laid beside the question by the pilot's interventions, by name")
 
     @model_validator(mode="after")
     def labels_are_named(self) -> TableFile:
@@ -160,8 +163,14 @@ class DataSource(Section):
     synthetic: Synthetic | None = None
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
     recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
+    restricted: bool = Field(default=False, description="never to be sent off this machine, whatever the recipe says elsewhere")
     revision: str | None = Field(default=None, description="a hub data set's commit; resolved and recorded when absent")
     limit: PositiveInt | None = Field(default=None, description="take at most this many cases, chosen by seed")
+
+    @property
+    def is_restricted(self) -> bool:
+        """EHRSHOT's own files always are, by the agreement that everyone signs for them; made-up cases never."""
+        return self.synthetic is None and (self.restricted or (self.ehr is not None and self.ehr.ehrshot is not None))
 
     @model_validator(mode="after")
     def one_source(self) -> DataSource:

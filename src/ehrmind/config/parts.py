@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from ehrmind.config.data import History
+from ehrmind.config.data import DataSource, History
 from ehrmind.config.section import Section
+
+FAMILIES = ("medcalc", "trials", "ehr", "table")
 
 
 class TinyModel(Section):
@@ -52,6 +55,10 @@ class Prompts(Section):
     """Of every family; `history` is for coded records."""
 
     think: bool = Field(default=True, description="ask for a <think> block before the answer")
+    tool: bool = Field(default=False, description="let the model call the calculators and arithmetic, in training and in evaluation")
+    aids: list[Literal["entities", "formula", "criteria", "events"]] = Field(
+        default=[], description="laid beside every question, in training and in evaluation: an open book"
+    )
     max_tokens: PositiveInt = Field(default=2048, description="of a prompt, the chat template's included")
     history: History = History()
     too_long: Literal["refuse", "leave_out"] = Field(
@@ -85,6 +92,9 @@ class Pilot(Section):
 
     questions: PositiveInt = Field(default=240, description="spread evenly over the strata")
     samples: PositiveInt = 8
+    interventions: NonNegativeInt = Field(
+        default=120, description="questions of strata that are not solid, asked again with help to find where they fail; 0: none"
+    )
 
 
 class Warmup(Optimiser):
@@ -92,11 +102,12 @@ class Warmup(Optimiser):
 
     learning_rate: PositiveFloat = 2e-5
     strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
-    traces: Literal["source", "calculators", "pilot"] = Field(
+    traces: Literal["source", "calculators", "pilot", "teacher"] = Field(
         default="source",
-        description="worked answers: the data's own; written from the calculators' steps in several styles; or the model's own right "
-        "answers in the pilot (rejection sampling), for data without explanations",
+        description="worked answers: the data's own; written from the calculators' steps in several styles; the model's own right "
+        "answers in the pilot (rejection sampling), for data without explanations; or those of `teacher`, a model that is told the answers",
     )
+    rounds: int = Field(default=0, ge=0, description="of traces=pilot: times its questions without a right answer are sampled again")
     traces_per_stratum: PositiveInt | None = None
     rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")
     epochs: PositiveInt = 2
@@ -118,16 +129,54 @@ class Rlvr(Optimiser):
     samples: PositiveInt = Field(default=12, ge=2)
     advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
     loss: Literal["grpo", "dapo", "dr_grpo"] = Field(default="dapo", description="divided by: answer, batch's tokens, a constant")
-    importance: Literal["token", "sequence"] = "token"
+    importance: Literal["token", "sequence"] = Field(
+        default="token", description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004"
+    )
     clip_low: NonNegativeFloat = 0.2
-    clip_high: NonNegativeFloat = 0.2
+    clip_high: NonNegativeFloat = Field(default=0.2, description="0.28 is DAPO's clip-higher; clips bind from a batch's second epoch on")
     kl: NonNegativeFloat = Field(default=0.001, description="k3 against the frozen starting model; 0 keeps no reference")
     epochs_per_batch: PositiveInt = 1
     mask_truncated: bool = Field(default=False, description="answers cut at the token limit leave the loss")
-    refill: int = Field(default=0, ge=0, description="rounds of fresh questions in place of all-equal groups")
+    refill: int = Field(default=0, ge=0, description="rounds of fresh questions in place of all-equal groups (DAPO's dynamic sampling)")
+    questions: Literal["uniform", "pass_rate"] = Field(
+        default="uniform", description="each once an epoch; or those whose answers still differ, by the weight p(1 − p) of pass rate p"
+    )
+    pass_rate_floor: NonNegativeFloat = Field(default=0.05, description="added to p(1 − p), which is 0.25 at most: none is lost for good")
+    pass_rate_memory: float = Field(default=0.9, gt=0.0, le=1.0, description="what an answer still counts for, a step later")
+    mix: dict[str, PositiveFloat] = Field(default={}, description="each family's part of every step's questions; empty: as train has them")
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="balanced: a right label earns N / (K · N_label) times as much; advantage=grpo would undo it"
+    )
     shards: PositiveInt = Field(default=1, description="gradient shards, summed in order; part of the result, unlike workers")
     tuning_every: PositiveInt = 20
+    patience: PositiveInt | None = Field(default=None, description="stop after so many checks on tuning without a better mean of as many")
+    on_alarm: Literal["warn", "stop"] = "warn"
     checkpoint_every: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def families_are_known(self) -> Rlvr:
+        for family in self.mix:
+            if family not in FAMILIES:
+                nearest = get_close_matches(family, FAMILIES, n=1, cutoff=0.4)
+                hint = f"did you mean '{nearest[0]}'?" if nearest else f"families are {', '.join(FAMILIES)}"
+                raise ValueError(f"mix names the family '{family}', which does not exist; {hint}")
+        return self
+
+    @model_validator(mode="after")
+    def weights_are_felt(self) -> Rlvr:
+        if self.class_weights != "none" and self.advantage == "grpo":
+            raise ValueError("class_weights with advantage=grpo would be undone, as it divides a group by its spread; use dr_grpo or rloo")
+        return self
+
+
+class General(Section):
+    """General questions that every arm answers as `elsewhere.general`: sums and short readings made up here, or another source's."""
+
+    n: PositiveInt = 200
+    seed: int = 0
+    source: DataSource | None = Field(default=None, description="in place of made-up questions, such as a table")
+    margin: float = Field(default=0.05, gt=0.0, lt=1.0, description="of accuracy that a trained arm may lose against base")
+    gate: bool = Field(default=False, description="the command fails (exit code 1) where an arm is not shown to keep within the margin")
 
 
 class Evaluate(Section):
@@ -136,6 +185,12 @@ class Evaluate(Section):
         default="answer_tokens", description="of labels: those of the answer's place, or each label's share among further answers"
     )
     samples: PositiveInt = Field(default=8, description="further answers to every held-out case, where probabilities are samples'")
+    shots: PositiveInt = Field(default=3, description="worked examples before a question of the arms _few_shot")
+    votes: PositiveInt = Field(default=8, description="samples that the arms _majority and _best choose from")
+    repeats: int = Field(
+        default=0, ge=0, description="samples of every held-out case, for pass@k, majority@k and what their agreement says; 0: none"
+    )
+    general: General | None = Field(default=None, description="ask general questions too, to see what training makes a model forget")
     baseline: bool = Field(default=True, description="for coded histories: gradient boosting on counts of codes beside the arms")
     trec_runs: bool = Field(default=False, description="also write a TREC run file per arm and decoding, of patient-trial matching")
     scorer: Literal["ehrmind", "benchmark"] = Field(default="ehrmind", description="the headline scorer; both are always shown")

@@ -11,21 +11,21 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from ehrmind.config.data import Data, DataSource
+from ehrmind.config.arms import ARMS, Arm
+from ehrmind.config.data import Data, DataSource, Synthetic
+from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain, key_given_twice
 from ehrmind.config.parts import Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup
 from ehrmind.config.section import Section
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
-Arm = Literal["base", "rlvr", "sft", "sft_rlvr"]
 S = TypeVar("S", bound=Section)
-ARMS: tuple[Arm, ...] = ("base", "rlvr", "sft", "sft_rlvr")
 
 
 class Recipe(Section):
@@ -33,6 +33,7 @@ class Recipe(Section):
 
     name: str = "run"
     seed: int = 0
+    seeds: PositiveInt = Field(default=1, description="run the recipe under so many seeds, from `seed` on, and pool them")
     data: Data
     model: Model
     prompts: Prompts = Prompts()
@@ -40,9 +41,21 @@ class Recipe(Section):
     reward: RewardWeights = PAPER
     pilot: Pilot = Pilot()
     warmup: Warmup = Warmup()
+    teacher: Teacher | None = None
     rlvr: Rlvr = Rlvr()
     evaluate: Evaluate = Evaluate()
-    arms: list[Arm] = Field(default=list(ARMS), min_length=1)
+    stages: Literal["all", "auto"] = Field(
+        default="all", description="`auto` follows the pilot's plan: whether to warm up, on which strata, with which traces"
+    )
+    arms: list[Arm] = Field(
+        default=list(ARMS),
+        min_length=1,
+        description="base, rlvr, sft, sft_rlvr; and any of them asked in another way: _few_shot, _no_thinking, _open_book, _tool, "
+        "_majority, _best behind its name, such as base_open_book",
+    )
+    endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], EndpointArm] = Field(
+        default={}, description="models behind endpoints, by name: scored on the held-out cases beside the arms"
+    )
     tracking: Tracking = Tracking()
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
     sampler_tokens: PositiveInt = Field(
@@ -58,9 +71,46 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def a_teacher_is_there_and_may_be_sent_to(self) -> Recipe:
+        if self.warmup.traces == "teacher" and self.teacher is None:
+            raise ValueError("warmup.traces=teacher needs teacher, such as `teacher: {url: http://localhost:8000/v1, model: NAME}`")
+        if self.warmup.traces == "teacher" and not self.prompts.think:
+            raise ValueError("warmup.traces=teacher teaches reasoning, and prompts.think=false asks for none; set it to true")
+        if self.teacher is not None and (refusal := why_not_sent("teacher", self.teacher, {"data.train": self.data.train})):
+            raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def endpoints_are_named_apart_and_may_be_sent_to(self) -> Recipe:
+        sources = {"data.held_out": self.data.held_out} | {f"data.elsewhere.{name}": more for name, more in self.places.items()}
+        for name, endpoint in self.endpoints.items():
+            if any(name == arm or name.startswith(f"{arm}_") for arm in (*ARMS, *self.arms)):
+                raise ValueError(f"endpoints.{name} has the name of an arm; choose another")
+            if refusal := why_not_sent(f"endpoints.{name}", endpoint, sources):
+                raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def general_is_one_place(self) -> Recipe:
+        if self.evaluate.general is not None and "general" in self.data.elsewhere:
+            raise ValueError("data.elsewhere.general has the name of what evaluate.general asks; choose another")
+        return self
+
+    @property
+    def places(self) -> dict[str, DataSource]:
+        """All further held-out cases by name: those of `data.elsewhere`, and general questions."""
+        asked = self.evaluate.general
+        if asked is None:
+            return self.data.elsewhere
+        made_up = DataSource(synthetic=Synthetic(family="general", n=asked.n, seed=asked.seed))
+        return {**self.data.elsewhere, "general": asked.source or made_up}
+
+    @model_validator(mode="after")
     def samples_differ(self) -> Recipe:
         if self.evaluate.probabilities == "samples" and self.decoding.temperature == 0:
             raise ValueError("evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0")
+        if self.evaluate.repeats and self.decoding.temperature == 0:
+            raise ValueError("evaluate.repeats needs answers that differ; raise decoding.temperature above 0")
         return self
 
 
@@ -159,7 +209,10 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
 
     splits = {name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")}
     data = recipe.data.model_copy(update={**splits, "elsewhere": {name: source(more) for name, more in recipe.data.elsewhere.items()}})
-    model = recipe.model
+    evaluate, model = recipe.evaluate, recipe.model
+    if evaluate.general is not None and evaluate.general.source is not None:
+        general = evaluate.general.model_copy(update={"source": source(evaluate.general.source)})
+        evaluate = evaluate.model_copy(update={"general": general})
     if model.name is not None:
         model = model.model_copy(update={"name": located(model.name)})
-    return recipe.model_copy(update={"data": data, "model": model})
+    return recipe.model_copy(update={"data": data, "model": model, "evaluate": evaluate})

@@ -39,6 +39,9 @@ class ScriptedEngine:
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         return tuple(ord(character) for character in text)
 
+    def tool_turn(self, reply: str) -> Prompt:
+        return Prompt(tuple(ord(character) for character in f"[{reply}]"))
+
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
         return [
             [_completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill)) for member in range(members)]

@@ -19,6 +19,12 @@ def question_key(seed: int, purpose: str, step: int, case_id: str) -> int:
     return int.from_bytes(digest, "little")
 
 
+def turn_key(key: int, member: int, turn: int) -> int:
+    """The key of one member's further turn, after a tool's reply."""
+    digest = hashlib.blake2b(f"{key}\x00{member}\x00{turn}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 def row_keys(keys: list[int], members: int) -> np.ndarray:
     """[questions × members] uint64: one key a row, members of a question side by side."""
     with np.errstate(over="ignore"):

@@ -1,4 +1,5 @@
-"""The answer protocol, in the one room that owns its tags: one `<think>…</think>`, then one `<answer>{json}</answer>`.
+"""The answer protocol, in the one room that owns its tags: one `<think>…</think>`, then one `<answer>{json}</answer>`. Where a recipe
+lets the model call a tool, a turn may end with `<tool>{json}</tool>` instead; the reply comes as the next turn.
 
 `wrap` writes it and `verify.parse` reads it. Both take the tags from here, so that a prompt can never ask for
 what the parser does not accept. Text of others that passes through a prompt or a gold response goes through
@@ -13,6 +14,8 @@ THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 ANSWER_OPEN = "<answer>"
 ANSWER_CLOSE = "</answer>"
+TOOL_OPEN = "<tool>"
+TOOL_CLOSE = "</tool>"
 
 # Anything shaped like a tag or like a chat template's special token: <think>, </s>, <|im_end|>, <start_of_turn>.
 _TAG = re.compile(r"<(?=[A-Za-z/|｜!][^<>\s]{0,60}>)")

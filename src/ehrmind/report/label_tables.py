@@ -73,7 +73,7 @@ def elsewhere(figures: Figures) -> Table | None:
         rows.append([name, number(next(iter(found["arms"].values()))["n"]), *cells])
     caption = (
         f"The same arms on cases of other tasks or families that they were not trained on here, {figures.results['decoding']} decoding: "
-        "share answered right, with Wilson's 95 % interval."
+        "share answered right, with 95 % intervals over patients."
     )
     return Table(caption, ["Elsewhere", "Cases", *map(arm_name, figures.arms)], rows)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import History
-from ehrmind.report import label_tables, tables
+from ehrmind.report import endpoint_tables, evaluation_tables, label_tables, pilot_tables, process_tables, rlvr_tables, tables
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.words import arm_name, interval, p_value, percent, points
 from ehrmind.runs import Run
+from ehrmind.types import InputError
 
 PAGE, PAGE_WITH_TEXT = "report.html", "report-with-text.html"
 
@@ -39,6 +40,7 @@ def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
 
 def contents(figures: Figures) -> dict[str, Any]:
     """Everything the template shows of a run."""
+    from ehrmind.report.evaluation_plots import evaluation_plots
     from ehrmind.report.plots import plots
 
     scorings = figures.results["held_out_scorings"]
@@ -48,19 +50,28 @@ def contents(figures: Figures) -> dict[str, Any]:
         "finished": tables.moment(max(scoring["time"] for scoring in scorings)) if scorings else None,
         "version": figures.provenance.get("versions", {}).get("ehrmind"),
         "summary": summary(figures),
-        "plots": plots(figures),
+        "alarms": rlvr_tables.alarms(figures),
+        "plots": {**plots(figures), **evaluation_plots(figures)},
         "tables": {
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
+            "endpoints": endpoint_tables.endpoints(figures),
             "elsewhere": label_tables.elsewhere(figures),
             "measures": label_tables.measures(figures),
             "confusion": label_tables.confusion(figures),
-            "pilot": tables.pilot(figures),
-            "foretold": tables.foretold(figures),
+            "pilot": pilot_tables.pilot(figures),
+            "interventions": pilot_tables.interventions(figures),
+            "plan": pilot_tables.plan(figures),
+            "gains": pilot_tables.gains(figures),
+            "foretold": pilot_tables.foretold(figures),
             "curves": tables.curves(figures),
+            "questions": rlvr_tables.questions(figures),
             "warmup": tables.warmup(figures),
+            "teacher": endpoint_tables.teacher(figures),
             "categories": tables.by_category(figures),
             "strata": tables.by_stratum(figures),
+            **evaluation_tables.evaluation(figures),
+            **process_tables.process(figures),
             "provenance": tables.provenance(figures),
             "seconds": tables.seconds(figures),
             "scorings": tables.scorings(figures),
@@ -85,14 +96,14 @@ def summary(figures: Figures) -> list[str]:
             f", {arm_name(other)} {percent(arms[other]['accuracy'])}: a difference of {points(pair['difference'])} points "
             f"({interval(pair['ci95'])}, {p_value(pair['p'])})"
         )
-    return [f"{said}.", *_pilot_sentence(figures)]
+    return [f"{said}.", *_pilot_sentence(figures), *evaluation_tables.sentences(figures.results)]
 
 
 def _pilot_sentence(figures: Figures) -> list[str]:
     if figures.pilot is None:
         return []
     strata, k = figures.pilot["by_stratum"], figures.pilot["samples"]
-    missing = [stratum for stratum, row in strata.items() if row["missing"]]
+    missing = [stratum for stratum, row in strata.items() if row["kind"] == "missing"]
     if not missing:
         return [f"In the pilot the base model had a right answer among {k} samples in each of {len(strata)} strata."]
     there = ""
@@ -121,6 +132,8 @@ def without_folders(tree: Any) -> Any:
 def _browser(run: Run, figures: Figures) -> dict[str, Any]:
     from ehrmind.report.rollouts import as_json, sampled_rollouts
 
+    if parts := run.seeds():
+        raise InputError(f"{run.path} pools {len(parts)} seeds and holds no text itself; ask for that of one, such as {parts[0].path}.")
     history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
     sample = sampled_rollouts(run, figures.recipe.get("seed", 0), history=history)
     return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}

@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.report.drawing import MARKERS, WIDTH, by_group, interval, legend, place_of, rows_of, share_axis, short
 from ehrmind.report.reading import Figures
+from ehrmind.report.rlvr_tables import chosen, strata_of
 from ehrmind.report.svg import ARMS, INK, MUTED, PAPER, RULE, STYLE, WARN, to_svg
 from ehrmind.report.tables import CURVES, shares_by
 from ehrmind.report.words import arm_name
@@ -20,12 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 8.6  # inches; the page scales it
-
 
 def plots(figures: Figures) -> dict[str, str]:
-    """SVG by name: arms, pilot, curves, warmup, categories, strata; without those that this run has nothing for."""
+    """SVG by name: arms, pilot, curves, asked, warmup, categories, strata; without those that this run has nothing for."""
     import matplotlib as mpl
 
     drawn: dict[str, str] = {}
@@ -33,7 +32,9 @@ def plots(figures: Figures) -> dict[str, str]:
         for name, draw in {
             "arms": _arms,
             "pilot": _pilot,
+            "gains": _gains,
             "curves": _curves,
+            "asked": _asked,
             "warmup": _warmup,
             "categories": _categories,
             "strata": _strata,
@@ -47,15 +48,15 @@ def plots(figures: Figures) -> dict[str, str]:
 def _arms(figures: Figures) -> Figure:
     """Accuracy of every arm with its interval: the headline filled, the other decoding hollow."""
     views = [view for view in figures.views() if view[1] == figures.results["scorer"]]
-    figure, axes = _rows(len(figures.arms), height=0.55)
+    figure, axes = rows_of(len(figures.arms), height=0.55)
     for lane, (decoding, _, view) in enumerate(views):
         for row, arm in enumerate(figures.arms):
             place = row + (lane - (len(views) - 1) / 2) * 0.28
-            _interval(axes, place, view["arms"][arm], row, hollow=lane > 0)
+            interval(axes, place, view["arms"][arm], row, hollow=lane > 0)
         axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER if lane else MUTED, label=decoding)
     if len(views) > 1:
-        _legend(axes, len(views))
-    return _shares(figure, axes, [arm_name(arm) for arm in figures.arms], "held-out cases answered right")
+        legend(axes, len(views))
+    return share_axis(figure, axes, [arm_name(arm) for arm in figures.arms], "held-out cases answered right")
 
 
 def _pilot(figures: Figures) -> Figure | None:
@@ -63,18 +64,40 @@ def _pilot(figures: Figures) -> Figure | None:
     if figures.pilot is None or not figures.pilot["by_stratum"]:
         return None
     strata = figures.pilot["by_stratum"]
-    figure, axes = _rows(len(strata))
+    figure, axes = rows_of(len(strata))
     for row, found in enumerate(strata.values()):
-        colour = WARN if found["missing"] else INK
+        missing = found["kind"] == "missing"
+        colour = WARN if missing else INK
         axes.plot([found["pass@1"], found["pass@k"]], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
         axes.plot(found["pass@1"], row, "o", color=colour, markerfacecolor=PAPER, markersize=6)
         axes.plot(found["pass@k"], row, "o", color=colour, markersize=6)
-        if found["missing"]:
-            axes.annotate("no right sample", (0, row), (8, 0), textcoords="offset points", va="center", color=WARN, fontsize=8.5)
+        if missing:
+            axes.annotate("missing", (0, row), (8, 0), textcoords="offset points", va="center", color=WARN, fontsize=8.5)
     axes.plot([], [], "o", color=INK, markerfacecolor=PAPER, label="pass@1")
     axes.plot([], [], "o", color=INK, label=f"pass@{figures.pilot['samples']}")
-    _legend(axes, 2)
-    return _shares(figure, axes, _short(strata), "training questions, before training")
+    legend(axes, 2)
+    return share_axis(figure, axes, short(strata), "training questions, before training")
+
+
+def _gains(figures: Figures) -> Figure | None:
+    """Predicted across, obtained up; a marker a kind of stratum."""
+    if figures.gains is None or not figures.gains["by_stratum"]:
+        return None
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    figure = MatplotlibFigure(figsize=(WIDTH * 0.6, WIDTH * 0.5), layout="constrained")
+    axes = figure.subplots()
+    rows = figures.gains["by_stratum"].values()
+    axes.axline((0, 0), slope=1, color=RULE, linewidth=1)
+    for place, kind in enumerate(("solid", "misapplied", "missing")):
+        chosen = [row for row in rows if row["kind"] == kind]
+        if chosen:
+            across, up = ([100 * row[name] for row in chosen] for name in ("predicted", "obtained"))
+            axes.plot(across, up, MARKERS[place], color=ARMS[place], markersize=5.5, label=kind)
+    axes.set_xlabel("predicted gain, points")
+    axes.set_ylabel("obtained gain, points")
+    legend(axes, 3)
+    return figure
 
 
 def _curves(figures: Figures) -> Figure | None:
@@ -91,7 +114,7 @@ def _curves(figures: Figures) -> Figure | None:
     for axes, name in zip(grid.flat, names, strict=False):
         axes.set_title(CURVES[name])
         for arm, rows in runs.items():
-            _line(axes, rows, name, _place(figures, arm))
+            _line(axes, rows, name, place_of(figures, arm))
         if name == "accuracy":
             _tuning(axes, runs, figures)
         if name in ("accuracy", "format_rate"):
@@ -119,9 +142,30 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, place: int) 
 def _tuning(axes: Axes, runs: Mapping[str, Sequence[Mapping[str, Any]]], figures: Figures) -> None:
     for arm, rows in runs.items():
         scored = [row for row in rows if "tuning_accuracy" in row]
-        place = _place(figures, arm)
+        place = place_of(figures, arm)
         steps, shares = [row["step"] + 1 for row in scored], [_finite(row["tuning_accuracy"]) for row in scored]
         axes.plot(steps, shares, MARKERS[place], color=ARMS[place], markerfacecolor=PAPER, markersize=5.5)
+
+
+def _asked(figures: Figures) -> Figure | None:
+    """From a stratum's share of train to its share of the questions asked; None where the recipe leaves that to train."""
+    marks = chosen(figures)
+    if not marks:
+        return None
+    strata = strata_of(marks)
+    figure, axes = rows_of(len(strata), height=0.2 * len(marks) + 0.14)
+    for lane, (arm, mark) in enumerate(marks.items()):
+        held, asked = mark["in_train_by_stratum"], mark["asked_by_stratum"]
+        colour = ARMS[place_of(figures, arm)]
+        for row, stratum in enumerate(strata):
+            place = row + (lane - (len(marks) - 1) / 2) * 0.3
+            shares = [counts.get(stratum, 0) / max(1, sum(counts.values())) for counts in (held, asked)]
+            axes.plot(shares, [place, place], color=colour, linewidth=1.4)
+            axes.plot(shares[0], place, "o", color=colour, markerfacecolor=PAPER, markersize=5.5)
+            axes.plot(shares[1], place, "o", color=colour, markersize=5.5)
+        axes.plot([], [], "o", color=colour, label=arm_name(arm))
+    legend(axes, len(marks))
+    return share_axis(figure, axes, short(dict.fromkeys(strata)), "of the questions")
 
 
 def _warmup(figures: Figures) -> Figure | None:
@@ -132,7 +176,7 @@ def _warmup(figures: Figures) -> Figure | None:
 
     figure = MatplotlibFigure(figsize=(WIDTH, 2.0), layout="constrained")
     axes = figure.subplots()
-    _line(axes, rows, "loss", _place(figures, "sft"))
+    _line(axes, rows, "loss", place_of(figures, "sft"))
     axes.set_title("loss on response tokens")
     axes.set_xlabel("step")
     axes.locator_params(axis="x", integer=True)
@@ -140,67 +184,11 @@ def _warmup(figures: Figures) -> Figure | None:
 
 
 def _categories(figures: Figures) -> Figure:
-    return _by_group(figures, shares_by(figures, 2))
+    return by_group(figures, shares_by(figures, 2))
 
 
 def _strata(figures: Figures) -> Figure:
-    return _by_group(figures, shares_by(figures, None))
-
-
-def _by_group(figures: Figures, shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
-    """One row a group, one lane an arm."""
-    count = len(figures.arms)
-    figure, axes = _rows(len(shares), height=0.16 * count + 0.14)
-    for lane, arm in enumerate(figures.arms):
-        for row, group in enumerate(shares.values()):
-            _interval(axes, row + (lane - (count - 1) / 2) * 0.8 / count, group[arm], lane, size=4.5)
-        axes.plot([], [], MARKERS[lane % len(MARKERS)], color=ARMS[lane % len(ARMS)], label=arm_name(arm))
-    _legend(axes, count)
-    for row in range(1, len(shares)):
-        axes.axhline(row - 0.5, color=RULE, linewidth=0.6)
-    return _shares(figure, axes, _short(shares), "held-out cases answered right")
-
-
-def _interval(axes: Axes, place: float, figure: Mapping[str, Any], lane: int, *, hollow: bool = False, size: float = 6.5) -> None:
-    if not figure["n"]:
-        return
-    low, high = figure["ci95"]
-    colour = ARMS[lane % len(ARMS)]
-    axes.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
-    face = PAPER if hollow else colour
-    axes.plot(figure["accuracy"], place, MARKERS[lane % len(MARKERS)], color=colour, markerfacecolor=face, markersize=size)
-
-
-def _rows(count: int, height: float = 0.32) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure as MatplotlibFigure
-
-    figure = MatplotlibFigure(figsize=(WIDTH, height * count + 1.05), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _shares(figure: Figure, axes: Axes, labels: Sequence[str], what: str) -> Figure:
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.45, -0.55)
-    axes.set_xlim(-0.015, 1.015)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_xlabel(what)
-    axes.grid(visible=False, axis="y")
-    return figure
-
-
-def _legend(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handletextpad=0.3, columnspacing=1.4)
-
-
-def _short(strata: Mapping[str, Any]) -> list[str]:
-    """Without the family where there is only one."""
-    labels = list(strata)
-    families = {label.partition("/")[0] for label in labels}
-    return [label.partition("/")[2] or label for label in labels] if len(families) == 1 else labels
-
-
-def _place(figures: Figures, arm: str) -> int:
-    return figures.arms.index(arm) % len(ARMS) if arm in figures.arms else len(ARMS) - 1
+    return by_group(figures, shares_by(figures, None))
 
 
 def _finite(value: Any) -> float:

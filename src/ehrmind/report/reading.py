@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ehrmind.config import VOTING, split_arm
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -19,9 +20,12 @@ class Figures:
     recipe: Mapping[str, Any]
     results: Mapping[str, Any]
     pilot: Mapping[str, Any] | None
+    plan: Mapping[str, Any] | None
+    gains: Mapping[str, Any] | None
     metrics: Mapping[str, list[dict[str, Any]]]
     marks: Mapping[str, Mapping[str, Any]]
     provenance: Mapping[str, Any]
+    review: Mapping[str, Any] | None = None
 
     @property
     def arms(self) -> list[str]:
@@ -51,34 +55,47 @@ def read_run(run: Run) -> Figures:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise InputError(f"{stored} is not valid YAML, so this run cannot be shown; run its recipe again into a new folder.") from None
     marks = {mark.stem: _json(mark) for mark in sorted((run.path / "stages").glob("*.json"))}
+    pilot, plan, gains, provenance = (run.path / f"{name}.json" for name in ("pilot", "plan", "gains", "provenance"))
     results = run.path / "results.json"
     if not results.is_file():
-        missing = next((stage for stage in expected_stages(recipe) if stage not in marks), "the comparison of the arms")
+        missing = next(
+            (stage for stage in expected_stages(recipe, _json(plan) if plan.is_file() else None) if stage not in marks),
+            "the comparison of the arms",
+        )
         raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`.")
-    pilot, provenance = run.path / "pilot.json", run.path / "provenance.json"
     return Figures(
         recipe=recipe,
         results=_json(results),
         pilot=_json(pilot) if pilot.is_file() else None,
+        plan=_json(plan) if plan.is_file() else None,
+        gains=_json(gains) if gains.is_file() else None,
         metrics=_metrics(run.path / "metrics.jsonl"),
         marks=marks,
         provenance=_json(provenance) if provenance.is_file() else {},
+        review=_json(review) if (review := run.path / "review.json").is_file() else None,
     )
 
 
-def expected_stages(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """The stages of a whole run in order, by the names of their done marks."""
-    arms = recipe["arms"]
+def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """The stages of a whole run in order, by the names of their done marks; under `stages: auto` its arms are the plan's."""
+    arms = plan["arms"] if plan is not None and recipe.get("stages") == "auto" else recipe["arms"]
+    models = {split_arm(arm)[0] for arm in arms}
     yield from ("data", "pilot")
-    if {"sft", "sft_rlvr"} & set(arms):
+    if {"sft", "sft_rlvr"} & models:
         yield "warmup"
-    yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in arms)
-    decodings, places = recipe["evaluate"]["decodings"], recipe["data"].get("elsewhere", {})
-    for arm in arms:
-        yield from (f"evaluate-{arm}-{decoding}" for decoding in decodings)
+    yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in models)
+    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("elsewhere", {})]
+    places += ["general"] if recipe["evaluate"].get("general") else []
+    for arm in (*arms, *recipe.get("endpoints", {})):
+        way = split_arm(arm)[1] if arm in arms else ""
+        yield from (f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if way in VOTING else decodings))
+        if way:
+            continue
         yield from (f"elsewhere-{place}-{arm}-{decodings[0]}" for place in places)
         if recipe["evaluate"].get("probabilities") == "samples":
             yield f"samples-{arm}"
+        if recipe["evaluate"].get("repeats"):
+            yield f"repeated-{arm}"
 
 
 def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:

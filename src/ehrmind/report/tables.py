@@ -53,7 +53,7 @@ def arms(figures: Figures) -> Table:
     n = next(iter(figures.results["arms"].values()))["n"]
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
-        f"Share of {n:,} held-out cases answered right, with Wilson's 95 % interval. The columns after the shares are of "
+        f"Share of {n:,} held-out cases answered right, with 95 % intervals over patients. The columns after the shares are of "
         f"{headline} decoding; malformed answers count as wrong."
     )
     return Table(caption, ["Arm", *titles, "Right", "Malformed", "Cut at the limit", "Tokens an answer"], rows)
@@ -67,8 +67,8 @@ def pairs(figures: Figures) -> Table | None:
     rows: Rows = [[pair_name(pair), *(_difference(view["pairs"].get(pair)) for _, _, view in views)] for pair in figures.results["pairs"]]
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
-        "Differences in points on the same cases, with Newcombe's 95 % interval for paired shares and McNemar's exact test "
-        "(two-sided, not adjusted for the number of pairs)."
+        "Differences in points on the same cases, with 95 % intervals over patients and the exact test of flipped signs (McNemar's where "
+        "every patient has one case), two-sided; behind it p adjusted for the number of pairs (Holm)."
     )
     return Table(caption, ["Pair", *titles], rows)
 
@@ -78,51 +78,8 @@ def _difference(figure: Mapping[str, Any] | None) -> Cell:
         return Cell(ABSENT)
     low, high = figure["ci95"]
     tone = "good" if low > 0 else "warn" if high < 0 else ""
-    return Cell(points(figure["difference"]), f"{interval([low, high])}; {p_value(figure['p'])}", tone)
-
-
-def pilot(figures: Figures) -> Table | None:
-    if figures.pilot is None:
-        return None
-    k = figures.pilot["samples"]
-    rows: Rows = []
-    for stratum, row in [*figures.pilot["by_stratum"].items(), ("all together", figures.pilot["overall"])]:
-        diagnosis = Cell("missing", tone="warn") if row["missing"] else Cell("there")
-        diagnosis = diagnosis if stratum in figures.pilot["by_stratum"] else Cell(ABSENT)
-        rows.append(
-            [
-                stratum,
-                number(row["questions"]),
-                Cell(percent(row["pass@1"]), interval(row["pass@1_ci95"])),
-                Cell(percent(row["pass@k"]), interval(row["pass@k_ci95"])),
-                percent(row["format_rate"]),
-                percent(row["truncated"]),
-                diagnosis,
-            ]
-        )
-    caption = (
-        f"The base model on training questions before any training, {k} samples each. Knowledge is missing where no sample of a stratum "
-        "is right, or hardly one (pass@1 under 5 % with 95 % confidence): reinforcement alone has nothing to reinforce there."
-    )
-    return Table(caption, ["Stratum", "Questions", "pass@1", f"pass@{k}", "Well-formed", "Cut at the limit", "Knowledge"], rows)
-
-
-def foretold(figures: Figures) -> Table | None:
-    """Held-out accuracy where the pilot found knowledge missing, and where it did not."""
-    if figures.pilot is None:
-        return None
-    strata = figures.pilot["by_stratum"]
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for stratum in next(iter(figures.results["arms"].values()))["by_stratum"]:
-        kind = "not in the pilot" if stratum not in strata else "missing" if strata[stratum]["missing"] else "there"
-        kinds[kind].append(stratum)
-    rows = [
-        [kind, number(len(kinds[kind])), number(pooled(figures, figures.arms[0], kinds[kind])["n"]), *_shares(figures, kinds[kind])]
-        for kind in ("missing", "there", "not in the pilot")
-        if kinds[kind]
-    ]
-    caption = "What the pilot foretold: held-out cases of the strata where it found the knowledge missing, and of those where it was there."
-    return Table(caption, ["Knowledge", "Strata", "Cases", *map(arm_name, figures.arms)], rows)
+    adjusted = f", adjusted {p_value(figure['p_holm'])}" if "p_holm" in figure else ""
+    return Cell(points(figure["difference"]), f"{interval([low, high])}; {p_value(figure['p'])}{adjusted}", tone)
 
 
 def by_category(figures: Figures) -> Table:
@@ -137,6 +94,11 @@ def by_stratum(figures: Figures) -> Table:
 
 def shares_by(figures: Figures, depth: int | None) -> dict[str, dict[str, dict[str, Any]]]:
     """{stratum cut to its first `depth` keys: {arm: n, correct, accuracy, ci95}}."""
+    stored = {None: "by_stratum", 2: "by_category"}[depth]
+    if all(stored in row for row in figures.results["arms"].values()):  # with intervals of their own
+        labels = sorted({label for row in figures.results["arms"].values() for label in row[stored]})
+        nothing = {"n": 0, "correct": 0}
+        return {label: {arm: figures.results["arms"][arm][stored].get(label, nothing) for arm in figures.arms} for label in labels}
     members: dict[str, list[str]] = defaultdict(list)
     for stratum in sorted({stratum for arm in figures.results["arms"].values() for stratum in arm["by_stratum"]}):
         members["/".join(stratum.split("/")[:depth])].append(stratum)

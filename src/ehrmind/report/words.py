@@ -14,6 +14,14 @@ ARM_NAMES = {
     "sft_rlvr": "SFT + RLVR",
     "gradient_boosting": "Gradient boosting on counts",
 }
+WAY_NAMES = {
+    "few_shot": "few-shot",
+    "no_thinking": "no thinking",
+    "open_book": "open book",
+    "tool": "calculator tool",
+    "majority": "majority vote",
+    "best": "best of n",
+}
 SCORER_NAMES = {"ehrmind": "our scorer", "benchmark": "the benchmark's scorer"}
 ABSENT = "–"
 
@@ -37,7 +45,12 @@ class Table:
 
 
 def arm_name(arm: str) -> str:
-    return ARM_NAMES.get(arm, arm)
+    """`base_open_book` reads "Base, open book"; a name that is not ours stays as it is."""
+    if arm in ARM_NAMES:
+        return ARM_NAMES[arm]
+    model = next((model for model in sorted(ARM_NAMES, key=len, reverse=True) if arm.startswith(f"{model}_")), None)
+    way = arm.removeprefix(f"{model}_") if model else ""
+    return f"{ARM_NAMES[model]}, {WAY_NAMES[way]}" if model and way in WAY_NAMES else arm
 
 
 def pair_name(pair: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ehrmind.config import EhrFiles
 
+YEAR, NO_BIRTH = 365.25 * 86_400_000_000, -(2**63)  # microseconds; NO_BIRTH stands for one that is not known
 YES_NO, GRADES = ("no", "yes"), ("normal", "mild", "moderate", "severe")
 UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is before birth", "the same subject and time twice"
 
@@ -50,9 +51,11 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
                 "folder": folder,
                 "subject": subject,
                 "as_of": at.isoformat(),
+                **({} if age is None else {"age": round(age, 2)}),
+                **({} if sex is None else {"sex": sex}),
             },
         )
-        for subject, at, value in kept.select("subject_id", "prediction_time", "value").iter_rows()
+        for subject, at, value, age, sex in kept.select("subject_id", "prediction_time", "value", "age", "sex").iter_rows()
     ]
     if not cases:
         raise InputError(f"No label of {path} can be used with {data.folder}; give the labels of that data set.")
@@ -91,23 +94,29 @@ def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Path, pl.DataFrame, str, d
 
 
 def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str) -> tuple[pl.DataFrame, Counter[str]]:
-    """The labels whose subject has events and was born, each subject and time once; with how many were left out and why."""
+    """The labels whose subject has events and was born, each subject and time once, with `age` in years and `sex` where the data set says
+    them; and how many were left out and why."""
     import numpy as np
     import polars as pl
 
     subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].cast(int).to_numpy()
-    known, unborn = np.zeros(len(subjects), dtype=bool), np.zeros(len(subjects), dtype=bool)
+    known = np.zeros(len(subjects), dtype=bool)
+    born, sexes = np.full(len(subjects), NO_BIRTH), np.full(len(subjects), None, dtype=object)
     for _, timeline in ahead(data.timelines()):
         here = timeline.has(subjects)
         known |= here
-        unborn[here] |= times[here] < timeline.born(subjects[here])
+        born[here] = timeline.born(subjects[here])
+        sexes[here] = timeline.sexes(subjects[here])
+    unborn = times < born
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (TWICE, twice)):
         if unusable == "refuse" and wrong.any():
             remedy = "leave it out with unusable=leave_out, or mend the labels"
             raise InputError(f"{path}, row {int(wrong.argmax()) + 1}: {reason} ({int(wrong.sum())} such); {remedy}.")
     left_out = Counter({UNKNOWN: int((~known).sum()), UNBORN: int((known & unborn).sum()), TWICE: int((known & ~unborn & twice).sum())})
-    return labels.filter(pl.Series(known & ~unborn & ~twice)), left_out
+    ages = [None if at == NO_BIRTH else (time - at) / YEAR for time, at in zip(times.tolist(), born.tolist(), strict=True)]
+    about = labels.with_columns(pl.Series("age", ages, pl.Float64), pl.Series("sex", sexes.tolist(), pl.String))
+    return about.filter(pl.Series(known & ~unborn & ~twice)), left_out
 
 
 def _read(file: Path, labels: pl.DataFrame) -> FileRead:

@@ -24,6 +24,7 @@ from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstentio
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id
+from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import note_group
 from ehrmind.types import Case, InputError, Split
 
@@ -140,7 +141,7 @@ def _case(row: Mapping[str, str], row_id: str, table: Table, located: _Located, 
         provenance["entities"] = row[ENTITIES]
     if "note_in_test" in row:
         provenance["note_in_test"] = _flag(row, "note_in_test")
-    provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if row.get(column)}
+    provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if row.get(column)} | person_of(row[NOTE])
     return "", Case(
         id=f"medcalc-{row_id}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stem(located.name))}-{table.sha256[:6]}",
         family="medcalc",

@@ -24,6 +24,7 @@ def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
     text, else the question's. Raises InputError naming file, row and column; no message quotes a cell."""
     table = _json_lines(file.path) if file.path.name.removesuffix(".gz").endswith(".jsonl") else read_table(file.path)
     columns = {name: getattr(file, name) for name in ("question", "answer", "record", "rationale", "group", "id", "split")}
+    columns |= {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
         if column is not None and column not in table.columns:
             raise InputError(f"{table.name} has no column '{column}' for {name}; it has {', '.join(table.columns)}.")
@@ -66,7 +67,8 @@ def _case(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
         fields={"question": question, "record": record},
         truth=_truth(file, cell(file.answer, "answer"), f"{table.name}, row {number}, column '{file.answer}'"),
         rationale=(row[file.rationale].strip() or None) if file.rationale else None,
-        provenance={"file": file.path.name, "row": number},
+        provenance={"file": file.path.name, "row": number}
+        | ({"aids": {aid: row[column].strip() for aid, column in file.aids.items() if row[column].strip()}} if file.aids else {}),
     )
 
 

@@ -21,6 +21,12 @@ BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
 COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "table")
 
 
+SEX_CODES = {  # in lower case, as MIMIC's and OMOP's extractions write them
+    f"{name}{slash}{letter}": sex
+    for name in ("gender", "sex")
+    for slash in ("/", "//")
+    for letter, sex in (("f", "female"), ("female", "female"), ("m", "male"), ("male", "male"))
+}
 WIDEST = 1 << 24  # a table of numbers that is looked up directly; 64 MB
 
 
@@ -88,6 +94,19 @@ class Timeline:
 
         least = np.iinfo(np.int64).min
         return np.array([self._births.get(subject) or least for subject in subjects.tolist()], dtype=np.int64)
+
+    def sexes(self, subjects: np.ndarray) -> list[str | None]:
+        """`female` or `male` of each subject whose static events say one of them; None else."""
+        return [self._sexes.get(subject) for subject in subjects.tolist()]
+
+    @cached_property
+    def _sexes(self) -> dict[int, str]:
+        import polars as pl
+
+        static = self._events.filter(pl.col("time").is_null()).select("subject_id", pl.col("code").cast(pl.String).str.to_lowercase())
+        said = static.with_columns(pl.col("code").replace_strict(SEX_CODES, default=None).alias("sex")).drop_nulls("sex")
+        sexes = said.group_by("subject_id").agg(pl.col("sex").unique())
+        return {subject: found[0] for subject, found in sexes.select("subject_id", "sex").iter_rows() if len(found) == 1}
 
     @cached_property
     def _births(self) -> dict[int, int]:

@@ -50,11 +50,13 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
     else:
         tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
-    for name, source in data.elsewhere.items():
+    for name, source in recipe.places.items():
         splits[f"elsewhere-{name}"], sources[f"elsewhere-{name}"] = read_source(recipe, source, "held_out")
     for name, cases in splits.items():
         if not cases:
-            raise InputError(f"data.{name.replace('-', '.')} gives no case; check its files and limit.")
+            general = name == "elsewhere-general" and recipe.evaluate.general is not None
+            key = "evaluate.general.source" if general else f"data.{name.replace('-', '.')}"
+            raise InputError(f"{key} gives no case; check its files and limit.")
     return splits, sources, dropped
 
 
@@ -71,12 +73,15 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     facts: dict[str, Any] = {}
     if source.synthetic is not None:
         from ehrmind.sources.made_up import made_up_cases
+        from ehrmind.sources.made_up.general import made_up_general
         from ehrmind.sources.made_up.trials import made_up_trials
 
         asked = source.synthetic
         looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
         if asked.family == "trials":
             cases = made_up_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
+        elif asked.family == "general":
+            cases = made_up_general(asked.n, asked.seed, split, asked.tasks)
         else:
             cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
         facts = {"made_up": len(cases), "seed": asked.seed}

@@ -13,24 +13,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ehrmind.config import Model, Recipe, recipe_digest
+from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
 from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.baseline import boosted_counts
+from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
-from ehrmind.stages.evaluate import evaluate, stage_of, write_results
+from ehrmind.stages.endpoints import check_endpoints, evaluate_endpoint
+from ehrmind.stages.evaluate import evaluate, stage_of
 from ehrmind.stages.pilot import pilot
+from ehrmind.stages.plan import compare_gains, make_plan, planned
 from ehrmind.stages.predictions import write_predictions
-from ehrmind.stages.rlvr import rlvr
+from ehrmind.stages.repeated import REPEATED
+from ehrmind.stages.results import write_results
+from ehrmind.stages.rlvr import refuse_early, rlvr
 from ehrmind.stages.samples import SAMPLES, with_labels
 from ehrmind.stages.warmup import warmup
+from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
-VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces")
+VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces", "openai")
 
 
 def open_local(recipe: Recipe, folder: Path) -> Engine:
@@ -64,8 +70,11 @@ def run_pipeline(
 
         torch.set_num_threads(recipe.threads)
     wanted = stages or ("pilot", "warmup", "rlvr", "evaluate")
+    check_endpoints(recipe, wanted)
     run = open_run(out, recipe, resume=resume)
     splits = prepare_data(run, recipe)
+    if "rlvr" in wanted:
+        refuse_early(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
     _record_provenance(run, provenance(run, recipe, folders["base"]))
     if open_engine is open_local:
@@ -75,18 +84,39 @@ def run_pipeline(
         with run.stage("pilot") as facts:
             facts |= pilot(run, recipe, open_engine(recipe, folders["base"]), splits["train"])
         diagnosis = run.done("pilot")
-    if "warmup" in wanted and {"sft", "sft_rlvr"} & set(recipe.arms) and run.done("warmup") is None:
+    if diagnosis is not None:
+        recipe = _follow(run, recipe, diagnosis, splits["train"])
+    models = {split_arm(arm)[0] for arm in recipe.arms}
+    if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
     for arm, start in STARTS_FROM.items():
-        if "rlvr" in wanted and arm in recipe.arms and run.done(f"rlvr-{arm}") is None:
+        if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
     if "evaluate" in wanted:
         _evaluate_all(run, recipe, folders, splits, open_engine)
+        _compare_gains(run)
     if recipe.tracking.tensorboard:
         write_tensorboard(run)
     return run
+
+
+def _follow(run: Run, recipe: Recipe, diagnosis: dict[str, Any], train: Any) -> Recipe:
+    """The plan is made once, written, and followed where the recipe says so."""
+    file = run.path / "plan.json"
+    if not is_json(file):
+        write_json(file, make_plan(recipe, diagnosis, train))
+    return planned(recipe, json.loads(file.read_text(encoding="utf-8")))
+
+
+def _compare_gains(run: Run) -> None:
+    """Predicted against obtained, where there were a pilot and RLVR from the base."""
+    files = [run.path / f"{name}.json" for name in ("plan", "pilot", "results")]
+    if all(map(is_json, files)):
+        plan, diagnosis, results = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+        if gains := compare_gains(plan, diagnosis, results):
+            write_json(run.path / "gains.json", gains)
 
 
 def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: dict[str, Any], open_engine: OpenEngine) -> None:
@@ -96,19 +126,31 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
     scorings += [(where, recipe.evaluate.decodings[0]) for where in elsewhere]
     if recipe.evaluate.probabilities == SAMPLES:
         scorings += [(where, SAMPLES) for where in ("held_out", *elsewhere) if with_labels(splits[where])]
+    if recipe.evaluate.repeats:
+        scorings.append(("held_out", REPEATED))
     for arm in recipe.arms:
-        for where, decoding in scorings:
+        model, way = split_arm(arm)
+        for where, decoding in scorings_of(way, scorings):
             stage = stage_of(arm, decoding, where)
             if run.done(stage) is None:
-                if not (folders[arm] / "config.json").is_file():
-                    raise InputError(f"The arm {arm} is not trained in this run; run the whole recipe first.")
+                if not (folders[model] / "config.json").is_file():
+                    raise InputError(f"The arm {model} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
-                    facts |= evaluate(run, recipe, open_engine(recipe, folders[arm]), arm, decoding, splits[where], where)
+                    engine = open_engine(recipe, folders[model])
+                    facts |= evaluate(run, recipe, engine, arm, decoding, splits[where], where, splits["train"])
+    for name in recipe.endpoints:
+        for where, decoding in scorings:
+            if run.done(stage := stage_of(name, decoding, where)) is None:
+                with run.stage(stage) as facts:
+                    facts |= evaluate_endpoint(run, recipe, name, decoding, splits[where], where)
+    if run.done("contamination") is None:
+        with run.stage("contamination"):
+            check_contamination(run, splits)
     if not is_json(run.path / "results.json"):
         marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
         named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
-        write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits))
+        write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
 
 
 def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, Any]:

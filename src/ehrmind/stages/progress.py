@@ -20,6 +20,8 @@ SHOWN = {
     "entropy": "entropy {:.2f}",
     "zero_advantage_groups": "no signal {:.0f}",
     "tokens_per_second": "{:,.0f} tokens/s",
+    "unanswered": "unanswered {:.0f}",
+    "cost": "cost {:.2f}",
 }
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -42,6 +44,14 @@ class Ticker:
             spent = self.last_line - self.started
             left = spent / max(1, self.done - self.first) * (self.total - self.done)
             sys.stderr.write(f"{self.stage} {self.done}/{self.total}  {figures}  {left:.0f} s left\n")
+            sys.stderr.flush()
+
+    def say(self, sentence: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.bar is not None:
+            self.bar.console.print(f"{self.stage}: {sentence}", markup=False, highlight=False)
+        else:
+            sys.stderr.write(f"{self.stage}: {sentence}\n")
             sys.stderr.flush()
 
 

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
 from ehrmind.engines import Engine
+from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
+from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.runs import Row, Run, rollout_rows
 from ehrmind.stages.progress import progress
+from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
 from ehrmind.verify.judge import judge
 
 PROMPT_TOO_LONG = "prompt too long"
 
 
-def render_prompts(engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding) -> dict[str, Prompt]:
-    """Prompts by case id. One over the limit is refused, or left out where the recipe says so: then it has no entry."""
+def asking_of(recipe: Recipe) -> Asking:
+    """How the recipe asks a question."""
+    return Asking(recipe.prompts.think, tuple(recipe.prompts.aids), recipe.prompts.tool)
+
+
+def render_prompts(
+    engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, asking: Asking | None = None
+) -> dict[str, Prompt]:
+    """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
+    says so: then it has no entry."""
     limit = min(recipe.prompts.max_tokens, engine.context - decoding.max_new_tokens)
-    prompts = {case.id: engine.prompt(messages(case, recipe.prompts.think)) for case in cases}
+    asking = asking or asking_of(recipe)
+    prompts = {case.id: _fitted(engine, case, asking, limit) for case in cases}
     too_long = [name for name, prompt in prompts.items() if len(prompt.token_ids) > limit]
     if too_long and recipe.prompts.too_long == "refuse":
         raise InputError(
@@ -30,6 +43,16 @@ def render_prompts(engine: Engine, recipe: Recipe, cases: Sequence[Case], decodi
             f"({len(prompts[too_long[0]].token_ids)}); raise prompts.max_tokens, or set prompts.too_long=leave_out."
         )
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
+
+
+def _fitted(engine: Engine, case: Case, asking: Asking, limit: int) -> Prompt:
+    """With as many of the worked examples as fit."""
+    shots = asking.shots.get(case.stratum, ())
+    for count in range(len(shots), 0, -1):
+        prompt = engine.prompt(messages(case, asking=replace(asking, shots={case.stratum: shots[:count]})))
+        if len(prompt.token_ids) <= limit:
+            return prompt
+    return engine.prompt(messages(case, asking=replace(asking, shots={})))
 
 
 def sample_and_judge(
@@ -42,19 +65,22 @@ def sample_and_judge(
     step: int,
     members: int,
     decoding: Decoding,
+    asking: Asking | None = None,
 ) -> list[Group]:
     """A judged group for each case. A case without a prompt was too long: it gets empty answers that are not well-formed."""
+    asking = asking or asking_of(recipe)
     asked = [case for case in cases if case.id in prompts]
     keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
-    answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
+    if asking.tool:
+        answers = sample_with_tool(engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool)
+    else:
+        answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
     by_case = dict(zip((case.id for case in asked), answers, strict=True))
     groups = []
     for case in cases:
         if case.id in by_case:
             completions = by_case[case.id]
-            verdicts = [
-                judge(case, c.text, finish_reason=c.finish_reason, think=recipe.prompts.think, reward=recipe.reward) for c in completions
-            ]
+            verdicts = [judge(case, c.text, finish_reason=c.finish_reason, think=asking.think, reward=recipe.reward) for c in completions]
             groups.append(Group(case, prompts[case.id], completions, verdicts))
         else:
             nothing = Completion((Segment("assistant", (), ()),), "error", "")
@@ -77,6 +103,7 @@ def answer_all(
     members: int,
     decoding: Decoding,
     likelihoods: bool = False,
+    asking: Asking | None = None,
 ) -> list[Row]:
     """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
     step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
@@ -89,7 +116,9 @@ def answer_all(
             if step in written:
                 continue
             batch = cases[start : start + at_once]
-            groups = sample_and_judge(engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding)
+            groups = sample_and_judge(
+                engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding, asking=asking
+            )
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
                 for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):

@@ -1,6 +1,7 @@
 """The warm-up: light supervised learning on worked answers, each proven by the verifier before it is used.
 
-They are the data's own, the calculators', or what the model itself got right in the pilot (rejection sampling; STaR, arXiv 2203.14465).
+They are the data's own, the calculators', a teacher's, or what the model itself got right in the pilot and, where the recipe asks for it,
+in further rounds over the questions still without a right answer (rejection sampling; STaR, arXiv 2203.14465).
 Rehearsal, where the recipe asks for it, mixes in the base model's own answers of the pilot in the strata that are not warmed up, right or
 wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995): mending those is RLVR's part.
 """
@@ -17,8 +18,10 @@ from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Run
+from ehrmind.stages.diagnosis import MISSING, strata_of
 from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import render_prompts
+from ehrmind.stages.rollout import answer_all, render_prompts
+from ehrmind.stages.teacher import taught
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 
@@ -60,8 +63,11 @@ def traces(
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
     pairs: list[Pair] = []
-    for case, text in _worked(run, recipe, train):
-        if case.stratum not in strata or by_stratum[case.stratum] == settings.traces_per_stratum:
+    seen: set[tuple[Prompt, str | None]] = set()
+    origin: dict[str, Any] = {}
+    chosen = [case for case in train if case.stratum in strata]
+    for case, text in _worked(run, recipe, engine, chosen, prompts, diagnosis, origin):
+        if by_stratum[case.stratum] == settings.traces_per_stratum:
             continue
         if text is None:
             left_out["the calculator cannot be worked on what the case says"] += 1
@@ -71,32 +77,64 @@ def traces(
             left_out["the verifier refuses the worked answer"] += 1
         elif len(tokens := engine.response_tokens(text, prompts[case.id])) + len(prompts[case.id].token_ids) > engine.context:
             left_out["response too long"] += 1
+        elif (prompts[case.id], text) in seen:
+            left_out["the same question and answer as another"] += 1
         else:
+            seen.add((prompts[case.id], text))
             by_stratum[case.stratum] += 1
             pairs.append((prompts[case.id], tokens))
     if not pairs:
-        raise InputError(
-            f"The warm-up has no trace to learn from ({dict(left_out) or 'no stratum or answer chosen'}); "
-            "see warmup.strata and warmup.traces."
-        )
-    counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out)}
+        why = origin.get("teacher", {}).get("refused") or dict(left_out) or "no stratum or answer chosen"
+        raise InputError(f"The warm-up has no trace to learn from ({why}); see warmup.strata and warmup.traces.")
+    counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out), **origin}
     own = rehearsal(run, recipe, engine, strata, prompts, round(settings.rehearsal * len(pairs))) if settings.rehearsal else []
     return pairs + own, {**counts, "rehearsed": len(own)}
 
 
-def _worked(run: Run, recipe: Recipe, train: Sequence[Case]) -> Iterator[tuple[Case, str | None]]:
-    """Cases with their worked answers, from where the recipe says; None where a calculator cannot work the case."""
+def _worked(
+    run: Run,
+    recipe: Recipe,
+    engine: Engine,
+    cases: Sequence[Case],
+    prompts: Mapping[str, Prompt],
+    diagnosis: dict[str, Any] | None,
+    origin: dict[str, Any],
+) -> Iterator[tuple[Case, str | None]]:
+    """Cases with their worked answers, from where the recipe says; None where a calculator cannot work the case. What there is to tell of
+    how they came about is put into `origin`."""
     if recipe.warmup.traces == "pilot":
-        if run.done("pilot") is None:
-            raise InputError("warmup.traces=pilot learns from the pilot's right answers, and this run has no pilot; use source.")
-        cases = {case.id: case for case in train}
-        rows = run.read_rollouts("pilot").filter(correct=True, finish_reason="stop").select("case", "text").unique(maintain_order=True)
-        yield from ((cases[case], text) for case, text in rows.iter_rows())
+        yield from _own(run, recipe, engine, {case.id: case for case in cases}, prompts, origin)
         return
-    for case in train:
+    if recipe.warmup.traces == "teacher":
+        pairs, origin["teacher"] = taught(run, recipe, [case for case in cases if case.id in prompts], diagnosis)
+        yield from pairs
+        return
+    for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
         told = tasks.of(case).worked(case, draw) if recipe.warmup.traces == "calculators" else case
         yield case, None if told is None else gold_response(told, recipe.prompts.think)
+
+
+def _own(
+    run: Run, recipe: Recipe, engine: Engine, cases: Mapping[str, Case], prompts: Mapping[str, Prompt], origin: dict[str, Any]
+) -> Iterator[tuple[Case, str]]:
+    """The untrained model's own right answers, each once: the pilot's, and those of further rounds over the questions still without one."""
+    if run.done("pilot") is None:
+        raise InputError("warmup.traces=pilot learns from the pilot's right answers, and this run has no pilot; use source.")
+    found = run.read_rollouts("pilot").select("case", "text", "correct", "finish_reason").to_dicts()
+    asked = list(dict.fromkeys(row["case"] for row in found if row["case"] in cases))
+    for number in range(1, recipe.warmup.rounds + 1):
+        solved = {row["case"] for row in found if row["correct"]}
+        open_ = [cases[name] for name in asked if name not in solved]
+        if not open_:
+            break
+        stage, samples = f"resample-{number}", recipe.pilot.samples
+        rows = answer_all(run, engine, recipe, stage, "base", open_, prompts, purpose=stage, members=samples, decoding=recipe.decoding)
+        found += rows
+        newly = len({row["case"] for row in rows if row["correct"]})
+        origin.setdefault("rounds", []).append({"questions": len(open_), "answers": len(rows), "newly_solved": newly})
+    right = [(row["case"], row["text"]) for row in found if row["correct"] and row["finish_reason"] == "stop" and row["case"] in cases]
+    yield from ((cases[name], text) for name, text in dict.fromkeys(right))
 
 
 def rehearsal(run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int) -> list[Pair]:
@@ -115,7 +153,7 @@ def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | N
         return known
     if chosen == "missing":
         assert diagnosis is not None, "the pilot runs before a warm-up that follows it"
-        missing = {stratum for stratum, figures in diagnosis["by_stratum"].items() if figures["missing"]}
+        missing = set(strata_of(diagnosis, MISSING))
         if not missing:
             raise InputError("The pilot saw right answers in every stratum, so warmup.strata=missing has nothing to inject; use all.")
         return missing

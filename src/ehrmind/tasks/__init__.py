@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ehrmind.tasks import ehr, medcalc, table, trials
@@ -17,6 +17,9 @@ class Task(Protocol):
         """The record's text, as the prompt shows it."""
 
     def question(self, case: Case) -> str: ...
+
+    def aids(self, case: Case) -> Mapping[str, str]:
+        """What may be laid beside the question to find where a model fails, by name; empty where there is nothing to lay."""
 
     def answer_example(self, case: Case) -> str:
         """A valid answer of the right form, the same whatever the truth is."""

@@ -7,7 +7,7 @@ counts, over which horizon, seen from when. Any other label file is a task too, 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.measures import label_measures, risk_measures
@@ -15,6 +15,7 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case, InputError
 
 __all__ = [
+    "aids",
     "answer_example",
     "check",
     "corruptions",
@@ -52,6 +53,26 @@ QUESTIONS = {
     "chexpert": "In 24 hours the patient's next chest radiograph is reported. Will it show {}?",
 }
 
+# What the history's lines about a task's question have in them, in small letters.
+DECIDING = {
+    "lab_thrombocytopenia": ("platelet",),
+    "lab_hyperkalemia": ("potassium",),
+    "lab_hypoglycemia": ("glucose",),
+    "lab_hyponatremia": ("sodium",),
+    "lab_anemia": ("hemoglobin",),
+    "next_creatinine_high": ("creatinine",),
+    "guo_readmission": ("admi", "discharge", "visit", "inpatient"),
+    "readmission_30d": ("admi", "discharge", "visit", "inpatient"),
+    "guo_los": ("admi", "discharge", "visit", "inpatient"),
+    "guo_icu": ("icu", "intensive", "critical"),
+    "new_hypertension": ("blood pressure", "hypertens"),
+    "new_hyperlipidemia": ("cholesterol", "lipid", "triglycerid"),
+    "new_celiac": ("celiac", "coeliac", "transglutaminase"),
+    "new_lupus": ("lupus", "antinuclear"),
+    "new_acutemi": ("infarct", "troponin", "chest pain", "angina"),
+    "new_pancan": ("pancrea", "ca 19-9"),
+}
+
 
 def record(case: Case) -> str:
     """The history as text. A Case itself is a reference; `prompts.records` writes its history before it is asked."""
@@ -66,6 +87,13 @@ def question(case: Case) -> str:
         asked = QUESTIONS["chexpert"].format(case.task.removeprefix("chexpert_").replace("_", " "))
     asked = asked or f"Seen from the time of this record, what holds for '{case.task.replace('_', ' ')}'?"
     return f"{asked} Answer with one of: {', '.join(case.truth['labels'])}."
+
+
+def aids(case: Case) -> Mapping[str, str]:
+    """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
+    words = DECIDING.get(case.task, ())
+    lines = [line for line in case.fields.get("history", "").splitlines() if any(word in line.lower() for word in words)]
+    return {"events": "\n".join(["What the record says of it:", *lines])} if lines else {}
 
 
 def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:

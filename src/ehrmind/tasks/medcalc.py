@@ -16,15 +16,15 @@ import datetime
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.catalogue import CATALOGUE
-from ehrmind.calculators.labels import truth_of, work_case
+from ehrmind.calculators.labels import given_inputs, truth_of, work_case
 from ehrmind.calculators.spelling import normal_unit, same_unit
-from ehrmind.calculators.telling import STYLES
+from ehrmind.calculators.telling import STYLES, stated
 from ehrmind.types import Case
 from ehrmind.verify import reasons
 from ehrmind.verify.compare import read_date, read_number, read_weeks_days
@@ -41,6 +41,15 @@ def record(case: Case) -> str:
 
 def question(case: Case) -> str:
     return case.fields["question"]
+
+
+def aids(case: Case) -> Mapping[str, str]:
+    """`entities`: the values that the calculator needs, as the note has them; `formula`: how it is worked."""
+    calculator = CALCULATORS[case.truth["calculator"]]
+    found = {"formula": f"{calculator.name}: {calculator.formula}."}
+    given = given_inputs(case)
+    values = [f"{item.label} {stated(given[item.name])}" for item in calculator.inputs if item.name in given]
+    return found | ({"entities": f"Values in the note: {' ; '.join(values)}."} if values else {})
 
 
 def answer_example(case: Case) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ehrmind.measures import label_measures
@@ -24,6 +24,11 @@ def question(case: Case) -> str:
     if case.truth["kind"] == "label":
         return f"{case.fields['question']} Answer with one of: {', '.join(case.truth['labels'])}."
     return case.fields["question"]
+
+
+def aids(case: Case) -> Mapping[str, str]:
+    """Those of the row: the columns that the recipe names as aids."""
+    return dict(case.provenance.get("aids", {}))
 
 
 def answer_example(case: Case) -> str:

@@ -16,6 +16,7 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case
 
 __all__ = [
+    "aids",
     "answer_example",
     "check",
     "corruptions",
@@ -29,6 +30,7 @@ __all__ = [
     "worked",
 ]
 
+_TICKED = (("inclusion", "must be met"), ("exclusion", "must not be met"), ("criteria", "criterion"))
 _LISTS = (("inclusion", "Inclusion criteria"), ("exclusion", "Exclusion criteria"), ("criteria", "Eligibility criteria"))
 
 
@@ -44,6 +46,15 @@ def record(case: Case) -> str:
         if fields[name]:
             lines += [f"{heading}:", *(f"- {statement}" for statement in fields[name].split("\n"))]
     return "\n".join(lines)
+
+
+def aids(case: Case) -> Mapping[str, str]:
+    """`criteria`: a list to tick off, one criterion after the other."""
+    asked = [(word, statement) for name, word in _TICKED for statement in case.fields[name].split("\n") if statement]
+    if not asked:
+        return {}
+    lines = [f"{number}. {word}: {statement}" for number, (word, statement) in enumerate(asked, start=1)]
+    return {"criteria": "\n".join(["Decide for each whether it is met, not met or not stated, before you answer:", *lines])}
 
 
 def _who(fields: Mapping[str, str]) -> str:

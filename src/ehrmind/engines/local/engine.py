@@ -21,6 +21,7 @@ from ehrmind.types import Completion, InputError, Message, Prompt
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SENTINEL = "0"
+CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
 OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
@@ -59,6 +60,20 @@ class LocalEngine:
         if prompt.opening:
             text = text.lstrip().removeprefix("<think>").lstrip("\n")
         return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+
+    def tool_turn(self, reply: str) -> Prompt:
+        """A template that knows no tool gets the reply as the user's turn."""
+        begun = [Message("user", SENTINEL), Message("assistant", CALL)]
+        try:
+            text = _render(self.tokenizer, [*begun, Message("tool", reply)], self.template)
+        except Exception:  # noqa: BLE001  # jinja's, raised by the template itself in words of its own
+            text = ""
+        if reply not in text.partition(CALL)[2]:
+            text = _render(self.tokenizer, [*begun, Message("user", reply)], self.template)
+        tail = text.partition(CALL)[2]
+        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
+        opened = OPENED_THINKING.search(tail)
+        return Prompt(tuple(ids[1:] if ids and ids[0] == self.end_id else ids), opened.group() if opened else "")
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""

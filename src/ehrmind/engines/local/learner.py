@@ -96,7 +96,7 @@ class LocalLearner:
         def share(indices: list[int], scores: Scores) -> tuple[Tensor, dict[str, float]]:
             lengths = [completion.n_tokens for index in indices for completion in groups[index].completions]
             device = scores.logprobs.device
-            mask_NT = _mask(lengths, [_learnt(groups[i], member, settings) for i in indices for member in range(_size(groups[i]))], device)
+            mask_NT = _padded(torch.tensor([learnt for i in indices for learnt in _learnt(groups[i], settings)], device=device), lengths)
             logprobs_NT = _padded(scores.logprobs, lengths)
             if first:
                 tokens = [sum(completion.n_tokens for completion in groups[index].completions) for index in indices]
@@ -197,10 +197,6 @@ class LocalLearner:
         return deepcopy(self.engine.network).eval().requires_grad_(False)
 
 
-def _size(group: Group) -> int:
-    return len(group.completions)
-
-
 def _packed(group: Group) -> Packed:
     completions = [[token for segment in completion.segments for token in segment.token_ids] for completion in group.completions]
     return group.prompt.token_ids, completions
@@ -222,26 +218,23 @@ def _sampler_gap(groups: Sequence[Group], learners: Sequence[Tensor]) -> dict[st
     return {"sampler_gap": float(gap.mean()), "sampler_gap_max": float(gap.max())}
 
 
-def _learnt(group: Group, member: int, settings: Rlvr) -> bool:
-    return not (settings.mask_truncated and group.completions[member].finish_reason == "length")
+def _learnt(group: Group, settings: Rlvr) -> list[bool]:
+    """For each token of the group's answers, whether it is learnt: not a tool's, nor of an answer that the recipe masks."""
+    return [
+        segment.trainable and not (settings.mask_truncated and completion.finish_reason == "length")
+        for completion in group.completions
+        for segment in completion.segments
+        for _ in segment.token_ids
+    ]
 
 
 def _counts(groups: Sequence[Group], settings: Rlvr, decoding: Decoding) -> Normaliser:
-    lengths = [
-        completion.n_tokens if _learnt(group, member, settings) else 0
-        for group in groups
-        for member, completion in enumerate(group.completions)
-    ]
-    return Normaliser(len(lengths), sum(lengths), decoding.max_new_tokens)
+    answers = sum(len(group.completions) for group in groups)
+    return Normaliser(answers, sum(sum(_learnt(group, settings)) for group in groups), decoding.max_new_tokens)
 
 
 def _padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(flat.split(list(lengths)), batch_first=True)
-
-
-def _mask(lengths: Sequence[int], learnt: Sequence[bool], device: torch.device) -> Tensor:
-    lengths_N = torch.tensor([length if keep else 0 for length, keep in zip(lengths, learnt, strict=True)], device=device)
-    return torch.arange(max(lengths), device=device)[None] < lengths_N[:, None]
 
 
 def _added(sum_: Tensor | None, gradient: Tensor | None) -> Tensor | None:

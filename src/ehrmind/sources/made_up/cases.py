@@ -17,7 +17,8 @@ from ehrmind.calculators import CALCULATORS, Calculator, Result
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.inputs import Day, Flag, Input, Quantity
 from ehrmind.calculators.labels import truth_of
-from ehrmind.calculators.telling import STYLES, shown
+from ehrmind.calculators.telling import STYLES
+from ehrmind.calculators.telling import stated as words_of
 from ehrmind.calculators.units import convert
 from ehrmind.sources.made_up.notes import MANNERS, Fact, Person, Section
 from ehrmind.sources.made_up.patients import Patient, draw_value
@@ -109,6 +110,8 @@ def made_up_case(
             "index": index,
             "difficulty": difficulty,
             "manner": manner,
+            "age": round(patient.age, 2),
+            "sex": patient.sex,
             "inputs": {name: _json(value) for name, value in given.items()},
             "stated": stated,
         },
@@ -195,9 +198,9 @@ def _facts(
             stated[item.name] = person.age.split()[0] if item.name == "age" else person.noun
         elif item.name in given:
             value = given[item.name]
-            fact = Fact(_section(item), _label(item, level, draw), _text(value))
+            fact = Fact(_section(item), _label(item, level, draw), words_of(value))
             if item.name in SAID_THE_OTHER_WAY and manner != "telegraphic":
-                fact = Fact("findings", SAID_THE_OTHER_WAY[item.name], _text(not value))
+                fact = Fact("findings", SAID_THE_OTHER_WAY[item.name], words_of(not value))
             if rule and isinstance(item, Quantity) and item.name not in ("height", "systolic", "diastolic") and draw.random() < 0.6:
                 fact = _measured_again(fact, item, value, rule, draw)
             stated[item.name] = fact.label if isinstance(item, Flag) else fact.value
@@ -211,7 +214,7 @@ def _measured_again(fact: Fact, item: Quantity, value: Any, rule: str, draw: ran
     number, unit = value if isinstance(value, tuple) else (value, "")
     digits = next((digits for name, digits in WRITTEN.get(item.name, ()) if name == unit), 1)
     other = round(number * draw.uniform(0.8, 1.25), digits)
-    other_text = _text((int(other) if digits <= 0 else other, unit) if unit else other)
+    other_text = words_of((int(other) if digits <= 0 else other, unit) if unit else other)
     day = f"day {draw.randint(2, 9)}"
     moments = ((ADMISSION, fact.value), (day, other_text)) if rule == "first" else ((ADMISSION, other_text), (day, fact.value))
     return Fact(fact.section, fact.label, fact.value, moments)
@@ -263,15 +266,6 @@ def _section(item: Input) -> Section:
     if isinstance(item, Quantity):
         return "vitals" if item.name in VITALS else "results"
     return "findings"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        number, unit = value
-        return f"{shown(number)}{'' if unit.startswith('/') else ' '}{unit}"
-    return shown(value) if isinstance(value, datetime.date) else str(value)
 
 
 def _json(value: Any) -> Any:

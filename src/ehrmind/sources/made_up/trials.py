@@ -159,6 +159,8 @@ def made_up_pair(seed: int, index: int, split: Split, kind: Kind = "mixed", diff
             "seed": seed,
             "index": index,
             "difficulty": difficulty,
+            "age": patient.age,
+            "sex": {"man": "male", "woman": "female"}[patient.sex],
             "topic": str(index // PAIRS),
             "trial": str(index),
         },

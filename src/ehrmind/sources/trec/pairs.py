@@ -11,6 +11,7 @@ from ehrmind.config import TrialFiles
 from ehrmind.sources.cases import Counts
 from ehrmind.sources.files import stem
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
+from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import SPLITS, note_group, split_of_groups
 from ehrmind.sources.trec.qrels import Judgment, read_qrels
 from ehrmind.sources.trec.records import Trial, read_records
@@ -101,5 +102,11 @@ def _case(collection: str, topic: Topic, trial: Trial, judgment: Judgment, split
             "criteria": "\n".join(criteria.other),
         },
         truth=label_truth(judgment.label, LABELS),
-        provenance={"collection": collection, "topic": topic.id, "trial": trial.id, "criteria_split": criteria.split},
+        provenance={
+            "collection": collection,
+            "topic": topic.id,
+            "trial": trial.id,
+            "criteria_split": criteria.split,
+            **person_of(topic.text),
+        },
     )

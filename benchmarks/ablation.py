@@ -1,0 +1,69 @@
+"""What each move is worth: SFT only, RLVR only, SFT + RLVR, and a planned against an unplanned warm-up of as many traces.
+
+    python benchmarks/ablation.py --seeds 0 1 2
+
+The made-up study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base model of its own for every seed. Planned:
+the traces go to the strata that the pilot calls missing. Unplanned: as many, spread over all strata. Accuracy on 100 held-out cases a
+stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases into account.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from _study import run_of, scores_of
+
+TRACES = 200  # a missing stratum
+
+
+def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
+    """Per arm, whether each held-out case was answered rightly, and each case's group; and the kinds of strata."""
+    rlvr, warmup = {"steps": rlvr_steps}, {"learning_rate": 1e-3, "epochs": 2, "batch": 16}
+    planned = {**warmup, "strata": "missing", "traces_per_stratum": TRACES, "rehearsal": 0.5}
+    first = run_of(out, seed, steps, "planned", arms=["base", "rlvr", "sft", "sft_rlvr"], rlvr=rlvr, warmup=planned)
+    traces = (first.done("warmup") or {})["traces"]
+    spread = {**warmup, "strata": "all", "traces_per_stratum": max(1, round(traces / len(scores_of(seed))))}
+    second = run_of(out, seed, steps, "unplanned", arms=["base", "sft", "sft_rlvr"], rlvr=rlvr, warmup=spread)
+    kinds = {stratum: row["kind"] for stratum, row in json.loads((first.path / "pilot.json").read_text())["by_stratum"].items()}
+    found = {arm: _right(first, arm) for arm in ("base", "rlvr", "sft", "sft_rlvr")}
+    found |= {f"{arm}, unplanned": _right(second, arm) for arm in ("sft", "sft_rlvr")}
+    return {"arms": found, "kinds": kinds, "traces": traces, "traces_unplanned": (second.done("warmup") or {})["traces"]}
+
+
+def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
+    rows = run.read_rollouts(f"evaluate-{arm}-sampled")
+    return list(zip(rows["stratum"], rows["case"], rows["correct"], strict=True))
+
+
+def main() -> None:
+    from ehrmind.statistics.seeds import over_seeds
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--steps", type=int, default=1200, help="of the base's reading")
+    parser.add_argument("--rlvr-steps", type=int, default=60)
+    given = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
+    print(f"traces a seed: {', '.join(str((study['traces'], study['traces_unplanned'])) for study in studies)} (planned, unplanned)\n")
+    print("| arm | all strata | solid | misapplied | missing |")
+    print("| --- | --- | --- | --- | --- |")
+    for arm in studies[0]["arms"]:
+        cells = []
+        for kinds in (("solid", "misapplied", "missing"), ("solid",), ("misapplied",), ("missing",)):
+            chosen = [[row for row in study["arms"][arm] if study["kinds"][row[0]] in kinds] for study in studies]
+            pooled = over_seeds(
+                [[float(right) for *_, right in rows] for rows in chosen], [[case for _, case, _ in rows] for rows in chosen]
+            )
+            low, high = pooled["ci95"]
+            cells.append(f"{100 * pooled['mean']:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+        print(f"| {arm} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

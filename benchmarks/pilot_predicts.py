@@ -1,0 +1,93 @@
+"""Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for every stratum built to fail.
+
+    python benchmarks/pilot_predicts.py --seeds 0 1 2            figures, with the predictor that ships
+    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/plan.py
+
+Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind run`: pilot with interventions, RLVR from
+the base, evaluation on 100 held-out cases a stratum at the recipe's temperature. A seed's folder is kept under --out and gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _study import causes_of, run_of, scores_of
+
+
+def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
+    run = run_of(out, seed, steps, "run", arms=["base", "rlvr", "base_tool"], rlvr={"steps": rlvr_steps}, interventions=True)
+    pilot, gains, results = (json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results"))
+    return {"seed": seed, "pilot": pilot["by_stratum"], "gains": gains, "arms": results["arms"], "causes": causes_of(scores_of(seed))}
+
+
+def with_tool(found: dict[str, Any]) -> tuple[float, float]:
+    """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the tool."""
+    strata = [stratum for stratum, cause in found["causes"].items() if cause == "arithmetic"]
+    return tuple(
+        sum(found["arms"][arm]["by_stratum"][stratum]["accuracy"] for stratum in strata) / len(strata) for arm in ("base", "base_tool")
+    )  # type: ignore[return-value]
+
+
+def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
+    """(right, strata built to fail and not solid in the pilot, what was named wrongly)"""
+    weak = {stratum: row for stratum, row in found["pilot"].items() if row["kind"] != "solid" and found["causes"][stratum]}
+    wrong = [
+        f"{found['causes'][stratum]} named {row.get('cause')}"
+        for stratum, row in weak.items()
+        if row.get("cause") != found["causes"][stratum]
+    ]
+    return len(weak) - len(wrong), len(weak), wrong
+
+
+def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
+    """Least squares without a constant: gain = a · reliable headroom + b · lucky headroom."""
+    rows = [
+        (
+            max(0.0, pilot["reliable@k"] - pilot["pass@1"]),
+            max(0.0, pilot["pass@k"] - max(pilot["reliable@k"], pilot["pass@1"])),
+            study["gains"]["by_stratum"][stratum]["obtained"],
+        )
+        for study in studies
+        for stratum, pilot in study["pilot"].items()
+    ]
+    table = np.array(rows)
+    weights, *_ = np.linalg.lstsq(table[:, :2], table[:, 2], rcond=None)
+    rest = table[:, 2] - table[:, :2] @ weights
+    return {"reliable": round(float(weights[0]), 3), "lucky": round(float(weights[1]), 3), "sd": round(float(rest.std(ddof=2)), 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--steps", type=int, default=1200, help="of the base's reading")
+    parser.add_argument("--rlvr-steps", type=int, default=60)
+    parser.add_argument("--fit", action="store_true", help="fit the predictor instead of scoring the one that ships")
+    given = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
+    if given.fit:
+        print(json.dumps(fit(studies)))
+        return
+    print(
+        "| seed | strata | solid / misapplied / missing | R² | R² within misapplied | causes named rightly | arithmetic: base, with tool |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for found in studies:
+        kinds = [row["kind"] for row in found["pilot"].values()]
+        counts = " / ".join(str(kinds.count(kind)) for kind in ("solid", "misapplied", "missing"))
+        right, weak, wrong = named_rightly(found)
+        r2 = found["gains"]["r2"], found["gains"]["r2_misapplied"]
+        fits = " | ".join("–" if value is None else f"{value:.2f}" for value in r2)
+        before, after = with_tool(found)
+        said = f" ({'; '.join(wrong)})" if wrong else ""
+        print(f"| {found['seed']} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

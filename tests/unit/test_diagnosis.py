@@ -1,0 +1,188 @@
+"""What the pilot's answers say: luck, reliable pass@k, kinds of strata, causes, and the plan made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from ehrmind.config import parse_recipe
+from ehrmind.prompts import gold_response
+from ehrmind.runs import Row, rollout_rows
+from ehrmind.sources.made_up import made_up_cases
+from ehrmind.sources.made_up.trials import made_up_trials
+from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, SOLID, diagnose, entropy_of, kind_of, luck_of, needed_samples
+from ehrmind.stages.interventions import cause_of
+from ehrmind.stages.plan import compare_gains, expected_gain, make_plan, planned
+from ehrmind.types import Case, Completion, Group, Prompt, Segment
+from ehrmind.verify.judge import judge
+from tests.medcalc_cases import SHORT
+
+WRONG = '<think>guess</think>\n<answer>{"answer": -7}</answer>'
+Answer = Callable[[Case, int], str]
+
+
+def rows_of(cases: Sequence[Case], members: int, answer: Answer) -> list[Row]:
+    groups = []
+    for case in cases:
+        texts = [answer(case, member) for member in range(members)]
+        said = [Completion((Segment("assistant", (1,), (0.0,)),), "stop", text) for text in texts]
+        groups.append(Group(case, Prompt((1,)), said, [judge(case, text) for text in texts]))
+    return rollout_rows("pilot", "base", 0, groups)
+
+
+def diagnosed(cases: Sequence[Case], members: int, answer: Answer) -> dict[str, Any]:
+    return diagnose(rows_of(cases, members, answer), members, {case.id: case for case in cases})
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return made_up_cases(60, 4, "train", ["curb-65", "maintenance-fluids"], difficulty="easy")
+
+
+@pytest.mark.parametrize(("right", "kind"), [(8, SOLID), (4, MISAPPLIED), (0, MISSING)])
+def test_a_stratum_is_named_by_how_many_of_its_samples_are_right(cases: list[Case], right: int, kind: str) -> None:
+    found = diagnosed(cases, 8, lambda case, member: gold_response(case) if member < right else WRONG)
+    for figures in found["by_stratum"].values():
+        assert figures["kind"] == kind
+        assert figures["pass@1"] == right / 8 and figures["pass@k"] == (right > 0)
+
+
+def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: list[Case]) -> None:
+    """A model that writes scores at random is right now and then; reliable pass@k does not fall for it, pass@k does."""
+    scores = [case for case in cases if case.task == "curb-65"]
+
+    def shuffled(case: Case, member: int) -> str:
+        return gold_response(random.Random(f"{case.id}{member}").choice(scores))
+
+    (figures,) = diagnosed(scores, 8, shuffled)["by_stratum"].values()
+    assert figures["pass@k"] > 0.7 and figures["luck"] == pytest.approx(figures["pass@1"], abs=0.08)
+    assert figures["kind"] == MISSING
+
+
+def test_luck_is_the_chance_that_another_questions_answer_is_right(cases: list[Case]) -> None:
+    scores = [case for case in cases if case.task == "curb-65"]
+    rows = rows_of(scores, 4, lambda case, _: gold_response(case))
+    pairs = [(a, b) for a, b in itertools.permutations(scores, 2)]
+    expected = sum(a.truth["value"] == b.truth["value"] for a, b in pairs) / len(pairs)
+    assert luck_of(rows, {case.id: case for case in scores}, True, 0) == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize(("samples", "luck"), [(8, 0.0), (8, 0.1), (8, 0.3), (12, 0.2), (4, 0.5), (1, 0.0)])
+def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, luck: float) -> None:
+    def at_least(r: int) -> float:
+        return sum(math.comb(samples, i) * luck**i * (1 - luck) ** (samples - i) for i in range(r, samples + 1))
+
+    needed = needed_samples(samples, luck)
+    assert needed >= min(2, samples)
+    assert needed == samples + 1 or at_least(needed) <= 0.05 + 1e-12
+    assert needed <= 2 or at_least(needed - 1) > 0.05
+
+
+def test_a_label_that_nearly_all_cases_have_is_known_only_where_answers_beat_luck() -> None:
+    """With 4 samples and luck at 0.8 no number of right samples rules luck out."""
+    assert needed_samples(4, 0.8) == 5
+    assert kind_of(0.82, 0.75, 0.0, 0.8, decidable=False) == MISSING
+    assert kind_of(0.95, 0.9, 0.0, 0.8, decidable=False) == SOLID
+    assert kind_of(0.7, 0.6, 0.0, 0.5, decidable=False) == MISAPPLIED
+
+
+def test_entropy_is_of_answers_and_not_of_their_wording(cases: list[Case]) -> None:
+    same = rows_of(cases[:3], 4, lambda case, member: f"<think>way {member}</think>\n" + WRONG.rpartition("\n")[2])
+    split = rows_of(cases[:3], 4, lambda case, member: WRONG if member % 2 else WRONG.replace("-7", "-8"))
+    unparsed = rows_of(cases[:3], 4, lambda case, member: f"nothing {member}")
+    assert entropy_of(same) == 0 and entropy_of(split) == 1 and entropy_of(unparsed) == 0
+
+
+def test_the_interval_of_pass_1_is_over_patients_and_not_over_answers(cases: list[Case]) -> None:
+    """All samples of a question alike: the width is that of the questions alone."""
+    alike = diagnosed(cases, 8, lambda case, _: gold_response(case) if hash(case.id) % 2 else WRONG)["overall"]
+    low, high = alike["pass@1_ci95"]
+    assert high - low > 2 * 1.96 * math.sqrt(0.25 / 480)
+
+
+def lift(value: float, lifts: bool) -> dict[str, Any]:
+    return {"lift": value, "ci95": [value - 0.1, value + 0.1], "questions": 9, "lifts": lifts}
+
+
+def test_the_first_help_that_lifts_names_the_cause() -> None:
+    assert cause_of({"entities": lift(0.0, False), "formula": lift(0.5, True), "both": lift(0.6, True)}) == "knowledge"
+    assert cause_of({"tool": lift(0.5, True), "entities": lift(0.2, True)}) == "extraction"
+    assert cause_of({"entities": lift(0.0, False)}) is None
+
+
+def recipe(**changes: Any) -> Any:
+    tree = {"data": {"train": {"synthetic": {"n": 70, "seed": 1, **SHORT}}, "held_out": {"synthetic": {"n": 7, "seed": 2, **SHORT}}}}
+    return parse_recipe({**tree, "model": {"tiny": {}}, **changes})
+
+
+@pytest.fixture(scope="module")
+def mixed(cases: list[Case]) -> dict[str, Any]:
+    """CURB-65 half right, fluids never."""
+    return diagnosed(cases, 8, lambda case, member: gold_response(case) if case.task == "curb-65" and member % 2 else WRONG)
+
+
+def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mixed: dict[str, Any]) -> None:
+    plan = make_plan(recipe(), mixed, cases)
+    assert plan["warm_up"]["strata"] == ["medcalc/physical/maintenance-fluids"]
+    assert plan["arms"] == ["base", "sft", "sft_rlvr"]
+    assert plan["warm_up"]["traces_per_stratum"] == {"medcalc/physical/maintenance-fluids": 30}  # all there are
+
+
+def test_rlvr_alone_is_advised_where_nothing_is_missing(cases: list[Case]) -> None:
+    half = diagnosed(cases, 8, lambda case, member: gold_response(case) if member % 2 else WRONG)
+    plan = make_plan(recipe(), half, cases)
+    assert plan["warm_up"] is None and plan["arms"] == ["base", "rlvr"]
+
+
+def test_a_stratum_without_worked_answers_is_named_and_not_promised(cases: list[Case], mixed: dict[str, Any]) -> None:
+    bare = [dataclasses.replace(case, rationale=None, provenance={}) for case in cases]
+    plan = make_plan(recipe(), mixed, bare)
+    assert plan["warm_up"] is None and plan["without_worked_answers"] == ["medcalc/physical/maintenance-fluids"]
+    assert any("no worked answer" in sentence for sentence in plan["because"])
+
+
+def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cases: list[Case], mixed: dict[str, Any]) -> None:
+    for chosen, arms in (
+        (recipe(), ["base", "rlvr", "sft", "sft_rlvr"]),
+        (recipe(stages="auto"), ["base", "sft", "sft_rlvr"]),
+        (recipe(stages="auto", arms=["base", "rlvr"]), ["base", "rlvr"]),
+    ):
+        assert planned(chosen, make_plan(chosen, mixed, cases)).arms == arms
+    own = recipe(stages="auto", warmup={"strata": "all", "traces": "calculators"})
+    assert planned(own, make_plan(own, mixed, cases)).warmup.strata == "all"
+    assert planned(own, make_plan(own, mixed, cases)).warmup.traces == "calculators"
+
+
+def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is_room_for() -> None:
+    none = {"pass@1": 0.0, "pass@k": 0.0, "reliable@k": 0.0, "questions": 20}
+    much = {"pass@1": 0.4, "pass@k": 1.0, "reliable@k": 0.9, "questions": 20}
+    assert expected_gain(none)["gain"] == 0
+    assert 0.3 < expected_gain(much)["gain"] <= 0.6
+    assert expected_gain(much)["low"] < expected_gain(much)["gain"] <= expected_gain(much)["high"] <= 0.6
+
+
+def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: dict[str, Any]) -> None:
+    names = list(mixed["by_stratum"])
+    plan = {"expected": {"rlvr": {names[0]: {"gain": 0.5, "low": 0, "high": 1}, names[1]: {"gain": 0.1, "low": 0, "high": 1}}}}
+
+    def arm(*accuracies: float) -> dict[str, Any]:
+        return {"by_stratum": {name: {"n": 100, "accuracy": value} for name, value in zip(names, accuracies, strict=True)}}
+
+    results = {"decoding": "greedy", "arms": {}, "sampled": {"arms": {"base": arm(0.4, 0.0), "rlvr": arm(0.8, 0.0)}}}
+    gains = compare_gains(plan, mixed, results)
+    assert [row["obtained"] for row in gains["by_stratum"].values()] == pytest.approx([0.4, 0.0])
+    assert gains["r2"] == pytest.approx(1 - (0.1**2 + 0.1**2) / (2 * 0.2**2))
+    assert gains["r2_misapplied"] is None  # one stratum has no variance
+    assert compare_gains(plan, mixed, {"decoding": "greedy", "arms": {"base": arm(0, 0)}}) == {}
+
+
+def test_trials_are_diagnosed_too() -> None:
+    pairs = made_up_trials(60, seed=2, split="train")
+    found = diagnosed(pairs, 4, lambda case, _: gold_response(case))
+    assert {figures["kind"] for figures in found["by_stratum"].values()} == {SOLID}

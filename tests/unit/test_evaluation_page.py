@@ -1,0 +1,99 @@
+"""report: what the page says of repeated samples, subgroups, seen tasks, contamination, what was forgotten, and several seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from page_reader import Page
+
+from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.report import write_report
+from ehrmind.runs import Run
+from ehrmind.stages.seeds import run_seeds
+from ehrmind.types import InputError
+from tests.evaluated_run import plan, recipe, unsteady
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder = tmp_path_factory.mktemp("evaluated")
+    ScriptedEngine(plan).save(folder / "base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
+        chosen = recipe(seeds=2, evaluate={"repeats": 4, "general": {"n": 28, "gate": True}})
+        yield run_seeds(chosen, folder / "run", open_engine=lambda _, base: ScriptedEngine.load(base, unsteady))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Page:
+    return Page(write_report(run.seeds()[0].path)[0].read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def results(run: Run) -> Any:
+    return json.loads((run.seeds()[0].path / "results.json").read_text())
+
+
+def test_curves_over_samples_have_a_row_for_any_and_for_the_majority(page: Page, results: Any) -> None:
+    header, *rows = page.table("4 samples of every held-out question")
+    assert header == ["Arm", "k = 1", "k = 2", "k = 4"]
+    assert [row[0] for row in rows] == [
+        f"{arm}: {way}" for arm in ("Base", "RLVR only") for way in ("any right (pass@k)", "majority right")
+    ]
+    point = results["arms"]["base"]["repeated"]["pass"][2]
+    assert rows[0][3].startswith(f"{100 * point['value']:.1f}\u00a0%")
+
+
+def test_agreement_has_its_measures_and_coverage_its_thresholds(page: Page, results: Any) -> None:
+    header, base, _ = page.table("Whether agreement among samples")
+    found = results["arms"]["base"]["repeated"]
+    assert header[1:4] == ["Brier score", "Calibration error", "Area under risk and coverage"]
+    assert base[1] == f"{found['calibration']['brier']:.3f}" and base[3] == f"{found['coverage']['aurc']:.3f}"
+    assert len(page.table("Accuracy against coverage")) == 1 + sum(
+        len(row["repeated"]["coverage"]["points"]) for row in results["arms"].values()
+    )
+
+
+def test_seen_and_unseen_tasks_and_subgroups_have_their_cases(page: Page) -> None:
+    seen = {row[0]: row[1] for row in page.table("Held-out cases of tasks that train has")[1:]}
+    assert seen == {"seen": "20", "unseen": "20"}
+    people = {row[0]: int(row[1]) for row in page.table("Held-out cases by the patient's age and sex")[1:]}
+    assert sum(n for name, n in people.items() if name.startswith("sex: ")) == 40 == sum(n for name, n in people.items() if "age: " in name)
+
+
+def test_what_was_forgotten_and_shared_stands_in_a_table_and_in_a_sentence(page: Page) -> None:
+    (row,) = page.table("28 general questions")[1:]
+    assert row[0] == "RLVR only" and row[3] == "lost"
+    assert "right, not shown to keep within 5 points of it: RLVR only." in page.text
+    assert {row[1] for row in page.table("Records that share 13 words in a row")[1:]} == {"train", "tuning"}
+    assert "held-out record" in page.text and "13 words in a row with what was learned from" in page.text
+
+
+def test_p_is_shown_beside_its_adjusted_value(page: Page, results: Any) -> None:
+    pair = results["pairs"]["rlvr-base"]
+    cell = page.table("Differences in points")[1][1]
+    assert cell.endswith((f"adjusted p = {pair['p_holm']:.3f}", "adjusted p < 0.001"))
+
+
+def test_several_seeds_have_a_page_of_their_own_with_every_seeds_figure(run: Run) -> None:
+    page = Page(write_report(run.path)[0].read_text(encoding="utf-8"))
+    pooled = json.loads((run.path / "results.json").read_text())
+    header, base, _ = page.table("The recipe under several seeds")
+    assert header == ["Arm", "seed 0", "seed 1", "Mean", "Spread"]
+    assert base[1:3] == [f"{100 * share:.1f}\u00a0%" for share in pooled["arms"]["base"]["per_seed"]]
+    assert "The pilot of each seed is on its own page." in page.text and "No pilot was run" not in page.text
+
+
+def test_text_is_asked_for_seed_by_seed(run: Run) -> None:
+    with pytest.raises(InputError, match=r"pools 2 seeds .* such as .*seeds/0"):
+        write_report(run.path, with_text=True)
+    assert len(write_report(run.seeds()[1].path, with_text=True)) == 2
+
+
+def test_pages_hold_no_text_of_records(run: Run) -> None:
+    for part in (run, *run.seeds()):
+        shareable = [file for file in part.path.rglob("*") if file.is_file() and "protected" not in file.parts]
+        assert shareable and not any(b"year old" in file.read_bytes() for file in shareable)

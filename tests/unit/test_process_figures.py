@@ -1,0 +1,82 @@
+"""The audit of a finished run: figures of every arm in results.json, a table on the page, and nothing of a record in either."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ehrmind.report import write_report
+from ehrmind.runs import Run, rollout_rows
+from ehrmind.sources.made_up import made_up_cases
+from ehrmind.stages.process import audit_row, process_figures
+from ehrmind.types import Completion, Group, Prompt, Segment
+from ehrmind.verify.judge import judge
+from ehrmind.verify.process import PARTS
+from tests.medcalc_cases import SHORT
+from tests.page_reader import Page
+from tests.run_folder import CANARY, finished_run, recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finished_run(tmp_path_factory.mktemp("runs") / "audited", arms=("base", "sft_rlvr"), cases=70)
+
+
+def results(run: Run) -> dict[str, Any]:
+    return json.loads((run.path / "results.json").read_text(encoding="utf-8"))
+
+
+def test_every_arm_has_each_parts_share_with_an_interval(run: Run) -> None:
+    for row in results(run)["arms"].values():
+        for name in PARTS:
+            part = row["process"][name]
+            assert 0 <= part["ci95"][0] <= part["share"] == part["passed"] / part["checked"] <= part["ci95"][1] <= 1
+        assert row["process"]["right_but_flawed"]["n"] == row["correct"]
+    assert CANARY not in json.dumps(results(run))
+
+
+def test_a_right_answer_with_a_wrong_step_counts_as_flawed(run: Run, tmp_path: Path) -> None:
+    made = recipe(0.0, arms=["base"])
+    case = made_up_cases(1, 3, "held_out", ["curb-65"], styles=["numbered"], difficulty="easy")[0]
+    value = case.truth["value"]
+    good = case.rationale or ""
+    bad = good.replace("CURB-65 score =", "CURB-65 score = 9 +", 1)
+    cases = {name: dataclasses.replace(case, id=name, group=name) for name in ("one", "two")}
+    groups = []
+    for held, thinking in zip(cases.values(), (good, bad), strict=True):
+        text = f'<think>{thinking}</think>\n<answer>{{"answer": {value}}}</answer>'
+        completion = Completion((Segment("assistant", (1,), (0.0,)),), "stop", text)
+        groups.append(Group(held, Prompt((1,)), [completion], [judge(held, text)]))
+    there = Run(tmp_path)
+    there.rollouts.mkdir(parents=True)
+    there.write_rollouts("evaluate-base-greedy", 0, rollout_rows("evaluate-base-greedy", "base", 0, groups))
+    figures = process_figures(there, made, "base", cases, {})
+    assert figures is not None
+    assert (figures["right_but_flawed"]["n"], figures["right_but_flawed"]["flawed"]) == (2, 1)
+    assert figures["findings"][0]["part"] == "arithmetic"
+
+
+def test_no_arm_that_is_not_asked_to_think_is_audited(run: Run) -> None:
+    silent = recipe(0.0, prompts={"think": False})
+    assert process_figures(run, silent, "base", {}, {}) is None
+
+
+def test_numbers_that_a_tool_gave_are_grounded() -> None:
+    case = made_up_cases(1, 3, "held_out", **SHORT)[0]
+    row = {"case": case.id, "text": "<think>The tool says 8765.25.</think>", "earlier": ""}
+    assert audit_row(row, case, {}).findings
+    named = {finding.what for finding in audit_row({**row, "earlier": "[8765.25]"}, case, {}).findings if finding.start is not None}
+    assert not named
+
+
+def test_the_page_shows_the_parts_of_every_arm_and_no_record(run: Run) -> None:
+    (page,) = write_report(run.path)
+    html = page.read_text(encoding="utf-8")
+    assert CANARY not in html
+    (audited,) = [rows for rows in Page(html).tables.values() if "Right, but flawed" in rows[0]]
+    assert [row[0] for row in audited[1:]] == ["Base", "SFT + RLVR"]
+    assert all("%" in cell for row in audited[1:] for cell in row[1:])
