@@ -21,6 +21,7 @@ CAUSES = ("knowledge", "extraction", "arithmetic")
 SHARES = (0.0, 0.04, 0.15, 0.3, 0.45, 0.65)  # of cases that are worked rightly; a stratum of share 0 is missing
 PLAIN, ENTITIES, FORMULA, BOTH, TOOL = "plain", "entities", "formula", "both", "tool"
 LISTINGS = 16  # a step
+DEMO_BASE = Path(__file__).parents[1] / "recipes" / "demo_base"
 READERS = 4  # whose answers to a prompt are read together
 FORMS = {PLAIN: 8, ENTITIES: 1, FORMULA: 1, BOTH: 1, TOOL: 2}  # how often each form of prompt is read
 MENDS = {ENTITIES: {"extraction"}, FORMULA: {"knowledge"}, BOTH: {"extraction", "knowledge"}, TOOL: {"arithmetic"}, PLAIN: set()}
@@ -139,14 +140,13 @@ def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[lis
 
 
 def build_base(folder: Path, scores: list[Score], seed: int, *, steps: int, batch: int = 16, rate: float = 2e-3) -> None:
-    """A 0.9-million-parameter Llama-shaped model that has read `steps` × `batch` prompts."""
-    from ehrmind.config import Model, Optimiser, TinyModel
+    """The demo's base of 0.9 million parameters, which can look findings up and knows none of these scores, after `steps` × `batch`
+    prompts more."""
+    from ehrmind.config import Model, Optimiser
     from ehrmind.engines.local.engine import open_engine
-    from ehrmind.engines.local.tiny import build_tiny
 
     pairs_of = reading(scores, seed)
-    build_tiny(TinyModel(hidden=128, layers=4, vocabulary=640, context=1024), _text(scores, seed), folder, seed=seed)
-    engine = open_engine(Model(name=str(folder)), folder, rows=512)
+    engine = open_engine(Model(name=str(DEMO_BASE)), DEMO_BASE, rows=512)
     learner = engine.learner(Optimiser(learning_rate=rate, warmup_share=0.05, final_share=0.02, tokens_per_microbatch=4096), steps)
     started = time.monotonic()
     for step in range(steps):
@@ -184,15 +184,6 @@ def _pairs(engine: Any, case: Any, form: str, readers: list[list[str]]) -> Itera
         between = engine.tool_turn(reply)
         then = Prompt((*prompt.token_ids, *engine.response_tokens(call, prompt), *between.token_ids), between.opening)
         yield then, engine.response_tokens(answer, then)
-
-
-def _text(scores: list[Score], seed: int) -> list[str]:
-    """What the tokenizer is trained on."""
-    from ehrmind.prompts import messages
-
-    pairs_of = reading(scores, seed + 1)
-    chosen = [next(pairs_of) for _ in range(2000)]
-    return [messages(case, asking=asking_of(form))[0].content + "".join(readers[0]) for case, form, readers in chosen]
 
 
 def write_cases(folder: Path, scores: list[Score], seed: int, counts: dict[str, int]) -> dict[str, Path]:
