@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
-    parser.add_argument("--steps", type=int, default=1200, help="of the base's reading")
+    parser.add_argument("--steps", type=int, default=500, help="of the base's reading")
     parser.add_argument("--rlvr-steps", type=int, default=60)
     given = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

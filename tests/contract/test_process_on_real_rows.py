@@ -40,6 +40,7 @@ def test_mistakes_that_the_explanations_really_hold_are_found(rows: list[Case]) 
     assert found["estimated-due-date", "arithmetic"] == 7  # days are subtracted in words and added in the result
 
 
+@pytest.mark.slow
 def test_nine_of_ten_errors_put_into_the_explanations_are_found_where_they_are(rows: list[Case]) -> None:
     for kind in ("number in an expression", "result of a step", "operator", "unit", "conclusion"):
         asked = found = 0

@@ -39,6 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_five_moments_ends_with_the_same_weights_bit_for_bit(undisturbed: Path, tmp_path: Path) -> None:
     run, moments = tmp_path / "run", random.Random(0)
     kills = 0

@@ -17,7 +17,7 @@ from ehrmind.runs import Row, rollout_rows
 from ehrmind.sources.made_up import made_up_cases
 from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, SOLID, diagnose, entropy_of, kind_of, luck_of, needed_samples
-from ehrmind.stages.interventions import cause_of
+from ehrmind.stages.interventions import _lifts, cause_of
 from ehrmind.stages.plan import compare_gains, expected_gain, make_plan, planned
 from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
@@ -114,6 +114,16 @@ def test_the_first_help_that_lifts_names_the_cause() -> None:
     assert cause_of({"entities": lift(0.0, False), "formula": lift(0.5, True), "both": lift(0.6, True)}) == "knowledge"
     assert cause_of({"tool": lift(0.5, True), "entities": lift(0.2, True)}) == "extraction"
     assert cause_of({"entities": lift(0.0, False)}) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "lifts"), [([1.0] * 6, True), ([0.5, 0.0, 0.0, 0.0, 0.0, 0.0], False), ([0.05] * 6, False), ([1.0, 1.0], False)]
+)
+def test_a_lift_must_be_large_and_sure_and_of_more_than_two_questions(cases: list[Case], after: list[float], lifts: bool) -> None:
+    asked = [case for case in cases if case.task == "curb-65"][: len(after)]
+    rates = {case.id: value for case, value in zip(asked, after, strict=True)}
+    (found,) = _lifts(asked, dict.fromkeys(rates, 0.0), rates).values()
+    assert found["lifts"] is lifts and -1 <= found["ci95"][0] <= found["lift"] <= found["ci95"][1] <= 1
 
 
 def recipe(**changes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ehrmind.statistics import (
     sign_flip,
     wilson,
 )
-from ehrmind.statistics.intervals import bootstrap, by_group, effective_n, resamples, variance_of_mean
+from ehrmind.statistics.intervals import bootstrap, by_group, effective_n, resamples, t_interval, variance_of_mean
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -220,3 +221,18 @@ def test_seeds_that_agree_about_each_patient_do_not_make_patients_many() -> None
 def test_one_seed_has_no_spread() -> None:
     with pytest.raises(ValueError, match="two or more"):
         over_seeds([[1.0]], [["a"]])
+
+
+def test_the_interval_of_paired_differences_is_students_where_every_group_has_one() -> None:
+    draw = np.random.default_rng(3)
+    values = draw.normal(0.2, 0.5, 17).tolist()
+    low, high = t_interval(values, [str(place) for place in range(17)])
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_differences_that_come_by_patient_have_the_interval_of_the_patients() -> None:
+    """Each patient's value four times over is no more evidence than once."""
+    values, groups = [0.1, 0.5, -0.2, 0.4, 0.3], ["a", "b", "c", "d", "e"]
+    assert t_interval(values * 4, groups * 4) == pytest.approx(t_interval(values, groups))
+    assert t_interval([0.5, 0.7], ["a", "a"]) == (-math.inf, math.inf)

@@ -17,7 +17,7 @@ from ehrmind.engines import Engine
 from ehrmind.runs import Row, Run
 from ehrmind.stages.diagnosis import SOLID
 from ehrmind.stages.rollout import answer_all, asking_of, render_prompts
-from ehrmind.statistics.intervals import mean_interval
+from ehrmind.statistics.intervals import t_interval
 from ehrmind.types import Case
 
 
@@ -35,6 +35,7 @@ INTERVENTIONS = {
     "criteria": Intervention(("criteria",), False, "overlooking criteria"),
     "events": Intervention(("events",), False, "overlooking events"),
 }
+FEWEST = 3  # questions of a stratum
 LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
@@ -65,7 +66,7 @@ def intervene(run: Run, recipe: Recipe, engine: Engine, asked: Sequence[Case], b
             decoding=recipe.decoding,
             asking=asking,
         )
-        for stratum, figures in _lifts(cases, rates, _rates(rows), recipe.seed).items():
+        for stratum, figures in _lifts(cases, rates, _rates(rows)).items():
             lifts[stratum][name] = figures
     for stratum, figures in diagnosis["by_stratum"].items():
         if stratum in lifts:
@@ -96,7 +97,7 @@ def _rates(rows: Sequence[Row]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in right.items()}
 
 
-def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float], seed: int) -> dict[str, dict[str, Any]]:
+def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """By stratum, the mean difference of pass@1 on the same questions, with an interval over patients."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -105,7 +106,11 @@ def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[st
     for stratum, members in by_stratum.items():
         differences = [after[case.id] - before[case.id] for case in members]
         lift = sum(differences) / len(differences)
-        halves = mean_interval([(value + 1) / 2 for value in differences], [case.group for case in members], seed=seed)
-        low, high = 2 * halves.low - 1, 2 * halves.high - 1
-        found[stratum] = {"questions": len(members), "lift": lift, "ci95": [low, high], "lifts": lift >= LIFT and low > 0}
+        low, high = t_interval(differences, [case.group for case in members])
+        found[stratum] = {
+            "questions": len(members),
+            "lift": lift,
+            "ci95": [max(-1.0, low), min(1.0, high)],
+            "lifts": len(members) >= FEWEST and lift >= LIFT and low > 0,
+        }
     return found

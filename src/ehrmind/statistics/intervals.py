@@ -58,6 +58,19 @@ def mean_interval(values: Sequence[float], groups: Sequence[str], level: float =
     return Interval(*wilson(total / n * worth, worth, level), EFFECTIVE)
 
 
+def t_interval(values: Sequence[float], groups: Sequence[str], level: float = 0.95) -> tuple[float, float]:
+    """Of the mean of differences of either sign, with the variance between groups and Student's t for their number. Without limits where
+    there is one group only."""
+    from scipy.stats import t
+
+    sums_G, sizes_G = by_group(values, groups)
+    mean = float(sums_G.sum() / sizes_G.sum())
+    if len(sums_G) < 2:
+        return -math.inf, math.inf
+    half = float(t.ppf(0.5 + level / 2, len(sums_G) - 1)) * math.sqrt(variance_of_mean(sums_G, sizes_G))
+    return mean - half, mean + half
+
+
 def by_group(values: Sequence[float], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(sum of the values, number of cases) of each group, in the order of their names."""
     if len(values) != len(groups):
