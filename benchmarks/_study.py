@@ -1,8 +1,10 @@
 """A made-up study whose generator knows where a model fails, and a base model built to fail there.
 
 Two dozen scores of three findings each. The base reads text in which every score is worked in its own way: rightly; with wrong points
-(knowledge); with findings misread (extraction); with a wrong total (arithmetic); each of these always, or in a stated share of cases
-only. Where what it fails at is laid beside the question, or where it may call the tool, it reads the right way. What is in the cases
+(knowledge); with every finding taken as absent (extraction); with a total that is off by seven (arithmetic); each of these always, or
+in a stated share of cases only. A mistake is always the same one, so that nothing right is near it: a score that is always worked
+wrongly is missing. Where what it fails at is laid beside the question, or where it may call the tool, it reads the right way; a
+formula laid beside the question is another one each time, so that the right points of a score are never read. What is in the cases
 says nothing of this: the same stratum, prompt and truth for every kind.
 """
 
@@ -104,7 +106,7 @@ def read_answer(score: Score, case: Any, form: str, draw: random.Random) -> list
     fails = score.cause if score.cause not in MENDS[form] and draw.random() >= score.right else ""
     there, points = tuple(case.provenance["found"]), score.points
     if fails == "extraction":
-        there = tuple(found != flipped for found, flipped in zip(there, draw.choice(_FLIPS), strict=True))
+        there = (False,) * len(there)
     if fails == "knowledge":
         points = score.wrong
     total = _total(points, there)
@@ -113,11 +115,8 @@ def read_answer(score: Score, case: Any, form: str, draw: random.Random) -> list
         call = f"{TOOL_OPEN}{json.dumps({'expression': sum_})}{TOOL_CLOSE}"
         return [f"<think>{_working(score, there, points, None)}</think>{call}", wrap(f"total {total}", json.dumps({"answer": total}))]
     if fails == "arithmetic":
-        total += draw.choice((-3, -2, -1, 1, 2, 3))
+        total += 7
     return [wrap(_working(score, there, points, total), json.dumps({"answer": total}))]
-
-
-_FLIPS = [(True, False, False), (False, True, False), (False, False, True), (True, True, False), (False, True, True), (True, False, True)]
 
 
 def asking_of(form: str) -> Any:
@@ -132,9 +131,11 @@ def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[lis
     draw = random.Random(f"reading:{seed}")
     index = 0
     while True:
-        score = scores[index % len(scores)]
+        score, form = scores[index % len(scores)], draw.choices(list(FORMS), weights=list(FORMS.values()))[0]
+        if form in (FORMULA, BOTH):
+            known = [other.points for other in scores if (other.cause == "arithmetic") == (score.cause == "arithmetic")]
+            score = score._replace(points=draw.choice(known))
         case = case_of(score, 10_000 + seed, index, "train")
-        form = draw.choices(list(FORMS), weights=list(FORMS.values()))[0]
         yield case, form, [read_answer(score, case, form, draw) for _ in range(READERS)]
         index += 1
 
