@@ -17,8 +17,8 @@ from ehrmind.statistics.calibration import r_squared
 from ehrmind.types import Case
 
 # Of the gain in accuracy at the recipe's temperature that RLVR brings to a stratum: shares of what is reliably solved beyond pass@1, of
-# what luck and single samples solve beyond that, and the standard deviation of what is left. Fitted by
-# `benchmarks/pilot_predicts.py --fit` on seeds 100, 101 and 102, which no figure in benchmarks/README.md is of.
+# what luck and single samples solve beyond that, and the standard deviation of what is left. Set by hand and not fitted yet:
+# `benchmarks/pilot_predicts.py --fit` gives them, on seeds that no figure is reported of.
 PREDICTOR = {"reliable": 1.0, "lucky": 0.3, "sd": 0.2}
 MOST_TRACES = 1000  # a stratum, where the recipe does not say
 Z = 1.96

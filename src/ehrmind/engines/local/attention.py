@@ -14,7 +14,7 @@ Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ NOT_KNOWN_HERE = ("softcap", "s_aux", "sinks", "position_bias")
 
 LOG2_E = math.log2(math.e)  # scores are powers of 2 in the packed attention: on CPU exp2 takes a quarter of exp's time
 SCORES_AT_ONCE = 1 << 20  # in a block, so that it stays in the processor's cache
+SMALL_BLOCK = 256 * 256  # scores of a head
 CAUSAL_BLOCK = 256  # queries; what lies ahead of them is computed in vain within a block only
 
 
@@ -104,9 +105,9 @@ class SharedPrompt(torch.autograd.Function):
             out_HND[:, places[valid]] = out.unflatten(0, (heads, -1))[:, valid]
             lse_HN[:, places[valid]] = lse.unflatten(0, (heads, -1))[:, valid]
         for queries, keys, mask_QK, merging in _blocks(pieces):
-            for head in range(heads):
-                of = head * key_HND.shape[0] // heads
-                out, lse = _attend(query_HND[head, queries], key_HND[of, keys], value_HND[of, keys], mask_QK)
+            for head in _heads_at_once(heads, queries, keys):
+                key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
+                out, lse = _attend(query_HND[head, queries], key_KD, value_KD, mask_QK)
                 if merging:
                     out, lse = merged(out_HND[head, queries], lse_HN[head, queries], out, lse)
                 out_HND[head, queries], lse_HN[head, queries] = out, lse
@@ -131,16 +132,30 @@ class SharedPrompt(torch.autograd.Function):
                 by_head = part.unflatten(0, (heads, -1))[:, valid]
                 total.index_add_(1, places[valid], by_head.unflatten(0, (len(total), -1)).sum(1))
         for queries, keys, mask_QK, _ in _blocks(pieces):
-            for head in range(heads):
-                of = head * len(key_HND) // heads
-                seen = query_HND[head, queries], key_HND[of, keys], value_HND[of, keys]
-                parts = _attend_backward(*seen, mask_QK, grad_HND[head, queries], lse_HN[head, queries], shift_HN[head, queries])
-                for total, where, place, part in zip(
-                    (to_query, to_key, to_value), (head, of, of), (queries, keys, keys), parts, strict=True
-                ):
-                    total[where, place] += part
+            for head in _heads_at_once(heads, queries, keys):
+                key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
+                of_query = grad_HND[head, queries], lse_HN[head, queries], shift_HN[head, queries]
+                parts = _attend_backward(query_HND[head, queries], key_KD, value_KD, mask_QK, *of_query)
+                for total, place, part in zip((to_query, to_key, to_value), (queries, keys, keys), parts, strict=True):
+                    if isinstance(head, int):
+                        total[head * len(total) // heads, place] += part
+                    else:
+                        total[:, place] += part if len(total) == heads else part.unflatten(0, (len(total), -1)).sum(1)
         totals = (to_query.mul_(ctx.scale), to_key.div_(LOG2_E), to_value)
         return (*(total[None].to(dtype) for total, dtype in zip(totals, ctx.dtypes, strict=True)), None, None, None)
+
+
+def _heads_at_once(heads: int, queries: slice, keys: slice) -> Sequence[int | slice]:
+    """All heads of a small block together: one after the other, what each call costs would be most of it. Large ones one by one."""
+    size = (queries.stop - queries.start) * (keys.stop - keys.start)
+    return [slice(0, heads)] if size <= SMALL_BLOCK else range(heads)
+
+
+def _of_heads(stored_HND: Tensor, head: int | slice, heads: int) -> Tensor:
+    """The keys or values that a query head looks at, or all heads each: several of them may share one."""
+    if isinstance(head, int):
+        return stored_HND[head * len(stored_HND) // heads]
+    return stored_HND if len(stored_HND) == heads else stored_HND.repeat_interleave(heads // len(stored_HND), 0)
 
 
 def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
