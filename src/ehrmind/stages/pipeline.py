@@ -46,6 +46,11 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     return open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, seed=recipe.seed)
 
 
+def models_of(recipe: Recipe) -> set[str]:
+    """The models that the arms need."""
+    return {split_arm(arm)[0] for arm in recipe.arms}
+
+
 def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
     """Say what the stages to come will need, and refuse a run that cannot fit. Says nothing of a finished run or of a model whose
     configuration is of a kind not known."""
@@ -54,8 +59,9 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     shape = shape_of(folder, recipe.model)
     if shape is None or is_json(run.path / "results.json"):
         return
-    warms = "warmup" in wanted and bool({"sft", "sft_rlvr"} & set(recipe.arms)) and run.done("warmup") is None
-    reinforces = "rlvr" in wanted and any(arm in recipe.arms and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
+    models = models_of(recipe)
+    warms = "warmup" in wanted and bool({"sft", "sft_rlvr"} & models) and run.done("warmup") is None
+    reinforces = "rlvr" in wanted and any(arm in models and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
     found, available = estimate(shape, recipe, warmup=warms, rlvr=reinforces), memory_of(shape.device)
     sys.stderr.write(f"memory (estimate): {found}; the {shape.device} has {available / 2**30:.1f} GiB\n")
     refuse_what_cannot_fit(found, recipe, available)
@@ -86,7 +92,7 @@ def run_pipeline(
         diagnosis = run.done("pilot")
     if diagnosis is not None:
         recipe = _follow(run, recipe, diagnosis, splits["train"])
-    models = {split_arm(arm)[0] for arm in recipe.arms}
+    models = models_of(recipe)
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
