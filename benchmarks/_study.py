@@ -10,7 +10,9 @@ says nothing of this: the same stratum, prompt and truth for every kind.
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import random
 import sys
 import time
@@ -202,6 +204,17 @@ def causes_of(scores: list[Score]) -> dict[str, str]:
 
 
 HELD_OUT, ASKED, SAMPLES = 100, 24, 8  # cases a stratum, pilot questions a stratum, samples a question
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Of a benchmark over seeds of the study. The hub stays offline."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--steps", type=int, default=500, help="of the base's reading")
+    parser.add_argument("--rlvr-steps", type=int, default=60)
+    return parser
 
 
 def run_of(out: Path, seed: int, reading_steps: int, name: str, *, interventions: bool = False, **changes: Any) -> Any:

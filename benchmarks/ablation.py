@@ -9,13 +9,11 @@ stratum at the recipe's temperature, pooled over seeds with an interval that tak
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from _study import run_of, scores_of
+from _study import parser_of, run_of, scores_of
 
 TRACES = 200  # a missing stratum
 
@@ -42,13 +40,7 @@ def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
 def main() -> None:
     from ehrmind.statistics.seeds import over_seeds
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/study"))
-    parser.add_argument("--steps", type=int, default=500, help="of the base's reading")
-    parser.add_argument("--rlvr-steps", type=int, default=60)
-    given = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    given = parser_of(__doc__).parse_args()
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     print(f"traces a seed: {', '.join(str((study['traces'], study['traces_unplanned'])) for study in studies)} (planned, unplanned)\n")
     print("| arm | all strata | solid | misapplied | missing |")

@@ -9,14 +9,12 @@ the base, evaluation on 100 held-out cases a stratum at the recipe's temperature
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _study import causes_of, run_of, scores_of
+from _study import causes_of, parser_of, run_of, scores_of
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
@@ -62,14 +60,9 @@ def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/study"))
-    parser.add_argument("--steps", type=int, default=500, help="of the base's reading")
-    parser.add_argument("--rlvr-steps", type=int, default=60)
+    parser = parser_of(__doc__)
     parser.add_argument("--fit", action="store_true", help="fit the predictor instead of scoring the one that ships")
     given = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     if given.fit:
         print(json.dumps(fit(studies)))

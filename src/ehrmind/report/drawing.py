@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.report.reading import Figures
-from ehrmind.report.svg import ARMS, PAPER, RULE
+from ehrmind.report.svg import ARMS, PAPER, RULE, STYLE, to_svg
 from ehrmind.report.words import arm_name
 
 if TYPE_CHECKING:
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 8.6  # inches; the page scales it
+
+
+def drawn(figures: Figures, draws: Mapping[str, Callable[[Figures], Figure | None]]) -> dict[str, str]:
+    """SVG by name, in the page's style; without those that a run has nothing for."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        made = {name: draw(figures) for name, draw in draws.items()}
+        return {name: to_svg(figure, name) for name, figure in made.items() if figure is not None}
 
 
 def by_group(figures: Figures, shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:

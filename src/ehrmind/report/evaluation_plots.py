@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.report.drawing import MARKERS, WIDTH, by_group, interval, legend, place_of, rows_of, share_axis
+from ehrmind.report.drawing import MARKERS, WIDTH, by_group, drawn, interval, legend, place_of, rows_of, share_axis
 from ehrmind.report.evaluation_tables import WAYS, parts, people, repeated
 from ehrmind.report.reading import Figures
-from ehrmind.report.svg import ARMS, MUTED, RULE, STYLE, WARN, to_svg
+from ehrmind.report.svg import ARMS, MUTED, RULE, WARN
 from ehrmind.report.words import arm_name
 
 if TYPE_CHECKING:
@@ -17,22 +17,17 @@ if TYPE_CHECKING:
 
 def evaluation_plots(figures: Figures) -> dict[str, str]:
     """SVG by name; without those that this run has nothing for."""
-    import matplotlib as mpl
-
-    drawn: dict[str, str] = {}
-    with mpl.rc_context(STYLE):
-        for name, draw in {
+    return drawn(
+        figures,
+        {
             "samples": _samples,
             "agreement": _agreement,
             "seen": _seen,
             "subgroups": _subgroups,
             "forgetting": _forgetting,
             "seeds": _seeds,
-        }.items():
-            figure = draw(figures)
-            if figure is not None:
-                drawn[name] = to_svg(figure, name)
-    return drawn
+        },
+    )
 
 
 def _pair(titles: tuple[str, str]) -> tuple[Figure, list[Axes]]:

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.report.drawing import MARKERS, WIDTH, by_group, interval, legend, place_of, rows_of, share_axis, short
+from ehrmind.report.drawing import MARKERS, WIDTH, by_group, drawn, interval, legend, place_of, rows_of, share_axis, short
 from ehrmind.report.reading import Figures
 from ehrmind.report.rlvr_tables import chosen, strata_of
-from ehrmind.report.svg import ARMS, INK, MUTED, PAPER, RULE, STYLE, WARN, to_svg
+from ehrmind.report.svg import ARMS, INK, MUTED, PAPER, RULE, WARN
 from ehrmind.report.tables import CURVES, shares_by
 from ehrmind.report.words import arm_name
 
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 def plots(figures: Figures) -> dict[str, str]:
     """SVG by name: arms, pilot, curves, asked, warmup, categories, strata; without those that this run has nothing for."""
-    import matplotlib as mpl
-
-    drawn: dict[str, str] = {}
-    with mpl.rc_context(STYLE):
-        for name, draw in {
+    return drawn(
+        figures,
+        {
             "arms": _arms,
             "pilot": _pilot,
             "gains": _gains,
@@ -38,11 +36,8 @@ def plots(figures: Figures) -> dict[str, str]:
             "warmup": _warmup,
             "categories": _categories,
             "strata": _strata,
-        }.items():
-            figure = draw(figures)
-            if figure is not None:
-                drawn[name] = to_svg(figure, name)
-    return drawn
+        },
+    )
 
 
 def _arms(figures: Figures) -> Figure:
