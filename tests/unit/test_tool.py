@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from ehrmind.engines.local.learner import LocalLearner
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.engines.tools import MOST_CALLS, sample_with_tool
 from ehrmind.prompts import messages
+from ehrmind.sources.made_up.trials import made_up_trials
+from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Completion, Group, Message, Prompt, Segment, Verdict
 from tests.small_models import FAMILIES, cases, small_engine
@@ -163,3 +166,20 @@ def hand_made(
     kept = [*range(start, start + 3), *range(start + 5, start + 8)]
     (-logprobs[kept].sum() / (2 * GREEDY.max_new_tokens)).backward()
     return {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
+
+
+def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> None:
+    """What the model was told by the tool is part of what its answer's probabilities depend on."""
+
+    class Asked(ScriptedEngine):
+        def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+            self.prompts = [prompt.token_ids for prompt, *_ in asked]
+            return [[0.0] * len(options) for *_, options in asked]
+
+    case = made_up_trials(1, seed=3, split="train")[0]
+    parts = (Segment("assistant", (5,), (0.0,)), Segment("tool", (8, 9), (0.0, 0.0), False), Segment("assistant", (6,), (0.0,)))
+    said = Completion(parts, "stop", '<think>a</think><answer>{"answer": "eligible"}</answer>')
+    engine = Asked(adds)
+    (shares,) = answer_probabilities(engine, [Group(case, Prompt((1, 2)), [said], [Verdict(True, 1.0, {})])])
+    assert shares == pytest.approx([1 / 3] * 3)
+    assert engine.prompts == [(1, 2, 5, 8, 9)]

@@ -140,7 +140,8 @@ def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[f
             begun, opened, _ = completion.text.rpartition(ANSWER_OPEN)
             places.append(len(asked) if options and opened else None)
             if options and opened:
-                asked.append((group.prompt, begun + opened, options))
+                earlier = (token for part in completion.segments[:-1] for token in part.token_ids)  # a call of the tool, and its reply
+                asked.append((replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options))
     found = engine.option_logprobs(asked) if asked else []
     return [None if place is None else _softmax(found[place]) for place in places]
 
