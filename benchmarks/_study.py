@@ -1,16 +1,19 @@
 """A made-up study whose generator knows where a model fails, and a base model built to fail there.
 
-Two dozen scores of three findings each. The base reads text in which every score is worked in its own way: rightly; with wrong points
-(knowledge); with every finding taken as absent (extraction); with a total that is off by seven (arithmetic); each of these always, or
-in a stated share of cases only. A mistake is always the same one, so that nothing right is near it: a score that is always worked
-wrongly is missing. Where what it fails at is laid beside the question, or where it may call the tool, it reads the right way; a
-formula laid beside the question is another one each time, so that the right points of a score are never read. What is in the cases
-says nothing of this: the same stratum, prompt and truth for every kind.
+Two dozen scores of three findings each, with points of two digits. The base reads text in which every score is worked in its own way:
+rightly; with wrong points (knowledge); with every finding taken as absent (extraction); with a total that is off by seven (arithmetic);
+in a stated share of cases rightly all the same. Knowledge may be missing altogether: no text has the right points of these scores, and
+nothing that is learnt of other scores tells them. Looking up and adding are skills that the other scores need too, so they are
+misapplied, in part of the cases nearly always, but never missing. A mistake is always the same one, so that nothing right is near it.
+Where what it fails at is laid beside the question, or where it may call the tool, the base reads the right way; a formula laid beside
+the question is another score's, so that the right points of its own are never read. What is in the cases says nothing of this: the same
+stratum, prompt and truth for every kind.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -22,7 +25,9 @@ from typing import Any, NamedTuple
 
 FINDINGS = ("fever", "cough", "rash", "chills", "nausea", "cramps", "tremor", "edema", "fatigue", "syncope", "pallor", "thirst")
 CAUSES = ("knowledge", "extraction", "arithmetic")
-SHARES = (0.0, 0.04, 0.15, 0.3, 0.45, 0.65)  # of cases that are worked rightly; a stratum of share 0 is missing
+SHARES = (0.04, 0.15, 0.3, 0.45, 0.65)  # of cases that are worked rightly
+POINTS = (11, 14, 23, 27, 36, 38, 45, 49, 52, 57, 68, 69)
+MISSING, SOLID = 5, 4  # scores
 PLAIN, ENTITIES, FORMULA, BOTH, TOOL = "plain", "entities", "formula", "both", "tool"
 LISTINGS = 16  # a step
 DEMO_BASE = Path(__file__).parents[1] / "recipes" / "demo_base"
@@ -48,18 +53,23 @@ class Score(NamedTuple):
 
 
 def scores_of(seed: int) -> list[Score]:
-    """Four solid scores, then each cause with each share, and two more: 24 in all. Points differ so that every set of findings has a total
-    of its own, and wrong points never give the right total but for no finding at all."""
+    """24: solid ones, each cause with each share, and those whose knowledge is missing. Wrong points share none with the right ones, and
+    never give the right total but for no finding at all."""
     draw = random.Random(f"study:{seed}")
     names = [first + second for first in ("ka", "lo", "mi", "ru", "te") for second in ("bel", "dor", "fin", "gus", "ves")]
     draw.shuffle(names)
-    kinds = [("", 1.0)] * 4 + [(cause, share) for cause in CAUSES for share in SHARES] + [(cause, 0.0) for cause in CAUSES[:2]]
-    scores = []
-    for name, (cause, share) in zip(names, kinds, strict=False):
-        points = tuple(draw.sample((1, 2, 4), 3)) if cause != "arithmetic" else tuple(draw.sample((11, 23, 37, 48), 3))
-        wrong = tuple(point + draw.choice((3, 5)) for point in points)
-        scores.append(Score(name, tuple(draw.sample(FINDINGS, 3)), points, wrong, cause, share))
-    return scores
+    kinds = [("", 1.0)] * SOLID + [(cause, share) for cause in CAUSES for share in SHARES] + [("knowledge", 0.0)] * MISSING
+    return [Score(name, tuple(draw.sample(FINDINGS, 3)), *_points(draw), *kind) for name, kind in zip(names, kinds, strict=False)]
+
+
+def _points(draw: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(right, wrong)"""
+    while True:
+        drawn = draw.sample(POINTS, 6)
+        right, wrong = tuple(drawn[:3]), tuple(drawn[3:])
+        some = [there for there in itertools.product((False, True), repeat=3) if any(there)]
+        if all(_total(right, there) != _total(wrong, there) for there in some):
+            return right, wrong
 
 
 def case_of(score: Score, seed: int, index: int, split: str) -> Any:
@@ -135,8 +145,7 @@ def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[lis
     while True:
         score, form = scores[index % len(scores)], draw.choices(list(FORMS), weights=list(FORMS.values()))[0]
         if form in (FORMULA, BOTH):
-            known = [other.points for other in scores if (other.cause == "arithmetic") == (score.cause == "arithmetic")]
-            score = score._replace(points=draw.choice(known))
+            score = score._replace(points=draw.choice([other.points for other in scores if other.name != score.name]))
         case = case_of(score, 10_000 + seed, index, "train")
         yield case, form, [read_answer(score, case, form, draw) for _ in range(READERS)]
         index += 1
@@ -251,3 +260,9 @@ def run_of(out: Path, seed: int, reading_steps: int, name: str, *, interventions
         }
     )
     return run_pipeline(recipe, folder / name, resume=(folder / name).exists())
+
+
+def base_and_rlvr(out: Path, seed: int, reading_steps: int, rlvr_steps: int, *, causes: bool = True) -> Any:
+    """The pilot, RLVR from the base, and both models' answers; with `causes` the pilot's interventions and the tool's answers too."""
+    arms = ["base", "rlvr", *(["base_tool"] if causes else [])]
+    return run_of(out, seed, reading_steps, "run" if causes else "gains", arms=arms, rlvr={"steps": rlvr_steps}, interventions=causes)

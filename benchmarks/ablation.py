@@ -1,10 +1,11 @@
-"""What each move is worth: SFT only, RLVR only, SFT + RLVR, and a planned against an unplanned warm-up of as many traces.
+"""What each move is worth: SFT only, RLVR only, SFT + RLVR, and a planned against an unplanned warm-up of as many answers.
 
     python benchmarks/ablation.py --seeds 0 1 2
 
-The made-up study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base model of its own for every seed. Planned:
-the traces go to the strata that the pilot calls missing. Unplanned: as many, spread over all strata. Accuracy on 100 held-out cases a
-stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases into account.
+The made-up study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base model of its own for every seed; what
+`pilot_predicts.py` left under --out is gone on with. Planned: the traces go to the strata that the pilot calls missing, and half as many
+of the base's own answers elsewhere are rehearsed. Unplanned: as many traces as both together, spread over all strata. Accuracy on 100
+held-out cases a stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases into account.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _study import parser_of, run_of, scores_of
+from _study import base_and_rlvr, parser_of, run_of, scores_of
 
-TRACES = 200  # a missing stratum
+TRACES = 40  # a missing stratum
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
     """Per arm, whether each held-out case was answered rightly, and each case's group; and the kinds of strata."""
+    alone = base_and_rlvr(out, seed, steps, rlvr_steps)
     rlvr, warmup = {"steps": rlvr_steps}, {"learning_rate": 1e-3, "epochs": 2, "batch": 16}
     planned = {**warmup, "strata": "missing", "traces_per_stratum": TRACES, "rehearsal": 0.5}
-    first = run_of(out, seed, steps, "planned", arms=["base", "rlvr", "sft", "sft_rlvr"], rlvr=rlvr, warmup=planned)
-    traces = (first.done("warmup") or {})["traces"]
-    spread = {**warmup, "strata": "all", "traces_per_stratum": max(1, round(traces / len(scores_of(seed))))}
-    second = run_of(out, seed, steps, "unplanned", arms=["base", "sft", "sft_rlvr"], rlvr=rlvr, warmup=spread)
-    kinds = {stratum: row["kind"] for stratum, row in json.loads((first.path / "pilot.json").read_text())["by_stratum"].items()}
-    found = {arm: _right(first, arm) for arm in ("base", "rlvr", "sft", "sft_rlvr")}
-    found |= {f"{arm}, unplanned": _right(second, arm) for arm in ("sft", "sft_rlvr")}
-    return {"arms": found, "kinds": kinds, "traces": traces, "traces_unplanned": (second.done("warmup") or {})["traces"]}
+    first = run_of(out, seed, steps, "planned", arms=["sft", "sft_rlvr"], rlvr=rlvr, warmup=planned)
+    given = first.done("warmup") or {}
+    spread = {**warmup, "strata": "all", "traces_per_stratum": round((given["traces"] + given["rehearsed"]) / len(scores_of(seed)))}
+    second = run_of(out, seed, steps, "unplanned", arms=["sft", "sft_rlvr"], rlvr=rlvr, warmup=spread)
+    kinds = {stratum: row["kind"] for stratum, row in json.loads((alone.path / "pilot.json").read_text())["by_stratum"].items()}
+    found = {"base": _right(alone, "base"), "RLVR only": _right(alone, "rlvr")}
+    for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr")):
+        found |= {f"{said}, {how} warm-up": _right(run, arm) for how, run in (("planned", first), ("unplanned", second))}
+    return {"arms": found, "kinds": kinds, "answers": (given["traces"], given["rehearsed"], (second.done("warmup") or {})["traces"])}
 
 
 def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
@@ -42,7 +45,9 @@ def main() -> None:
 
     given = parser_of(__doc__).parse_args()
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
-    print(f"traces a seed: {', '.join(str((study['traces'], study['traces_unplanned'])) for study in studies)} (planned, unplanned)\n")
+    for seed, study in zip(given.seeds, studies, strict=True):
+        print("seed {}: {} planned answers and {} rehearsed, {} unplanned".format(seed, *study["answers"]))
+    print()
     print("| arm | all strata | solid | misapplied | missing |")
     print("| --- | --- | --- | --- | --- |")
     for arm in studies[0]["arms"]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _study import causes_of, parser_of, run_of, scores_of
+from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
 
-def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
-    run = run_of(out, seed, steps, "run", arms=["base", "rlvr", "base_tool"], rlvr={"steps": rlvr_steps}, interventions=True)
+def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
+    run = base_and_rlvr(out, seed, steps, rlvr_steps, causes=causes)
     pilot, gains, results = (json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results"))
     return {"seed": seed, "pilot": pilot["by_stratum"], "gains": gains, "arms": results["arms"], "causes": causes_of(scores_of(seed))}
 
@@ -43,27 +43,27 @@ def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
 
 
 def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
-    """Least squares without a constant: gain = a · reliable headroom + b · lucky headroom."""
-    rows = [
-        (
-            max(0.0, pilot["reliable@k"] - pilot["pass@1"]),
-            max(0.0, pilot["pass@k"] - max(pilot["reliable@k"], pilot["pass@1"])),
-            study["gains"]["by_stratum"][stratum]["obtained"],
-        )
-        for study in studies
-        for stratum, pilot in study["pilot"].items()
-    ]
-    table = np.array(rows)
-    weights, *_ = np.linalg.lstsq(table[:, :2], table[:, 2], rcond=None)
-    rest = table[:, 2] - table[:, :2] @ weights
-    return {"reliable": round(float(weights[0]), 3), "lucky": round(float(weights[1]), 3), "sd": round(float(rest.std(ddof=2)), 3)}
+    """The weights of `plan.expected_gain` by least squares over all strata, and the standard deviation of what is left."""
+    from scipy.optimize import curve_fit
+
+    from ehrmind.stages.plan import found_chance
+
+    strata = [(pilot, study["gains"]["by_stratum"][name]["obtained"]) for study in studies for name, pilot in study["pilot"].items()]
+    obtained = np.array([gain for _, gain in strata])
+
+    def expected(_: Any, won: float, draws: float) -> Any:
+        return np.array([(1 - pilot["pass@1"]) * won * found_chance(pilot, draws) for pilot, _ in strata])
+
+    (won, draws), _ = curve_fit(expected, None, obtained, p0=(0.9, 50.0), bounds=([0, 1], [1, 10_000]))
+    rest = obtained - expected(None, won, draws)
+    return {"won": round(won, 2), "draws": round(draws, 1), "sd": round(float(rest.std(ddof=2)), 2)}
 
 
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--fit", action="store_true", help="fit the predictor instead of scoring the one that ships")
     given = parser.parse_args()
-    studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
+    studies = [one(given.out, seed, given.steps, given.rlvr_steps, causes=not given.fit) for seed in given.seeds]
     if given.fit:
         print(json.dumps(fit(studies)))
         return

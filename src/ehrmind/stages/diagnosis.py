@@ -51,12 +51,14 @@ def _figures(rows: Sequence[Row], samples: int, cases: Mapping[str, Case], think
     needed = needed_samples(samples, luck)
     reliable = sum(count >= needed for count in counts)
     interval = mean_interval([count / samples for count in counts], groups, seed=seed)
+    unsettled = [count for count in counts if count < samples] if samples > 1 else counts  # of one sample, nothing says which are settled
     return {
         "questions": n,
         "answers": len(rows),
         "correct": sum(counts),
         "pass@1": sum(counts) / max(1, len(rows)),
         "pass@1_ci95": [interval.low, interval.high],
+        "unsettled": {"questions": len(unsettled), "pass@1": sum(unsettled) / max(1, samples * len(unsettled))},
         "pass@k": solved / max(1, n),
         "pass@k_ci95": list(wilson(solved, n)),
         "curve": pass_curve(samples, counts, groups, seed),
@@ -76,9 +78,13 @@ def kind_of(pass_1: float, pass_1_low: float, reliable: float, luck: float, deci
     likely that no number of samples rules it out (a label nearly all cases have), pass@1 must be surely above luck."""
     if pass_1 >= SOLID_FROM and (decidable or pass_1_low > luck):
         return SOLID
-    beyond_luck = (pass_1 - luck) / (1 - luck) if luck < 1 else 0.0
-    missing = max(reliable, beyond_luck) < MISSING_BELOW if decidable else pass_1_low <= luck
+    missing = max(reliable, beyond_luck(pass_1, luck)) < MISSING_BELOW if decidable else pass_1_low <= luck
     return MISSING if missing else MISAPPLIED
+
+
+def beyond_luck(pass_1: float, luck: float) -> float:
+    """The share of right answers among those that luck does not explain; below 0 where it explains more than there are."""
+    return (pass_1 - luck) / (1 - luck) if luck < 1 else 0.0
 
 
 def luck_of(rows: Sequence[Row], cases: Mapping[str, Case], think: bool, seed: int) -> float:

@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, strata_of
+from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, beyond_luck, strata_of
 from ehrmind.statistics.calibration import r_squared
 from ehrmind.types import Case
 
-# Of the gain in accuracy at the recipe's temperature that RLVR brings to a stratum: shares of what is reliably solved beyond pass@1, of
-# what luck and single samples solve beyond that, and the standard deviation of what is left. Set by hand and not fitted yet:
-# `benchmarks/pilot_predicts.py --fit` gives them, on seeds that no figure is reported of.
-PREDICTOR = {"reliable": 1.0, "lucky": 0.3, "sd": 0.2}
+# Of expected_gain: the share of the headroom that is won where RLVR finds something to reinforce, the number of draws that its finding is
+# worth, and the standard deviation of what is left. Fitted by `benchmarks/pilot_predicts.py --fit`, on seeds that no figure is reported of.
+PREDICTOR = {"won": 0.9, "draws": 50.0, "sd": 0.1}
 MOST_TRACES = 1000  # a stratum, where the recipe does not say
 Z = 1.96
 
@@ -58,13 +57,17 @@ def planned(recipe: Recipe, plan: Mapping[str, Any]) -> Recipe:
 
 
 def expected_gain(figures: Mapping[str, Any]) -> dict[str, float]:
-    """What RLVR alone is expected to add to the accuracy of a stratum, with a 95 % interval of prediction."""
+    """What RLVR alone is expected to add to the accuracy of a stratum, with a 95 % interval of prediction: a share of the headroom where
+    a number of draws would find a right answer that is not luck, among the questions that are not solved every time."""
     before = figures["pass@1"]
-    reliable = max(0.0, figures["reliable@k"] - before)
-    lucky = max(0.0, figures["pass@k"] - max(figures["reliable@k"], before))
-    gain = min(1 - before, PREDICTOR["reliable"] * reliable + PREDICTOR["lucky"] * lucky)
+    gain = (1 - before) * PREDICTOR["won"] * found_chance(figures, PREDICTOR["draws"])
     noise = math.hypot(PREDICTOR["sd"], math.sqrt(before * (1 - before) / max(1, figures["questions"])))
     return {"gain": gain, "low": max(-before, gain - Z * noise), "high": min(1 - before, gain + Z * noise)}
+
+
+def found_chance(figures: Mapping[str, Any], draws: float) -> float:
+    """pass@draws of the unsettled questions, luck set aside."""
+    return 1 - (1 - max(0.0, beyond_luck(figures["unsettled"]["pass@1"], figures["luck"]))) ** draws
 
 
 def compare_gains(plan: Mapping[str, Any], diagnosis: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
