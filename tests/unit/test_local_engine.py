@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr, TinyModel
+from ehrmind.engines.local import sampler
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.products import Linear, packed_weights
 from ehrmind.engines.local.sampler import draw
 from ehrmind.engines.local.scoring import score
 from ehrmind.engines.uniforms import question_key, row_keys, uniforms
 from ehrmind.prompts import gold_response, messages
-from ehrmind.types import Group, InputError, Verdict
+from ehrmind.types import Group, InputError, Prompt, Verdict
 from tests.small_models import FAMILIES, cases, small_engine, small_model
 
 SHORT = Decoding(temperature=1.0, max_new_tokens=12)
@@ -97,6 +100,22 @@ def test_the_plain_path_samples_the_same_answers(engine: LocalEngine) -> None:
     plain = engine.sample(prompts, [1, 2, 3], 4, SHORT)
     engine.shared = True
     assert [[c.text for c in group] for group in shared] == [[c.text for c in group] for group in plain]
+
+
+def test_weights_packed_while_sampling_change_no_answer_and_are_gone_afterwards(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Prompt(tuple(range(5, 25))), Prompt(tuple(range(9, 14)))]
+    layers = [module for module in engine.network.modules() if isinstance(module, Linear)]
+    packed = engine.sample(asked, [3, 4], 4, SHORT)
+    assert all(layer.packed is None for layer in layers)
+    monkeypatch.setattr(sampler, "packed_weights", lambda _: nullcontext())
+    unpacked = engine.sample(asked, [3, 4], 4, SHORT)
+    assert [[c.segments[0].token_ids for c in own] for own in unpacked] == [[c.segments[0].token_ids for c in own] for own in packed]
+    with pytest.raises(KeyError), packed_weights(engine.network):
+        assert all(layer.packed is not None for layer in layers)
+        raise KeyError
+    assert all(layer.packed is None for layer in layers)
 
 
 def test_the_opening_of_a_template_belongs_to_the_answer(engine: LocalEngine) -> None:

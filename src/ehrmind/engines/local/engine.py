@@ -117,7 +117,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _refuse_unsafe(folder)
+    refuse_unsafe(folder)
     device = device_of(settings)
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
@@ -136,7 +136,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
     shared = _share_prompts(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
-    end_id, stop_ids = _end_of_turn(tokenizer, network, settings.template)
+    end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
     template = dict(settings.template)
     return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template)
 
@@ -170,7 +170,7 @@ def locate(settings: Model, *, online: bool) -> Path:
         ) from None
 
 
-def _refuse_unsafe(folder: Path) -> None:
+def refuse_unsafe(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no model directory: it has no config.json.")
     for path in sorted(folder.iterdir()):
@@ -207,14 +207,13 @@ def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
 
 
-def _end_of_turn(tokenizer: Any, network: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
-    """The token a template puts after the assistant's words, and every token that ends an answer."""
+def end_of_turn(tokenizer: Any, more: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
+    """The token a template puts after the assistant's words, and every token that ends an answer; `more` are the generation config's."""
     conversation = [Message("user", SENTINEL), Message("assistant", SENTINEL)]
     tail = _render(tokenizer, conversation, template, generation=False).rpartition(SENTINEL)[2].lstrip()
     after = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
     end_id = int(after[0]) if after else tokenizer.eos_token_id
     if end_id is None:
         raise InputError("The model's tokenizer names no end-of-sequence token and its chat template ends a turn with nothing.")
-    more = getattr(network.generation_config, "eos_token_id", None)
     ids = {end_id, tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
     return end_id, frozenset(ids)

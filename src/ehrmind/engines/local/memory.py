@@ -19,10 +19,11 @@ from safetensors import safe_open
 from ehrmind.config import Model, Optimiser, Recipe
 from ehrmind.engines.local.engine import device_of
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
+from ehrmind.engines.local.products import ONEDNN
 from ehrmind.types import InputError
 
 GIB = 2**30
-FP32 = 4
+FP32, BF16 = 4, 2
 PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
 # Floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
 OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
@@ -165,11 +166,13 @@ def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
 
 
 def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:
-    """Of the fullest stage: greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it."""
+    """Of the fullest stage, greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it; and of the
+    weights that are packed while it samples."""
     tokens = min(recipe.sampler_rows * (prompt + new), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * new))
     number = FP32 if shape.device == "cpu" else shape.bytes
     working = PREFILLED * (3 * shape.feed_forward + 6 * shape.hidden) * FP32
-    return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working
+    packed = shape.parameters * (BF16 if shape.narrow else FP32) if ONEDNN and shape.device == "cpu" and shape.bytes == FP32 else 0
+    return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working + packed
 
 
 def _parameters(file: Path) -> int:

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from ehrmind.config import Decoding
 from ehrmind.engines.local.decoding import Slots
+from ehrmind.engines.local.products import packed_weights
 from ehrmind.engines.uniforms import row_keys, uniforms
 from ehrmind.types import Completion, InputError, Prompt, Segment
 
@@ -68,7 +69,7 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
     training = engine.network.training
     engine.network.eval()
     try:
-        with torch.inference_mode(), engine.autocast():
+        with torch.inference_mode(), engine.autocast(), packed_weights(engine.network):
             (_decode if engine.shared else _decode_plainly)(engine, [prompts[index].token_ids for index in order], order, answers, members)
     finally:
         engine.network.train(training)

@@ -1,0 +1,69 @@
+"""A model directory as everybody opens it: `transformers`, TRL, `vllm serve`, `transformers serve`. Files are copied, adapters merged on
+request.
+
+What a served model needs beyond the files is when to stop: the generation config gets the token that the chat template ends a turn with.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ehrmind.engines.local.engine import end_of_turn, refuse_unsafe
+from ehrmind.files import write_text
+from ehrmind.types import InputError
+
+KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
+ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
+
+
+def is_adapter(folder: Path) -> bool:
+    """A folder of peft's, without the model that it changes."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
+    """The files of a model, links followed; nothing else that lies there. Raises InputError where the directory holds code or pickles."""
+    if not is_adapter(source):
+        refuse_unsafe(source)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.suffix in KEPT and path.name not in leave_out:
+            shutil.copyfile(path, target / path.name)
+
+
+def merge_adapter(source: Path, target: Path) -> None:
+    """The base model with the adapter's changes, saved as one model. Raises InputError where the base is not a directory here."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
+    base = base if base.is_absolute() or base.is_dir() else source / base
+    if not (base / "config.json").is_file():
+        raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
+    refuse_unsafe(base)
+    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, **common)
+    merged: Any = PeftModel.from_pretrained(network, str(source)).merge_and_unload()
+    merged.save_pretrained(target, safe_serialization=True)
+    tokens = source if (source / "tokenizer_config.json").is_file() else base
+    AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
+
+
+def say_when_to_stop(folder: Path, template: dict[str, Any], max_new_tokens: int | None) -> None:
+    """Every token that ends an answer, and how long one may get, in the generation config; greedy unless a caller asks otherwise."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(f"{folder.name} has no chat template; add `chat_template.jinja` to the model before it is exported.")
+    file = folder / GENERATION
+    tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    end_id, stops = end_of_turn(tokenizer, tree.get("eos_token_id"), template)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_id
+    kept = {key: value for key, value in tree.items() if key not in ("temperature", "top_p", "top_k", "_from_model_config")}
+    limit = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    ordered = [end_id, *sorted(stops - {end_id})]
+    made = {**kept, "do_sample": False, "eos_token_id": ordered, "pad_token_id": pad_id, **limit}
+    write_text(file, json.dumps(made, indent=2, sort_keys=True) + "\n")
