@@ -18,9 +18,15 @@ from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
+    """The pilot's figures are made anew of its answers, so that a change of definitions needs no new run."""
+    from ehrmind.stages.diagnosis import diagnose
+
     run = base_and_rlvr(out, seed, steps, rlvr_steps, causes=causes)
     pilot, gains, results = (json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results"))
-    return {"seed": seed, "pilot": pilot["by_stratum"], "gains": gains, "arms": results["arms"], "causes": causes_of(scores_of(seed))}
+    cases = {case.id: case for case in run.load_cases()["train"]}
+    figures = diagnose(run.read_rollouts("pilot").to_dicts(), pilot["samples"], cases)["by_stratum"]
+    figures = {stratum: {**row, "cause": pilot["by_stratum"][stratum].get("cause")} for stratum, row in figures.items()}
+    return {"seed": seed, "pilot": figures, "gains": gains, "arms": results["arms"], "causes": causes_of(scores_of(seed))}
 
 
 def with_tool(found: dict[str, Any]) -> tuple[float, float]:
@@ -42,17 +48,27 @@ def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
     return len(weak) - len(wrong), len(weak), wrong
 
 
+def r2(found: dict[str, Any], kind: str | None = None) -> float:
+    """Of the gains that the predictor which ships expects of each stratum's pilot, against those obtained; of strata of a kind, or all."""
+    from ehrmind.stages.plan import expected_gain
+    from ehrmind.statistics.calibration import r_squared
+
+    chosen = {name: figures for name, figures in found["pilot"].items() if kind in (None, figures["kind"])}
+    obtained = [found["gains"]["by_stratum"][name]["obtained"] for name in chosen]
+    return r_squared(obtained, [expected_gain(figures)["gain"] for figures in chosen.values()])
+
+
 def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
     """The weights of `plan.expected_gain` by least squares over all strata, and the standard deviation of what is left."""
     from scipy.optimize import curve_fit
 
-    from ehrmind.stages.plan import found_chance
+    from ehrmind.stages.plan import headroom_in_reach
 
     strata = [(pilot, study["gains"]["by_stratum"][name]["obtained"]) for study in studies for name, pilot in study["pilot"].items()]
     obtained = np.array([gain for _, gain in strata])
 
     def expected(_: Any, won: float, draws: float) -> Any:
-        return np.array([(1 - pilot["pass@1"]) * won * found_chance(pilot, draws) for pilot, _ in strata])
+        return np.array([won * headroom_in_reach(pilot, draws) for pilot, _ in strata])
 
     (won, draws), _ = curve_fit(expected, None, obtained, p0=(0.9, 50.0), bounds=([0, 1], [1, 10_000]))
     rest = obtained - expected(None, won, draws)
@@ -75,8 +91,7 @@ def main() -> None:
         kinds = [row["kind"] for row in found["pilot"].values()]
         counts = " / ".join(str(kinds.count(kind)) for kind in ("solid", "misapplied", "missing"))
         right, weak, wrong = named_rightly(found)
-        r2 = found["gains"]["r2"], found["gains"]["r2_misapplied"]
-        fits = " | ".join("–" if value is None else f"{value:.2f}" for value in r2)
+        fits = f"{r2(found):.2f} | {r2(found, 'misapplied'):.2f}"
         before, after = with_tool(found)
         said = f" ({'; '.join(wrong)})" if wrong else ""
         print(f"| {found['seed']} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |")

@@ -23,6 +23,7 @@ from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
 from tests.medcalc_cases import SHORT
 
+SCORES = made_up_cases(60, 4, "train", ["curb-65"], difficulty="easy")[:40]
 WRONG = '<think>guess</think>\n<answer>{"answer": -7}</answer>'
 Answer = Callable[[Case, int], str]
 
@@ -169,30 +170,41 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cas
     assert planned(own, make_plan(own, mixed, cases)).warmup.traces == "calculators"
 
 
-def figures(before: float, unsettled: float, luck: float = 0.0) -> dict[str, Any]:
-    return {"pass@1": before, "luck": luck, "unsettled": {"questions": 10, "pass@1": unsettled}, "questions": 20}
+def figures(before: float, unsettled: float, luck: float = 0.0, questions: int = 20) -> dict[str, Any]:
+    return {"pass@1": before, "unsettled": {"questions": questions, "pass@1": unsettled, "luck": luck}, "questions": 20}
 
 
 def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is_room_for() -> None:
-    none, much = figures(0.0, 0.0), figures(0.4, 0.3)
+    none, much = figures(0.0, 0.0), figures(0.4, 0.4)
     assert expected_gain(none)["gain"] == 0
     assert 0.3 < expected_gain(much)["gain"] <= 0.6
     assert expected_gain(much)["low"] < expected_gain(much)["gain"] <= expected_gain(much)["high"] <= 0.6
 
 
-def test_nothing_is_expected_of_luck_nor_of_questions_that_are_solved_every_time() -> None:
-    assert expected_gain(figures(0.5, 0.5, luck=0.5))["gain"] == 0
-    assert expected_gain(figures(0.1, 0.0))["gain"] == 0  # healthy patients' scores of 0
+def test_nothing_is_expected_of_luck_nor_of_questions_that_are_solved_anyway() -> None:
+    assert expected_gain(figures(0.5, 0.5, luck=0.5))["gain"] == pytest.approx(0)
+    assert expected_gain(figures(0.1, 0.0, questions=18))["gain"] == pytest.approx(0)  # healthy patients' scores of 0
     rising = [expected_gain(figures(share, share))["gain"] / (1 - share) for share in (0.0, 0.005, 0.02, 0.1, 0.5)]
     assert rising == sorted(rising) and rising[1] < rising[-1] / 2
 
 
-def test_questions_that_every_sample_solves_are_settled(cases: list[Case]) -> None:
+def test_what_most_samples_solve_the_others_are_expected_to_solve_too() -> None:
+    assert expected_gain(figures(0.9, 0.0, questions=0))["gain"] > 0.05
+
+
+def test_questions_that_most_samples_solve_are_settled(cases: list[Case]) -> None:
     first = {case.id for case in cases[::3]}
-    found = diagnosed(cases, 4, lambda case, member: gold_response(case) if case.id in first or member == 0 else WRONG)["overall"]
-    assert found["unsettled"] == {"questions": len(cases) - len(first), "pass@1": pytest.approx(1 / 4)}
+    found = diagnosed(cases, 4, lambda case, member: gold_response(case) if member < (3 if case.id in first else 1) else WRONG)["overall"]
+    assert found["unsettled"]["questions"] == len(cases) - len(first) and found["unsettled"]["pass@1"] == pytest.approx(1 / 4)
     once = diagnosed(cases, 1, lambda case, member: gold_response(case) if case.id in first else WRONG)["overall"]
     assert once["unsettled"]["questions"] == len(cases)  # one sample settles nothing
+
+
+def test_the_luck_of_unsettled_questions_is_their_own() -> None:
+    """Who always writes 0 is right about healthy patients, by knowledge or not, and by luck about nobody else."""
+    asked = [dataclasses.replace(case, id=str(index), truth={"kind": "integer", "value": index % 4}) for index, case in enumerate(SCORES)]
+    found = diagnosed(asked, 8, lambda *_: '<think>none</think>\n<answer>{"answer": 0}</answer>')["overall"]
+    assert found["luck"] > 0.15 and found["unsettled"]["luck"] == 0 and found["unsettled"]["questions"] == 30
 
 
 def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: dict[str, Any]) -> None:

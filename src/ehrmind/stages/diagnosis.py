@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ehrmind.prompts.protocol import THINK_CLOSE
@@ -51,14 +51,18 @@ def _figures(rows: Sequence[Row], samples: int, cases: Mapping[str, Case], think
     needed = needed_samples(samples, luck)
     reliable = sum(count >= needed for count in counts)
     interval = mean_interval([count / samples for count in counts], groups, seed=seed)
-    unsettled = [count for count in counts if count < samples] if samples > 1 else counts  # of one sample, nothing says which are settled
+    unsettled = {name: count for name, count in right.items() if 2 * count <= samples or samples == 1}
     return {
         "questions": n,
         "answers": len(rows),
         "correct": sum(counts),
         "pass@1": sum(counts) / max(1, len(rows)),
         "pass@1_ci95": [interval.low, interval.high],
-        "unsettled": {"questions": len(unsettled), "pass@1": sum(unsettled) / max(1, samples * len(unsettled))},
+        "unsettled": {
+            "questions": len(unsettled),
+            "pass@1": sum(unsettled.values()) / max(1, samples * len(unsettled)),
+            "luck": luck_of(rows, cases, think, seed, unsettled),
+        },
         "pass@k": solved / max(1, n),
         "pass@k_ci95": list(wilson(solved, n)),
         "curve": pass_curve(samples, counts, groups, seed),
@@ -87,15 +91,15 @@ def beyond_luck(pass_1: float, luck: float) -> float:
     return (pass_1 - luck) / (1 - luck) if luck < 1 else 0.0
 
 
-def luck_of(rows: Sequence[Row], cases: Mapping[str, Case], think: bool, seed: int) -> float:
-    """How often answers would be right if they belonged to another question of the same stratum: a shuffled pilot."""
+def luck_of(rows: Sequence[Row], cases: Mapping[str, Case], think: bool, seed: int, only: Container[str] | None = None) -> float:
+    """How often answers would be right if they belonged to another question of the same stratum, all or `only` these: a shuffled pilot."""
     by_stratum: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_stratum[row["stratum"]].append(row)
     tried = right = 0
     for stratum, answers in by_stratum.items():
         draw = random.Random(f"{seed}:luck:{stratum}")
-        for name in dict.fromkeys(row["case"] for row in answers):
+        for name in dict.fromkeys(row["case"] for row in answers if only is None or row["case"] in only):
             others = [row for row in draw.sample(answers, min(len(answers), 2 * SWAPS)) if row["case"] != name][:SWAPS]
             tried += len(others)
             right += sum(row["well_formed"] and judge(cases[name], row["text"], think=think).correct for row in others)

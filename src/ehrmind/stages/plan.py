@@ -16,8 +16,8 @@ from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, beyond_luck, strata_of
 from ehrmind.statistics.calibration import r_squared
 from ehrmind.types import Case
 
-# Of expected_gain: the share of the headroom that is won where RLVR finds something to reinforce, the number of draws that its finding is
-# worth, and the standard deviation of what is left. Fitted by `benchmarks/pilot_predicts.py --fit`, on seeds that no figure is reported of.
+# Of expected_gain: the share of the headroom in reach that is won, the number of draws that RLVR's search is worth, and the standard
+# deviation of what is left. Fitted by `benchmarks/pilot_predicts.py --fit`, on seeds that no figure is reported of.
 PREDICTOR = {"won": 0.9, "draws": 50.0, "sd": 0.1}
 MOST_TRACES = 1000  # a stratum, where the recipe does not say
 Z = 1.96
@@ -57,17 +57,20 @@ def planned(recipe: Recipe, plan: Mapping[str, Any]) -> Recipe:
 
 
 def expected_gain(figures: Mapping[str, Any]) -> dict[str, float]:
-    """What RLVR alone is expected to add to the accuracy of a stratum, with a 95 % interval of prediction: a share of the headroom where
-    a number of draws would find a right answer that is not luck, among the questions that are not solved every time."""
+    """What RLVR alone is expected to add to the accuracy of a stratum, with a 95 % interval of prediction."""
     before = figures["pass@1"]
-    gain = (1 - before) * PREDICTOR["won"] * found_chance(figures, PREDICTOR["draws"])
+    gain = PREDICTOR["won"] * headroom_in_reach(figures, PREDICTOR["draws"])
     noise = math.hypot(PREDICTOR["sd"], math.sqrt(before * (1 - before) / max(1, figures["questions"])))
     return {"gain": gain, "low": max(-before, gain - Z * noise), "high": min(1 - before, gain + Z * noise)}
 
 
-def found_chance(figures: Mapping[str, Any], draws: float) -> float:
-    """pass@draws of the unsettled questions, luck set aside."""
-    return 1 - (1 - max(0.0, beyond_luck(figures["unsettled"]["pass@1"], figures["luck"]))) ** draws
+def headroom_in_reach(figures: Mapping[str, Any], draws: float) -> float:
+    """Accuracy that is wanting to 1: all of it in questions that most samples solve, and in the others (unsettled) as much as the
+    chance that one of `draws` samples is right there and not by luck."""
+    unsettled = figures["unsettled"]
+    of_unsettled = (1 - unsettled["pass@1"]) * unsettled["questions"] / max(1, figures["questions"])
+    chance = 1 - (1 - max(0.0, beyond_luck(unsettled["pass@1"], unsettled["luck"]))) ** draws
+    return 1 - float(figures["pass@1"]) - of_unsettled * (1 - chance)
 
 
 def compare_gains(plan: Mapping[str, Any], diagnosis: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
