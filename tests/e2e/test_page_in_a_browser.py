@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,10 @@ from typing import Any
 import pytest
 from run_folder import HOSTILE, finished_run
 
-from ehrmind.report import write_report
+from ehrmind.report import write_comparison, write_report
 
 pytestmark = pytest.mark.browser
 HIDDEN = {"\u202e": "⟨U+202E⟩", "\u202c": "⟨U+202C⟩", "\u2028": "⟨U+2028⟩", "\u2029": "⟨U+2029⟩", "\u200b": "⟨U+200B⟩"}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `make setup` installs it")
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine; install it, or name it in the variable CHROMIUM")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +61,43 @@ def test_the_page_without_text_opens_quietly_and_alone_in_light_dark_and_narrow(
         ink, paper = (visit.tab.evaluate(f"getComputedStyle(document.documentElement).{name}") for name in ("color", "backgroundColor"))
         label = visit.tab.evaluate("getComputedStyle(document.querySelector('.plot svg text')).fill")
         assert ink != paper and label in (ink, visit.tab.evaluate("getComputedStyle(document.querySelector('caption')).color"))
+        visit.tab.context.close()
+
+
+@pytest.fixture(scope="module")
+def comparison(pages: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compared")
+    other = finished_run(folder / "other", name="another run", cases=70, kl=0.0)
+    return write_comparison([pages[0].parent, other.path], folder / "comparison.html")
+
+
+def test_the_comparison_opens_quietly_and_alone_in_light_dark_and_narrow(chromium: Any, comparison: Path) -> None:
+    for settings in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 380, "height": 800}}):
+        visit = Visit(chromium, comparison, **settings)
+        assert visit.complaints == [] and visit.requests == [comparison.as_uri()]
+        width = visit.tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1], "the page itself does not scroll sideways"
+        assert visit.tab.evaluate("getComputedStyle(document.querySelector('.plot svg path[style*=opacity]')).fill") != "none"
+        visit.tab.context.close()
+
+
+def test_a_page_can_be_used_by_keyboard_and_by_ear(chromium: Any, pages: list[Path], comparison: Path) -> None:
+    for page in (pages[0], comparison):
+        visit = Visit(chromium, page)
+        visit.tab.keyboard.press("Tab")
+        assert visit.tab.evaluate("document.activeElement.className") == "skip"
+        visit.tab.keyboard.press("Enter")
+        assert visit.tab.evaluate("document.activeElement.id") == "main"
+        visit.tab.keyboard.press("Tab")
+        assert visit.tab.evaluate("document.activeElement.getAttribute('role')") == "region", "a table that scrolls is reached"
+        folded = visit.tab.locator("details > summary").first
+        folded.focus()
+        visit.tab.keyboard.press("Enter")
+        assert folded.locator("..").get_attribute("open") is not None
+        heard = visit.tab.locator("body").aria_snapshot()
+        assert "- banner:" in heard and '- navigation "On this page":' in heard and "- main:" in heard
+        plots, tables = (len(re.findall(f"- '?{role} \"", heard)) for role in ("img", "table"))
+        assert 0 < plots <= tables, "every plot has a name, and a table"
         visit.tab.context.close()
 
 

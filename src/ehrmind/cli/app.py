@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, ehr, omop, reports, review, stages, trials
+from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
 from ehrmind.cli.errors import INTERRUPTED, say
 
 app = typer.Typer(
@@ -20,16 +20,20 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Turn the files people hold into Cases.")
 synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
+new = typer.Typer(help="New rows without answers, for `ehrmind predict`.")
+exports = typer.Typer(help="Models out of run folders; onto a hub only where you say so.")
 reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
 runs = typer.Typer(help="List run folders, and remove what they hold.")
 
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)
 app.command("evaluate")(stages.evaluate)
+app.command("predict")(predict.predict)
 app.command("check")(cases.check)
 app.command("calc")(calc.calc)
 app.command("report")(reports.report)
 app.command("compare")(reports.compare)
+app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)
 data.command("medcalc")(cases.medcalc)
 data.command("trials")(trials.trials)
@@ -40,12 +44,20 @@ data.command("audit")(cases.audit)
 synthetic.command("medcalc")(cases.synthetic_medcalc)
 synthetic.command("trials")(trials.synthetic_trials)
 synthetic.command("ehr")(ehr.synthetic_ehr)
+new.command("medcalc")(unanswered.medcalc)
+new.command("trials")(unanswered.trials)
+new.command("ehr")(unanswered.ehr)
+new.command("table")(unanswered.table)
+exports.command("model")(export.model)
+exports.command("push")(export.push)
 reviews.command("export")(review.export)
 reviews.command("read")(review.read)
 runs.command("list")(reports.list_)
 runs.command("purge")(reports.purge)
 data.add_typer(synthetic, name="synthetic")
+data.add_typer(new, name="new")
 app.add_typer(data, name="data")
+app.add_typer(exports, name="export")
 app.add_typer(runs, name="runs")
 app.add_typer(reviews, name="review")
 

@@ -16,13 +16,19 @@ def report(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Also write a browser of sampled rollouts, record text included, under protected/.")
     ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="FILE.html", help="Also write a page that lays these runs side by side.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write the page of each run: table of arms, learning curves, results by stratum."""
-    from ehrmind.report import write_report
+    """Write the page of each run, one standalone file; with --compare also one of all of them together."""
+    from ehrmind.report import write_comparison, write_report
 
     for folder in folders:
         for page in write_report(folder, with_text=with_text):
             typer.echo(f"wrote {page}")
+    if compare is not None:
+        typer.echo(f"wrote {write_comparison(folders, compare)}")
 
 
 def compare(

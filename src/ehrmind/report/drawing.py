@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ehrmind.report.reading import Figures
 from ehrmind.report.svg import ARMS, PAPER, RULE, STYLE, to_svg
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 8.6  # inches; the page scales it
 
 
-def drawn(figures: Figures, draws: Mapping[str, Callable[[Figures], Figure | None]]) -> dict[str, str]:
-    """SVG by name, in the page's style; without those that a run has nothing for."""
+def drawn(figures: T, draws: Mapping[str, Callable[[T], Figure | None]]) -> dict[str, str]:
+    """SVG by name, in the page's style; without those that there is nothing for."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehrmind.report.drawing import MARKERS, WIDTH, by_group, drawn, interval, legend, place_of, rows_of, share_axis
 from ehrmind.report.evaluation_tables import WAYS, parts, people, repeated
+from ehrmind.report.label_tables import calibrated
 from ehrmind.report.reading import Figures
 from ehrmind.report.svg import ARMS, MUTED, RULE, WARN
 from ehrmind.report.words import arm_name
@@ -20,6 +21,7 @@ def evaluation_plots(figures: Figures) -> dict[str, str]:
     return drawn(
         figures,
         {
+            "risks": _risks,
             "samples": _samples,
             "agreement": _agreement,
             "seen": _seen,
@@ -41,6 +43,33 @@ def _pair(titles: tuple[str, str]) -> tuple[Figure, list[Axes]]:
         one.set_ylim(-0.02, 1.02)
         one.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
     return figure, axes
+
+
+def _risks(figures: Figures) -> Figure | None:
+    """How often a predicted risk came true, by tenths of it; a plot a task, with the line where both are equal."""
+    found = list(calibrated(figures).items())
+    if not found:
+        return None
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    lines = -(-len(found) // 2)
+    figure = MatplotlibFigure(figsize=(WIDTH, 2.9 * lines + 0.3), layout="constrained")
+    grid = list(figure.subplots(lines, 2, squeeze=False).flat)
+    for axes, (task, curves) in zip(grid, found, strict=False):
+        axes.set_title(task)
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+        for name, bins in curves.items():
+            place = place_of(figures, name)
+            across, up = ([tenth[key] for tenth in bins] for key in ("risk", "observed"))
+            axes.plot(across, up, color=ARMS[place], marker=MARKERS[place], markersize=4.5, linewidth=1.4, label=arm_name(name))
+        axes.set_xlabel("predicted risk")
+        axes.set_ylabel("came true")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    for axes in grid[len(found) :]:
+        axes.set_axis_off()
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    return figure
 
 
 def _samples(figures: Figures) -> Figure | None:

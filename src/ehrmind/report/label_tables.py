@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.report.reading import Figures
-from ehrmind.report.words import ABSENT, Cell, Table, accuracy, arm_name, number
+from ehrmind.report.words import ABSENT, Cell, Table, accuracy, arm_name, number, percent
 
 Rows = list[list[str | Cell]]
 MEASURES = {
@@ -62,6 +62,29 @@ def _risk(figures: Mapping[str, Any] | None, name: str) -> Cell:
     return Cell(number(figures[name]), "" if low is None else f"{low:.3f} to {high:.3f}")
 
 
+def calibrated(figures: Figures) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """{task: {arm or baseline: its risks in tenths}}, of families that predict risks."""
+    measured = {arm: figures.results["arms"][arm].get("measures", {}) for arm in figures.arms} | figures.results.get("baselines", {})
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for name, of_tasks in measured.items():
+        for task, row in of_tasks.items():
+            if bins := (row.get("risk") or {}).get("calibration"):
+                found.setdefault(task, {})[name] = bins
+    return found
+
+
+def risks(figures: Figures) -> Table | None:
+    """The figures behind the calibration curves of risks; None where none are predicted."""
+    rows: Rows = [
+        [task, arm_name(name), percent(tenth["risk"]), percent(tenth["observed"]), number(tenth["n"])]
+        for task, curves in calibrated(figures).items()
+        for name, bins in curves.items()
+        for tenth in bins
+    ]
+    caption = "Calibration of risks: cases by tenths of the predicted risk, its mean, and how often it came true."
+    return Table(caption, ["Task", "Arm", "Predicted", "Observed", "Cases"], rows) if rows else None
+
+
 def elsewhere(figures: Figures) -> Table | None:
     """Every arm on further held-out cases, such as another task's; None where the recipe names none."""
     places = figures.results.get("elsewhere")
@@ -83,6 +106,11 @@ def confusion(figures: Figures) -> list[Table]:
     tables = []
     for arm in figures.arms:
         for task, row in figures.results["arms"][arm].get("measures", {}).items():
-            rows: Rows = [[label, *map(number, counts)] for label, counts in zip(row["labels"], row["confusion"], strict=True)]
-            tables.append(Table(f"{task}, {arm_name(arm)}: truth by row, answer by column.", ["Truth", *row["labels"], "malformed"], rows))
+            rows: Rows = [[label, *_of_row(counts)] for label, counts in zip(row["labels"], row["confusion"], strict=True)]
+            caption = f"{task}, {arm_name(arm)}: truth by row, answer by column, with its share of the row."
+            tables.append(Table(caption, ["Truth", *row["labels"], "malformed"], rows))
     return tables
+
+
+def _of_row(counts: Sequence[int]) -> list[Cell]:
+    return [Cell(number(count), percent(count / sum(counts)) if sum(counts) else "") for count in counts]

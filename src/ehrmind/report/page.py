@@ -5,17 +5,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ehrmind.config import History
-from ehrmind.report import endpoint_tables, evaluation_tables, label_tables, pilot_tables, process_tables, rlvr_tables, tables
+from ehrmind.report import (
+    endpoint_tables,
+    evaluation_tables,
+    label_tables,
+    origin_tables,
+    pilot_tables,
+    process_tables,
+    rlvr_tables,
+    tables,
+)
 from ehrmind.report.reading import Figures, read_run
+from ehrmind.report.rendering import render, write_page
 from ehrmind.report.words import arm_name, interval, p_value, percent, points
 from ehrmind.runs import Run
 from ehrmind.types import InputError
@@ -32,15 +38,16 @@ def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
     figures = read_run(run)
     browser = _browser(run, figures) if with_text else None  # before anything is written
     shown = contents(figures)
-    written = [_write(folder / PAGE, _render(shown, None), private=False)]
+    written = [write_page(folder / PAGE, render("page.html", shown), private=False)]
     if browser is not None:
-        written.append(_write(run.protected / PAGE_WITH_TEXT, _render(shown, browser), private=True))
+        written.append(write_page(run.protected / PAGE_WITH_TEXT, render("page.html", shown, browser), private=True))
     return written
 
 
 def contents(figures: Figures) -> dict[str, Any]:
     """Everything the template shows of a run."""
     from ehrmind.report.evaluation_plots import evaluation_plots
+    from ehrmind.report.heat import heat_plots
     from ehrmind.report.plots import plots
 
     scorings = figures.results["held_out_scorings"]
@@ -51,13 +58,14 @@ def contents(figures: Figures) -> dict[str, Any]:
         "version": figures.provenance.get("versions", {}).get("ehrmind"),
         "summary": summary(figures),
         "alarms": rlvr_tables.alarms(figures),
-        "plots": {**plots(figures), **evaluation_plots(figures)},
+        "plots": {**plots(figures), **evaluation_plots(figures), **heat_plots(figures)},
         "tables": {
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
             "endpoints": endpoint_tables.endpoints(figures),
             "elsewhere": label_tables.elsewhere(figures),
             "measures": label_tables.measures(figures),
+            "risks": label_tables.risks(figures),
             "confusion": label_tables.confusion(figures),
             "pilot": pilot_tables.pilot(figures),
             "interventions": pilot_tables.interventions(figures),
@@ -72,6 +80,7 @@ def contents(figures: Figures) -> dict[str, Any]:
             "strata": tables.by_stratum(figures),
             **evaluation_tables.evaluation(figures),
             **process_tables.process(figures),
+            **origin_tables.origin(figures),
             "provenance": tables.provenance(figures),
             "seconds": tables.seconds(figures),
             "scorings": tables.scorings(figures),
@@ -137,39 +146,3 @@ def _browser(run: Run, figures: Figures) -> dict[str, Any]:
     history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
     sample = sampled_rollouts(run, figures.recipe.get("seed", 0), history=history)
     return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}
-
-
-def _render(shown: Mapping[str, Any], browser: Mapping[str, Any] | None) -> str:
-    """The template escapes everything but our own style, script and plots, and JSON that `as_json` made safe."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("ehrmind.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _asset("browser.js") if browser else ""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        **{**shown, "plots": {name: Markup(svg) for name, svg in shown["plots"].items()}},
-        style=Markup(_asset("page.css")),
-        script=Markup(script),
-        script_source=f"'sha256-{digest}'" if browser else "'none'",
-        browser={**browser, "json": Markup(browser["json"])} if browser else None,
-    )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("ehrmind.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, html: str, *, private: bool) -> Path:
-    """Whole or not at all, and never readable by others where it is private, not even for a moment."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(html)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
