@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -42,6 +43,31 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """What sending takes: a repository, a look at its card, small files in one commit."""
+        self.state.requests.append(f"{self.command} {unquote(self.path)}")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        found: dict[str, object] = {"errors": [], "warnings": []}
+        if self.path == "/api/repos/create":
+            self.state.private = self.state.private and json.loads(content)["visibility"] == "private"
+            found = {"url": f"{self.state.endpoint}/owner/model"}
+        elif "/preupload/" in self.path:
+            found = {
+                "files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(content)["files"]]
+            }
+        elif "/commit/" in self.path:
+            lines = [json.loads(line) for line in content.splitlines()]
+            self.state.sent |= {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"
+            }
+            found = {"commitUrl": f"{self.state.endpoint}/owner/model/commit/{COMMIT}", "commitOid": COMMIT}
+        body = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def describe(self, name: str, revision: str) -> None:
         if name not in ("owner/medcalc", "owner/model"):
             self.fail("RepoNotFound")
@@ -51,7 +77,7 @@ class Hub(BaseHTTPRequestHandler):
             self.fail("RevisionNotFound")
             return
         siblings = [{"rfilename": file} for file in self.state.files]
-        about = {"id": name, "sha": commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0, "likes": 0}
+        about = {"id": name, "sha": commit, "siblings": siblings, "private": self.state.private, "tags": [], "downloads": 0, "likes": 0}
         self.answer(json.dumps(about).encode())
 
     def send_file(self, name: str, commit: str) -> None:
@@ -98,7 +124,7 @@ def loopback_hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.Mo
 
     from huggingface_hub import constants, file_download
 
-    state = SimpleNamespace(files=files, requests=[], cuts=0, resumes=True, cache=tmp_path / "cache")
+    state = SimpleNamespace(files=files, requests=[], cuts=0, resumes=True, cache=tmp_path / "cache", private=True, sent={})
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("ThisHub", (Hub,), {"state": state}))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     state.endpoint = f"http://127.0.0.1:{server.server_port}"

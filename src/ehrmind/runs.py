@@ -12,7 +12,6 @@ A folder is never used twice: it is new, or it is resumed under the same recipe.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ehrmind.config import Recipe, differing_keys
-from ehrmind.files import write_json, write_text
+from ehrmind.files import file_name, write_json, write_text
 from ehrmind.types import Case, Group, InputError
 
 if TYPE_CHECKING:
@@ -145,8 +144,7 @@ class Run:
 
     def predictions(self, scored: str, task: str) -> Path:
         """Of what was scored (`base-greedy`) on a task; a task's name comes from a person, and no two names share a file."""
-        name = re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), task)
-        return self.protected / "predictions" / f"{scored}-{name}.parquet"
+        return self.protected / "predictions" / f"{scored}-{file_name(task)}.parquet"
 
     def write_predictions(self, scored: str, task: str, frame: pl.DataFrame) -> None:
         """A row a case; whole or not at all."""

@@ -27,7 +27,8 @@ class Case:
 
     `stratum` is `family/category/task` in canonical spelling and never derived from the truth.
     `group` is the patient, note or topic: it never crosses splits. `fields` fill the prompt,
-    `truth` feeds the task's check (its shape is the task's own), `rationale` is the source's worked answer.
+    `truth` feeds the task's check (its shape is the task's own), `rationale` is the source's worked answer. A case that is only to be
+    predicted has a truth marked `"unanswered": true`, which says the form of the answer (kind, labels, unit, calculator) and no more.
     """
 
     id: str
@@ -40,6 +41,11 @@ class Case:
     truth: Mapping[str, Any]
     rationale: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the gold answer is known. Where it is not, the case can be asked, and neither learned from nor scored."""
+        return not self.truth.get("unanswered", False)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)

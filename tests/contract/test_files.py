@@ -88,17 +88,17 @@ def test_test_names_are_sentences() -> None:
 def test_every_command_in_the_documents_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    from ehrmind.cli.app import app, data, reviews, runs
+    from ehrmind.cli.app import app, data, exports, reviews, runs
 
-    groups = {"data", "review", "runs", "synthetic"}
-    verbs = {command.name for group in (app, data, reviews, runs) for command in group.registered_commands} | groups
+    groups = {"data", "export", "new", "review", "runs", "synthetic"}
+    verbs = {command.name for group in (app, data, exports, reviews, runs) for command in group.registered_commands} | groups
     for path in [path for path in FILES if path.suffix == ".md"]:
         code = " \n".join(_code(path))
         for target in re.findall(r"(?:^|\s)make ([a-z][a-z-]*)", code):
             assert target in targets, f"{name(path)} speaks of `make {target}`, which the Makefile does not have"
         for verb, second in re.findall(r"(?:^|\s)ehrmind ([a-z]+)(?: ([a-z]+))?", code):
             assert verb in verbs, f"{name(path)} speaks of `ehrmind {verb}`, which does not exist"
-            assert verb not in ("data", "review", "runs") or second in verbs, f"{name(path)} speaks of `ehrmind {verb} {second}`"
+            assert verb not in ("data", "export", "review", "runs") or second in verbs, f"{name(path)} speaks of `ehrmind {verb} {second}`"
 
 
 def _code(path: Path) -> list[str]:

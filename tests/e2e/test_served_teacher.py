@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +20,7 @@ from ehrmind.sources.made_up import made_up_cases
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import Message
 from tests.medcalc_cases import SHORT
+from tests.served_model import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CASES = made_up_cases(4, 5, "train", **SHORT)
@@ -54,29 +50,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("transformers")
-    if not program.is_file():
-        pytest.skip("the command `transformers` is not beside this Python")
-    command = [program, "serve", teacher, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (tmp_path_factory.mktemp("serve") / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-        try:
-            deadline = time.monotonic() + 120
-            while not _listens(port):
-                assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()[-2000:]
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with served(teacher, tmp_path_factory.mktemp("serve") / "log") as address:
+        yield address
 
 
 def test_a_served_model_says_what_the_same_model_says_here(teacher: Path, url: str, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ class Synthetic(Section):
     """Made-up cases: item i is a pure function of (seed, i)."""
 
     family: Literal["medcalc", "trials", "general"] = Field(default="medcalc", description="general: sums and short readings")
-    n: PositiveInt
-    seed: int = 0
+    n: PositiveInt = Field(description="how many cases")
+    seed: int = Field(default=0, description="give every split its own")
     tasks: list[str] = Field(
         default=[], description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all"
     )
@@ -40,15 +40,15 @@ class Synthetic(Section):
 class TrialFiles(Section):
     """One collection of patients (topics), judgments (qrels) and trial records, as TREC Clinical Trials gives them out."""
 
-    topics: Path
-    qrels: Path
+    topics: Path = Field(description="the patients' descriptions: TREC XML, or queries.jsonl")
+    qrels: Path = Field(description="the judgments: four columns, or TSV")
     trials: list[Path] = Field(min_length=1, description="registry records: .xml, .zip of them, a folder, .json, .jsonl, .parquet")
     name: str | None = Field(default=None, description="of the collection, in strata; the topics file's by default")
     split_by: Literal["patient", "pair"] = Field(
         default="patient", description="pair: every patient has pairs in every split (seen patients, unseen pairs)"
     )
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out")
-    seed: int = 0
+    seed: int = Field(default=0, description="of the split and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
 
 
@@ -58,10 +58,14 @@ EventKind = Literal["diagnoses", "procedures", "labs", "drugs", "visits", "vital
 class History(Section):
     """How a coded history becomes text."""
 
-    kinds: list[EventKind] = Field(default=["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "other"], min_length=1)
+    kinds: list[EventKind] = Field(
+        default=["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "other"],
+        min_length=1,
+        description="of events that are told",
+    )
     max_tokens: PositiveInt = Field(default=1500, description="about; a token is counted as three characters")
     max_events: PositiveInt = Field(default=512, description="the newest ones looked at; older ones are counted as cut")
-    newest_first: bool = True
+    newest_first: bool = Field(default=True, description="the order in which a history is told")
     trends: bool = Field(default=True, description="repeated results of a test as one finding, the oldest value first")
     trend_values: PositiveInt = Field(default=5, description="values of a trend that are written")
     flags: bool = Field(default=True, description="say high or low of a result outside the limits common in adults")
@@ -71,7 +75,7 @@ class History(Section):
 class EhrFiles(Section):
     """One task over a MEDS data set and a label file or an ACES task file, or over the files of the EHRSHOT release."""
 
-    meds: Path | None = None
+    meds: Path | None = Field(default=None, description="the folder of a MEDS data set; not with ehrshot")
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
     aces: Path | None = Field(default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels")
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
@@ -87,7 +91,7 @@ class EhrFiles(Section):
     shares: tuple[float, float, float] = Field(
         default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits; by time, of the labels"
     )
-    seed: int = 0
+    seed: int = Field(default=0, description="of splits and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
     unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
 
@@ -120,10 +124,10 @@ class EhrFiles(Section):
 class TableFile(Section):
     """A table of questions; the columns are named here."""
 
-    path: Path
-    question: str = "question"
-    answer: str = "answer"
-    kind: Literal["number", "integer", "date", "label"]
+    path: Path = Field(description="CSV, CSV.gz, parquet or JSON lines")
+    question: str = Field(default="question", description="the column of questions")
+    answer: str = Field(default="answer", description="the column of answers")
+    kind: Literal["number", "integer", "date", "label"] = Field(description="what the answers are")
     labels: list[str] = Field(default=[], description="of kind label, in the order of their numbers")
     tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number: a share of the answer")
     absolute_tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number; the larger of the two counts")
@@ -131,11 +135,11 @@ class TableFile(Section):
     record: str | None = Field(default=None, description="the column of the text that a question is about")
     rationale: str | None = Field(default=None, description="the column of worked answers, for the warm-up")
     group: str | None = Field(default=None, description="the column of the patient or note; it never crosses splits")
-    id: str | None = None
+    id: str | None = Field(default=None, description="the column of names of the rows; their number by default")
     split: str | None = Field(default=None, description="the column of train, tuning and held_out")
     name: str | None = Field(default=None, description="of the task; the file's by default")
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
-    seed: int = 0
+    seed: int = Field(default=0, description="of that split")
     aids: dict[str, str] = Field(default={}, description="columns laid beside the question by the pilot's interventions, by name")
 
     @model_validator(mode="after")
@@ -155,7 +159,7 @@ SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "table", "synthetic", 
 class DataSource(Section):
     """Where Cases come from: exactly one of the seven. Files that hold all three splits give each split its own."""
 
-    cases: list[Path] = Field(default=[], description="parquet files written by `ehrmind data`")
+    cases: list[Path] = Field(default=[], description="Cases files (parquet), as the data commands write them")
     medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
     trials: TrialFiles | None = None
     ehr: EhrFiles | None = None
@@ -164,6 +168,7 @@ class DataSource(Section):
     share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
     recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
     restricted: bool = Field(default=False, description="never to be sent off this machine, whatever the recipe says elsewhere")
+    licence: str | None = Field(default=None, description="of the data, for the model card; nothing is concluded from it")
     revision: str | None = Field(default=None, description="a hub data set's commit; resolved and recorded when absent")
     limit: PositiveInt | None = Field(default=None, description="take at most this many cases, chosen by seed")
 

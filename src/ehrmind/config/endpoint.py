@@ -36,8 +36,8 @@ _OURS = {"model", "messages", "temperature", "top_p", "seed", "max_tokens", "max
 class Price(Section):
     """Per million tokens, in whatever currency."""
 
-    input: NonNegativeFloat = 0.0
-    output: NonNegativeFloat = 0.0
+    input: NonNegativeFloat = Field(default=0.0, description="of a million tokens read")
+    output: NonNegativeFloat = Field(default=0.0, description="of a million tokens written")
 
 
 class Send(Section):
@@ -52,16 +52,16 @@ class Endpoint(Section):
     """A chat-completions endpoint. Everything asked of it ends: in an answer, or in a named reason after bounded tries and time."""
 
     url: str = Field(description="up to /chat/completions, such as http://localhost:8000/v1")
-    model: str
+    model: str = Field(description="its name, as the endpoint knows it")
     api_key_env: str | None = Field(default=None, description="the environment variable that holds the key; the key is written nowhere")
     send: Send = Send()
     price: Price = Price()
     concurrency: PositiveInt = Field(default=8, description="questions on their way at once")
-    requests_per_minute: PositiveFloat | None = None
+    requests_per_minute: PositiveFloat | None = Field(default=None, description="no more than so many; without a limit by default")
     attempts: PositiveInt = Field(default=5, description="at a question, before it counts as unanswered")
     backoff: NonNegativeFloat = Field(default=1.0, description="seconds before the second attempt; doubled before each further one")
     longest_wait: PositiveFloat = Field(default=120.0, description="seconds; what the endpoint asks for in Retry-After included")
-    connect_seconds: PositiveFloat = 10.0
+    connect_seconds: PositiveFloat = Field(default=10.0, description="for reaching the endpoint")
     answer_seconds: PositiveFloat = Field(default=300.0, description="for a whole answer")
     answer_kilobytes: PositiveInt = Field(default=1024, description="a longer reply is cut off and counts as unanswered")
     give_up_after: PositiveInt = Field(default=20, description="questions in a row that stay unanswered")

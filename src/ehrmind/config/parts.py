@@ -16,32 +16,34 @@ FAMILIES = ("medcalc", "trials", "ehr", "table")
 class TinyModel(Section):
     """A small model built here: random weights, a BPE tokenizer trained on made-up text only."""
 
-    family: Literal["llama", "qwen3", "gemma3"] = "llama"
-    hidden: PositiveInt = 128
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
-    vocabulary: PositiveInt = 1024
-    context: PositiveInt = 4096
-    sliding_window: PositiveInt | None = None
+    family: Literal["llama", "qwen3", "gemma3"] = Field(default="llama", description="the architecture")
+    hidden: PositiveInt = Field(default=128, description="width of a layer")
+    layers: PositiveInt = Field(default=4, description="how many")
+    heads: PositiveInt = Field(default=4, description="attention heads a layer")
+    vocabulary: PositiveInt = Field(default=1024, description="tokens of the tokenizer")
+    context: PositiveInt = Field(default=4096, description="the longest sequence")
+    sliding_window: PositiveInt | None = Field(default=None, description="of families that have such layers: how far they look back")
 
 
 class Lora(Section):
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    targets: list[str] | Literal["all-linear"] = "all-linear"
+    """Train an adapter in place of all weights."""
+
+    rank: PositiveInt = Field(default=16, description="of the adapter's matrices")
+    alpha: PositiveInt = Field(default=32, description="the adapter counts alpha / rank times")
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="on the adapter's input, in training")
+    targets: list[str] | Literal["all-linear"] = Field(default="all-linear", description="names of the modules that get an adapter")
 
 
 class Model(Section):
     """`name` takes any causal LM `transformers` loads from a directory or the hub's cache; `tiny` builds one."""
 
-    name: str | None = None
-    tiny: TinyModel | None = None
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    name: str | None = Field(default=None, description="a directory as `save_pretrained` writes it, or a hub id")
+    tiny: TinyModel | None = Field(default=None, description="in place of name: a small model built here")
+    revision: str | None = Field(default=None, description="a hub model's commit, tag or branch")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the weights")
     autocast: bool = Field(default=False, description="bf16 autocast in training")
-    lora: Lora | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lora: Lora | None = Field(default=None, description="train an adapter in place of all weights")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes CUDA where there is one")
     template: dict[str, Any] = Field(default={}, description="extra arguments of the chat template, such as enable_thinking")
 
     @model_validator(mode="after")
@@ -69,29 +71,29 @@ class Prompts(Section):
 class Decoding(Section):
     """Sampling; temperature 0 is greedy. Top-p (the paper: 0.95) and top-k are off: a filter biases the log-probabilities."""
 
-    temperature: NonNegativeFloat = 0.6
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    top_k: int = Field(default=0, ge=0)
-    max_new_tokens: PositiveInt = 512
+    temperature: NonNegativeFloat = Field(default=0.6, description="0 is greedy")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="only the likeliest tokens that make up this share; 1: off")
+    top_k: int = Field(default=0, ge=0, description="only so many of the likeliest tokens; 0: off")
+    max_new_tokens: PositiveInt = Field(default=512, description="an answer is cut there")
 
 
 class Optimiser(Section):
-    learning_rate: PositiveFloat = 1e-6
-    warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    learning_rate: PositiveFloat = Field(default=1e-6, description="the highest; AdamW")
+    warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0, description="of the steps, in which the learning rate rises to it")
+    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="of the learning rate after that")
     final_share: float = Field(default=0.1, ge=0.0, le=1.0, description="cosine ends at this share of the learning rate")
-    weight_decay: NonNegativeFloat = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
-    max_gradient_norm: PositiveFloat = 1.0
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="AdamW's, on all weights that are trained")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's, of the mean and of the square")
+    max_gradient_norm: PositiveFloat = Field(default=1.0, description="a longer gradient is scaled down to it")
     tokens_per_microbatch: PositiveInt = Field(default=16384, description="packed tokens computed at once; never by free memory")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(default=False, description="less memory, more time: activations are computed twice")
 
 
 class Pilot(Section):
     """Samples k answers to questions of `train` to see what the base model can and cannot do."""
 
     questions: PositiveInt = Field(default=240, description="spread evenly over the strata")
-    samples: PositiveInt = 8
+    samples: PositiveInt = Field(default=8, description="answers to each: the k of pass@k")
     interventions: NonNegativeInt = Field(
         default=120, description="questions of strata that are not solid, asked again with help to find where they fail; 0: none"
     )
@@ -100,7 +102,7 @@ class Pilot(Section):
 class Warmup(Optimiser):
     """Supervised warm-up on gold responses. Defaults are the paper's."""
 
-    learning_rate: PositiveFloat = 2e-5
+    learning_rate: PositiveFloat = Field(default=2e-5, description="the highest; AdamW")
     strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
     traces: Literal["source", "calculators", "pilot", "teacher"] = Field(
         default="source",
@@ -108,11 +110,11 @@ class Warmup(Optimiser):
         "answers in the pilot (rejection sampling), for data without explanations; or those of `teacher`, a model that is told the answers",
     )
     rounds: int = Field(default=0, ge=0, description="of traces=pilot: times its questions without a right answer are sampled again")
-    traces_per_stratum: PositiveInt | None = None
+    traces_per_stratum: PositiveInt | None = Field(default=None, description="at most so many worked answers each; all by default")
     rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")
-    epochs: PositiveInt = 2
-    batch: PositiveInt = 16
-    checkpoint_every: PositiveInt = 50
+    epochs: PositiveInt = Field(default=2, description="times that every worked answer is learnt from")
+    batch: PositiveInt = Field(default=16, description="worked answers a step")
+    checkpoint_every: PositiveInt = Field(default=50, description="steps from one checkpoint to the next")
 
     @model_validator(mode="after")
     def something_to_rehearse(self) -> Warmup:
@@ -124,18 +126,22 @@ class Warmup(Optimiser):
 class Rlvr(Optimiser):
     """GRPO and its relatives. Defaults are the paper's (arXiv 2505.24105) where it states them."""
 
-    steps: PositiveInt = 100
-    questions_per_step: PositiveInt = 32
-    samples: PositiveInt = Field(default=12, ge=2)
-    advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
+    steps: PositiveInt = Field(default=100, description="batches of questions, each answered, judged and learnt from")
+    questions_per_step: PositiveInt = Field(default=32, description="all families together")
+    samples: PositiveInt = Field(default=12, ge=2, description="answers to a question: the group")
+    advantage: Literal["grpo", "dr_grpo", "rloo"] = Field(
+        default="grpo", description="reward less the group's mean, over its spread; without the division; less the mean of the others"
+    )
     loss: Literal["grpo", "dapo", "dr_grpo"] = Field(default="dapo", description="divided by: answer, batch's tokens, a constant")
     importance: Literal["token", "sequence"] = Field(
         default="token", description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004"
     )
-    clip_low: NonNegativeFloat = 0.2
+    clip_low: NonNegativeFloat = Field(
+        default=0.2, description="a ratio further below 1 than this counts as that far, in answers that sink"
+    )
     clip_high: NonNegativeFloat = Field(default=0.2, description="0.28 is DAPO's clip-higher; clips bind from a batch's second epoch on")
     kl: NonNegativeFloat = Field(default=0.001, description="k3 against the frozen starting model; 0 keeps no reference")
-    epochs_per_batch: PositiveInt = 1
+    epochs_per_batch: PositiveInt = Field(default=1, description="updates on the same answers")
     mask_truncated: bool = Field(default=False, description="answers cut at the token limit leave the loss")
     refill: int = Field(default=0, ge=0, description="rounds of fresh questions in place of all-equal groups (DAPO's dynamic sampling)")
     questions: Literal["uniform", "pass_rate"] = Field(
@@ -148,10 +154,10 @@ class Rlvr(Optimiser):
         default="none", description="balanced: a right label earns N / (K · N_label) times as much; advantage=grpo would undo it"
     )
     shards: PositiveInt = Field(default=1, description="gradient shards, summed in order; part of the result, unlike workers")
-    tuning_every: PositiveInt = 20
+    tuning_every: PositiveInt = Field(default=20, description="steps between checks on tuning, which choose the weights that are kept")
     patience: PositiveInt | None = Field(default=None, description="stop after so many checks on tuning without a better mean of as many")
-    on_alarm: Literal["warn", "stop"] = "warn"
-    checkpoint_every: PositiveInt = 10
+    on_alarm: Literal["warn", "stop"] = Field(default="warn", description="what an alarm does; docs/rlvr.md lists them")
+    checkpoint_every: PositiveInt = Field(default=10, description="steps from one checkpoint to the next")
 
     @model_validator(mode="after")
     def families_are_known(self) -> Rlvr:
@@ -172,15 +178,19 @@ class Rlvr(Optimiser):
 class General(Section):
     """General questions that every arm answers as `elsewhere.general`: sums and short readings made up here, or another source's."""
 
-    n: PositiveInt = 200
-    seed: int = 0
+    n: PositiveInt = Field(default=200, description="how many, where they are made up")
+    seed: int = Field(default=0, description="of the made-up ones")
     source: DataSource | None = Field(default=None, description="in place of made-up questions, such as a table")
     margin: float = Field(default=0.05, gt=0.0, lt=1.0, description="of accuracy that a trained arm may lose against base")
     gate: bool = Field(default=False, description="the command fails (exit code 1) where an arm is not shown to keep within the margin")
 
 
 class Evaluate(Section):
-    decodings: list[Literal["greedy", "sampled"]] = Field(default=["greedy", "sampled"], min_length=1)
+    """How every arm is scored on the held-out cases."""
+
+    decodings: list[Literal["greedy", "sampled"]] = Field(
+        default=["greedy", "sampled"], min_length=1, description="the first is the headline; sampled is at decoding.temperature"
+    )
     probabilities: Literal["answer_tokens", "samples"] = Field(
         default="answer_tokens", description="of labels: those of the answer's place, or each label's share among further answers"
     )
@@ -197,4 +207,6 @@ class Evaluate(Section):
 
 
 class Tracking(Section):
+    """Curves for other programs; nothing is sent anywhere."""
+
     tensorboard: bool = Field(default=False, description="also write the curves for TensorBoard, from metrics.jsonl")

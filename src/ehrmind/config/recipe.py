@@ -31,8 +31,8 @@ S = TypeVar("S", bound=Section)
 class Recipe(Section):
     """One experiment. Every key has a default but `data` and `model`."""
 
-    name: str = "run"
-    seed: int = 0
+    name: str = Field(default="run", description="what the page calls it")
+    seed: int = Field(default=0, description="of everything that is drawn")
     seeds: PositiveInt = Field(default=1, description="run the recipe under so many seeds, from `seed` on, and pool them")
     data: Data
     model: Model
@@ -41,7 +41,7 @@ class Recipe(Section):
     reward: RewardWeights = PAPER
     pilot: Pilot = Pilot()
     warmup: Warmup = Warmup()
-    teacher: Teacher | None = None
+    teacher: Teacher | None = Field(default=None, description="of the warm-up, with warmup.traces=teacher")
     rlvr: Rlvr = Rlvr()
     evaluate: Evaluate = Evaluate()
     stages: Literal["all", "auto"] = Field(
@@ -129,7 +129,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if twice:
         raise InputError(f"{path}, line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice; keep one.")
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     recipe = parse_recipe(tree, source=str(path))
     return _with_paths_from(recipe, path.parent)
 
@@ -162,7 +162,8 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return names
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Put `dotted.key=value` into a tree; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"'{override}' is not an override; write key=value, for example rlvr.steps=20.")

@@ -93,6 +93,16 @@ def load_cases(path: Path | str) -> list[Case]:
     return cases
 
 
+def refuse_unanswered(cases: Sequence[Case], what: str) -> None:
+    """Raises InputError where a gold answer is missing: such cases can be predicted, and neither learned from nor scored."""
+    missing = [case.id for case in cases if not case.is_answered]
+    if missing:
+        raise InputError(
+            f"{what}: {len(missing):,} of {len(cases):,} cases, such as {missing[0]}, have no gold answer, so they can be neither learned "
+            "from nor scored; `ehrmind predict` asks them."
+        )
+
+
 def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
     values: dict[str, Any] = dict(row)
     for name in _TEXT:

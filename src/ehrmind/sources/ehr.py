@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.ehr_splits import split_histories
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
 from ehrmind.sources.files import ahead, sha256_of
-from ehrmind.sources.labels import balanced, label_truth, labels_by_split
+from ehrmind.sources.labels import balanced, label_form, label_truth, labels_by_split
 from ehrmind.sources.meds import Meds, open_meds, read_labels
 from ehrmind.types import Case, InputError
 
@@ -32,31 +33,8 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject, or as the recipe
     asks by time or site. A label of an unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
     data, path, labels, task, notes = _opened(files)
-    kept, left_out = _usable(data, labels, path, files.unusable)
-    words, folder = _words(labels), str(data.folder.resolve())
-    stratum = f"ehr/{_slug(data.name)}/{_slug(task)}"
-    cases = [
-        Case(
-            id=f"{_slug(data.name)}-{_slug(task)}-{subject}-{at:%Y%m%dT%H%M%S}",
-            family="ehr",
-            task=task,
-            stratum=stratum,
-            split=data.splits.get(subject, "train"),
-            group=f"{_slug(data.name)}-{subject}",
-            fields={"question": files.question} if files.question else {},
-            truth=label_truth(value, words),
-            provenance={
-                "dataset": data.name,
-                "digest": data.digest,
-                "folder": folder,
-                "subject": subject,
-                "as_of": at.isoformat(),
-                **({} if age is None else {"age": round(age, 2)}),
-                **({} if sex is None else {"sex": sex}),
-            },
-        )
-        for subject, at, value, age, sex in kept.select("subject_id", "prediction_time", "value", "age", "sex").iter_rows()
-    ]
+    kept, left_out = usable(data, labels, path, files.unusable)
+    cases = references(data, kept, task, files.question, _words(labels))
     if not cases:
         raise InputError(f"No label of {path} can be used with {data.folder}; give the labels of that data set.")
     cases, not_split, placed = split_histories(cases, data, files)
@@ -72,6 +50,33 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
         by_split=labels_by_split(cases),
     )
     return cases, counts
+
+
+def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: str | None, words: Sequence[str]) -> list[Case]:
+    """A case a row of what `usable` gives; one whose `value` is null has no answer."""
+    stratum, folder = f"ehr/{_slug(data.name)}/{_slug(task)}", str(data.folder.resolve())
+    return [
+        Case(
+            id=f"{_slug(data.name)}-{_slug(task)}-{subject}-{at:%Y%m%dT%H%M%S}",
+            family="ehr",
+            task=task,
+            stratum=stratum,
+            split=data.splits.get(subject, "train"),
+            group=f"{_slug(data.name)}-{subject}",
+            fields={"question": question} if question else {},
+            truth=label_form(words) if value is None else label_truth(value, words),
+            provenance={
+                "dataset": data.name,
+                "digest": data.digest,
+                "folder": folder,
+                "subject": subject,
+                "as_of": at.isoformat(),
+                **({} if age is None else {"age": round(age, 2)}),
+                **({} if sex is None else {"sex": sex}),
+            },
+        )
+        for subject, at, value, age, sex in rows.select("subject_id", "prediction_time", "value", "age", "sex").iter_rows()
+    ]
 
 
 def open_data_set(folder: Path) -> Meds | Ehrshot:
@@ -90,10 +95,10 @@ def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Path, pl.DataFrame, str, d
         labels, notes = read_aces_labels(data, files.aces)
         return data, files.aces, labels, files.task or files.aces.stem, notes
     assert files.labels is not None
-    return data, files.labels, read_labels(files.labels), files.task or _task_name(files.labels), {}
+    return data, files.labels, read_labels(files.labels), files.task or task_name(files.labels), {}
 
 
-def _usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str) -> tuple[pl.DataFrame, Counter[str]]:
+def usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str) -> tuple[pl.DataFrame, Counter[str]]:
     """The labels whose subject has events and was born, each subject and time once, with `age` in years and `sex` where the data set says
     them; and how many were left out and why."""
     import numpy as np
@@ -139,7 +144,7 @@ def _words(labels: pl.DataFrame) -> tuple[str, ...]:
     return GRADES if highest < len(GRADES) else tuple(map(str, range(highest + 1)))
 
 
-def _task_name(labels: Path) -> str:
+def task_name(labels: Path) -> str:
     name = labels.name if labels.is_dir() else labels.parent.name if labels.stem == "labels" else labels.stem
     return name or "task"
 

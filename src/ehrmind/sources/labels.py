@@ -15,6 +15,11 @@ def label_truth(value: int, labels: Sequence[str]) -> dict[str, Any]:
     return {"kind": "label", "value": value, "labels": list(labels)}
 
 
+def label_form(labels: Sequence[str]) -> dict[str, Any]:
+    """What an answer may be, without one: for cases that are only predicted."""
+    return {"kind": "label", "labels": list(labels), "unanswered": True}
+
+
 def balanced(cases: Sequence[Case], ratio: float, seed: int) -> tuple[list[Case], int]:
     """(all but some training cases of the commoner labels, how many were left out): afterwards no label of a stratum's training cases
     is more than `ratio` times as frequent as the rarest one that occurs. Which are left out is drawn by a hash of seed and id."""

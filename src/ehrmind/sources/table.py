@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
     """A Case a row, and counts. Splits are the `split` column's where it is named, else by group: the `group` column, else the record's
     text, else the question's. Raises InputError naming file, row and column; no message quotes a cell."""
-    table = _json_lines(file.path) if file.path.name.removesuffix(".gz").endswith(".jsonl") else read_table(file.path)
+    table = read_rows(file.path)
     columns = {name: getattr(file, name) for name in ("question", "answer", "record", "rationale", "group", "id", "split")}
     columns |= {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
@@ -44,6 +44,11 @@ def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
         by_split=labelled or {split: {"cases": n} for split in SPLITS if (n := sum(case.split == split for case in cases))},
     )
     return cases, counts
+
+
+def read_rows(path: Path) -> Table:
+    """CSV, CSV.gz, parquet or JSON lines, by the ending."""
+    return _json_lines(path) if path.name.removesuffix(".gz").endswith(".jsonl") else read_table(path)
 
 
 def _case(file: TableFile, table: Table, name: str, number: int, row: dict[str, str]) -> Case:

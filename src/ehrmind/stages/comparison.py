@@ -18,7 +18,7 @@ from ehrmind.stages.ways import thinks
 from ehrmind.statistics import benjamini_hochberg, clustered_difference, holm, mean_interval, over_seeds
 from ehrmind.types import Case
 from ehrmind.verify import judge
-from ehrmind.verify.benchmark import benchmark_score
+from ehrmind.verify.benchmark import KINDS, benchmark_score
 
 Outcome = dict[str, Any]
 SEEDS = "seeds and groups"
@@ -37,7 +37,7 @@ def outcomes(run: Run, recipe: Recipe, arm: str, decoding: str, cases: Mapping[s
             "stratum": row["stratum"],
             "well_formed": row["well_formed"],
             "ehrmind": row["correct"],
-            "benchmark": benchmark_score(cases[row["case"]], row["text"]),
+            "benchmark": _by_benchmark(recipe, cases[row["case"]], row),
             "answer": judge(cases[row["case"]], row["text"], think=think).answer if row["well_formed"] else None,
             "probabilities": shares.get(row["case"], row["probabilities"]),
             "tokens": row["tokens"],
@@ -45,6 +45,14 @@ def outcomes(run: Run, recipe: Recipe, arm: str, decoding: str, cases: Mapping[s
         }
         for row in rows
     ]
+
+
+def _by_benchmark(recipe: Recipe, case: Case, row: Mapping[str, Any]) -> bool:
+    """A kind of truth that the benchmark has no rule for counts by ours, unless the recipe's headline is the benchmark's: then
+    benchmark_score refuses it."""
+    if case.truth["kind"] not in KINDS and recipe.evaluate.scorer != "benchmark":
+        return bool(row["correct"])
+    return benchmark_score(case, row["text"])
 
 
 def comparison(found: Mapping[str, list[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None) -> dict[str, Any]:

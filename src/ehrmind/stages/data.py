@@ -9,6 +9,7 @@ from typing import Any
 from ehrmind.config import DataSource, Recipe
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
+from ehrmind.sources.cases import refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
 
@@ -57,6 +58,7 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
             general = name == "elsewhere-general" and recipe.evaluate.general is not None
             key = "evaluate.general.source" if general else f"data.{name.replace('-', '.')}"
             raise InputError(f"{key} gives no case; check its files and limit.")
+        refuse_unanswered(cases, f"data.{name.replace('-', '.')}")
     return splits, sources, dropped
 
 

@@ -6,22 +6,34 @@ A row is a subject at a prediction time, so the files are protected.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ehrmind import tasks
 from ehrmind.runs import Run
 from ehrmind.types import Case
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 def write_predictions(
     run: Run, scored: str, cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> None:
-    """A file for every task among those of `cases` that are coded histories; none where there is no such case.
+    """A file for every task among those of `cases` that are coded histories; none where there is no such case."""
+    for task, frame in prediction_frames(cases, answers, probabilities):
+        run.write_predictions(scored, task, frame)
+
+
+def prediction_frames(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(task, its rows) of coded histories.
 
     True is a label above the first, and the probability its risk, the same that `results.json` measures; it is predicted from one half
-    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties.
+    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties. Where no label is known there is
+    no `boolean_value`; where only some are, it is null.
     """
     import polars as pl
 
@@ -35,8 +47,10 @@ def write_predictions(
         columns: dict[str, tuple[Any, list[Any]]] = {
             "subject_id": (pl.Int64, [case.provenance["subject"] for case in mine]),
             "prediction_time": (pl.Datetime("us"), [datetime.fromisoformat(case.provenance["as_of"]) for case in mine]),
-            "boolean_value": (pl.Boolean, [case.truth["value"] > 0 for case in mine]),
+            "boolean_value": (pl.Boolean, [case.truth["value"] > 0 if case.is_answered else None for case in mine]),
             "predicted_boolean_value": (pl.Boolean, [risk >= 0.5 for risk in risks]),
             "predicted_boolean_probability": (pl.Float32, risks),
         }
-        run.write_predictions(scored, task, pl.DataFrame([pl.Series(name, values, dtype) for name, (dtype, values) in columns.items()]))
+        if not any(case.is_answered for case in mine):
+            del columns["boolean_value"]
+        yield task, pl.DataFrame([pl.Series(name, values, dtype) for name, (dtype, values) in columns.items()])

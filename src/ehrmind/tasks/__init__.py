@@ -29,6 +29,9 @@ class Task(Protocol):
     def options(self, case: Case) -> tuple[str, ...]:
         """Every answer there is, for a family whose answers are few labels; else empty."""
 
+    def read(self, case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+        """The answer as read, and the named reason why it is none of the form asked for, its unit included. Needs no gold answer."""
+
     def check(self, case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
         """The answer as read, and the named reason why it is not right (None: it is right). Never raises on an answer."""
 

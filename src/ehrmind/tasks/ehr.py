@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.measures import label_measures, risk_measures
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, same_truth
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
 from ehrmind.types import Case, InputError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "measures",
     "options",
     "question",
+    "read",
     "record",
     "risks",
     "same_truth",

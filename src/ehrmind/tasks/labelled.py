@@ -34,13 +34,19 @@ def options(case: Case) -> tuple[str, ...]:
     return tuple(map(as_json, case.truth["labels"]))
 
 
-def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    """The label's number, and the reason why it is not right (None: it is right)."""
+def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+    """The label's number, and the reason why it is none (None: it is one)."""
     value, _, reason = read_label(answer, numbers_of(tuple(case.truth["labels"])))
     if reason is not None:
         return None, reason
-    if unit is not None and unit != "":
-        return value, reasons.WRONG_UNIT
+    return value, reasons.WRONG_UNIT if unit is not None and unit != "" else None
+
+
+def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+    """The label's number, and the reason why it is not right (None: it is right)."""
+    value, reason = read(case, answer, unit)
+    if reason is not None:
+        return value, reason
     return value, None if value == case.truth["value"] else reasons.WRONG_LABEL
 
 

@@ -66,14 +66,14 @@ def gold_answer(case: Case) -> str:
     return as_json(_gold(case))
 
 
-def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    """The answer as read, and the reason why it is not right (None: it is right)."""
+def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+    """The answer as read, and the reason why it is none of its kind or in another unit (None: it is one). Needs no gold answer."""
     truth = case.truth
     kind = truth["kind"]
     if kind == "date":
-        return _check_equal(read_date(answer), truth["value"], unit, frozenset())
+        return _with_unit(read_date(answer), unit, frozenset())
     if kind == "weeks_days":
-        return _check_equal(read_weeks_days(answer), [truth["weeks"], truth["days"]], unit, frozenset({"weeks,days", "weeksanddays"}))
+        return _with_unit(read_weeks_days(answer), unit, frozenset({"weeks,days", "weeksanddays"}))
     value, attached, reason = read_number(answer)
     if reason is not None:
         return None, reason
@@ -81,11 +81,21 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
         accepted = accepted_units(truth.get("calculator"), truth.get("unit"), case.fields["question"])
         if (attached and not same_unit(attached, accepted)) or not _key_fits(unit, accepted):
             return value, reasons.WRONG_UNIT
-    if kind == "integer":
-        if value != int(value):
-            return value, reasons.NOT_AN_INTEGER
-        return value, None if value == truth["value"] else reasons.OUT_OF_LIMITS
-    return value, None if truth["low"] <= value <= truth["high"] else reasons.OUT_OF_LIMITS
+    return value, reasons.NOT_AN_INTEGER if kind == "integer" and value != int(value) else None
+
+
+def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+    """The answer as read, and the reason why it is not right (None: it is right)."""
+    value, reason = read(case, answer, unit)
+    if reason is not None:
+        return value, reason
+    truth = case.truth
+    if truth["kind"] == "date":
+        return value, None if value == truth["value"] else reasons.WRONG_VALUE
+    if truth["kind"] == "weeks_days":
+        return value, None if value == [truth["weeks"], truth["days"]] else reasons.WRONG_VALUE
+    low, high = (truth["value"], truth["value"]) if truth["kind"] == "integer" else (truth["low"], truth["high"])
+    return value, None if low <= value <= high else reasons.OUT_OF_LIMITS
 
 
 def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
@@ -94,11 +104,9 @@ def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Seque
     return {}
 
 
-def _check_equal(reading: tuple[Any, str, str | None], truth: Any, unit: Any, accepted: frozenset[str]) -> tuple[Any, str | None]:
+def _with_unit(reading: tuple[Any, str, str | None], unit: Any, accepted: frozenset[str]) -> tuple[Any, str | None]:
     value, _, reason = reading
-    if reason is None and not _key_fits(unit, accepted):
-        reason = reasons.WRONG_UNIT
-    return value, reason if reason is not None or value == truth else reasons.WRONG_VALUE
+    return value, reasons.WRONG_UNIT if reason is None and not _key_fits(unit, accepted) else reason
 
 
 def _key_fits(unit: Any, accepted: frozenset[str]) -> bool:

@@ -43,6 +43,11 @@ def options(case: Case) -> tuple[str, ...]:
     return tuple(_kind(case).options(case))
 
 
+def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+    value, reason = _kind(case).read(case, answer, unit)
+    return value, reason
+
+
 def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     value, reason = _kind(case).check(case, answer, unit)
     return value, reason

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.measures import label_measures, ranking_measures
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, same_truth
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
 from ehrmind.types import Case
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "measures",
     "options",
     "question",
+    "read",
     "record",
     "same_truth",
     "worked",

@@ -17,6 +17,7 @@ from typing import Any
 from ehrmind import tasks
 from ehrmind.prompts.chat import gold_response
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, wrap
+from ehrmind.sources.cases import refuse_unanswered
 from ehrmind.types import Case, FinishReason
 from ehrmind.verify.judge import judge
 from ehrmind.verify.reward import PAPER, RewardWeights
@@ -84,6 +85,8 @@ def check_cases(cases: Iterable[Case], think: bool = True, reward: RewardWeights
     """Judge the gold response of every case, and every corruption of it."""
     report = CheckReport()
     neighbours: dict[str, Case] = {}
+    cases = list(cases)
+    refuse_unanswered(cases, "There is nothing to prove here")
     for case in cases:
         rows = report.by_stratum.setdefault(case.stratum, {"gold": Tally(), "corrupted": Tally()})
         gold = gold_response(case, think)

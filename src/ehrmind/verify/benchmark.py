@@ -18,6 +18,7 @@ from ehrmind.types import Case, InputError
 from ehrmind.verify.compare import read_label
 from ehrmind.verify.parse import MAX_ANSWER
 
+KINDS = frozenset({"label", "date", "weeks_days", "integer", "decimal"})  # of truths that the benchmark has a rule for
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 _AGE = re.compile(r"([0-9]{1,4})[^0-9]{1,20}([0-9]{1,4})")
@@ -27,6 +28,8 @@ def benchmark_score(case: Case, text: str) -> bool:
     """Whether the benchmark would call this response right. Never raises on a text; InputError for a truth it has no rule for."""
     truth = case.truth
     kind = truth["kind"]
+    if kind not in KINDS:
+        raise InputError(f"Case {case.id} has a truth of kind '{kind}'; the benchmark has no rule for it, score it with `scorer: ehrmind`.")
     answer = _last_answer(text)
     if kind == "label":
         return answer is not None and read_label(answer, numbers_of(tuple(truth["labels"]))).value == truth["value"]
@@ -35,8 +38,6 @@ def benchmark_score(case: Case, text: str) -> bool:
     if kind == "weeks_days":
         age = _AGE.search(answer or "")
         return age is not None and (int(age[1]), int(age[2])) == (truth["weeks"], truth["days"])
-    if kind not in ("integer", "decimal"):
-        raise InputError(f"Case {case.id} has a truth of kind '{kind}'; the benchmark has no rule for it, score it with `scorer: ehrmind`.")
     if answer is None or not _NUMBER.fullmatch(answer):
         return False
     value = float(answer)

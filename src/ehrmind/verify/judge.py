@@ -12,15 +12,20 @@ import math
 from typing import Any
 
 from ehrmind import tasks
-from ehrmind.types import Case, FinishReason, Verdict
+from ehrmind.types import Case, FinishReason, InputError, Verdict
 from ehrmind.verify import reasons
 from ehrmind.verify.parse import parse
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 
 def judge(case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True, reward: RewardWeights = PAPER) -> Verdict:
-    """The verdict on a whole response (with the prompt's opening restored). Raises InputError only for a case of an unknown family."""
+    """The verdict on a whole response (with the prompt's opening restored). Raises InputError only for a case of an unknown family, or
+    one without a gold answer."""
     task = tasks.of(case)
+    if not case.is_answered:
+        raise InputError(
+            f"Case {case.id} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned from nor scored."
+        )
     given, unit, reason = parse(text, think)
     answer = None
     if reason is None:
@@ -35,6 +40,18 @@ def judge(case: Case, text: str, *, finish_reason: FinishReason = "stop", think:
     if finish_reason == "length":
         return Verdict(False, reward.truncated, {"format": reward.truncated, "outcome": 0.0}, answer, reasons.TRUNCATED, False)
     return Verdict(False, reward.malformed, {"format": reward.malformed, "outcome": 0.0}, answer, reason, False)
+
+
+def read(case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True) -> tuple[Any, str | None]:
+    """(the answer that a whole response gives, None) or (None, the named reason why it gives none of the form asked for). Total, and no
+    gold answer is looked at: this is how new cases are read."""
+    given, unit, reason = parse(text, think)
+    answer = None
+    if reason is None:
+        answer, reason = tasks.of(case).read(case, given, unit)
+    if reason is None:
+        return answer, None
+    return None, reasons.TRUNCATED if finish_reason == "length" and reason not in reasons.WELL_FORMED else reason
 
 
 def _shown(answer: Any) -> Any:

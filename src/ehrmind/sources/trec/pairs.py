@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ehrmind.config import TrialFiles
 from ehrmind.sources.cases import Counts
@@ -13,7 +14,7 @@ from ehrmind.sources.files import stem
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import SPLITS, note_group, split_of_groups
-from ehrmind.sources.trec.qrels import Judgment, read_qrels
+from ehrmind.sources.trec.qrels import read_qrels
 from ehrmind.sources.trec.records import Trial, read_records
 from ehrmind.sources.trec.topics import Topic, read_topics
 from ehrmind.types import Case, InputError
@@ -28,11 +29,11 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     training cases of the commoner labels, by seed, until none is more than this many times as frequent as the rarest."""
     topics, topics_file = read_topics(files.topics)
     judgments, qrels_file, repeated = read_qrels(files.qrels)
-    named = [(judgment, _topic(judgment, topics, files.qrels)) for judgment in judgments]
+    named = [(judgment, topic_of(judgment.topic, judgment.row, topics, files.qrels)) for judgment in judgments]
     trials = read_records(files.trials, {judgment.trial for judgment in judgments})
-    name = files.name or _collection_name(files.topics)
+    name = files.name or collection_name(files.topics)
     cases = [
-        _case(name, topic, trials.by_id[judgment.trial], judgment, files.split_by)
+        pair_case(name, topic, trials.by_id[judgment.trial], label_truth(judgment.label, LABELS), files.split_by)
         for judgment, topic in named
         if judgment.trial in trials.by_id
     ]
@@ -64,23 +65,21 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     return cases, counts
 
 
-def _topic(judgment: Judgment, topics: Mapping[str, Topic], path: Path) -> Topic:
-    """The judged topic. NIST's XML numbers its topics 1, 2 …; the ids of queries.jsonl have the year in front."""
-    if judgment.topic in topics:
-        return topics[judgment.topic]
-    written = _TREC_ID.fullmatch(judgment.topic)
+def topic_of(name: str, row: int, topics: Mapping[str, Topic], path: Path) -> Topic:
+    """The topic that a pair names. NIST's XML numbers its topics 1, 2 …; the ids of queries.jsonl have the year in front."""
+    if name in topics:
+        return topics[name]
+    written = _TREC_ID.fullmatch(name)
     if written and written[1] in topics:
         return topics[written[1]]
-    raise InputError(
-        f"{path}, row {judgment.row}: topic '{judgment.topic}' is not in the topics file; give the two files of one collection."
-    )
+    raise InputError(f"{path}, row {row}: topic '{name}' is not in the topics file; give the two files of one collection.")
 
 
-def _collection_name(topics: Path) -> str:
+def collection_name(topics: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem(topics).lower()).removesuffix("-queries").removesuffix("-topics").strip("-") or "trials"
 
 
-def _case(collection: str, topic: Topic, trial: Trial, judgment: Judgment, split_by: str) -> Case:
+def pair_case(collection: str, topic: Topic, trial: Trial, truth: Mapping[str, Any], split_by: str) -> Case:
     patient = note_group(topic.text).replace("note-", "patient-")
     criteria = trial.criteria
     return Case(
@@ -101,7 +100,7 @@ def _case(collection: str, topic: Topic, trial: Trial, judgment: Judgment, split
             "exclusion": "\n".join(criteria.exclusion),
             "criteria": "\n".join(criteria.other),
         },
-        truth=label_truth(judgment.label, LABELS),
+        truth=truth,
         provenance={
             "collection": collection,
             "topic": topic.id,

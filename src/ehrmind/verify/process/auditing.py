@@ -17,12 +17,12 @@ from ehrmind.verify.parse import parse
 from ehrmind.verify.process.conclusion import CONCLUSION, LEAK, conclusion, leak, leaks
 from ehrmind.verify.process.criteria import criteria_quoted
 from ehrmind.verify.process.formula import FORMULA, formula, wording
-from ehrmind.verify.process.grounding import ENTITIES, GROUNDING, entities, numbers_of, quotations
+from ehrmind.verify.process.grounding import ENTITIES, GROUNDING, entities, numbers_of, quotations, standing
 from ehrmind.verify.process.known import Known, known
 from ehrmind.verify.process.sums import ARITHMETIC, listed_points, running_totals, sum_of_points
 from ehrmind.verify.process.thought import Finding, Looked, Thought, read_thought
 
-__all__ = ["PARTS", "Finding", "Part", "ProcessAudit", "audit", "audit_thinking", "known", "leaks"]
+__all__ = ["PARTS", "Finding", "Part", "ProcessAudit", "Said", "audit", "audit_thinking", "grounded", "known", "leaks"]
 
 PARTS = (GROUNDING, ENTITIES, FORMULA, ARITHMETIC, CONCLUSION, LEAK)
 LONGEST = 200_000  # characters of a thought that are read
@@ -92,6 +92,40 @@ def audit_thinking(case: Case, thinking: str, answer: object = None, start: int 
         LEAK: [leak(case, thought)],
     }
     return _summed(looked)
+
+
+class Said(NamedTuple):
+    """A value or quotation in a thought, by its characters. `stands`: in the record or the question; else no record, formula or step has
+    it."""
+
+    start: int
+    end: int
+    stands: bool
+
+
+def grounded(case: Case, thinking: str, about: Known | None = None) -> tuple[Said, ...]:
+    """What a thought says of the record, in its order; no gold answer is looked at. What only the formula or a step has is left out, and
+    what is quoted wins over what stands inside it."""
+    thought = read_thought(thinking[:LONGEST])
+    if not thought.tokens:
+        return ()
+    about = about or known(case)
+    points = listed_points(thought) if about.is_score else []
+    explained = running_totals(thought)[1] if about.calculator else frozenset[int]()
+    looks = (
+        numbers_of(thought, about, explained | {line.place for line in points}),
+        quotations(thought, about),
+        criteria_quoted(case, thought, about),
+    )
+    wrong = [
+        Said(finding.start, finding.end, False) for look in looks for finding in look.findings if finding.start is not None and finding.end
+    ]
+    right = [Said(start, end, True) for start, end in standing(thought, about)]
+    kept: list[Said] = []
+    for said in sorted([*wrong, *right], key=lambda said: (said.start, -said.end, said.stands)):
+        if not kept or said.start >= kept[-1].end:
+            kept.append(said)
+    return tuple(kept)
 
 
 def _summed(looked: Mapping[str, list[Looked]]) -> ProcessAudit:

@@ -164,6 +164,17 @@ def quotations(thought: Thought, known: Known) -> Looked:
     return Looked(checked, tuple(findings))
 
 
+def standing(thought: Thought, known: Known) -> list[tuple[int, int]]:
+    """Where in its text a thought says a number, a day or a longer quotation that stands in the record or the question."""
+    units_behind, quoted = _places_in_units(thought.tokens), _QUOTED.finditer(thought.text)
+    found = [match.span() for match in quoted if plain_text(match[1]) in known.text]
+    for place, token in enumerate(thought.tokens):
+        number = token.kind == "number" and place not in units_behind and not is_list_number(thought.tokens, place)
+        if (number and known.given.units_of(token)) or (token.kind == "date" and token.date in known.days):
+            found.append((token.start, token.end))
+    return found
+
+
 def entities(thought: Thought, known: Known) -> Looked:
     """Each value that the case says its note holds, if a formula takes it: numbers with a unit that is theirs, days, and words where the
     thought speaks of them."""

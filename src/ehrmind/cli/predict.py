@@ -1,0 +1,74 @@
+"""Command line: a model answers new cases."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ehrmind.cli.offline import stay_offline
+
+
+class FormatName(StrEnum):
+    """How predictions are written, as choices of an option."""
+
+    parquet = "parquet"
+    jsonl = "jsonl"
+
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Ask a served model (`vllm serve`, `transformers serve`); or a YAML file as under a recipe's endpoints."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="How to ask, for example decoding.max_new_tokens=512.", show_default=False),
+]
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model directory, or a served model's name.")],
+    cases: Annotated[Path, typer.Argument(metavar="CASES.parquet", help="Cases, such as `ehrmind data new` writes.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)],
+    overrides: Overrides = None,
+    arm: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False)
+    ] = None,
+    endpoint: Endpoint = None,
+    served: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Its name there; MODEL then only says how to ask.", show_default=False)
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Answers to every case; the commonest counts, agreement is how sure.")] = 1,
+    abstain_below: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Abstain where probability or agreement is lower.", show_default=False)
+    ] = None,
+    form: Annotated[FormatName, typer.Option("--format", help="Of the predictions.")] = FormatName.parquet,
+    page: Annotated[bool, typer.Option("--page", help="Also write a page to read.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")] = False,
+) -> None:
+    """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
+    stay_offline(online=False)
+    from ehrmind.stages.predict import ask
+
+    found = ask(
+        model,
+        cases,
+        out,
+        arm=arm,
+        endpoint=endpoint,
+        served=served,
+        chosen={"samples": samples, "abstain_below": abstain_below},
+        overrides=overrides or (),
+        form=form.value,
+        resume=resume,
+    )
+    for line in found.lines():
+        typer.echo(line)
+    if page:
+        from ehrmind.report.prediction_page import write_prediction_page
+
+        typer.echo(f"wrote {write_prediction_page(out)}")

@@ -1,0 +1,166 @@
+"""The folder of `ehrmind predict`: the only code that knows its paths.
+
+    asked.json  provenance.json  parts/000000.parquet  endpoint.jsonl
+    predictions.parquet or predictions.jsonl   predictions.html   meds/<task>.parquet
+
+It holds what a model said of records: mode 0700, every file 0600. A part is whole or absent; what is there is not asked again, so that
+every case is answered once, wherever the work was stopped. `asked.json` is what the answers depend on, and a folder belongs to it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ehrmind.config import differing_keys
+from ehrmind.files import file_name, write_private
+from ehrmind.types import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Row = dict[str, Any]
+Format = Literal["parquet", "jsonl"]
+FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Paths and records of one prediction."""
+
+    path: Path
+
+    @property
+    def answers(self) -> Path:
+        """What an endpoint answered, so that it is asked nothing twice."""
+        return self.path / "endpoint.jsonl"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "predictions.html"
+
+    def meds(self, task: str) -> Path:
+        return self.path / "meds" / f"{file_name(task)}.parquet"
+
+    def part(self, number: int) -> Path:
+        return self.path / "parts" / f"{number:06d}.parquet"
+
+    def write_part(self, number: int, rows: Sequence[Row]) -> None:
+        write_private(self.part(number), _parquet(frame_of(rows)))
+
+    def parts(self) -> pl.DataFrame:
+        """All parts that are written, in order."""
+        import polars as pl
+
+        return pl.concat([pl.read_parquet(file) for file in sorted((self.path / "parts").glob("*.parquet"))])
+
+    def final(self) -> Path | None:
+        """The whole, where it is finished."""
+        return next((file for form in FORMATS if (file := self.path / f"predictions.{form}").is_file()), None)
+
+    def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
+        target = self.path / f"predictions.{form}"
+        write_private(target, _parquet(frame) if form == "parquet" else frame.write_ndjson().encode())
+        return target
+
+    def tidy(self) -> None:
+        """Once the whole is on the disk: away with the parts, and with what a kill left half-written."""
+        shutil.rmtree(self.path / "parts", ignore_errors=True)
+        for torn in self.path.rglob(".*"):
+            torn.unlink()
+
+    def write_meds(self, task: str, frame: pl.DataFrame) -> None:
+        write_private(self.meds(task), _parquet(frame))
+
+    def lines(self) -> list[str]:
+        """What became of the cases, for a person: counts, no text of a record."""
+        counts = self.about("provenance")["counts"]
+        why = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
+        said = [f"answered {counts['answered']:,} of {counts['cases']:,} cases", *([f"without an answer: {why}"] if why else [])]
+        if counts["abstained"]:
+            said.append(f"abstained from {counts['abstained']:,}")
+        return [*said, f"wrote {self.final()}"]
+
+    def write_about(self, name: Literal["asked", "provenance"], about: Mapping[str, Any]) -> None:
+        write_private(self.path / f"{name}.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
+
+    def about(self, name: Literal["asked", "provenance"]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
+        return found
+
+
+def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> Predictions:
+    """Make a folder, or open one to go on with it. Refuses a used folder, and going on with another model, other cases or another way of
+    asking, by the names of what differs."""
+    folder = Predictions(path)
+    plain: dict[str, Any] = json.loads(json.dumps(asked))
+    if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
+        if not (path / "asked.json").is_file():
+            raise InputError(f"{path} is not empty and holds no predictions; choose another --out.")
+        if not resume:
+            raise InputError(f"{path} already holds predictions; go on with them by --resume, or choose another --out.")
+        if differing := differing_keys(folder.about("asked"), plain):
+            raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
+        return folder
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    folder.write_about("asked", plain)
+    (path / "parts").mkdir()
+    return folder
+
+
+def read_predictions(path: Path) -> pl.DataFrame:
+    """A finished folder's rows, whatever their format. Raises InputError."""
+    import polars as pl
+
+    file = Predictions(path).final()
+    if file is None:
+        raise InputError(f"{path} holds no finished predictions; go on with `ehrmind predict … --out {path} --resume`.")
+    return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
+
+
+def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(rows, schema=schema(), orient="row")
+
+
+def schema() -> dict[str, Any]:
+    """A row a case. docs/predict.md says what each column is."""
+    import polars as pl
+
+    said = pl.Struct({"start": pl.Int64, "end": pl.Int64, "text": pl.String, "stands": pl.Boolean})
+    return {
+        **dict.fromkeys(("id", "family", "task", "stratum", "group"), pl.String),
+        "subject_id": pl.Int64,
+        "prediction_time": pl.Datetime("us"),
+        "trial": pl.String,
+        "answer": pl.String,
+        "value": pl.Float64,
+        "unit": pl.String,
+        "probability": pl.Float64,
+        "probabilities": pl.List(pl.Float64),
+        "labels": pl.List(pl.String),
+        "agreement": pl.Float64,
+        "votes": pl.List(pl.Struct({"answer": pl.String, "samples": pl.Int64})),
+        "rank": pl.Int64,
+        "score": pl.Float64,
+        "abstained": pl.Boolean,
+        "reason": pl.String,
+        "thinking": pl.String,
+        "grounding": pl.List(said),
+        "text": pl.String,
+        "tokens": pl.Int64,
+        "finish_reason": pl.String,
+    }
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
