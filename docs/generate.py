@@ -1,0 +1,270 @@
+"""The two pages that are made from the code: python docs/generate.py writes docs/recipe.md and docs/gallery.md; a test keeps them true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ehrmind.calculators import CALCULATORS
+from ehrmind.calculators.catalogue import CATEGORIES
+from ehrmind.config import EhrFiles, History, Recipe
+from ehrmind.prompts import gold_response, messages
+from ehrmind.prompts.records import with_histories
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.made_up import made_up_case
+from ehrmind.sources.made_up.cohort import write_cohort
+from ehrmind.sources.made_up.general import made_up_general
+from ehrmind.sources.made_up.trials import made_up_trials
+from ehrmind.tasks import TASKS
+from ehrmind.types import Case
+
+SEED = 11
+SOURCE = "SOURCE"
+
+# The weights of the reward are a plain dataclass, described here.
+REWARD = {
+    "malformed": "no thinking or answer block, no JSON, no value of the kind that is asked for",
+    "truncated": "cut off at the token limit, and malformed for that",
+    "wrong": "well-formed and not right",
+    "correct": "right",
+    "correct_format": "added to a right answer for its form",
+}
+
+RECIPE_HEAD = """# The recipe file
+
+Made from the recipe's schema by `python docs/generate.py`; a test keeps it true. One YAML file says everything an experiment does. The
+shortest one:
+
+```yaml
+data:
+  train: {medcalc: [train.csv]}
+  held_out: {medcalc: [test.csv]}
+model: {name: path/to/model}
+```
+
+- Every key has a default but `data` and `model`. Where the paper (arXiv 2505.24105) states a value the default is the paper's, with one
+  exception: `decoding.top_p` is 1 in place of 0.95.
+- Any key can be changed on the command line, as YAML behind its dotted name:
+  `ehrmind run RECIPE --out RUN rlvr.steps=20 'arms=[base, rlvr]'`.
+- An unknown key is refused, and the nearest one is named. A file is looked for beside the recipe first, then in the working directory.
+- `RUN/recipe.yaml` is the recipe with every default written out.
+- `SOURCE` below stands for each of `data.source`, `data.train`, `data.tuning`, `data.held_out`, `data.elsewhere.NAME` and
+  `evaluate.general.source`; `NAME` is a name that you choose.
+
+Deeper: the data in [your-data.md](your-data.md), the model in [your-model.md](your-model.md), RLVR's options in [rlvr.md](rlvr.md), the
+pilot, the plan and further arms in [pilot.md](pilot.md), endpoints in [teacher.md](teacher.md), what is measured in
+[evaluation.md](evaluation.md).
+"""
+
+GALLERY_HEAD = """# The gallery
+
+Made by `python docs/generate.py`; a test keeps it true. Questions of every family as a model reads them, each with its gold response and
+what a right answer is. All cases are made up: no record of any person is in them. [verifier.md](verifier.md) says what else is accepted,
+[adding-a-task.md](adding-a-task.md) how a family is written.
+"""
+
+FAMILIES = {
+    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([made-up-cases.md](made-up-cases.md)).",
+    "trials": "A patient, a trial's criteria, and one of three grades ([trials.md](trials.md)).",
+    "ehr": "A coded history up to a prediction time, and what comes of it ([ehr.md](ehr.md)).",
+    "table": "Anybody's table of questions: a number, a whole number, a day or a label ([your-data.md](your-data.md)).",
+}
+
+
+def recipe_page() -> str:
+    """Every key of the recipe: what it takes, its default, what it is."""
+    schema = Recipe.model_json_schema()
+    places = _places(schema)
+    lines = [RECIPE_HEAD, "## The top level\n", *_table(schema, schema, places)]
+    for name, where in places.items():
+        part = schema["$defs"][name]
+        lines += [f'\n<a id="{name.lower()}"></a>', f"## {_listed(where)}\n", _plain(" ".join(part.get("description", "").split())), ""]
+        lines += _table(part, schema, places)
+    return "\n".join(lines) + "\n"
+
+
+def _places(schema: Mapping[str, Any]) -> dict[str, list[str]]:
+    """{part: the dotted places where it may stand}, in the order of the recipe; sources of data stand in many and are called SOURCE."""
+    found: dict[str, list[str]] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.get("properties", {}).items():
+            for name, deeper in _refs(value):
+                first, place = name not in found, SOURCE if name == "DataSource" else f"{prefix}{key}{deeper}"
+                if place not in found.setdefault(name, []):
+                    found[name].append(place)
+                if first or name != "DataSource":
+                    walk(schema["$defs"][name], f"{place}.")
+
+    walk(schema, "")
+    return found
+
+
+def _refs(node: Any, deeper: str = "") -> Iterator[tuple[str, str]]:
+    """(part, what stands between the key and it) of every part that a value may be."""
+    if isinstance(node, Mapping):
+        if "$ref" in node:
+            yield node["$ref"].rsplit("/", 1)[-1], deeper
+        for choice in node.get("anyOf", []):
+            yield from _refs(choice, deeper)
+        for inner in _inner(node):
+            yield from _refs(inner, f"{deeper}.NAME")
+
+
+def _inner(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What stands behind the names of a mapping, where the schema says."""
+    found = [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
+    return [inner for inner in found if isinstance(inner, Mapping)]
+
+
+def _table(part: Mapping[str, Any], schema: Mapping[str, Any], places: Mapping[str, list[str]]) -> Iterator[str]:
+    described = REWARD if part.get("title") == "RewardWeights" else {}
+    yield "| key | takes | default | what it is |"
+    yield "| --- | --- | --- | --- |"
+    for key, value in part["properties"].items():
+        required = key in part.get("required", [])
+        default = "**required**" if required else _default(value, schema)
+        yield f"| `{key}` | {_takes(value, places)} | {default} | {described.get(key) or _what(value, schema)} |"
+
+
+def _takes(node: Mapping[str, Any], places: Mapping[str, list[str]]) -> str:
+    """What a value may be, in words."""
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[-1]
+        return f"[{places[name][0] if places[name][0] != SOURCE else 'a source of data'}](#{name.lower()})"
+    if "anyOf" in node:
+        return " or ".join(_takes(choice, places) for choice in node["anyOf"])
+    if "enum" in node:
+        return ", ".join(f"`{choice}`" for choice in node["enum"])
+    if "const" in node:
+        return f"`{node['const']}`"
+    if node.get("type") == "array":
+        if "prefixItems" in node:
+            return f"[{', '.join(_takes(item, places) for item in node['prefixItems'])}]"
+        return f"list of {_takes(node['items'], places)}"
+    if node.get("type") == "object":
+        inner = _inner(node)
+        return f"names, each with {_takes(inner[0], places)}" if inner else "names with values"
+    if node.get("type") in ("integer", "number"):
+        return _bounded(node)
+    return node.get("format") or {"boolean": "true or false", "string": "text", "null": "null"}[node["type"]]
+
+
+def _bounded(node: Mapping[str, Any]) -> str:
+    whole = node["type"] == "integer"
+    low, above = node.get("minimum"), node.get("exclusiveMinimum")
+    if whole and above is not None:
+        low, above = above + 1, None
+    high, below = node.get("maximum"), node.get("exclusiveMaximum")
+    said = [f"from {low:g}" if low is not None else "", f"above {above:g}" if above is not None else ""]
+    said += [f"to {high:g}" if high is not None else "", f"below {below:g}" if below is not None else ""]
+    return f"{'whole number' if whole else 'number'} {' and '.join(filter(None, said))}".strip()
+
+
+def _default(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """As YAML reads it; of a part only what differs from its own defaults."""
+    value = node.get("default")
+    if isinstance(value, Mapping) and "$ref" in node:
+        own = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]["properties"]
+        value = {key: given for key, given in value.items() if given != own.get(key, {}).get("default")}
+        if not value:
+            return "its own"
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+
+
+def _what(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    said = node.get("description")
+    if said is None:
+        names = [name for name, _ in _refs(node)]
+        said = " ".join(schema["$defs"][names[0]].get("description", "").split()).partition(". ")[0].rstrip(".") if names else ""
+    return _plain(" ".join(said.split()))
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, but for what stands between backticks."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("_", "\\_").replace("<", "&lt;").replace("|", "\\|") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _listed(where: list[str]) -> str:
+    return "A source of data" if where == [SOURCE] else ", ".join(f"`{place}`" for place in where)
+
+
+def gallery_page() -> str:
+    """A prompt and a gold response of every family, and the calculators."""
+    lines = [GALLERY_HEAD]
+    for family, cases in examples().items():
+        lines += [f"## {family}\n", FAMILIES[family]]
+        for case in cases:
+            lines += [
+                f"\nStratum `{case.stratum}`. {_rule(case)}\n",
+                *_fenced(messages(case)[0].content),
+                "",
+                *_fenced(gold_response(case)),
+            ]
+        lines.append("")
+    lines += [
+        "## The calculators\n",
+        f"{len(CALCULATORS)} of them; [calculators.md](calculators.md) has inputs, formula and citation of each.\n",
+    ]
+    for category in CATEGORIES:
+        mine = [calculator for calculator in CALCULATORS.values() if calculator.category == category]
+        links = ", ".join(f"[{calculator.name}](calculators.md#{calculator.slug})" for calculator in mine)
+        lines.append(f"- **{category}**: {links}")
+    return "\n".join(lines) + "\n"
+
+
+def examples() -> dict[str, list[Case]]:
+    """Made-up cases by family, from one fixed seed; every family of the package has some."""
+    kinds = ("ckd-epi-gfr", "curb-65", "estimated-due-date", "estimated-gestational-age")
+    found = {
+        "medcalc": [
+            made_up_case(SEED, place, "held_out", CALCULATORS[slug], "easy", ("telegraphic",), ("numbered",))
+            for place, slug in enumerate(kinds)
+        ],
+        "trials": made_up_trials(1, SEED, "held_out", ("diagnoses",), difficulty="easy"),
+        "ehr": [_history()],
+        "table": made_up_general(2, SEED, "held_out", ("word_problem", "who_has_it")),
+    }
+    assert found.keys() == TASKS.keys() == FAMILIES.keys(), "a family has no place in the gallery"
+    return found
+
+
+def _history() -> Case:
+    """The first labelled history of a small made-up MEDS data set."""
+    with TemporaryDirectory() as folder:
+        write_cohort(Path(folder) / "made-up", 20, seed=SEED, events_per_subject=60, labels_per_subject=1)
+        asked = {
+            "meds": Path(folder) / "made-up",
+            "labels": Path(folder) / "made-up" / "labels" / "next_creatinine_high",
+            "question": "In one minute the patient's next creatinine result comes in. Will it be above 1.5 mg/dL?",
+        }
+        cases, _ = read_ehr(EhrFiles.model_validate(asked))
+        (case,), _ = with_histories(cases[:1], History(max_tokens=120))
+        return case
+
+
+def _rule(case: Case) -> str:
+    truth = case.truth
+    if truth["kind"] == "decimal":
+        return f"Right: a number from {truth['low']:g} to {truth['high']:g}; the unit may be left out and must be right when it is there."
+    if truth["kind"] == "label":
+        return f"Right: the label `{truth['labels'][truth['value']]}`, or its number {truth['value']}."
+    return {"integer": "Right: the same whole number.", "date": "Right: the same day.", "weeks_days": "Right: the same weeks and days."}[
+        truth["kind"]
+    ]
+
+
+def _fenced(text: str) -> list[str]:
+    return ["```text", *text.splitlines(), "```"]
+
+
+PAGES = {"recipe.md": recipe_page, "gallery.md": gallery_page}
+
+if __name__ == "__main__":
+    for name, made in PAGES.items():
+        (Path(__file__).parent / name).write_text(made(), encoding="utf-8")
