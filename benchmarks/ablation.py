@@ -43,7 +43,10 @@ def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
 def main() -> None:
     from ehrmind.statistics.seeds import over_seeds
 
-    given = parser_of(__doc__).parse_args()
+    parser = parser_of(__doc__)
+    given = parser.parse_args()
+    if len(given.seeds) < 2:
+        parser.error("one seed has no spread between seeds; name two or more")
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     for seed, study in zip(given.seeds, studies, strict=True):
         print("seed {}: {} planned answers and {} rehearsed, {} unplanned".format(seed, *study["answers"]))
