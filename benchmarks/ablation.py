@@ -3,9 +3,10 @@
     python benchmarks/ablation.py --seeds 0 1 2
 
 The made-up study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base model of its own for every seed; what
-`pilot_predicts.py` left under --out is gone on with. Planned: the traces go to the strata that the pilot calls missing, and half as many
-of the base's own answers elsewhere are rehearsed. Unplanned: as many traces as both together, spread over all strata. Accuracy on 100
-held-out cases a stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases into account.
+`pilot_predicts.py` left under --out is gone on with. Warm-ups of as many answers: planned, half of them in the strata that the pilot calls
+missing and half in the others; missing only, with a third of them the base's own answers in the others; unplanned, spread evenly over all
+strata. Accuracy on 100 held-out cases a stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases
+into account.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ from typing import Any
 
 from _study import base_and_rlvr, parser_of, run_of, scores_of
 
-TRACES = 40  # a missing stratum
+ANSWERS = 60  # for every missing stratum there is
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
     """Per arm, whether each held-out case was answered rightly, and each case's group; and the kinds of strata."""
     alone = base_and_rlvr(out, seed, steps, rlvr_steps)
-    rlvr, warmup = {"steps": rlvr_steps}, {"learning_rate": 1e-3, "epochs": 2, "batch": 16}
-    planned = {**warmup, "strata": "missing", "traces_per_stratum": TRACES, "rehearsal": 0.5}
-    first = run_of(out, seed, steps, "planned", arms=["sft", "sft_rlvr"], rlvr=rlvr, warmup=planned)
-    given = first.done("warmup") or {}
-    spread = {**warmup, "strata": "all", "traces_per_stratum": round((given["traces"] + given["rehearsed"]) / len(scores_of(seed)))}
-    second = run_of(out, seed, steps, "unplanned", arms=["sft", "sft_rlvr"], rlvr=rlvr, warmup=spread)
     kinds = {stratum: row["kind"] for stratum, row in json.loads((alone.path / "pilot.json").read_text())["by_stratum"].items()}
-    found = {"base": _right(alone, "base"), "RLVR only": _right(alone, "rlvr")}
-    for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr")):
-        found |= {f"{said}, {how} warm-up": _right(run, arm) for how, run in (("planned", first), ("unplanned", second))}
-    return {"arms": found, "kinds": kinds, "answers": (given["traces"], given["rehearsed"], (second.done("warmup") or {})["traces"])}
+    answers = ANSWERS * list(kinds.values()).count("missing")
+    settings: dict[str, dict[str, Any]] = {
+        "planned": {"strata": "missing", "traces_per_stratum": ANSWERS // 2, "rehearsal": 1.0, "rehearse": "worked"},
+        "missing_only": {"strata": "missing", "traces_per_stratum": ANSWERS * 2 // 3, "rehearsal": 0.5},
+        "unplanned": {"strata": "all", "traces_per_stratum": round(answers / len(scores_of(seed)))},
+    }
+    found, counts = {"base": _right(alone, "base"), "RLVR only": _right(alone, "rlvr")}, {}
+    for name, own in settings.items():
+        warmup = {"learning_rate": 1e-3, "epochs": 2, "batch": 16, **own}
+        run = run_of(out, seed, steps, name, arms=["sft", "sft_rlvr"], rlvr={"steps": rlvr_steps}, warmup=warmup)
+        counts[name] = (run.done("warmup") or {})["traces"], (run.done("warmup") or {})["rehearsed"]
+        found |= {f"{said}, {name.replace('_', ' ')}": _right(run, arm) for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr"))}
+    return {"arms": found, "kinds": kinds, "answers": counts}
 
 
 def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
@@ -49,7 +53,8 @@ def main() -> None:
         parser.error("one seed has no spread between seeds; name two or more")
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     for seed, study in zip(given.seeds, studies, strict=True):
-        print("seed {}: {} planned answers and {} rehearsed, {} unplanned".format(seed, *study["answers"]))
+        said = (f"{name.replace('_', ' ')} {traces} + {rehearsed}" for name, (traces, rehearsed) in study["answers"].items())
+        print(f"seed {seed}, traces + rehearsed: {', '.join(said)}")
     print()
     print("| arm | all strata | solid | misapplied | missing |")
     print("| --- | --- | --- | --- | --- |")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from ehrmind.config import Recipe, differing_keys
+from ehrmind.config import Recipe, differing_keys, parse_recipe
 from ehrmind.files import file_name, write_json, write_text
 from ehrmind.types import Case, Group, InputError
 
@@ -224,7 +224,7 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
             raise InputError(f"{path} is not empty and is no run folder; choose another --out.")
         if not resume:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
-        differing = differing_keys(yaml.safe_load(stored.read_text(encoding="utf-8")), resolved)
+        differing = differing_keys(_as_known_here(yaml.safe_load(stored.read_text(encoding="utf-8"))), resolved)
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
         if run.done("purged") is not None:
@@ -235,6 +235,14 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
     run.protected.chmod(0o700)
     write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     return run
+
+
+def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the defaults of keys that its version did not have; as it is where this version cannot read it."""
+    try:
+        return parse_recipe(tree).model_dump(mode="json")
+    except InputError:
+        return tree
 
 
 @dataclass(frozen=True)

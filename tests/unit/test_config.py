@@ -83,6 +83,7 @@ def test_a_data_source_is_one_thing_and_only_tuning_is_a_share_of_train() -> Non
 
 def test_rehearsal_needs_strata_that_are_not_warmed_up() -> None:
     assert "strata=all leaves none" in refusal(warmup={"rehearsal": 1.0})
+    assert "rehearse=own" in refusal(warmup={"rehearse": "worked", "traces": "pilot"})
 
 
 def test_nothing_is_compared_with_itself() -> None:

@@ -143,6 +143,9 @@ def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mix
     assert plan["warm_up"]["strata"] == ["medcalc/physical/maintenance-fluids"]
     assert plan["arms"] == ["base", "sft", "sft_rlvr"]
     assert plan["warm_up"]["traces_per_stratum"] == {"medcalc/physical/maintenance-fluids": 30}  # all there are
+    assert plan["warm_up"]["rehearsal"] == 1 and plan["warm_up"]["rehearse"] == "worked"
+    bare = [case if case.task != "curb-65" else dataclasses.replace(case, rationale=None, provenance={}) for case in cases]
+    assert make_plan(recipe(), mixed, bare)["warm_up"]["rehearse"] == "own"
 
 
 def test_rlvr_alone_is_advised_where_nothing_is_missing(cases: list[Case]) -> None:
@@ -168,6 +171,8 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cas
     own = recipe(stages="auto", warmup={"strata": "all", "traces": "calculators"})
     assert planned(own, make_plan(own, mixed, cases)).warmup.strata == "all"
     assert planned(own, make_plan(own, mixed, cases)).warmup.traces == "calculators"
+    kept = recipe(stages="auto", warmup={"rehearsal": 0.25, "strata": "missing"})
+    assert planned(kept, make_plan(kept, mixed, cases)).warmup.rehearsal == 0.25
 
 
 def figures(before: float, unsettled: float, luck: float = 0.0, questions: int = 20) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.prompts import gold_response
 from ehrmind.runs import Run, list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError, Prompt
@@ -74,6 +75,16 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
     assert "medcalc/physical/maintenance-fluids" not in (done.done("warmup") or {})["by_stratum"]
 
 
+def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", recipe(arms=["base"]))
+    stored = done.path / "recipe.yaml"
+    stored.write_text(stored.read_text().replace("  rehearse: own\n", ""))
+    assert "rehearse:" not in stored.read_text()
+    run(tmp_path / "run", recipe(arms=["base"]), resume=True)
+    with pytest.raises(InputError, match=r"warmup\.rehearse"):
+        run(tmp_path / "run", recipe(arms=["base"], warmup={"strata": "missing", "epochs": 1, "rehearse": "worked"}), resume=True)
+
+
 def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base: Path, tmp_path: Path) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.1, "epochs": 1})
     learnt: list[str] = []
@@ -88,6 +99,23 @@ def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base:
     pilot = done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
     assert counts["rehearsed"] == round(0.1 * counts["traces"]) > 0 and len(learnt) == counts["traces"] + counts["rehearsed"]
     assert set(learnt[counts["traces"] :]) <= set(pilot)
+
+
+def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_they_are_there(base: Path, tmp_path: Path) -> None:
+    chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.2, "rehearse": "worked", "epochs": 1})
+    learnt: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+            learnt.append(text)
+            return super().response_tokens(text, prompt)
+
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    counts, train = done.done("warmup") or {}, done.load_cases()["train"]
+    missing = set(counts["by_stratum"])
+    others = {gold_response(case) for case in train if case.stratum not in missing}
+    assert counts["rehearsed"] == len(learnt) - counts["traces"] == round(0.2 * counts["traces"]) > 0
+    assert set(learnt[counts["traces"] :]) <= others
 
 
 def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:

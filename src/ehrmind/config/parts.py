@@ -111,7 +111,10 @@ class Warmup(Optimiser):
     )
     rounds: int = Field(default=0, ge=0, description="of traces=pilot: times its questions without a right answer are sampled again")
     traces_per_stratum: PositiveInt | None = Field(default=None, description="at most so many worked answers each; all by default")
-    rehearsal: NonNegativeFloat = Field(default=0.0, description="answers of the pilot in the other strata to learn again, per trace")
+    rehearsal: NonNegativeFloat = Field(default=0.0, description="answers in the other strata to learn as well, per trace")
+    rehearse: Literal["own", "worked"] = Field(
+        default="own", description="of rehearsal: the base's own answers in the pilot, right or wrong, or worked answers"
+    )
     epochs: PositiveInt = Field(default=2, description="times that every worked answer is learnt from")
     batch: PositiveInt = Field(default=16, description="worked answers a step")
     checkpoint_every: PositiveInt = Field(default=50, description="steps from one checkpoint to the next")
@@ -120,6 +123,10 @@ class Warmup(Optimiser):
     def something_to_rehearse(self) -> Warmup:
         if self.rehearsal and self.strata == "all":
             raise ValueError("rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use missing")
+        if self.rehearse == "worked" and self.traces in ("pilot", "teacher"):
+            raise ValueError(
+                f"rehearse=worked takes worked answers that are there, and traces={self.traces} makes its own; use rehearse=own"
+            )
         return self
 
 

@@ -19,6 +19,7 @@ from ehrmind.types import Case
 # Of expected_gain: the share of the headroom in reach that is won, the number of draws that RLVR's search is worth, and the standard
 # deviation of what is left. Fitted by `benchmarks/pilot_predicts.py --fit`, on seeds that no figure is reported of.
 PREDICTOR = {"won": 0.81, "draws": 65.1, "sd": 0.15}
+REHEARSAL = 1.0  # answers in the other strata, per trace
 MOST_TRACES = 1000  # a stratum, where the recipe does not say
 Z = 1.96
 
@@ -31,7 +32,7 @@ def make_plan(recipe: Recipe, diagnosis: Mapping[str, Any], train: Sequence[Case
     most = recipe.warmup.traces_per_stratum or MOST_TRACES
     traces = {stratum: min(most, available[stratum]) for stratum in warmed}
     plan: dict[str, Any] = {
-        "warm_up": {"strata": warmed, "traces": _kind_of_traces(recipe, train, warmed), "traces_per_stratum": traces} if warmed else None,
+        "warm_up": _warm_up(recipe, train, warmed, traces, available) if warmed else None,
         "arms": ["base", "sft", "sft_rlvr"] if warmed else ["base", "rlvr"],
         "without_worked_answers": [stratum for stratum in missing if not available[stratum]],
         "because": _because(diagnosis, warmed),
@@ -44,6 +45,27 @@ def make_plan(recipe: Recipe, diagnosis: Mapping[str, Any], train: Sequence[Case
     return plan
 
 
+def _warm_up(
+    recipe: Recipe, train: Sequence[Case], warmed: Sequence[str], traces: Mapping[str, int], available: Mapping[str, int]
+) -> dict[str, Any]:
+    """As many answers elsewhere as traces: learning some strata alone spoils the others (benchmarks/ablation.py). Worked ones, where the
+    other strata have them; what the recipe itself says of rehearsal wins."""
+    kind, said = _kind_of_traces(recipe, train, warmed), recipe.warmup.model_fields_set
+    others = {case.stratum for case in train} - set(warmed)
+    worked = (
+        kind in ("source", "calculators")
+        and all(available[stratum] for stratum in others)
+        and _kind_of_traces(recipe, train, list(others)) == kind
+    )
+    return {
+        "strata": list(warmed),
+        "traces": kind,
+        "traces_per_stratum": dict(traces),
+        "rehearsal": recipe.warmup.rehearsal if "rehearsal" in said or not others else REHEARSAL,
+        "rehearse": recipe.warmup.rehearse if "rehearse" in said else "worked" if worked else "own",
+    }
+
+
 def planned(recipe: Recipe, plan: Mapping[str, Any]) -> Recipe:
     """The recipe as the plan has it, where the recipe follows it."""
     if recipe.stages != "auto":
@@ -51,7 +73,7 @@ def planned(recipe: Recipe, plan: Mapping[str, Any]) -> Recipe:
     changes: dict[str, Any] = {"arms": plan["arms"]}
     if plan["warm_up"]:
         most = max(plan["warm_up"]["traces_per_stratum"].values())
-        asked = {"strata": plan["warm_up"]["strata"], "traces": plan["warm_up"]["traces"], "traces_per_stratum": most}
+        asked = {key: plan["warm_up"][key] for key in ("strata", "traces", "rehearsal", "rehearse")} | {"traces_per_stratum": most}
         changes["warmup"] = recipe.warmup.model_copy(update=asked)
     return recipe.model_copy(update=changes)
 

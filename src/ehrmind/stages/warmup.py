@@ -2,15 +2,16 @@
 
 They are the data's own, the calculators', a teacher's, or what the model itself got right in the pilot and, where the recipe asks for it,
 in further rounds over the questions still without a right answer (rejection sampling; STaR, arXiv 2203.14465).
-Rehearsal, where the recipe asks for it, mixes in the base model's own answers of the pilot in the strata that are not warmed up, right or
-wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995): mending those is RLVR's part.
+Rehearsal, where the recipe asks for it, mixes in answers in the strata that are not warmed up, which would suffer otherwise: the base
+model's own of the pilot, right or wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995) and
+mending is RLVR's part; or worked ones, which mend as well.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ehrmind import tasks
@@ -56,18 +57,38 @@ def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diag
 def traces(
     run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
 ) -> tuple[list[Pair], dict[str, Any]]:
-    """(prompt, response tokens) of the cases chosen, and counts of what was left out and why."""
+    """(prompt, response tokens) of the cases chosen and of those rehearsed, and counts of what was left out and why."""
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
+    origin: dict[str, Any] = {}
+    chosen = [case for case in train if case.stratum in strata]
+    worked = _worked(run, recipe, engine, chosen, prompts, diagnosis, origin)
+    pairs, counts = _proven(recipe, engine, worked, prompts, settings.traces_per_stratum)
+    if not pairs:
+        why = origin.get("teacher", {}).get("refused") or counts["left_out"] or "no stratum or answer chosen"
+        raise InputError(f"The warm-up has no trace to learn from ({why}); see warmup.strata and warmup.traces.")
+    count, others = round(settings.rehearsal * len(pairs)), [case for case in train if case.stratum not in strata]
+    kept: list[Pair] = []
+    if count and settings.rehearse == "own":
+        kept = rehearsal(run, recipe, engine, strata, prompts, count)
+    elif count and others:
+        each = -(-count // len({case.stratum for case in others}))
+        worked = _worked(run, recipe, engine, others, prompts, diagnosis, {})
+        kept = _proven(recipe, engine, worked, prompts, each)[0]
+    return pairs + kept, {"traces": len(pairs), **counts, **origin, "rehearsed": len(kept)}
+
+
+def _proven(
+    recipe: Recipe, engine: Engine, worked: Iterable[tuple[Case, str | None]], prompts: Mapping[str, Prompt], most: int | None
+) -> tuple[list[Pair], dict[str, Any]]:
+    """Worked answers that the verifier finds right, that fit, each once and up to `most` a stratum; and counts."""
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
     pairs: list[Pair] = []
     seen: set[tuple[Prompt, str | None]] = set()
-    origin: dict[str, Any] = {}
-    chosen = [case for case in train if case.stratum in strata]
-    for case, text in _worked(run, recipe, engine, chosen, prompts, diagnosis, origin):
-        if by_stratum[case.stratum] == settings.traces_per_stratum:
+    for case, text in worked:
+        if by_stratum[case.stratum] == most:
             continue
         if text is None:
             left_out["the calculator cannot be worked on what the case says"] += 1
@@ -83,12 +104,7 @@ def traces(
             seen.add((prompts[case.id], text))
             by_stratum[case.stratum] += 1
             pairs.append((prompts[case.id], tokens))
-    if not pairs:
-        why = origin.get("teacher", {}).get("refused") or dict(left_out) or "no stratum or answer chosen"
-        raise InputError(f"The warm-up has no trace to learn from ({why}); see warmup.strata and warmup.traces.")
-    counts = {"traces": len(pairs), "by_stratum": dict(by_stratum), "left_out": dict(left_out), **origin}
-    own = rehearsal(run, recipe, engine, strata, prompts, round(settings.rehearsal * len(pairs))) if settings.rehearsal else []
-    return pairs + own, {**counts, "rehearsed": len(own)}
+    return pairs, {"by_stratum": dict(by_stratum), "left_out": dict(left_out)}
 
 
 def _worked(
