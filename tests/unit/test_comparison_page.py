@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ehrmind.cli.app import app
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import label_tables, origin_tables, write_comparison, write_report
 from ehrmind.report.evaluation_plots import evaluation_plots
+from ehrmind.report.heat import heat
 from ehrmind.report.reading import read_run
 from ehrmind.report.words import Table
 from ehrmind.runs import Run
@@ -210,3 +212,14 @@ def told(table: Table | None) -> dict[str, list[str]]:
     assert table is not None
     cells = [[cell if isinstance(cell, str) else f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows]
     return {row[0]: row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_names_of_many_sets_of_cases_do_not_run_into_each_other(count: int) -> None:
+    names = ["demo: held-out", "demo-trials: held-out", "criteria_about_results", "coded_histories", "readmission_30d", "trials", "x" * 9][
+        :count
+    ]
+    figure = heat(["demo, SFT + RLVR"], names, [[(0.5, "50.0 %")] * count])
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) == count and all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))

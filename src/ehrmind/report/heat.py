@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MORE, LESS = ARMS[2], WARN
 DEEPEST = 0.5  # opacity: ink stays readable on it in light and in dark
 FULL_GAIN = 0.5  # a gain of so much has the deepest shade
+ACROSS = 80  # characters of the columns' names side by side
 MOST_TASKS = 6  # of the confusion plot; the tables have all
 Fields = Sequence[Sequence[tuple[float, str] | None]]  # shade from −1 to 1, and what is written; None where nothing was scored
 
@@ -65,11 +66,16 @@ def _fill(axes: Axes, rows: Sequence[str], columns: Sequence[str], fields: Field
         axes.add_patch(Rectangle((column - 0.47, row - 0.42), 0.94, 0.84, fill=False, edgecolor=INK, linewidth=1.2))
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(columns)), ["\n".join(textwrap.wrap(name, 22)) or name for name in columns])
+    axes.set_xticks(range(len(columns)), [_folded(name, max(8, ACROSS // len(columns))) for name in columns])
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
     axes.grid(visible=False)
+
+
+def _folded(name: str, width: int) -> str:
+    """On lines of so many characters; a name breaks at its underscores too."""
+    return "\n".join(textwrap.wrap(name.replace("_", " "), width)) or name
 
 
 def _places(figures: Figures) -> Figure | None:
