@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_page import Opened
 from run_folder import HOSTILE, finished_run
 
 from ehrmind.report import write_comparison, write_report
@@ -21,26 +22,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_report(finished_run(tmp_path_factory.mktemp("runs") / "run", cases=70).path, with_text=True)
 
 
-class Visit:
-    """A page that was opened, and everything it said or asked for."""
-
+class Visit(Opened):
     def __init__(self, chromium: Any, page: Path, **settings: Any) -> None:
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.tab = chromium.new_context(**settings).new_page()
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.goto(page.as_uri())
-
-    def count(self) -> int:
-        return int(self.tab.inner_text("#count").split()[0].replace(",", ""))
-
-    def choose(self, name: str, value: str) -> None:
-        self.tab.select_option(f"#filters [name={name}]", value)
-
-    def column(self, place: int) -> set[str]:
-        return set(self.tab.locator(f".rollouts summary span:nth-child({place})").all_inner_texts())
+        super().__init__(chromium, page.as_uri(), **settings)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_page import Opened
 from run_folder import CANARY, HOSTILE, finished_run
 from view_server import viewed
 
@@ -36,25 +37,19 @@ def address(root: Path) -> Iterator[str]:
         yield found
 
 
-class Visit:
-    """A view that was opened, and everything it said or asked for."""
+class Visit(Opened):
+    """A view that was opened."""
 
     def __init__(self, chromium: Any, address: str, run: str = "whole", **settings: Any) -> None:
         self.home = address.partition("?")[0]
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.tab = chromium.new_context(**settings).new_page()
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.goto(address)
+        super().__init__(chromium, address, **settings)
         self.tab.get_by_role("button", name=run, exact=True).click()
         self.tab.locator("#count", has_text="rollouts").wait_for()
         self.tab.locator("#about", has_text="last stage").wait_for()
         self.settled()
 
     def choose(self, name: str, value: str) -> None:
-        self.tab.select_option(f"#filters [name={name}]", value)
+        super().choose(name, value)
         self.settled()
 
     def search(self, text: str) -> None:
@@ -63,12 +58,6 @@ class Visit:
 
     def settled(self) -> None:
         self.tab.locator("#list[aria-busy=false]").wait_for(state="attached")
-
-    def count(self) -> int:
-        return int(self.tab.inner_text("#count").split()[0].replace(",", ""))
-
-    def column(self, place: int) -> set[str]:
-        return set(self.tab.locator(f".rollouts summary span:nth-child({place})").all_inner_texts())
 
     def open_first(self) -> Any:
         self.tab.locator(".rollouts summary").first.click()

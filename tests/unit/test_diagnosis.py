@@ -171,6 +171,7 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cas
     own = recipe(stages="auto", warmup={"strata": "all", "traces": "calculators"})
     assert planned(own, make_plan(own, mixed, cases)).warmup.strata == "all"
     assert planned(own, make_plan(own, mixed, cases)).warmup.traces == "calculators"
+    assert planned(own, make_plan(own, mixed, cases)).warmup.rehearsal == 0  # no stratum is left to rehearse
     kept = recipe(stages="auto", warmup={"rehearsal": 0.25, "strata": "missing"})
     assert planned(kept, make_plan(kept, mixed, cases)).warmup.rehearsal == 0.25
 

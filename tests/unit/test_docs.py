@@ -79,7 +79,7 @@ def test_recipes_in_the_short_pages_are_recipes(name: str) -> None:
     for block in blocks(DOCS / f"{name}.md", "yaml"):
         made_up = {"synthetic": {"n": 3}}
         tree = {"data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}} | yaml.safe_load(block)
-        parse_recipe(tree, source=name)
+        assert parse_recipe(tree, source=name).model_fields_set == tree.keys()
 
 
 def test_the_commands_of_your_data_prove_the_table_that_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

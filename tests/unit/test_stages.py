@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -58,6 +59,18 @@ def run(out: Path, chosen: Recipe, **options: object) -> Run:
     return run_pipeline(chosen, out, open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options)  # type: ignore[arg-type]
 
 
+def watching() -> tuple[list[str], Any]:
+    """What will be learnt from, in its order, and how to open an engine that notes it."""
+    learnt: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+            learnt.append(text)
+            return super().response_tokens(text, prompt)
+
+    return learnt, lambda _, folder: Watched.load(folder, plan)
+
+
 def test_a_run_leaves_results_for_every_arm_and_pair(base: Path, tmp_path: Path) -> None:
     results = json.loads((run(tmp_path / "run", recipe()).path / "results.json").read_text())
     assert set(results["arms"]) == {"base", "rlvr", "sft", "sft_rlvr"}
@@ -87,14 +100,8 @@ def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path
 
 def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base: Path, tmp_path: Path) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.1, "epochs": 1})
-    learnt: list[str] = []
-
-    class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-            learnt.append(text)
-            return super().response_tokens(text, prompt)
-
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    learnt, watched = watching()
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     counts = done.done("warmup") or {}
     pilot = done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
     assert counts["rehearsed"] == round(0.1 * counts["traces"]) > 0 and len(learnt) == counts["traces"] + counts["rehearsed"]
@@ -103,14 +110,8 @@ def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base:
 
 def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_they_are_there(base: Path, tmp_path: Path) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.2, "rehearse": "worked", "epochs": 1})
-    learnt: list[str] = []
-
-    class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-            learnt.append(text)
-            return super().response_tokens(text, prompt)
-
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    learnt, watched = watching()
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     counts, train = done.done("warmup") or {}, done.load_cases()["train"]
     missing = set(counts["by_stratum"])
     others = {gold_response(case) for case in train if case.stratum not in missing}
@@ -119,15 +120,9 @@ def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_the
 
 
 def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
-    learnt: list[str] = []
-
-    class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-            learnt.append(text)
-            return super().response_tokens(text, prompt)
-
+    learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "calculators", "epochs": 1})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     cases = {case.id: case for case in done.load_cases()["train"]}
     assert (done.done("warmup") or {})["traces"] == len(learnt) == len(cases)
     assert sum("So the answer is" in text for text in learnt) > 20  # prose, lists and formulas, where the data's own are jottings
@@ -136,15 +131,9 @@ def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for
 
 
 def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
-    learnt: list[str] = []
-
-    class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-            learnt.append(text)
-            return super().response_tokens(text, prompt)
-
+    learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "pilot", "epochs": 1})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Watched.load(folder, plan))
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     right = done.read_rollouts("pilot").filter(correct=True).select("case", "text")
     assert 0 < right.unique().height < right.height, "some right answer was given twice"
     assert sorted(learnt) == sorted(right.unique()["text"].to_list())

@@ -52,17 +52,15 @@ def _warm_up(
     other strata have them; what the recipe itself says of rehearsal wins."""
     kind, said = _kind_of_traces(recipe, train, warmed), recipe.warmup.model_fields_set
     others = {case.stratum for case in train} - set(warmed)
-    worked = (
-        kind in ("source", "calculators")
-        and all(available[stratum] for stratum in others)
-        and _kind_of_traces(recipe, train, list(others)) == kind
-    )
+    there = all(available[stratum] for stratum in others) and _kind_of_traces(recipe, train, list(others)) == kind
+    everywhere = "strata" in said and recipe.warmup.strata == "all"
+    worked = recipe.warmup.rehearse == "worked" if "rehearse" in said else there
     return {
         "strata": list(warmed),
         "traces": kind,
         "traces_per_stratum": dict(traces),
-        "rehearsal": recipe.warmup.rehearsal if "rehearsal" in said or not others else REHEARSAL,
-        "rehearse": recipe.warmup.rehearse if "rehearse" in said else "worked" if worked else "own",
+        "rehearsal": recipe.warmup.rehearsal if "rehearsal" in said or not others or everywhere else REHEARSAL,
+        "rehearse": "worked" if worked and kind in ("source", "calculators") else "own",
     }
 
 
