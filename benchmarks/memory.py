@@ -25,7 +25,7 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("64 M, activations", 8, 768, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.0}}),
     ("64 M, autocast", 8, 768, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.0}, "model": {"autocast": True}}),
     ("169 M, reference", 12, 1024, {"rlvr": {"tokens_per_microbatch": 4096, "kl": 0.01}}),
-    ("169 M, two shards", 12, 1024, {"rlvr": {"tokens_per_microbatch": 2048, "kl": 0.01, "shards": 2}}),
+    ("169 M, two shards", 12, 1024, {"shards": 2, "rlvr": {"tokens_per_microbatch": 2048, "kl": 0.01}}),
     ("169 M, checkpointing", 12, 1024, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.01, "gradient_checkpointing": True}}),
 ]
 
@@ -54,6 +54,7 @@ def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
             "warmup": {"batch": 4, "tokens_per_microbatch": 2048},
             "rlvr": {"samples": MEMBERS, "questions_per_step": 8, "learning_rate": 1e-6} | changes["rlvr"],
             "sampler_rows": 8,
+            "shards": changes.get("shards", 1),
         }
         recipe = parse_recipe(tree)
         open_engine(recipe.model, warm, rows=4)
@@ -61,7 +62,7 @@ def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
         shape = shape_of(folder, recipe.model)
         assert shape is not None
         found = estimate(shape, recipe)
-        engine = open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens)
+        engine = open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, shards=recipe.shards)
         engine.stop_ids = frozenset()
         asked = [Prompt(tuple(prompt_ids(number, PROMPT))) for number in range(8)]
         engine.sample(asked, list(range(8)), 1, recipe.decoding)

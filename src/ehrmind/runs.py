@@ -224,7 +224,8 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
             raise InputError(f"{path} is not empty and is no run folder; choose another --out.")
         if not resume:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
-        differing = differing_keys(_as_known_here(yaml.safe_load(stored.read_text(encoding="utf-8"))), resolved)
+        before = _as_known_here(yaml.safe_load(stored.read_text(encoding="utf-8")))
+        differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
         if run.done("purged") is not None:

@@ -172,6 +172,13 @@ def test_a_run_folder_is_never_used_twice(base: Path, tmp_path: Path) -> None:
         run(tmp_path / "run", recipe(rlvr={"steps": 5}), resume=True)
 
 
+def test_other_workers_may_go_on_with_a_run(base: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", recipe(shards=2, cluster={"workers": 2}), stages=("pilot",))
+    assert (run(tmp_path / "run", recipe(shards=2), resume=True).path / "results.json").is_file()
+    with pytest.raises(InputError, match="differ: shards"):
+        run(tmp_path / "run", recipe(), resume=True)
+
+
 def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(base: Path, tmp_path: Path) -> None:
     (base / "model.safetensors").write_bytes(b"some weights")
     run(tmp_path / "run", recipe(), stages=("pilot",))

@@ -43,7 +43,8 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     """The engine of a model directory under a recipe."""
     from ehrmind.engines.local.engine import open_engine
 
-    return open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, seed=recipe.seed)
+    limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
+    return open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards)
 
 
 def models_of(recipe: Recipe) -> set[str]:

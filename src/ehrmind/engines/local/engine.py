@@ -28,7 +28,7 @@ OPENED_THINKING = re.compile(r"<think>\s*\Z")
 @dataclass
 class LocalEngine:
     """One model on one device. `rows` answers are decoded at once, with keys and values of `tokens` at most; `shared` says that a
-    prompt is computed once for its whole group."""
+    prompt is computed once for its whole group. Batches are computed in `shards`, whoever holds them."""
 
     network: Any  # transformers.PreTrainedModel, or peft's wrapper of one
     tokenizer: Any
@@ -40,6 +40,7 @@ class LocalEngine:
     end_id: int
     folder: Path
     template: dict[str, Any] = field(default_factory=dict)
+    shards: int = 1
 
     @property
     def context(self) -> int:
@@ -112,7 +113,7 @@ class LocalEngine:
             self.tokenizer.save_pretrained(partial)
 
 
-def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0) -> LocalEngine:
+def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -138,7 +139,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
     template = dict(settings.template)
-    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template)
+    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards)
 
 
 def device_of(settings: Model) -> str:

@@ -69,7 +69,7 @@ class LocalLearner:
         temperature = self.decoding.temperature
         reference = self._reference_logprobs(packed, temperature)
         old: list[Tensor] = [torch.empty(0)] * len(packed)  # filled in the first epoch: what sampled is what learns then
-        size = max(1, math.ceil(len(packed) / self.rlvr.shards))
+        size = max(1, math.ceil(len(packed) / self.engine.shards))
         shards = [packed[start : start + size] for start in range(0, len(packed), size)] or [[]]
         starts = range(0, max(len(packed), 1), size)
         for epoch in range(self.rlvr.epochs_per_batch):

@@ -116,7 +116,7 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     )
     learns = warmup or rlvr
     has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
-    sums = 2 if rlvr and recipe.rlvr.shards > 1 else 1
+    sums = 2 if rlvr and recipe.shards > 1 else 1
     return Estimate(
         weights=shape.parameters * shape.bytes,
         reference=shape.parameters * shape.bytes if has_copy else 0,
