@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from ehrmind.types import InputError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 JSON, BYTES, REFUSED = b"J", b"B", b"R"  # what a message's first byte says of the rest
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 PATIENCE = timedelta(days=7)  # one worker may ask an endpoint for days while the others wait; a dead one is noticed by its connection
 
 
@@ -80,6 +82,17 @@ def current() -> World:
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
+def on_first(act: Callable[P, T]) -> Callable[P, T]:
+    """A function that touches a folder which all workers share: the first does it, and what it returns is told to all, so that a file
+    system that is slow to show what was written cannot part them."""
+
+    @wraps(act)
+    def told(*args: P.args, **options: P.kwargs) -> T:
+        return current().from_first(lambda: act(*args, **options))
+
+    return told
+
+
 @contextmanager
 def joined(device: str) -> Iterator[World]:
     """Under torchrun (or where the variables that it sets are set): the process group, until the block ends. `device` is auto, cpu or cuda.
@@ -89,6 +102,7 @@ def joined(device: str) -> Iterator[World]:
         return
     import torch
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
     here = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -96,13 +110,37 @@ def joined(device: str) -> Iterator[World]:
         if here >= torch.cuda.device_count():
             raise InputError(f"This machine has {torch.cuda.device_count()} GPUs, fewer than workers; start one worker a GPU.")
         torch.cuda.set_device(here)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    store, rank, size = next(iter(rendezvous("env://")))
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield current()
         distributed.barrier(group=_group())  # nobody hangs up while another still talks
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # told by the command line, as any other
+        if store.add(f"failed {os.environ.get(RESTARTS)}", 1) > 1:
+            raise SystemExit(1) from None  # another worker says what went wrong
+        raise (_lost() if _is_of_connection(error) else error) from None
     finally:
         _group_beside.cache_clear()
         distributed.destroy_process_group()
+
+
+def is_restarted() -> bool:
+    """Whether torchrun has started these workers anew after some of them were lost: they go on where those were."""
+    return int(os.environ.get(RESTARTS, "0")) > 0
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error).lower())
+
+
+def _lost() -> InputError:
+    return InputError(
+        "Another worker was lost: killed, out of memory, or its machine is gone. What was finished is kept, and the same command with "
+        "--resume goes on."
+    )
 
 
 def threads_of_each() -> int | None:
