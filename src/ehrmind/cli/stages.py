@@ -18,27 +18,31 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.", show_default=False),
+]
 
 
-def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
     """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
-    _stages(recipe, out, overrides or [], resume, None)
+    _stages(recipe, out, overrides or [], resume, None, cluster)
 
 
-def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
     """Sample answers to training questions and say what the base model can and cannot do."""
-    _stages(recipe, out, overrides or [], resume, ("pilot",))
+    _stages(recipe, out, overrides or [], resume, ("pilot",), cluster)
 
 
-def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False) -> None:
+def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
     """Score the recipe's model on the held-out cases as it is; model.name=RUN/protected/models/ARM scores one that a run trained."""
-    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",))
+    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
 
 
-def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: tuple[str, ...] | None) -> None:
+def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
     from ehrmind.config import load_recipe
 
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, [*overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
     from ehrmind.stages.seeds import run_seeds
     from ehrmind.world import is_restarted, joined
@@ -55,6 +59,14 @@ def _show(finished: Run, *, whole: bool) -> bool:
     from ehrmind.cli.tables import show_pilot, show_results
     from ehrmind.stages.results import gate
 
+    if recipe.cluster.address is None:
+        from ehrmind.stages.seeds import run_seeds
+
+        finished = run_seeds(recipe, out, resume=resume, stages=stages)
+    else:
+        from ehrmind.cluster.train import run_on_cluster
+
+        finished = run_on_cluster(recipe, out, resume=resume, stages=stages)
     show_pilot(finished)
     show_results(finished)
     if whole:

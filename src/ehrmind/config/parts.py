@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -226,3 +227,13 @@ class Cluster(Section):
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp", description="fsdp: gradients and optimiser are cut among the workers, for models that one device cannot train"
     )
+    restarts: NonNegativeInt = Field(
+        default=3, description="how often a Ray cluster starts the workers again after one of them or a node was lost"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def local_nodes_have_a_worker_each(cls, tree: Any) -> Any:
+        """`local:N` says how many there are, unless `workers` does."""
+        nodes = str(tree.get("address")).removeprefix("local:") if isinstance(tree, Mapping) and "workers" not in tree else ""
+        return {**tree, "workers": int(nodes)} if nodes.isdecimal() else tree
