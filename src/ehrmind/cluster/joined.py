@@ -84,6 +84,7 @@ def refuse_what_cannot_be_joined(address: str) -> None:
             capture_output=True,
             text=True,
             timeout=JOINED_WITHIN,
+            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "3"},  # a second each
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -39,6 +39,9 @@ class LocalCluster:
             self._cluster.add_node(**self._node)
         return len(lost)
 
+    def lost_head(self) -> bool:
+        return bool(self._cluster.head_node.dead_processes())  # type: ignore[attr-defined]
+
     def stop(self) -> None:
         self._cluster.shutdown()
 

@@ -15,16 +15,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ehrmind.cluster.data import each_on_ray
 from ehrmind.cluster.desk import ToDesk, open_desk, told
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import LocalCluster
 from ehrmind.config import Cluster, Recipe, parse_recipe
 from ehrmind.runs import Run, open_run
-from ehrmind.stages.seeds import run_seeds
+from ehrmind.sources.each import done_by
+from ehrmind.stages.data import prepare_data
+from ehrmind.stages.seeds import parts_of, run_seeds
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.3
 PATIENCE = timedelta(days=7)  # the first worker may ask an endpoint for days; a lost one is noticed by its connection
+HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
+LOST_HEAD = "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another cluster."
 Loop = Callable[[dict[str, Any]], None]
 
 
@@ -33,8 +38,19 @@ def run_on_cluster(recipe: Recipe, out: Path, *, resume: bool = False, stages: t
     run = open_run(out.resolve(), recipe, resume=resume)
     config = {"recipe": recipe.model_dump(mode="json"), "out": str(run.path), "stages": stages}
     with joined(recipe.cluster) as own:
+        read_data(run, recipe)
         work(recipe.cluster, on_gpu(recipe), run_recipe, config, own)
     return Run(out)
+
+
+def read_data(run: Run, recipe: Recipe) -> None:
+    """The sources become the run's cases while no worker holds a CPU yet: Ray Data would wait for ever for one."""
+    whole = {run: recipe} if recipe.seeds == 1 else {run.of_seed(seed): part for seed, part in parts_of(recipe).items()}
+    for part, its_recipe in whole.items():
+        if part.done("data") is None:
+            open_run(part.path, its_recipe, resume=True)
+            with done_by(each_on_ray):
+                prepare_data(part, its_recipe)
 
 
 def run_recipe(config: dict[str, Any]) -> None:
@@ -58,24 +74,31 @@ def on_gpu(recipe: Recipe) -> bool:
 def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], own: LocalCluster | None) -> None:
     """`loop(config)` by every worker, to its end. What rank 0 writes to standard error is written here, what a worker raises is raised
     here; only the loss of a worker is tried again, `settings.restarts` times."""
-    import ray
+    from ray.exceptions import GetTimeoutError, RayError
 
-    desk = open_desk()
     ended: list[BaseException | None] = []
-    thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(SECONDS_BETWEEN_LOOKS)
-        _hear(ray.get(desk.heard.remote(), timeout=60))
-        if own is not None and (again := own.mend()):
-            sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
-    _hear(ray.get(desk.heard.remote(), timeout=60))
+    try:
+        desk = open_desk()
+        thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(SECONDS_BETWEEN_LOOKS)
+            if own is not None and own.lost_head():
+                raise InputError(LOST_HEAD)
+            if own is not None and (again := own.mend()):
+                sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
+            _hear(desk)
+        _hear(desk)
+    except (RayError, GetTimeoutError, ConnectionError):
+        raise InputError(LOST_HEAD) from None
     if ended[0] is not None:
         raise _why(ended[0], settings)
 
 
-def _hear(said: list[tuple[str, Any]]) -> None:
-    for kind, content in said:
+def _hear(desk: Any) -> None:
+    import ray
+
+    for kind, content in ray.get(desk.heard.remote(), timeout=HEARD_WITHIN):
         if kind == "raised":
             raise content
         sys.stderr.write(f"{content}\n")
