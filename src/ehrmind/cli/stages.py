@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from ehrmind.runs import Run
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)]
-RunPath = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run folder to make.", show_default=False)]
+RunPath = Annotated[
+    str, typer.Option("--out", metavar="RUN", help="The run folder to make; on a cluster also a URL, such as s3://…", show_default=False)
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False)
 ]
@@ -39,41 +41,37 @@ def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resu
     _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
 
 
-def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
+def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
     from ehrmind.config import load_recipe
 
     recipe = load_recipe(path, [*overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
-    from ehrmind.stages.seeds import run_seeds
-    from ehrmind.world import is_restarted, joined
 
-    with joined(recipe.model.device) as world:
-        finished = run_seeds(recipe, out, resume=resume or is_restarted(), stages=stages)
-        failed = world.from_first(lambda: _show(finished, whole=stages is None))
+    if recipe.cluster.address is not None:
+        from ehrmind.cluster.run import run_on_cluster
+
+        with run_on_cluster(recipe, out, resume=resume, stages=stages) as finished:
+            failed = _show(finished, out, whole=stages is None)
+    else:
+        from ehrmind.stages.seeds import run_seeds
+
+        failed = _show(run_seeds(recipe, Path(out), resume=resume, stages=stages), out, whole=stages is None)
     if failed:
         raise typer.Exit(1)
 
 
-def _show(finished: Run, *, whole: bool) -> bool:
+def _show(finished: Run, out: str, *, whole: bool) -> bool:
     """On the terminal and, of a whole recipe, as a page. Whether a gate of the recipe's own fails."""
     from ehrmind.cli.tables import show_pilot, show_results
     from ehrmind.stages.results import gate
 
-    if recipe.cluster.address is None:
-        from ehrmind.stages.seeds import run_seeds
-
-        finished = run_seeds(recipe, out, resume=resume, stages=stages)
-    else:
-        from ehrmind.cluster.train import run_on_cluster
-
-        finished = run_on_cluster(recipe, out, resume=resume, stages=stages)
     show_pilot(finished)
     show_results(finished)
     if whole:
         from ehrmind.report import write_report
 
         pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]
-        typer.echo(f"page: {pages[-1]}")
+        typer.echo(f"page: {out.rstrip('/')}/{pages[-1].name}")
     failed = gate(finished)
     if failed:
         typer.echo(failed, err=True)

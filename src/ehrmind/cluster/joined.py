@@ -20,6 +20,7 @@ REACHED_WITHIN, JOINED_WITHIN = 5.0, 60.0  # seconds
 ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about the run leaves the machine
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }

@@ -1,7 +1,6 @@
-"""A recipe on a cluster: Ray Train starts the workers and starts them again when one is lost; each runs the same stages as on one machine.
+"""Workers on a cluster: Ray Train starts them, and starts all of them again when one is lost. Each does the same work in the same order.
 
-The run folder holds all that outlives a worker. The driver makes it, and a worker always goes on in it, whether it is the first there or
-takes the place of a lost one; so Ray's own checkpoints are not used.
+What outlives a worker lies in a folder that the work itself knows; Ray's own checkpoints are not used.
 """
 
 from __future__ import annotations
@@ -11,94 +10,62 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from ehrmind.cluster.data import each_on_ray
 from ehrmind.cluster.desk import ToDesk, open_desk, told
-from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import LocalCluster
-from ehrmind.config import Cluster, Recipe, parse_recipe
-from ehrmind.runs import Run, open_run
-from ehrmind.sources.each import done_by
-from ehrmind.stages.data import prepare_data
-from ehrmind.stages.seeds import parts_of, run_seeds
+from ehrmind.config import Cluster
 from ehrmind.types import InputError
+from ehrmind.world import PATIENCE, current
 
 SECONDS_BETWEEN_LOOKS = 0.3
-PATIENCE = timedelta(days=7)  # the first worker may ask an endpoint for days; a lost one is noticed by its connection
 HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
 LOST_HEAD = "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another cluster."
 Loop = Callable[[dict[str, Any]], None]
 
 
-def run_on_cluster(recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None) -> Run:
-    """`run_seeds` by the workers of `recipe.cluster`. `out` is a folder that every node sees under this path. Raises InputError."""
-    run = open_run(out.resolve(), recipe, resume=resume)
-    config = {"recipe": recipe.model_dump(mode="json"), "out": str(run.path), "stages": stages}
-    with joined(recipe.cluster) as own:
-        read_data(run, recipe)
-        work(recipe.cluster, on_gpu(recipe), run_recipe, config, own)
-    return Run(out)
-
-
-def read_data(run: Run, recipe: Recipe) -> None:
-    """The sources become the run's cases while no worker holds a CPU yet: Ray Data would wait for ever for one."""
-    whole = {run: recipe} if recipe.seeds == 1 else {run.of_seed(seed): part for seed, part in parts_of(recipe).items()}
-    for part, its_recipe in whole.items():
-        if part.done("data") is None:
-            open_run(part.path, its_recipe, resume=True)
-            with done_by(each_on_ray):
-                prepare_data(part, its_recipe)
-
-
-def run_recipe(config: dict[str, Any]) -> None:
-    """What a worker does."""
-    out = Path(config["out"])
-    if not (out / "recipe.yaml").is_file():
-        raise InputError(f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store.")
-    run_seeds(parse_recipe(config["recipe"]), out, resume=True, stages=config["stages"])
-
-
-def on_gpu(recipe: Recipe) -> bool:
-    """Whether workers ask for a GPU each: where the recipe says cuda, or says nothing and the cluster has enough."""
+def on_gpu(device: str, workers: int) -> bool:
+    """Whether workers ask for a GPU each: where `model.device` is cuda, or is auto and the cluster has enough."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    if recipe.model.device == "cuda" and gpus < recipe.cluster.workers:
-        raise InputError(f"The cluster has {gpus} GPUs, fewer than cluster.workers={recipe.cluster.workers}; lower it, or add nodes.")
-    return recipe.model.device != "cpu" and gpus >= recipe.cluster.workers
+    if device == "cuda" and gpus < workers:
+        raise InputError(f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes.")
+    return device != "cpu" and gpus >= workers
 
 
 def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], own: LocalCluster | None) -> None:
     """`loop(config)` by every worker, to its end. What rank 0 writes to standard error is written here, what a worker raises is raised
     here; only the loss of a worker is tried again, `settings.restarts` times."""
-    from ray.exceptions import GetTimeoutError, RayError
-
     ended: list[BaseException | None] = []
-    try:
-        desk = open_desk()
-        thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(SECONDS_BETWEEN_LOOKS)
-            if own is not None and own.lost_head():
-                raise InputError(LOST_HEAD)
-            if own is not None and (again := own.mend()):
-                sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
-            _hear(desk)
-        _hear(desk)
-    except (RayError, GetTimeoutError, ConnectionError):
-        raise InputError(LOST_HEAD) from None
+    desk = open_desk()
+    thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(SECONDS_BETWEEN_LOOKS)
+        if own is not None and own.lost_head():
+            raise InputError(LOST_HEAD)
+        if own is not None and (again := own.mend()):
+            sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
+        _say(_heard(desk))
+    _say(_heard(desk))
     if ended[0] is not None:
         raise _why(ended[0], settings)
 
 
-def _hear(desk: Any) -> None:
+def _heard(desk: Any) -> list[tuple[str, Any]]:
     import ray
+    from ray.exceptions import RayError
 
-    for kind, content in ray.get(desk.heard.remote(), timeout=HEARD_WITHIN):
+    try:
+        said: list[tuple[str, Any]] = ray.get(desk.heard.remote(), timeout=HEARD_WITHIN)
+    except RayError:
+        raise InputError(LOST_HEAD) from None
+    return said
+
+
+def _say(said: list[tuple[str, Any]]) -> None:
+    for kind, content in said:
         if kind == "raised":
             raise content
         sys.stderr.write(f"{content}\n")
@@ -129,8 +96,6 @@ def _guarded(config: dict[str, Any]) -> None:
     then starts all of them again."""
     import ray
 
-    from ehrmind.world import current
-
     desk = config["desk"]
     if current().first:
         sys.stderr = ToDesk(desk)
@@ -146,10 +111,11 @@ def _guarded(config: dict[str, Any]) -> None:
 
 def _why(error: BaseException, settings: Cluster) -> BaseException:
     """A person's sentence where Ray gave up."""
+    from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
     if not isinstance(error, TrainingFailedError):
-        return error
+        return InputError(LOST_HEAD) if isinstance(error, RayError) else error
     failures = getattr(error, "worker_failures", {})
     last = next((str(getattr(failure, "_base_exc", failure)).splitlines() for failure in failures.values()), [])
     return InputError(
