@@ -22,8 +22,11 @@ class LocalCluster:
     """Its nodes are processes of ours. `address` is where the first one listens, on the loopback device alone."""
 
     def __init__(self, nodes: int, cpus: int) -> None:
+        from ray._raylet import AuthenticationTokenLoader, Config
         from ray.cluster_utils import Cluster
 
+        Config.initialize("")  # a process that had a cluster before still knows that one's rules and token
+        AuthenticationTokenLoader.instance().reset_cache()
         self._node: dict[str, Any] = {"num_cpus": cpus, "node_ip_address": LOOPBACK, "object_store_memory": OBJECT_STORE}
         quiet = {"include_dashboard": False, "dashboard_agent_listen_port": 0}
         self._cluster = Cluster(initialize_head=True, head_node_args=self._node | quiet)
