@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ehrmind.cli.offline import stay_offline
+from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     from ehrmind.runs import Run
@@ -46,7 +47,6 @@ def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tu
 
     recipe = load_recipe(path, [*overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
-
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
 
@@ -54,10 +54,21 @@ def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tu
             failed = _show(finished, out, whole=stages is None)
     else:
         from ehrmind.stages.seeds import run_seeds
+        from ehrmind.world import is_restarted, joined
 
-        failed = _show(run_seeds(recipe, Path(out), resume=resume, stages=stages), out, whole=stages is None)
+        with joined(recipe.model.device) as world:
+            finished = run_seeds(recipe, _folder(out), resume=resume or is_restarted(), stages=stages)
+            failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)
+
+
+def _folder(out: str) -> Path:
+    if "://" in out:
+        raise InputError(
+            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or give a folder."
+        )
+    return Path(out)
 
 
 def _show(finished: Run, out: str, *, whole: bool) -> bool:

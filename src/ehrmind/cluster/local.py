@@ -22,7 +22,7 @@ class LocalCluster:
     """Its nodes are processes of ours. `address` is where the first one listens, on the loopback device alone."""
 
     def __init__(self, nodes: int, cpus: int) -> None:
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
         from ray.cluster_utils import Cluster
 
         Config.initialize("")  # a process that had a cluster before still knows that one's rules and token

@@ -16,7 +16,7 @@ from ehrmind.cluster.desk import ToDesk, open_desk, told
 from ehrmind.cluster.local import LocalCluster
 from ehrmind.config import Cluster
 from ehrmind.types import InputError
-from ehrmind.world import PATIENCE, current
+from ehrmind.world import PATIENCE, current, is_of_connection
 
 SECONDS_BETWEEN_LOOKS = 0.3
 HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
@@ -104,7 +104,7 @@ def _guarded(config: dict[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001 - what leaves the worker must not quote a record
         shown = error if os.environ.get("EHRMIND_TRACEBACK") == "1" else None
         safe = told(error)
-        if isinstance(error, RuntimeError) and not isinstance(safe, MemoryError):
+        if is_of_connection(error):
             raise safe from shown
         ray.get(desk.say.remote("raised", safe))
 

@@ -32,6 +32,14 @@ def run_seeds(
     return run
 
 
+def _pool(run: Run, parts: dict[int, Recipe]) -> None:
+    """Once all are there."""
+    if all(run.of_seed(seed).read_json("results.json") for seed in parts) and run.read_json("results.json") is None:
+        with run.stage("seeds") as facts:
+            run.write_json("results.json", pooled(run, parts))
+            facts["seeds"] = list(parts)
+
+
 def parts_of(recipe: Recipe) -> dict[int, Recipe]:
     """The recipe of each of several seeds. Made-up data keep their own seeds; what the run's seed draws (a limit, a share of train, a tiny
     model) differs."""
