@@ -42,8 +42,9 @@ def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer
         prefix = f"{OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
+            steps_at = parameter.device if optimiser.defaults["fused"] else "cpu"
             optimiser.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device, parameter.dtype) for key, value in state.items()
+                key: value.to(steps_at) if key == "step" else value.to(parameter.device, parameter.dtype) for key, value in state.items()
             }
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if RANDOM + "cuda" in tensors and torch.cuda.is_available():

@@ -133,7 +133,7 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
     network = network.to(device)
-    shared = _share_prompts(network)
+    shared = _made_fast(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
@@ -182,11 +182,15 @@ def refuse_unsafe(folder: Path) -> None:
         raise InputError(f"{folder.name} holds no safetensors weights.")
 
 
-def _share_prompts(network: Any) -> bool:
-    from ehrmind.engines.local.products import use_onednn
+def _made_fast(network: Any) -> bool:
+    """Its layers where ours are faster; whether prompts are shared."""
+    from ehrmind.engines.local.norms import use_fused_norms
+    from ehrmind.engines.local.products import use_own_linear
     from ehrmind.engines.local.sharing import share_prompts
 
-    use_onednn(network)
+    use_own_linear(network)
+    if network.device.type == "cuda":
+        use_fused_norms(network)
     return share_prompts(network)
 
 

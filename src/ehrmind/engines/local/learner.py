@@ -39,7 +39,11 @@ class LocalLearner:
         self.rlvr, self.decoding = rlvr, decoding or Decoding()
         self.parameters = [parameter for parameter in engine.network.parameters() if parameter.requires_grad]
         self.adamw = torch.optim.AdamW(
-            self.parameters, lr=optimiser.learning_rate, betas=optimiser.betas, weight_decay=optimiser.weight_decay
+            self.parameters,
+            lr=optimiser.learning_rate,
+            betas=optimiser.betas,
+            weight_decay=optimiser.weight_decay,
+            fused=engine.network.device.type == "cuda",  # one pass over weights, gradients and moments
         )
         self.steps_done = 0
         self.reference = self._frozen_copy() if rlvr is not None and rlvr.kl > 0 else None
