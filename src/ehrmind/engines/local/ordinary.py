@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ehrmind.engines.local.engine import end_of_turn, refuse_unsafe
+from ehrmind.engines.local.engine import OURS_ALONE, end_of_turn, open_tokenizer, refuse_unsafe, render_prompt
 from ehrmind.files import write_text
-from ehrmind.types import InputError
+from ehrmind.types import InputError, Message, Prompt
 
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
@@ -49,6 +50,18 @@ def merge_adapter(source: Path, target: Path) -> None:
     merged.save_pretrained(target, safe_serialization=True)
     tokens = source if (source / "tokenizer_config.json").is_file() else base
     AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
+
+
+def prompts_of(folder: Path, template: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
+    """(what turns messages into the prompt that this model reads, the longest sequence it takes); its weights are not opened. Raises
+    InputError."""
+    from transformers import AutoConfig
+
+    refuse_unsafe(folder)
+    tokenizer = open_tokenizer(folder)
+    shape: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE).get_text_config()
+    longest = int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
+    return lambda messages: render_prompt(tokenizer, messages, template), longest
 
 
 def say_when_to_stop(folder: Path, template: dict[str, Any], max_new_tokens: int | None) -> None:
