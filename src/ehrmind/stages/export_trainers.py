@@ -158,7 +158,7 @@ export HF_DATASETS_CACHE="$HERE/cache" HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-1}} HF_
 export DO_NOT_TRACK=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 """
 
-VERL = """# NODES × GPUS devices (RAY_ADDRESS joins a cluster that runs); ENGINE (vllm or sglang) answers, a copy on TENSOR_PARALLEL devices.
+VERL = """# NODES × GPUS devices (RAY_ADDRESS joins a running cluster); ENGINE (vllm or sglang) answers, each on TENSOR_PARALLEL devices.
 quoted() { printf "'%s'" "${1//\\'/\\\\\\'}"; }
 exec "${PYTHON:-python3}" -m verl.trainer.main_ppo \\
   "data.train_files=$(quoted "$HERE/data/train.parquet")" \\
