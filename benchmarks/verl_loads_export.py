@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ AGGREGATIONS = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": 
 
 
 def main() -> int:
+    if find_spec("verl") is None:
+        print("verl is not installed in this environment; what stands on top of this file says how to make one that has it.")
+        return 0
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("verl", "torch", "transformers", "ray"))
     print(f"{os.cpu_count()} CPU cores, {versions}\n\n| export | check | compared | differ |\n| --- | --- | --- | --- |")
     failed = 0
@@ -167,7 +171,8 @@ def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
                     found = manager.loop.run_until_complete(manager.run_single(data[place : place + 1]))
                     verdict = question.judge(text)
                     extra = found["reward_extra_info"]
-                    differ += (found["reward_score"], extra["acc"]) != (verdict.reward, float(verdict.correct))
+                    right = float(text == answers(question)[0])
+                    differ += (found["reward_score"], extra["acc"], extra["acc"]) != (verdict.reward, float(verdict.correct), right)
                     compared += 1
     return compared, differ
 

@@ -119,13 +119,13 @@ def launch_script(trainer: str, material: Material, carried: Carried) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
+    """A value in the grammar of Hydra's overrides, where a backslash is one but before a quote."""
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{_hydra(item)}' for key, item in value.items())}}}"
     if isinstance(value, str) and not PLAIN.fullmatch(value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value) + "'"
     return "null" if value is None else str(value)
 
 
