@@ -1,5 +1,5 @@
-"""Options of launch scripts: each exists in the trainer and arrives through bash with the recipe's value. verl itself, which is not installed
-here, reads them in `benchmarks/verl_loads_export.py`."""
+"""Options of launch scripts: each exists in the trainer and arrives through bash with the recipe's value. verl, which is not installed
+here, reads them itself in `benchmarks/verl_loads_export.py`."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ GRPOTrainer(model=MODEL, reward_funcs=ehrmind_reward, train_dataset=data["train"
 AFTERWARDS = {
     "verl": "verl's checkpoints are shards; one becomes a model directory by\n"
     "`python -m verl.model_merger merge --backend fsdp --local_dir checkpoints/global_step_N/actor --target_dir MODEL`.",
-    "trl": "A checkpoint is a model directory; with `use_peft` it is an adapter, which\n"
-    "`ehrmind export model checkpoints/checkpoint-N --merge --out MODEL` merges.",
+    "trl": "A checkpoint is a model directory, and ehrmind opens none with pickles in it: remove its `.bin`, `.pt` and `.pth` files (they\n"
+    "resume TRL). With `use_peft` it is an adapter, which `ehrmind export model checkpoints/checkpoint-N --merge --out MODEL` merges.",
 }
 PAGE = """# {name}: for {trainer}
 
