@@ -55,6 +55,9 @@ def test_every_option_for_trl_exists_there_and_arrives(tmp_path: Path) -> None:
     for option, value in {**read, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}.items():
         if option not in ("chat_template_kwargs", "bf16"):
             assert getattr(training, option) == value, option
+    assert (training.epsilon, training.epsilon_high, training.beta, training.use_bias_correction_kl) == (0.1, 0.28, 0.02, False)
+    assert (training.temperature, training.top_p, training.top_k, training.max_completion_length) == (0.9, 0.95, 40, 77)
+    assert (training.num_generations, training.num_iterations, training.learning_rate, training.adam_beta2) == (6, 2, 3e-5, 0.99)
     assert training.chat_template_kwargs == {"enable_thinking": False, "style": "a b"}
     assert (training.max_steps, training.warmup_steps, training.eval_steps) == (100, 10, 40)
     assert (training.generation_batch_size, training.gradient_accumulation_steps) == (24, 3)
@@ -84,6 +87,11 @@ def test_every_option_for_verl_arrives_as_the_recipe_has_it(tmp_path: Path) -> N
     for _, option, value in carried:
         if option != "trainer.experiment_name":
             assert found[option.removeprefix("+")] == value, option
+    actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+    clips = [found[f"{actor}.{name}"] for name in ("clip_ratio_low", "clip_ratio_high", "kl_loss_coef", "ppo_epochs")]
+    sampling = [found[f"{rollout}.{name}"] for name in ("temperature", "top_p", "top_k", "n", "seed")]
+    assert clips == [0.1, 0.28, 0.02, 2] and sampling == [0.9, 0.95, 40, 6, 7]
+    assert found["data.max_prompt_length"] == 947 and found["data.max_response_length"] == 77
     assert found["data.train_files"] == str(tmp_path / "out" / "data" / "train.parquet")
     assert found["actor_rollout_ref.model.path"] == str(tmp_path / "a model's folder")
     assert (found["trainer.nnodes"], found["trainer.n_gpus_per_node"], found["trainer.logger"]) == (3, 2, ["console"])

@@ -16,7 +16,7 @@ import yaml
 from ehrmind.config import EhrFiles
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.files import write_json
-from ehrmind.prompts import messages
+from ehrmind.prompts import gold_response, messages
 from ehrmind.rl.advantages import advantages
 from ehrmind.runs import Run, purge
 from ehrmind.sources import load_cases
@@ -139,16 +139,19 @@ def test_a_coded_history_goes_out_as_text(tmp_path: Path) -> None:
     assert asked and all(question.case.fields["history"] in turn[0]["content"] for turn, question in zip(turns, asked, strict=True))
 
 
-def test_class_weights_go_out_as_what_a_right_answer_earns(tmp_path: Path) -> None:
-    train = made_up_trials(12, 1, "train")
+def test_class_weights_go_out_as_what_an_answer_earns(tmp_path: Path) -> None:
+    train = [case for place, case in enumerate(made_up_trials(30, 1, "train")) if place % 5 == 0 or case.truth["value"] == 2]
     changes = ["rlvr.class_weights=balanced", "rlvr.advantage=dr_grpo", "reward.wrong=-0.5"]
     export_for("verl", cases_file(tmp_path, [*train, *made_up_trials(4, 2, "tuning")]), tmp_path / "out", overrides=changes)
     weights, recipe = class_weights(train), gather(tmp_path / "cases.parquet", overrides=changes).recipe
-    texts = ['<think>So.</think>\n<answer>{"answer": "eligible"}</answer>', "malformed"]
+    paid = set()
     for question in questions(tmp_path / "out", "train"):
+        texts = [gold_response(question.case), '<think>So.</think>\n<answer>{"answer": "excluded"}</answer>', "malformed"]
         verdicts = [judge(question.case, text, reward=recipe.reward) for text in texts]
         ours = training_rewards(Group(question.case, Prompt(()), [], verdicts), weights)
         assert [compute_score("", text, question.to_json())["score"] for text in texts] == pytest.approx(ours)
+        paid.add(round(ours[0], 3))
+    assert len(paid) > 1
     assert {question.reward for question in questions(tmp_path / "out", "val")} == {recipe.reward}
 
 
