@@ -131,6 +131,7 @@ def test_caches_and_checkpoints_stay_in_the_folder_and_nobody_is_told(trainer: s
     ).stdout.splitlines()
     for said in (f"HF_DATASETS_CACHE={tmp_path}/out/cache", "HF_HUB_OFFLINE=1", "RAY_USAGE_STATS_ENABLED=0", "0077"):
         assert said in shown
+    assert ("RAY_AUTH_MODE=token" in shown) == (trainer == "verl")
 
 
 def test_what_a_trainer_cannot_do_is_said_of_the_recipes_that_ask_for_it() -> None:

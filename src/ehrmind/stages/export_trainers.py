@@ -159,6 +159,7 @@ export DO_NOT_TRACK=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 """
 
 VERL = """# NODES × GPUS devices (RAY_ADDRESS joins a running cluster); ENGINE (vllm or sglang) answers, each on TENSOR_PARALLEL devices.
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 quoted() { printf "'%s'" "${1//\\'/\\\\\\'}"; }
 exec "${PYTHON:-python3}" -m verl.trainer.main_ppo \\
   "data.train_files=$(quoted "$HERE/data/train.parquet")" \\
