@@ -177,6 +177,24 @@ def test_training_starts_after_the_warm_up_where_there_was_one(tmp_path: Path) -
     assert gather(run.path, arm="base").model == run.model("base")
 
 
+def test_the_script_finds_the_model_of_a_run_that_was_named_from_its_own_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path.parent)
+    export_for("verl", Path("run"), tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert f"actor_rollout_ref.model.path='{run.model('base').resolve()}'" in launched(tmp_path / "out")
+
+
+def test_verl_must_have_something_to_validate_on_and_trl_need_not(tmp_path: Path) -> None:
+    long = [dataclasses.replace(c, fields={**c.fields, "note": 900 * "long "}) if c.split == "tuning" else c for c in made_up_splits()]
+    model = str(small_model(tmp_path / "model", "llama"))
+    with pytest.raises(InputError, match="verl must have some to validate on"):
+        export_for("verl", cases_file(tmp_path, long), tmp_path / "out", model=model)
+    export_for("trl", tmp_path / "cases.parquet", tmp_path / "out", model=model)
+    assert "--eval_strategy" not in launched(tmp_path / "out") and not (tmp_path / "out" / "data" / "val.parquet").exists()
+
+
 def test_the_mark_of_restricted_data_is_in_the_folder(tmp_path: Path) -> None:
     marked = [dataclasses.replace(case, provenance={**case.provenance, "restricted": True}) for case in made_up_splits()]
     export_for("verl", cases_file(tmp_path, marked), tmp_path / "out")

@@ -89,7 +89,7 @@ def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[st
     if model is not None:
         return recipe, splits, _located(recipe)
     warmed_up = (run.model("sft") / "config.json").is_file()
-    return recipe, splits, choose(run.path, arm or ("sft" if warmed_up else "base")).folder
+    return recipe, splits, choose(run.path, arm or ("sft" if warmed_up else "base")).folder.resolve()
 
 
 def _of_cases(file: Path, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:

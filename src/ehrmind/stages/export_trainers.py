@@ -24,6 +24,7 @@ from ehrmind.stages.export_options import Carried, not_carried, trl_options, ver
 from ehrmind.stages.export_questions import Asked, Material, gather
 from ehrmind.stages.export_readme import readme
 from ehrmind.stages.models import ABOUT
+from ehrmind.types import InputError
 
 TRAINED_WITH = {"verl": "0.9.1", "trl": "1.16.0"}  # whose option names these are
 PLAIN = re.compile(r"(?!(?:true|false|null|none|nan|inf)$)[a-z][a-z0-9_-]*", re.IGNORECASE)
@@ -35,6 +36,8 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
     takes it. Raises InputError."""
     refuse_used(out)
     material, fewer = _fitting(gather(where, **chosen))
+    if trainer == "verl" and not material.tuning:
+        raise InputError(f"Every prompt of tuning is longer than {material.longest_prompt} tokens, and verl must have some to validate on.")
     carried = _carried(trainer, material)
     missing = [*fewer, *not_carried(material.recipe, trainer)]
     write_rows = {"verl": verl_rows, "trl": trl_rows}[trainer]
@@ -43,7 +46,7 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
         (folder / "data").mkdir()
         for name, split in SPLIT_NAMES.items():
             if asked := getattr(material, split):
-                _write_parquet(folder / "data" / f"{name}.parquet", write_rows(asked, split))
+                _write_parquet(folder / "data" / f"{name}.parquet", write_rows(asked))
         write_text(folder / "launch.sh", launch_script(trainer, material, carried))
         (folder / "launch.sh").chmod(0o700)
         write_text(folder / "README.md", readme(trainer, TRAINED_WITH[trainer], material, carried, missing))
@@ -67,7 +70,7 @@ def _fitting(material: Material) -> tuple[Material, list[str]]:
     return dataclasses.replace(material, recipe=fewer), [f"rlvr.questions_per_step={rlvr.questions_per_step}: train has {there} cases"]
 
 
-def verl_rows(asked: Sequence[Asked], split: str) -> list[dict[str, Any]]:
+def verl_rows(asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """As verl's `RLHFDataset` reads them; `ground_truth` is a Question as JSON."""
     return [
         {
@@ -75,13 +78,13 @@ def verl_rows(asked: Sequence[Asked], split: str) -> list[dict[str, Any]]:
             "prompt": _turns(one),
             "ability": one.question.case.stratum,
             "reward_model": {"style": "rule", "ground_truth": one.question.to_json()},
-            "extra_info": {"index": index, "split": split, "id": one.question.case.id},
+            "extra_info": {"index": index, "split": one.question.case.split, "id": one.question.case.id},
         }
         for index, one in enumerate(asked)
     ]
 
 
-def trl_rows(asked: Sequence[Asked], split: str) -> list[dict[str, Any]]:
+def trl_rows(asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """A conversational prompt, and a Question as JSON in the column that the reward function reads."""
     return [{"prompt": _turns(one), "ehrmind": one.question.to_json(), "id": one.question.case.id} for one in asked]
 
@@ -148,7 +151,7 @@ def _about(trainer: str, material: Material) -> dict[str, Any]:
 
 HEAD = """#!/usr/bin/env bash
 # Written by ehrmind {version} for {trainer} {written}. Options behind it are added, and count in place of those below.
-# Everything stays in this folder and on this machine: data, caches and checkpoints hold what records say.
+# Data, caches and checkpoints hold what records say; they stay in this folder.
 set -euo pipefail
 umask 077
 HERE=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
