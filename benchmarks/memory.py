@@ -25,7 +25,7 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("64 M, activations", 8, 768, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.0}}),
     ("64 M, autocast", 8, 768, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.0}, "model": {"autocast": True}}),
     ("169 M, reference", 12, 1024, {"rlvr": {"tokens_per_microbatch": 4096, "kl": 0.01}}),
-    ("169 M, two shards", 12, 1024, {"rlvr": {"tokens_per_microbatch": 2048, "kl": 0.01, "shards": 2}}),
+    ("169 M, two shards", 12, 1024, {"shards": 2, "rlvr": {"tokens_per_microbatch": 2048, "kl": 0.01}}),
     ("169 M, checkpointing", 12, 1024, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.01, "gradient_checkpointing": True}}),
 ]
 
@@ -41,6 +41,7 @@ def recipe_of(folder: Path, changes: dict[str, Any]) -> Any:
         "warmup": {"batch": 4, "tokens_per_microbatch": 2048},
         "rlvr": {"samples": MEMBERS, "questions_per_step": 8, "learning_rate": 1e-6} | changes["rlvr"],
         "sampler_rows": 8,
+        "shards": changes.get("shards", 1),
     }
     return parse_recipe(tree)
 
@@ -53,7 +54,7 @@ def work(recipe: Any, folder: Path) -> None:
     from ehrmind.engines.local.engine import open_engine
     from ehrmind.types import Completion, Prompt, Segment
 
-    engine = open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens)
+    engine = open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, shards=recipe.shards)
     engine.stop_ids = frozenset()
     asked = [Prompt(tuple(prompt_ids(number, PROMPT))) for number in range(8)]
     engine.sample(asked, list(range(8)), 1, recipe.decoding)

@@ -6,7 +6,8 @@
                  predictions/<arm>-<decoding>-<task>.parquet  teacher/<stage>.jsonl  endpoints/<stage>.jsonl
 
 What lies under `protected/` holds or may hold record text and is readable by its owner only; everything else is figures and ids.
-A folder is never used twice: it is new, or it is resumed under the same recipe.
+A folder is never used twice: it is new, or it is resumed under the same recipe. Of several workers the first alone reads and writes it, and
+tells the others what it found.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import file_name, write_json, write_text
+from ehrmind.files import file_name, is_json, write_json, write_text
 from ehrmind.types import Case, Group, InputError
+from ehrmind.world import current, on_first
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,14 +56,22 @@ class Run:
 
     def latest_checkpoint(self, stage: str) -> Path | None:
         """The newest whole checkpoint of a stage, or None."""
-        whole = sorted(path for path in self.checkpoints(stage).glob("step-*") if (path / "progress.json").is_file())
-        return whole[-1] if whole else None
+        whole = self._whole_checkpoints(stage)
+        return self.checkpoints(stage) / whole[-1] if whole else None
+
+    @on_first
+    def _whole_checkpoints(self, stage: str) -> list[str]:
+        return sorted(path.name for path in self.checkpoints(stage).glob("step-*") if (path / "progress.json").is_file())
 
     def new_checkpoint(self, stage: str, step: int) -> Path:
         """Where the checkpoint of this step goes; all but the newest one there already are removed."""
+        self._keep_newest_checkpoint(stage)
+        return self.checkpoints(stage) / f"step-{step:06d}"
+
+    @on_first
+    def _keep_newest_checkpoint(self, stage: str) -> None:
         for old in sorted(self.checkpoints(stage).glob("step-*"))[:-1]:
             shutil.rmtree(old, ignore_errors=True)
-        return self.checkpoints(stage) / f"step-{step:06d}"
 
     def of_seed(self, seed: int) -> Run:
         """The run of one of several seeds, a whole run folder of its own."""
@@ -79,6 +89,7 @@ class Run:
         """The file of what an endpoint answered in a stage; the teacher's is apart from those of endpoints that are scored."""
         return self.protected / folder / f"{stage}.jsonl"
 
+    @on_first
     def done(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage left behind, or None while it is not finished."""
         mark = self.path / "stages" / f"{stage}.json"
@@ -90,9 +101,19 @@ class Run:
         facts: dict[str, Any] = {}
         started = time.monotonic()
         yield facts
-        write_json(self.path / "stages" / f"{name}.json", {"seconds": round(time.monotonic() - started, 1), **facts})
-        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
+        self.write_json(f"stages/{name}.json", {"seconds": round(time.monotonic() - started, 1), **facts})
+        current().from_first(lambda: shutil.rmtree(self.checkpoints(name), ignore_errors=True))
 
+    @on_first
+    def write_json(self, name: str, value: Any) -> None:
+        write_json(self.path / name, value)
+
+    @on_first
+    def read_json(self, name: str) -> Any:
+        """None where there is no such file, or something has torn it: it can be made again."""
+        return json.loads((self.path / name).read_text(encoding="utf-8")) if is_json(self.path / name) else None
+
+    @on_first
     def log(self, stage: str, arm: str, step: int, metrics: Mapping[str, float]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "arm": arm, "step": step, "time": round(time.time(), 3), **metrics}) + "\n")
@@ -101,6 +122,7 @@ class Run:
         """Every line of metrics.jsonl, in order."""
         return self._lines("metrics.jsonl")
 
+    @on_first
     def raise_alarm(self, stage: str, arm: str, step: int, alarm: str, said: str) -> None:
         with (self.path / "alarms.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "arm": arm, "step": step, "alarm": alarm, "said": said}, ensure_ascii=False) + "\n")
@@ -109,10 +131,12 @@ class Run:
         """Every line of alarms.jsonl, in order."""
         return self._lines("alarms.jsonl")
 
+    @on_first
     def _lines(self, name: str) -> list[dict[str, Any]]:
         file = self.path / name
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
+    @on_first
     def forget(self, stage: str, from_step: int) -> None:
         """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
         self.forget_metrics(stage, from_step)
@@ -120,12 +144,14 @@ class Run:
             if step >= from_step:
                 (self.rollouts / f"{stage}-{step:06d}.parquet").unlink()
 
+    @on_first
     def forget_metrics(self, stage: str, from_step: int) -> None:
         for file in (self.path / "metrics.jsonl", self.path / "alarms.jsonl"):
             if file.is_file():
                 rows = [line for line in file.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
                 write_text(file, "".join(row + "\n" for row in rows))
 
+    @on_first
     def write_rollouts(self, stage: str, step: int, rows: Sequence[Row]) -> None:
         """Every sampled answer with its verdict; one file a step, whole or not at all."""
         import polars as pl
@@ -146,6 +172,7 @@ class Run:
         """Of what was scored (`base-greedy`) on a task; a task's name comes from a person, and no two names share a file."""
         return self.protected / "predictions" / f"{scored}-{file_name(task)}.parquet"
 
+    @on_first
     def write_predictions(self, scored: str, task: str, frame: pl.DataFrame) -> None:
         """A row a case; whole or not at all."""
         target = self.predictions(scored, task)
@@ -154,6 +181,7 @@ class Run:
         frame.write_parquet(partial)
         partial.replace(target)
 
+    @on_first
     def rollout_steps(self, stage: str) -> list[int]:
         """The steps of a stage whose rollouts are written."""
         return sorted(int(file.stem.rsplit("-", 1)[1]) for file in self.rollouts.glob(f"{stage}-*.parquet"))
@@ -162,8 +190,13 @@ class Run:
         """All rollouts of a stage as one polars frame."""
         import polars as pl
 
-        return pl.concat([pl.read_parquet(file) for file in sorted(self.rollouts.glob(f"{stage}-*.parquet"))])
+        def read() -> pl.DataFrame:
+            return pl.concat([pl.read_parquet(file) for file in sorted(self.rollouts.glob(f"{stage}-*.parquet"))])
 
+        world = current()
+        return read() if world.size == 1 else pl.read_ipc(world.from_first(lambda: read().write_ipc(None).getvalue()))
+
+    @on_first
     def count_scoring(self, arm: str, decoding: str, seed: int) -> None:
         """Every scoring of held-out cases is written down before it starts, finished or not."""
         with (self.path / "held_out_scorings.jsonl").open("a", encoding="utf-8") as file:
@@ -172,6 +205,7 @@ class Run:
     def scorings(self) -> list[dict[str, Any]]:
         return self._lines("held_out_scorings.jsonl")
 
+    @on_first
     def save_cases(self, splits: Mapping[str, list[Case]]) -> None:
         from ehrmind.sources import save_cases
 
@@ -216,6 +250,12 @@ def rollout_rows(stage: str, arm: str, step: int, groups: Iterable[Group]) -> li
 
 def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
     """Make a run folder, or open one to go on with it. Refuses a used folder, and a resume under another recipe."""
+    _open(path, recipe, resume)
+    return Run(path)
+
+
+@on_first
+def _open(path: Path, recipe: Recipe, resume: bool) -> None:
     resolved = recipe.model_dump(mode="json")
     stored = path / "recipe.yaml"
     run = Run(path)
@@ -224,17 +264,17 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
             raise InputError(f"{path} is not empty and is no run folder; choose another --out.")
         if not resume:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
-        differing = differing_keys(_as_known_here(yaml.safe_load(stored.read_text(encoding="utf-8"))), resolved)
+        before = _as_known_here(yaml.safe_load(stored.read_text(encoding="utf-8")))
+        differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
         if run.done("purged") is not None:
             raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
-        return run
+        return
     for folder in ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models"):
         (path / folder).mkdir(parents=True, exist_ok=True)
     run.protected.chmod(0o700)
     write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-    return run
 
 
 def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:
@@ -245,34 +285,6 @@ def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A line of `ehrmind runs list`."""
-
-    path: Path
-    name: str
-    stages: tuple[str, ...]
-    finished: bool
-    protected_bytes: int
-
-
-def list_runs(root: Path) -> list[RunSummary]:
-    """The run folders directly under `root`, by name."""
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root}; name the one that holds your runs.")
-    return [_summary(stored.parent) for stored in sorted(root.glob("*/recipe.yaml"))]
-
-
-def purge(path: Path) -> int:
-    """Remove everything a run protects (record text, rollouts, checkpoints, models); figures stay. Returns the bytes freed."""
-    if not (path / "recipe.yaml").is_file():
-        raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    freed = sum(purge(part.path) for part in Run(path).seeds()) + _bytes(path / "protected")
-    shutil.rmtree(path / "protected", ignore_errors=True)
-    write_json(path / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": freed})
-    return freed
-
-
 def _of(line: str, stage: str, from_step: int) -> bool:
     """Whether a metrics line is of this stage and step or later; a line torn by a crash goes too."""
     try:
@@ -280,14 +292,3 @@ def _of(line: str, stage: str, from_step: int) -> bool:
     except json.JSONDecodeError:
         return True
     return bool(row["stage"] == stage and row["step"] >= from_step)
-
-
-def _summary(path: Path) -> RunSummary:
-    recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
-    stages = sorted((path / "stages").glob("*.json"), key=lambda mark: mark.stat().st_mtime)
-    protected = sum(_bytes(folder) for folder in (path / "protected", *path.glob("seeds/*/protected")))
-    return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), protected)
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

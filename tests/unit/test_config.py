@@ -166,6 +166,24 @@ def test_the_digest_follows_every_key_and_nothing_else(recipe_file: Path) -> Non
     assert len(digests | {recipe_digest(recipe)}) == len(changes) + 1
 
 
+def test_who_runs_a_recipe_is_no_part_of_its_digest(recipe_file: Path) -> None:
+    recipe = load_recipe(recipe_file, ["shards=4"])
+    assert recipe_digest(recipe) == recipe_digest(load_recipe(recipe_file, ["shards=4", "cluster.workers=2", "cluster.strategy=fsdp"]))
+    assert recipe_digest(recipe) != recipe_digest(load_recipe(recipe_file))
+
+
+def test_workers_divide_the_shards() -> None:
+    assert parse_recipe(tree(shards=4, cluster={"workers": 2})).cluster.workers == 2
+    said = refusal(cluster={"workers": 2})
+    assert "shards=1" in said and "cluster.workers=2" in said
+
+
+def test_shards_under_rlvr_as_older_run_folders_have_them_are_read() -> None:
+    assert parse_recipe(tree(rlvr={"shards": 3, "steps": 5})) == parse_recipe(tree(shards=3, rlvr={"steps": 5}))
+    assert parse_recipe(tree(shards=3, rlvr={"shards": 3})).shards == 3
+    assert "keep shards" in refusal(shards=2, rlvr={"shards": 3})
+
+
 def test_the_keys_that_differ_are_named_with_their_dots(recipe_file: Path) -> None:
     before = load_recipe(recipe_file).model_dump(mode="json")
     after = load_recipe(recipe_file, ["rlvr.steps=9", "seed=3", "model.lora.rank=2"]).model_dump(mode="json")

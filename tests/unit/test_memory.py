@@ -48,7 +48,7 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     assert base.reference == base.weights == 6_400_000_000
     assert base.optimiser == 2 * base.gradients == 12_800_000_000
     assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
-    assert estimate(BIG, recipe(rlvr={"shards": 2})).gradients == 2 * base.gradients
+    assert estimate(BIG, recipe(shards=2)).gradients == 2 * base.gradients
     checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
     assert estimate(BIG, checkpointed).activations < base.activations / 4
     assert estimate(BIG, recipe(sampler_tokens=16384)).keys_and_values < base.keys_and_values / 4

@@ -16,7 +16,8 @@ import pytest
 
 from ehrmind.config import parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.runs import Run, purge
+from ehrmind.run_list import purge
+from ehrmind.runs import Run
 from ehrmind.sources.labels import label_truth
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.predictions import write_predictions

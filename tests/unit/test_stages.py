@@ -13,7 +13,8 @@ import pytest
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run, list_runs, purge
+from ehrmind.run_list import list_runs, purge
+from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError, Prompt
 from tests.medcalc_cases import SHORT
@@ -170,6 +171,13 @@ def test_a_run_folder_is_never_used_twice(base: Path, tmp_path: Path) -> None:
         run(tmp_path / "run", recipe())
     with pytest.raises(InputError, match=r"rlvr\.steps"):
         run(tmp_path / "run", recipe(rlvr={"steps": 5}), resume=True)
+
+
+def test_other_workers_may_go_on_with_a_run(base: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", recipe(shards=2, cluster={"workers": 2}), stages=("pilot",))
+    assert (run(tmp_path / "run", recipe(shards=2), resume=True).path / "results.json").is_file()
+    with pytest.raises(InputError, match="differ: shards"):
+        run(tmp_path / "run", recipe(), resume=True)
 
 
 def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(base: Path, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ehrmind.cli.offline import stay_offline
+
+if TYPE_CHECKING:
+    from ehrmind.runs import Run
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)]
 RunPath = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run folder to make.", show_default=False)]
@@ -37,18 +40,29 @@ def _stages(path: Path, out: Path, overrides: list[str], resume: bool, stages: t
 
     recipe = load_recipe(path, overrides)
     stay_offline(recipe.data.online)
+    from ehrmind.stages.seeds import run_seeds
+    from ehrmind.world import is_restarted, joined
+
+    with joined(recipe.model.device) as world:
+        finished = run_seeds(recipe, out, resume=resume or is_restarted(), stages=stages)
+        failed = world.from_first(lambda: _show(finished, whole=stages is None))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(finished: Run, *, whole: bool) -> bool:
+    """On the terminal and, of a whole recipe, as a page. Whether a gate of the recipe's own fails."""
     from ehrmind.cli.tables import show_pilot, show_results
     from ehrmind.stages.results import gate
-    from ehrmind.stages.seeds import run_seeds
 
-    finished = run_seeds(recipe, out, resume=resume, stages=stages)
     show_pilot(finished)
     show_results(finished)
-    if stages is None:
+    if whole:
         from ehrmind.report import write_report
 
         pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]
         typer.echo(f"page: {pages[-1]}")
-    if failed := gate(finished):
+    failed = gate(finished)
+    if failed:
         typer.echo(failed, err=True)
-        raise typer.Exit(1)
+    return failed is not None

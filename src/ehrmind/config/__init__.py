@@ -3,7 +3,21 @@
 from ehrmind.config.arms import ARMS, VOTING, WAYS, Arm, split_arm
 from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
 from ehrmind.config.endpoint import Endpoint, EndpointArm, Price, Send, Teacher
-from ehrmind.config.parts import Decoding, Evaluate, General, Lora, Model, Optimiser, Pilot, Prompts, Rlvr, TinyModel, Tracking, Warmup
+from ehrmind.config.parts import (
+    Cluster,
+    Decoding,
+    Evaluate,
+    General,
+    Lora,
+    Model,
+    Optimiser,
+    Pilot,
+    Prompts,
+    Rlvr,
+    TinyModel,
+    Tracking,
+    Warmup,
+)
 from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
 
 __all__ = [
@@ -11,6 +25,7 @@ __all__ = [
     "VOTING",
     "WAYS",
     "Arm",
+    "Cluster",
     "Data",
     "DataSource",
     "Decoding",

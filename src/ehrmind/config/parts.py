@@ -160,7 +160,6 @@ class Rlvr(Optimiser):
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="balanced: a right label earns N / (K · N_label) times as much; advantage=grpo would undo it"
     )
-    shards: PositiveInt = Field(default=1, description="gradient shards, summed in order; part of the result, unlike workers")
     tuning_every: PositiveInt = Field(default=20, description="steps between checks on tuning, which choose the weights that are kept")
     patience: PositiveInt | None = Field(default=None, description="stop after so many checks on tuning without a better mean of as many")
     on_alarm: Literal["warn", "stop"] = Field(default="warn", description="what an alarm does; docs/rlvr.md lists them")
@@ -217,3 +216,13 @@ class Tracking(Section):
     """Curves for other programs; nothing is sent anywhere."""
 
     tensorboard: bool = Field(default=False, description="also write the curves for TensorBoard, from metrics.jsonl")
+
+
+class Cluster(Section):
+    """Who runs the recipe. Nothing here is part of the result: a run may be resumed by other workers."""
+
+    address: str | None = Field(default=None, description="of a Ray cluster: HOST:PORT, or local:N for N nodes on this machine")
+    workers: PositiveInt = Field(default=1, description="processes, a device each; they divide `shards`")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="fsdp: gradients and optimiser are cut among the workers, for models that one device cannot train"
+    )

@@ -20,7 +20,7 @@ from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain, key_given_twice
-from ehrmind.config.parts import Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup
+from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup
 from ehrmind.config.section import Section
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
@@ -61,7 +61,34 @@ class Recipe(Section):
     sampler_tokens: PositiveInt = Field(
         default=262144, description="tokens whose keys and values are kept at once, a prompt counting once for its group"
     )
-    threads: PositiveInt | None = Field(default=None, description="CPU threads; part of bit-for-bit reproducibility")
+    shards: PositiveInt = Field(
+        default=1, description="parts of every batch, sampled and learnt apart and summed in order; part of the result, unlike workers"
+    )
+    threads: PositiveInt | None = Field(
+        default=None,
+        description="CPU threads of a worker; part of bit-for-bit reproducibility. Without: the cores, or an even part",
+    )
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="before")
+    @classmethod
+    def shards_were_of_rlvr(cls, tree: Any) -> Any:
+        """`rlvr.shards`, as recipes and run folders up to 0.1 have it, is read as `shards`."""
+        if not isinstance(tree, Mapping) or not isinstance(tree.get("rlvr"), Mapping) or "shards" not in tree["rlvr"]:
+            return tree
+        rlvr = dict(tree["rlvr"])
+        old = rlvr.pop("shards")
+        if "shards" in tree and tree["shards"] != old:
+            raise ValueError("shards and rlvr.shards are one key now and differ; keep shards")
+        return {**tree, "rlvr": rlvr, "shards": old}
+
+    @model_validator(mode="after")
+    def workers_divide_shards(self) -> Recipe:
+        if self.shards % self.cluster.workers:
+            raise ValueError(
+                f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to a multiple of it"
+            )
+        return self
 
     @model_validator(mode="after")
     def nothing_twice(self) -> Recipe:
@@ -147,7 +174,9 @@ def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    """Of all that is part of the result: not of who runs it."""
+    tree = recipe.model_dump(mode="json", exclude={"cluster"})
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -12,10 +12,20 @@ from ehrmind.runs import Run
 from ehrmind.sources.cases import refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
+from ehrmind.world import current
 
 
 def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
-    """Cases by split, leak-checked at every start. Raises InputError when a split is empty or a note is in two."""
+    """Cases by split, leak-checked at every start. Raises InputError when a split is empty or a note is in two. Of several workers the
+    first reads them, so that no other needs the files."""
+    world = current()
+    if world.size == 1:
+        return _prepared(run, recipe)
+    told = world.from_first(lambda: {name: [case.to_json() for case in cases] for name, cases in _prepared(run, recipe).items()})
+    return {name: [Case.from_json(case) for case in cases] for name, cases in told.items()}
+
+
+def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
     mark = run.done("data")
     if mark is not None:
         splits = run.load_cases()

@@ -29,6 +29,7 @@ def evaluate_endpoint(
             "prompts": recipe.prompts.model_copy(update={"tool": False}),  # it is asked one turn
             "evaluate": recipe.evaluate.model_copy(update={"probabilities": "samples"}),  # it hands out none of its tokens
             "sampler_rows": min(recipe.sampler_rows, ROUNDS_A_BATCH * settings.concurrency),
+            "shards": 1,
         }
     )
     facts = evaluate(run, adapted, cast(Engine, engine), name, decoding, held_out, where)  # of an engine it needs the sampling half only

@@ -10,7 +10,6 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
-from ehrmind.files import write_json
 from ehrmind.runs import Run
 from ehrmind.stages.diagnosis import diagnose
 from ehrmind.stages.interventions import intervene
@@ -27,7 +26,7 @@ def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> di
     diagnosis = diagnose(rows, k, {case.id: case for case in questions}, think=recipe.prompts.think, seed=recipe.seed)
     if recipe.pilot.interventions:
         intervene(run, recipe, engine, questions, rows, diagnosis)
-    write_json(run.path / "pilot.json", diagnosis)
+    run.write_json("pilot.json", diagnosis)
     return diagnosis
 
 

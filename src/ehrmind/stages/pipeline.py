@@ -5,7 +5,6 @@ data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from s
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import Any
 
 from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
-from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.baseline import boosted_counts
 from ehrmind.stages.contamination import check_contamination
@@ -33,6 +31,7 @@ from ehrmind.stages.warmup import warmup
 from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
+from ehrmind.world import current, threads_of_each
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
@@ -43,7 +42,8 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     """The engine of a model directory under a recipe."""
     from ehrmind.engines.local.engine import open_engine
 
-    return open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, seed=recipe.seed)
+    limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
+    return open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
 
 
 def models_of(recipe: Recipe) -> set[str]:
@@ -52,18 +52,23 @@ def models_of(recipe: Recipe) -> set[str]:
 
 
 def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
-    """Say what the stages to come will need, and refuse a run that cannot fit. Says nothing of a finished run or of a model whose
-    configuration is of a kind not known."""
+    """Say what the stages to come will need of every worker, and refuse a run that cannot fit. Says nothing of a finished run or of a model
+    whose configuration is of a kind not known."""
     from ehrmind.engines.local.memory import estimate, memory_of, refuse_what_cannot_fit, shape_of
 
-    shape = shape_of(folder, recipe.model)
-    if shape is None or is_json(run.path / "results.json"):
+    shape, world = shape_of(folder, recipe.model), current()
+    if shape is None or run.read_json("results.json") is not None:
         return
     models = models_of(recipe)
     warms = "warmup" in wanted and bool({"sft", "sft_rlvr"} & models) and run.done("warmup") is None
     reinforces = "rlvr" in wanted and any(arm in models and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
-    found, available = estimate(shape, recipe, warmup=warms, rlvr=reinforces), memory_of(shape.device)
-    sys.stderr.write(f"memory (estimate): {found}; the {shape.device} has {available / 2**30:.1f} GiB\n")
+    found, available = (
+        estimate(shape, recipe, warmup=warms, rlvr=reinforces, workers=world.size),
+        min(world.gather(memory_of(shape.device))),
+    )
+    if world.first:
+        who = f", every one of {world.size} workers" if world.size > 1 else ""
+        sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB\n")
     refuse_what_cannot_fit(found, recipe, available)
 
 
@@ -71,18 +76,20 @@ def run_pipeline(
     recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
 ) -> Run:
     """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`."""
-    if recipe.threads is not None:
+    world = current()
+    world.block(recipe.shards)
+    if (threads := recipe.threads or threads_of_each()) is not None:
         import torch
 
-        torch.set_num_threads(recipe.threads)
+        torch.set_num_threads(threads)
     wanted = stages or ("pilot", "warmup", "rlvr", "evaluate")
-    check_endpoints(recipe, wanted)
+    world.from_first(lambda: check_endpoints(recipe, wanted))
     run = open_run(out, recipe, resume=resume)
     splits = prepare_data(run, recipe)
     if "rlvr" in wanted:
         refuse_early(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
-    _record_provenance(run, provenance(run, recipe, folders["base"]))
+    world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"])))
     if open_engine is open_local:
         say_memory(run, recipe, folders["base"], wanted)
     diagnosis: dict[str, Any] | None = None
@@ -101,31 +108,31 @@ def run_pipeline(
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
     if "evaluate" in wanted:
-        _evaluate_all(run, recipe, folders, splits, open_engine)
-        _compare_gains(run)
+        scorings = _scorings(recipe, splits)
+        _evaluate_all(run, recipe, folders, splits, scorings, open_engine)
+        world.from_first(lambda: _put_together(run, recipe, splits, scorings))
     if recipe.tracking.tensorboard:
-        write_tensorboard(run)
+        world.from_first(lambda: write_tensorboard(run))
     return run
 
 
 def _follow(run: Run, recipe: Recipe, diagnosis: dict[str, Any], train: Any) -> Recipe:
     """The plan is made once, written, and followed where the recipe says so."""
-    file = run.path / "plan.json"
-    if not is_json(file):
-        write_json(file, make_plan(recipe, diagnosis, train))
-    return planned(recipe, json.loads(file.read_text(encoding="utf-8")))
+    plan = run.read_json("plan.json")
+    if plan is None:
+        run.write_json("plan.json", make_plan(recipe, diagnosis, train))
+        plan = run.read_json("plan.json")
+    return planned(recipe, plan)
 
 
 def _compare_gains(run: Run) -> None:
     """Predicted against obtained, where there were a pilot and RLVR from the base."""
-    files = [run.path / f"{name}.json" for name in ("plan", "pilot", "results")]
-    if all(map(is_json, files)):
-        plan, diagnosis, results = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-        if gains := compare_gains(plan, diagnosis, results):
-            write_json(run.path / "gains.json", gains)
+    plan, diagnosis, results = (run.read_json(f"{name}.json") for name in ("plan", "pilot", "results"))
+    if plan is not None and diagnosis is not None and results is not None and (gains := compare_gains(plan, diagnosis, results)):
+        run.write_json("gains.json", gains)
 
 
-def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: dict[str, Any], open_engine: OpenEngine) -> None:
+def _scorings(recipe: Recipe, splits: dict[str, Any]) -> list[tuple[str, str]]:
     """Held-out cases under every decoding, those elsewhere under the first; further samples where probabilities are theirs."""
     elsewhere = [name for name in splits if name.startswith("elsewhere-")]
     scorings: list[tuple[str, str]] = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
@@ -134,6 +141,17 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
         scorings += [(where, SAMPLES) for where in ("held_out", *elsewhere) if with_labels(splits[where])]
     if recipe.evaluate.repeats:
         scorings.append(("held_out", REPEATED))
+    return scorings
+
+
+def _evaluate_all(
+    run: Run,
+    recipe: Recipe,
+    folders: dict[str, Path],
+    splits: dict[str, Any],
+    scorings: list[tuple[str, str]],
+    open_engine: OpenEngine,
+) -> None:
     for arm in recipe.arms:
         model, way = split_arm(arm)
         for where, decoding in scorings_of(way, scorings):
@@ -144,6 +162,10 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
                 with run.stage(stage) as facts:
                     engine = open_engine(recipe, folders[model])
                     facts |= evaluate(run, recipe, engine, arm, decoding, splits[where], where, splits["train"])
+
+
+def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: list[tuple[str, str]]) -> None:
+    """What needs no model here: endpoints asked, contamination looked for, everything put side by side."""
     for name in recipe.endpoints:
         for where, decoding in scorings:
             if run.done(stage := stage_of(name, decoding, where)) is None:
@@ -152,11 +174,13 @@ def _evaluate_all(run: Run, recipe: Recipe, folders: dict[str, Path], splits: di
     if run.done("contamination") is None:
         with run.stage("contamination"):
             check_contamination(run, splits)
-    if not is_json(run.path / "results.json"):
+    if run.read_json("results.json") is None:
+        elsewhere = [name for name in splits if name.startswith("elsewhere-")]
         marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
         named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
         write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
+    _compare_gains(run)
 
 
 def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, Any]:
@@ -180,8 +204,14 @@ def base_model(run: Run, recipe: Recipe) -> Path:
     if recipe.model.tiny is None:
         from ehrmind.engines.local.engine import locate
 
+        current().from_first(lambda: str(locate(recipe.model, online=recipe.data.online)))  # one downloads, on every machine once
         return locate(recipe.model, online=recipe.data.online)
-    folder = run.model("base")
+    current().from_first(lambda: _build_base(run, recipe))
+    return run.model("base")
+
+
+def _build_base(run: Run, recipe: Recipe) -> None:
+    assert recipe.model.tiny is not None
     if run.done("model") is None:
         from ehrmind.engines.local.tiny import build_tiny
         from ehrmind.prompts import gold_response, messages
@@ -191,22 +221,20 @@ def base_model(run: Run, recipe: Recipe) -> Path:
         cases = [*made_up_cases(1500, seed=0, split="train"), *made_up_trials(500, seed=0, split="train")]
         text = [messages(case)[0].content + gold_response(case) for case in cases]
         with run.stage("model") as facts:
-            build_tiny(recipe.model.tiny, text, folder, seed=recipe.seed)
+            build_tiny(recipe.model.tiny, text, run.model("base"), seed=recipe.seed)
             facts["built"] = recipe.model.tiny.family
-    return folder
 
 
 def _record_provenance(run: Run, found: dict[str, Any]) -> None:
     """Refuses to go on with other weights than those the run began with: a path in the recipe does not say what lies there."""
-    file = run.path / "provenance.json"
-    if file.is_file():
-        before, now = json.loads(file.read_text(encoding="utf-8"))["model"]["sha256"], found["model"]["sha256"]
+    if (stored := run.read_json("provenance.json")) is not None:
+        before, now = stored["model"]["sha256"], found["model"]["sha256"]
         if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
             raise InputError(
                 f"The run began with other weights than those now in {found['model']['name']} ({', '.join(changed)}); "
                 "put them back, or choose another --out."
             )
-    write_json(file, found)
+    run.write_json("provenance.json", found)
 
 
 def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:

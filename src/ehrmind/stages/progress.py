@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ehrmind.world import current
+
 SHOWN = {
     "loss": "loss {:.3f}",
     "reward": "reward {:.2f}",
@@ -29,8 +31,8 @@ SECONDS_BETWEEN_LINES = 15.0
 class Ticker:
     """Moves one stage's progress forward."""
 
-    def __init__(self, stage: str, total: int, done: int, bar: Progress | None) -> None:
-        self.stage, self.total, self.done, self.bar = stage, total, done, bar
+    def __init__(self, stage: str, total: int, done: int, bar: Progress | None, *, silent: bool = False) -> None:
+        self.stage, self.total, self.done, self.bar, self.silent = stage, total, done, bar, silent
         self.started, self.first, self.last_line = time.monotonic(), done, 0.0
         self.task: TaskID | None = bar.add_task(stage, total=total, completed=done, figures="") if bar else None
 
@@ -39,6 +41,8 @@ class Ticker:
         figures = ", ".join(form.format(metrics[name]) for name, form in SHOWN.items() if metrics and name in metrics)
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done, figures=figures)
+        elif self.silent:
+            return
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.done >= self.total:
             self.last_line = time.monotonic()
             spent = self.last_line - self.started
@@ -50,16 +54,17 @@ class Ticker:
         """A line of its own, above the bar where there is one."""
         if self.bar is not None:
             self.bar.console.print(f"{self.stage}: {sentence}", markup=False, highlight=False)
-        else:
+        elif not self.silent:
             sys.stderr.write(f"{self.stage}: {sentence}\n")
             sys.stderr.flush()
 
 
 @contextmanager
 def progress(stage: str, total: int, done: int = 0) -> Iterator[Ticker]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Ticker(stage, total, done, None)
+    """Of several workers the first shows it."""
+    console, silent = Console(stderr=True), not current().first
+    if silent or not console.is_terminal:
+        yield Ticker(stage, total, done, None, silent=silent)
         return
     figures = TextColumn("{task.fields[figures]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), figures)

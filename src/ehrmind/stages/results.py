@@ -9,7 +9,7 @@ from typing import Any
 
 from ehrmind import tasks
 from ehrmind.config import ARMS, Recipe
-from ehrmind.files import is_json, write_json, write_text
+from ehrmind.files import write_text
 from ehrmind.measures import trec_run
 from ehrmind.runs import Run
 from ehrmind.stages.comparison import Outcome, columns, comparison, outcomes
@@ -51,7 +51,7 @@ def write_results(
         **compared(recipe, found, there, {case.stratum for case in train}),
         **({"probabilities": origin(recipe.evaluate)} if labelled else {}),
         **({"baselines": dict(baselines)} if baselines else {}),
-        **({"contamination": json.loads(file.read_text(encoding="utf-8"))} if is_json(file := run.path / "contamination.json") else {}),
+        **({"contamination": checked} if (checked := run.read_json("contamination.json")) is not None else {}),
         "test_sets": {name: _named(of) for name, of in {"held_out": held_out, **places}.items()},
         **({"alarms": raised} if (raised := run.alarms()) else {}),
         "held_out_scorings": run.scorings(),
@@ -73,7 +73,7 @@ def write_results(
     for place, of_arms in there.items():
         for arm, rows in of_arms.items():
             write_predictions(run, f"elsewhere-{place}-{arm}-{headline}", *columns(rows))
-    write_json(run.path / "results.json", results)
+    run.write_json("results.json", results)
     return results
 
 

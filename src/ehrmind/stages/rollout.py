@@ -108,7 +108,7 @@ def answer_all(
     """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
     step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
     where answers are labels."""
-    at_once = max(1, recipe.sampler_rows // members)
+    at_once = max(1, recipe.sampler_rows * recipe.shards // members)  # every shard has its rows full
     written = run.rollout_steps(stage)
     rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
     with progress(stage, len(cases), len(rows) // members) as ticker:

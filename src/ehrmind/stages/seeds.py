@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.files import is_json, write_json
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.comparison import Outcome, outcomes
 from ehrmind.stages.evaluate import stage_of
 from ehrmind.stages.pipeline import OpenEngine, open_local, run_pipeline
 from ehrmind.stages.results import compared, elsewhere_outcomes, scored_arms
+from ehrmind.world import current
 
 
 def run_seeds(
@@ -28,11 +28,16 @@ def run_seeds(
     for seed, part in parts.items():
         # a folder that is not there yet is made; one that is goes on
         run_pipeline(part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine)
-    if all(is_json(run.of_seed(seed).path / "results.json") for seed in parts) and not is_json(run.path / "results.json"):
-        with run.stage("seeds") as facts:
-            write_json(run.path / "results.json", pooled(run, parts))
-            facts["seeds"] = list(parts)
+    current().from_first(lambda: _pool(run, parts))
     return run
+
+
+def _pool(run: Run, parts: dict[int, Recipe]) -> None:
+    """Once all are there."""
+    if all(run.of_seed(seed).read_json("results.json") for seed in parts) and run.read_json("results.json") is None:
+        with run.stage("seeds") as facts:
+            run.write_json("results.json", pooled(run, parts))
+            facts["seeds"] = list(parts)
 
 
 def _of_seed(recipe: Recipe, seed: int) -> Recipe:

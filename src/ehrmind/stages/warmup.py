@@ -25,6 +25,7 @@ from ehrmind.stages.rollout import answer_all, render_prompts
 from ehrmind.stages.teacher import taught
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
+from ehrmind.world import current
 
 Pair = tuple[Prompt, tuple[int, ...]]
 
@@ -122,13 +123,20 @@ def _worked(
         yield from _own(run, recipe, engine, {case.id: case for case in cases}, prompts, origin)
         return
     if recipe.warmup.traces == "teacher":
-        pairs, origin["teacher"] = taught(run, recipe, [case for case in cases if case.id in prompts], diagnosis)
-        yield from pairs
+        by_id = {case.id: case for case in cases if case.id in prompts}
+        pairs, origin["teacher"] = current().from_first(lambda: _taught(run, recipe, by_id, diagnosis))
+        yield from ((by_id[name], text) for name, text in pairs)
         return
     for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
         told = tasks.of(case).worked(case, draw) if recipe.warmup.traces == "calculators" else case
         yield case, None if told is None else gold_response(told, recipe.prompts.think)
+
+
+def _taught(run: Run, recipe: Recipe, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None) -> tuple[list[Any], dict[str, Any]]:
+    """As (id, text), which the first worker can tell the others."""
+    pairs, facts = taught(run, recipe, list(cases.values()), diagnosis)
+    return [(case.id, text) for case, text in pairs], facts
 
 
 def _own(

@@ -1,4 +1,6 @@
-"""Checkpoints: safetensors and JSON only, written to a sibling folder and renamed, so that there is never half of one."""
+"""Checkpoints: safetensors and JSON only, written to a sibling folder and renamed, so that there is never half of one. They are the same
+however many workers there are and whatever is cut among them, so that others may go on with one.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +13,30 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ehrmind.engines.local.fsdp import cut_as, joined_up
 from ehrmind.files import written_whole
+from ehrmind.world import current
 
 WEIGHT, OPTIMISER, RANDOM = "weight/", "optimiser/", "random/"
 
 
 def save_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]) -> None:
-    """Trainable weights, optimiser state, random state and `progress` (JSON), all or nothing."""
+    """Trainable weights, optimiser state, random state and `progress` (JSON), all or nothing, by the first worker."""
     trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    tensors: dict[str, Tensor] = {WEIGHT + name: parameter.detach() for name, parameter in trainable.items()}
+    tensors: dict[str, Tensor] = {WEIGHT + name: joined_up(parameter) for name, parameter in trainable.items()}
     names = {parameter: name for name, parameter in trainable.items()}
     for parameter, state in optimiser.state.items():
-        tensors |= {f"{OPTIMISER}{names[parameter]}/{key}": value for key, value in state.items()}
+        tensors |= {f"{OPTIMISER}{names[parameter]}/{key}": joined_up(value) for key, value in state.items()}
     tensors[RANDOM + "cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
-    with written_whole(folder) as partial:
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, partial / "state.safetensors")
-        (partial / "progress.json").write_text(json.dumps(dict(progress)), encoding="utf-8")
+
+    def write() -> None:
+        with written_whole(folder) as partial:
+            save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, partial / "state.safetensors")
+            (partial / "progress.json").write_text(json.dumps(dict(progress)), encoding="utf-8")
+
+    current().from_first(write)
 
 
 def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -38,13 +46,13 @@ def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer
         if not parameter.requires_grad:
             continue
         with torch.no_grad():
-            parameter.copy_(tensors[WEIGHT + name])
+            parameter.copy_(cut_as(tensors[WEIGHT + name], parameter))
         prefix = f"{OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             steps_at = parameter.device if optimiser.defaults["fused"] else "cpu"
             optimiser.state[parameter] = {
-                key: value.to(steps_at) if key == "step" else value.to(parameter.device, parameter.dtype) for key, value in state.items()
+                key: value.to(steps_at) if key == "step" else cut_as(value, parameter) for key, value in state.items()
             }
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if RANDOM + "cuda" in tensors and torch.cuda.is_available():

@@ -18,6 +18,7 @@ from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
+from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SENTINEL = "0"
@@ -29,7 +30,7 @@ OPENED_THINKING = re.compile(r"<think>\s*\Z")
 @dataclass
 class LocalEngine:
     """One model on one device. `rows` answers are decoded at once, with keys and values of `tokens` at most; `shared` says that a
-    prompt is computed once for its whole group."""
+    prompt is computed once for its whole group. Batches are computed in `shards`, whoever holds them; `strategy` is how workers learn."""
 
     network: Any  # transformers.PreTrainedModel, or peft's wrapper of one
     tokenizer: Any
@@ -41,6 +42,8 @@ class LocalEngine:
     end_id: int
     folder: Path
     template: dict[str, Any] = field(default_factory=dict)
+    shards: int = 1
+    strategy: str = "ddp"
 
     @property
     def context(self) -> int:
@@ -86,8 +89,10 @@ class LocalEngine:
     def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
         """Log-probabilities of each option as what comes after (prompt, text begun)."""
         from ehrmind.engines.local.options import option_logprobs
+        from ehrmind.engines.local.sharding import in_shards
 
-        return option_logprobs(self, asked)
+        lengths = [len(prompt.token_ids) for prompt, _, _ in asked]
+        return in_shards(lengths, self.shards, lambda items: option_logprobs(self, [asked[item] for item in items]))
 
     def autocast(self) -> Any:
         """How sampler and learner both compute, so that they see the same log-probabilities."""
@@ -99,18 +104,27 @@ class LocalEngine:
         return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
 
     def save(self, folder: Path) -> None:
-        """An ordinary `transformers` directory, adapters merged, written beside and renamed."""
+        """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
+        from ehrmind.engines.local.fsdp import full_weights
+
         network = self.network
         if self.settings.lora is not None:
             from copy import deepcopy
 
             network = deepcopy(network).merge_and_unload()
-        with written_whole(folder) as partial:
-            network.save_pretrained(partial, safe_serialization=True)
-            self.tokenizer.save_pretrained(partial)
+        weights = full_weights(network)
+
+        def write() -> None:
+            with written_whole(folder) as partial:
+                network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
+                self.tokenizer.save_pretrained(partial)
+
+        current().from_first(write)
 
 
-def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0) -> LocalEngine:
+def open_engine(
+    settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
+) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
     from transformers import AutoModelForCausalLM
 
@@ -130,7 +144,9 @@ def open_engine(settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
     template = dict(settings.template)
-    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template)
+    return LocalEngine(
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy
+    )
 
 
 def open_tokenizer(folder: Path) -> Any:

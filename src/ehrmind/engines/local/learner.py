@@ -1,7 +1,7 @@
 """The learner: one AdamW step a call, on groups of judged answers (RLVR) or on gold responses (warm-up).
 
-The batch is cut into `shards` whose gradients are computed apart and summed in order, so that the result does not depend on
-how many workers hold them; within a shard, micro-batches of a fixed token budget. Every loss is normalised over the whole batch.
+The batch is cut into `shards` whose gradients are computed apart and summed as a tree, so that the result does not depend on how many
+workers hold them; within a shard, micro-batches of a fixed token budget. Every loss is normalised over the whole batch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from torch import Tensor
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
 from ehrmind.engines.local.checkpoint import load_checkpoint, save_checkpoint
+from ehrmind.engines.local.fsdp import cut_among_workers, sum_over_workers
 from ehrmind.engines.local.packing import Packed
-from ehrmind.engines.local.scoring import Scores, microbatches, score
+from ehrmind.engines.local.reduction import added, clipped, over_workers
+from ehrmind.engines.local.scoring import Scores, microbatches, packed_length, score
+from ehrmind.engines.local.sharding import TreeSum, deal
+from ehrmind.engines.uniforms import question_key
 from ehrmind.rl.losses import Normaliser, policy_loss
 from ehrmind.types import Group, Prompt
+from ehrmind.world import current
 
 if TYPE_CHECKING:
     from ehrmind.engines.local.engine import LocalEngine
 
 # Given the indices of a micro-batch's groups and their scores: this micro-batch's share of the loss, and sums to report
 ShareOfLoss = Callable[[list[int], Scores], tuple[Tensor, dict[str, float]]]
+NOTHING: Packed = ((0,), [(0,)])  # scored for company, where other workers have one micro-batch more
 
 
 class LocalLearner:
@@ -37,6 +43,10 @@ class LocalLearner:
     ) -> None:
         self.engine, self.settings, self.total_steps = engine, optimiser, total_steps
         self.rlvr, self.decoding = rlvr, decoding or Decoding()
+        self.cut = engine.strategy == "fsdp" and current().size > 1  # a worker alone has everything anyway
+        self.reference = self._frozen_copy() if rlvr is not None and rlvr.kl > 0 else None
+        for network in {id(network): network for network in (engine.network, self.reference) if self.cut and network is not None}.values():
+            cut_among_workers(network)
         self.parameters = [parameter for parameter in engine.network.parameters() if parameter.requires_grad]
         self.adamw = torch.optim.AdamW(
             self.parameters,
@@ -46,7 +56,6 @@ class LocalLearner:
             fused=engine.network.device.type == "cuda",  # one pass over weights, gradients and moments
         )
         self.steps_done = 0
-        self.reference = self._frozen_copy() if rlvr is not None and rlvr.kl > 0 else None
         if optimiser.gradient_checkpointing:
             engine.network.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -61,7 +70,7 @@ class LocalLearner:
         def share(_: list[int], scores: Scores) -> tuple[Tensor, dict[str, float]]:
             return -scores.logprobs.sum() / tokens, {"entropy": float(scores.entropies.sum()) / tokens}
 
-        return self._step([groups], share, temperature=1.0)
+        return self._step(groups, share, temperature=1.0)
 
     def learn_from_groups(self, groups: Sequence[Group]) -> dict[str, float]:
         """One or more policy-gradient steps on one batch of judged groups (`rlvr.epochs_per_batch`)."""
@@ -72,13 +81,10 @@ class LocalLearner:
         packed = [_packed(group) for group in kept]
         temperature = self.decoding.temperature
         reference = self._reference_logprobs(packed, temperature)
-        old: list[Tensor] = [torch.empty(0)] * len(packed)  # filled in the first epoch: what sampled is what learns then
-        size = max(1, math.ceil(len(packed) / self.rlvr.shards))
-        shards = [packed[start : start + size] for start in range(0, len(packed), size)] or [[]]
-        starts = range(0, max(len(packed), 1), size)
+        old: list[Tensor | None] = [None] * len(packed)  # filled in the first epoch: what sampled is what learns then
         for epoch in range(self.rlvr.epochs_per_batch):
             share = self._policy_share(kept, old, reference, whole, first=epoch == 0)
-            metrics = self._step(shards, share, temperature=temperature, starts=starts)
+            metrics = self._step(packed, share, temperature=temperature)
         return metrics | _sampler_gap(kept, old)
 
     def save(self, folder: Path, progress: Mapping[str, Any]) -> None:
@@ -90,7 +96,7 @@ class LocalLearner:
         return progress
 
     def _policy_share(
-        self, groups: Sequence[Group], old: list[Tensor], reference: list[Tensor] | None, whole: Normaliser, *, first: bool
+        self, groups: Sequence[Group], old: list[Tensor | None], reference: list[Tensor | None] | None, whole: Normaliser, *, first: bool
     ) -> ShareOfLoss:
         """In the `first` epoch the log-probabilities computed on the way are kept in `old`: no pass of their own."""
         settings = self.rlvr
@@ -106,8 +112,8 @@ class LocalLearner:
                 tokens = [sum(completion.n_tokens for completion in groups[index].completions) for index in indices]
                 for index, logprobs in zip(indices, scores.logprobs.detach().split(tokens), strict=True):
                     old[index] = logprobs
-            old_NT = _padded(torch.cat([old[index] for index in indices]), lengths)
-            reference_NT = None if reference is None else _padded(torch.cat([reference[index] for index in indices]), lengths)
+            old_NT = _padded(_together(old, indices), lengths)
+            reference_NT = None if reference is None else _padded(_together(reference, indices), lengths)
             advantages_N = torch.tensor([a for index in indices for a in groups[index].advantages], device=device)
             out = policy_loss(
                 logprobs_NT,
@@ -129,27 +135,20 @@ class LocalLearner:
 
         return share
 
-    def _step(
-        self, shards: Sequence[Sequence[Packed]], share: ShareOfLoss, *, temperature: float, starts: Sequence[int] = (0,)
-    ) -> dict[str, float]:
-        """Gradients of every shard summed in order, clipped, one AdamW step under warm-up and cosine."""
+    def _step(self, packed: Sequence[Packed], share: ShareOfLoss, *, temperature: float) -> dict[str, float]:
+        """Gradients of all shards summed, clipped, one AdamW step under warm-up and cosine."""
         self.engine.network.train()
-        metrics: dict[str, float] = {"loss": 0.0}
-        total: list[Tensor | None] = [None] * len(self.parameters)
-        for first, shard in zip(starts, shards, strict=True):
+        self.adamw.zero_grad(set_to_none=True)
+        shards = deal([packed_length(group) for group in packed], self.engine.shards)
+        gradients, reports = TreeSum(added), {}
+        for shard in self._held():
+            reports[shard] = self._learn_shard(packed, shards[shard], shard, share, temperature)
+            gradients.take([parameter.grad for parameter in self.parameters])
             self.adamw.zero_grad(set_to_none=True)
-            for indices in microbatches(shard, self.settings.tokens_per_microbatch):
-                with self.engine.autocast():
-                    scores = self._score(self.engine.network, [shard[index] for index in indices], temperature)
-                loss, sums = share([first + index for index in indices], scores)
-                loss.backward()
-                metrics["loss"] += float(loss.detach())
-                for name, value in sums.items():
-                    metrics[name] = metrics.get(name, 0.0) + value
-            total = [_added(sum_, parameter.grad) for sum_, parameter in zip(total, self.parameters, strict=True)]
+        total = gradients.total() if self.cut else over_workers(gradients.total(), self.parameters)
         for parameter, gradient in zip(self.parameters, total, strict=True):
             parameter.grad = gradient
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_gradient_norm))
+        norm = clipped(self.parameters, self.settings.max_gradient_norm, self.engine.shards)
         rate = self._learning_rate()
         for group in self.adamw.param_groups:
             group["lr"] = rate
@@ -157,7 +156,40 @@ class LocalLearner:
         self.adamw.zero_grad(set_to_none=True)
         self.steps_done += 1
         self.engine.network.eval()
-        return {**metrics, "gradient_norm": norm, "learning_rate": rate}
+        return {**_summed(reports), "gradient_norm": norm, "learning_rate": rate}
+
+    def _held(self) -> range:
+        """The shards of this worker, in the order of their sum: a block, or, where every shard's gradients are summed over workers at once,
+        one of every neighbours' group."""
+        world = current()
+        block = world.block(self.engine.shards)
+        return range(world.rank, self.engine.shards, world.size) if self.cut else block
+
+    def _learn_shard(
+        self, packed: Sequence[Packed], items: list[int], shard: int, share: ShareOfLoss, temperature: float
+    ) -> dict[str, float]:
+        """Gradients of a shard's share of the loss are added to the parameters'; returns what it has to report."""
+        if self.engine.shards > 1:
+            torch.manual_seed(question_key(0, "dropout", self.steps_done, str(shard)))  # the shard's, whoever holds it
+        report = {"loss": 0.0}
+        batches = self._microbatches([packed[item] for item in items])
+        for place, batch in enumerate(batches):
+            indices = [items[index] for index in batch]
+            if self.cut:
+                sum_over_workers(self.engine.network, after_this=place + 1 == len(batches))
+            with self.engine.autocast():
+                scores = self._score(self.engine.network, [packed[index] for index in indices] or [NOTHING], temperature)
+            loss, sums = share(indices, scores) if indices else (0.0 * scores.logprobs.sum(), {})
+            loss.backward()
+            for name, value in {"loss": float(loss.detach()), **sums}.items():
+                report[name] = report.get(name, 0.0) + value
+        return report
+
+    def _microbatches(self, groups: Sequence[Packed]) -> list[list[int]]:
+        """Indices. Where workers wait for each other in every one, all have as many, empty ones at the end."""
+        batches = list(microbatches(groups, self.settings.tokens_per_microbatch))
+        most = max(current().gather(len(batches))) if self.cut else len(batches)
+        return batches + [[]] * (most - len(batches))
 
     def _learning_rate(self) -> float:
         settings = self.settings
@@ -171,7 +203,7 @@ class LocalLearner:
         progress = min(1.0, (self.steps_done - warm) / max(1, total - warm))
         return settings.learning_rate * (settings.final_share + (1 - settings.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def _reference_logprobs(self, packed: Sequence[Packed], temperature: float) -> list[Tensor] | None:
+    def _reference_logprobs(self, packed: Sequence[Packed], temperature: float) -> list[Tensor | None] | None:
         if self.reference is None:
             return None
         if self.reference is self.engine.network:  # LoRA: the reference is the model with its adapter off
@@ -179,19 +211,24 @@ class LocalLearner:
                 return self._logprobs(self.engine.network, packed, temperature)
         return self._logprobs(self.reference, packed, temperature)
 
-    def _logprobs(self, network: Any, packed: Sequence[Packed], temperature: float) -> list[Tensor]:
-        """Log-probabilities [tokens] of each group, no gradients."""
-        out: list[Tensor] = [torch.empty(0)] * len(packed)
+    def _logprobs(self, network: Any, packed: Sequence[Packed], temperature: float) -> list[Tensor | None]:
+        """Log-probabilities [tokens] of each group of this worker's shards, no gradients; None of the others'."""
+        out: list[Tensor | None] = [None] * len(packed)
+        shards = deal([packed_length(group) for group in packed], self.engine.shards)
         with torch.no_grad(), self.engine.autocast():
-            for indices in microbatches(packed, self.settings.tokens_per_microbatch):
-                scores = self._score(network, [packed[index] for index in indices], temperature)
-                lengths = [sum(len(completion) for completion in packed[index][1]) for index in indices]
-                for index, logprobs in zip(indices, scores.logprobs.split(lengths), strict=True):
-                    out[index] = logprobs
+            for items in (shards[shard] for shard in self._held()):
+                for batch in self._microbatches([packed[item] for item in items]):
+                    groups = [packed[items[index]] for index in batch]
+                    scores = self._score(network, groups or [NOTHING], temperature)
+                    lengths = [sum(map(len, completions)) for _, completions in groups] or [1]
+                    for index, logprobs in zip(batch, scores.logprobs.split(lengths), strict=False):
+                        out[items[index]] = logprobs
         return out
 
     def _score(self, network: Any, groups: Sequence[Packed], temperature: float) -> Scores:
-        return score(network, groups, temperature=temperature, shared=self.engine.shared, pad_id=self.engine.pad_id)
+        how: dict[str, Any] = {"temperature": temperature, "shared": self.engine.shared, "pad_id": self.engine.pad_id}
+        scores: Scores = network.score(groups, **how) if self.cut else score(network, groups, **how)
+        return scores
 
     def _frozen_copy(self) -> Any:
         if self.engine.settings.lora is not None:
@@ -206,20 +243,25 @@ def _packed(group: Group) -> Packed:
     return group.prompt.token_ids, completions
 
 
-def _sampler_gap(groups: Sequence[Group], learners: Sequence[Tensor]) -> dict[str, float]:
-    """How far the sampler's log-probabilities are from the learner's for the same tokens, before it learns."""
-    if not groups:
-        return {}
+def _sampler_gap(groups: Sequence[Group], learners: Sequence[Tensor | None]) -> dict[str, float]:
+    """How far the sampler's log-probabilities are from the learner's for the same tokens, before it learns. Of groups that other workers
+    hold, they know."""
+    held = [(group, logprobs) for group, logprobs in zip(groups, learners, strict=True) if logprobs is not None]
     sampled = [
         value
-        for group in groups
+        for group, _ in held
         for completion in group.completions
         for segment in completion.segments
         for value in (segment.logprobs if segment.trainable else [math.nan] * len(segment.token_ids))
     ]
-    gap = (torch.cat(list(learners)).cpu() - torch.tensor(sampled)).abs()
+    gap = (torch.cat([logprobs.cpu() for _, logprobs in held] or [torch.empty(0)]) - torch.tensor(sampled)).abs()
     gap = gap[~gap.isnan()]
-    return {"sampler_gap": float(gap.mean()), "sampler_gap_max": float(gap.max())}
+    found = current().gather([len(gap), float(gap.mean()), float(gap.max())] if len(gap) else None)
+    parts = [part for part in found if part is not None]
+    if not parts:
+        return {}
+    tokens = sum(count for count, _, _ in parts)
+    return {"sampler_gap": sum(count / tokens * mean for count, mean, _ in parts), "sampler_gap_max": max(most for _, _, most in parts)}
 
 
 def _learnt(group: Group, settings: Rlvr) -> list[bool]:
@@ -241,7 +283,16 @@ def _padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(flat.split(list(lengths)), batch_first=True)
 
 
-def _added(sum_: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    if gradient is None:
-        return sum_
-    return gradient if sum_ is None else sum_ + gradient
+def _together(of_groups: Sequence[Tensor | None], indices: Sequence[int]) -> Tensor:
+    """Of groups whose shard this worker holds."""
+    return torch.cat([found for index in indices if (found := of_groups[index]) is not None])
+
+
+def _summed(reports: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """Over the shards of all workers, in the shards' order."""
+    total: dict[str, float] = {}
+    mine: list[Any] = [[shard, dict(report)] for shard, report in reports.items()]
+    for _, report in sorted((pair for told in current().gather(mine) for pair in told), key=lambda pair: int(pair[0])):
+        for name, value in report.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

@@ -101,8 +101,8 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
     )
 
 
-def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True) -> Estimate:
-    """For the stages that will run; evaluation and pilot only sample."""
+def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True, workers: int = 1) -> Estimate:
+    """Of one worker, for the stages that will run; evaluation and pilot only sample."""
     prompt, new = recipe.prompts.max_tokens, recipe.decoding.max_new_tokens
     group = prompt + recipe.rlvr.samples * new  # a long group goes alone, however many tokens it has
     tokens = {"warmup": max(recipe.warmup.tokens_per_microbatch, prompt + new), "rlvr": max(recipe.rlvr.tokens_per_microbatch, group)}
@@ -118,7 +118,7 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     )
     learns = warmup or rlvr
     has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
-    sums = 2 if rlvr and recipe.rlvr.shards > 1 else 1
+    sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
     return Estimate(
         weights=shape.parameters * shape.bytes,
         reference=shape.parameters * shape.bytes if has_copy else 0,

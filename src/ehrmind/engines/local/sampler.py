@@ -21,7 +21,9 @@ from transformers import DynamicCache
 
 from ehrmind.config import Decoding
 from ehrmind.engines.local.decoding import Slots
+from ehrmind.engines.local.fsdp import whole
 from ehrmind.engines.local.products import packed_weights
+from ehrmind.engines.local.sharding import heard_completions, in_shards, told_completions
 from ehrmind.engines.uniforms import row_keys, uniforms
 from ehrmind.types import Completion, InputError, Prompt, Segment
 
@@ -64,15 +66,26 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
         )
     if not prompts:
         return []
-    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids)
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].token_ids), index))
+
+    def of_shard(items: list[int]) -> list[list[Completion]]:
+        return _sample_shard(engine, [prompts[item] for item in items], [keys[item] for item in items], members, decoding)
+
     training = engine.network.training
     engine.network.eval()
     try:
-        with torch.inference_mode(), engine.autocast(), packed_weights(engine.network):
-            (_decode if engine.shared else _decode_plainly)(engine, [prompts[index].token_ids for index in order], order, answers, members)
+        with whole(engine.network), torch.inference_mode(), engine.autocast(), packed_weights(engine.network):
+            lengths = [len(prompt.token_ids) for prompt in prompts]
+            return in_shards(lengths, engine.shards, of_shard, told_completions, heard_completions)
     finally:
         engine.network.train(training)
+
+
+def _sample_shard(
+    engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+) -> list[list[Completion]]:
+    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids)
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].token_ids), index))
+    (_decode if engine.shared else _decode_plainly)(engine, [prompts[index].token_ids for index in order], order, answers, members)
     return [
         [_completion(engine, prompt, answers, place * members + member) for member in range(members)]
         for place, prompt in enumerate(prompts)

@@ -1,0 +1,83 @@
+"""FSDP2 around a model (torch's `fully_shard`): parameters, gradients and the optimiser's state are cut among the workers while they learn.
+
+Left out on purpose: sampling from cut weights. Workers decode different numbers of steps, so that one would wait in vain for another's
+part; while answers are sampled every worker holds all weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, cast
+
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ehrmind.engines.local.scoring import score
+from ehrmind.world import current
+
+
+def cut_among_workers(network: Any) -> None:
+    """In place, every layer apart. `score` becomes a method of the network, so that its weights are gathered in front of it. Gradients are
+    summed, not averaged, over workers: every loss is a share of the whole batch's."""
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+    for layer in inner.base_model.layers:
+        fully_shard(layer)
+    fully_shard(network)
+    for module in _cut_modules(network):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+    network.score = MethodType(score, network)
+    register_fsdp_forward_method(network, "score")
+
+
+def sum_over_workers(network: Any, *, after_this: bool) -> None:
+    """Whether the next backward pass ends a shard: then its gradients, which were added up in full until now, are summed and cut."""
+    network.set_requires_gradient_sync(after_this)
+
+
+@contextmanager
+def whole(network: Any) -> Iterator[None]:
+    """Every worker has all weights, and waits for no other. Nothing where they are not cut."""
+    if not isinstance(network, FSDPModule):
+        yield
+        return
+    for module in _cut_modules(network):
+        module.unshard()
+    network.set_reshard_after_forward(False)
+    try:
+        yield
+    finally:
+        network.set_reshard_after_forward(True)
+        network.set_reshard_after_forward(False, recurse=False)  # its weights are wanted again at once, as torch has it
+        for module in _cut_modules(network):
+            module.reshard()
+
+
+def joined_up(tensor: Tensor) -> Tensor:
+    """What is cut among workers, whole; with others than the first nothing, who need it for no file."""
+    if not isinstance(tensor, DTensor):
+        return tensor.detach()
+    found: Tensor = cast(DTensor, tensor.detach()).full_tensor().cpu()
+    return found if current().first else found.new_empty(0)
+
+
+def cut_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor that every worker has, where and how `like` is."""
+    tensor = tensor.to(like.device, like.dtype)
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None) if isinstance(like, DTensor) else tensor
+
+
+def full_weights(network: Any) -> dict[str, Tensor] | None:
+    """As `save_pretrained` takes them, tied ones as one tensor; None where the network has them itself."""
+    if not isinstance(network, FSDPModule):
+        return None
+    cut = cast(Any, network).state_dict(keep_vars=True)
+    joined = {id(weight): joined_up(weight) for weight in cut.values()}
+    return {name: joined[id(weight)] for name, weight in cut.items()}
+
+
+def _cut_modules(network: Any) -> Iterator[FSDPModule]:
+    return (module for module in network.modules() if isinstance(module, FSDPModule))
