@@ -50,7 +50,7 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
     assert estimate(BIG, recipe(shards=2)).gradients == 2 * base.gradients
     checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
-    assert estimate(BIG, checkpointed).activations < base.activations / 5
+    assert estimate(BIG, checkpointed).activations < base.activations / 4
     assert estimate(BIG, recipe(sampler_tokens=16384)).keys_and_values < base.keys_and_values / 4
     only_sampling = estimate(BIG, recipe(), warmup=False, rlvr=False)
     assert (only_sampling.optimiser, only_sampling.gradients, only_sampling.activations) == (0, 0, 0)
