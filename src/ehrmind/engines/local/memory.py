@@ -119,13 +119,17 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     learns = warmup or rlvr
     has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
     sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
+    weights, trained = shape.parameters * shape.bytes, shape.trainable * shape.bytes
+    cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
+    layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
     return Estimate(
-        weights=shape.parameters * shape.bytes,
-        reference=shape.parameters * shape.bytes if has_copy else 0,
-        optimiser=2 * shape.trainable * shape.bytes if learns else 0,
-        gradients=sums * shape.trainable * shape.bytes if learns else 0,
-        activations=activations,
-        keys_and_values=_keys_and_values(shape, recipe, prompt, new),
+        weights=weights // cut,
+        reference=weights // cut if has_copy else 0,
+        optimiser=2 * trained // cut if learns else 0,
+        gradients=sums * trained // cut + (trained if cut > 1 else 0) if learns else 0,
+        activations=activations + (layers if cut > 1 else 0),
+        keys_and_values=_keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0),
     )
 
 
