@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 VOCABULARY = 4096
-OUR_MICROBATCH = 4096
+OUR_MICROBATCH = {"cpu": 4096, "cuda": 12288}
 
 
 class Case(NamedTuple):
@@ -20,34 +21,76 @@ class Case(NamedTuple):
         return f"{self.prompts}x{self.length}x{self.members}"
 
 
-def write_model(folder: Path, *, layers: int = 6, width: int = 256, device: str = "cpu") -> None:
-    """Llama-shaped, random, about 6 million parameters unless told otherwise, with a tokenizer of single words."""
+# Of well-known sizes, random: 3b is shaped like Llama 3.2 3B
+SHAPES: dict[str, dict[str, int]] = {
+    "3b": {
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+}
+
+
+def shape_of(layers: int = 6, width: int = 256) -> dict[str, int]:
+    """About 6 million parameters unless told otherwise; heads of 64."""
+    heads = {"num_attention_heads": max(1, width // 64), "num_key_value_heads": max(1, width // 64)}
+    size = {"hidden_size": width, "intermediate_size": width * 3, "num_hidden_layers": layers, "vocab_size": VOCABULARY}
+    return size | heads
+
+
+def write_model(folder: Path, shape: dict[str, int], *, device: str = "cpu") -> None:
+    """Llama-shaped, random, with a tokenizer of single words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", *(f"w{number}" for number in range(VOCABULARY - 2))]
+    words = ["<pad>", "<eos>", *(f"w{number}" for number in range(shape["vocab_size"] - 2))]
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>")
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} <eos>{% endfor %}"
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    heads = max(1, width // 64)
-    shape = {"hidden_size": width, "intermediate_size": width * 3, "num_hidden_layers": layers}
-    shape |= {"num_attention_heads": heads, "num_key_value_heads": heads}
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-        **shape,
-    )
+    config = LlamaConfig(max_position_embeddings=4096, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1, bos_token_id=None, **shape)
     with torch.device(device):  # billions of random numbers are slow to draw on a CPU
         network = LlamaForCausalLM(config)
-    network.save_pretrained(folder)
+    (network if device == "cpu" else network.bfloat16()).save_pretrained(folder)  # half the bytes to read; sides open them as they like
+
+
+def operations(case: Case, config: Any) -> float:
+    """Floating-point operations of one update with each prompt computed once: forward, and twice that backward."""
+    heads, width = config.num_attention_heads, config.head_dim
+    layer = config.hidden_size * width * 2 * (heads + config.num_key_value_heads) + 3 * config.hidden_size * config.intermediate_size
+    answered = case.prompts * case.members * case.new
+    seen = case.prompts * (case.length**2 / 2 + case.members * case.new * (case.length + case.new / 2))
+    weights = config.num_hidden_layers * layer * (case.prompts * case.length + answered)
+    return 3 * (2 * weights + 2 * config.hidden_size * config.vocab_size * answered + 4 * seen * heads * width * config.num_hidden_layers)
+
+
+def matrix_rate(dtype: str, device: str) -> float:
+    """Operations a second of square products, as our layers compute them."""
+    import torch
+
+    from ehrmind.engines.local.products import product
+
+    size, times = (8192, 20) if device == "cuda" else (2048, 5)
+    square = torch.randn(size, size, dtype=getattr(torch, dtype), device=device)
+    product(square, square)
+    begun = now(device)
+    for _ in range(times):
+        product(square, square)
+    return times * 2 * size**3 / (now(device) - begun)
+
+
+def now(device: str) -> float:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def prompt_ids(number: int, length: int) -> list[int]:
@@ -64,7 +107,9 @@ def open_side(folder: Path, case: Case, dtype: str) -> tuple[Any, Any, list[Any]
     engine = open_engine(settings, folder, rows=512)
     assert engine.shared
     engine.stop_ids = frozenset()
-    rlvr = Rlvr(learning_rate=1e-6, kl=0.0, samples=case.members, questions_per_step=case.prompts, tokens_per_microbatch=OUR_MICROBATCH)
+    rlvr = Rlvr(
+        learning_rate=1e-6, kl=0.0, samples=case.members, questions_per_step=case.prompts, tokens_per_microbatch=OUR_MICROBATCH[case.device]
+    )
     decoding = Decoding(temperature=1.0, max_new_tokens=case.new)
     asked = [Prompt(tuple(prompt_ids(number, case.length))) for number in range(case.prompts)]
     return engine, engine.learner(rlvr, 1000, rlvr=rlvr, decoding=decoding), asked, decoding

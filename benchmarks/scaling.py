@@ -6,7 +6,7 @@ The update's seconds are fitted, by least squares without a constant, to tokens 
 computed once for its group, prompt + G × completion, and for comparison those of a prompt computed again for every answer,
 G × (prompt + completion). R² says which of the two they follow. Memory is what the update adds to the process's level before;
 micro-batches of 4,096 tokens bound it. Each case is a process of its own.
-The share of the device's rate counts 6 floating-point operations a packed token and weight, and attention's.
+The share of the device's rate counts what an update must compute, each prompt once (`_models.operations`).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ CASES += [(4, 1024, 8, 4, 128), (4, 1024, 8, 8, 512)]
 
 def one(prompts: int, length: int, members: int, layers: int, width: int, dtype: str) -> dict[str, float]:
     import psutil
-    import torch
-    from _models import Case, groups_of, open_side, write_model
+    from _models import Case, groups_of, matrix_rate, open_side, operations, shape_of, write_model
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        write_model(folder, layers=layers, width=width)
-        engine, learner, asked, decoding = open_side(folder, Case(prompts, length, members), dtype)
+        write_model(folder, shape_of(layers, width))
+        case = Case(prompts, length, members, NEW_TOKENS)
+        engine, learner, asked, decoding = open_side(folder, case, dtype)
         process, parameters = psutil.Process(), sum(parameter.numel() for parameter in engine.network.parameters())
         rollouts, updates, peaks = [], [], []
         for step in range(3):
@@ -61,24 +61,14 @@ def one(prompts: int, length: int, members: int, layers: int, width: int, dtype:
             watcher.join()
             rollouts.append(sampled - started)
             peaks.append(highest[0] / 2**20)
-        square = torch.randn(2048, 2048, dtype=torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-        from ehrmind.engines.local.products import product
-
-        product(square, square)
-        begun = time.perf_counter()
-        for _ in range(5):
-            product(square, square)
-        rate = 5 * 2 * 2048**3 / (time.perf_counter() - begun)
-    tokens = prompts * (length + members * NEW_TOKENS)
-    seen = prompts * (length**2 / 2 + members * NEW_TOKENS * (length + NEW_TOKENS / 2))
-    operations = 6 * tokens * parameters + 3 * 4 * seen * width * layers
+        rate = matrix_rate(dtype, "cpu")
     update = float(np.median(updates[1:]))
     return {
         "rollout": float(np.median(rollouts[1:])),
         "update": update,
         "mib": peaks[0],
         "parameters": parameters,
-        "share": operations / update / rate,
+        "share": operations(case, engine.network.config) / update / rate,
     }
 
 

@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from _models import Case, groups_of, open_side, prompt_ids, write_model
+from _models import SHAPES, Case, groups_of, matrix_rate, now, open_side, operations, prompt_ids, shape_of, write_model
 
 PARTS = ("rollout", "update", "step")
 BF16_WEIGHTS = "trl bf16 weights"
@@ -37,8 +37,9 @@ SEARCHED: list[Settings] = [(64, None), (16, None), (8, None), (4, None), (2, No
 
 
 def found_before(case: Case) -> Settings:
-    """The fastest that `--search` found for the three cases. The static cache fails under autocast."""
-    return (4 if case.length <= 512 else 2, "static")
+    """The fastest that `--search` found for the three cases. The static cache fails under autocast; on CUDA it was no faster on a small
+    model and was not tried on the large one."""
+    return (4, None) if case.device == "cuda" else (4 if case.length <= 512 else 2, "static")
 
 
 def wait_for_turn() -> None:
@@ -46,24 +47,18 @@ def wait_for_turn() -> None:
         sys.exit()
 
 
-def answer(rollout: float, step: float, device: str) -> None:
+def answer(rollout: float, step: float, device: str, **more: float) -> None:
     import torch
 
     on_gpu = device == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"rollout": rollout, "update": step - rollout, "step": step, "peak_gb": peak}), file=sys.__stdout__, flush=True)
-
-
-def now(device: str) -> float:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    said = {"rollout": rollout, "update": step - rollout, "step": step, "peak_gb": peak, **more}
+    print(json.dumps(said), file=sys.__stdout__, flush=True)
 
 
 def our_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
     engine, learner, asked, decoding = open_side(folder, case, dtype)
+    at_most = matrix_rate(dtype, case.device)
     step = 0
     while True:
         wait_for_turn()
@@ -72,7 +67,9 @@ def our_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
         sampled = now(case.device)
         assert all(completion.n_tokens == case.new for own in answers for completion in own)
         learner.learn_from_groups(groups_of(asked, answers, case.members))
-        answer(sampled - started, now(case.device) - started, case.device)
+        ended = now(case.device)
+        share = operations(case, engine.network.config) / (ended - sampled) / at_most
+        answer(sampled - started, ended - started, case.device, share_of_rate=share)
         step += 1
 
 
@@ -115,6 +112,7 @@ def trl_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
         shuffle_dataset=False,
         use_cpu=case.device == "cpu",
         bf16=dtype == "autocast",
+        tf32=True if case.device == "cuda" and dtype != "float32" else None,  # or its rollout, which autocast does not reach, takes fp32
         gradient_checkpointing=False,
         cache_implementation=cache,
         report_to=[],
@@ -155,22 +153,40 @@ class Side:
         self.process.wait()
 
 
-def measure(folder: Path, case: Case, dtype: str, steps: int, settings: Settings) -> dict[str, Any]:
-    """Both sides' figures and the ratios, each turn by itself."""
-    narrow = dtype == "bfloat16"
-    sides = {"ours": Side("ours", folder, case, dtype, settings)}
-    sides["trl"] = Side("trl", folder, case, "autocast" if narrow else dtype, (settings[0], None) if narrow else settings)
-    if narrow:
-        sides[BF16_WEIGHTS] = Side("trl", folder, case, "bfloat16", settings)
+def sides_of(case: Case, dtype: str, settings: Settings) -> dict[str, tuple[str, str, Settings]]:
+    """By name: whose, in which type, TRL's settings."""
+    if dtype != "bfloat16":
+        return {"ours": ("ours", dtype, settings), "trl": ("trl", dtype, settings)}
+    plain = (settings[0], None)  # the static cache fails under autocast
+    return {"ours": ("ours", dtype, settings), "trl": ("trl", "autocast", plain), BF16_WEIGHTS: ("trl", dtype, settings)}
+
+
+def take_turns(folder: Path, case: Case, sides: dict[str, tuple[str, str, Settings]], steps: int) -> dict[str, list[dict[str, float]]]:
+    """On CPU every side stays and they make a step in turn, the first for warming up. A GPU does not hold all of them: there a side is a
+    process for its own steps, the first for warming up, and half of ours come before TRL's, half after."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for turn in range(steps + 1):  # the first is for warming up
-        for name, side in sides.items():
+    if case.device == "cuda":
+        for name in (*sides, "ours"):
+            side = Side(sides[name][0], folder, case, *sides[name][1:])
+            measured[name] += [side.step() for _ in range(1 + steps * (1 if name == "ours" else 2))][1:]
+            side.close()
+            print(f"{case} {name}: {measured[name][-1]}", file=sys.stderr, flush=True)
+        return measured
+    opened = {name: Side(whose, folder, case, dtype, settings) for name, (whose, dtype, settings) in sides.items()}
+    for turn in range(steps + 1):
+        for name, side in opened.items():
             found = side.step()
             if turn:
                 measured[name].append(found)
             time.sleep(0.5)
-    for side in sides.values():
+    for side in opened.values():
         side.close()
+    return measured
+
+
+def measure(folder: Path, case: Case, dtype: str, steps: int, settings: Settings) -> dict[str, Any]:
+    """Both sides' figures and the ratios, each turn by itself."""
+    measured = take_turns(folder, case, sides_of(case, dtype, settings), steps)
     rounds = []
     for ours, trl, *others in zip(*measured.values(), strict=True):
         rollout = min([trl["rollout"], *(side["rollout"] for side in others)])
@@ -182,6 +198,7 @@ def measure(folder: Path, case: Case, dtype: str, steps: int, settings: Settings
         seconds = {f"{part}_s": statistics.median(row[part] for row in rows) for part in PARTS}
         rest = {"tokens": tokens, "tokens_per_s": tokens / seconds["step_s"], "peak_gb": max(row["peak_gb"] for row in rows)}
         result[name] = {**seconds, **rest}
+    result["ours"]["share_of_rate"] = statistics.median(row["share_of_rate"] for row in measured["ours"])
     ratios = {part: [one[part] for one in rounds] for part in PARTS}
     result["ratio"] = {part: statistics.median(found) for part, found in ratios.items()}
     return result | {"ratio_range": {part: [min(found), max(found)] for part, found in ratios.items()}}
@@ -196,8 +213,9 @@ def rows_of(case: Case, result: dict[str, Any]) -> list[str]:
             rows.append(f"{named} {name} | {seconds} | {side['tokens_per_s']:,.0f} | {side['peak_gb']:.2f} GB |")
     ranges = {part: "{:.1f}–{:.1f}".format(*result["ratio_range"][part]) for part in PARTS}
     cells = " | ".join(f"**{result['ratio'][part]:.1f}×** ({ranges[part]})" for part in PARTS)
+    share = f"the update at {result['ours']['share_of_rate']:.0%} of the matrix rate"
     floor = f", floor {FLOORS[case]}" if case in FLOORS else ""
-    return [*rows, f"{named} ratio{floor} | {cells} | | |"]
+    return [*rows, f"{named} ratio{floor} | {cells} | {share} | |"]
 
 
 def search(folder: Path, case: Case, dtype: str) -> Settings:
@@ -222,6 +240,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=8, help="prompts in a step")
     parser.add_argument("--hidden", type=int, default=256, help="width of the model")
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="a well-known one instead")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], action="append", help="both, unless named")
     parser.add_argument("--steps", type=int, default=3, help="turns that count, after one to warm up")
@@ -248,7 +267,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        write_model(folder, layers=given.layers, width=given.hidden, device=given.device)
+        write_model(folder, SHAPES[given.shape] if given.shape else shape_of(given.layers, given.hidden), device=given.device)
         for case in own or FLOORS:
             for dtype in given.dtype or ["float32", "bfloat16"]:
                 settings = search(folder, case, dtype) if given.search else found_before(case)

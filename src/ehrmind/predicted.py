@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ehrmind.config import differing_keys
 from ehrmind.files import file_name, write_private
 from ehrmind.types import InputError
+from ehrmind.world import on_first
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,6 +51,12 @@ class Predictions:
     def part(self, number: int) -> Path:
         return self.path / "parts" / f"{number:06d}.parquet"
 
+    @on_first
+    def written_parts(self) -> list[int]:
+        """Their numbers."""
+        return sorted(int(file.stem) for file in (self.path / "parts").glob("*.parquet"))
+
+    @on_first
     def write_part(self, number: int, rows: Sequence[Row]) -> None:
         write_private(self.part(number), _parquet(frame_of(rows)))
 
@@ -61,13 +68,19 @@ class Predictions:
 
     def final(self) -> Path | None:
         """The whole, where it is finished."""
-        return next((file for form in FORMATS if (file := self.path / f"predictions.{form}").is_file()), None)
+        name = self._final_name()
+        return None if name is None else self.path / name
+
+    @on_first
+    def _final_name(self) -> str | None:
+        return next((name for form in FORMATS if (self.path / (name := f"predictions.{form}")).is_file()), None)
 
     def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
         target = self.path / f"predictions.{form}"
         write_private(target, _parquet(frame) if form == "parquet" else frame.write_ndjson().encode())
         return target
 
+    @on_first
     def tidy(self) -> None:
         """Once the whole is on the disk: away with the parts, and with what a kill left half-written."""
         shutil.rmtree(self.path / "parts", ignore_errors=True)
@@ -97,6 +110,12 @@ class Predictions:
 def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> Predictions:
     """Make a folder, or open one to go on with it. Refuses a used folder, and going on with another model, other cases or another way of
     asking, by the names of what differs."""
+    _open(path, asked, resume)
+    return Predictions(path)
+
+
+@on_first
+def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     folder = Predictions(path)
     plain: dict[str, Any] = json.loads(json.dumps(asked))
     if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
@@ -106,12 +125,11 @@ def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> P
             raise InputError(f"{path} already holds predictions; go on with them by --resume, or choose another --out.")
         if differing := differing_keys(folder.about("asked"), plain):
             raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
-        return folder
+        return
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
     folder.write_about("asked", plain)
     (path / "parts").mkdir()
-    return folder
 
 
 def read_predictions(path: Path) -> pl.DataFrame:

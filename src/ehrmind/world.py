@@ -144,12 +144,16 @@ def _lost() -> InputError:
     )
 
 
+def workers_here() -> int:
+    """On this machine, ourselves included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if current().size > 1 else 1
+
+
 def threads_of_each() -> int | None:
     """CPU threads of a worker that shares its machine: an even part of the cores. None for one that has it alone. torchrun sets
     OMP_NUM_THREADS to 1 unless told otherwise, so that variable says nothing here."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // beside) if current().size > 1 and beside > 1 else None
+    return max(1, cores // workers_here()) if workers_here() > 1 else None
 
 
 def _written(value: Any) -> bytes:

@@ -84,6 +84,17 @@ def test_two_workers_end_where_one_does(alone: Path, tmp_path: Path, strategy: s
     assert done.stdout.count("page:") == done.stderr.count("memory (estimate, every one of 2 workers)") == 1, "one worker speaks"
 
 
+def test_predictions_are_the_same_files(alone: Path, tmp_path: Path) -> None:
+    cases = alone / "protected" / "cases" / "held_out.parquet"
+    for workers in (1, 2):
+        told = ["-m", "ehrmind", "predict", str(alone), str(cases), "--out", str(tmp_path / str(workers)), "--page", "part=8"]
+        done = torchrun(workers, told)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("answered ") == 1
+    for name in ("predictions.parquet", "predictions.html"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
 def test_a_killed_run_goes_on_with_other_workers_to_the_same_end(alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [*COMMAND, "--out", str(run), *SETTINGS, "shards=2"]

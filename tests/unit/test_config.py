@@ -174,6 +174,7 @@ def test_who_runs_a_recipe_is_no_part_of_its_digest(recipe_file: Path) -> None:
 
 def test_workers_divide_the_shards() -> None:
     assert parse_recipe(tree(shards=4, cluster={"workers": 2})).cluster.workers == 2
+    assert "use ddp" in refusal(model={"tiny": {}, "lora": {}}, cluster={"strategy": "fsdp"})
     said = refusal(cluster={"workers": 2})
     assert "shards=1" in said and "cluster.workers=2" in said
 

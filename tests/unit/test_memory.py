@@ -49,8 +49,12 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     assert base.optimiser == 2 * base.gradients == 12_800_000_000
     assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
     assert estimate(BIG, recipe(shards=2)).gradients == 2 * base.gradients
+    assert estimate(BIG, recipe(shards=2), workers=2) == base, "of each worker, who holds one shard"
+    cut = estimate(BIG, recipe(shards=4, cluster={"workers": 4, "strategy": "fsdp"}), workers=4)
+    assert (cut.weights, cut.reference, cut.optimiser) == (base.weights // 4, base.reference // 4, base.optimiser // 4)
+    assert base.gradients < cut.gradients == 1.25 * base.gradients and cut.keys_and_values == base.keys_and_values + base.weights
     checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
-    assert estimate(BIG, checkpointed).activations < base.activations / 5
+    assert estimate(BIG, checkpointed).activations < base.activations / 4
     assert estimate(BIG, recipe(sampler_tokens=16384)).keys_and_values < base.keys_and_values / 4
     only_sampling = estimate(BIG, recipe(), warmup=False, rlvr=False)
     assert (only_sampling.optimiser, only_sampling.gradients, only_sampling.activations) == (0, 0, 0)

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
-from ehrmind.engines.local import attention, packing
+from ehrmind.engines.local import attention, packing, replay
+from ehrmind.engines.local import decoding as decoding_module
 from ehrmind.engines.local.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.decoding import Slots
 from ehrmind.engines.local.engine import open_engine
@@ -211,6 +212,31 @@ def test_waiting_prompts_take_the_places_of_finished_rows_and_change_no_answer(t
     engine.network.set_attn_implementation("sdpa")
     plain = engine.sample(prompts, keys, 4, decoding)
     assert [[c.text for c in group] for group in plain] == [[c.text for c in group] for group in together]
+
+
+def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CUDA captures and replays, run as it is: rows and slots without an answer in them, prompts shorter than the room for them."""
+    engine = small_engine(tmp_path / "model", "gemma3")
+    engine.rows = 13
+    prompts = [engine.prompt(messages(case)) for case in cases(7)]
+    prompts = [Prompt(prompt.token_ids[: 20 + 60 * place], prompt.opening) for place, prompt in enumerate(prompts)]
+    engine.stop_ids = frozenset(range(0, 400, 31))
+    keys, decoding = list(range(7)), Decoding(temperature=1.5, max_new_tokens=24)
+    asked = prompts, keys, 3, decoding
+    as_they_are = engine.sample(*asked)
+    shapes: list[replay.Shape] = []
+    monkeypatch.setattr(decoding_module, "REPLAYED_ON", ("cpu",))
+    monkeypatch.setattr(replay, "GROWTH", 8)
+    monkeypatch.setattr(replay, "LENGTHS", 32)
+    monkeypatch.setattr(replay.Shape, "load", lambda shape, *places, load=replay.Shape.load: (shapes.append(shape), load(shape, *places)))
+    fixed = engine.sample(*asked)
+    assert [[c.segments[0].token_ids for c in group] for group in fixed] == [
+        [c.segments[0].token_ids for c in group] for group in as_they_are
+    ]
+    sampled, again = ([value for group in found for c in group for value in c.segments[0].logprobs] for found in (as_they_are, fixed))
+    assert again == pytest.approx(sampled, abs=1e-5)
+    assert len({(len(shape.ages_R), len(shape.lengths_S), shape.longest, shape.room, shape.in_order) for shape in shapes}) > 5
+    assert {shape.in_order for shape in shapes} == {False, True}
 
 
 def test_sampled_pairs_of_tokens_follow_the_models_distribution(tmp_path: Path) -> None:

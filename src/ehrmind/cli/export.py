@@ -1,4 +1,4 @@
-"""Command line: models out of run folders, and onto a hub only where a person says so."""
+"""Command line: models out of run folders, and onto a hub only where a person says so; data and reward for other trainers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ import typer
 
 from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
+
+RunOrCases = Annotated[
+    Path, typer.Argument(metavar="RUN|CASES", help="A run folder, or a Cases file as `ehrmind data` writes it.", show_default=False)
+]
+NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)]
+Start = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Where training starts; a run's own by default.", show_default=False)
+]
+StartArm = Annotated[str | None, typer.Option("--arm", metavar="ARM", help="Of a run: sft, else base by default.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the recipe, for example rlvr.samples=8.", show_default=False)
+]
 
 
 def model(
@@ -48,3 +60,21 @@ def push(
         learned = ", ".join(about.get("trained_on") or ["nothing"])
         typer.confirm(f"Send {folder}, trained on {learned}, to {repository} on the hub?", abort=True, err=True)
     typer.echo(f"sent: {push_model(folder, repository, public=public)}")
+
+
+def verl(where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None) -> None:
+    """Write parquet files, a launch script and our verifier as the reward, for those who run verl."""
+    _for_trainer("verl", where, out, overrides, model, arm)
+
+
+def trl(where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None) -> None:
+    """Write a data set, a launch script and our verifier as the reward, for those who run TRL."""
+    _for_trainer("trl", where, out, overrides, model, arm)
+
+
+def _for_trainer(trainer: str, where: Path, out: Path, overrides: list[str] | None, model: str | None, arm: str | None) -> None:
+    stay_offline(online=False)
+    from ehrmind.stages.export_trainers import export_for
+
+    for line in export_for(trainer, where, out, overrides=overrides or (), model=model, arm=arm):
+        typer.echo(line)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ehrmind.cli.offline import stay_offline
+
+if TYPE_CHECKING:
+    from ehrmind.predicted import Predictions
 
 
 class FormatName(StrEnum):
@@ -53,19 +56,25 @@ def predict(
     """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
     stay_offline(online=False)
     from ehrmind.stages.predict import ask
+    from ehrmind.world import is_restarted, joined
 
-    found = ask(
-        model,
-        cases,
-        out,
-        arm=arm,
-        endpoint=endpoint,
-        served=served,
-        chosen={"samples": samples, "abstain_below": abstain_below},
-        overrides=overrides or (),
-        form=form.value,
-        resume=resume,
-    )
+    with joined("cpu" if endpoint else "auto") as world:
+        found = ask(
+            model,
+            cases,
+            out,
+            arm=arm,
+            endpoint=endpoint,
+            served=served,
+            chosen={"samples": samples, "abstain_below": abstain_below},
+            overrides=overrides or (),
+            form=form.value,
+            resume=resume or is_restarted(),
+        )
+        world.from_first(lambda: _show(found, out, page=page))
+
+
+def _show(found: Predictions, out: Path, *, page: bool) -> None:
     for line in found.lines():
         typer.echo(line)
     if page:

@@ -20,7 +20,8 @@ class Predict(Section):
     part: PositiveInt = Field(default=256, description="cases that are written at once; what is written is not asked again")
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once")
     sampler_tokens: PositiveInt = Field(default=262144, description="tokens whose keys and values are kept at once")
-    threads: PositiveInt | None = Field(default=None, description="CPU threads")
+    shards: PositiveInt = Field(default=1, description="parts of every batch, sampled apart; workers divide them")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads of a worker")
 
     @model_validator(mode="after")
     def samples_differ(self) -> Predict:

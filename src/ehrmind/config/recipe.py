@@ -88,6 +88,8 @@ class Recipe(Section):
             raise ValueError(
                 f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to a multiple of it"
             )
+        if self.cluster.strategy == "fsdp" and self.model.lora is not None:
+            raise ValueError("cluster.strategy=fsdp cuts what model.lora keeps small already, gradients and optimiser; use ddp with it")
         return self
 
     @model_validator(mode="after")

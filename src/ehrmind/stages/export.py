@@ -79,18 +79,19 @@ def _why_restricted(chosen: Chosen, cases: Mapping[str, Sequence[Case]]) -> list
     name = chosen.recipe.model.name
     if name is not None and Path(name).is_dir() and about_model(Path(name)).get("restricted"):
         why.append("the base model")
-    for split in LEARNED_FROM if chosen.arm != "base" else ():
-        if getattr(chosen.recipe.data, split).is_restricted or any(map(is_marked, cases[split])):
-            why.append(f"data.{split}")
-    return why
+    return why + (restricted_splits(chosen.recipe, cases) if chosen.arm != "base" else [])
+
+
+def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> list[str]:
+    """Of what is learned from, the places of the recipe whose data never leave this machine."""
+    return [f"data.{split}" for split in LEARNED_FROM if getattr(recipe.data, split).is_restricted or any(map(is_marked, cases[split]))]
 
 
 def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: str, merge: bool = False) -> Path:
     """Write the directory, whole or not at all; its owner alone can read it. Raises InputError."""
     from ehrmind.engines.local.ordinary import copy_model, is_adapter, merge_adapter, say_when_to_stop
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already; name a new folder.")
+    refuse_used(out)
     settings = chosen.asks
     with written_whole(out) as partial:
         partial.chmod(0o700)
@@ -104,6 +105,11 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
         write_text(partial / "README.md", card)
         write_json(partial / ABOUT, {**about, "sha256": digests(partial)})
     return out
+
+
+def refuse_used(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already; name a new folder.")
 
 
 def refuse_push(folder: Path) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def asks_of(recipe: Recipe) -> dict[str, Any]:
         "decoding": recipe.decoding.model_dump(mode="json"),
         "sampler_rows": recipe.sampler_rows,
         "sampler_tokens": recipe.sampler_tokens,
+        "shards": recipe.shards,
         "threads": recipe.threads,
     }
 

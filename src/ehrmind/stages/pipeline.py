@@ -31,7 +31,7 @@ from ehrmind.stages.warmup import warmup
 from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
-from ehrmind.world import current, on_first, threads_of_each
+from ehrmind.world import current, on_first, threads_of_each, workers_here
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
@@ -62,13 +62,11 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     models = models_of(recipe)
     warms = "warmup" in wanted and bool({"sft", "sft_rlvr"} & models) and run.done("warmup") is None
     reinforces = "rlvr" in wanted and any(arm in models and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
-    found, available = (
-        estimate(shape, recipe, warmup=warms, rlvr=reinforces, workers=world.size),
-        min(world.gather(memory_of(shape.device))),
-    )
+    found = estimate(shape, recipe, warmup=warms, rlvr=reinforces, workers=world.size)
+    available = min(world.gather(memory_of(shape.device) // (workers_here() if shape.device == "cpu" else 1)))
     if world.first:
         who = f", every one of {world.size} workers" if world.size > 1 else ""
-        sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB\n")
+        sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n")
     refuse_what_cannot_fit(found, recipe, available)
 
 

@@ -36,6 +36,7 @@ from ehrmind.stages.progress import progress
 from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Group, InputError, Prompt
+from ehrmind.world import current, threads_of_each
 
 PURPOSE = "predict"  # keeps its random numbers apart from those of training and evaluation
 SAMPLED = 0.6  # temperature of several samples, where the run itself was greedy
@@ -79,7 +80,15 @@ def ask(
         about, opened = local_model(named, settings)
     else:
         about, opened = served_model(endpoint_of(endpoint, served or model), cases, data)
-    return predict(cases, out, settings, model=about, data=data.name, open_engine=opened, form=form, resume=resume)
+    options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
+    if endpoint is None:
+        return predict(cases, out, settings, **options)
+
+    def asked_by_one() -> None:
+        predict(cases, out, settings, **options)
+
+    current().from_first(asked_by_one)  # a served model is no work that workers could share
+    return Predictions(out)
 
 
 def predict(
@@ -103,22 +112,23 @@ def predict(
     if folder.final() is not None:
         folder.tidy()
         return folder
-    if settings.threads is not None:
+    current().block(settings.shards)
+    if (threads := settings.threads or threads_of_each()) is not None:
         import torch
 
-        torch.set_num_threads(settings.threads)
-    starts = {number: start for number, start in enumerate(range(0, len(cases), settings.part)) if not folder.part(number).is_file()}
+        torch.set_num_threads(threads)
+    written = folder.written_parts()
+    starts = {number: start for number, start in enumerate(range(0, len(cases), settings.part)) if number not in written}
     places = {number: range(start, min(start + settings.part, len(cases))) for number, start in starts.items()}
     waiting = [cases[place] for part in places.values() for place in part]
-    written, _ = with_histories(waiting, settings.prompts.history)
-    told = {case.id: case for case in written}
+    told = {case.id: case for case in with_histories(waiting, settings.prompts.history)[0]}
     engine = open_engine(folder.answers) if waiting else None
     with progress(PURPOSE, len(cases), len(cases) - len(waiting)) as ticker:
         for number, part in places.items():
             batch = [told[cases[place].id] for place in part]
             folder.write_part(number, _rows(cast(Engine, engine), settings, batch, probable=model.get("served") is None))
             ticker.advance(len(batch))
-    _finish(folder, cases, form)
+    current().from_first(lambda: _finish(folder, cases, form))
     return folder
 
 
@@ -207,7 +217,8 @@ def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Call
     def opened(_: Path) -> Engine:
         from ehrmind.engines.local.engine import open_engine
 
-        return open_engine(settings.model, chosen.folder, rows=settings.sampler_rows, tokens=settings.sampler_tokens, seed=settings.seed)
+        limits: dict[str, Any] = {"rows": settings.sampler_rows, "tokens": settings.sampler_tokens}
+        return open_engine(settings.model, chosen.folder, **limits, seed=settings.seed, shards=settings.shards)
 
     return {"name": chosen.name, "arm": chosen.arm, "sha256": digests(chosen.folder)}, opened
 

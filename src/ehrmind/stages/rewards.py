@@ -35,9 +35,13 @@ def class_weights(train: Sequence[Case]) -> dict[str, dict[str, float]]:
     }
 
 
+def weight_of(case: Case, weights: ClassWeights) -> float:
+    return weights.get(_task(case), {}).get(_label(case), 1.0) if weights else 1.0
+
+
 def training_rewards(group: Group, weights: ClassWeights) -> list[float]:
     """The verdicts' rewards, their outcome part times the weight of the case's label."""
-    weight = weights.get(_task(group.case), {}).get(_label(group.case), 1.0) if weights else 1.0
+    weight = weight_of(group.case, weights)
     return [verdict.reward + (weight - 1.0) * verdict.parts["outcome"] for verdict in group.verdicts]
 
 

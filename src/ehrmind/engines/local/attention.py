@@ -229,8 +229,8 @@ def block_mask(packing: Packing, window: int | None) -> Any:
     groups_N, segments_N, positions_N = groups_BN[0], segments_BN[0], packing.positions_BN[0]
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        allowed = (groups_N[query] == groups_N[key]) & (key <= query)
-        allowed &= (segments_N[key] == 0) | (segments_N[key] == segments_N[query])
+        # Nothing in place: what a block is computed by must be compiled point by point
+        allowed = (groups_N[query] == groups_N[key]) & (key <= query) & ((segments_N[key] == 0) | (segments_N[key] == segments_N[query]))
         return allowed if window is None else allowed & (positions_N[query] - positions_N[key] < window)
 
     tokens = packing.ids_BN.shape[1]

@@ -50,7 +50,10 @@ def load_checkpoint(folder: Path, network: Any, optimiser: torch.optim.Optimizer
         prefix = f"{OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
-            optimiser.state[parameter] = {key: value if key == "step" else cut_as(value, parameter) for key, value in state.items()}
+            steps_at = parameter.device if optimiser.defaults["fused"] else "cpu"
+            optimiser.state[parameter] = {
+                key: value.to(steps_at) if key == "step" else cut_as(value, parameter) for key, value in state.items()
+            }
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if RANDOM + "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors[RANDOM + "cuda"])

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from ehrmind.engines.local.packing import Packing, hiding
+from ehrmind.engines.local.packing import Packing
+from ehrmind.engines.local.replay import REPLAYED_ON, Replays
 from ehrmind.engines.local.scoring import selected_logits
+from ehrmind.engines.local.step import Step, step_of
 
 PREFILLED_AT_ONCE = 4096  # tokens; a longer prompt goes alone
-GROWTH = 16  # tokens by which the rows' own room grows: products over a whole store are faster than over a part of it
 
 
 class Slots(Cache):
@@ -37,6 +38,7 @@ class Slots(Cache):
         self.ages_R = np.zeros(0, dtype=np.int64)  # each row's own tokens so far
         self._filling: list[tuple[int, int, int]] = []  # (slot, start, end) of the prompts in the sequence being prefilled
         self._step: Step | None = None
+        self.replays = Replays(self) if self.device.type in REPLAYED_ON else None
 
     @property
     def free(self) -> int:
@@ -56,23 +58,37 @@ class Slots(Cache):
             self.lengths_S = np.concatenate([self.lengths_S, [len(prompts[index]) for index in batch]])
             self.slot_R = np.concatenate([self.slot_R, slots.repeat(self.members)])
             self.ages_R = np.concatenate([self.ages_R, np.zeros(len(batch) * self.members, dtype=np.int64)])
-        self._step = None
+        self._rows_changed()
         return torch.cat(logits)
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """Append one token to every row. Logits [R, V] of the next."""
-        self._step = Step(self, self._step)
+        if self.replays is not None:
+            logits = self.replays.step(tokens_R)
+        else:
+            places = torch.from_numpy(self.lengths_S[self.slot_R] + self.ages_R).to(self.device)
+            logits = self.compute(step_of(self, self._step), tokens_R, places)
+        self.ages_R = self.ages_R + 1
+        return logits
+
+    def compute(self, step: Step, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
+        """The model on one token of every row."""
+        self._step = step
         output = self.network(
             input_ids=tokens_R[:, None],
             attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # as it is: the layout says who sees whom
-            position_ids=torch.from_numpy(self.lengths_S[self.slot_R] + self.ages_R).to(self.device)[:, None],
+            position_ids=positions_R[:, None],
             past_key_values=self,
             use_cache=True,
-            layout=self._step,
+            layout=step,
         )
-        self.ages_R = self.ages_R + 1
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def room_for(self, growth: int) -> int:
+        """Own tokens that a row has room for once the next is written."""
+        stored = next(iter(self.own.values()))[0].shape[2] if self.own else 0
+        return max(stored, -(-(int(self.ages_R.max()) + 1) // growth) * growth)
 
     def drop(self, gone_R: np.ndarray) -> np.ndarray:
         """Rows leave. Returns the order of the old rows that the remaining ones are in from now on."""
@@ -85,8 +101,13 @@ class Slots(Cache):
         _move(self.own, gaps, movers, int(self.ages_R.max(initial=0)))
         self.slot_R, self.ages_R = self.slot_R[order], self.ages_R[order]
         self._drop_empty_slots()
-        self._step = None
+        self._rows_changed()
         return order
+
+    def _rows_changed(self) -> None:
+        self._step = None
+        if self.replays is not None:
+            self.replays.changed()
 
     def _drop_empty_slots(self) -> None:
         empty_S = np.bincount(self.slot_R, minlength=len(self.lengths_S)) == 0
@@ -107,7 +128,7 @@ class Slots(Cache):
             kept = key_states.to(value_states.dtype), value_states
         if self._filling:
             if layer_idx not in self.prompts:
-                self.prompts[layer_idx] = self._room(*kept, self.slots, self.longest, turned=True)
+                self.prompts[layer_idx] = self._room(*kept, self.slots, self.longest, turned=self.device.type == "cpu")
             for slot, start, end in self._filling:
                 for store, states in zip(self.prompts[layer_idx], kept, strict=True):
                     store[slot, :, : end - start] = states[0, :, start:end]
@@ -130,93 +151,6 @@ class Slots(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0  # positions are given with every call
-
-
-class Step:
-    """Who sees whom when one token is computed for every row; made anew for every token."""
-
-    def __init__(self, cache: Slots, before: Step | None) -> None:
-        self.cache = cache
-        self.rows, self.longest, self.age = len(cache.slot_R), int(cache.lengths_S.max()), int(cache.ages_R.max())
-        stored = next(iter(cache.own.values()))[0].shape[2] if cache.own else 0
-        self.room = max(stored, -(-(self.age + 1) // GROWTH) * GROWTH)
-        self.even = bool((cache.ages_R == self.age).all())
-        self.ages_R = torch.from_numpy(cache.ages_R).to(cache.device)
-        self.rows_R = torch.arange(self.rows, device=cache.device)
-        self.by_slot: BySlot = before.by_slot if before is not None else BySlot(cache)
-        self._masks: dict[int | None, tuple[Tensor, Tensor | None]] = {}
-
-    def write(self, store_RKTD: Tensor, states_RK1D: Tensor) -> Tensor:
-        """Put the token's keys (values) in; the rows' own, [R, K, T, D], zeros where nothing is yet."""
-        if self.even:
-            store_RKTD[: self.rows, :, self.age] = states_RK1D[:, :, 0]
-        else:
-            store_RKTD[self.rows_R, :, self.ages_R] = states_RK1D[:, :, 0]
-        return store_RKTD[: self.rows]
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
-        """[R, H, 1, D] queries to [R, 1, H, D]; query heads that share a key head, and a slot's rows, are rows of one product."""
-        rows, heads, _, width = query.shape
-        query_RKHD = (query * scale).view(rows, key.shape[1], -1, width).to(key.dtype)
-        prompt_keys, prompt_values = (store[: self.by_slot.slots, :, : self.longest] for store in self.cache.prompts[layer])
-        own_mask, prompt_mask = self.masks(window, query_RKHD.shape[2])
-        own, seen = (query_RKHD @ key.mT).float(), (self.by_slot.gather(query_RKHD) @ prompt_keys.mT).float()
-        own = own + own_mask
-        seen = seen if prompt_mask is None else seen + prompt_mask
-        weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1).to(value.dtype)
-        of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
-        out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
-        return out.view(rows, 1, heads, width).to(query.dtype)
-
-    def masks(self, window: int | None, repeats: int) -> tuple[Tensor, Tensor | None]:
-        """What to add to scores for own keys [R, 1, 1, T], and for the prompt's [S, 1, 1 or rows, L] unless all are seen."""
-        if window not in self._masks:
-            self._masks[window] = self._own_mask(window), self._prompt_mask(window, repeats)
-        return self._masks[window]
-
-    def _own_mask(self, window: int | None) -> Tensor:
-        distances_RT = self.ages_R[:, None] - torch.arange(self.room, device=self.ages_R.device)
-        return hiding((distances_RT < 0) | (distances_RT >= (window or self.room)))[:, None, None]
-
-    def _prompt_mask(self, window: int | None, repeats: int) -> Tensor | None:
-        lengths_S = torch.from_numpy(self.cache.lengths_S).to(self.ages_R.device)
-        places_L = torch.arange(self.longest, device=self.ages_R.device)
-        absent_SL = places_L >= lengths_S[:, None]
-        if window is None or self.longest + self.age < window:
-            return hiding(absent_SL)[:, None, None] if bool(absent_SL.any()) else None
-        ages_SG = self.ages_R[self.by_slot.rows_SG].repeat_interleave(repeats, 1)
-        distances_SGL = (lengths_S[:, None] + ages_SG)[..., None] - places_L
-        return hiding(absent_SL[:, None] | (distances_SGL >= window))[:, None]
-
-
-class BySlot:
-    """Brings rows [R, K, H, D] to their slots [S, K, G · H, D] and back, by a view where every slot has all its rows in order."""
-
-    def __init__(self, cache: Slots) -> None:
-        order_R = np.argsort(cache.slot_R, kind="stable")
-        counts_S = np.bincount(cache.slot_R, minlength=len(cache.lengths_S))
-        self.slots, self.most = len(counts_S), int(counts_S.max())
-        places_R = np.concatenate([slot * self.most + np.arange(count) for slot, count in enumerate(counts_S)])
-        rows = np.zeros(self.slots * self.most, dtype=np.int64)
-        rows[places_R] = order_R
-        back = np.empty_like(order_R)
-        back[order_R] = places_R
-        self.rows_SG = torch.from_numpy(rows).view(self.slots, self.most).to(cache.device)
-        self.back_R = torch.from_numpy(back).to(cache.device)
-        self.in_order = len(rows) == len(order_R) and bool((rows == np.arange(len(rows))).all())
-
-    def gather(self, query_RKHD: Tensor) -> Tensor:
-        _, key_heads, repeats, width = query_RKHD.shape
-        if not self.in_order:
-            query_RKHD = query_RKHD[self.rows_SG.view(-1)]
-        by_slot = query_RKHD.view(self.slots, self.most, key_heads, repeats, width)
-        return by_slot.transpose(1, 2).reshape(self.slots, key_heads, self.most * repeats, width)
-
-    def scatter(self, seen_SKGD: Tensor) -> Tensor:
-        slots, key_heads, rows, width = seen_SKGD.shape
-        by_row = seen_SKGD.view(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
-        flat = by_row.reshape(slots * self.most, key_heads, rows // self.most, width)
-        return flat if self.in_order else flat[self.back_R]
 
 
 def _move(stores: dict[int, tuple[Tensor, Tensor]], gaps: np.ndarray, movers: np.ndarray, tokens: int) -> None:

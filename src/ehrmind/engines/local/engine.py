@@ -6,8 +6,8 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ehrmind.world import current
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SENTINEL = "0"
 CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
+OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
 OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
@@ -53,10 +54,7 @@ class LocalEngine:
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
-        text = _render(self.tokenizer, messages, self.template)
-        opened = OPENED_THINKING.search(text)
-        return Prompt(tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
+        return render_prompt(self.tokenizer, messages, self.template)
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
@@ -128,26 +126,20 @@ def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     refuse_unsafe(folder)
     device = device_of(settings)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+    with _opening(folder):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **common
+            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
     network, found = loaded
     if missing := sorted(found["missing_keys"]):  # would be random numbers
         raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    tokenizer = open_tokenizer(folder)
     network = network.to(device)
-    shared = _share_prompts(network)
+    shared = _made_fast(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
@@ -155,6 +147,27 @@ def open_engine(
     return LocalEngine(
         network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy
     )
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """A model's tokenizer with its chat template. Raises InputError where there is none."""
+    from transformers import AutoTokenizer
+
+    with _opening(folder):
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    return tokenizer
+
+
+@contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
 
 
 def device_of(settings: Model) -> str:
@@ -198,11 +211,15 @@ def refuse_unsafe(folder: Path) -> None:
         raise InputError(f"{folder.name} holds no safetensors weights.")
 
 
-def _share_prompts(network: Any) -> bool:
-    from ehrmind.engines.local.products import use_onednn
+def _made_fast(network: Any) -> bool:
+    """Its layers where ours are faster; whether prompts are shared."""
+    from ehrmind.engines.local.norms import use_fused_norms
+    from ehrmind.engines.local.products import use_own_linear
     from ehrmind.engines.local.sharing import share_prompts
 
-    use_onednn(network)
+    use_own_linear(network)
+    if network.device.type == "cuda":
+        use_fused_norms(network)
     return share_prompts(network)
 
 
@@ -216,6 +233,13 @@ def _with_lora(network: Any, settings: Model, seed: int) -> Any:
         network,
         LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
     )
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any]) -> Prompt:
+    """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
+    text = _render(tokenizer, messages, template)
+    opened = OPENED_THINKING.search(text)
+    return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
 
 
 def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:

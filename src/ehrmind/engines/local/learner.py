@@ -49,7 +49,11 @@ class LocalLearner:
             cut_among_workers(network)
         self.parameters = [parameter for parameter in engine.network.parameters() if parameter.requires_grad]
         self.adamw = torch.optim.AdamW(
-            self.parameters, lr=optimiser.learning_rate, betas=optimiser.betas, weight_decay=optimiser.weight_decay
+            self.parameters,
+            lr=optimiser.learning_rate,
+            betas=optimiser.betas,
+            weight_decay=optimiser.weight_decay,
+            fused=engine.network.device.type == "cuda",  # one pass over weights, gradients and moments
         )
         self.steps_done = 0
         if optimiser.gradient_checkpointing:

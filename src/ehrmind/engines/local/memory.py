@@ -1,8 +1,8 @@
 """What a run will need in memory, said before it starts.
 
 The largest of three moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
-optimiser). Activations are those that transformers' Llama-like layers keep for the backward pass; the coefficients were fitted to measured
-peaks (`benchmarks/memory.py`), the rest is counted.
+optimiser). Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
+coefficients were fitted to measured peaks (`benchmarks/memory.py`); the rest is counted.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from ehrmind.config import Model, Optimiser, Recipe
 from ehrmind.engines.local.engine import device_of
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
 from ehrmind.engines.local.products import ONEDNN
+from ehrmind.engines.local.replay import GROWTH
 from ehrmind.types import InputError
 
 GIB = 2**30
 FP32, BF16 = 4, 2
 PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
-# Floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
+# On CPU, floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
 OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
 ALLOCATOR = 1.05  # what it holds beyond what is asked of it
+PASSING = 1.1  # on CUDA, what a layer's backward pass holds for a moment beside what was kept
 NARROW = 0.85  # under bf16 autocast some of them are half as wide, and their fp32 sources are kept too
 
 
@@ -117,13 +119,17 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     learns = warmup or rlvr
     has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
     sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
+    weights, trained = shape.parameters * shape.bytes, shape.trainable * shape.bytes
+    cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
+    layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
     return Estimate(
-        weights=shape.parameters * shape.bytes,
-        reference=shape.parameters * shape.bytes if has_copy else 0,
-        optimiser=2 * shape.trainable * shape.bytes if learns else 0,
-        gradients=sums * shape.trainable * shape.bytes if learns else 0,
-        activations=activations,
-        keys_and_values=_keys_and_values(shape, recipe, prompt, new),
+        weights=weights // cut,
+        reference=weights // cut if has_copy else 0,
+        optimiser=2 * trained // cut if learns else 0,
+        gradients=sums * trained // cut + (trained if cut > 1 else 0) if learns else 0,
+        activations=activations + (layers if cut > 1 else 0),
+        keys_and_values=_keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0),
     )
 
 
@@ -158,20 +164,39 @@ def memory_of(device: str) -> int:
 
 
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
-    per_token = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
-    layer = tokens * per_token * FP32 * (NARROW if shape.narrow else 1.0)
+    layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
     kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
-    logits = TOKENS_AT_ONCE * shape.vocabulary * FP32 * 3
+    logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
+    if shape.device == "cuda" and shape.narrow:  # the weights in autocast's type, and the output layer's gradient before it is added
+        logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
     return int(kept + logits + tokens * shape.hidden * FP32 * 4)
+
+
+def _kept_on_cpu(shape: Shape) -> float:
+    """Bytes of a token in a layer."""
+    numbers = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
+    return numbers * FP32 * (NARROW if shape.narrow else 1.0)
+
+
+def _kept_on_cuda(shape: Shape) -> float:
+    """Bytes of a token in a layer: both norms' input and result; queries, keys, values, attention's result and its copy for the product
+    after it; the feed-forward part's gate before and after its function, its values, and their product."""
+    stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
+    heads = 3 * shape.heads + 2 * shape.key_heads
+    kept = 2 * shape.hidden * (stream + number) + (heads * shape.width + 4 * shape.feed_forward) * number
+    return PASSING * kept
 
 
 def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:
     """Of the fullest stage, greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it; and of the
     weights that are packed while it samples."""
-    tokens = min(recipe.sampler_rows * (prompt + new), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * new))
-    number = FP32 if shape.device == "cpu" else shape.bytes
+    on_cpu = shape.device == "cpu"
+    room = new if on_cpu else -(-new // GROWTH) * GROWTH
+    tokens = min(recipe.sampler_rows * (prompt + room), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * room))
+    number = FP32 if on_cpu else BF16 if shape.narrow else shape.bytes
     working = PREFILLED * (3 * shape.feed_forward + 6 * shape.hidden) * FP32
-    packed = shape.parameters * (BF16 if shape.narrow else FP32) if ONEDNN and shape.device == "cpu" and shape.bytes == FP32 else 0
+    packs = shape.bytes == FP32 and (ONEDNN if on_cpu else shape.narrow)
+    packed = shape.parameters * (BF16 if shape.narrow else FP32) if packs else 0
     return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working + packed
 
 

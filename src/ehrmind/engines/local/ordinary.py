@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ehrmind.engines.local.engine import end_of_turn, refuse_unsafe
+from ehrmind.engines.local.engine import OURS_ALONE, end_of_turn, open_tokenizer, refuse_unsafe, render_prompt
 from ehrmind.files import write_text
-from ehrmind.types import InputError
+from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from ehrmind.types import InputError, Message, Prompt
 
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
@@ -49,6 +51,29 @@ def merge_adapter(source: Path, target: Path) -> None:
     merged.save_pretrained(target, safe_serialization=True)
     tokens = source if (source / "tokenizer_config.json").is_file() else base
     AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
+
+
+def prompts_of(folder: Path, template: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
+    """(what turns messages into the prompt that this model reads, the longest sequence it takes); its weights are not opened. Raises
+    InputError, also where another trainer could not keep an answer's form."""
+    from transformers import AutoConfig
+
+    refuse_unsafe(folder)
+    tokenizer = open_tokenizer(folder)
+    shape: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE).get_text_config()
+    _refuse_lost_tags(tokenizer, folder)
+    longest = int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
+    return lambda messages: render_prompt(tokenizer, messages, template), longest
+
+
+def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
+    """Other trainers take special tokens out of an answer; where the protocol's tags are such, no answer would have its form."""
+    lost = [tag for tag in (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE) if tag in tokenizer.all_special_tokens]
+    if lost:
+        raise InputError(
+            f"{folder.name} has {', '.join(lost)} among its special tokens, which verl and TRL take out of an answer before it is judged; "
+            "take them off that list in tokenizer_config.json."
+        )
 
 
 def say_when_to_stop(folder: Path, template: dict[str, Any], max_new_tokens: int | None) -> None:

@@ -1,4 +1,4 @@
-"""fp32 matrix products on CPU through oneDNN.
+"""Linear layers whose weights are packed while answers are sampled, and fp32 matrix products on CPU through oneDNN.
 
 torch gives its own fp32 products to MKL, which runs at less than half of oneDNN's rate on processors that are not Intel's
 (215 against 490 GFLOP/s on two cores of an AMD EPYC with AVX-512); its bf16 products go to oneDNN already. The choice depends
@@ -32,8 +32,8 @@ def product(left_MK: Tensor, right_NK: Tensor) -> Tensor:
 
 
 def product_over_rows(left_MN: Tensor, right_MK: Tensor) -> Tensor:
-    """leftᵀ · right, [N, K], the gradient of weights: the shorter side as oneDNN's columns, which it prefers."""
-    if left_MN.shape[-1] > right_MK.shape[-1]:
+    """leftᵀ · right, [N, K], the gradient of weights; on CPU the shorter side as oneDNN's columns, which it prefers."""
+    if left_MN.device.type == "cpu" and left_MN.shape[-1] > right_MK.shape[-1]:
         return product(right_MK.mT, left_MN.mT).mT
     return product(left_MN.mT, right_MK.mT)
 
@@ -53,12 +53,14 @@ class _Linear(torch.autograd.Function):
 
 
 class Linear(torch.nn.Linear):
-    """A linear layer whose fp32 products go to oneDNN."""
+    """A linear layer whose fp32 products go to oneDNN on CPU, and whose weight may be packed."""
 
     bias: Tensor | None  # type: ignore[assignment]  # torch's own annotation leaves out that there may be none
-    packed: Tensor | None = None  # the weight as oneDNN's products want it, while nothing is learnt
+    packed: Tensor | None = None  # the weight as its products want it, while nothing is learnt
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
+        if input.device.type != "cpu":
+            return super().forward(input) if self.packed is None else torch.nn.functional.linear(input, self.packed, self.bias)
         narrow = torch.is_autocast_enabled("cpu")
         if self.packed is None and (input.dtype != torch.float32 or self.weight.dtype != torch.float32 or narrow):
             return super().forward(input)
@@ -73,9 +75,10 @@ class Linear(torch.nn.Linear):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
-def use_onednn(network: Any) -> None:
-    """Every plain linear layer of a model on CPU; it stays an `nn.Linear` to all who look, with the same parameters."""
-    if ONEDNN and next(network.parameters()).device.type == "cpu":
+def use_own_linear(network: Any) -> None:
+    """Every plain linear layer of a model; it stays an `nn.Linear` to all who look, with the same parameters."""
+    kind = next(network.parameters()).device.type
+    if kind == "cuda" or (kind == "cpu" and ONEDNN):
         for module in network.modules():
             if type(module) is torch.nn.Linear:
                 module.__class__ = Linear
@@ -83,15 +86,24 @@ def use_onednn(network: Any) -> None:
 
 @contextmanager
 def packed_weights(network: Any) -> Iterator[None]:
-    """While answers are sampled: weights in oneDNN's own layout, which every product would otherwise bring them into again. With few rows
-    that takes as long as the product: 64 rows take a quarter less without, 7 half. It is a second copy of them, in autocast's type."""
+    """While answers are sampled, a second copy of the fp32 weights, made once and not for every token. On CPU in oneDNN's own layout,
+    which every product would otherwise bring them into again: 64 rows take a quarter less without, 7 half. Under autocast in its type:
+    on CUDA bringing them into it takes as long as a token's whole step."""
     layers = [module for module in network.modules() if isinstance(module, Linear) and module.weight.dtype == torch.float32]
-    narrow = torch.is_autocast_enabled("cpu")
     try:
         for layer in layers:
-            weight = layer.weight.detach().to(torch.bfloat16) if narrow else layer.weight.detach()
-            layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+            layer.packed = _packed(layer.weight.detach())
         yield
     finally:
         for layer in layers:
             layer.packed = None
+
+
+def _packed(weight: Tensor) -> Tensor | None:
+    kind = weight.device.type
+    narrow = torch.is_autocast_enabled(kind)
+    weight = weight.to(torch.get_autocast_dtype(kind)) if narrow else weight
+    if kind == "cpu":
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        return packed
+    return weight if narrow else None

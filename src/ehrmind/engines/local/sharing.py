@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from ehrmind.engines.local.decoding import Slots
 from ehrmind.engines.local.packing import Packed
 from ehrmind.engines.local.scoring import score
 
+SAID = logging.getLogger(__name__)
+SLOWER = "each prompt will be computed once for every answer, which takes several times as long"
 TOLERANCE = {torch.float32: 1e-4}  # log-probabilities; narrower types round more
 TRIED_ON = ("cpu", "cuda")
 
@@ -36,8 +39,10 @@ def share_prompts(network: Any) -> bool:
         tolerance = TOLERANCE.get(network.dtype, 0.1)
         starts = torch.tensor([0, 5, 15, 19])  # of the four answers decoded, in the flat log-probabilities
         shared = bool((packed - plain).abs().max() < tolerance) and bool((decoded - plain[starts + 1]).abs().max() < tolerance)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError):
-        shared = False
+        if not shared:
+            SAID.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError) as error:
+        SAID.warning("%s: prompts cannot be shared (%s: %s); %s", type(network).__name__, type(error).__name__, str(error)[:300], SLOWER)
     finally:
         network.train(training)
         if not shared:
