@@ -59,7 +59,7 @@ def timed(read: Reader, out: Path) -> tuple[float, int, bytes]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--subjects", type=int, default=12_500)
+    arguments.add_argument("--subjects", type=int, default=14_000)
     arguments.add_argument("--events", type=int, default=400, help="events a subject, about")
     arguments.add_argument("--nodes", type=int, default=2)
     arguments.add_argument("--data", type=Path, help="the folder of development data")

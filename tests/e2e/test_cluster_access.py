@@ -13,10 +13,13 @@ import pytest
 
 from ehrmind.cluster.local import LocalCluster, local_cluster
 from ehrmind.config import Cluster, EhrFiles
+from ehrmind.sources import save_cases
 from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.made_up import made_up_cases
 from ehrmind.sources.made_up.cohort import write_cohort
 from ehrmind.types import InputError
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
+from tests.medcalc_cases import SHORT
 
 BASE = DEMO.parent / "demo_base"
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
@@ -49,16 +52,14 @@ def test_what_ray_writes_is_its_users_alone(cluster: LocalCluster) -> None:
     assert (private / "ray").is_dir()
 
 
-def test_a_recipe_and_a_prediction_join_a_cluster_that_is_there_and_leave_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
-    run, asked, joins = tmp_path / "run", ["shards=2", "cluster.workers=2"], ["--cluster", cluster.address]
-    done = ehrmind("pilot", DEMO, "--out", run, *joins, *SMOKE, *asked)
-    assert done.returncode == 0, done.stderr
-    cases = run / "protected" / "cases" / "held_out.parquet"
-    there = ehrmind("predict", BASE, cases, "--out", tmp_path / "there", "--workers", "2", *joins, "part=8", "shards=2")
+def test_a_prediction_joins_a_cluster_that_is_there_and_leaves_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
+    cases, joins, asked = tmp_path / "cases.parquet", ["--cluster", cluster.address], ["part=8", "shards=2", "decoding.max_new_tokens=48"]
+    save_cases(made_up_cases(20, seed=5, split="held_out", **SHORT), cases)
+    there = ehrmind("predict", BASE, cases, "--out", tmp_path / "there", *joins, "--workers", "2", *asked)
     assert there.returncode == 0, there.stderr
-    assert ehrmind("predict", BASE, cases, "--out", tmp_path / "here", "part=8", "shards=2").returncode == 0
+    assert ehrmind("predict", BASE, cases, "--out", tmp_path / "here", *asked).returncode == 0
     assert (tmp_path / "there" / "predictions.parquet").read_bytes() == (tmp_path / "here" / "predictions.parquet").read_bytes()
-    more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", *joins, *SMOKE, "shards=3", "cluster.workers=3")
+    more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", *joins, "shards=3", "cluster.workers=3")
     assert more.returncode == 2 and "2 CPUs, fewer than cluster.workers=3" in more.stderr
     assert attempt(cluster.address).returncode == 0
 

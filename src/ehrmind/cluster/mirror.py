@@ -87,11 +87,10 @@ class Mirror:
 @contextmanager
 def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
     """Push the folder at each checkpoint and at each stage's end, beside the work, and once more when the block ends well."""
-    over, failed = threading.Event(), ""
+    over, before, failed = threading.Event(), _milestones(folder), ""
 
     def watch() -> None:
-        nonlocal failed
-        before = _milestones(folder)
+        nonlocal before, failed
         while not over.wait(SECONDS_BETWEEN_LOOKS):
             now = _milestones(folder)
             if now != before or failed:
