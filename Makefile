@@ -13,7 +13,7 @@ RUN ?= runs/demo
 PYTEST_ARGS ?=
 TORCH_INDEX ?=
 WHEELHOUSE ?=
-EXTRAS ?= train,trials,ehr,teacher,view,dev
+EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -118,11 +118,7 @@ def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> P
 def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     folder = Predictions(path)
     plain: dict[str, Any] = json.loads(json.dumps(asked))
-    if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
-        if not (path / "asked.json").is_file():
-            raise InputError(f"{path} is not empty and holds no predictions; choose another --out.")
-        if not resume:
-            raise InputError(f"{path} already holds predictions; go on with them by --resume, or choose another --out.")
+    if refuse_used(path, resume=resume):
         if differing := differing_keys(folder.about("asked"), plain):
             raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
         return
@@ -130,6 +126,17 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     path.chmod(0o700)
     folder.write_about("asked", plain)
     (path / "parts").mkdir()
+
+
+def refuse_used(path: Path, *, resume: bool) -> bool:
+    """Whether predictions have begun there. Raises InputError where they have and are not to go on, or where something else is."""
+    if not path.exists() or not any(not file.name.startswith(".") for file in path.iterdir()):
+        return False
+    if not (path / "asked.json").is_file():
+        raise InputError(f"{path} is not empty and holds no predictions; choose another --out.")
+    if not resume:
+        raise InputError(f"{path} already holds predictions; go on with them by --resume, or choose another --out.")
+    return True
 
 
 def read_predictions(path: Path) -> pl.DataFrame:

@@ -119,7 +119,7 @@ def joined(device: str) -> Iterator[World]:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # told by the command line, as any other
         if store.add(f"failed {os.environ.get(RESTARTS)}", 1) > 1:
             raise SystemExit(1) from None  # another worker says what went wrong
-        raise (_lost() if _is_of_connection(error) else error) from None
+        raise (_lost() if is_of_connection(error) else error) from None
     finally:
         _group_beside.cache_clear()
         distributed.destroy_process_group()
@@ -130,7 +130,8 @@ def is_restarted() -> bool:
     return int(os.environ.get(RESTARTS, "0")) > 0
 
 
-def _is_of_connection(error: BaseException) -> bool:
+def is_of_connection(error: BaseException) -> bool:
+    """Whether it is how another worker's end looks from here."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error).lower())

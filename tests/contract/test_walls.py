@@ -29,7 +29,8 @@ WALLS = {
     "tasks": ("engines", "stages", "cluster", "report", "runs", "cli"),
     "engines": ("stages", "cluster", "report", "cli"),
     "runs": ("engines", "stages", "cluster", "report", "cli"),
-    "stages": ("report", "view", "cli"),
+    "stages": ("cluster", "report", "view", "cli"),
+    "cluster": ("report", "view", "cli"),
     "report": ("engines", "stages", "cluster", "view", "cli"),
     "view": ("engines", "stages", "cluster", "cli"),
 }
@@ -162,6 +163,11 @@ def test_one_module_asks_endpoints_and_no_other_knows_the_client() -> None:
     assert clients == ["ehrmind.engines.endpoint"]
 
 
+def test_one_room_knows_ray() -> None:
+    known = [module for module in MODULES if any(name.partition(".")[0] == "ray" for name in imported(module))]
+    assert known and all(is_in(module, "cluster") for module in known)
+
+
 def check_runs(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -185,6 +191,7 @@ def test_every_light_module_imports_where_torch_is_not_installed() -> None:
         ("ehrmind.config", {"torch", "transformers", "polars", "pyarrow", "pint", "huggingface_hub"}),
         ("ehrmind.engines.endpoint", {"torch", "transformers", "openai", "httpx", "httpx2"}),
         ("ehrmind.verify.judge", {"torch", "transformers", "polars", "pyarrow", "pint"}),
+        ("ehrmind.cluster.run", {"ray", "fsspec"}),
         ("ehrmind.verify.elsewhere", {"torch", "transformers", "polars", "pyarrow", "pint"}),
     ],
 )

@@ -15,8 +15,9 @@ from ehrmind.config import TrialFiles
 from ehrmind.sources.splits import check_leaks
 from ehrmind.sources.trec import LABELS, read_trials
 from ehrmind.sources.trec.criteria import Criteria, split_criteria
+from ehrmind.sources.trec.formats import Trial
 from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.records import Trial, read_records
+from ehrmind.sources.trec.records import read_records
 from ehrmind.sources.trec.topics import read_topics
 from ehrmind.types import InputError
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ehrmind.cli.offline import stay_offline
+from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     from ehrmind.predicted import Predictions
@@ -26,6 +27,13 @@ Endpoint = Annotated[
     typer.Option(
         metavar="URL", help="Ask a served model (`vllm serve`, `transformers serve`); or a YAML file as under a recipe's endpoints."
     ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.", show_default=False),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="On the cluster; they divide `shards`. By default one for each local node.", show_default=False)
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -52,25 +60,25 @@ def predict(
     form: Annotated[FormatName, typer.Option("--format", help="Of the predictions.")] = FormatName.parquet,
     page: Annotated[bool, typer.Option("--page", help="Also write a page to read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
     stay_offline(online=False)
+    chosen = {"samples": samples, "abstain_below": abstain_below}
+    asked: dict[str, Any] = {"arm": arm, "chosen": chosen, "overrides": overrides or [], "form": form.value}
+    if cluster is not None:
+        from ehrmind.cluster.predict import predict_on_cluster
+
+        if endpoint is not None:
+            raise InputError("--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out.")
+        _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
+        return
     from ehrmind.stages.predict import ask
     from ehrmind.world import is_restarted, joined
 
     with joined("cpu" if endpoint else "auto") as world:
-        found = ask(
-            model,
-            cases,
-            out,
-            arm=arm,
-            endpoint=endpoint,
-            served=served,
-            chosen={"samples": samples, "abstain_below": abstain_below},
-            overrides=overrides or (),
-            form=form.value,
-            resume=resume or is_restarted(),
-        )
+        found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
         world.from_first(lambda: _show(found, out, page=page))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -218,6 +219,16 @@ class Tracking(Section):
     tensorboard: bool = Field(default=False, description="also write the curves for TensorBoard, from metrics.jsonl")
 
 
+def workers_said(cluster: Any) -> int | None:
+    """How many workers a recipe's `cluster` names, itself or by its address."""
+    if not isinstance(cluster, Mapping):
+        return None
+    if "workers" in cluster:
+        return cluster["workers"] if isinstance(cluster["workers"], int) and cluster["workers"] > 0 else None
+    nodes = str(cluster.get("address")).removeprefix("local:")
+    return int(nodes) if nodes.isdecimal() and int(nodes) > 0 else None
+
+
 class Cluster(Section):
     """Who runs the recipe. Nothing here is part of the result: a run may be resumed by other workers."""
 
@@ -226,3 +237,13 @@ class Cluster(Section):
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp", description="fsdp: gradients and optimiser are cut among the workers, for models that one device cannot train"
     )
+    restarts: NonNegativeInt = Field(
+        default=3, description="how often a Ray cluster starts the workers again after one of them or a node was lost"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def local_nodes_have_a_worker_each(cls, tree: Any) -> Any:
+        """`local:N` says how many there are, unless `workers` does."""
+        said = workers_said(tree)
+        return {**tree, "workers": said} if said is not None else tree

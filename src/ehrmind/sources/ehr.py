@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind.sources.aces import read_aces_labels
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.each import each
 from ehrmind.sources.ehr_splits import split_histories
 from ehrmind.sources.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
 from ehrmind.sources.files import ahead, sha256_of
 from ehrmind.sources.labels import balanced, label_form, label_truth, labels_by_split
-from ehrmind.sources.meds import Meds, open_meds, read_labels
+from ehrmind.sources.meds import Meds, open_meds, read_labels, read_shard, refuse_seen
+from ehrmind.sources.timeline import Timeline
 from ehrmind.types import Case, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from ehrmind.config import EhrFiles
@@ -107,11 +111,8 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str
     subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].cast(int).to_numpy()
     known = np.zeros(len(subjects), dtype=bool)
     born, sexes = np.full(len(subjects), NO_BIRTH), np.full(len(subjects), None, dtype=object)
-    for _, timeline in ahead(data.timelines()):
-        here = timeline.has(subjects)
-        known |= here
-        born[here] = timeline.born(subjects[here])
-        sexes[here] = timeline.sexes(subjects[here])
+    for here in ahead(_people(data, subjects)):
+        known[here.places], born[here.places], sexes[here.places] = True, here.born, here.sexes
     unborn = times < born
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (TWICE, twice)):
@@ -122,6 +123,38 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, path: Path, unusable: str
     ages = [None if at == NO_BIRTH else (time - at) / YEAR for time, at in zip(times.tolist(), born.tolist(), strict=True)]
     about = labels.with_columns(pl.Series("age", ages, pl.Float64), pl.Series("sex", sexes.tolist(), pl.String))
     return about.filter(pl.Series(known & ~unborn & ~twice)), left_out
+
+
+class People(NamedTuple):
+    """Of the labelled subjects those who are in one shard: their places among the labels, births and sexes; and all who are in it."""
+
+    everybody: np.ndarray
+    places: np.ndarray
+    born: np.ndarray
+    sexes: list[str | None]
+
+
+def _people(data: Meds | Ehrshot, labelled: np.ndarray) -> Iterator[People]:
+    """Shard by shard of a MEDS data set. EHRSHOT's events are one file, where a patient may begin anywhere: one task."""
+    if isinstance(data, Ehrshot):
+        yield from (_who(labelled, timeline) for _, timeline in data.timelines())
+        return
+    seen: set[int] = set()
+    for shard, people in zip(data.shards, each(partial(_people_in, labelled), data.shards), strict=True):
+        refuse_seen(shard, people.everybody, seen)
+        yield people
+
+
+def _people_in(labelled: np.ndarray, shard: Path) -> People:
+    return _who(labelled, Timeline(read_shard(shard)))
+
+
+def _who(labelled: np.ndarray, timeline: Timeline) -> People:
+    import numpy as np
+
+    places = np.flatnonzero(timeline.has(labelled))
+    subjects = labelled[places]
+    return People(timeline.subjects, places, timeline.born(subjects), timeline.sexes(subjects))
 
 
 def _read(file: Path, labels: pl.DataFrame) -> FileRead:

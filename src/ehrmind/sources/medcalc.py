@@ -16,12 +16,14 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id
 from ehrmind.sources.person import person_of
@@ -63,12 +65,14 @@ def read_medcalc(
     left_out: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     read: dict[str, FileRead] = {}
-    for located in [found for entry in entries for found in _locate(entry, split, online, revision)]:
-        table = read_table(located.path)
-        if table.sha256 in read:
-            raise InputError(f"{located.label} has the same content as {read[table.sha256].name}; give each file once.")
-        read[table.sha256] = FileRead(located.name, table.sha256, len(table.rows), located.hub, located.commit)
-        cases += _cases(table, located, split, left_out, notes)
+    all_located = [found for entry in entries for found in _locate(entry, split, online, revision)]
+    for located, found in zip(all_located, each(partial(_read, split), all_located), strict=True):
+        if found.file.sha256 in read:
+            raise InputError(f"{located.label} has the same content as {read[found.file.sha256].name}; give each file once.")
+        read[found.file.sha256] = found.file
+        cases += found.cases
+        left_out.update(found.left_out)
+        notes.update(found.notes)
     by_stratum = dict(sorted(Counter(case.stratum for case in cases).items()))
     return cases, Counts(len(cases), dict(left_out), dict(notes), by_stratum, tuple(read.values()))
 
@@ -81,9 +85,22 @@ def _locate(entry: str | Path, split: Split, online: bool, revision: str | None)
     return [_Located(Path(entry), text, Path(entry).name)]
 
 
-def _cases(table: Table, located: _Located, split: Split, left_out: Counter[str], notes: Counter[str]) -> list[Case]:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one file holds."""
+
+    file: FileRead
+    cases: list[Case]
+    left_out: Counter[str]
+    notes: Counter[str]
+
+
+def _read(split: Split, located: _Located) -> _Read:
+    table = read_table(located.path)
     id_column = _check_columns(table, located.label)
     cases: list[Case] = []
+    left_out: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     misfits: list[str] = []
     rows_by_id: dict[str, int] = {}
     for number, row in enumerate(table.rows, start=1):
@@ -106,7 +123,7 @@ def _cases(table: Table, located: _Located, split: Split, left_out: Counter[str]
     if misfits:
         more = f" ({len(misfits) - 1} more rows of this file do not fit either)" if misfits[1:] else ""
         raise InputError(f"{misfits[0]}; correct the row or take it out of the file{more}.")
-    return cases
+    return _Read(FileRead(located.name, table.sha256, len(table.rows), located.hub, located.commit), cases, left_out, notes)
 
 
 def _check_columns(table: Table, label: str) -> str:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.sources.each import each
 from ehrmind.sources.files import sha256_of
 from ehrmind.sources.splits import SPLITS
 from ehrmind.sources.timeline import COLUMNS, Timeline
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 
@@ -37,12 +39,7 @@ class Meds:
         seen: set[int] = set()
         for shard in self.shards:
             timeline = Timeline(read_shard(shard, checked=checked))
-            subjects = set(timeline.subjects.tolist())
-            if twice := seen & subjects:
-                raise InputError(
-                    f"{shard}: {len(twice)} subject(s), such as {min(twice)}, are in another shard too; MEDS keeps one together."
-                )
-            seen |= subjects
+            refuse_seen(shard, timeline.subjects, seen)
             yield shard, timeline
 
     def sited(self, column: str) -> Iterator[tuple[set[str], Timeline]]:
@@ -53,6 +50,14 @@ class Meds:
         for shard in self.shards:
             events = read_shard(shard, checked=True, site_column=column).filter(pl.col("site") != "")
             yield set(events["site"].unique().to_list()), Timeline(events)
+
+
+def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
+    """Adds a shard's subjects to those `seen` in the shards before it. Raises InputError for one that is there."""
+    here = set(subjects.tolist())
+    if twice := seen & here:
+        raise InputError(f"{shard}: {len(twice)} subject(s), such as {min(twice)}, are in another shard too; MEDS keeps one together.")
+    seen |= here
 
 
 def open_meds(folder: Path) -> Meds:
@@ -260,6 +265,6 @@ def _json(path: Path) -> dict[str, Any]:
 def _digest(folder: Path, shards: tuple[Path, ...]) -> str:
     """sha256 over the shards' names and bytes."""
     digest = hashlib.sha256()
-    for shard in shards:
-        digest.update(f"{shard.relative_to(folder)} {sha256_of(shard)}\n".encode())
+    for shard, sha256 in zip(shards, each(sha256_of, shards), strict=True):
+        digest.update(f"{shard.relative_to(folder)} {sha256}\n".encode())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
     """A Case a row, and counts. Splits are the `split` column's where it is named, else by group: the `group` column, else the record's
     text, else the question's. Raises InputError naming file, row and column; no message quotes a cell."""
-    table = read_rows(file.path)
+    table = read_rows(file.path)  # in one task, on a cluster too: it is one file, of rows that are numbered
     columns = {name: getattr(file, name) for name in ("question", "answer", "record", "rationale", "group", "id", "split")}
     columns |= {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():

@@ -31,7 +31,7 @@ from ehrmind.stages.warmup import warmup
 from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
-from ehrmind.world import current, threads_of_each, workers_here
+from ehrmind.world import current, on_first, threads_of_each, workers_here
 
 OpenEngine = Callable[[Recipe, Path], Engine]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}
@@ -155,7 +155,7 @@ def _evaluate_all(
         for where, decoding in scorings_of(way, scorings):
             stage = stage_of(arm, decoding, where)
             if run.done(stage) is None:
-                if not (folders[model] / "config.json").is_file():
+                if not _is_model(folders[model]):
                     raise InputError(f"The arm {model} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
                     engine = open_engine(recipe, folders[model])
@@ -179,6 +179,11 @@ def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: li
         named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
         write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
     _compare_gains(run)
+
+
+@on_first
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def run_seeds(
     if recipe.seeds == 1:
         return run_pipeline(recipe, out, resume=resume, stages=stages, open_engine=open_engine)
     run = open_run(out, recipe, resume=resume)
-    parts = {seed: _of_seed(recipe, seed) for seed in range(recipe.seed, recipe.seed + recipe.seeds)}
+    parts = parts_of(recipe)
     for seed, part in parts.items():
         # a folder that is not there yet is made; one that is goes on
         run_pipeline(part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine)
@@ -40,9 +40,11 @@ def _pool(run: Run, parts: dict[int, Recipe]) -> None:
             facts["seeds"] = list(parts)
 
 
-def _of_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Made-up data keep their own seeds; what the run's seed draws (a limit, a share of train, a tiny model) differs."""
-    return recipe.model_copy(update={"seed": seed, "seeds": 1, "name": f"{recipe.name}, seed {seed}"})
+def parts_of(recipe: Recipe) -> dict[int, Recipe]:
+    """The recipe of each of several seeds. Made-up data keep their own seeds; what the run's seed draws (a limit, a share of train, a tiny
+    model) differs."""
+    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
+    return {seed: recipe.model_copy(update={"seed": seed, "seeds": 1, "name": f"{recipe.name}, seed {seed}"}) for seed in seeds}
 
 
 def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:

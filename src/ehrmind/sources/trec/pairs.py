@@ -14,8 +14,9 @@ from ehrmind.sources.files import stem
 from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import SPLITS, note_group, split_of_groups
+from ehrmind.sources.trec.formats import Trial
 from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.records import Trial, read_records
+from ehrmind.sources.trec.records import read_records
 from ehrmind.sources.trec.topics import Topic, read_topics
 from ehrmind.types import Case, InputError
 

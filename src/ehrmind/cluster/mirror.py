@@ -1,0 +1,145 @@
+"""A run folder in an object store: what fsspec reaches under a URL is kept like a folder of this machine, and a new cluster starts from it.
+
+Files go up whole; what makes others count (a checkpoint's progress, a stage's mark) goes up after them and is removed before them. So what
+is found under the URL at any time can be resumed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ehrmind.types import InputError
+
+SECONDS_BETWEEN_LOOKS = 0.5
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:{1,2}.*://.*|[A-Za-z][A-Za-z0-9+.-]*://.*")
+
+
+def is_url(out: str) -> bool:
+    return _URL.fullmatch(out) is not None
+
+
+class Mirror:
+    """The files under a URL. Raises InputError where its kind of store cannot be used here."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self._store, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{url} cannot be used: {' '.join(str(error).split())}.") from None
+        self.url = url
+        self._known: dict[str, tuple[int, int]] = {}  # by name: size and time of what lies there
+        self._lock = threading.Lock()
+
+    def is_empty(self) -> bool:
+        return not self._names()
+
+    def pull(self, folder: Path, under: str = "") -> None:
+        """Fetch what lies there, or what of it lies `under` a name."""
+        for name in self._names():
+            if name.startswith(under):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                self._store.get_file(f"{self._root}/{name}", str(folder / name))
+                self._known[name] = _stamp(folder / name)
+        for made in ("protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models", "stages"):
+            (folder / made).mkdir(parents=True, exist_ok=True)  # a store has no empty folders
+        (folder / "protected").chmod(0o700)
+
+    def push(self, folder: Path) -> None:
+        """Make what lies there equal to the folder: what is new or changed goes up, what is gone is removed."""
+        with self._lock:
+            here = sorted((_counts(name), name) for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder)))
+            for _, name in here:
+                try:
+                    stamp = _stamp(folder / name)
+                    if self._known.get(name) != stamp:
+                        self._put(folder / name, name)
+                        self._known[name] = stamp
+                except FileNotFoundError:  # an old checkpoint, removed meanwhile
+                    continue
+            gone = self._known.keys() - {name for _, name in here}
+            for _, name in sorted(((_counts(name), name) for name in gone), reverse=True):
+                self._store.rm_file(f"{self._root}/{name}")
+                del self._known[name]
+
+    def _put(self, file: Path, name: str) -> None:
+        there, protected = f"{self._root}/{name}", f"{self._root}/protected"
+        self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
+        if getattr(self._store, "local_file", False) and Path(protected).is_dir():
+            Path(protected).chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
+        self._store.put_file(str(file), there)
+
+    def _names(self) -> list[str]:
+        self._store.invalidate_cache()
+        return sorted(found.removeprefix(self._root).strip("/") for found in self._store.find(self._root))
+
+
+@contextmanager
+def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
+    """Push the folder at each checkpoint and at each stage's end, beside the work, and once more when the block ends well."""
+    over, failed = threading.Event(), ""
+
+    def watch() -> None:
+        nonlocal failed
+        before = _milestones(folder)
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            now = _milestones(folder)
+            if now != before or failed:
+                try:
+                    mirror.push(folder)
+                    before, failed = now, ""
+                except OSError as error:
+                    if not failed:
+                        sys.stderr.write(f"{mirror.url} could not be written ({type(error).__name__}); it is tried again\n")
+                    failed = type(error).__name__
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    mirror.push(folder)
+
+
+@contextmanager
+def staged(url: str) -> Iterator[tuple[Path, Mirror]]:
+    """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends."""
+    mirror = Mirror(url)
+    with tempfile.TemporaryDirectory(prefix="ehrmind-run-") as place:
+        folder = Path(place) / "run"
+        folder.mkdir()
+        if not mirror.is_empty():
+            mirror.pull(folder)
+        yield folder, mirror
+
+
+def _milestones(folder: Path) -> frozenset[Path]:
+    """What the run, or one of its seeds, can be resumed from."""
+    runs, marks = (folder, *folder.glob("seeds/*")), ("stages/*.json", "protected/checkpoints/*/step-*/progress.json")
+    return frozenset(path for run in runs for mark in marks for path in run.glob(mark))
+
+
+def _counts(name: str) -> int:
+    """Whether others count only once it is there."""
+    parts = name.split("/")
+    return int(parts[-1] == "progress.json" or "stages" in parts[:-1] or parts[-1] in ("results.json", "recipe.yaml"))
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Within the folder; "" of what is not whole yet."""
+    name = path.relative_to(folder).as_posix()
+    return "" if ".partial" in name or any(part.startswith(".") for part in name.split("/")) else name
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

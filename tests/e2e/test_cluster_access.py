@@ -1,0 +1,99 @@
+"""Who may join a cluster, and what is said to those who may not; files read there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ehrmind.cluster.local import LocalCluster, local_cluster
+from ehrmind.config import Cluster, EhrFiles
+from ehrmind.sources.ehr import read_ehr
+from ehrmind.sources.made_up.cohort import write_cohort
+from ehrmind.types import InputError
+from tests.e2e.recipes import DEMO, SMOKE, ehrmind
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with local_cluster(nodes=2, cpus=1) as started:
+        yield started
+
+
+def attempt(address: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ehrmind.cluster.attempt", address]
+    settings = {**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "2", **environment}
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+
+
+def test_a_client_without_the_token_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
+    assert attempt(cluster.address).returncode == 0
+    (tmp_path / "token").write_text("0" * 64)
+    for stranger in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}):
+        refused = attempt(cluster.address, **stranger)
+        assert refused.returncode != 0 and "InvalidAuthToken" in refused.stderr
+
+
+def test_what_ray_writes_is_its_users_alone(cluster: LocalCluster) -> None:
+    private = Path(os.environ["RAY_TMPDIR"])
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert Path(os.environ["RAY_AUTH_TOKEN_PATH"]).stat().st_mode & 0o777 == 0o600
+    assert (private / "ray").is_dir()
+
+
+def test_a_recipe_joins_a_cluster_that_is_there_and_leaves_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    asked = ["cluster.workers=2", "shards=2", "pilot.questions=7", "data.held_out.synthetic.n=7"]
+    done = ehrmind("pilot", DEMO, "--out", run, "--cluster", cluster.address, *SMOKE, *asked)
+    assert done.returncode == 0, done.stderr
+    assert (run / "pilot.json").is_file()
+    more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", "--cluster", cluster.address, *SMOKE, "cluster.workers=3", "shards=3")
+    assert more.returncode == 2 and "2 CPUs, fewer than cluster.workers=3" in more.stderr
+    assert attempt(cluster.address).returncode == 0
+
+
+def test_a_wrong_token_is_said_in_one_sentence(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0" * 64)
+    wrong = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    done = ehrmind("pilot", DEMO, "--out", tmp_path / "run", "--cluster", cluster.address, *SMOKE, **wrong)
+    assert done.returncode == 2 and "asks for a token" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:9", "Nothing answers at 127.0.0.1:9"), ("local:x", "is no cluster"), ("ray://head:10001", "is no cluster")],
+)
+def test_an_address_where_no_cluster_is_does_not_hang(address: str, said: str) -> None:
+    from ehrmind.cluster.joined import joined
+
+    with pytest.raises(InputError, match=said), joined(Cluster(address=address)):
+        pass
+
+
+def test_ray_data_makes_the_cases_that_one_process_makes(cluster: LocalCluster, tmp_path: Path) -> None:
+    from ehrmind.cluster.data import each_on_ray
+    from ehrmind.cluster.joined import joined
+    from ehrmind.sources.each import done_by
+
+    write_cohort(tmp_path / "meds", 1200, seed=3, events_per_subject=40, labels_per_subject=2)  # three shards
+    files = EhrFiles(meds=tmp_path / "meds", labels=tmp_path / "meds" / "labels" / "next_creatinine_high")
+    torn = tmp_path / "meds" / "data" / "0001.parquet"
+    with joined(Cluster(address=cluster.address)), done_by(each_on_ray):
+        assert read_ehr(files) == _here(files)
+        torn.write_bytes(torn.read_bytes()[:100])
+        with pytest.raises(InputError, match=r"0001\.parquet is not a parquet file"):
+            read_ehr(files)
+
+
+def _here(files: EhrFiles) -> object:
+    from ehrmind.sources.each import done_by
+
+    with done_by(map):
+        return read_ehr(files)
