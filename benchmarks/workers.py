@@ -2,10 +2,12 @@
 
     python benchmarks/workers.py
     python benchmarks/workers.py --strategy fsdp --layers 6 --width 256
+    python benchmarks/workers.py --shares 1 2 4 8 16 32
 
 A step samples answers to `--questions` a worker, judges them and learns from all of them. Work is counted in tokens that were written and
 learnt. Two processes take turns, step by step: as workers that sample and learn the two shards of one batch twice as large, and each for
 itself, both at the same time, since two busy cores slow each other. What workers wait for each other, and what they send, is counted apart.
+`--shares` takes one process with so many questions: how a worker's time shrinks with its share.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -67,23 +70,23 @@ def opened(arguments: argparse.Namespace, strategy: str, shards: int, seed: int)
     return engine, engine.learner(rlvr, 1000, rlvr=rlvr, decoding=how), [(case, engine.prompt(messages(case))) for case in cases]
 
 
-def one_step(engine: Any, learner: Any, chosen: Any, step: int) -> dict[str, float]:
+def one_step(engine: Any, learner: Any, chosen: Any, step: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     from ehrmind.types import Group
     from ehrmind.verify.judge import judge
 
     size = len(chosen) // 3
     batch = [chosen[(step * size + place) % len(chosen)] for place in range(size)]
-    begun = time.perf_counter()
+    begun = clock()
     answers = engine.sample([prompt for _, prompt in batch], list(range(step * size, (step + 1) * size)), MEMBERS, learner.decoding)
-    sampled = time.perf_counter()
+    sampled = clock()
     advantages = tuple(1.0 if member % 2 else -1.0 for member in range(MEMBERS))
     groups = [
         Group(case, prompt, written, [judge(case, answer.text, finish_reason=answer.finish_reason) for answer in written], advantages)
         for (case, prompt), written in zip(batch, answers, strict=True)
     ]
-    judged = time.perf_counter()
+    judged = clock()
     learner.learn_from_groups(groups)
-    over = time.perf_counter()
+    over = clock()
     tokens = sum(answer.n_written for written in answers for answer in written)
     return {"sampling": sampled - begun, "judging": judged - sampled, "update": over - judged, "seconds": over - begun, "tokens": tokens}
 
@@ -121,6 +124,20 @@ def all_reduce_alone(size: int) -> float:
         distributed.all_reduce(torch.zeros(size))
         found.append(time.perf_counter() - begun)
     return median(found)
+
+
+def shares(arguments: argparse.Namespace) -> None:
+    """One process, one thread, in seconds of the processor, which others' work does not lengthen by much."""
+    import torch
+
+    torch.set_num_threads(1)
+    for count in arguments.shares:
+        arguments.questions = count
+        parts = opened(arguments, "ddp", 1, seed=5)
+        steps = [one_step(*parts, step, time.process_time) for step in range(4)][1:]
+        found = {name: median(step[name] for step in steps) for name in ("sampling", "update", "tokens")}
+        seconds = ", ".join(f"{name} {found[name]:.3f} s ({found[name] / count:.4f} a question)" for name in ("sampling", "update"))
+        print(f"{count:3} questions: {seconds}; {found['tokens']:,.0f} tokens")
 
 
 def random_model(folder: Path, layers: int, width: int) -> Path:
@@ -164,6 +181,7 @@ def main() -> None:
     parser.add_argument("--strategy", default="ddp", choices=["ddp", "fsdp"])
     parser.add_argument("--layers", type=int, help="of a random model in place of the demo's base")
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--shares", type=int, nargs="+", help="questions of one process, in place of the comparison")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, default=DEMO_BASE, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -172,6 +190,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         model = arguments.model if arguments.layers is None else random_model(Path(scratch) / "model", arguments.layers, arguments.width)
+        if arguments.shares:
+            arguments.model = model
+            shares(arguments)
+            return
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
         told = ["--worker", scratch, "--model", str(model), "--questions", str(arguments.questions), "--steps", str(arguments.steps)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
