@@ -18,6 +18,7 @@ from ehrmind.sources.made_up.cohort import write_cohort
 from ehrmind.types import InputError
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
 
+BASE = DEMO.parent / "demo_base"
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
 
 
@@ -48,13 +49,16 @@ def test_what_ray_writes_is_its_users_alone(cluster: LocalCluster) -> None:
     assert (private / "ray").is_dir()
 
 
-def test_a_recipe_joins_a_cluster_that_is_there_and_leaves_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    asked = ["cluster.workers=2", "shards=2", "pilot.questions=7", "data.held_out.synthetic.n=7"]
-    done = ehrmind("pilot", DEMO, "--out", run, "--cluster", cluster.address, *SMOKE, *asked)
+def test_a_recipe_and_a_prediction_join_a_cluster_that_is_there_and_leave_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
+    run, asked, joins = tmp_path / "run", ["shards=2", "cluster.workers=2"], ["--cluster", cluster.address]
+    done = ehrmind("pilot", DEMO, "--out", run, *joins, *SMOKE, *asked)
     assert done.returncode == 0, done.stderr
-    assert (run / "pilot.json").is_file()
-    more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", "--cluster", cluster.address, *SMOKE, "cluster.workers=3", "shards=3")
+    cases = run / "protected" / "cases" / "held_out.parquet"
+    there = ehrmind("predict", BASE, cases, "--out", tmp_path / "there", "--workers", "2", *joins, "part=8", "shards=2")
+    assert there.returncode == 0, there.stderr
+    assert ehrmind("predict", BASE, cases, "--out", tmp_path / "here", "part=8", "shards=2").returncode == 0
+    assert (tmp_path / "there" / "predictions.parquet").read_bytes() == (tmp_path / "here" / "predictions.parquet").read_bytes()
+    more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", *joins, *SMOKE, "shards=3", "cluster.workers=3")
     assert more.returncode == 2 and "2 CPUs, fewer than cluster.workers=3" in more.stderr
     assert attempt(cluster.address).returncode == 0
 

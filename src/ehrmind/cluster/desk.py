@@ -25,6 +25,14 @@ class Desk:
     def say(self, kind: str, content: Any) -> None:
         self._said.append((kind, content))
 
+    def is_there(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        import ray
+
+        ray.actor.exit_actor()
+
     def heard(self) -> list[tuple[str, Any]]:
         """What was said since the last time."""
         said, self._said = self._said, []

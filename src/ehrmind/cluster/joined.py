@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from ehrmind.config import Cluster
 from ehrmind.types import InputError
 
 REACHED_WITHIN, JOINED_WITHIN = 5.0, 60.0  # seconds
+SECONDS_BETWEEN_LOOKS, GONE_AFTER = 2.0, 50.0  # Ray gives a head a minute to come back, and then ends the driver without a word of ours
 ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about the run leaves the machine
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -25,13 +27,36 @@ ALWAYS = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
 _LOCAL = re.compile(r"local:([1-9][0-9]?)")
-_HOST = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
+_HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
+_HERE = "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens there"
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "EHRMIND_TRACEBACK", "OMP_NUM_THREADS")
 
 
+class JoinedCluster:
+    """One that others keep. `lost_head` says whether its head has not answered for longer than a head that is started again would take."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._looked, self._answered = address, 0.0, time.monotonic()
+
+    def lost_head(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked > SECONDS_BETWEEN_LOOKS:
+            self._looked = now
+            if _why_not_reached(self._address) is None:
+                self._answered = now
+        return now - self._answered > GONE_AFTER
+
+    def mend(self) -> int:
+        """Its nodes are others' to start."""
+        return 0
+
+
+AnyCluster = LocalCluster | JoinedCluster
+
+
 @contextmanager
-def joined(settings: Cluster) -> Iterator[LocalCluster | None]:
-    """Be part of the cluster that a recipe names until the block ends; gives it where it is this machine's own. Raises InputError."""
+def joined(settings: Cluster) -> Iterator[AnyCluster]:
+    """Be part of the cluster that a recipe names until the block ends. Raises InputError."""
     need_ray()
     address = settings.address or ""
     with environment(ALWAYS | ({} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token"}), without=("RAY_ADDRESS",)):
@@ -41,10 +66,14 @@ def joined(settings: Cluster) -> Iterator[LocalCluster | None]:
                 yield from _connected(cluster.address, settings.workers, cluster)
         else:
             refuse_what_cannot_be_joined(address)
-            yield from _connected(address, settings.workers, None)
+            if os.environ["RAY_AUTH_MODE"] != "token":
+                sys.stderr.write(
+                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: whoever reaches the cluster's ports can run programs on it\n"
+                )
+            yield from _connected(address, settings.workers, JoinedCluster(address))
 
 
-def _connected(address: str, workers: int, cluster: LocalCluster | None) -> Iterator[LocalCluster | None]:
+def _connected(address: str, workers: int, cluster: AnyCluster) -> Iterator[AnyCluster]:
     import ray
 
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -68,16 +97,12 @@ def need_ray() -> None:
 
 def refuse_what_cannot_be_joined(address: str) -> None:
     """Ray itself tries for minutes, and dies of some mistakes; a process of its own tries first. Raises InputError."""
-    found = _HOST.fullmatch(address)
-    if found is None:
+    if _HOST.fullmatch(address) is None:
         raise InputError(f"'{address}' is no cluster; write local:2 for two nodes on this machine, or HOST:PORT of the head node.")
-    try:
-        socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=REACHED_WITHIN).close()
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if (why := _why_not_reached(address)) is not None:
         raise InputError(
             f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address that it shows."
-        ) from None
+        )
     try:
         tried = subprocess.run(
             [sys.executable, "-m", "ehrmind.cluster.attempt", address],
@@ -94,7 +119,14 @@ def refuse_what_cannot_be_joined(address: str) -> None:
         raise InputError(f"The cluster at {address} could not be joined: {_why(tried.stderr)}.")
 
 
-_HERE = "is this machine one of its nodes (`ray start --address=HOST:PORT`), and is it a Ray head that listens there"
+def _why_not_reached(address: str) -> str | None:
+    """None where something listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return None
 
 
 def _why(said: str) -> str:

@@ -6,7 +6,9 @@ is found under the URL at any time can be resumed.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -17,6 +19,7 @@ from pathlib import Path
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
+STAGED = "ehrmind-run-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:{1,2}.*://.*|[A-Za-z][A-Za-z0-9+.-]*://.*")
 
 
@@ -113,13 +116,24 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
 @contextmanager
 def staged(url: str) -> Iterator[tuple[Path, Mirror]]:
     """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends."""
-    mirror = Mirror(url)
-    with tempfile.TemporaryDirectory(prefix="ehrmind-run-") as place:
-        folder = Path(place) / "run"
+    mirror, place = Mirror(url), os.environ.get("RAY_TMPDIR")  # a local cluster's own folder, which goes with it
+    _tidy(Path(place or tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{STAGED}{os.getpid()}-", dir=place) as made:
+        folder = Path(made) / "run"
         folder.mkdir()
         if not mirror.is_empty():
             mirror.pull(folder)
         yield folder, mirror
+
+
+def _tidy(place: Path) -> None:
+    """Away with what workers of ours that were killed have left on this machine: it holds record text."""
+    import psutil
+
+    for left in place.glob(f"{STAGED}*-*"):
+        pid = left.name.removeprefix(STAGED).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _milestones(folder: Path) -> frozenset[Path]:

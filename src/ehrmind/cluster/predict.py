@@ -19,8 +19,8 @@ def predict_on_cluster(
     settings = parse_section(Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster")
     refuse_used(out, resume=resume)
     places = {"model": str(Path(model).resolve()), "data": str(data.resolve()), "out": str(out.resolve())}
-    with joined(settings) as own:
-        work(settings, on_gpu("auto", settings.workers), _predict, {**places, "asked": asked}, own)
+    with joined(settings) as cluster:
+        work(settings, on_gpu("auto", settings.workers), _predict, {**places, "asked": asked}, cluster)
     return Predictions(out)
 
 

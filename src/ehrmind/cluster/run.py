@@ -43,11 +43,11 @@ def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tu
 def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, resume: bool, stages: tuple[str, ...] | None) -> Run:
     run = open_run(folder, recipe, resume=resume)
     config = {"recipe": recipe.model_dump(mode="json"), "out": mirror.url if mirror is not None else str(folder), "stages": stages}
-    with joined(recipe.cluster) as own:
+    with joined(recipe.cluster) as cluster:
         read_data(run, recipe)
         if mirror is not None:
             mirror.push(folder)
-        work(recipe.cluster, on_gpu(recipe.model.device, recipe.cluster.workers), run_recipe, config, own)
+        work(recipe.cluster, on_gpu(recipe.model.device, recipe.cluster.workers), run_recipe, config, cluster)
     if mirror is not None:
         mirror.pull(folder)
     return run

@@ -9,18 +9,23 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ehrmind.cluster.desk import ToDesk, open_desk, told
-from ehrmind.cluster.local import LocalCluster
+from ehrmind.cluster.joined import AnyCluster
 from ehrmind.config import Cluster
 from ehrmind.types import InputError
 from ehrmind.world import PATIENCE, current, is_of_connection
 
-SECONDS_BETWEEN_LOOKS = 0.3
+SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_CALLS = 0.3, 2.0
 HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
 LOST_HEAD = "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another cluster."
+NOT_LET_IN = (
+    "The cluster does not run what this machine asks it to; one that asks for no token cannot serve a client that does, so start it with "
+    "RAY_AUTH_MODE=token (docs/cluster.md), or say RAY_AUTH_MODE=disabled here too."
+)
 Loop = Callable[[dict[str, Any]], None]
 
 
@@ -34,33 +39,37 @@ def on_gpu(device: str, workers: int) -> bool:
     return device != "cpu" and gpus >= workers
 
 
-def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], own: LocalCluster | None) -> None:
+def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], cluster: AnyCluster) -> None:
     """`loop(config)` by every worker, to its end. What rank 0 writes to standard error is written here, what a worker raises is raised
     here; only the loss of a worker is tried again, `settings.restarts` times."""
     ended: list[BaseException | None] = []
     desk = open_desk()
-    thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(SECONDS_BETWEEN_LOOKS)
-        if own is not None and own.lost_head():
-            raise InputError(LOST_HEAD)
-        if own is not None and (again := own.mend()):
-            sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
+    _heard(desk, NOT_LET_IN)
+    try:
+        thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(SECONDS_BETWEEN_LOOKS)
+            if cluster.lost_head():
+                raise InputError(LOST_HEAD)
+            if again := cluster.mend():
+                sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
+            _say(_heard(desk))
         _say(_heard(desk))
-    _say(_heard(desk))
+    finally:
+        desk.close.remote()
     if ended[0] is not None:
         raise _why(ended[0], settings)
 
 
-def _heard(desk: Any) -> list[tuple[str, Any]]:
+def _heard(desk: Any, otherwise: str = LOST_HEAD) -> list[tuple[str, Any]]:
     import ray
     from ray.exceptions import RayError
 
     try:
         said: list[tuple[str, Any]] = ray.get(desk.heard.remote(), timeout=HEARD_WITHIN)
     except RayError:
-        raise InputError(LOST_HEAD) from None
+        raise InputError(otherwise) from None
     return said
 
 
@@ -97,6 +106,7 @@ def _guarded(config: dict[str, Any]) -> None:
     import ray
 
     desk = config["desk"]
+    threading.Thread(target=_leave_with, args=(desk,), daemon=True).start()
     if current().first:
         sys.stderr = ToDesk(desk)
     try:
@@ -107,6 +117,19 @@ def _guarded(config: dict[str, Any]) -> None:
         if is_of_connection(error):
             raise safe from shown
         ray.get(desk.say.remote("raised", safe))
+
+
+def _leave_with(desk: Any) -> None:
+    """End this worker soon after the driver. Where the head is lost nobody else does, and a resumed run must be alone in its folder."""
+    import ray
+    from ray.exceptions import RayError
+
+    while True:
+        time.sleep(SECONDS_BETWEEN_CALLS)
+        try:
+            ray.get(desk.is_there.remote(), timeout=HEARD_WITHIN)
+        except RayError:
+            os._exit(1)
 
 
 def _why(error: BaseException, settings: Cluster) -> BaseException:
