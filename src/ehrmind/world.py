@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 JSON, BYTES, REFUSED = b"J", b"B", b"R"  # what a message's first byte says of the rest
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+GRACE = 5.0  # seconds; torchrun looks after its workers several times in one
 PATIENCE = timedelta(days=7)  # one worker may ask an endpoint for days while the others wait; a dead one is noticed by its connection
 
 
@@ -72,6 +74,7 @@ class World:
 
 ALONE = World(0, 1)
 _acting_alone: ContextVar[bool] = ContextVar("acting_alone", default=False)
+_speaks: ContextVar[bool] = ContextVar("speaks", default=False)  # for all workers, of what went wrong
 
 
 def current() -> World:
@@ -119,10 +122,17 @@ def joined(device: str) -> Iterator[World]:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # told by the command line, as any other
         if store.add(f"failed {os.environ.get(RESTARTS)}", 1) > 1:
             raise SystemExit(1) from None  # another worker says what went wrong
+        _speaks.set(True)
         raise (_lost() if is_of_connection(error) else error) from None
-    finally:
-        _group_beside.cache_clear()
-        distributed.destroy_process_group()
+    _group_beside.cache_clear()
+    distributed.destroy_process_group()
+
+
+def wait_for_the_first_to_speak() -> None:
+    """Before an error is said: workers that torchrun started, and that do not know each other yet, may all have the same one (a recipe that
+    is none). Then the first says it, and torchrun ends the others while they wait here; else each says its own."""
+    if int(os.environ.get("RANK", "0")) > 0 and not _speaks.get():
+        time.sleep(GRACE)
 
 
 def is_restarted() -> bool:

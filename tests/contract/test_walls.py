@@ -19,6 +19,7 @@ EVERY_OTHER_ROOM = ("sources", "calculators", "prompts", "tasks", "verify", "eng
 # What a room may not know, neither itself nor through what it imports.
 WALLS = {
     "types": ("config", "rl", *EVERY_OTHER_ROOM),
+    "world": ("config", "rl", *EVERY_OTHER_ROOM),
     "verify.parse": ("tasks", "sources", "engines"),
     "verify.compare": ("tasks", "sources", "engines"),
     "verify": ("engines", "stages", "cluster", "report", "runs", "cli"),

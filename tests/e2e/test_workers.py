@@ -130,7 +130,7 @@ def test_shards_that_workers_do_not_divide_are_refused_once(tmp_path: Path) -> N
     done = torchrun(2, [*COMMAND, "--out", str(tmp_path / "run"), *SETTINGS, "shards=3"])
     assert done.returncode != 0
     assert done.stderr.count("ehrmind: ") == 1
-    assert "ehrmind: shards=3 cannot be dealt evenly to cluster.workers=2" in done.stderr
+    assert "shards=3 cannot be dealt evenly to cluster.workers=2" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

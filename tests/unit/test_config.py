@@ -175,8 +175,16 @@ def test_who_runs_a_recipe_is_no_part_of_its_digest(recipe_file: Path) -> None:
 def test_workers_divide_the_shards() -> None:
     assert parse_recipe(tree(shards=4, cluster={"workers": 2})).cluster.workers == 2
     assert "use ddp" in refusal(model={"tiny": {}, "lora": {}}, cluster={"strategy": "fsdp"})
-    said = refusal(cluster={"workers": 2})
+    said = refusal(shards=1, cluster={"workers": 2})
     assert "shards=1" in said and "cluster.workers=2" in said
+
+
+def test_where_no_shards_are_said_every_worker_has_one() -> None:
+    assert parse_recipe(tree()).shards == 1
+    assert parse_recipe(tree(cluster={"address": "local:2"})).shards == 2
+    assert parse_recipe(tree(cluster={"workers": 4})).shards == 4
+    assert parse_recipe(tree(cluster={"workers": 2}, shards=6)).shards == 6
+    assert parse_recipe(tree(cluster={"workers": 2}, rlvr={"shards": 4})).shards == 4
 
 
 def test_shards_under_rlvr_as_older_run_folders_have_them_are_read() -> None:

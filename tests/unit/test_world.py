@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,36 @@ with joined("cpu") as world:
     Path(sys.argv[1], f"{world.rank}.json").write_text(json.dumps(heard))
 assert current().size == 1
 """
+
+
+ONE_FAILS = """
+import os, sys, time
+from ehrmind.cli.errors import say
+from ehrmind.types import InputError
+from ehrmind.world import joined
+
+try:
+    with joined("cpu") as world:
+        if world.rank == 1:
+            raise InputError("This worker's file is not there; bring it.") if sys.argv[1] == "refuses" else os.kill(os.getpid(), 9)
+        world.gather("in vain")
+except Exception as error:
+    sys.exit(say(error))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["refuses", "dies"])
+def test_an_error_of_one_worker_ends_all_with_one_sentence(tmp_path: Path, how: str) -> None:
+    (tmp_path / "fail.py").write_text(ONE_FAILS)
+    started = time.monotonic()
+    done = torchrun(2, [str(tmp_path / "fail.py"), how])
+    assert done.returncode != 0 and time.monotonic() - started < 60
+    said = [line for line in done.stderr.splitlines() if line.startswith("ehrmind: ")]
+    if how == "refuses":
+        assert said == ["ehrmind: This worker's file is not there; bring it."]
+    else:  # torchrun may end the other one before it has noticed that it is alone
+        assert not said or (len(said) == 1 and said[0].startswith("ehrmind: Another worker was lost")), said
 
 
 def test_one_process_is_alone() -> None:

@@ -11,6 +11,7 @@ import typer
 from ehrmind import __version__
 from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
 from ehrmind.cli.errors import INTERRUPTED, say
+from ehrmind.world import wait_for_the_first_to_speak
 
 app = typer.Typer(
     name="ehrmind",
@@ -85,5 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's outermost line
+        wait_for_the_first_to_speak()
         code = say(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,8 @@ def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resu
 def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
     from ehrmind.config import load_recipe
 
-    recipe = load_recipe(path, [*overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
+    started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if "WORLD_SIZE" in os.environ and cluster is None else []  # by torchrun
+    recipe = load_recipe(path, [*started, *overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster

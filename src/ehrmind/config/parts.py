@@ -219,6 +219,16 @@ class Tracking(Section):
     tensorboard: bool = Field(default=False, description="also write the curves for TensorBoard, from metrics.jsonl")
 
 
+def workers_said(cluster: Any) -> int | None:
+    """How many workers a recipe's `cluster` names, itself or by its address."""
+    if not isinstance(cluster, Mapping):
+        return None
+    if "workers" in cluster:
+        return cluster["workers"] if isinstance(cluster["workers"], int) and cluster["workers"] > 0 else None
+    nodes = str(cluster.get("address")).removeprefix("local:")
+    return int(nodes) if nodes.isdecimal() and int(nodes) > 0 else None
+
+
 class Cluster(Section):
     """Who runs the recipe. Nothing here is part of the result: a run may be resumed by other workers."""
 
@@ -235,5 +245,5 @@ class Cluster(Section):
     @classmethod
     def local_nodes_have_a_worker_each(cls, tree: Any) -> Any:
         """`local:N` says how many there are, unless `workers` does."""
-        nodes = str(tree.get("address")).removeprefix("local:") if isinstance(tree, Mapping) and "workers" not in tree else ""
-        return {**tree, "workers": int(nodes)} if nodes.isdecimal() else tree
+        said = workers_said(tree)
+        return {**tree, "workers": said} if said is not None else tree

@@ -20,7 +20,7 @@ from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain, key_given_twice
-from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup
+from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
@@ -62,7 +62,8 @@ class Recipe(Section):
         default=262144, description="tokens whose keys and values are kept at once, a prompt counting once for its group"
     )
     shards: PositiveInt = Field(
-        default=1, description="parts of every batch, sampled and learnt apart and summed in order; part of the result, unlike workers"
+        default=1,
+        description="parts of every batch, sampled and learnt apart and summed in order; part of the result. Without: one a worker",
     )
     threads: PositiveInt | None = Field(
         default=None,
@@ -72,15 +73,18 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def shards_were_of_rlvr(cls, tree: Any) -> Any:
-        """`rlvr.shards`, as recipes and run folders up to 0.1 have it, is read as `shards`."""
-        if not isinstance(tree, Mapping) or not isinstance(tree.get("rlvr"), Mapping) or "shards" not in tree["rlvr"]:
+    def shards_where_they_are_said(cls, tree: Any) -> Any:
+        """`rlvr.shards`, as recipes and run folders up to 0.1 have it, is read as `shards`. Where none are said, every worker has one."""
+        if not isinstance(tree, Mapping):
             return tree
-        rlvr = dict(tree["rlvr"])
-        old = rlvr.pop("shards")
-        if "shards" in tree and tree["shards"] != old:
-            raise ValueError("shards and rlvr.shards are one key now and differ; keep shards")
-        return {**tree, "rlvr": rlvr, "shards": old}
+        if isinstance(tree.get("rlvr"), Mapping) and "shards" in tree["rlvr"]:
+            rlvr = dict(tree["rlvr"])
+            old = rlvr.pop("shards")
+            if "shards" in tree and tree["shards"] != old:
+                raise ValueError("shards and rlvr.shards are one key now and differ; keep shards")
+            tree = {**tree, "rlvr": rlvr, "shards": old}
+        workers = workers_said(tree.get("cluster"))
+        return {**tree, "shards": workers} if "shards" not in tree and workers is not None else tree
 
     @model_validator(mode="after")
     def workers_divide_shards(self) -> Recipe:

@@ -88,11 +88,13 @@ class LocalEngine:
 
     def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
         """Log-probabilities of each option as what comes after (prompt, text begun)."""
+        from ehrmind.engines.local.fsdp import whole
         from ehrmind.engines.local.options import option_logprobs
         from ehrmind.engines.local.sharding import in_shards
 
         lengths = [len(prompt.token_ids) for prompt, _, _ in asked]
-        return in_shards(lengths, self.shards, lambda items: option_logprobs(self, [asked[item] for item in items]))
+        with whole(self.network):
+            return in_shards(lengths, self.shards, lambda items: option_logprobs(self, [asked[item] for item in items]))
 
     def autocast(self) -> Any:
         """How sampler and learner both compute, so that they see the same log-probabilities."""

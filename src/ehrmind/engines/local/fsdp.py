@@ -6,24 +6,29 @@ part; while answers are sampled every worker holds all weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any, cast
 
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn import ModuleList
 
-from ehrmind.engines.local.scoring import score
+from ehrmind.engines.local.scoring import Scores, score
 from ehrmind.world import current
 
 
 def cut_among_workers(network: Any) -> None:
-    """In place, every layer apart. `score` becomes a method of the network, so that its weights are gathered in front of it. Gradients are
-    summed, not averaged, over workers: every loss is a share of the whole batch's."""
-    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
-    for layer in inner.base_model.layers:
+    """In place, every layer apart, once. `score` becomes a method of the network, so that its weights are gathered in front of it.
+    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's."""
+    if isinstance(network, FSDPModule):
+        return
+    count = network.config.num_hidden_layers
+    lists = [module for module in network.modules() if isinstance(module, ModuleList) and len(module) == count]
+    for layer in lists[0] if lists else ():
         fully_shard(layer)
     fully_shard(network)
     for module in _cut_modules(network):
@@ -31,6 +36,11 @@ def cut_among_workers(network: Any) -> None:
         module.set_force_sum_reduction_for_comms(True)
     network.score = MethodType(score, network)
     register_fsdp_forward_method(network, "score")
+
+
+def scorer(network: Any) -> Callable[..., Scores]:
+    """`scoring.score` of this network, cut or not."""
+    return cast(Any, network).score if isinstance(network, FSDPModule) else partial(score, network)
 
 
 def sum_over_workers(network: Any, *, after_this: bool) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
 from ehrmind.engines.local.checkpoint import load_checkpoint, save_checkpoint
-from ehrmind.engines.local.fsdp import cut_among_workers, sum_over_workers
+from ehrmind.engines.local.fsdp import cut_among_workers, scorer, sum_over_workers
 from ehrmind.engines.local.packing import Packed
 from ehrmind.engines.local.reduction import added, clipped, over_workers
-from ehrmind.engines.local.scoring import Scores, microbatches, packed_length, score
+from ehrmind.engines.local.scoring import Scores, microbatches, packed_length
 from ehrmind.engines.local.sharding import TreeSum, deal
 from ehrmind.engines.uniforms import question_key
 from ehrmind.rl.losses import Normaliser, policy_loss
@@ -226,9 +226,7 @@ class LocalLearner:
         return out
 
     def _score(self, network: Any, groups: Sequence[Packed], temperature: float) -> Scores:
-        how: dict[str, Any] = {"temperature": temperature, "shared": self.engine.shared, "pad_id": self.engine.pad_id}
-        scores: Scores = network.score(groups, **how) if self.cut else score(network, groups, **how)
-        return scores
+        return scorer(network)(groups, temperature=temperature, shared=self.engine.shared, pad_id=self.engine.pad_id)
 
     def _frozen_copy(self) -> Any:
         if self.engine.settings.lora is not None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ehrmind.engines.local.fsdp import scorer
 from ehrmind.engines.local.packing import Packed
-from ehrmind.engines.local.scoring import microbatches, score
+from ehrmind.engines.local.scoring import microbatches
 from ehrmind.types import Prompt
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def option_logprobs(engine: LocalEngine, asked: Sequence[tuple[Prompt, str, Sequ
     with torch.no_grad():
         for batch in microbatches(groups, TOKENS_AT_ONCE):
             packed = [groups[index] for index in batch]
-            flat = score(engine.network, packed, temperature=1.0, shared=engine.shared, pad_id=engine.pad_id).logprobs
+            flat = scorer(engine.network)(packed, temperature=1.0, shared=engine.shared, pad_id=engine.pad_id).logprobs
             lengths = [len(option) for _, options in packed for option in options]
             sums = iter([float(part.sum()) for part in flat.split(lengths)])
             for index in batch:
