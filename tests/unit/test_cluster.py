@@ -46,7 +46,7 @@ def test_local_nodes_have_a_worker_each_unless_said_otherwise() -> None:
     made_up = {"synthetic": {"n": 5, "seed": 1}}
     data = dict.fromkeys(("train", "tuning", "held_out"), made_up)
     with pytest.raises(InputError, match=r"cluster\.workers=2"):
-        parse_recipe({"data": data, "model": {"tiny": {}}, "cluster": {"address": "local:2"}})
+        parse_recipe({"data": data, "model": {"tiny": {}}, "shards": 3, "cluster": {"address": "local:2"}})
 
 
 def test_a_mirror_holds_what_the_folder_holds_and_gives_it_back(tmp_path: Path) -> None:
