@@ -78,6 +78,14 @@ def test_another_kind_of_store_is_used_in_the_same_way(tmp_path: Path) -> None:
         assert there(copy) == FILES
 
 
+def test_every_seed_has_its_folders_again(tmp_path: Path) -> None:
+    mirror = Mirror("memory://bucket/seeds")
+    mirror.push(fill(tmp_path / "run", ["recipe.yaml", "seeds/0/recipe.yaml", "seeds/0/protected/cases/train.parquet"]))
+    with staged("memory://bucket/seeds") as (copy, _):
+        assert (copy / "seeds/0/protected/rollouts").is_dir() and (copy / "protected/models").is_dir()
+        assert (copy / "seeds/0/protected").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("until", range(len(FILES)))
 def test_a_push_that_breaks_off_leaves_what_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int) -> None:
     folder, store = fill(tmp_path / "run", FILES), tmp_path / "store"

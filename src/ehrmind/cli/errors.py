@@ -14,6 +14,7 @@ from pathlib import Path
 
 from typer.exceptions import Abort, TyperException
 
+from ehrmind.cluster.desk import WorkerError
 from ehrmind.types import InputError
 
 BAD_INPUT, FAULT, INTERRUPTED = 2, 1, 130
@@ -53,8 +54,9 @@ def _sentence(error: BaseException) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ehrmind"):
         package = error.name.partition(".")[0]
         return BAD_INPUT, f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
+    what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {_place(error)}"
     return FAULT, (
-        f"unexpected {type(error).__name__} in {_place(error)}; that is a fault of ehrmind. "
+        f"unexpected {what}; that is a fault of ehrmind. "
         "Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
     )
 

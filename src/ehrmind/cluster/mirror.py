@@ -50,9 +50,10 @@ class Mirror:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self._store.get_file(f"{self._root}/{name}", str(folder / name))
                 self._known[name] = _stamp(folder / name)
-        for made in ("protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models", "stages"):
-            (folder / made).mkdir(parents=True, exist_ok=True)  # a store has no empty folders
-        (folder / "protected").chmod(0o700)
+        for stored in (folder / "recipe.yaml", *folder.glob("seeds/*/recipe.yaml")):  # a store has no empty folders
+            for made in ("stages", *(f"protected/{kind}" for kind in ("cases", "rollouts", "checkpoints", "models"))):
+                (stored.parent / made).mkdir(parents=True, exist_ok=True)
+            (stored.parent / "protected").chmod(0o700)
 
     def push(self, folder: Path) -> None:
         """Make what lies there equal to the folder: what is new or changed goes up, what is gone is removed."""
@@ -72,10 +73,10 @@ class Mirror:
                 del self._known[name]
 
     def _put(self, file: Path, name: str) -> None:
-        there, protected = f"{self._root}/{name}", f"{self._root}/protected"
+        there, (run, protected, _) = f"{self._root}/{name}", name.partition("protected/")
         self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
-        if getattr(self._store, "local_file", False) and Path(protected).is_dir():
-            Path(protected).chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
+        if protected and getattr(self._store, "local_file", False):
+            Path(f"{self._root}/{run}protected").chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
         self._store.put_file(str(file), there)
 
     def _names(self) -> list[str]:
