@@ -28,6 +28,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "no group with signal": ("llama", {}, {}, 0),
     "activations computed again": ("qwen3", {}, {"gradient_checkpointing": True}, 7),
     "an answer a row": ("llama", {"shared": False}, {}, 7),
+    "bf16 autocast": ("llama", {"autocast": True}, {}, 7),
     "an adapter with dropout": ("llama", {"lora": Lora(rank=2, dropout=0.2)}, {"kl": 0.1}, 7),
 }
 

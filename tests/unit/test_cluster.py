@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ehrmind.cluster.desk import WorkerError, told
+from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import environment
 from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
+from ehrmind.cluster.private import private_folder
 from ehrmind.config import parse_recipe, parse_section
 from ehrmind.config.parts import Cluster
 from ehrmind.sources.each import done_by, each
@@ -144,3 +148,21 @@ def test_files_are_read_in_the_way_that_was_handed_out() -> None:
     with done_by(backwards):
         assert list(each(str.upper, ["a", "b"])) == ["B", "A"]
     assert list(each(str.upper, ["a", "b"])) == ["A", "B"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_stays(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left, living = tmp_path / f"ehrmind-run-{killed.pid}-x", tmp_path / f"ehrmind-run-{os.getppid()}-x"
+    left.mkdir()
+    living.mkdir()
+    with private_folder("ehrmind-run", tmp_path) as mine:
+        assert mine.stat().st_mode & 0o777 == 0o700
+        assert living.is_dir() and not left.exists()
+    assert not mine.exists()
+
+
+def test_without_ray_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'ehrmind\[cluster\]'"), joined(Cluster(address="local:1")):
+        pass

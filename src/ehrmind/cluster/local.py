@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ehrmind.cluster.private import private_folder
 from ehrmind.files import write_private
 
 LOOPBACK = "127.0.0.1"
@@ -53,25 +52,23 @@ class LocalCluster:
 def local_cluster(nodes: int, cpus: int) -> Iterator[LocalCluster]:
     """`nodes` nodes with `cpus` workers' places each. All that Ray writes lies in a folder that only this user can open, and goes with it;
     every client is asked for a token that nobody else knows."""
-    private = Path(tempfile.mkdtemp(prefix="ehrmind-", dir="/tmp"))  # mode 0700; a longer path would not fit a socket's name
-    token = private / "token"
-    write_private(token, secrets.token_hex(32).encode())
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_TMPDIR": str(private),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: nodes know each other by the loopback address
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-    }
-    try:
+    with private_folder("ehrmind", Path("/tmp")) as private:  # a longer path would not fit a socket's name
+        token = private / "token"
+        write_private(token, secrets.token_hex(32).encode())
+        settings = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_TMPDIR": str(private),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: nodes know each other by the loopback address
+            "CUDA_VISIBLE_DEVICES": "",  # two nodes of one machine would take the same GPU; torchrun deals them out
+            "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        }
         with environment(settings, without=("RAY_AUTH_TOKEN", "RAY_ADDRESS")):
             cluster = LocalCluster(nodes, cpus)
             try:
                 yield cluster
             finally:
                 cluster.stop()
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -16,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ehrmind.cluster.private import private_folder
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
-STAGED = "ehrmind-run-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:{1,2}.*://.*|[A-Za-z][A-Za-z0-9+.-]*://.*")
 
 
@@ -115,24 +114,14 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
 @contextmanager
 def staged(url: str) -> Iterator[tuple[Path, Mirror]]:
     """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends."""
-    mirror, place = Mirror(url), os.environ.get("RAY_TMPDIR")  # a local cluster's own folder, which goes with it
-    _tidy(Path(place or tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=f"{STAGED}{os.getpid()}-", dir=place) as made:
-        folder = Path(made) / "run"
+    mirror = Mirror(url)
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()  # a local cluster's own folder goes with it
+    with private_folder("ehrmind-run", Path(place)) as made:
+        folder = made / "run"
         folder.mkdir()
         if not mirror.is_empty():
             mirror.pull(folder)
         yield folder, mirror
-
-
-def _tidy(place: Path) -> None:
-    """Away with what workers of ours that were killed have left on this machine: it holds record text."""
-    import psutil
-
-    for left in place.glob(f"{STAGED}*-*"):
-        pid = left.name.removeprefix(STAGED).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _milestones(folder: Path) -> frozenset[Path]:

@@ -87,7 +87,7 @@ def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended
     from ray.train.torch import TorchConfig, TorchTrainer
 
     try:
-        with tempfile.TemporaryDirectory(prefix="ehrmind-train-") as marks:
+        with tempfile.TemporaryDirectory(prefix="ehrmind-train-", dir=os.environ.get("RAY_TMPDIR")) as marks:
             TorchTrainer(
                 _guarded,
                 train_loop_config={**config, "loop": loop},
