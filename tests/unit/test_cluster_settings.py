@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ehrmind.cli.errors import say
 from ehrmind.cluster.desk import WorkerError, told
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import environment
@@ -138,6 +139,11 @@ def test_no_text_of_a_fault_leaves_a_worker() -> None:
     full = told(OSError(errno.ENOSPC, "No space left on device", "/runs/one"))
     assert isinstance(full, OSError) and full.errno == errno.ENOSPC and full.filename == "/runs/one"
     assert str(told(InputError("x.csv has no rows."))) == "x.csv has no rows."
+
+
+def test_a_fault_of_a_worker_is_said_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(WorkerError("KeyError in ehrmind/stages/rlvr.py, line 30")) == 1
+    assert "unexpected KeyError in ehrmind/stages/rlvr.py, line 30; that is a fault" in capsys.readouterr().err
 
 
 def test_the_environment_is_as_before_when_a_cluster_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,7 @@ def _sentence(error: BaseException) -> tuple[int, str]:
         return BAD_INPUT, f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
     what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {_place(error)}"
     return FAULT, (
-        f"unexpected {what}; that is a fault of ehrmind. "
-        "Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
+        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
     )
 
 

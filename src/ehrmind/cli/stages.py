@@ -66,7 +66,9 @@ def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tu
 
 
 def _folder(out: str) -> Path:
-    if "://" in out:
+    from ehrmind.cluster.mirror import is_url
+
+    if is_url(out):
         raise InputError(
             f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or give a folder."
         )

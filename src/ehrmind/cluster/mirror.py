@@ -7,7 +7,6 @@ is found under the URL at any time can be resumed.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -19,11 +18,10 @@ from ehrmind.cluster.private import private_folder
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:{1,2}.*://.*|[A-Za-z][A-Za-z0-9+.-]*://.*")
 
 
 def is_url(out: str) -> bool:
-    return _URL.fullmatch(out) is not None
+    return "://" in out
 
 
 class Mirror:

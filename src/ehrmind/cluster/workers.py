@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -112,11 +113,11 @@ def _guarded(config: dict[str, Any]) -> None:
     try:
         config["loop"](config)
     except Exception as error:  # noqa: BLE001 - what leaves the worker must not quote a record
-        shown = error if os.environ.get("EHRMIND_TRACEBACK") == "1" else None
-        safe = told(error)
+        if os.environ.get("EHRMIND_TRACEBACK") == "1":
+            desk.say.remote("line", traceback.format_exc())
         if is_of_connection(error):
-            raise safe from shown
-        ray.get(desk.say.remote("raised", safe))
+            raise told(error) from None
+        ray.get(desk.say.remote("raised", told(error)))
 
 
 def _leave_with(desk: Any) -> None:
