@@ -110,7 +110,7 @@ def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from
     assert not (there / "stages" / "rlvr-sft_rlvr.json").exists() and (there / "stages" / "warmup.json").is_file()
     refused = ehrmind(*command)
     assert refused.returncode == 2 and "already holds a run" in refused.stderr
-    done = ehrmind(*command, "--resume")
+    done = ehrmind(*command, "--cluster", "local:1", "--resume")  # the last one counts: another cluster, of another size
     assert done.returncode == 0, done.stderr
     same(Run(there), alone)
     assert (there / "report.html").is_file() and f"page: {url}/report.html" in done.stdout
