@@ -103,7 +103,7 @@ def test_a_run_ends_with_its_figures_on_the_terminal(
     assert "RLVR alone has nothing to reinforce" in said
     assert "50.0%" in rows["base"] and "46.0 to 54.0" in rows["base"]
     assert "sft − base" in said and "+12.5" in said
-    assert str(finished.path / "report.html") in said
+    assert "page: somewhere/report.html" in said
 
 
 def test_runs_are_listed_with_how_far_they_came(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
