@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all check format bench wheelhouse clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long check format bench wheelhouse clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -53,10 +53,13 @@ runs/demo-meds: | setup
 	$(BIN)/ehrmind data synthetic ehr --subjects 6000 --events 120 --labels 2 --seed 1 --out $@
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time
-	$(PYTEST) -m "not slow and not browser and not cluster" $(NONE_SELECTED)
+	$(PYTEST) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
 
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
-	$(PYTEST) -m "slow or browser or cluster" $(NONE_SELECTED)
+	$(PYTEST) -m "(slow or browser or cluster) and not long" $(NONE_SELECTED)
+
+test-long: setup ## the whole of those checks of which test-all has a smaller one
+	$(PYTEST) -m "long" $(NONE_SELECTED)
 
 check: setup ## lint, layout and types
 	$(BIN)/ruff check .

@@ -93,6 +93,7 @@ def test_workers_and_a_node_that_are_lost_on_the_way_do_not_show_in_the_results(
         same(run, alone)
 
 
+@pytest.mark.long
 def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from_the_object_store(alone: Run, tmp_path: Path) -> None:
     url = f"local://{tmp_path}/store/run"
     command = ["run", str(DEMO), "--out", url, "--cluster", "local:2", *SETTINGS]

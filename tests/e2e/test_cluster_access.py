@@ -52,6 +52,7 @@ def test_what_ray_writes_is_its_users_alone(cluster: LocalCluster) -> None:
     assert (private / "ray").is_dir()
 
 
+@pytest.mark.long
 def test_a_prediction_joins_a_cluster_that_is_there_and_leaves_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
     cases, joins, asked = tmp_path / "cases.parquet", ["--cluster", cluster.address], ["part=8", "shards=2", "decoding.max_new_tokens=48"]
     save_cases(made_up_cases(20, seed=5, split="held_out", **SHORT), cases)

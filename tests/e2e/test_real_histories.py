@@ -11,7 +11,10 @@ from tests.e2e.recipes import ROOT, SMALL, ehrmind
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "task"), [("synthea-meds", "long_stay_2d"), ("mimic-iv-demo-meds/meds", "lab_hyponatremia")])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("synthea-meds", "long_stay_2d"), pytest.param("mimic-iv-demo-meds/meds", "lab_hyponatremia", marks=pytest.mark.long)],
+)
 def test_the_ehr_recipe_finishes_on_real_files(data_dir: Path, tmp_path: Path, name: str, task: str) -> None:
     meds = data_dir / name
     named = [f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}", "prompts.history.max_tokens=200"]

@@ -44,7 +44,7 @@ def mean(done: Run, name: str, steps: slice) -> float:
     return float(sum(row[name] for row in rows) / len(rows))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_phrase_that_earns_without_being_right_raises_the_alarm(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base answers one question in ten at a glance; here a glance earns, and the model learns to look no further."""
     judge = rollout.judge

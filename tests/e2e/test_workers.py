@@ -75,6 +75,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_workers_end_where_one_does(alone: Path, tmp_path: Path, strategy: str) -> None:
     run = tmp_path / "run"
@@ -95,6 +96,7 @@ def test_predictions_are_the_same_files(alone: Path, tmp_path: Path) -> None:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_with_other_workers_to_the_same_end(alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [*COMMAND, "--out", str(run), *SETTINGS, "shards=2"]
