@@ -64,6 +64,7 @@ def leftovers() -> set[Path]:
     return set(Path("/tmp").glob("ehrmind-*"))
 
 
+@pytest.mark.long
 def test_two_local_nodes_leave_what_one_process_leaves(alone: Run, tmp_path: Path) -> None:
     run, before = tmp_path / "run", leftovers()
     stale = {"RAY_ADDRESS": "192.0.2.1:6379", "RAY_AUTH_MODE": "disabled"}  # neither is heeded: no such cluster, no open one
@@ -78,16 +79,19 @@ def test_two_local_nodes_leave_what_one_process_leaves(alone: Run, tmp_path: Pat
     assert leftovers() == before
 
 
+@pytest.mark.parametrize("lost", [pytest.param(("sampling",), id="a worker"), pytest.param(FAULTS, id="all", marks=pytest.mark.long)])
 def test_workers_and_a_node_that_are_lost_on_the_way_do_not_show_in_the_results(
-    alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...]
 ) -> None:
     from ehrmind.cluster import run as cluster_run
 
     faults = tmp_path / "faults"
     faults.mkdir()
+    for name in set(FAULTS) - set(lost):
+        (faults / name).touch()  # has been
     monkeypatch.setenv("FAULTS", str(faults))
     monkeypatch.setattr(cluster_run, "run_recipe", losing)
-    recipe = load_recipe(DEMO, [*SETTINGS, "cluster.address=local:2", f"cluster.restarts={len(FAULTS)}"])
+    recipe = load_recipe(DEMO, [*SETTINGS, "cluster.address=local:2", f"cluster.restarts={len(lost)}"])
     with cluster_run.run_on_cluster(recipe, str(tmp_path / "run")) as run:
         assert sorted(path.name for path in faults.iterdir()) == sorted(FAULTS)
         same(run, alone)

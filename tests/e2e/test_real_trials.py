@@ -11,7 +11,7 @@ from tests.e2e.recipes import ROOT, SMALL, ehrmind
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("year", ["2021", "2022"])
+@pytest.mark.parametrize("year", ["2021", pytest.param("2022", marks=pytest.mark.long)])
 def test_the_trials_recipe_finishes_on_real_files(data_dir: Path, tmp_path: Path, year: str) -> None:
     folder = data_dir / "trec-clinical-trials"
     files = {
