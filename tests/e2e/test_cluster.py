@@ -129,6 +129,7 @@ def test_what_a_person_can_mend_is_said_once_and_not_tried_again(tmp_path: Path)
     assert time.monotonic() - started < 120
 
 
+@pytest.mark.long
 def test_ctrl_c_takes_the_cluster_down(tmp_path: Path) -> None:
     before = leftovers()
     command = [sys.executable, "-m", "ehrmind.cli", "run", str(DEMO), "--out", str(tmp_path / "run"), "--cluster", "local:2", *SETTINGS]

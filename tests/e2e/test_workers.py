@@ -85,6 +85,7 @@ def test_two_workers_end_where_one_does(alone: Path, tmp_path: Path, strategy: s
     assert done.stdout.count("page:") == done.stderr.count("memory (estimate, every one of 2 workers)") == 1, "one worker speaks"
 
 
+@pytest.mark.long
 def test_predictions_are_the_same_files(alone: Path, tmp_path: Path) -> None:
     cases = alone / "protected" / "cases" / "held_out.parquet"
     for workers in (1, 2):
