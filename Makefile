@@ -58,7 +58,7 @@ test: setup ## the tests that need neither a browser nor a cluster nor much time
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
 	$(PYTEST) -m "(slow or browser or cluster) and not long" $(NONE_SELECTED)
 
-test-long: setup ## the whole of those checks of which test-all has a smaller one
+test-long: setup ## what continuous integration has no time for: the whole of some checks of which test-all has a smaller one
 	$(PYTEST) -m "long" $(NONE_SELECTED)
 
 check: setup ## lint, layout and types

@@ -17,7 +17,7 @@ from tests.e2e.recipes import DEMO, ROOT, SMOKE, ehrmind
 from tests.medcalc_cases import SHORT
 from tests.served_model import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

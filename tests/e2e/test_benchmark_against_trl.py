@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vs_trl.py"
 
 

@@ -31,7 +31,7 @@ def can_mount(folder: Path) -> bool:
     return tried.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_on_a_full_disk_says_so_and_resumes_when_there_is_room(tmp_path: Path) -> None:
     if not can_mount(tmp_path):
         pytest.skip("this machine does not let a test mount a file system of its own")
