@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ehrmind.config import Model, TinyModel
+import numpy as np
+import torch
+
+from ehrmind.config import Decoding, Model, Optimiser, TinyModel
 from ehrmind.engines.local.engine import LocalEngine, open_engine
+from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.scoring import score
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts import gold_response, messages
 from ehrmind.sources.made_up import made_up_cases
@@ -28,6 +33,11 @@ TEMPLATES = {
 }
 FAMILIES = tuple(TEMPLATES)
 WINDOW = 16  # much shorter than the prompts
+VOCABULARY = 97  # of made-up token ids
+
+
+def tokens(seed: int, length: int) -> list[int]:
+    return np.random.default_rng(seed).integers(2, VOCABULARY, size=length).tolist()
 
 
 def cases(n: int = 14, seed: int = 9) -> list[Case]:
@@ -48,3 +58,31 @@ def small_model(folder: Path, family: str, *, seed: int = 0, window: int | None 
 def small_engine(folder: Path, family: str, **settings: object) -> LocalEngine:
     path = small_model(folder, family)
     return open_engine(Model(name=str(path), **settings), path, rows=16)  # type: ignore[arg-type]
+
+
+def norms_of_packed_and_plain_steps(folder: Path, family: str) -> list[float]:
+    """Of the gradient of one supervised step on ragged responses: packed, and an answer a row."""
+    norms = []
+    for shared in (True, False):
+        engine = small_engine(folder / f"model-{shared}", family)
+        engine.shared = shared
+        if not shared:
+            engine.network.set_attn_implementation("sdpa")
+        prompts = [engine.prompt(messages(case)) for case in cases(5)]
+        pairs = [(prompt, tuple(tokens(place, 5 + 7 * place))) for place, prompt in enumerate(prompts)]
+        norms.append(engine.learner(Optimiser(tokens_per_microbatch=300), 4).learn_from_responses(pairs)["gradient_norm"])
+    return norms
+
+
+def gap_of_a_bfloat16_model(folder: Path) -> float:
+    """The mean difference between the log-probabilities of sampler and scorer, prompts shared in both."""
+    path = small_model(folder, "llama")
+    engine = open_engine(Model(name=str(path), dtype="bfloat16"), path, rows=16)
+    assert engine.shared
+    prompts = [engine.prompt(messages(case)) for case in cases(2)]
+    answers = engine.sample(prompts, [1, 2], 3, Decoding(temperature=1.0, max_new_tokens=12))
+    packed: list[Packed] = [(p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)]
+    sampled = torch.tensor([value for group in answers for c in group for value in c.segments[0].logprobs])
+    with torch.no_grad():
+        learned = score(engine.network, packed, temperature=1.0, shared=True, pad_id=0).logprobs.cpu()
+    return float((sampled - learned).abs().mean())

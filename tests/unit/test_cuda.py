@@ -6,12 +6,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.config import Decoding, Rlvr
 from ehrmind.engines.local import decoding as decoding_module
 from ehrmind.engines.local import replay
 from ehrmind.engines.local.norms import RmsNorm
@@ -21,21 +20,17 @@ from ehrmind.engines.local.sharing import share_prompts
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.types import Group, Prompt, Verdict
-from tests.small_models import cases, small_engine
+from tests.small_models import VOCABULARY, cases, gap_of_a_bfloat16_model, norms_of_packed_and_plain_steps, small_engine, tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
-SHAPE = {"vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 SHAPE |= {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "initializer_range": 0.2}
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
     ("qwen3", {"sliding_window": 11, "use_sliding_window": True, "max_window_layers": 1}),
     ("gemma3_text", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
 ]
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    return np.random.default_rng(seed).integers(2, 97, size=length).tolist()
 
 
 GROUPS: list[Packed] = [
@@ -133,28 +128,9 @@ def test_a_step_learns_what_was_sampled_and_a_checkpoint_goes_on_from_it(tmp_pat
 
 
 def test_packed_supervised_steps_equal_steps_on_rows(tmp_path: Path) -> None:
-    norms = []
-    for shared in (True, False):
-        engine = small_engine(tmp_path / f"model-{shared}", "llama")
-        engine.shared = shared
-        if not shared:
-            engine.network.set_attn_implementation("sdpa")
-        prompts = [engine.prompt(messages(case)) for case in cases(5)]
-        pairs = [(prompt, tuple(tokens(place, 5 + 7 * place))) for place, prompt in enumerate(prompts)]
-        norms.append(engine.learner(Optimiser(tokens_per_microbatch=300), 4).learn_from_responses(pairs)["gradient_norm"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    packed, plain = norms_of_packed_and_plain_steps(tmp_path, "llama")
+    assert packed == pytest.approx(plain, rel=1e-4)
 
 
 def test_a_bfloat16_model_shares_prompts(tmp_path: Path) -> None:
-    from ehrmind.engines.local.engine import open_engine
-
-    folder = small_engine(tmp_path / "model", "llama").folder
-    engine = open_engine(Model(name=str(folder), dtype="bfloat16"), folder, rows=16)
-    assert engine.shared
-    prompts = [engine.prompt(messages(case)) for case in cases(2)]
-    answers = engine.sample(prompts, [1, 2], 3, Decoding(temperature=1.0, max_new_tokens=12))
-    packed: list[Packed] = [(p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)]
-    sampled = torch.tensor([value for group in answers for c in group for value in c.segments[0].logprobs])
-    with torch.no_grad():
-        learned = score(engine.network, packed, temperature=1.0, shared=True, pad_id=0).logprobs.cpu()
-    assert (sampled - learned).abs().mean() < 0.02
+    assert gap_of_a_bfloat16_model(tmp_path / "model") < 0.02

@@ -11,12 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.config import Decoding, Rlvr
 from ehrmind.engines.local import attention, packing, replay
 from ehrmind.engines.local import decoding as decoding_module
 from ehrmind.engines.local.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.decoding import Slots
-from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.heads import Head, token_logprobs
 from ehrmind.engines.local.packing import Packed, Packing
 from ehrmind.engines.local.sampler import draw
@@ -25,9 +24,8 @@ from ehrmind.engines.local.sharing import share_prompts
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.types import Group, Prompt, Verdict
-from tests.small_models import cases, small_engine
+from tests.small_models import VOCABULARY, cases, gap_of_a_bfloat16_model, norms_of_packed_and_plain_steps, small_engine, tokens
 
-VOCABULARY = 97
 SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SHAPE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.2}
 
@@ -35,10 +33,6 @@ SHAPE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 51
 def network(family: str = "llama", **more: Any) -> Any:
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE | more), dtype=torch.float32).eval()
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    return np.random.default_rng(seed).integers(2, VOCABULARY, size=length).tolist()
 
 
 # ragged answers, one member, an answer of one token, an empty answer, a group whose answers are all empty, a prompt of one token
@@ -284,26 +278,9 @@ def test_the_gap_between_sampler_and_learner_is_measured_in_every_step(tmp_path:
 
 def test_packed_supervised_steps_equal_steps_on_rows(tmp_path: Path) -> None:
     """No padding and no other gradient."""
-    norms = []
-    for shared in (True, False):
-        engine = small_engine(tmp_path / f"model-{shared}", "gemma3")
-        engine.shared = shared
-        if not shared:
-            engine.network.set_attn_implementation("sdpa")
-        prompts = [engine.prompt(messages(case)) for case in cases(5)]
-        pairs = [(prompt, tuple(tokens(place, 5 + 7 * place))) for place, prompt in enumerate(prompts)]
-        norms.append(engine.learner(Optimiser(tokens_per_microbatch=300), 4).learn_from_responses(pairs)["gradient_norm"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    packed, plain = norms_of_packed_and_plain_steps(tmp_path, "gemma3")
+    assert packed == pytest.approx(plain, rel=1e-5)
 
 
 def test_a_bfloat16_model_shares_prompts(tmp_path: Path) -> None:
-    folder = small_engine(tmp_path / "model", "llama").folder
-    engine = open_engine(Model(name=str(folder), dtype="bfloat16"), folder, rows=16)
-    assert engine.shared
-    prompts = [engine.prompt(messages(case)) for case in cases(2)]
-    answers = engine.sample(prompts, [1, 2], 3, Decoding(temperature=1.0, max_new_tokens=12))
-    packed: list[Packed] = [(p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)]
-    sampled = torch.tensor([value for group in answers for c in group for value in c.segments[0].logprobs])
-    with torch.no_grad():
-        learned = score(engine.network, packed, temperature=1.0, shared=True, pad_id=0).logprobs
-    assert (sampled - learned).abs().mean() < 0.02
+    assert gap_of_a_bfloat16_model(tmp_path / "model") < 0.02
