@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE.
+# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 pyth
 RECIPE ?= recipes/demo.yaml
 RUN ?= runs/demo
 PYTEST_ARGS ?=
+JOBS ?= 2
 TORCH_INDEX ?=
 WHEELHOUSE ?=
 EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
@@ -53,7 +54,7 @@ runs/demo-meds: | setup
 	$(BIN)/ehrmind data synthetic ehr --subjects 6000 --events 120 --labels 2 --seed 1 --out $@
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time
-	$(PYTEST) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
 
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
 	$(PYTEST) -m "(slow or browser or cluster) and not long" $(NONE_SELECTED)
