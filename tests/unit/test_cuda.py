@@ -80,8 +80,8 @@ def test_replayed_steps_write_the_answers_of_steps_as_they_are(family: str, tmp_
     asked = prompts, [question_key(0, "test", 0, str(place)) for place in range(7)], 3, Decoding(temperature=1.5, max_new_tokens=24)
     monkeypatch.setattr(replay, "GROWTH", 8)
     captured = []
-    capture = replay.Shape._captured
-    monkeypatch.setattr(replay.Shape, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1])
+    capture = replay.FixedStep._captured
+    monkeypatch.setattr(replay.FixedStep, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1])
     replayed = engine.sample(*asked)
     assert len(captured) > 3 and None not in captured
     monkeypatch.setattr(decoding_module, "REPLAYED_ON", ())

@@ -117,19 +117,23 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(("family", "more"), [("gemma2", {"sliding_window": 8}), ("gpt_oss", {}), ("bloom", {})])
-def test_a_model_that_cannot_share_is_left_as_it_was(family: str, more: dict[str, Any]) -> None:
+def test_a_model_that_cannot_share_is_left_as_it_was_and_it_is_said(
+    family: str, more: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """Capped attention, sinks, biases by distance."""
     model = network(family, **more)
     before = model.config._attn_implementation
     assert not share_prompts(model)
     assert model.config._attn_implementation == before
+    assert "once for every answer" in caplog.text
 
 
-def test_a_layer_kind_that_is_not_known_is_not_shared() -> None:
+def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
     model = network("qwen3")
     model.config.layer_types = ["full_attention", "linear_attention"]
     assert windows(model.config) is None
     assert not share_prompts(model)
+    assert "layers of an unknown kind" in caplog.text
 
 
 def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
@@ -218,11 +222,13 @@ def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatc
     keys, decoding = list(range(7)), Decoding(temperature=1.5, max_new_tokens=24)
     asked = prompts, keys, 3, decoding
     as_they_are = engine.sample(*asked)
-    shapes: list[replay.Shape] = []
+    shapes: list[replay.FixedStep] = []
     monkeypatch.setattr(decoding_module, "REPLAYED_ON", ("cpu",))
     monkeypatch.setattr(replay, "GROWTH", 8)
     monkeypatch.setattr(replay, "LENGTHS", 32)
-    monkeypatch.setattr(replay.Shape, "load", lambda shape, *places, load=replay.Shape.load: (shapes.append(shape), load(shape, *places)))
+    monkeypatch.setattr(
+        replay.FixedStep, "load", lambda shape, *places, load=replay.FixedStep.load: (shapes.append(shape), load(shape, *places))
+    )
     fixed = engine.sample(*asked)
     assert [[c.segments[0].token_ids for c in group] for group in fixed] == [
         [c.segments[0].token_ids for c in group] for group in as_they_are

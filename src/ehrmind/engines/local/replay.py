@@ -3,11 +3,12 @@
 Launching a step's thousand small kernels one by one takes longer than they run. So its shapes stay while answers are written: rows
 and slots are computed though nobody is in them, a row's room grows by many tokens at once, and what changes (tokens, ages, which
 row belongs to which slot) lies in tensors that the graph reads. The first step of a shape runs as it is, the second is captured.
-A model that cannot be captured runs every step as it is.
+A model that cannot be captured runs every step as it is, and says so.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -20,11 +21,13 @@ from ehrmind.engines.local.step import BySlot, Step, places_by_slot
 if TYPE_CHECKING:
     from ehrmind.engines.local.decoding import Slots
 
+SAID = logging.getLogger(__name__)
 REPLAYED_ON = ("cuda",)
 GROWTH = 256  # tokens by which the rows' own room grows
 LENGTHS = 256  # prompts are computed to the next multiple
 SPARE = 2 << 30  # bytes that a graph's own memory may need; the allocator cannot give back what it keeps while one is captured
 NOT_CAPTURED: WeakSet[Any] = WeakSet()  # models whose step waits for the processor
+NOT_REPLAYED = "%s: a decoding step cannot be captured as a CUDA graph (%s); its kernels will be launched one by one, which takes longer"
 
 
 class Replays:
@@ -32,8 +35,8 @@ class Replays:
 
     def __init__(self, cache: Slots) -> None:
         self.cache = cache
-        self.shapes: dict[tuple[int, int, int, int, bool], Shape] = {}
-        self.now: Shape | None = None
+        self.shapes: dict[tuple[int, int, int, int, bool], FixedStep] = {}
+        self.now: FixedStep | None = None
         self.pool = torch.cuda.graph_pool_handle() if cache.device.type == "cuda" else None
 
     def changed(self) -> None:
@@ -47,7 +50,7 @@ class Replays:
             self.now = self._shape(room)
         return self.now.step(tokens_R)[: len(tokens_R)]
 
-    def _shape(self, room: int) -> Shape:
+    def _shape(self, room: int) -> FixedStep:
         """That of the rows as they are, with them in it."""
         cache = self.cache
         if any(shape.room != room for shape in self.shapes.values()):
@@ -59,12 +62,12 @@ class Replays:
         in_order = rows == rows_SG.size == len(back_R) and bool((back_R == np.arange(rows)).all())
         key = rows, slots, longest, room, in_order
         if key not in self.shapes:
-            self.shapes[key] = Shape(cache, self.pool, *key)
+            self.shapes[key] = FixedStep(cache, self.pool, *key)
         self.shapes[key].load(rows_SG, back_R)
         return self.shapes[key]
 
 
-class Shape:
+class FixedStep:
     """A step of `rows` rows in `slots` slots, whose prompts have up to `longest` tokens and whose rows have `room` for their own.
     `in_order`: every slot has all its rows, one slot's after the other's."""
 
@@ -117,8 +120,9 @@ class Shape:
                     self.logits = self._compute()
                 finally:
                     graph.capture_end()
-        except RuntimeError:
+        except RuntimeError as error:
             NOT_CAPTURED.add(self.cache.network)
+            SAID.warning(NOT_REPLAYED, type(self.cache.network).__name__, str(error)[:300])
             return None
         torch.cuda.current_stream().wait_stream(stream)
         return graph

@@ -23,7 +23,12 @@ def share_prompts(network: Any) -> bool:
     """Switch the model to shared-prompt attention and say whether that gives its own log-probabilities, in whole sequences and token
     by token. Where not (unknown layer kinds, models that ignore their caller's layout, capped attention) it is left as it was."""
     before = network.config._attn_implementation
-    if windows(network.config) is None or next(network.parameters()).device.type not in TRIED_ON:
+    device = next(network.parameters()).device.type
+    untried = (
+        f"not tried on {device}" if device not in TRIED_ON else "layers of an unknown kind" if windows(network.config) is None else None
+    )
+    if untried:
+        SAID.warning("%s: prompts are not shared (%s); %s", type(network).__name__, untried, SLOWER)
         return False
     ids = torch.randint(0, network.config.vocab_size, (24,), generator=torch.Generator().manual_seed(0)).tolist()
     groups: list[Packed] = [(ids[:9], [ids[9:14], ids[14:21], ids[21:]]), (ids[3:8], [ids[:4], ids[4:6]]), (ids[2:6], [ids[6:12]])]
