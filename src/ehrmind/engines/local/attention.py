@@ -5,8 +5,8 @@ when whole sequences are computed, `decoding.Step` when a token is) goes through
 
 On CPU the packed attention is a sum over pieces, cut into blocks of queries so that no large matrix of scores is kept: partial
 outputs merge by their log-sum-exp, and the backward pass computes each block again (Dao et al., arXiv 2205.14135, section 3.1;
-Juravsky et al., arXiv 2402.05099). Its products are oneDNN's, which makes it faster than torch's own CPU kernel. On CUDA it is
-FlexAttention with a block mask.
+Juravsky et al., arXiv 2402.05099). Its products are oneDNN's, which makes it faster than torch's own CPU kernel, but for what short
+completions see of themselves, many small squares at once, which that kernel computes. On CUDA it is FlexAttention with a block mask.
 
 Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head, `_Q` queries and `_K` keys of a block.
 """
@@ -98,12 +98,11 @@ class SharedPrompt(torch.autograd.Function):
         out_HND = torch.empty(heads, tokens, width, dtype=torch.float32)
         lse_HN = torch.empty(heads, tokens, dtype=torch.float32)
         pieces = packing.pieces(window)
-        for rows, mask in _own_blocks(packing, pieces, heads):
-            places, valid = packing.places_MC[rows], packing.valid_MC[rows]
-            query_RCD, key_RCD, value_RCD = (_rows(x, places, heads) for x in (query_HND, key_HND, value_HND))
-            out, lse = _attend(query_RCD, key_RCD, value_RCD, mask)
-            out_HND[:, places[valid]] = out.unflatten(0, (heads, -1))[:, valid]
-            lse_HN[:, places[valid]] = lse.unflatten(0, (heads, -1))[:, valid]
+        if packing.own:
+            own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND))
+            out_MHCD, lse_MHC = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*own, **_own_way(pieces))
+            _put(out_HND, packing, out_MHCD)
+            _put(lse_HN, packing, lse_MHC * LOG2_E)
         for queries, keys, mask_QK, merging in _blocks(pieces):
             for head in _heads_at_once(heads, queries, keys):
                 key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
@@ -122,15 +121,12 @@ class SharedPrompt(torch.autograd.Function):
         grad_HND = gradients[0][0].transpose(0, 1).float().contiguous()
         shift_HN = torch.linalg.vecdot(grad_HND, out_HND)
         to_query, to_key, to_value = (torch.zeros(x.shape, dtype=torch.float32) for x in (query_HND, key_HND, value_HND))
-        for rows, mask in _own_blocks(packing, pieces, heads):
-            places, valid = packing.places_MC[rows], packing.valid_MC[rows]
-            query_RCD, key_RCD, value_RCD, grad_RCD = (_rows(x, places, heads) for x in (query_HND, key_HND, value_HND, grad_HND))
-            grad_RCD = grad_RCD * valid.repeat(heads, 1)[..., None]  # a repeated last token must count once
-            lse, shift = (x[:, places].flatten(0, 1) for x in (lse_HN, shift_HN))
-            parts = _attend_backward(query_RCD, key_RCD, value_RCD, mask, grad_RCD, lse, shift)
-            for total, part in zip((to_query, to_key, to_value), parts, strict=True):
-                by_head = part.unflatten(0, (heads, -1))[:, valid]
-                total.index_add_(1, places[valid], by_head.unflatten(0, (len(total), -1)).sum(1))
+        if packing.own:
+            own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND, out_HND, lse_HN / LOG2_E))
+            grad_MHCD = _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]  # a repeated last token counts once
+            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(grad_MHCD, *own, **_own_way(pieces))
+            for total, part, unit in zip((to_query, to_key, to_value), parts, (LOG2_E, LOG2_E, 1.0), strict=True):
+                _put(total, packing, part * unit)
         for queries, keys, mask_QK, _ in _blocks(pieces):
             for head in _heads_at_once(heads, queries, keys):
                 key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
@@ -198,19 +194,27 @@ def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]
             yield slice(begin, until), slice(first, until if piece.causal else last), mask, piece.merging
 
 
-def _own_blocks(packing: Packing, pieces: Pieces, heads: int) -> Iterator[tuple[slice, Tensor]]:
-    """Completions a few at a time, with the mask of each to itself."""
-    answers, longest = packing.places_MC.shape
-    if answers:
-        at_once = max(1, SCORES_AT_ONCE // (heads * longest * longest))
-        for begin in range(0, answers, at_once):
-            yield slice(begin, begin + at_once), pieces.own_mask
+def _own_rows(stored_HN: Tensor, packing: Packing, heads: int) -> Tensor:
+    """[M, H, C] or [M, H, C, D], fp32: every short completion's own tokens, its last one repeated beyond its end."""
+    rows_HMC = stored_HN.float().index_select(1, packing.places_MC.flatten()).unflatten(1, packing.places_MC.shape)
+    if len(rows_HMC) < heads:
+        rows_HMC = rows_HMC.repeat_interleave(heads // len(rows_HMC), 0)
+    return rows_HMC.transpose(0, 1)
 
 
-def _rows(tensor_HND: Tensor, places_MC: Tensor, heads: int) -> Tensor:
-    """[R, C, D] with R = H · M: every head's every completion a row."""
-    rows_HMCD = tensor_HND[:, places_MC]
-    return rows_HMCD.repeat_interleave(heads // len(rows_HMCD), 0).flatten(0, 1)
+def _put(total_HN: Tensor, packing: Packing, found_MHC: Tensor) -> None:
+    """Where the completions' tokens stand; of query heads that share a key head, the sum."""
+    found_HN = found_MHC.transpose(0, 1).flatten(1, 2)
+    if len(total_HN) < len(found_HN):
+        found_HN = found_HN.unflatten(0, (len(total_HN), -1)).sum(1)
+    if len(packing.own_N) < found_HN.shape[1]:
+        found_HN = found_HN.index_select(1, packing.valid_N)
+    total_HN.index_copy_(1, packing.own_N, found_HN)
+
+
+def _own_way(pieces: Pieces) -> dict[str, Any]:
+    """How torch's kernel is to attend among a completion's own tokens; the scores come to the base 2."""
+    return {"dropout_p": 0.0, "is_causal": pieces.own_mask is None, "attn_mask": pieces.own_mask, "scale": 1 / LOG2_E}
 
 
 def merged(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[Tensor, Tensor]:

@@ -220,8 +220,7 @@ def _made_fast(network: Any) -> bool:
     from ehrmind.engines.local.sharing import share_prompts
 
     use_own_linear(network)
-    if network.device.type == "cuda":
-        use_fused_norms(network)
+    use_fused_norms(network)
     return share_prompts(network)
 
 

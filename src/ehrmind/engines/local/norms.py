@@ -1,4 +1,4 @@
-"""Root-mean-square norms in one kernel on CUDA, where a model's own take seven and write its activations as many times.
+"""Root-mean-square norms in one call: on CUDA one kernel, where a model's own take seven and write its activations as many times.
 
 Letters: `_N` tokens (any leading shape), `_E` width.
 """

@@ -39,7 +39,7 @@ class Pieces(NamedTuple):
 
     causal: list[Piece]
     branches: list[Piece]
-    own_mask: Tensor
+    own_mask: Tensor | None  # none: just not ahead
 
 
 class Packing:
@@ -77,6 +77,8 @@ class Packing:
         self.positions_BN = torch.tensor([positions], dtype=torch.long, device=device)
         self.own = [place for place in self.completions if place[1] - place[0] <= SHORT]
         self.places_MC, self.valid_MC = _places(self.own, device)
+        self.valid_N = self.valid_MC.flatten().nonzero()[:, 0]
+        self.own_N = self.places_MC.flatten()[self.valid_N]
         self._pieces: dict[int | None, Pieces] = {}
         self.block_masks: dict[int | None, Any] = {}  # FlexAttention's, filled where they are used
 
@@ -85,11 +87,12 @@ class Packing:
         if window not in self._pieces:
             positions_N = self.positions_BN[0]
             long = [(start, end) for start, end in self.completions if end - start > SHORT]
-            offsets_C = torch.arange(self.places_MC.shape[1], device=positions_N.device)
+            longest = self.places_MC.shape[1]
+            offsets_C = torch.arange(longest, device=positions_N.device)
             self._pieces[window] = Pieces(
                 [piece for stretch in self.trunks + long for piece in _causal(stretch, window)],
                 [piece for branch in self.branches for piece in _branch(*branch, window, positions_N)],
-                _mask(offsets_C, offsets_C, window),
+                None if window is None or window >= longest else _mask(offsets_C, offsets_C, window),
             )
         return self._pieces[window]
 
