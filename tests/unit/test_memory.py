@@ -62,6 +62,16 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     assert estimate(adapters, recipe(model={"name": "m", "lora": {}})).optimiser == 80_000_000
 
 
+def test_the_stage_that_holds_more_counts_and_a_reference_in_rlvr_only() -> None:
+    warm = estimate(BIG, recipe(), rlvr=False)
+    light = recipe(rlvr={"gradient_checkpointing": True, "tokens_per_microbatch": 256, "samples": 2}, decoding={"max_new_tokens": 64})
+    both, warmup, rlvr = (estimate(BIG, light, warmup=w, rlvr=r) for w, r in ((True, True), (True, False), (False, True)))
+    assert warm.reference == warmup.reference == 0 < rlvr.reference
+    assert both.total == max(warmup.total, rlvr.total) and both == warmup
+    sampling = estimate(BIG, recipe(sampler_tokens=1 << 22, sampler_rows=4096))
+    assert sampling.reference and sampling.total > sampling.gradients + sampling.activations + sampling.weights + sampling.optimiser
+
+
 def test_the_total_counts_the_largest_moment_once() -> None:
     assert Estimate(10, 10, 20, 10, 30, 100).total == int(140 * ALLOCATOR)
     assert Estimate(10, 10, 20, 10, 130, 100).total == int(180 * ALLOCATOR)

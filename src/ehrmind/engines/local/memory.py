@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,35 +102,31 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
 
 
 def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True, workers: int = 1) -> Estimate:
-    """Of one worker, for the stages that will run; evaluation and pilot only sample."""
+    """Of one worker, in that of the stages that will run which takes most; evaluation and pilot only sample."""
     prompt, new = recipe.prompts.max_tokens, recipe.decoding.max_new_tokens
     group = prompt + recipe.rlvr.samples * new  # a long group goes alone, however many tokens it has
-    tokens = {"warmup": max(recipe.warmup.tokens_per_microbatch, prompt + new), "rlvr": max(recipe.rlvr.tokens_per_microbatch, group)}
-    tokens["warmup"] = min(tokens["warmup"], recipe.warmup.batch * (prompt + new))
-    tokens["rlvr"] = min(tokens["rlvr"], recipe.rlvr.questions_per_step * group)
-    activations = max(
-        (
-            _activations(shape, tokens[name], settings)
-            for name, settings, wanted in (("warmup", recipe.warmup, warmup), ("rlvr", recipe.rlvr, rlvr))
-            if wanted
-        ),
-        default=0,
-    )
-    learns = warmup or rlvr
-    has_copy = rlvr and recipe.rlvr.kl > 0 and recipe.model.lora is None
+    tokens = min(max(recipe.warmup.tokens_per_microbatch, prompt + new), recipe.warmup.batch * (prompt + new))
+    tokens_of_groups = min(max(recipe.rlvr.tokens_per_microbatch, group), recipe.rlvr.questions_per_step * group)
     sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
     weights, trained = shape.parameters * shape.bytes, shape.trainable * shape.bytes
     cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
     # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
     layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
-    return Estimate(
-        weights=weights // cut,
-        reference=weights // cut if has_copy else 0,
-        optimiser=2 * trained // cut if learns else 0,
-        gradients=sums * trained // cut + (trained if cut > 1 else 0) if learns else 0,
-        activations=activations + (layers if cut > 1 else 0),
-        keys_and_values=_keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0),
-    )
+    sampling = Estimate(weights // cut, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0))
+
+    def learning(reference: int, activations: int) -> Estimate:
+        return replace(
+            sampling,
+            reference=reference // cut,
+            optimiser=2 * trained // cut,
+            gradients=sums * trained // cut + (trained if cut > 1 else 0),
+            activations=activations + (layers if cut > 1 else 0),
+        )
+
+    stages = [learning(0, _activations(shape, tokens, recipe.warmup))] * warmup
+    stages += [learning(copy, _activations(shape, tokens_of_groups, recipe.rlvr))] * rlvr
+    return max(stages, key=lambda stage: stage.total, default=sampling)
 
 
 def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> None:
