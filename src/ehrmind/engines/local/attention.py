@@ -136,7 +136,7 @@ class SharedPrompt(torch.autograd.Function):
                     if isinstance(head, int):
                         total[head * len(total) // heads, place] += part
                     else:
-                        total[:, place] += part if len(total) == heads else part.unflatten(0, (len(total), -1)).sum(1)
+                        total[:, place] += _by_key_heads(part, len(total))
         totals = (to_query.mul_(ctx.scale), to_key.div_(LOG2_E), to_value)
         return (*(total[None].to(dtype) for total, dtype in zip(totals, ctx.dtypes, strict=True)), None, None, None)
 
@@ -152,6 +152,11 @@ def _of_heads(stored_HND: Tensor, head: int | slice, heads: int) -> Tensor:
     if isinstance(head, int):
         return stored_HND[head * len(stored_HND) // heads]
     return stored_HND if len(stored_HND) == heads else stored_HND.repeat_interleave(heads // len(stored_HND), 0)
+
+
+def _by_key_heads(found_HN: Tensor, key_heads: int) -> Tensor:
+    """Of query heads that share a key head, the sum."""
+    return found_HN if len(found_HN) == key_heads else found_HN.unflatten(0, (key_heads, -1)).sum(1)
 
 
 def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -197,16 +202,12 @@ def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]
 def _own_rows(stored_HN: Tensor, packing: Packing, heads: int) -> Tensor:
     """[M, H, C] or [M, H, C, D], fp32: every short completion's own tokens, its last one repeated beyond its end."""
     rows_HMC = stored_HN.float().index_select(1, packing.places_MC.flatten()).unflatten(1, packing.places_MC.shape)
-    if len(rows_HMC) < heads:
-        rows_HMC = rows_HMC.repeat_interleave(heads // len(rows_HMC), 0)
-    return rows_HMC.transpose(0, 1)
+    return _of_heads(rows_HMC, slice(0, heads), heads).transpose(0, 1)
 
 
 def _put(total_HN: Tensor, packing: Packing, found_MHC: Tensor) -> None:
-    """Where the completions' tokens stand; of query heads that share a key head, the sum."""
-    found_HN = found_MHC.transpose(0, 1).flatten(1, 2)
-    if len(total_HN) < len(found_HN):
-        found_HN = found_HN.unflatten(0, (len(total_HN), -1)).sum(1)
+    """Where the completions' tokens stand."""
+    found_HN = _by_key_heads(found_MHC.transpose(0, 1).flatten(1, 2), len(total_HN))
     if len(packing.own_N) < found_HN.shape[1]:
         found_HN = found_HN.index_select(1, packing.valid_N)
     total_HN.index_copy_(1, packing.own_N, found_HN)

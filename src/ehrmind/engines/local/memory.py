@@ -124,9 +124,12 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
             activations=activations + (layers if cut > 1 else 0),
         )
 
-    stages = [learning(0, _activations(shape, tokens, recipe.warmup))] * warmup
-    stages += [learning(copy, _activations(shape, tokens_of_groups, recipe.rlvr))] * rlvr
-    return max(stages, key=lambda stage: stage.total, default=sampling)
+    stages = [sampling]
+    if warmup:
+        stages.append(learning(0, _activations(shape, tokens, recipe.warmup)))
+    if rlvr:
+        stages.append(learning(copy, _activations(shape, tokens_of_groups, recipe.rlvr)))
+    return max(stages, key=lambda stage: stage.total)
 
 
 def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> None:

@@ -9,7 +9,7 @@ Letters: `_B` one sequence, `_N` its packed tokens, `_M` completions, `_C` the l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -77,10 +77,18 @@ class Packing:
         self.positions_BN = torch.tensor([positions], dtype=torch.long, device=device)
         self.own = [place for place in self.completions if place[1] - place[0] <= SHORT]
         self.places_MC, self.valid_MC = _places(self.own, device)
-        self.valid_N = self.valid_MC.flatten().nonzero()[:, 0]
-        self.own_N = self.places_MC.flatten()[self.valid_N]
         self._pieces: dict[int | None, Pieces] = {}
         self.block_masks: dict[int | None, Any] = {}  # FlexAttention's, filled where they are used
+
+    @cached_property
+    def valid_N(self) -> Tensor:
+        """Where `places_MC`, laid flat, has a token; on CUDA, where nothing asks, it would wait for the device."""
+        return self.valid_MC.flatten().nonzero()[:, 0]
+
+    @cached_property
+    def own_N(self) -> Tensor:
+        """The packed places of the short completions' tokens."""
+        return self.places_MC.flatten()[self.valid_N]
 
     def pieces(self, window: int | None) -> Pieces:
         """Under a sliding window; made once for all layers that have it."""

@@ -24,9 +24,11 @@ def share_prompts(network: Any) -> bool:
     by token. Where not (unknown layer kinds, models that ignore their caller's layout, capped attention) it is left as it was."""
     before = network.config._attn_implementation
     device = next(network.parameters()).device.type
-    untried = (
-        f"not tried on {device}" if device not in TRIED_ON else "layers of an unknown kind" if windows(network.config) is None else None
-    )
+    untried = None
+    if device not in TRIED_ON:
+        untried = f"not tried on {device}"
+    elif windows(network.config) is None:
+        untried = "layers of an unknown kind"
     if untried:
         SAID.warning("%s: prompts are not shared (%s); %s", type(network).__name__, untried, SLOWER)
         return False
