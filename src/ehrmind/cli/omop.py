@@ -41,7 +41,7 @@ def omop(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; every row is kept, counted, or refused."""
+    """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; no row is lost in silence."""
     from ehrmind.sources.omop import convert_omop
 
     counts = convert_omop(source, out, name=name, day_end=day_end, decimal=decimal and decimal.value, dates=dates and dates.value)

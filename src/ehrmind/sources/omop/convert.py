@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from ehrmind.files import written_whole
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
 from ehrmind.sources.omop.codes import WAYS, Concepts, as_events, code_rows, concepts_of, read_concepts
+from ehrmind.sources.omop.counts import OmopCounts, TableCounts
 from ehrmind.sources.omop.events import (
     NO_PERSON,
     TABLES,
@@ -30,7 +29,7 @@ from ehrmind.sources.omop.events import (
 )
 from ehrmind.sources.omop.tables import TableFile, find_tables
 from ehrmind.sources.omop.values import Kind
-from ehrmind.sources.timeline import DEATH
+from ehrmind.sources.timeline import BIRTH, DEATH
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -41,47 +40,6 @@ VOCABULARIES = ("concept", "concept_relationship", "cdm_source")
 REPEATED, DIED_BEFORE = "the same as its visit", "the same death again"
 BEFORE_BIRTH, AFTER_DEATH = "rows before the day of the birth", "rows after the day of the death"
 FEW = 10  # rows of strangers that may be those of a sample
-
-
-@dataclass(slots=True)
-class TableCounts:
-    """Of one table: `rows` is the sum of `events` and `left_out`, but in PERSON, where a person is several events."""
-
-    rows: int = 0
-    events: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    files: int = 1
-
-
-@dataclass(slots=True)
-class OmopCounts:
-    """What became of every row. `codes` counts events by how their code was found, `unread` names tables and files not looked at."""
-
-    subjects: int = 0
-    events: int = 0
-    shards: int = 0
-    tables: dict[str, TableCounts] = field(default_factory=dict)
-    codes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(WAYS, 0)))
-    notes: Counter[str] = field(default_factory=Counter)
-    unread: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        tables = {
-            name: {"rows": of.rows, "events": of.events, "left_out": dict(+of.left_out), **({"files": of.files} if of.files > 1 else {})}
-            for name, of in self.tables.items()
-        }
-        plain = {"subjects": self.subjects, "events": self.events, "shards": self.shards, "tables": tables}
-        return {**plain, "codes": dict(+self.codes), "notes": dict(+self.notes), "unread": self.unread}
-
-    def lines(self) -> list[str]:
-        found = [f"{self.subjects:,} subjects with {self.events:,} events in {self.shards:,} shard(s)"]
-        for name, of in self.tables.items():
-            left_out = "".join(f"; left out {n:,}: {reason}" for reason, n in (+of.left_out).items())
-            files = f" of {of.files:,} files" if of.files > 1 else ""
-            found.append(f"{name}: {of.rows:,} rows{files}, {of.events:,} events{left_out}")
-        found += [f"codes {way}: {n:,} events" for way, n in (+self.codes).items()]
-        found += [f"note {n:,}: {what}" for what, n in (+self.notes).items()]
-        return [*found, *([f"not looked at: {', '.join(self.unread)}"] if self.unread else [])]
 
 
 def convert_omop(
@@ -122,7 +80,8 @@ def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Seque
     others = f"; it holds {', '.join(unread[:10])}" if unread else ""
     if "person" not in tables:
         raise InputError(
-            f"{source} has no table PERSON (person.csv, .csv.gz or .parquet, or a folder person of part files); OMOP tables are wanted{others}."
+            f"{source} has no table PERSON (person.csv, .csv.gz or .parquet, or a folder person of part files); OMOP tables are "
+            f"wanted{others}."
         )
     if not set(tables) & set(TABLES):
         raise InputError(f"{source} has PERSON and no table of events ({', '.join(TABLES)}); give them together{others}.")
@@ -270,10 +229,12 @@ def _died_once(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _after_death(events: pl.DataFrame) -> int:
+    """How many rows are later than the day of their subject's death."""
     import polars as pl
 
     died = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(pl.col("time").dt.date().max().alias("died"))
-    return int(events.join(died, on="subject_id").select((pl.col("time").dt.date() > pl.col("died")).sum()).item())
+    rows = events.filter(pl.col("code") != BIRTH).join(died, on="subject_id")
+    return int(rows.select((pl.col("time").dt.date() > pl.col("died")).sum()).item())
 
 
 def _about(file: TableFile | None, name: str | None, source: Path) -> dict[str, Any]:

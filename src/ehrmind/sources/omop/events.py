@@ -93,8 +93,8 @@ def columns_of(table: OmopTable) -> dict[str, tuple[str, Kind]]:
 
 
 def as_pieces(rows: pl.DataFrame, table: str, *, day_end: bool) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(rows as `columns_of` reads them -> pieces, counts of what a person should know). An end before its start is left out. With `day_end`,
-    what has no time of day is known at the end of its day, but for visits."""
+    """(rows as `columns_of` reads them -> pieces, counts of what a person should know). An end before its start is left out. With
+    `day_end`, what has no time of day is known at the end of its day, but for visits."""
     import polars as pl
 
     start, end = pl.coalesce("start_at", "start_on"), _last_second(pl.coalesce("end_at", "end_on"))

@@ -16,18 +16,20 @@ from pathlib import Path, PurePosixPath
 
 from ehrmind.types import InputError
 
-OTHER_TABLES = frozenset(
-    "attribute_definition care_site cohort cohort_attribute cohort_definition concept_ancestor concept_class concept_synonym condition_era "
-    "cost domain dose_era drug_era drug_strength episode episode_event fact_relationship location location_history metadata note_nlp "
-    "observation_period payer_plan_period provider relationship source_to_concept_map specimen survey_conduct vocabulary".split()
-)
+OTHER_TABLES = (
+    "attribute_definition", "care_site", "cohort", "cohort_attribute", "cohort_definition", "concept_ancestor", "concept_class",
+    "concept_synonym", "condition_era", "cost", "domain", "dose_era", "drug_era", "drug_strength", "episode", "episode_event",
+    "fact_relationship", "location", "location_history", "metadata", "note_nlp", "observation_period", "payer_plan_period",
+    "provider", "relationship", "source_to_concept_map", "specimen", "survey_conduct", "vocabulary",
+)  # fmt: skip
 TEXTS, PARQUET, ARROW = ("csv", "tsv", "psv", "txt"), ("parquet", "parq", "pq"), ("arrow", "feather", "ipc")
 PACKED = ("gz", "zst", "zstd", "bz2")
 # What may hold a table and is not read: refused where a table is there in no other form.
-NOT_READ = frozenset(
-    "7z accdb avro dat db dta dump duckdb h5 hdf5 json jsonl lz4 mdb ndjson ods orc pkl rar rda rdata rds sas7bdat sav sqlite sqlite3 tar "
-    "tgz xls xlsb xlsx xml xpt xz z zip".split()
-)
+NOT_READ = (
+    "7z", "accdb", "avro", "dat", "db", "dta", "dump", "duckdb", "h5", "hdf5", "json", "jsonl", "lz4", "mdb", "ndjson", "ods",
+    "orc", "pkl", "rar", "rda", "rdata", "rds", "sas7bdat", "sav", "sqlite", "sqlite3", "tar", "tgz", "xls", "xlsb", "xlsx",
+    "xml", "xpt", "xz", "z", "zip",
+)  # fmt: skip
 _SHARD = r"(?:[ ._-]*+(?:part|chunk|shard|split|slice|batch|file)?+[ ._-]*+[0-9]++)+"
 _NUMBERED = re.compile(rf"(?P<base>.*?){_SHARD}(?:[ ._-]*of[ ._-]*(?P<of>[0-9]+))?")
 _ENDING_THEN_SHARD = re.compile(
@@ -159,11 +161,8 @@ def _one_table(source: Path, table: str, members: Sequence[_Candidate], sizes: M
                 f"{source / first.place} and {source / other.place} are the same table; leave one, or put all part files of a form into a "
                 f"folder {table}."
             )
-    if of := {one.of for one in members} - {None}:
-        if of != {len(members)}:
-            raise InputError(
-                f"{source / first.place}: {len(members)} of {max(filter(None, of))} part files are there; give all of them, and of one export."
-            )
+    if (of := {one.of for one in members if one.of is not None}) and of != {len(members)}:
+        raise InputError(f"{source / first.place}: {len(members)} of {max(of)} part files are there; give all of them, and of one export.")
     kept = [one for one in members if sizes[one.place]] or members[:1]  # Spark writes empty parts
     keys = tuple(dict(_key(part) for part in PurePosixPath(one.place).parts[:-1] if "=" in part) for one in kept)
     return Found(tuple(one.place for one in kept), keys, first.form)

@@ -6,20 +6,19 @@ vocabularies), semicolons or bars. No message quotes a value: a cell may hold a 
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import shutil
+import re
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from ehrmind.sources import cells, dates
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
+from ehrmind.sources.omop.packed import Said, head_of, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.types import InputError
@@ -61,7 +60,7 @@ class TableFile:
         return self.parts[0].name if len(self.parts) == 1 else f"{self.parts[0].name} (the first of {len(self.parts):,} files)"
 
     def columns(self) -> dict[str, str]:
-        """{column in lower case: as the first file writes it, "" where its folders say it}. Raises InputError, also where the files differ."""
+        """{column in lower case: as the first file writes it, "" where its folders say it}. Raises InputError, as where files differ."""
         if not self.headers:
             for part in self.parts:
                 found = _header(part, self.table)
@@ -80,9 +79,9 @@ class TableFile:
             raise InputError(f"{self.name} has no column '{' or '.join(columns)}', which OMOP's {self.table.upper()} has.")
 
     def batches(self, wanted: Mapping[str, tuple[str, Kind]], *, placed: bool = False) -> Iterator[pl.DataFrame]:
-        """Rows as {name: (column, kind)} asks; a column that the files lack is null, a line without any value is none. `placed`: with `part`
-        and `row`, where each stands. Raises InputError with file, row and column for a value of another kind, and for one with two readings
-        that nothing in its column decides."""
+        """Rows as {name: (column, kind)} asks; a column that the files lack is null, a line without any value is none. `placed`: with
+        `part` and `row`, where each stands. Raises InputError with file, row and column for a value of another kind, and for one with two
+        readings that nothing in its column decides."""
         import polars as pl
 
         there, types = self.columns(), type_of()
@@ -118,7 +117,7 @@ class TableFile:
         before, written = 0, {header[column]: column for column in sorted(columns) if header[column]}
         said = [pl.lit(part.keys[column], dtype=pl.String).alias(column) for column in sorted(columns) if not header[column]]
         at_once = NOTES_AT_ONCE if self.table == "note" else ROWS_AT_ONCE
-        with _Said(part.name):
+        with Said(part.name):
             scan = _scan(part, self.table).select(list(written))
             for raw in scan.collect_batches(chunk_size=at_once, maintain_order=True):
                 yield before, raw.rename(written).with_columns(said)
@@ -162,7 +161,8 @@ class TableFile:
             return dates.order_of(found, self.dates)
         decided = cells.decimal_of(found, self.decimal)
         if decided == "comma" and later:
-            raise found.error(1, "its decimal commas come after other numbers; say --decimal comma")
+            comma = next(row for row, cell in enumerate(found.cells, start=1) if "," in cell)
+            raise found.error(comma, "its decimal comma comes after numbers that were read without; say --decimal comma")
         return decided
 
 
@@ -176,25 +176,10 @@ class _Cells(cells.Column):
         name, at = self.places[row - 1]
         return f"{name}, row {at}, column '{self.name}'"
 
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a library says of a broken file, as one sentence without its content."""
-
-    name: str
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import polars as pl
-
-        if isinstance(error, pl.exceptions.NoDataError):
-            raise InputError(f"{self.name} is empty; a header at least is wanted.") from None
-        if isinstance(error, pl.exceptions.PolarsError | pl.exceptions.PanicException | OSError | EOFError | zlib.error):
-            form = next((form for form in ("parquet", "arrow", "feather") if self.name.lower().endswith(form[:5])), None)
-            form = form or "CSV in UTF-8, whole and with quotes that close"
-            raise InputError(f"{self.name} cannot be read as {form}; write it again.") from None
+    def error(self, row: int, problem: object) -> InputError:
+        """As the reader of cells says it, but with the row of the file, and without what only a recipe has."""
+        said = re.sub(r"that of row (\d+)", lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]), str(problem))
+        return InputError(f"{self.place(row)}: {re.sub(r' [(]in a recipe `[a-z_]+`[)]', '', said)}.")
 
 
 def find_tables(
@@ -213,7 +198,7 @@ def find_tables(
                 if len(members) < sum(not member.is_dir() for member in archive.infolist()):
                     raise InputError(f"{source} has two members of one name; pack it again.")
                 tables, unread = tables_in(source, {name: member.file_size for name, member in members.items()}, wanted)
-                paths = {place: _unpacked(archive, place, scratch) for found in tables.values() for place in found.places}
+                paths = {place: unpacked(archive, place, scratch) for found in tables.values() for place in found.places}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # the last: it has a password
             raise InputError(
                 f"{source} is not a zip that can be read; give a folder of tables, or a whole zip without a password."
@@ -224,44 +209,13 @@ def find_tables(
 
 def _parts(source: Path, found: Found, paths: Mapping[str, Path], scratch: Path) -> tuple[Part, ...]:
     named = zip(found.places, found.keys, strict=True)
-    return tuple(Part(_polars_can(paths[place], scratch), str(source / place), found.form, keys) for place, keys in named)
-
-
-def _unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
-    """No more bytes are written than the archive announces, and no more than there is room for."""
-    size, room = archive.getinfo(place).file_size >> 20, shutil.disk_usage(scratch).free >> 20
-    if size > room:
-        raise InputError(f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room.")
-    path = _fresh(scratch)
-    with archive.open(place) as packed, path.open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 1 << 20)
-    return path
-
-
-def _polars_can(path: Path, scratch: Path) -> Path:
-    """The file, or a copy of it without a packing that polars does not read."""
-    with path.open("rb") as file:
-        if file.read(3) != b"BZh":
-            return path
-    plain = _fresh(scratch)
-    with _Said(str(path)), bz2.open(path) as packed, plain.open("wb") as copy:
-        while block := packed.read(1 << 24):
-            if shutil.disk_usage(scratch).free < 1 << 28:
-                raise InputError(f"{path}: there is no room beside the output to unpack it; make room.")
-            copy.write(block)
-    return plain
-
-
-def _fresh(scratch: Path) -> Path:
-    folder = scratch / "unpacked"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{sum(1 for _ in folder.iterdir()):06}"
+    return tuple(Part(polars_can(paths[place], scratch), str(source / place), found.form, keys) for place, keys in named)
 
 
 def _header(part: Part, table: str) -> dict[str, str]:
     """{column in lower case: as the file writes it, or "" where a folder says it}."""
     found: dict[str, str] = {}
-    with _Said(part.name):
+    with Said(part.name):
         names = _scan(part, table).collect_schema().names()
     for name in names:
         if found.setdefault(name.strip().lower(), name) != name:
@@ -276,7 +230,7 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
         return pl.scan_parquet(part.path, hive_partitioning=False)
     if part.form == "arrow":
         return pl.scan_ipc(part.path, hive_partitioning=False)
-    head = _head(part.path)
+    head = head_of(part.path)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{part.name} is text in UTF-16; save it as CSV in UTF-8.")
     if b"\r" in head and b"\n" not in head:
@@ -285,19 +239,3 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     separator = max(SEPARATORS, key=line.count)  # the first of those that are as many
     quote = None if separator == b"\t" and table in UNQUOTED else '"'
     return pl.scan_csv(part.path, infer_schema=False, separator=separator.decode(), quote_char=quote)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    opened: IO[bytes]
-    if magic.startswith(b"\x1f\x8b"):
-        opened = gzip.open(path)
-    elif magic == b"\x28\xb5\x2f\xfd":
-        import pyarrow as pa
-
-        opened = pa.CompressedInputStream(str(path), "zstd")
-    else:
-        opened = path.open("rb")
-    with opened as file:
-        return bytes(file.read(1 << 20))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ehrmind.sources import cells, dates
-from ehrmind.sources.cells import NULLS, CellError, Decimal
+from ehrmind.sources.cells import CellError, Decimal
 from ehrmind.sources.dates import DayOrder
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# A word is a text that names one thing, as a unit does (`NA` and `None` name none); what a source said may be a number that a program made of
-# a text, unless its digits are lost; a code of a vocabulary may not.
+# A word is a text that names one thing, as a unit does (`NA` and `None` name none); what a source said may be a number that a program
+# made of a text, unless its digits are lost; a code of a vocabulary may not.
 Kind = Literal["whole", "number", "moment", "text", "word", "said", "code"]
 TEXTS = ("text", "word", "said", "code")
 Convention = Decimal | DayOrder | None
@@ -160,7 +160,7 @@ def _scalar(cell: str, kind: Kind, convention: Convention) -> float | int | date
         if not _WHOLE.fullmatch(text) or abs(number := int(re.split("[.,]", text)[0])) >= 2**63:
             raise CellError("not a whole number")
         return number
-    if set(cell) <= set("0-/: .T") and "0000" in cell:  # MySQL's day of none
+    if cells.is_no_number(cell) or (set(cell) <= set("0-/: .T") and "0000" in cell):  # also PostgreSQL's infinity, MySQL's day of none
         return None
     found = dates.moment(cell, convention if convention in ("day-first", "month-first") else None)
     if found is not None and found.tzinfo is not None:
@@ -187,9 +187,8 @@ def _typed(raw: pl.Series, kind: Kind) -> tuple[pl.Series, pl.Series]:
         if raw.dtype.is_integer():
             found = _odd(given.cast(pl.String), kind, None)
             return found["read"], found["wrong"]
-        else:
-            fits = given.dtype in (pl.Date, pl.Null) or isinstance(given.dtype, pl.Datetime)
-            read = (given if fits else given.cast(pl.Null, strict=False)).cast(pl.Datetime("us"))
+        fits = given.dtype in (pl.Date, pl.Null) or isinstance(given.dtype, pl.Datetime)
+        read = (given if fits else given.cast(pl.Null, strict=False)).cast(pl.Datetime("us"))
     elif raw.dtype == pl.Boolean:
         read = pl.repeat(None, len(raw), dtype=type_of()[kind], eager=True)
     elif kind == "number":
