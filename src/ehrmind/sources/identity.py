@@ -31,6 +31,15 @@ def record_key(cell: str) -> str:
 
 
 def group_key(cell: str, namespace: str | None = None) -> str:
-    """The group of a patient or record: its key, under a namespace where numbers of two collections have nothing to do with each other."""
+    """The group of a patient or record: its key, under the name of a collection where numbers of two have nothing to do with each other."""
     key = record_key(cell)
-    return key if namespace is None or not key else f"{record_key(namespace)}/{key}"
+    return f"{namespace}-{key}" if namespace is not None and key else key
+
+
+def short_id(cell: str) -> str:
+    """A row's number or name as Cases are called by: as it is written, but a whole number as one (`2.0` and `2,00` are 2)."""
+    text = plain(cell)
+    if is_null(cell):
+        return ""
+    found = re.fullmatch(r"([0-9]+)[.,]0*", text)
+    return found[1] if found else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,18 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from ehrmind.sources.cells import label_key
+from ehrmind.sources.identity import record_key
 from ehrmind.types import Case, InputError, Split
 
 SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
 
+_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("tuning", "validation", "valid", "val", "dev", "development"), "tuning"),
+    **dict.fromkeys(("held out", "heldout", "test", "testing"), "held_out"),
+}
+_NOTE = re.compile("note-[0-9a-f]{16}")
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00ad": None, "\u200b": None})
 
 
@@ -22,6 +31,11 @@ def note_group(note: str) -> str:
     """The group of a note. A note that another release typeset anew (line ends, curly quotes, case) is the same note."""
     folded = unicodedata.normalize("NFKC", note).translate(_STRAIGHT).casefold()
     return "note-" + hashlib.sha256(" ".join(folded.split()).encode()).hexdigest()[:16]
+
+
+def split_of_word(word: str) -> Split | None:
+    """The split that a file calls so, None for a word with another meaning or none."""
+    return _WORDS.get(label_key(word))
 
 
 def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list[Case], list[Case]]:
@@ -77,9 +91,9 @@ def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequ
     """Refuse when a group is in two splits, or an id is used twice. The message has counts and ids, no record text."""
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
     for (first, ours), (second, theirs) in combinations(splits.items(), 2):
-        shared = {case.group for case in ours} & {case.group for case in theirs}
+        shared = {patient_of(case) for case in ours} & {patient_of(case) for case in theirs}
         if shared:
-            leaking = [case.id for case in ours if case.group in shared]
+            leaking = [case.id for case in ours if patient_of(case) in shared]
             droppable = (first, second) == ("train", "held_out")
             remedy = "set data.exclude_leaks=true to drop them from train" if droppable else "choose other files"
             which = f"{len(shared)} group(s) of {first} ({len(leaking)} cases, such as {', '.join(leaking[:3])})"
@@ -89,9 +103,18 @@ def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequ
 
 def without_leaks(train: Sequence[Case], held_out: Sequence[Case]) -> tuple[list[Case], int]:
     """(the train cases whose group is not in held_out, how many were dropped)."""
-    theirs = {case.group for case in held_out}
-    kept = [case for case in train if case.group not in theirs]
+    theirs = {patient_of(case) for case in held_out}
+    kept = [case for case in train if patient_of(case) not in theirs]
     return kept, len(train) - len(kept)
+
+
+def patient_of(case: Case) -> str:
+    """The group by which splits are compared. Cases that an earlier version made of a table have its name in front of the patient."""
+    before = f"{case.task}-"
+    is_note = _NOTE.fullmatch(case.group) is not None
+    if case.family == "table" and "grouped_by" not in case.provenance and case.group.startswith(before) and not is_note:
+        return record_key(case.group.removeprefix(before))
+    return case.group
 
 
 def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
