@@ -90,6 +90,7 @@ _POINT = re.compile(rf"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}")
 _COMMA = re.compile(rf"[+-]?(?:[0-9]+(?:,[0-9]+)?|,[0-9]+){_EXPONENT}")
 _SPACED = r"[1-9][0-9]{0,2}(?:(?: [0-9]{3})+|(?:'[0-9]{3})+)"
 _POINT_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{_SPACED})(?:\.[0-9]+)?")
+_POINTS_GROUP = re.compile(r"[0-9]\.[0-9]{3}(?:[.,]|$)")  # where the column's other cells say that a point is no decimal mark
 _COMMA_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:\.[0-9]{{3}})+|{_SPACED})(?:,[0-9]+)?")
 
 
@@ -143,16 +144,20 @@ def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bo
     if points and commas:
         rare, common = (commas, points) if len(commas) <= len(points) else (points, commas)
         raise column.error(rare[0], f"its decimal mark is not that of row {common[0]}; write the column in one way, or {column.decide}")
-    if points or commas:
-        return "point" if points else "comma"
-    if whole_numbers and not column.semicolons and _thousands(column, both):
+    if points or (whole_numbers and not commas and not column.semicolons and _thousands(column, both)):
         return "point"
-    # 1.234 in a file of commas is what everybody writes with three decimals; 1,234 may be the one thing as well as the other.
-    if undecided := [row for row in both if whole_numbers or column.semicolons or "," in plain(column.cells[row - 1])]:
+    # Beside decimal commas 1.234 has three decimals by mistake, or is a thousand, which other points among thousands show.
+    # Alone, in a file of commas, it is what everybody writes with three decimals, where 1,234 may be the one thing as well as the other.
+    if commas:
+        grouped = any(_POINTS_GROUP.search(plain(column.cells[row - 1])) for row in commas)
+        undecided = [row for row in both if not grouped and "." in plain(column.cells[row - 1])]
+    else:
+        undecided = [row for row in both if whole_numbers or column.semicolons or "," in plain(column.cells[row - 1])]
+    if undecided:
         raise column.error(
             undecided[0], f"two readings, a thousands mark or a decimal mark, and no cell of the column decides; {column.decide}"
         )
-    return "point"
+    return "comma" if commas else "point"
 
 
 def decimal_readings(cell: str) -> dict[Decimal, float | None]:

@@ -149,7 +149,7 @@ def _decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
     marks: dict[str, Decimal] = {}
     for column in (ANSWER, LOWER, UPPER):
         cells = [row[column] if is_number(row[column]) else "" for row in table.rows]
-        has_point = any(decimal_readings(cell).keys() == {"point"} for cell in cells)
+        has_point = any("." in cell and "point" in decimal_readings(cell) for cell in cells)
         asked = Column(label, column, cells, table.semicolons, "write the column with decimal points")
         marks[column] = "point" if has_point else decimal_of(asked)
     return marks
