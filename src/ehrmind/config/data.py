@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ehrmind.config.section import Section
 from ehrmind.sources.cells import label_key
@@ -150,6 +150,16 @@ class TableFile(Section):
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
     seed: int = Field(default=0, description="of that split")
     aids: dict[str, str] = Field(default={}, description="columns laid beside the question by the pilot's interventions, by name")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def labels_are_words(cls, labels: Any) -> Any:
+        """YAML makes numbers of 1 and 2, which have one reading as words, and booleans of no and yes, on and off, which have several."""
+        if not isinstance(labels, list | tuple):
+            return labels
+        if any(isinstance(label, bool) for label in labels):
+            raise ValueError("without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']")
+        return [str(label) if isinstance(label, int) else label for label in labels]
 
     @model_validator(mode="after")
     def labels_are_named(self) -> TableFile:

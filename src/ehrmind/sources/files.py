@@ -112,10 +112,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 def stem(path: Path | str) -> str:
     """The file's name without its ending, `.csv.gz` being one ending."""
-    name = Path(path).name.removesuffix(".gz")
-    for ending in (".csv", ".parquet", ".jsonl", ".json", ".xml", ".tsv", ".txt", ".xlsx", ".ndjson"):
-        name = name.removesuffix(ending)
-    return name
+    return re.sub(r"(\.(csv|tsv|parquet|jsonl|ndjson|json|xml|txt|xlsx))*(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def _bytes(path: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ehrmind.sources.cells import CellError, is_null, plain
+from ehrmind.sources.cells import CellError, TypedNumber, is_null, plain
 
 _WHOLE = re.compile(r"\+?(-?)0*([0-9]+)(?:[.,]0*)?")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
@@ -25,7 +25,7 @@ def record_key(cell: str) -> str:
         return "0" if number == "-0" else number
     if _GROUPED.fullmatch(text):
         return text.replace(",", "")
-    if _ROUNDED.fullmatch(text):
+    if _ROUNDED.fullmatch(text) or (isinstance(cell, TypedNumber) and "e" in text):
         raise CellError("a number with an exponent, which has lost digits; format the column as text and export it again")
     return text
 
