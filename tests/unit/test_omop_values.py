@@ -128,9 +128,12 @@ def test_the_mark_of_a_column_is_that_of_all_its_part_files(tmp_path: Path, monk
 
 def test_numbers_that_come_before_the_first_decimal_comma_are_not_read_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 1)
-    with pytest.raises(InputError, match=r"row 2, column 'value_as_number': its decimal comma comes after numbers"):
-        results(tmp_path / "a", "1.234", "7,5")
-    assert results(tmp_path / "b", "1.234", "7,5", decimal="comma") == pytest.approx([1234.0, 7.5])
+    with pytest.raises(InputError, match=r"row 1, column 'value_as_number': its point groups thousands"):
+        results(tmp_path / "a", "1.234", "1.234,5", mark="|")
+    assert results(tmp_path / "b", "1.234", "1.234,5", mark="|", decimal="comma") == pytest.approx([1234.0, 1234.5])
+    assert results(tmp_path / "c", "12", "7,5", mark="|") == pytest.approx([12.0, 7.5])
+    with pytest.raises(InputError, match=r"row 1, column 'value_as_number': two readings"):
+        results(tmp_path / "d", "1.234", "12")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
 from ehrmind.sources.omop.packed import Said, head_of, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
-from ehrmind.sources.omop.values import WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
+from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ class TableFile:
             raise InputError(f"{part.name}, column '{column}': times with a zone; write local times without one.")
         if raw.dtype.is_nested() or raw.dtype == pl.Binary:
             raise InputError(f"{part.name}, column '{column}': {raw.dtype} values; {WANTED[kind]} is wanted.")
-        if column not in self.decided and (depends(raw, kind) or (kind == "number" and self.decimal == "comma")):
+        semicolons = kind == "number" and _separator(part) == ";"
+        if column not in self.decided and (depends(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")):
             self.decided[column] = self._decide(column, kind, later=bool(before) or part is not self.parts[0])
         read, wrong = read_column(raw, kind, self.decided.get(column))
         if wrong.any():
@@ -156,13 +157,14 @@ class TableFile:
                 seen = pl.DataFrame({"cell": evidence(raw[column], kind)}).with_row_index("row", before + 1).drop_nulls("cell")
                 for row, cell in seen.unique("cell", keep="first", maintain_order=True).iter_rows():
                     first.setdefault(cell, (part.name, row))
-        found = _Cells(self.name, column, list(first), places=tuple(first.values()))
+        semicolons = any(_separator(part) == ";" for part in self.parts)
+        found = _Cells(self.name, column, list(first), semicolons, "say --decimal point or --decimal comma", tuple(first.values()))
         if kind == "moment":
             return dates.order_of(found, self.dates)
         decided = cells.decimal_of(found, self.decimal)
-        if decided == "comma" and later:
-            comma = next(row for row, cell in enumerate(found.cells, start=1) if "," in cell)
-            raise found.error(comma, "its decimal comma comes after numbers that were read without; say --decimal comma")
+        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, cells.plain(cell))), None)
+        if decided == "comma" and later and thousands is not None:
+            raise found.error(thousands, "its point groups thousands, which only cells after it show; say --decimal comma")
         return decided
 
 
@@ -235,7 +237,11 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
         raise InputError(f"{part.name} is text in UTF-16; save it as CSV in UTF-8.")
     if b"\r" in head and b"\n" not in head:
         raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
-    line = head.partition(b"\n")[0]
-    separator = max(SEPARATORS, key=line.count)  # the first of those that are as many
-    quote = None if separator == b"\t" and table in UNQUOTED else '"'
-    return pl.scan_csv(part.path, infer_schema=False, separator=separator.decode(), quote_char=quote)
+    separator = _separator(part)
+    quote = None if separator == "\t" and table in UNQUOTED else '"'
+    return pl.scan_csv(part.path, infer_schema=False, separator=separator, quote_char=quote)
+
+
+def _separator(part: Part) -> str:
+    """What separates a text's columns: what its header has most of. Empty where the file is none."""
+    return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -35,6 +35,7 @@ LARGEST = 3.4028235e38  # of 32 bits, which MEDS holds
 # Days that programs write for none: the least of SQL Server and of spreadsheets, at midnight exactly, and what stands for "open".
 LEAST_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
 OPEN_DAYS = ("2099-12-31", "9999-12-31")
+THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
 CLOCK = r"[T ]\s*[0-9]{1,2}:[0-9]{2}.*$"
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*|,0{1,2})?")
 
@@ -66,14 +67,18 @@ def read_column(raw: pl.Series, kind: Kind, convention: Convention = None) -> tu
     return read, odd.clone().scatter(odd.arg_true(), found["wrong"])
 
 
-def depends(raw: pl.Series, kind: Kind) -> bool:
-    """Whether a column of texts has a cell whose reading depends on the column's decimal mark or on its order of day and month."""
+def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
+    """Whether a column of texts has a cell whose reading depends on the column's decimal mark or on its order of day and month. Where
+    `semicolons` separate columns, 1.234 does too."""
     import polars as pl
 
     if raw.dtype != pl.String or kind not in ("number", "moment"):
         return False
     given = raw.str.strip_chars().replace("", None)
-    odd = given.filter(given.is_not_null() & _PLAIN[kind](given).is_null())
+    plain = _PLAIN[kind](given)
+    if semicolons:
+        plain = plain.set(given.str.contains(THOUSANDS).fill_null(False), None)
+    odd = given.filter(given.is_not_null() & plain.is_null())
     return any(len(set(found)) > 1 for cell in (_days(odd) if kind == "moment" else odd).unique() if (found := _readings(cell, kind)))
 
 
