@@ -78,6 +78,33 @@ def test_a_chest_radiograph_label_is_one_finding_of_fourteen(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("EHRSHOT_ASSETS/data/ehrshot.csv.gz", "ehrshot.csv and .*ehrshot.csv.gz are both there; leave one"),
+        ("old/ehrshot.csv", "old/ehrshot.csv and .*ehrshot.csv are both there; leave one"),
+        ("EHRSHOT_ASSETS/data/ehrshot-00001.csv", "beside it lies ehrshot-00001.csv; join them"),
+        ("EHRSHOT_ASSETS/data/ehrshot_2.parquet", "beside it lies ehrshot_2.parquet; join them"),
+        ("old/benchmark/guo_los/labeled_patients.csv", "labeled_patients.csv are both there"),
+        ("old/person_id_map.csv", "person_id_map.csv are both there"),
+    ],
+)
+def test_no_file_of_a_release_is_lost_beside_another(tmp_path: Path, name: str, says: str) -> None:
+    folder = release(tmp_path)
+    other = folder / name
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("other")
+    with pytest.raises(InputError, match=says):
+        read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))
+
+
+def test_a_copy_of_a_file_of_a_release_is_no_second_one(tmp_path: Path) -> None:
+    folder = release(tmp_path)
+    (folder / "copy").mkdir()
+    (folder / "copy" / "ehrshot.csv").write_bytes((folder / "EHRSHOT_ASSETS" / "data" / "ehrshot.csv").read_bytes())
+    assert read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))[1].kept == 3
+
+
+@pytest.mark.parametrize(
     ("events", "says"),
     [
         (PERSON.format(p="x"), "row 1, column 'patient_id': not read"),

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 EVENTS = ("ehrshot.csv", "ehrshot.csv.gz")
+EVENTS_IN = re.compile(r"[.](?:csv|tsv|txt|parquet)\b", re.IGNORECASE)
 SPLITS: Mapping[str, Split] = {"train": "train", "val": "tuning", "test": "held_out"}
 BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
 TIMES = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")  # as the release, and its users, write them
@@ -72,6 +75,7 @@ def open_ehrshot(folder: Path) -> Ehrshot:
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
+    _refuse_parts(events)
     return Ehrshot(folder, events, splits=_splits(folder), digest=sha256_of(events))
 
 
@@ -195,6 +199,17 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of the names anywhere under the folder, the shallowest place first."""
-    found = [path for name in names for path in folder.rglob(Path(name).name) if str(path).endswith(name)]
-    return min(found, key=lambda path: (len(path.parts), str(path)), default=None)
+    """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
+    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
+    first, *others = sorted(found, key=lambda path: (len(path.parts), str(path))) or [None]
+    for other in others:
+        if first is not None and (first.suffix != other.suffix or not filecmp.cmp(first, other, shallow=False)):
+            raise InputError(f"{first} and {other} are both there; leave one.")
+    return first
+
+
+def _refuse_parts(events: Path) -> None:
+    """Raises InputError where more files of events lie beside: one is read."""
+    beside = sorted(path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name))
+    if beside:
+        raise InputError(f"{events} is the one file of events that is read, and beside it lies {beside[0]}; join them, or take it away.")
