@@ -45,6 +45,8 @@ def put(folder: Path, files: dict[str, str | bytes]) -> Path:
         ("measurement-00001-of-00002.csv", "measurement-00002-of-00002.csv"),
         ("measurement.csv-00000-of-00002", "measurement.csv-00001-of-00002"),
         ("measurement.part1.csv", "measurement.part2.csv"),
+        ("measurement/part-00000", "measurement/part-00001"),
+        ("measurement/000000_0", "measurement/000001_0"),
         ("measurement_1.csv", "measurement_2.csv"),
         ("Measurement_2020.TXT", "Measurement_2021.TXT"),
         ("cdm.measurement-part-1.csv", "cdm.measurement-part-2.csv"),
@@ -141,12 +143,14 @@ def test_all_that_is_not_read_is_named(tmp_path: Path) -> None:
         "measurement/notes.md": "about",
         "measurement.xlsx": "an export of the same",
         "death/_SUCCESS": "",
+        "note/.keep": "",
         **{f"scripts/{n}.sql": "select" for n in range(9)},
     }
-    counts = convert_omop(put(omop(tmp_path / "o"), beside), tmp_path / "meds")
+    (omop(tmp_path / "o") / "observation").mkdir()
+    counts = convert_omop(put(tmp_path / "o", beside), tmp_path / "meds")
     assert counts.unread == [
-        "2b_concept.csv", "README.md", "care_site", "drug_era", "hosp_measurement.csv", "measurement (1).csv", "measurement.xlsx",
-        "measurement/notes.md", "scripts/ (9 files)",
+        "2b_concept.csv", "README.md", "care_site", "death/ (no part files)", "drug_era", "hosp_measurement.csv", "measurement (1).csv",
+        "measurement.xlsx", "measurement/notes.md", "note/ (no part files)", "observation/ (no part files)", "scripts/ (9 files)",
     ]  # fmt: skip
     assert counts.lines()[-1].startswith("not looked at: 2b_concept.csv, README.md")
 
@@ -159,6 +163,7 @@ def test_all_that_is_not_read_is_named(tmp_path: Path) -> None:
         ({"a/measurement.csv": HALVES[0], "b/measurement.csv": HALVES[1]}, "are the same table; leave one"),
         ({"measurement/0.csv": HALVES[0], "measurement/1.csv.gz": gzip.compress(HALVES[1].encode())}, "are the same table; leave one"),
         ({"measurement/0.csv": HALVES[0], "measurement/1.csv": "".join(ROWS)}, r"0\.csv and .*1\.csv are parts of one table, and only one"),
+        ({"measurement/0.csv": HALVES[0], "measurement/1.csv": HALVES[0]}, r"0\.csv and .*1\.csv hold the same rows; leave one"),
         ({"measurement-00001-of-00003.csv": HALVES[0], "measurement-00002-of-00003.csv": HALVES[1]}, "2 of 3 part files are there"),
         ({"measurement.orc": b"ORC"}, r"measurement\.orc holds MEASUREMENT in a form that is not read \(\.orc\)"),
         ({"measurement.csv.zip": b"PK"}, r"holds MEASUREMENT in a form that is not read \(\.zip\)"),
@@ -182,6 +187,13 @@ def test_persons_without_any_table_of_events_are_refused(tmp_path: Path) -> None
     folder = put(tmp_path / "o", {"person.csv": PERSON, "hosp_measurement.csv": "a\n"})
     with pytest.raises(InputError, match=r"has PERSON and no table of events .*it holds hosp_measurement\.csv"):
         convert_omop(folder, tmp_path / "meds")
+
+
+def test_two_exports_of_a_table_side_by_side_are_refused(tmp_path: Path) -> None:
+    head, rows = "measurement_id," + HEADER, [f"{number}," + row for number, row in enumerate(ROWS)]
+    files = {"measurement_20240131.csv": head + "".join(rows[:4]), "measurement_20240229.csv": head + "".join(rows[3:])}
+    with pytest.raises(InputError, match=r"measurement_20240131\.csv .*two rows have one measurement_id, as where two exports"):
+        convert_omop(put(without_measurements(tmp_path / "o"), files), tmp_path / "meds")
 
 
 def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:

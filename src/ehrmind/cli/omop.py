@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ehrmind.cli.cases import AsJson
-
-
-class DecimalMark(StrEnum):
-    """How texts write numbers, as choices of an option."""
-
-    point = "point"
-    comma = "comma"
-
-
-class DayOrderName(StrEnum):
-    """How texts write days, as choices of an option."""
-
-    day_first = "day-first"
-    month_first = "month-first"
+from ehrmind.cli.cases import AsJson, DatesName, DecimalName
 
 
 def omop(
@@ -34,15 +19,16 @@ def omop(
         bool, typer.Option("--day-end", help="What has a date and no time of day is known at the end of that day; but visits.")
     ] = False,
     decimal: Annotated[
-        DecimalMark | None, typer.Option(help="Of numbers that are texts, where their column leaves it open.", show_default=False)
+        DecimalName | None, typer.Option(help="Of numbers that are texts, where their column leaves it open.", show_default=False)
     ] = None,
     dates: Annotated[
-        DayOrderName | None, typer.Option(help="Of days such as 05/04/2019, where their column leaves it open.", show_default=False)
+        DatesName | None, typer.Option(help="Of days such as 05/04/2019, where their column leaves it open.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; no row is lost in silence."""
     from ehrmind.sources.omop import convert_omop
 
-    counts = convert_omop(source, out, name=name, day_end=day_end, decimal=decimal and decimal.value, dates=dates and dates.value)
+    said: dict[str, Any] = {"decimal": decimal and decimal.value, "dates": dates and dates.value}
+    counts = convert_omop(source, out, name=name, day_end=day_end, **said)
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))

@@ -201,11 +201,11 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
     found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
-    first, *others = sorted(found, key=lambda path: (len(path.parts), str(path))) or [None]
-    for other in others:
-        if first is not None and (first.suffix != other.suffix or not filecmp.cmp(first, other, shallow=False)):
-            raise InputError(f"{first} and {other} are both there; leave one.")
-    return first
+    ordered = sorted(found, key=lambda path: (len(path.parts), str(path)))
+    for other in ordered[1:]:
+        if ordered[0].suffix != other.suffix or not filecmp.cmp(ordered[0], other, shallow=False):
+            raise InputError(f"{ordered[0]} and {other} are both there; leave one.")
+    return ordered[0] if ordered else None
 
 
 def _refuse_parts(events: Path) -> None:

@@ -67,7 +67,7 @@ def convert_omop(
         for file in tables.values():
             counts.notes.update(file.notes)
             counts.notes.update({f"{file.table}.{column} read as {said}": 1 for column, said in file.decided.items() if said})
-        codes = _gather(scratch, partial / "data", concepts, counts)
+        codes = _gather(scratch, partial / "data", concepts, counts, tables)
         _write_metadata(partial / "metadata", code_rows(codes, concepts), _about(tables.get("cdm_source"), name, source))
         shutil.rmtree(scratch)
         for path in partial.rglob("*"):
@@ -107,7 +107,7 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
             file.need(f"{about.of}_concept_id")
         here = counts.tables[table] = TableCounts(files=len(file.parts))
         died = []
-        for number, rows in enumerate(file.batches(columns_of(about), placed=table == "death")):
+        for number, rows in enumerate(file.batches(columns_of(table, row_ids=len(file.parts) > 1), placed=table == "death")):
             pieces, notes = as_pieces(rows, table, day_end=day_end)
             counts.notes.update(notes)
             kept = _kept(pieces, people.subjects, here, counts, table)
@@ -119,9 +119,9 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
         _refuse_strangers(file, here)
         if died:
             _refuse_two_deaths(file, pl.concat(died))
-    rows, strangers = sum(of.rows for name, of in counts.tables.items() if name != "person"), sum(map(_strangers, counts.tables.values()))
-    if rows and rows == strangers:
-        raise InputError(f"None of {rows:,} rows is of a person in {tables['person'].name}; give tables of one database.")
+    every = sum(of.rows for name, of in counts.tables.items() if name != "person")
+    if every and every == sum(_strangers(of) for of in counts.tables.values()):
+        raise InputError(f"None of {every:,} rows is of a person in {tables['person'].name}; give tables of one database.")
     return used
 
 
@@ -168,7 +168,7 @@ def _lay(pieces: pl.DataFrame, shards: pl.DataFrame, scratch: Path, name: str) -
         part.write_parquet(folder / f"{name}.parquet")
 
 
-def _gather(scratch: Path, data: Path, concepts: Concepts, counts: OmopCounts) -> pl.DataFrame:
+def _gather(scratch: Path, data: Path, concepts: Concepts, counts: OmopCounts, tables: Mapping[str, TableFile]) -> pl.DataFrame:
     """Every shard's events, sorted; returns the different (code, named)."""
     import polars as pl
     import pyarrow.parquet as pq
@@ -177,6 +177,7 @@ def _gather(scratch: Path, data: Path, concepts: Concepts, counts: OmopCounts) -
     codes = []
     for folder in sorted(scratch.glob("shard-*")):
         pieces = pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
+        _refuse_rows_twice(pieces, tables)
         events = as_events(_at_their_sites(pieces), concepts)
         once = _died_once(events)
         counts.tables.get("death", TableCounts()).left_out[DIED_BEFORE] += events.height - once.height
@@ -196,6 +197,17 @@ def _gather(scratch: Path, data: Path, concepts: Concepts, counts: OmopCounts) -
     if not codes:
         raise InputError("The tables hold no event: no person has a birth date, a trait or a dated row; give the tables of one database.")
     return pl.concat(codes)
+
+
+def _refuse_rows_twice(pieces: pl.DataFrame, tables: Mapping[str, TableFile]) -> None:
+    """Raises InputError where part files have a row in common, as two exports of one table do."""
+    import polars as pl
+
+    numbered = pieces.filter(pl.col("row_id").is_not_null()).select("omop_table", "row_id")
+    again = numbered.filter(~pl.struct("omop_table", "row_id").is_first_distinct())
+    if again.height:
+        table = again["omop_table"][0]
+        raise InputError(f"{tables[table].name}: two rows have one {table}_id, as where two exports lie side by side; give one of them.")
 
 
 def _at_their_sites(pieces: pl.DataFrame) -> pl.DataFrame:

@@ -25,7 +25,7 @@ PIECE: Mapping[str, Kind] = {
     "subject_id": "whole", "time": "moment", "end": "moment", "omop_table": "text", "fixed": "text", "prefix": "text",
     "concept": "whole", "source_concept": "whole", "source_value": "text", "number": "number", "text": "text", "value_concept": "whole",
     "value_source": "text", "operator": "whole", "unit_concept": "whole", "unit_source": "text", "visit_id": "whole",
-    "care_site_id": "whole",
+    "care_site_id": "whole", "row_id": "whole",
 }  # fmt: skip
 CONCEPTS = ("concept", "source_concept", "value_concept", "operator", "unit_concept")
 NO_PERSON, UNKNOWN, UNDATED = "no person_id", "the person is not in PERSON", "no date"
@@ -64,8 +64,9 @@ LATE = ("death", "note")
 TRAITS = ("gender", "race", "ethnicity")
 
 
-def columns_of(table: OmopTable) -> dict[str, tuple[str, Kind]]:
-    """{name: (column, kind)} to read of a table of events."""
+def columns_of(name: str, *, row_ids: bool = False) -> dict[str, tuple[str, Kind]]:
+    """{name: (column, kind)} to read of a table of events; with `row_ids`, the number of a row too."""
+    table = TABLES[name]
     found: dict[str, tuple[str, Kind]] = {
         "subject_id": ("person_id", "whole"),
         "start_at": (f"{table.start}_datetime", "moment"),
@@ -75,6 +76,8 @@ def columns_of(table: OmopTable) -> dict[str, tuple[str, Kind]]:
         "visit_id": ("visit_occurrence_id", "whole"),
         "care_site_id": ("care_site_id", "whole"),
     }
+    if row_ids:
+        found |= {"row_id": (f"{name}_id", "whole")}
     if not table.fixed:
         found |= {"concept": (f"{table.of}_concept_id", "whole"), "source_concept": (f"{table.of}_source_concept_id", "whole")}
         found |= {"source_value": (f"{table.source or table.of}_source_value", "said")}

@@ -78,3 +78,10 @@ def head_of(path: Path) -> bytes:
         if magic == b"\x28\xb5\x2f\xfd":
             return bytes(pa.CompressedInputStream(file, "zstd").read(1 << 20))
         return file.read(1 << 20)
+
+
+def form_of(path: Path, form: str) -> str:
+    """What a file is by its first bytes, else what its name says."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    return "parquet" if magic.startswith(b"PAR1") else "arrow" if magic == b"ARROW1" else form

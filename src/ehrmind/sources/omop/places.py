@@ -36,6 +36,7 @@ _ENDING_THEN_SHARD = re.compile(
     rf"(?P<base>.+\.(?:{'|'.join((*TEXTS, *PARQUET))}))(?P<shard>{_SHARD}(?:[ ._-]*of[ ._-]*[0-9]+)?)(?P<packed>\.\w+)?"
 )
 _SCHEMA = re.compile(r"\A(?:(?:omop|cdm|omopcdm|dbo|public|ohdsi)(?:_?v?[0-9]++)*+[_-]++)++")
+_PART = re.compile(r"(?:part[-_])?[0-9]{2,}[0-9a-z_-]*")  # part-00000, 000000_0: what Hadoop and Hive write
 _LAYERS = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
 _MARKERS = ("_success", "_metadata", "_common_metadata", "_committed_", "_started_", "thumbs.db", "desktop.ini")
 MOST_OF_A_FOLDER = 5  # files beside the tables that are named one by one
@@ -62,10 +63,11 @@ class _Candidate:
 
 def tables_in(source: Path, sizes: Mapping[str, int], wanted: Collection[str]) -> tuple[dict[str, Found], list[str]]:
     """({table: its files} of the wanted tables, the names of all else) of a source's files by their places. Raises InputError."""
-    known, unread, candidates = {*wanted, *OTHER_TABLES}, [], defaultdict(list)
+    known, unread, candidates, left = {*wanted, *OTHER_TABLES}, [], defaultdict(list), set()
     for place in sorted(sizes):
         if _is_nothing(place):
             _refuse_layers(source, place, wanted, known)
+            left.add(place.rpartition("/")[0])
             continue
         found = _candidate(place, known)
         if found is None or found.table not in wanted or not found.form:
@@ -82,11 +84,17 @@ def tables_in(source: Path, sizes: Mapping[str, int], wanted: Collection[str]) -
             )
         unread += [one.place for one in members if one.form == "not read"]
         tables[table] = _one_table(source, table, read, sizes)
+    taken = [*unread, *(place for found in tables.values() for place in found.places)]
+    for folder in sorted(left):
+        named = _table(_form(PurePosixPath(folder.lower()).name)[0], known)[0] in wanted
+        if named and not any(place.startswith(f"{folder}/") for place in taken):
+            unread.append(f"{folder}/ (no part files)")
     return tables, _short(unread)
 
 
 def listed(folder: Path) -> dict[str, int]:
-    """{a file's place in the folder: its size}, at any depth; links are followed, a folder is entered once. Raises InputError."""
+    """{a file's place in the folder: its size}, at any depth, and of an empty folder, with a slash; links are followed, a folder is entered
+    once. Raises InputError."""
     found: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
 
@@ -99,6 +107,8 @@ def listed(folder: Path) -> dict[str, int]:
             folders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
+        if not folders and not files and Path(here) != folder:
+            found[f"{Path(here).relative_to(folder).as_posix()}/"] = 0
         for name in files:
             path = Path(here, name)
             found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.exists() else 0
@@ -129,7 +139,7 @@ def _form(name: str) -> tuple[str, str, str]:
         name = f"{stem}{moved['shard']}.{ending}{moved['packed'] or ''}"
     stem, dot, ending = name.rpartition(".")
     if not dot:
-        return name, "", ""
+        return name, "text" if _PART.fullmatch(name) else "", ""
     inner, _, before = stem.rpartition(".")
     if ending in PACKED and before in TEXTS:
         return inner.removesuffix(".c000"), "text", f"{before}.{ending}"
@@ -178,6 +188,8 @@ def _key(folder: str) -> tuple[str, str]:
 def _is_nothing(place: str) -> bool:
     """Whether a file is there for a program or a file system and holds no data: hidden, a checksum, a mark that a job has ended."""
     path = PurePosixPath(place.lower())
+    if place.endswith("/"):
+        return True
     hidden = any(part.startswith(".") or part in ("__macosx", "_delta_log") for part in path.parts)
     return hidden or path.name.startswith(_MARKERS) or path.suffix in (".crc", ".md5", ".sha256")
 

@@ -6,11 +6,12 @@ vocabularies), semicolons or bars. No message quotes a value: a cell may hold a 
 
 from __future__ import annotations
 
+import filecmp
 import re
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from ehrmind.sources import cells, dates
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
-from ehrmind.sources.omop.packed import Said, head_of, polars_can, unpacked
+from ehrmind.sources.omop.packed import Said, form_of, head_of, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.types import InputError
@@ -210,8 +211,28 @@ def find_tables(
 
 
 def _parts(source: Path, found: Found, paths: Mapping[str, Path], scratch: Path) -> tuple[Part, ...]:
-    named = zip(found.places, found.keys, strict=True)
-    return tuple(Part(polars_can(paths[place], scratch), str(source / place), found.form, keys) for place, keys in named)
+    parts = []
+    for place, keys in zip(found.places, found.keys, strict=True):
+        path = polars_can(paths[place], scratch)
+        parts.append(Part(path, str(source / place), form_of(path, found.form), keys))
+    _refuse_copies(parts)
+    return tuple(parts)
+
+
+def _refuse_copies(parts: Sequence[Part]) -> None:
+    """Raises InputError where two part files with rows are the same."""
+    import polars as pl
+
+    by_size: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        by_size[part.path.stat().st_size].append(part)
+    for alike in by_size.values():
+        for before, part in ((alike[a], alike[b]) for b in range(len(alike)) for a in range(b)):
+            if filecmp.cmp(before.path, part.path, shallow=False):
+                with Said(part.name):
+                    rows = _scan(part, "").select(pl.len()).collect().item()
+                if rows and before.keys == part.keys:
+                    raise InputError(f"{before.name} and {part.name} hold the same rows; leave one.")
 
 
 def _header(part: Part, table: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # A word is a text that names one thing, as a unit does (`NA` and `None` name none); what a source said may be a number that a program
 # made of a text, unless its digits are lost; a code of a vocabulary may not.
 Kind = Literal["whole", "number", "moment", "text", "word", "said", "code"]
-TEXTS = ("text", "word", "said", "code")
+TEXTS: tuple[Kind, ...] = ("text", "word", "said", "code")
 Convention = Decimal | DayOrder | None
 WANTED: Mapping[Kind, str] = {
     "whole": "a whole number",
