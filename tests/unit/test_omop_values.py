@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,13 +21,13 @@ NONE = ("", " ", "NaN", "nan", "NULL", "null", "NA", "\\N", "N/A", "<NA>", "NaT"
 RESULT = "person_id,measurement_concept_id,measurement_date,value_as_number\n"
 
 
-def results(tmp_path: Path, *cells: str, mark: str = ";", **options: str) -> list[float | None]:
+def results(tmp_path: Path, *cells: str, mark: str = ";", **options: Any) -> list[float | None]:
     rows = RESULT.replace(",", mark) + "".join(mark.join(("1", "2", "2020-01-05", cell)) + "\n" for cell in cells)
     found = events(omop(tmp_path / "o", {"MEASUREMENT": rows}), **options)
     return [number for (number,) in told(found, "measurement", "numeric_value")]
 
 
-def starts(tmp_path: Path, *cells: str, **options: str) -> list[object]:
+def starts(tmp_path: Path, *cells: str, **options: Any) -> list[object]:
     rows = "person_id|visit_concept_id|visit_start_date\n" + "".join(f"1|9201|{cell}\n" for cell in cells)
     return [time for (time,) in told(events(omop(tmp_path / "o", {"VISIT_OCCURRENCE": rows}), **options), "visit_occurrence", "time")]
 
@@ -179,6 +180,23 @@ def test_the_order_of_day_and_month_can_be_said(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as left:
         main(["data", "omop", str(tmp_path / "o"), "--out", str(tmp_path / "m"), "--dates", "day-first", "--decimal", "point"])
     assert left.value.code == 0 and "note 1: visit_occurrence.visit_start_date read as day-first" in capsys.readouterr().out
+
+
+def test_the_clock_of_times_with_a_zone_is_taken_only_where_that_is_said(tmp_path: Path) -> None:
+    cells = ("2020-01-01T10:00:00Z", "2020-01-02 10:00:00.5 UTC", "2020-01-03 10:00+02:00", "2020-01-04", "01/13/2020 9:05:00 PM -0500")
+    wanted = [at("2020-01-01 10:00"), at("2020-01-02 10:00:00.5"), at("2020-01-03 10:00"), at("2020-01-04"), at("2020-01-13 21:05")]
+    assert starts(tmp_path, *cells, ignore_zones=True) == wanted
+    folder = omop(tmp_path / "typed", {"VISIT_OCCURRENCE": None})
+    visits = pl.DataFrame({"person_id": [1], "visit_concept_id": [9201], "visit_start_datetime": [at("2020-01-01 10:00")]})
+    visits.with_columns(pl.col("visit_start_datetime").dt.replace_time_zone("UTC")).write_parquet(folder / "visit_occurrence.parquet")
+    with pytest.raises(InputError, match="times with a zone; write local times without one, or say --ignore-zones"):
+        convert_omop(folder, tmp_path / "meds")
+    assert told(events(folder, ignore_zones=True), "visit_occurrence", "time") == [(at("2020-01-01 10:00"),)]
+
+
+def test_a_year_of_birth_of_two_digits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PERSON\.csv, row 2, column 'year_of_birth': a year of four digits is wanted"):
+        convert_omop(omop(tmp_path / "o", {"PERSON": "person_id,year_of_birth\n1,1960\n2,60\n"}), tmp_path / "meds")
 
 
 @pytest.mark.parametrize("value", [True, 1577836800000, 43830])

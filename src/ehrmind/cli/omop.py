@@ -24,11 +24,12 @@ def omop(
     dates: Annotated[
         DatesName | None, typer.Option(help="Of days such as 05/04/2019, where their column leaves it open.", show_default=False)
     ] = None,
+    ignore_zones: Annotated[bool, typer.Option("--ignore-zones", help="Take the clock of times with a zone as the local one.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; no row is lost in silence."""
     from ehrmind.sources.omop import convert_omop
 
-    said: dict[str, Any] = {"decimal": decimal and decimal.value, "dates": dates and dates.value}
+    said: dict[str, Any] = {"decimal": decimal and decimal.value, "dates": dates and dates.value, "ignore_zones": ignore_zones}
     counts = convert_omop(source, out, name=name, day_end=day_end, **said)
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))

@@ -50,9 +50,11 @@ def convert_omop(
     day_end: bool = False,
     decimal: Decimal | None = None,
     dates: DayOrder | None = None,
+    ignore_zones: bool = False,
 ) -> OmopCounts:
     """Write a new MEDS data set to `out`; returns counts. `day_end`: see `events.as_pieces`. `decimal` and `dates` say how texts write
-    numbers and days, where the columns do not say it themselves. Raises InputError, and then writes nothing."""
+    numbers and days, where the columns do not say it themselves; with `ignore_zones` a time with a zone is what its clock shows. Raises
+    InputError, and then writes nothing."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; name a new folder.")
     counts = OmopCounts()
@@ -61,7 +63,8 @@ def convert_omop(
         for part in ("scratch", "data", "metadata"):
             (partial / part).mkdir()
         scratch = partial / "scratch"
-        tables, counts.unread = find_tables(source, scratch, {"person", *TABLES, *VOCABULARIES}, decimal=decimal, dates=dates)
+        wanted = {"person", *TABLES, *VOCABULARIES}
+        tables, counts.unread = find_tables(source, scratch, wanted, decimal=decimal, dates=dates, ignore_zones=ignore_zones)
         _refuse_too_few(source, tables, counts.unread)
         concepts = read_concepts(_scatter(tables, scratch, counts, day_end), tables)
         for file in tables.values():

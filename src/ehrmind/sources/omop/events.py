@@ -25,7 +25,7 @@ PIECE: Mapping[str, Kind] = {
     "subject_id": "whole", "time": "moment", "end": "moment", "omop_table": "text", "fixed": "text", "prefix": "text",
     "concept": "whole", "source_concept": "whole", "source_value": "text", "number": "number", "text": "text", "value_concept": "whole",
     "value_source": "text", "operator": "whole", "unit_concept": "whole", "unit_source": "text", "visit_id": "whole",
-    "care_site_id": "whole", "row_id": "whole",
+    "care_site_id": "whole", "row_id": "text",
 }  # fmt: skip
 CONCEPTS = ("concept", "source_concept", "value_concept", "operator", "unit_concept")
 NO_PERSON, UNKNOWN, UNDATED = "no person_id", "the person is not in PERSON", "no date"
@@ -77,7 +77,7 @@ def columns_of(name: str, *, row_ids: bool = False) -> dict[str, tuple[str, Kind
         "care_site_id": ("care_site_id", "whole"),
     }
     if row_ids:
-        found |= {"row_id": (f"{name}_id", "whole")}
+        found |= {"row_id": (f"{name}_id", "text")}
     if not table.fixed:
         found |= {"concept": (f"{table.of}_concept_id", "whole"), "source_concept": (f"{table.of}_source_concept_id", "whole")}
         found |= {"source_value": (f"{table.source or table.of}_source_value", "said")}
@@ -197,6 +197,9 @@ def _births(people: pl.DataFrame, file: TableFile) -> tuple[pl.DataFrame, dict[s
     whole = told.with_columns(m=pl.col("month").fill_null(1), d=pl.col("day").fill_null(1)).with_columns(
         day.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False).alias("told")
     )
+    short = whole.filter(pl.col("year").abs() < 1000)
+    if short.height:
+        raise file.refused(short, "year_of_birth", "a year of four digits is wanted")
     wrong = whole.filter(pl.col("birth").is_null() & pl.col("told").is_null() & pl.col("year").is_not_null())
     if wrong.height:
         raise file.refused(wrong, "year_of_birth", "with month_of_birth and day_of_birth it is no day")

@@ -45,13 +45,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """One table's files. `decimal` and `dates` are what the person says of its texts; `decided` fills as columns need it, `notes` counts
+    """One table's files. `decimal`, `dates` and `ignore_zones` are what the person says; `decided` fills as columns need it, `notes` counts
     what a person should know."""
 
     table: str
     parts: tuple[Part, ...]
     decimal: Decimal | None = None
     dates: DayOrder | None = None
+    ignore_zones: bool = False
     decided: dict[str, Convention] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -129,13 +130,16 @@ class TableFile:
         import polars as pl
 
         if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
-            raise InputError(f"{part.name}, column '{column}': times with a zone; write local times without one.")
+            if not self.ignore_zones:
+                how = "write local times without one, or say --ignore-zones if the clock that they show is the local one"
+                raise InputError(f"{part.name}, column '{column}': times with a zone; {how}.")
+            raw = raw.dt.replace_time_zone(None)
         if raw.dtype.is_nested() or raw.dtype == pl.Binary:
             raise InputError(f"{part.name}, column '{column}': {raw.dtype} values; {WANTED[kind]} is wanted.")
         semicolons = kind == "number" and _separator(part) == ";"
         if column not in self.decided and (depends(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")):
             self.decided[column] = self._decide(column, kind, later=bool(before) or part is not self.parts[0])
-        read, wrong = read_column(raw, kind, self.decided.get(column))
+        read, wrong = read_column(raw, kind, self.decided.get(column), ignore_zones=self.ignore_zones)
         if wrong.any():
             row = before + int(wrong.arg_max() or 0) + 1
             number = " (MEDS numbers its subjects, so number the persons alike in every table)" if column == "person_id" else ""
@@ -186,7 +190,7 @@ class _Cells(cells.Column):
 
 
 def find_tables(
-    source: Path, scratch: Path, wanted: Collection[str], *, decimal: Decimal | None = None, dates: DayOrder | None = None
+    source: Path, scratch: Path, wanted: Collection[str], *, decimal: Decimal | None, dates: DayOrder | None, ignore_zones: bool
 ) -> tuple[dict[str, TableFile], list[str]]:
     """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
     if not source.exists():
@@ -206,7 +210,9 @@ def find_tables(
             raise InputError(
                 f"{source} is not a zip that can be read; give a folder of tables, or a whole zip without a password."
             ) from None
-    files = {table: TableFile(table, _parts(source, found, paths, scratch), decimal, dates) for table, found in tables.items()}
+    files = {
+        table: TableFile(table, _parts(source, found, paths, scratch), decimal, dates, ignore_zones) for table, found in tables.items()
+    }
     return files, unread
 
 

@@ -36,6 +36,7 @@ LARGEST = 3.4028235e38  # of 32 bits, which MEDS holds
 LEAST_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
 OPEN_DAYS = ("2099-12-31", "9999-12-31")
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
+ZONE = r"([0-9]:[0-9]{2}(?::[0-9.]+)?(?:\s*[AaPp][Mm])?)\s*(?:Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 CLOCK = r"[T ]\s*[0-9]{1,2}:[0-9]{2}.*$"
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*|,0{1,2})?")
 
@@ -46,8 +47,9 @@ def type_of() -> dict[Kind, pl.DataType]:
     return {"whole": pl.Int64(), "number": pl.Float64(), "moment": pl.Datetime("us"), **dict.fromkeys(TEXTS, pl.String())}
 
 
-def read_column(raw: pl.Series, kind: Kind, convention: Convention = None) -> tuple[pl.Series, pl.Series]:
-    """(the values, which cells have no reading). Nulls are what is empty, NaN and what programs write for nothing; infinities are too."""
+def read_column(raw: pl.Series, kind: Kind, convention: Convention = None, *, ignore_zones: bool = False) -> tuple[pl.Series, pl.Series]:
+    """(the values, which cells have no reading). Nulls are what is empty, NaN and what programs write for nothing; infinities are too. With
+    `ignore_zones` a time with a zone is what its clock shows."""
     import polars as pl
 
     if raw.dtype in (pl.Categorical, pl.Enum):
@@ -58,6 +60,8 @@ def read_column(raw: pl.Series, kind: Kind, convention: Convention = None) -> tu
     if kind in TEXTS:
         return _without_nulls(given, cells.is_null if kind == "word" else cells.is_null_text), pl.repeat(False, len(raw), eager=True)
     given = given.replace("", None)
+    if kind == "moment" and ignore_zones:
+        given = given.str.replace(ZONE, "$1")
     read = pl.repeat(None, len(given), dtype=pl.Float64, eager=True) if convention == "comma" else _PLAIN[kind](given)
     odd = given.is_not_null() & read.is_null()
     if not odd.any():
