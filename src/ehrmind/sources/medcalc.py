@@ -112,7 +112,7 @@ def _read(split: Split, located: _Located) -> _Read:
             if (key := record_key(row_id)) in rows_by_id:
                 raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[key]}'s; every row needs its own")
             rows_by_id[key] = number
-            reason, case = _case(row, row_id, table, located, split, decimals)
+            reason, case = _case(row, (number, row_id), table, located, split, decimals)
         except MisfitError as misfit:
             where = f"{located.label}, row {number}"
             label = "" if misfit.column == id_column else f" ({id_column} {row_id})"
@@ -156,9 +156,10 @@ def _decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
 
 
 def _case(
-    row: Mapping[str, str], row_id: str, table: Table, located: _Located, split: Split, decimals: Mapping[str, Decimal]
+    row: Mapping[str, str], named: tuple[int, str], table: Table, located: _Located, split: Split, decimals: Mapping[str, Decimal]
 ) -> tuple[str, Case | None]:
-    """(why it is left out, None) or ("", the Case). The row is checked in full either way."""
+    """(why it is left out, None) or ("", the Case). The row is checked in full either way. `named`: its place in the file, and its id."""
+    number, row_id = named
     calculator = _calculator(row)
     _category(row)
     for column in (NOTE, QUESTION):
@@ -172,7 +173,8 @@ def _case(
     provenance: dict[str, Any] = {"file": located.name, "sha256": table.sha256, "row": int(row_id) if row_id.isdecimal() else row_id}
     if located.hub:
         provenance |= {"hub": located.hub, "revision": located.commit}
-    provenance["benchmark_answer"] = {"answer": answer, "lower": lower, "upper": upper}
+    provenance["benchmark_answer"] = {"answer": str(answer), "lower": str(lower), "upper": str(upper)}
+    provenance["cell"] = {"file": located.name, "row": number, "column": ANSWER, "cell": str(answer)}
     if ENTITIES in row:
         provenance["entities"] = row[ENTITIES]
     if "note_in_test" in row:
