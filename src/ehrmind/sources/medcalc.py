@@ -105,7 +105,7 @@ def _read(split: Split, located: _Located) -> _Read:
     notes: Counter[str] = Counter()
     misfits: list[str] = []
     rows_by_id: dict[str, int] = {}
-    decimals = _decimal_marks(table, located.label)
+    decimals = decimal_marks(table, located.label)
     for number, row in enumerate(table.rows, start=1):
         try:
             row_id = _row_id(row, id_column)
@@ -143,7 +143,7 @@ def _check_columns(table: Table, label: str) -> str:
     return id_columns[0]
 
 
-def _decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
+def decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
     """The decimal mark of answers and limits: the benchmark's own point, unless none of a column's cells is a number so and some are with a
     comma. Cells that are no numbers are those of other calculators, or misfits of their rows."""
     marks: dict[str, Decimal] = {}
@@ -177,7 +177,7 @@ def _case(
     provenance["cell"] = {"file": located.name, "row": number, "column": ANSWER, "cell": str(answer)}
     if ENTITIES in row:
         provenance["entities"] = row[ENTITIES]
-    if "note_in_test" in row:
+    if not is_null(row.get("note_in_test", "")):
         provenance["note_in_test"] = _flag(row, "note_in_test")
     provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if not is_null(row.get(column, ""))} | person_of(row[NOTE])
     return "", Case(
@@ -237,7 +237,7 @@ def _check_entities(text: str) -> None:
 
 
 def _flag(row: Mapping[str, str], column: str) -> bool:
-    value = "0" if is_null(row[column]) else label_key(row[column])
+    value = label_key(row[column])
     if value not in _TRUE | _FALSE:
         raise MisfitError(column, f"{shown(row[column])} is neither True nor False")
     return value in _TRUE
