@@ -33,7 +33,7 @@ class SplitName(StrEnum):
 
 
 def medcalc(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench CSV, CSV.gz or parquet, or a hub data set's id.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench rows in any form of table, or a hub data set's id.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     split: Annotated[SplitName, typer.Option(help="What the rows may be used for.")] = SplitName.train,
     online: Annotated[bool, typer.Option("--online", help="Allow a download from the hub.")] = False,
@@ -135,7 +135,7 @@ class ConventionName(StrEnum):
 
 
 def audit(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A MedCalc-Bench CSV, CSV.gz or parquet with its entities.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")],
     convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculators.")] = ConventionName.published,
     out: Annotated[
         Path | None,
@@ -189,7 +189,10 @@ def check(
     think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Prove a data set without a model: every gold answer earns full marks, every corruption of it does not."""
+    """Prove the verifier on a data set, without a model: every gold answer earns full marks, no corruption of it does.
+
+    What it cannot prove is that the labels were read as you meant them: it lays ten drawn answers beside their source cells.
+    """
     from ehrmind.sources import load_cases
     from ehrmind.verify.audit import check_cases
 
@@ -213,4 +216,12 @@ def _print(report: CheckReport) -> None:
         for failure in report.failures:
             table.add_row(failure["case"], failure["stratum"], failure["what"], failure["reason"])
         console.print(table)
-    console.print("The data set is proven." if report.ok else "The data set is not proven.")
+    table = Table("case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells")
+    for row in report.drawn:
+        table.add_row(row["case"], row["from"], row["cell"], row["read_as"])
+    console.print(table)
+    if report.ok:
+        console.print("Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried.")
+        console.print("Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files.")
+    else:
+        console.print("Not proven: the verifier is wrong about the answers listed above.")

@@ -149,4 +149,8 @@ def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
     times = Counter(case.id for cases in splits.values() for case in cases)
     repeated = [name for name, count in times.items() if count > 1]
     if repeated:
-        raise InputError(f"{len(repeated)} case id(s) are used more than once, such as {', '.join(repeated[:3])}; ids must be unique.")
+        named = ", ".join(repeated[:3])
+        raise InputError(
+            f"{len(repeated)} case id(s) are used more than once, such as {named}; ids must be unique, and tables of one file name need a "
+            "`name` of their own."
+        )
