@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.catalogue import CATEGORIES
+from ehrmind.calculators.inputs import Input, Quantity
 
 HEAD = """# The calculators
 
@@ -50,7 +51,11 @@ def _card(calculator: Calculator) -> Iterator[str]:
     yield "\n| input | what | takes | if missing |"
     yield "| --- | --- | --- | --- |"
     for item in calculator.inputs:
-        yield f"| `{item.name}` | {item.label} | {_escaped(item.describe())} | {item.because or 'refused'} |"
+        yield f"| `{item.name}` | {item.label} | {_escaped(_takes(item))} | {item.because or 'refused'} |"
+
+
+def _takes(item: Input) -> str:
+    return item.describe() + (item.describe_limits() if isinstance(item, Quantity) else "")
 
 
 def _escaped(text: str) -> str:
