@@ -153,7 +153,8 @@ def test_a_refusal_names_the_units_that_are_read_and_they_are_read(item: Quantit
 @pytest.mark.parametrize(
     ("text", "same"),
     [
-        ("mL/min/{1.73_m2}", "mL/min/1.73 m^2"), ("mm[Hg]", "mmHg"), ("mmol·L⁻¹", "mmol/L"), ("μg/dL", "µg/dL"), ("kg.m-2", "kg/m²"),
+        ("mL/min/{1.73_m2}", "mL/min/1.73 m^2"), ("mL·min⁻¹·1.73 m⁻²", "ml per min per 1.73 m²"), ("{score}", "score"),
+        ("mm[Hg]", "mmHg"), ("mmol·L⁻¹", "mmol/L"), ("μg/dL", "µg/dL"), ("kg.m-2", "kg/m²"),
         ("mosm/kg{H2O}", "mOsm/kg"), ("mg.dL-1", "mg/dL"), ("mL/(24.h)", "mL/day"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Spellings of a unit, clinicians', laboratories' and UCUM's -> one spelling, to compare two of them. Converts nothing, knows no dimension.
 
-`mL/min/1.73m²`, `ml per min per 1.73 m^2`, `mL/min/{1.73_m2}` and `mL·min⁻¹·(1.73 m**2)` come out alike; `mg/dL` and `mmol/L` do not.
+`mL/min/1.73m²`, `ml per min per 1.73 m^2`, `mL/min/{1.73_m2}` and `mL·min⁻¹·1.73 m⁻²` come out alike; `mg/dL` and `mmol/L` do not.
 Case is lost on purpose; what a capital letter decides (K, G, M) is `unit_text`'s.
 """
 
@@ -21,7 +21,8 @@ _SIGNS = str.maketrans("μ", "u", "^()[]")
 # What an annotation in braces says is no unit, unless it says how the number was come by.
 _PER_AREA = re.compile(r"\{1\.73[ _]?m\^?2\}")
 _ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|tetramer|hb4)\})[^{}]*\}")
-_EXPONENT = re.compile(r"[\s.*]*([a-z%]+)-([1-3])(?![0-9])")
+_ALL_ANNOTATION = re.compile(r"^\{([^{}]*)\}$")
+_EXPONENT = re.compile(r"[\s.*]*((?:1\.73 ?)?[a-z%]+)-([1-3])(?![0-9])")
 _PHRASES = (
     (re.compile(r"\bmillimet(?:er|re)s? (?:of )?mercury\b|\bmm hg\b"), "mmhg"),
     (re.compile(r"\bcubic (?:mm|millimet(?:er|re)s?)\b|\bcu\.? ?mm\b|\bc\.mm\b"), "mm3"),
@@ -94,6 +95,7 @@ def one_sign(text: str) -> str:
 def normal_unit(text: str) -> str:
     """One spelling for all of a unit's. The empty string is no unit."""
     unit = one_sign(text).strip(".").lower().replace("**", "")
+    unit = _ALL_ANNOTATION.sub(r"\1", unit)  # {score} is nothing else
     unit = _ANNOTATION.sub("", _PER_AREA.sub("1.73m2", unit)).translate(_SIGNS).replace("{", "").replace("}", "")
     for phrase, short in _PHRASES:
         unit = phrase.sub(short, unit)

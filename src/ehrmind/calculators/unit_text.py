@@ -88,7 +88,7 @@ FILES_UNITS: dict[str, str] = {
     "microkatal": "ukat",
     "nanokatal": "nkat",
     "hectopascal": "hpa",
-    "": "# ratio ph inr score scores point insp inspirations resp resps br drink drinks wbc plt",
+    "": "# ratio fraction ph inr score scores point insp inspirations resp resps br drink drinks wbc plt",
 }
 _TEMPERATURES = {
     "c": "c cel °c degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus celcius degreescelcius centigrade "
