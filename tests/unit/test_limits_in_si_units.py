@@ -70,6 +70,14 @@ def test_any_spelling_and_any_decimal_multiple_takes_the_limits_in_si_units(tabl
     assert CALCULATORS[slug](**{**other, name: (value * times, spelling)}).value == wanted
 
 
+@given(limit=st.sampled_from([(200, "mm Hg", 2), (100, "mm Hg", 3), (26.7, "kPa", 2), (13.3, "kPa", 3)]), percent=st.integers(20, 100))
+def test_a_ratio_on_a_limit_stays_on_it_whatever_the_oxygen(limit: tuple[float, str, int], percent: int) -> None:
+    ratio, unit, points = limit
+    given = {"pao2": (ratio * percent / 100, unit), "fio2": (percent, "%"), "ventilated": True}
+    if ratio * percent / 100 > (10 if unit == "mm Hg" else 1.5):
+        assert CALCULATORS["sofa"](**SOFA | given).value == points
+
+
 @given(st.integers(1, 600), st.integers(20, 900))
 def test_more_bilirubin_and_creatinine_never_score_less_in_micromoles(bilirubin: int, creatinine: int) -> None:
     def points(more: int) -> Any:

@@ -157,24 +157,22 @@ def sofa(
     drugs = {"dopamine": dopamine, "dobutamine": dobutamine, "epinephrine": epinephrine, "norepinephrine": norepinephrine}
     infused = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
     steps.points("circulation", infused or pressure, circulation)
-    what, found, by_creatinine = "kidneys", list[str](), 0
+    found, by_creatinine = list[str](), 0
     if creatinine_si is not None:
-        what, found, by_creatinine = (
-            f"{what}, by the limits in µmol/L",
-            [f"creatinine {num(creatinine_si)} µmol/L"],
-            band(creatinine_si, CREATININES_SI, 0),
-        )
+        found, by_creatinine = [f"creatinine {num(creatinine_si)} µmol/L"], band(creatinine_si, CREATININES_SI, 0)
     elif creatinine is not None:
         found, by_creatinine = [f"creatinine {num(creatinine)} mg/dL"], band(creatinine, CREATININES, 0) if creatinine_counts else 0
     by_urine = 0 if urine_output is None else anuria if urine_output < 200 else 3 if urine_output < 500 else 0
     found += [f"urine {num(urine_output)} mL/day"] if urine_output is not None else []
+    what = "kidneys" if creatinine_si is None else "kidneys, by the limits in µmol/L"
     steps.points(what, " and ".join(found) or NORMAL, max(by_creatinine, by_urine))
     return steps.total("SOFA score")
 
 
 def _lungs(steps: Steps, pao2: float, unit: str, fio2: float, fio2_scale: float, supported: bool) -> None:
     healthy, mild, severe, worst = OXYGEN_RATIOS_SI if unit == "kPa" else OXYGEN_RATIOS
-    ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", pao2 / (fio2 / fio2_scale), unit)
+    quotient = round(pao2 / (fio2 / fio2_scale), 9)  # 56 / 0.28 is 200, and no last digit less
+    ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", quotient, unit)
     points = band(ratio, ((healthy, 0), (mild, 1)), 2)
     if supported and ratio < severe:
         points = 4 if ratio < worst else 3

@@ -100,10 +100,8 @@ class Quantity:
         return self.default if self.default is not None else round((self.low * self.high) ** 0.5, 1) if self.low > 0 else self.high / 2
 
     def describe(self) -> str:
-        return f"{_shown(self.low)} to {_shown(self.high)} {self.unit}".strip()
-
-    def describe_limits(self) -> str:
-        return f"; in {self.si} by the publication's own limits" if self.si else ""
+        own = f"; {self.si} have limits of their own" if self.si else ""
+        return f"{_shown(self.low)} to {_shown(self.high)} {self.unit}".strip() + own
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,15 @@ _ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|tetramer|hb4)\})[^{}]*\
 _ALL_ANNOTATION = re.compile(r"^\{([^{}]*)\}$")
 _EXPONENT = re.compile(r"[\s.*]*((?:1\.73 ?)?[a-z%]+)-([1-3])(?![0-9])")
 _PHRASES = (
-    (re.compile(r"\bmillimet(?:er|re)s? (?:of )?mercury\b|\bmm hg\b"), "mmhg"),
+    (re.compile(r"\bmillimet(?:er|re)s? (?:of )?mercury(?: column)?\b|\bmm hg\b"), "mmhg"),
     (re.compile(r"\bcubic (?:mm|millimet(?:er|re)s?)\b|\bcu\.? ?mm\b|\bc\.mm\b"), "mm3"),
     (re.compile(r"\b(?:square met(?:er|re)s?|met(?:er|re)s? squared|sq\.? ?m)\b"), "m2"),
     (re.compile(r"\bbeats? ?(?:per|/) ?min(?:ute)?\b"), "bpm"),
+    (re.compile(r"\b(?:micro|u)-?(?:international )?units?\b"), "uiu"),
+    (re.compile(r"\bmilli-?(?:international )?units?\b"), "miu"),
     (re.compile(r"\binternational units?\b"), "iu"),
-    (re.compile(r"\b(lb|oz|stone)_av\b|\b(in|ft)_i\b"), r"\1\2"),
+    (re.compile(r"\b(lb|oz|stone)_av\b|\b(in|ft)_i\b|\b(pound|ounce|inch|foot) us\b"), r"\1\2\3"),
+    (re.compile(r"\bper cent\b"), "%"),
     (re.compile(r"\bof\b"), " "),
     (re.compile(r"\bdaily\b"), "/day"),
     (re.compile(r"\bper\b"), "/"),
@@ -41,6 +44,7 @@ _WORDS = {
         "cm": "centimeter centimeters centimetre centimetres",
         "day": "days d",
         "dl": "deciliter deciliters decilitre decilitres",
+        "fl": "femtoliter femtolitre",
         "g": "gram grams gm gms",
         "h": "hour hours hr hrs",
         "iu": "ui",
@@ -67,15 +71,16 @@ _WORDS = {
         "ueq": "mceq",
         "ug": "mcg microgram micrograms",
         "uiu": "mciu uui",
-        "ukat": "mckat",
-        "ul": "mcl microliter microliters microlitre microlitres",
-        "umol": "mcmol micromol micromole micromoles umols",
+        "nkat": "nanokatal",
+        "ukat": "mckat microkatal",
+        "ul": "mcl micl microliter microliters microlitre microlitres",
+        "umol": "mcmol mcmols micromol micromole micromoles umols",
         "uu": "mcu",
     }.items()
     for spelling in spellings.split()
 }
 _WORD = re.compile(r"[a-z]+")
-_TIMES_BELOW = re.compile(r"(?<=[a-z])\s*[.*]\s*(?=[a-z])")
+_TIMES_BELOW = re.compile(r"(?<=[a-z])\s*[.*-]\s*(?=[a-z])")
 _DOTS = re.compile(r"\.(?![0-9])")
 _JOINTS = re.compile(r"[\s*]+")
 _OLD_PERCENT = re.compile(r"(u?g|mg)%")  # mg% is mg in 100 mL

@@ -91,9 +91,9 @@ FILES_UNITS: dict[str, str] = {
     "": "# ratio fraction ph inr score scores point insp inspirations resp resps br drink drinks wbc plt",
 }
 _TEMPERATURES = {
-    "c": "c cel °c degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus celcius degreescelcius centigrade "
+    "c": "c cel °c c° degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus celcius degreescelcius centigrade "
     "degreescentigrade",
-    "f": "f °f degf degreef degreesf fahrenheit degreefahrenheit degreesfahrenheit degreesfahreinheit",
+    "f": "f °f f° degf degreef degreesf fahrenheit degreefahrenheit degreesfahrenheit degreesfahreinheit",
     "k": "k kelvin",
 }
 _PART = {spelling: unit for units in (UNITS, FILES_UNITS) for unit, spellings in units.items() for spelling in spellings.split()} | {"": ""}
@@ -103,10 +103,10 @@ _WORDS_OF_POWERS = {
     **dict.fromkeys(("k", "1000", "thou", "thous", "thousand", "thousands", "tsd"), 1e3),
     **dict.fromkeys(("million", "millions", "mill", "mio", "mln"), 1e6),
     **dict.fromkeys(("giga", "gpt", "bil", "billion", "billions"), 1e9),
-    **dict.fromkeys(("tera", "tpt"), 1e12),
+    **dict.fromkeys(("tera", "tpt", "trillion"), 1e12),
 }
 _COUNT = re.compile(
-    rf"x?(?:10(?:e|ex|exp|x|_|')?(1[0-2]|[1-9])|e([369]|12)|({'|'.join(sorted(_WORDS_OF_POWERS, key=len, reverse=True))}))"
+    rf"x?(?:10(?:e|ex|exp|x|_|')?\+?0?(1[0-2]|[1-9])|e([369]|12)|({'|'.join(sorted(_WORDS_OF_POWERS, key=len, reverse=True))}))"
     r"(?:cells?|counts?|platelets?|plts?|wbc|#)?/(l|dl|ml|ul|nl|pl|mm3|cmm)"
 )
 _CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera: a small g is a gram
