@@ -110,7 +110,7 @@ _COUNT = re.compile(
     r"(?:cells?|counts?|platelets?|plts?|wbc|#)?/(l|dl|ml|ul|nl|pl|mm3|cmm)"
 )
 _CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera: a small g is a gram
-_MOLAR = re.compile(r"([mµμunp])M")
+_MOLAR = {"mM": "millimole", "μM": "micromole", "uM": "micromole", "nM": "nanomole", "pM": "picomole"}
 _NOTE = re.compile(r"[{(\s]*\b(feu|ddu|d-du|jds|ifcc|urea|tetramer|hb4)\b[})]*", re.IGNORECASE)
 _OF_HEMOGLOBIN = re.compile(r"\s(?:of\s+)?(?:total\s+)?(?:hgb|hb|ha?emoglobin)$", re.IGNORECASE)
 _MEGA = re.compile(r"(?<![A-Za-z])M(?=\[?[iI]?[uU]\b)")
@@ -146,8 +146,8 @@ def _refuse_two_sizes(plain: str, text: str) -> None:
 
 
 def _readings(plain: str) -> list[Reading]:
-    if molar := _MOLAR.fullmatch(plain):
-        return [_parts(f"{normal_unit(molar[1])}mol/l")]  # type: ignore[list-item]
+    if plain in _MOLAR:
+        return [Reading((_MOLAR[plain],), ("litre",))]
     normal = normal_unit(plain)
     found = [Reading((), (), scale=_SCALE[normal])] if normal in _SCALE else []
     if count := _COUNT.fullmatch(normal):
