@@ -51,6 +51,7 @@ SPELLINGS: dict[tuple[str, str | None], dict[float, str]] = {
     ("%", "hematocrit"): {1: "%|percent|％", 100: "L/L|1|{fraction}|ratio"},
     ("g/dL", "hemoglobin"): {1: "g/dL|gm/dl|G/DL|g%|g/100mL", 0.1: "g/L|G/L|gm/L", 1.6114: "mmol/L|mmol/L{Fe}"},
     ("ng/mL{FEU}", None): {1: "ng/mL{FEU}|ng/mL FEU|ug/L{FEU}|ug/L FEU", 1000: "mg/L{FEU}|ug/mL FEU"},
+    ("%", "HbA1c"): {1: "%|%{HbA1c}|% NGSP|%(NGSP)|% of total Hgb|%{DCCT}|%{Hb}"},
     ("", None): {1: "ratio|{INR}|{ratio}|INR|1"},
 }
 CONCENTRATIONS = {"mg/dL", "mEq/L", "U/L", "µIU/mL", "g/dL"}
@@ -75,6 +76,14 @@ def test_a_unit_of_another_kind_is_refused(spelling: tuple[str, str | None, floa
     concentrations = wanted in CONCENTRATIONS and other[0] in CONCENTRATIONS  # by a rule of the analyte
     if wanted != other[0] and not concentrations and text not in {"1", "ratio", "{fraction}", "G/L"}:
         assert not converts(text, *other), f"{text} as {other}"
+
+
+@given(st.text(max_size=90) | st.text("10^*/{}[]%.µμKMGUumgdLlx⁹ -", max_size=12), st.sampled_from(sorted(SPELLINGS, key=str)))
+def test_any_text_is_read_or_refused_in_a_sentence(text: str, wanted: tuple[str, str | None]) -> None:
+    try:
+        assert convert(1.0, text, *wanted) == convert(1.0, text, *wanted)
+    except InputError as refusal:
+        assert "\n" not in str(refusal).replace(text, "")
 
 
 TEMPERATURES = ("C|Cel|°C|℃|º C|˚C|deg C|degrees Celsius|CEL", "F|[degF]|°F|℉|deg F|Fahrenheit", "K|kelvin")
@@ -106,6 +115,8 @@ def test_hba1c_is_what_the_tables_of_both_methods_print(ifcc: float, ngsp: float
     ("unit", "wanted", "analyte"),
     [
         ("mmol/mol", "%", None), ("mmol/mol", "%", "hematocrit"), ("%{JDS}", "%", "HbA1c"), ("JDS %", "%", "HbA1c"), ("1", "%", "HbA1c"),
+        ("mmol/mol{NGSP}", "%", "HbA1c"), ("% IFCC", "%", "HbA1c"),
+        ("mg/dL{PO4}", "mg/dL", "phosphorus"),
         ("%", "", None), ("mg/g", "%", "hematocrit"), ("g/g", "%", "oxygen"), ("mcg/kg/min", "bpm", None), ("/min", "mcg/kg/min", None),
         ("mL/L/h", "bpm", None), ("mg/dL", "nmol/L", "lipoprotein(a)"), ("ng/mL{FEU}", "ng/mL{DDU}", None), ("ng/mL FEU", "ng/mL", None),
         ("mEq/L", "mmol/L", "phosphorus"), ("mEq/L", "mmol/L", None), ("mOsm/L", "mOsm/kg", None), ("U/L", "µg/L", None),

@@ -202,6 +202,8 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     elif isinstance(given, str):
         found = _NUMBER.fullmatch(given[:MAX_TEXT])
         number, unit = (found[1].replace(",", ""), found[2].strip() or None) if found else (None, None)
+        if unit and re.match(r",\d", unit):
+            raise InputError(f"{item.name}: {shown_text(given)} has a decimal comma; write a point.")
     else:
         number, unit = given, None
     try:

@@ -20,7 +20,7 @@ _LOOKALIKES = str.maketrans(
 _SIGNS = str.maketrans("μ", "u", "^()[]")
 # What an annotation in braces says is no unit, unless it says how the number was come by.
 _PER_AREA = re.compile(r"\{1\.73[ _]?m\^?2\}")
-_ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|tetramer|hb4)\})[^{}]*\}")
+_ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|po4|tetramer|hb4)\})[^{}]*\}")
 _ALL_ANNOTATION = re.compile(r"^\{([^{}]*)\}$")
 _EXPONENT = re.compile(r"[\s.*]*((?:1\.73 ?)?[a-z%]+)-([1-3])(?![0-9])")
 _PHRASES = (

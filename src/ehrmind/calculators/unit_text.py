@@ -111,7 +111,7 @@ _COUNT = re.compile(
 )
 _CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera: a small g is a gram
 _MOLAR = {"mM": "millimole", "μM": "micromole", "uM": "micromole", "nM": "nanomole", "pM": "picomole"}
-_NOTE = re.compile(r"[{(\s]*\b(feu|ddu|d-du|jds|ifcc|urea|tetramer|hb4)\b[})]*", re.IGNORECASE)
+_NOTE = re.compile(r"[{(\s]*\b(feu|ddu|d-du|jds|ifcc|ngsp|dcct|urea|po4|tetramer|hb4)\b[})]*", re.IGNORECASE)
 _OF_HEMOGLOBIN = re.compile(r"\s(?:of\s+)?(?:total\s+)?(?:hgb|hb|ha?emoglobin)$", re.IGNORECASE)
 _MEGA = re.compile(r"(?<![A-Za-z])M(?=\[?[iI]?[uU]\b)")
 _TWO_SIZES = re.compile(r"x?(?:m|mm|mil)(?:cells?)?/(?:ul|mm3|cmm|l|ml)")
@@ -133,9 +133,9 @@ def readings(text: str) -> tuple[Reading, ...]:
 
 
 def _note(word: str, plain: str) -> str:
-    """IFCC is a note on per cent alone, where it is another scale; mmol/mol are IFCC's own."""
+    """IFCC's per cent are another scale than NGSP's (and DCCT's), which are the usual ones; mmol/mol are IFCC's own."""
     word = word.lower().replace("d-du", "ddu")
-    return "" if word == "ifcc" and "%" not in plain else word
+    return "" if word == ("ifcc" if "mol" in plain else "ngsp") or word == "dcct" else word
 
 
 def _refuse_two_sizes(plain: str, text: str) -> None:

@@ -190,10 +190,10 @@ def _same_kind(given: Reading, wanted: Reading) -> float | None:
 def _joined(given: Reading, wanted: Reading, analyte: str | None) -> float | None:
     """An amount of the analyte as another kind of amount, over the same."""
     kinds = *_kinds(given.above), *_kinds(wanted.above)
-    if _kinds(given.below) != _kinds(wanted.below) or len(kinds) != 2 or not _AMOUNTS.issuperset(kinds):
+    if analyte not in ANALYTES or _kinds(given.below) != _kinds(wanted.below) or len(kinds) != 2 or not _AMOUNTS.issuperset(kinds):
         return None
     size, target = _size(given), _size(wanted)
-    bridges: list[Any] = [_registry().Quantity(text) for text in ANALYTES.get(analyte or "", ())]
+    bridges: list[Any] = [_registry().Quantity(text) for text in ANALYTES[analyte]]
     for path in (*(size * bridge for bridge in bridges), *(size / bridge for bridge in bridges), *_chained(size, bridges)):
         if path.dimensionality == target.dimensionality:
             return float((path / target).to("").magnitude)
