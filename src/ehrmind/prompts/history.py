@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ehrmind.config import History
     from ehrmind.sources.timeline import Visible
 
-VERSION = 2
+VERSION = 3
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
 UNBORN = -(2**63)  # the time of a birth that is not known
@@ -36,11 +36,13 @@ CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4;
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`texts` by request; `shown` and `cut` count findings (a folded test is one) that did and did not fit."""
+    """`texts` by request; `shown` and `cut` count findings (a folded test is one) that did and did not fit, `unflagged` those shown whose
+    test has limits, but none in the unit of the result."""
 
     texts: Sequence[str]
     shown: Sequence[int]
     cut: Sequence[int]
+    unflagged: Sequence[int]
 
 
 def history_digest(settings: History) -> str:
@@ -49,8 +51,8 @@ def history_digest(settings: History) -> str:
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
-    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high. `as_of` and `born` (the least int64: unknown) are
-    microseconds since 1970, by request."""
+    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high, unread. `as_of` and `born` (the least int64:
+    unknown) are microseconds since 1970, by request."""
     import numpy as np
     import polars as pl
 
@@ -73,7 +75,9 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     bodies = _joined(pieces.gather(kept), whose[kept], len(as_of))
     texts = [head + body if head else body[1:] for head, body in zip(heads, bodies, strict=True)]
     shown = np.bincount(whose[kept], minlength=len(as_of))
-    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist())
+    unread = about["unread"].to_numpy()[dated["what"].to_numpy()[last[kept]]] & dated["numeric_value"].is_not_null().to_numpy()[last[kept]]
+    unflagged = np.bincount(whose[kept][unread & settings.flags], minlength=len(as_of))
+    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist(), unflagged.tolist())
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
