@@ -63,13 +63,14 @@ def trials(
         Path | None, typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)] = None,
+    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Patients and trials, every one with every other unless pairs are named."""
     from ehrmind.sources.unanswered import trials_to_ask
 
-    _save(trials_to_ask(topics, trials, pairs, name), out, restricted, as_json)
+    _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
 
 
 def ehr(

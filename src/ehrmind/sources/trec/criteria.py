@@ -15,7 +15,9 @@ from ehrmind.sources.trec.text import plain, unescaped
 
 # Who is kept out of the study. "Excluding" inside a criterion limits that criterion, and "not eligible for transplant" describes a
 # patient: neither keeps anyone out of the study.
-_OTHERS = r"(?!\s+(?:for|to)\s+(?!(?:the|this|our|these|any|participat|enrol|entry|enter|inclusion|stud|trial|random|protocol\b|registration)))"
+_OTHERS = (
+    r"(?!\s+(?:for|to)\s+(?!(?:the|this|our|these|any|participat|enrol|entry|enter|inclusion|stud|trial|random|protocol\b|registration)))"
+)
 _KEPT_OUT = re.compile(
     rf"\bexclu(?:de|des|ded|sion|sions|sionary)\b|\bnon-?\s?inclusion\b|\bineligib(?:le|ility)\b{_OTHERS}|\b(?:not|never|no\s+longer)\s+(?:be\s+)?eligible\b{_OTHERS}"
     r"|\b(?:not|never)\s+be\s+(?:included|enrolled|admitted|recruited|entered|(?:accepted|considered)\s+(?:for|in|into)\b|allowed\s+to\s+(?:enter|enrol|participat|take))"
@@ -26,7 +28,8 @@ _KEPT_OUT = re.compile(
 )
 _DENIED = re.compile(r"\b(?:no|not|never|nor|without|need\s+not)\b[^.;:]{0,60}\bexclu|\bexclu\w+[^.;:]{0,40}\bnot\b", re.IGNORECASE)
 _LET_IN = re.compile(
-    r"(?:[\w /]{0,40}:\s*)?(?:required|allowed|permitted|included|(?:patients|subjects|participants|volunteers|they|you|donors|women|men)\s+"
+    r"(?:[\w /]{0,40}:\s*)?(?:required|allowed|permitted|included"
+    r"|(?:patients|subjects|participants|volunteers|they|you|donors|women|men)\s+"
     r"(?:must(?!\s+not)|may\s+be\s+(?:eligible|included)|are\s+eligible|will\s+be\s+(?:eligible|included))[^.;:]{0,60})\s*:\s*$|inclusion\s+criteria\s*:",
     re.IGNORECASE,
 )
@@ -148,7 +151,9 @@ def _ends_nowhere(section: _Section) -> bool:
 def _text_behind(lines: Sequence[str]) -> bool:
     """Whether a paragraph without a bullet follows a blank line."""
     return any(
-        line.strip() and not BULLET.match(line) and not lines[place - 1].strip() for place, line in enumerate(lines) if place and line.strip()
+        line.strip() and not BULLET.match(line) and not lines[place - 1].strip()
+        for place, line in enumerate(lines)
+        if place and line.strip()
     )
 
 

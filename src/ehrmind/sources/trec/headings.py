@@ -23,17 +23,15 @@ class Heading(NamedTuple):
 
 BULLET = re.compile(r"^[ \t]*(?:\\?[-*•·▪◦‣●○■➢✓]|\(?[0-9]{1,2}(?:\.[0-9]{1,2})*\\?[.)]|[a-zA-Z]\\?[.)])[ \t]+")
 
-_ADJECTIVE = re.compile(
-    r"for|the|all|these|following|key|main|major|general|primary|principal|important|patients?|subjects?|participants?|study|trial|specific|additional|selected"
-    r"|other|overall|common|core|basic|protocol|eligibility",
-    re.IGNORECASE,
-)
+_DROPPED = r"for|key|main|major|general|primary|principal|important|patients?|subjects?|study|specific|additional|selected|eligibility"
+_PLAIN = re.compile(_DROPPED, re.IGNORECASE)  # in front of a heading's own words: they say nothing and go with it
+_ADJECTIVE = re.compile(rf"{_DROPPED}|the|all|these|following|participants?|trial|other|overall|common|core|basic|protocol", re.IGNORECASE)
 # Read in this order: "non-inclusion" holds "inclusion", and "inclusion/exclusion" holds both.
-_BOTH = (
-    r"(?:in|ex)clusions?(?:\s+criteria)?\s*(?:/|\\{1,2}|&|\+|,|-|and/or\b|and\b|or\b)\s*(?:non[-\s]?in|in|ex)clusions?|in-?\s?/\s?exclusions?"
-)
+_JOINED = r"(?:/|\\{1,2}|&|\+|,|-|and/or\b|and\b|or\b)"
+_BOTH = rf"(?:in|ex)clusions?(?:\s+criteria)?\s*{_JOINED}\s*(?:non[-\s]?in|in|ex)clusions?|in-?\s?/\s?exclusions?"
 _OUT = (
-    r"non[-\s]?inclusions?|exclusion(?:s|ary)?|ineligibility|exclu(?:de|ding|ded)(?=\s+criteri)|(?:ineligible|rejection|disqualif(?:ication|ying)|non-?eligibility)(?=\s+criteri)"
+    r"non[-\s]?inclusions?|exclusion(?:s|ary)?|ineligibility|exclu(?:de|ding|ded)(?=\s+criteri)"
+    r"|(?:ineligible|rejection|disqualif(?:ication|ying)|non-?eligibility)(?=\s+criteri)"
     r"|(?:criteri(?:a|on)|reasons?|grounds|conditions)\s+(?:for|of)\s+(?:the\s+)?(?:non[-\s]?inclusion|exclusion|ineligibility)"
     r"|crit[eè]res?\s+d(?:e\s+|['’]\s?)(?:non[-\s]?inclusion|exclusion)|criterios?\s+de\s+(?:(?:no|non)[-\s]+inclusi[oó]n|exclusi[oó]n)"
     r"|ausschlu(?:ss|ß)(?:-?\s?kriterien|-?\s?kriterium)?|criteri\s+di\s+(?:esclusione|non\s+inclusione)"
@@ -66,12 +64,14 @@ _DENIES = re.compile(
     r"\b(?:no|not|none|without|absence|lack|free|fail(?:s|ed|ure|ing)?|unable|neither|nor|never|except|besides|violat\w*|see|per)\b",
     re.IGNORECASE,
 )
-_GOES_ON = re.compile(r"\b(?:is|are|was|were|will|must|may|should|has|have|had|apply|applies|requires?|required|that|which|if)\b", re.IGNORECASE)
+_GOES_ON = re.compile(
+    r"\b(?:is|are|was|were|will|must|may|should|has|have|had|apply|applies|requires?|required|that|which|if)\b", re.IGNORECASE
+)
 _WHOM = re.compile(r"(?i:(?:for|in|of|at|on|to|among|related|only)\b)|\(|[A-Z0-9]")
 _PART = re.compile(r"(?:(?:cohorts?|part|phase|arm|group|stage|stratum|step|study|period)\s*)?[A-Z0-9]{1,4}")
 _MARKS = re.compile(
     r"^[\s>#*_=•·▪◦‣●○■➢+\[\\–—-]*"
-    r"(?:[0-9]{1,2}(?:\.[0-9]{1,2})+\s+|\(?(?:[0-9]{1,2}(?:\.[0-9]{1,2})*|[ivxIVX]{1,4}|[A-Za-z])\\?[.)]\s*)*[\s*_\[]*"
+    r"(?:[0-9]{1,2}(?:\.[0-9]{1,2})+(?:\s+|$)|\(?(?:[0-9]{1,2}(?:\.[0-9]{1,2})*|[ivxIVX]{1,4}|[A-Za-z])\\?[.)]\s*)*[\s*_\[]*"
 )
 _INSIDE = re.compile(
     r"(?<=\S)[ \t]+(?=[*_]{0,2}(?:(?:Key|KEY|Main|MAIN|Major|MAJOR|General|GENERAL|Patient|PATIENT|Study|STUDY)\s+)?"
@@ -80,10 +80,12 @@ _INSIDE = re.compile(
     r"[*_]{0,2}\s*(?:[:：]|[-–•*]\s|\(?[1aA][.)]\s))"
 )
 _LOWER_INSIDE = re.compile(r"(?<=[.;])[ \t]+(?=(?:inclusion|exclusion|non-inclusion)\s+criteria\s*:)")
-_TITLE = re.compile(r"[\s#*_]*(?:[\w/'’&,-]+\s+){0,4}[\w/'’&,-]+")  # "Cohort 2" in front of "Exclusion Criteria:" is part of that heading
-_LINKS = frozenset(
-    "a an the of to in on for by with from and or & any all no none not per see following these those this that above below meet meets meeting "
-    "under as if are is their its other than key main both either each some".split()
+# "Cohort 2" in front of "Exclusion Criteria:" is part of that heading.
+_TITLE = re.compile(r"[\s#*_]*(?:(?:\w[\w/'’,-]*|&)\s+){0,4}\w[\w/'’,-]*")
+_LINK = re.compile(
+    r"an?|the|of|to|in|on|for|by|with|from|and|or|&|any|all|none?|not|per|see|following|th[eo]se|this|that|above|below|meet(?:s|ing)?|under|as|if"
+    r"|are|is|their|its|other|than|key|main|both|either|each|some",
+    re.IGNORECASE,
 )
 
 
@@ -93,8 +95,9 @@ def lines_of(text: str) -> list[str]:
     def broken(found: re.Match[str]) -> str:
         begins = text.rfind("\n", 0, found.start()) + 1
         before, above = text[begins : found.start()], text[text.rfind("\n", 0, max(0, begins - 1)) + 1 : max(0, begins - 1)]
-        last = before.split()[-1].strip("([\"'").lower()
-        belongs = last in _LINKS or not any(map(str.isalnum, last)) or (_is_begun(above) and _TITLE.fullmatch(before))
+        last = before.split()[-1].strip("([\"'")
+        is_title = _MARKS.fullmatch(before) or (_is_begun(above) and _TITLE.fullmatch(before))
+        belongs = _LINK.fullmatch(last) or not any(map(str.isalnum, last)) or is_title
         return found[0] if belongs else "\n"
 
     text = _INSIDE.sub(broken, text)
@@ -120,7 +123,8 @@ def heading_of(line: str, above: str, below: str) -> Heading | None:
         return Heading("other", "", core[found.end() :].strip())
     kind: Kind = "exclusion" if found["out"] else "inclusion"
     more = found["more"].strip(" \t-")
-    label = more if _is_plain(found["before"]) and (not more or _WHOM.match(more)) else core[: found.end("more")].strip(" \t-")
+    says_no_more = all(map(_PLAIN.fullmatch, found["before"].split())) and "ineligib" not in found[0].lower()
+    label = more if says_no_more and (not more or _WHOM.match(more)) else core[: found.end("more")].strip(" \t-")
     return Heading(kind, label, core[found.end() :])
 
 

@@ -14,7 +14,6 @@ _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\u200b]")
 _SPACES = str.maketrans(dict.fromkeys("\xa0\u2007\u202f", " "))
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _LINE_TAGS = "br|p|div|ul|ol|tr|table|tbody|thead|h[1-6]|hr|section|blockquote|para|pre"
-_ALSO = {"&lte;": "≤", "&gte;": "≥"}  # no names of HTML's, and records have them
 _TAG = re.compile(
     rf"<(?P<close>/?)(?P<name>{_LINE_TAGS}|li|td|th|sup|sub|b|i|u|em|strong|span|font|a|small|linebreak)"
     r"(?:\s+[A-Za-z:-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>\"']+))*\s*/?>",
@@ -35,10 +34,15 @@ def plain(text: str) -> str:
             text = _ENTITY.sub(_character, text)
     if "<" in text:
         text = _TAG.sub(_written, _COMMENT.sub(" ", text))
-    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text)).translate(_SPACES)
+    text = with_line_ends(text).translate(_SPACES)
     if "\n" in text.strip() or not _TILDES.search(text):
         return text
     return _TILDE_LINE.sub("\n" if _TILDE_BULLET.search(text) else "\n\n", text)
+
+
+def with_line_ends(text: str) -> str:
+    """`\n` for every kind of line end, and no control characters."""
+    return _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
 
 
 def one_line(text: str) -> str:
@@ -55,7 +59,7 @@ def _character(found: re.Match[str]) -> str:
     if found[0][1] == "#":
         written = unescape(found[0])
         return written if written and written != "\ufffd" else found[0]
-    return _ALSO.get(found[0]) or html5.get(found[0][1:], found[0])
+    return html5.get(found[0][1:], found[0])
 
 
 def _written(found: re.Match[str]) -> str:
