@@ -29,7 +29,8 @@ def test_trials_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.C
     counts = json.loads(said(capsys, "data", "trials", *named, "--out", tmp_path / "cases.parquet", "--json"))
     assert counts["kept"] == 80 == len(load_cases(tmp_path / "cases.parquet")) == sum(counts["by_stratum"].values())
     assert counts["left_out"] == {"the trial's text is not in the files": 10}
-    assert "The data set is proven." in said(capsys, "check", tmp_path / "cases.parquet")
+    checked = said(capsys, "check", tmp_path / "cases.parquet")
+    assert "Proven: the verifier on these cases." in checked and "10 drawn rows beside their source cells" in checked
 
 
 def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

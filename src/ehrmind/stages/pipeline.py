@@ -27,7 +27,7 @@ from ehrmind.stages.repeated import REPEATED
 from ehrmind.stages.results import write_results
 from ehrmind.stages.rlvr import refuse_early, rlvr
 from ehrmind.stages.samples import SAMPLES, with_labels
-from ehrmind.stages.warmup import warmup
+from ehrmind.stages.warmup import warmup, warn_of_bare_answers
 from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
@@ -86,6 +86,8 @@ def run_pipeline(
     splits = prepare_data(run, recipe)
     if "rlvr" in wanted:
         refuse_early(recipe, splits["train"])
+    if world.first and "warmup" in wanted and recipe.stages == "all" and {"sft", "sft_rlvr"} & models_of(recipe):
+        warn_of_bare_answers(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
     world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"])))
     if open_engine is open_local:

@@ -9,8 +9,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ehrmind.sources.files import MAX_BYTES, read_bytes
-from ehrmind.sources.files import _unzipped as unzipped
+from ehrmind.sources.files import MAX_BYTES, read_bytes, unzipped
 from ehrmind.sources.trec.formats import FORMS, Beside, Content, Found, reader_of
 from ehrmind.sources.trec.keys import trial_key
 from ehrmind.types import InputError
