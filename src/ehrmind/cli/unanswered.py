@@ -47,11 +47,12 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """Any table of questions."""
-    from ehrmind.config import TableFile, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import TableFile
     from ehrmind.sources.unanswered import table_to_ask
 
     columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit, "groups_of": groups_of, "sheet": sheet}
-    file = parse_section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
+    file = section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
     _save(table_to_ask(file), out, restricted, as_json)
 
 
