@@ -128,7 +128,7 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     import polars as pl
 
     if column not in events.columns:
-        raise InputError(f"{path} has no column '{column}' of sites; it has {', '.join(events.columns)}.")
+        raise InputError(f"{path} has no column '{column}' for site_column; it has {', '.join(events.columns)}.")
     dtype = events[column].dtype
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         raise InputError(f"{path}, column '{column}': {dtype} values; a site is a text or an integer, so write the column as one.")

@@ -22,7 +22,7 @@ from ehrmind.sources.cases import load_cases, refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.export import LEARNED_FROM, restricted_splits
-from ehrmind.stages.models import choose
+from ehrmind.stages.models import base_here, choose
 from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.types import Case, InputError, Message
 from ehrmind.verify.elsewhere import Question
@@ -126,9 +126,7 @@ def _changed(tree: dict[str, Any], overrides: Sequence[str], model: str | None, 
 
 
 def _located(recipe: Recipe) -> Path:
-    from ehrmind.engines.local.engine import locate
-
-    return locate(recipe.model, online=False).resolve()
+    return base_here(recipe).resolve()
 
 
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
