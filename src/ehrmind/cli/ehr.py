@@ -94,7 +94,8 @@ def ehr(
 
     The labels are a file's, or those that an ACES task file makes.
     """
-    from ehrmind.config import EhrFiles, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import EhrFiles
     from ehrmind.sources import save_cases
     from ehrmind.sources.ehr import read_ehr
 
@@ -121,7 +122,7 @@ def ehr(
         "site_column": site_column,
     }
     split |= {"held_out_sites": held_out_site or [], "tuning_sites": tuning_site or []}
-    files = parse_section(EhrFiles, {**given, **split, "unusable": unusable}, "ehrmind data ehr")
+    files = section(EhrFiles, {**given, **split, "unusable": unusable}, "ehrmind data ehr", plural=("labels",))
     cases, counts = read_ehr(files)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -37,7 +37,9 @@ def on_gpu(device: str, workers: int) -> bool:
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus < workers:
-        raise InputError(f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes.")
+        raise InputError(
+            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind predict` has --workers)."
+        )
     return device != "cpu" and gpus >= workers
 
 

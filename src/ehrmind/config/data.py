@@ -52,6 +52,7 @@ class TrialFiles(Section):
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out")
     seed: int = Field(default=0, description="of the split and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
+    any_year: bool = Field(default=False, description="topics and judgments that name different years belong together")
 
 
 EventKind = Literal["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other"]

@@ -44,7 +44,7 @@ def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles
     kept, left_out, notes = _by_time(cases, files) if files.split_by == "time" else _by_site(cases, data, files)
     held_out = [case for case in kept if case.split == "held_out"]
     if not held_out:
-        raise InputError(f"split_by={files.split_by} leaves no label in held_out; choose other boundaries, shares or sites.")
+        raise InputError(f"Splitting by {files.split_by} leaves no label in held_out; choose other boundaries, shares or sites.")
     if data.splits:
         allowed = sum(data.splits[case.provenance["subject"]] != "held_out" for case in held_out)
         notes["held_out: of subjects that the data set itself does not hold out"] = allowed
@@ -72,7 +72,7 @@ def kept_apart(cases: Sequence[Case], wanted: Sequence[Split]) -> tuple[list[Cas
 def _by_time(cases: Sequence[Case], files: EhrFiles) -> Found:
     days = [date.fromisoformat(case.provenance["as_of"][:10]) for case in cases]
     if max(days) > date.today():
-        raise InputError(f"Prediction times run to {max(days).year}: these dates are shifted, so split_by=time means nothing here.")
+        raise InputError(f"Prediction times run to {max(days).year}: these dates are shifted, and time says nothing; split by subject.")
     tuning, held_out = files.boundaries or _quantiles(days, files.shares)
     kept, left_out = kept_apart(cases, ["train" if day < tuning else "tuning" if day < held_out else "held_out" for day in days])
     begins = {"tuning": tuning, "held_out": held_out}

@@ -62,7 +62,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     elif ending.endswith(".xlsx"):
         columns, rows, notes = read_sheet(raw, name, sheet)
     else:
-        text = decoded(_unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
+        text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
         if ending.endswith((".jsonl", ".ndjson")):
             columns, rows = json_lines(lines_of(text), name)
         else:
@@ -81,7 +81,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     raw = _bytes(path)
     if not raw:
         raise InputError(f"{path} is empty: 0 bytes.")
-    return _unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
+    return unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -123,7 +123,8 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
 
 
-def _unzipped(raw: bytes, name: str) -> bytes:
+def unzipped(raw: bytes, name: str) -> bytes:
+    """A gzip file's content. Raises InputError for a broken file and for a bomb."""
     try:
         content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error):
