@@ -129,8 +129,8 @@ class Timeline:
         places = np.searchsorted(self._subjects, subjects)
         starts, ends = self._starts[places], self._ends[places]
         never = np.full(len(subjects), np.iinfo(np.int64).min)
-        dated = _first_beyond(self._times, starts, ends, never, inclusive=True)  # static rows come first
-        upto = np.maximum(dated, _first_beyond(self._times, starts, ends, as_of, inclusive=not strictly_before))
+        dated = first_beyond(self._times, starts, ends, never, inclusive=True)  # static rows come first
+        upto = np.maximum(dated, first_beyond(self._times, starts, ends, as_of, inclusive=not strictly_before))
         first = dated if newest is None else np.maximum(dated, upto - newest)
         rows = _ranges(np.stack([starts, first], axis=1).ravel(), np.stack([dated, upto], axis=1).ravel())
         request = np.repeat(np.arange(len(subjects), dtype=np.uint32), (dated - starts) + (upto - first))
@@ -139,7 +139,7 @@ class Timeline:
         return Visible(events.with_columns(pl.when(pl.col("end") <= at).then(pl.col("end")).alias("end")), upto - dated)
 
 
-def _first_beyond(times: np.ndarray, starts: np.ndarray, ends: np.ndarray, at: np.ndarray, *, inclusive: bool) -> np.ndarray:
+def first_beyond(times: np.ndarray, starts: np.ndarray, ends: np.ndarray, at: np.ndarray, *, inclusive: bool) -> np.ndarray:
     """For every half-open range of rows, sorted by time: the first row later than `at` (`inclusive`), or not earlier; its end where there
     is none. All ranges are halved together."""
     import numpy as np
