@@ -9,11 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ehrmind.types import Case, InputError, Split
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
+SPELLED: Mapping[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("tuning", "tune", "val", "valid", "validation", "dev"), "tuning"),
+    **dict.fromkeys(("held_out", "held-out", "heldout", "test", "testing"), "held_out"),
+}
 
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00ad": None, "\u200b": None})
 
@@ -60,6 +68,18 @@ def split_of_groups(
         for place, group in enumerate(drawn):
             split[group] = next(name for name, end in ends if place < end)
     return [replace(case, split=split[case.group]) for case in cases]
+
+
+def split_of_subjects(subjects: pl.Series, splits: pl.Series, path: object) -> dict[int, Split]:
+    """{subject: split} of a file of both. Raises InputError naming file and row for a split that is none and for a subject in two."""
+    found: dict[int, Split] = {}
+    for row, (subject, said) in enumerate(zip(subjects.to_list(), splits.to_list(), strict=True), start=1):
+        split = SPELLED.get((said or "").strip().lower())
+        if split is None:
+            raise InputError(f"{path}, row {row}, column 'split': '{said}' is not one of {', '.join(SPLITS)}.")
+        if found.setdefault(subject, split) != split:
+            raise InputError(f"{path}, row {row}: subject {subject} is in two splits.")
+    return found
 
 
 def refuse_shares(shares: Mapping[Split, float]) -> None:
