@@ -59,8 +59,29 @@ class KindName(StrEnum):
     label = "label"
 
 
+class DecimalName(StrEnum):
+    """Decimal marks as choices of an option."""
+
+    point = "point"
+    comma = "comma"
+
+
+class DatesName(StrEnum):
+    """Orders of day and month as choices of an option."""
+
+    day_first = "day-first"
+    month_first = "month-first"
+
+
+GroupsOf = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose numbers the groups are, if another table has the same for others.", show_default=False),
+]
+Sheet = Annotated[str | None, typer.Option(metavar="NAME", help="Of an .xlsx file with several.", show_default=False)]
+
+
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, CSV.gz, parquet or JSON lines.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
@@ -72,17 +93,26 @@ def table(
     record: Annotated[str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)] = None,
     rationale: Annotated[str | None, typer.Option(metavar="COLUMN", help="Worked answers.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)] = None,
+    decimal: Annotated[DecimalName | None, typer.Option(help="The answers' decimal mark, if they cannot tell.", show_default=False)] = None,
+    dates: Annotated[DatesName | None, typer.Option(help="How 01/02/2026 is meant, if no answer tells.", show_default=False)] = None,
+    labels_from: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Answers may be places of labels, the first being this.", show_default=False)
+    ] = None,
+    groups_of: GroupsOf = None,
+    sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
-    from ehrmind.config import TableFile
+    from ehrmind.config import TableFile, parse_section
     from ehrmind.sources import save_cases
     from ehrmind.sources.table import read_table_cases
 
     if (kind is KindName.label) != bool(label) or (tolerance and kind is not KindName.number):
         raise InputError("--kind label needs --label, once for each; --tolerance is for --kind number.")
     columns = {"question": question, "answer": answer, "record": record, "rationale": rationale, "group": group}
-    file = TableFile.model_validate({"path": path, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns})
+    readings = {"decimal": decimal and decimal.value, "dates": dates and dates.value, "labels_from": labels_from, "groups_of": groups_of}
+    said = {"path": path, "sheet": sheet, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns, **readings}
+    file = parse_section(TableFile, said, "ehrmind data table")
     cases, counts = read_table_cases(file)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ehrmind.cli.cases import AsJson, KindName, say_counts
+from ehrmind.cli.cases import AsJson, GroupsOf, KindName, Sheet, say_counts
 
 if TYPE_CHECKING:
     from ehrmind.sources.cases import Counts
@@ -23,14 +23,14 @@ def medcalc(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Notes and calculator questions; columns as MedCalc-Bench spells them, CSV, CSV.gz or parquet."""
+    """Notes and calculator questions; columns as MedCalc-Bench spells them, in any form of table."""
     from ehrmind.sources.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
 
 
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, CSV.gz, parquet or JSON lines.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Out,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
@@ -41,6 +41,8 @@ def table(
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note.", show_default=False)] = None,
     id_: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)] = None,
     unit: Annotated[str | None, typer.Option(help="Of numbers, where they have one.", show_default=False)] = None,
+    groups_of: GroupsOf = None,
+    sheet: Sheet = None,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +50,7 @@ def table(
     from ehrmind.config import TableFile, parse_section
     from ehrmind.sources.unanswered import table_to_ask
 
-    columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit}
+    columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit, "groups_of": groups_of, "sheet": sheet}
     file = parse_section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
     _save(table_to_ask(file), out, restricted, as_json)
 

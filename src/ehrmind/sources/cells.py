@@ -16,7 +16,8 @@ from ehrmind.types import InputError
 
 Decimal = Literal["point", "comma"]
 
-NULLS = frozenset({"", "na", "n/a", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "nat", "null", "none", "nil", "\\n"})  # in lower case
+_SHEET_ERRORS = {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!"}  # what a spreadsheet writes where a formula failed
+NULLS = frozenset({"", "na", "n/a", "#n/a n/a", "<na>", "nan", "-nan", "nat", "null", "none", "nil", "\\n", *_SHEET_ERRORS})  # lower case
 INFINITIES = frozenset({"inf", "infinity"})  # without their sign
 _NULL_TEXTS = NULLS - {"na", "n/a", "none", "nil"}  # these four may be what a text says
 LARGEST_WHOLE = 2**53  # above it a float cannot tell neighbours apart
@@ -50,12 +51,14 @@ class TypedNumber(str):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The cells of a column and what messages call it. `semicolons`: they separate the file's columns, as where commas are decimal."""
+    """The cells of a column and what messages call it. `semicolons`: they separate the file's columns, as where commas are decimal.
+    `decide`: what a person can do about two readings of a number."""
 
     file: str
     name: str
     cells: Sequence[str]
     semicolons: bool = False
+    decide: str = "say --decimal point or --decimal comma (in a recipe `decimal`)"
 
     def place(self, row: int) -> str:
         return f"{self.file}, row {row}, column '{self.name}'"
@@ -87,6 +90,7 @@ _POINT = re.compile(rf"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}")
 _COMMA = re.compile(rf"[+-]?(?:[0-9]+(?:,[0-9]+)?|,[0-9]+){_EXPONENT}")
 _SPACED = r"[1-9][0-9]{0,2}(?:(?: [0-9]{3})+|(?:'[0-9]{3})+)"
 _POINT_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{_SPACED})(?:\.[0-9]+)?")
+_POINTS_GROUP = re.compile(r"[0-9]\.[0-9]{3}(?:[.,]|$)")  # where the column's other cells say that a point is no decimal mark
 _COMMA_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:\.[0-9]{{3}})+|{_SPACED})(?:,[0-9]+)?")
 
 
@@ -120,58 +124,73 @@ def whole(cell: str, decimal: Decimal = "point") -> int | None:
 def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bool = False) -> Decimal:
     """The decimal mark of a column: as said, else what its cells agree on. Raises InputError for a cell that is no number, for cells that
     contradict each other, and for one with two readings that nothing in the column decides."""
-    points, commas, both = [], [], []
+    rows: dict[str, list[int]] = {"point": [], "comma": [], "both": []}
     for row, cell in enumerate(column.cells, start=1):
+        if isinstance(cell, TypedNumber):
+            continue
         try:
-            readings = _readings(cell, whole_numbers)
+            readings = decimal_readings(cell)
         except CellError as problem:
             raise column.error(row, problem) from None
-        if said and said not in readings:
+        if said is not None and said not in readings:
             raise column.error(row, f"no number with a decimal {said}")
-        if readings == {"point", "comma"}:
-            if number(cell, "point") != number(cell, "comma"):
-                both.append(row)
-        else:
-            (points if "point" in readings else commas).append(row)
-    if said:
+        if len(set(readings.values())) > 1:
+            rows["both"].append(row)
+        elif len(readings) == 1:
+            rows[next(iter(readings))].append(row)
+    if said is not None:
         return said
-    choose = "say --decimal point or --decimal comma (in a recipe `decimal`)"
+    points, commas, both = rows.values()
     if points and commas:
-        contrary = commas[0] if len(points) >= len(commas) else points[0]
-        other = points[0] if contrary == commas[0] else commas[0]
-        raise column.error(contrary, f"its decimal mark is not that of row {other}; write the column in one way, or {choose}")
-    if points or commas:
-        return "point" if points else "comma"
-    # 1.234 in a file of commas is what everybody writes with three decimals; 1,234 may be one thing as well as the other.
-    undecided = [row for row in both if column.semicolons or "." not in plain(column.cells[row - 1])]
+        rare, common = (commas, points) if len(commas) <= len(points) else (points, commas)
+        raise column.error(rare[0], f"its decimal mark is not that of row {common[0]}; write the column in one way, or {column.decide}")
+    if points or (whole_numbers and not commas and not column.semicolons and _thousands(column, both)):
+        return "point"
+    # Beside decimal commas 1.234 has three decimals by mistake, or is a thousand, which other points among thousands show.
+    # Alone, in a file of commas, it is what everybody writes with three decimals, where 1,234 may be the one thing as well as the other.
+    if commas:
+        grouped = any(_POINTS_GROUP.search(plain(column.cells[row - 1])) for row in commas)
+        undecided = [row for row in both if not grouped and "." in plain(column.cells[row - 1])]
+    else:
+        undecided = [row for row in both if whole_numbers or column.semicolons or "," in plain(column.cells[row - 1])]
     if undecided:
-        raise column.error(undecided[0], f"two readings, a thousands mark or a decimal mark, and no cell of the column decides; {choose}")
-    return "point"
+        raise column.error(
+            undecided[0], f"two readings, a thousands mark or a decimal mark, and no cell of the column decides; {column.decide}"
+        )
+    return "comma" if commas else "point"
 
 
-def _readings(cell: str, whole_numbers: bool) -> set[Decimal]:
-    """The conventions under which the cell is a number (a whole one, where those are wanted), both for a cell without one."""
-    if is_no_number(cell):
-        return {"point", "comma"}
-    if isinstance(cell, TypedNumber):
-        number(cell)
-        return {"point", "comma"}
-    found: set[Decimal] = set()
-    problem = CellError("not a number")
+def decimal_readings(cell: str) -> dict[Decimal, float | None]:
+    """What a cell is with a decimal point and with a decimal comma, where it is a number so. Raises CellError where it is none."""
+    found: dict[Decimal, float | None] = {}
+    problems: list[CellError] = []
     for decimal in ("point", "comma"):
         try:
-            whole(cell, decimal) if whole_numbers else number(cell, decimal)
-            found.add(decimal)
-        except CellError as error:
-            problem = error if str(error) != str(_not_a_number(cell)) or str(problem) == "not a number" else problem
+            found[decimal] = number(cell, decimal)
+        except CellError as problem:
+            problems.append(problem)
     if not found:
-        raise problem
+        raise min(problems, key=lambda problem: str(problem).startswith("not a number"))  # "too large" says more
     return found
+
+
+def _thousands(column: Column, both: Sequence[int]) -> bool:
+    """Whether the cells are whole numbers with a point as the decimal mark, and one of them is none with a comma."""
+    read = [decimal_readings(column.cells[row - 1]) for row in both]
+    return all(cell["point"] == int(cell["point"] or 0) for cell in read) and any(cell["comma"] != int(cell["comma"] or 0) for cell in read)
 
 
 def is_no_number(cell: str) -> bool:
     """Whether a cell of numbers says that there is none: a null or an infinity."""
     return is_null(cell) or plain(cell).lower().lstrip("+-") in INFINITIES
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, with a decimal point or a decimal comma."""
+    try:
+        return not is_no_number(cell) and bool(decimal_readings(cell))
+    except CellError:
+        return False
 
 
 def _written(cell: str, decimal: Decimal) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ehrmind.sources.cells import CellError, is_null, plain
+from ehrmind.sources.cells import CellError, TypedNumber, is_null, plain
 
 _WHOLE = re.compile(r"\+?(-?)0*([0-9]+)(?:[.,]0*)?")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
@@ -25,12 +25,21 @@ def record_key(cell: str) -> str:
         return "0" if number == "-0" else number
     if _GROUPED.fullmatch(text):
         return text.replace(",", "")
-    if _ROUNDED.fullmatch(text):
+    if _ROUNDED.fullmatch(text) or (isinstance(cell, TypedNumber) and "e" in text):
         raise CellError("a number with an exponent, which has lost digits; format the column as text and export it again")
     return text
 
 
 def group_key(cell: str, namespace: str | None = None) -> str:
-    """The group of a patient or record: its key, under a namespace where numbers of two collections have nothing to do with each other."""
+    """The group of a patient or record: its key, under the name of a collection where numbers of two have nothing to do with each other."""
     key = record_key(cell)
-    return key if namespace is None or not key else f"{record_key(namespace)}/{key}"
+    return f"{namespace}-{key}" if namespace is not None and key else key
+
+
+def short_id(cell: str) -> str:
+    """A row's number or name as Cases are called by: as it is written, but a whole number as one (`2.0` and `2,00` are 2)."""
+    text = plain(cell)
+    if is_null(cell):
+        return ""
+    found = re.fullmatch(r"([0-9]+)[.,]0*", text)
+    return found[1] if found else text

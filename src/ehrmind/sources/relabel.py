@@ -26,6 +26,7 @@ from ehrmind.files import write_private
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER
 from ehrmind.sources.cases import Counts
 from ehrmind.sources.files import read_table
+from ehrmind.sources.identity import record_key
 from ehrmind.sources.medcalc import ENTITIES, EXPLANATION, ROW_IDS, read_medcalc
 from ehrmind.types import Case, InputError
 
@@ -92,9 +93,9 @@ def audit_rows(file: Path | str, convention: Convention = "published") -> Audit:
 def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
     """The file again with the answers, limits and explanations that recomputing changed, and a column that says what became of each row."""
     table = read_table(Path(file))
-    by_row = {str(row.row): row for row in audit.rows}
+    by_row = {record_key(str(row.row)): row for row in audit.rows}
     id_column = next(column for column in ROW_IDS if column in table.columns)
-    rows = [_corrected(row, by_row.get(row[id_column].strip()), audit.convention) for row in table.rows]
+    rows = [_corrected(row, by_row.get(record_key(row[id_column])), audit.convention) for row in table.rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*table.columns, AUDIT], lineterminator="\n")
     writer.writeheader()

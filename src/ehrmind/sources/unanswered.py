@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from ehrmind.calculators.catalogue import entry_by_name, unit_asked
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.ehr import GRADES, YES_NO, open_data_set, references, task_name, usable
 from ehrmind.sources.files import Table, read_lines, read_table, sha256_of, stem
+from ehrmind.sources.identity import short_id
 from ehrmind.sources.labels import label_form
 from ehrmind.sources.medcalc import NAME, NOTE, QUESTION, ROW_IDS
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import note_group
-from ehrmind.sources.table import read_rows
+from ehrmind.sources.table import group_notes, named, question_of, refuse_missing_columns, refuse_repeated_ids, text_of
 from ehrmind.sources.trec.pairs import LABELS, collection_name, pair_case, topic_of
 from ehrmind.sources.trec.qrels import HEADER
 from ehrmind.sources.trec.records import read_records
@@ -50,13 +52,15 @@ def medcalc_to_ask(files: Sequence[Path]) -> Found:
     """Rows with a calculator's name, a note and a question, as MedCalc-Bench spells the columns."""
     cases: list[Case] = []
     read: list[FileRead] = []
+    notes: Counter[str] = Counter()
     for path in files:
         table = read_table(path)
+        notes.update(table.notes)
         if missing := [column for column in (NAME, NOTE, QUESTION) if column not in table.columns]:
             raise InputError(f"{path} has no column '{missing[0]}'; rows for a calculator have '{NAME}', '{NOTE}' and '{QUESTION}'.")
         cases += [_medcalc(table, path, number, row) for number, row in enumerate(table.rows, start=1)]
         read.append(FileRead(path.name, table.sha256, len(table.rows)))
-    return _counted(cases, tuple(read))
+    return _counted(cases, tuple(read), notes=dict(notes))
 
 
 def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case:
@@ -66,9 +70,9 @@ def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case
     except InputError:
         raise InputError(f"{where}, column '{NAME}': none of the 55 calculators; `ehrmind calc list` names them.") from None
     for column in (NOTE, QUESTION):
-        if not row[column].strip():
+        if is_null_text(row[column]):
             raise InputError(f"{where}, column '{column}': it is empty.")
-    given = next((row[column].strip().removesuffix(".0") for column in ROW_IDS if column in table.columns), "") or str(number)
+    given = next((short_id(row[column]) for column in ROW_IDS if column in table.columns), "") or str(number)
     if not _ID.fullmatch(given):
         raise InputError(f"{where}: its id is not a number or a short id.")
     about: dict[str, Any] = {"kind": calculator.kind, "calculator": calculator.id, "unanswered": True}
@@ -89,35 +93,26 @@ def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case
 
 def table_to_ask(file: TableFile) -> Found:
     """Rows of a table; its column of answers is not looked at."""
-    table = read_rows(file.path)
-    for name in ("question", "record", "group", "id"):
-        column = getattr(file, name)
-        if column is not None and column not in table.columns:
-            raise InputError(f"{table.name} has no column '{column}' for {name}; it has {', '.join(table.columns)}.")
+    table = read_table(file.path, file.sheet)
+    refuse_missing_columns(file, table, ("question", "record", "group", "id"))
+    refuse_repeated_ids(file, table)
     kind = {"number": "decimal"}.get(file.kind, file.kind)
     form = label_form(file.labels) if kind == "label" else {"kind": kind, "unit": file.unit, "unanswered": True}
     name = file.name or stem(file.path)
-    cases = []
-    for number, row in enumerate(table.rows, start=1):
-        question, record = row[file.question].strip(), row[file.record].strip() if file.record else ""
-        if not question:
-            raise InputError(f"{table.name}, row {number}, column '{file.question}': no question.")
-        given = row[file.id].strip() if file.id else ""
-        group = row[file.group].strip() if file.group else ""
-        cases.append(
-            Case(
-                id=f"{name}-{given or number}",
-                family="table",
-                task=name,
-                stratum=f"table/{name}/{file.kind}",
-                split="held_out",
-                group=f"{name}-{group}" if group else note_group(record or question),
-                fields={"question": question, "record": record},
-                truth=form,
-                provenance={"file": file.path.name, "row": number},
-            )
+    cases = [
+        Case(
+            **named(file, table, name, number, row),
+            family="table",
+            task=name,
+            stratum=f"table/{name}/{file.kind}",
+            split="held_out",
+            fields={"question": question_of(file, table, number, row), "record": text_of(row, file.record)},
+            truth=form,
+            provenance={"file": file.path.name, "row": number} | ({"grouped_by": file.group} if file.group else {}),
         )
-    return _counted(cases, (FileRead(file.path.name, table.sha256, len(cases)),))
+        for number, row in enumerate(table.rows, start=1)
+    ]
+    return _counted(cases, (FileRead(file.path.name, table.sha256, len(cases)),), notes={**group_notes(file, table, cases), **table.notes})
 
 
 def trials_to_ask(topics: Path, records: Sequence[Path], pairs: Path | None = None, name: str | None = None) -> Found:
@@ -195,11 +190,13 @@ def _times(path: Path) -> pl.DataFrame:
     )
 
 
-def _counted(cases: list[Case], files: tuple[FileRead, ...], left_out: dict[str, int] | None = None) -> Found:
+def _counted(
+    cases: list[Case], files: tuple[FileRead, ...], left_out: dict[str, int] | None = None, notes: dict[str, int] | None = None
+) -> Found:
     if not cases:
         raise InputError("There is nothing to ask: no row of the files could be used.")
     ids = Counter(case.id for case in cases)
     if twice := next((name for name, times in ids.items() if times > 1), None):
         raise InputError(f"The id {twice} is that of {ids[twice]} rows; ids must be unique.")
-    notes = {"without an answer, to be predicted": len(cases), "groups": len({case.group for case in cases})}
-    return cases, Counts(len(cases), left_out or {}, notes, dict(Counter(case.stratum for case in cases)), files)
+    about = {"without an answer, to be predicted": len(cases), "groups": len({case.group for case in cases}), **(notes or {})}
+    return cases, Counts(len(cases), left_out or {}, about, dict(Counter(case.stratum for case in cases)), files)
