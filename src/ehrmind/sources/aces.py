@@ -225,7 +225,7 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
     for name, predicate in _task(path).plain_predicates.items():
         named = predicate.code if not isinstance(predicate.code, Mapping) else next(iter(predicate.code.values()), None)
         if not named or (isinstance(named, list) and not all(named)):
-            raise InputError(f"{path}, predicate '{name}': it has no code, so ACES matches no event; name one, or {{regex: \".\"}} for any.")
+            raise InputError(f"{path}, predicate '{name}': it has no code, so it matches no event; name one, or {{regex: \".\"}} for any.")
         try:
             nothing.with_columns(pl.col("code").cast(pl.String)).select(predicate.MEDS_eval_expr())
         except _errors() as error:

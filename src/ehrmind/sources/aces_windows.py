@@ -162,4 +162,3 @@ class Windows:
 
     def _counts(self, predicate: str) -> np.ndarray:
         return self.events[predicate].fill_null(0).cast(int).to_numpy()
-

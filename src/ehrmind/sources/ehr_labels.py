@@ -7,7 +7,7 @@ the lowest are one label, and so are columns that agree; of any others the one i
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,9 @@ def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> 
     if not frames:
         raise InputError(f"{_named(paths)} is empty: it has columns but no labels.")
     labels = pl.concat(frames, how="diagonal")
-    names = [name for name in labels.columns if name not in ("subject_id", "prediction_time", "file", "row") and not name.startswith("said ")]
+    names = [
+        name for name in labels.columns if name not in ("subject_id", "prediction_time", "file", "row") and not name.startswith("said ")
+    ]
     filled = [name for name in names if labels[name].null_count() < labels.height]
     if not filled:
         there = f"its {' and '.join(names)} are null throughout" if names else "labels of other kinds are not read"
@@ -62,9 +64,7 @@ def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> 
         raise InputError(f"{_named(paths)}: column '{name}' holds yes and no in one file and numbers in another; write them alike.")
     if name == "float_value" and kinds == ["integer"]:
         notes[WHOLE] = labels.height
-    return labels.select(
-        "subject_id", "prediction_time", pl.col(name).alias("value"), pl.lit(kinds[0]).alias("kind"), "file", "row"
-    ), notes
+    return labels.select("subject_id", "prediction_time", pl.col(name).alias("value"), pl.lit(kinds[0]).alias("kind"), "file", "row"), notes
 
 
 def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes: dict[str, int]) -> Words:
@@ -80,8 +80,8 @@ def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes:
     if task.startswith(GRADED):
         if labels_from is None and lowest > 0:
             raise InputError(
-                f"The grades of {task} run from {lowest} to {highest} and never are 0: say --labels-from 1 (in a recipe `labels_from`) if 1 "
-                "is normal, --labels-from 0 if nobody is normal."
+                f"The grades of {task} run from {lowest} to {highest} and never are 0: say --labels-from 1 (recipe: labels_from) if 1 is "
+                "normal, --labels-from 0 if nobody is normal."
             )
         if lowest < first or highest - first >= len(GRADES):
             raise InputError(f"The grades of {task} run from {lowest} to {highest}; there are four, from {first}: {', '.join(GRADES)}.")
@@ -92,45 +92,49 @@ def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes:
     return Words(tuple(map(str, range(first, highest + 1))), first)
 
 
-def whole_labels(values: pl.Series, path: object) -> tuple[pl.Series, str]:
-    """(labels as integers with null for none; `boolean` or `integer`) of a column of any type. Raises InputError naming file, row and
-    column for what is neither yes or no nor a whole number."""
+def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> tuple[pl.Series, str]:
+    """(labels as integers with null for none; `boolean` or `integer`) of a column of any type; in a `boolean` one the numbers 0 and 1 are
+    no and yes. Raises InputError naming file, row and column for what is neither yes or no nor a whole number."""
     import polars as pl
 
     dtype, column = values.dtype, values.name
     if dtype in (pl.Boolean, pl.Null):
         return values.cast(pl.Int64), "boolean"
     if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _from_words(values.cast(pl.String), path)
+        return _from_words(values.cast(pl.String), path, boolean)
     if not dtype.is_numeric():
         raise InputError(f"{path}, column '{column}': {dtype} values; a label is yes or no, or a whole number.")
     numbers = values.cast(pl.Float64).fill_nan(None)
     if (wrong := numbers.is_infinite() | (numbers != numbers.round(0))).any():
         raise InputError(f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0.")
-    return _declared(numbers.cast(pl.Int64), path)
+    return _declared(numbers.cast(pl.Int64), path, boolean)
 
 
-def _from_words(values: pl.Series, path: object) -> tuple[pl.Series, str]:
+def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
     import polars as pl
 
     column = values.name
     frame = pl.DataFrame({column: values})
     words = frame.select(pl.when(~is_nothing(column)).then(pl.col(column)).str.strip_chars().str.to_lowercase())[column]
     said = set(words.drop_nulls().unique().to_list())
-    if said <= TRUE | FALSE and (column == "boolean_value" or not said <= {"0", "1", "0.0", "1.0"}):
+    if said <= TRUE | FALSE and (boolean or not said <= {"0", "1", "0.0", "1.0"}):
         truth = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
         return words.replace_strict(list(truth), list(truth.values()), default=None, return_dtype=pl.Int64), "boolean"
     numbers = words.cast(pl.Float64, strict=False)
     wrong = words.is_not_null() & (numbers.is_null() | ~numbers.is_finite() | (numbers != numbers.round(0))).fill_null(True)
     if wrong.any():
-        remedy = "words have no order here, so number the classes from 0 in integer_value" if column == "categorical_value" else "write one of them"
+        remedy = (
+            "words have no order here, so number the classes from 0 in integer_value"
+            if column == "categorical_value"
+            else "write one of them"
+        )
         raise InputError(f"{place(path, wrong, column)}: neither yes or no nor a whole number; {remedy}.")
-    return _declared(numbers.cast(pl.Int64).alias(column), path)
+    return _declared(numbers.cast(pl.Int64).alias(column), path, boolean)
 
 
-def _declared(numbers: pl.Series, path: object) -> tuple[pl.Series, str]:
-    """A number in `boolean_value` is 0 or 1."""
-    if numbers.name != "boolean_value":
+def _declared(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
+    """A number in a column of yes and no is 0 or 1."""
+    if not boolean:
         return numbers, "integer"
     if (wrong := ~numbers.is_in([0, 1]).fill_null(True)).any():
         raise InputError(f"{place(path, wrong, numbers.name)}: a number that is neither 0 nor 1, in a column of yes and no.")
@@ -141,15 +145,14 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
     """A file's rows: its label columns as integers, and beside each what it said (`boolean` or `integer`)."""
     import polars as pl
 
-    table = _table(path)
-    table = table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
+    table = label_table(path)
     wanted = (*VALUES, column) if column else VALUES
     strange = [name for name in table.columns if name not in ("subject_id", "prediction_time", *wanted) and name.lower() not in INDEXES]
     for name in ("subject_id", "prediction_time", *([column] if column else [])):
         if name not in table.columns:
             raise InputError(f"{path} has no column '{name}', which {'is to be the label' if name == column else 'MEDS labels require'}.")
     if strange:
-        raise InputError(f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or name it as the label.")
+        raise InputError(f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or say it is the label.")
     if not table.height:
         return pl.DataFrame()
     subjects = subject_numbers(table["subject_id"], path)
@@ -160,7 +163,7 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
     read: dict[str, pl.Series | pl.Expr] = {}
     for name in [column] if column else [name for name in VALUES if name in table.columns]:
         try:
-            values, kind = whole_labels(table[name], path)
+            values, kind = whole_labels(table[name], path, boolean=name == "boolean_value")
         except InputError:
             if column or len(filled) == 1:
                 raise
@@ -202,17 +205,20 @@ def _named(paths: Sequence[Path]) -> str:
     return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
 
-def _table(path: Path) -> pl.DataFrame:
+def label_table(path: Path) -> pl.DataFrame:
+    """A parquet or CSV file, its columns under today's names. Raises InputError where it is neither."""
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-        return csv_table(path)
-    try:
-        return pl.DataFrame(pq.read_table(path, partitioning=None))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError):
-        raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
+        table = csv_table(path)
+    else:
+        try:
+            table = pl.DataFrame(pq.read_table(path, partitioning=None))
+        except (pa.ArrowException, OSError, pl.exceptions.PolarsError):
+            raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
+    return table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
 
 
 def csv_table(path: Path) -> pl.DataFrame:
@@ -229,9 +235,9 @@ def csv_table(path: Path) -> pl.DataFrame:
     return frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
 
 
-def label_counts(labels: pl.DataFrame, words: Words, notes: dict[str, int]) -> Mapping[str, int]:
-    """`notes`, and one more where all labels of a task are the same."""
-    values = labels["value"].drop_nulls().unique()
-    if len(values) == 1:
-        notes[f"labels, and all of them are '{words.words[int(values[0]) - words.first]}': nothing can be learned from them"] = labels.height
-    return notes
+def all_alike(labels: pl.DataFrame, words: Words) -> dict[str, int]:
+    """A note where all labels of a task are the same."""
+    values = labels["value"].unique().to_list()
+    if len(values) != 1:
+        return {}
+    return {f"labels, and all of them are '{words.words[values[0] - words.first]}': nothing can be learned from them": labels.height}

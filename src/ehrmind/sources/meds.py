@@ -261,7 +261,7 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
         declared |= {code for code, above in rows if any(parent is not None and fact_of(parent) is not None for parent in above)}
     for column in ("static", "is_static"):
         if column in frame.columns:
-            values, _ = whole_labels(frame[column].rename("boolean_value"), f"{path}, {column}")
+            values, _ = whole_labels(frame[column], path, boolean=True)
             declared |= set(frame.filter(values == 1)["code"].to_list())
     return names, parents, frozenset(declared)
 

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
-SPELLED: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("tuning", "tune", "val", "valid", "validation", "dev"), "tuning"),
-    **dict.fromkeys(("held_out", "held-out", "heldout", "test", "testing"), "held_out"),
-}
 
 _WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -95,7 +90,7 @@ def split_of_subjects(subjects: pl.Series, splits: pl.Series, path: object) -> d
     """{subject: split} of a file of both. Raises InputError naming file and row for a split that is none and for a subject in two."""
     found: dict[int, Split] = {}
     for row, (subject, said) in enumerate(zip(subjects.to_list(), splits.to_list(), strict=True), start=1):
-        split = SPELLED.get((said or "").strip().lower())
+        split = split_of_word(said or "")
         if split is None:
             raise InputError(f"{path}, row {row}, column 'split': '{said}' is not one of {', '.join(SPLITS)}.")
         if found.setdefault(subject, split) != split:

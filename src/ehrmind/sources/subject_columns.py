@@ -22,13 +22,13 @@ _ZONE = r"(?i)(?:z|utc|gmt|[+-]\d{2}:?\d{2}|:\d{2}(?:\.\d+)?\s*[+-]\d{2})\s*$"
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
-def place(path: object, wrong: pl.Series, column: str) -> str:
+def place(path: object, wrong: pl.Series, column: str, rows_before: int = 0) -> str:
     """`FILE, row 3, column 'x'` of the first wrong row."""
-    return f"{path}, row {int(wrong.arg_max() or 0) + 1}, column '{column}'"  # type: ignore[call-overload]
+    return f"{path}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}'"  # type: ignore[call-overload]
 
 
-def subject_numbers(values: pl.Series, path: object) -> pl.Series:
-    """The subjects' numbers. Raises InputError naming file, row and column for a null and for what is no whole number."""
+def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl.Series:
+    """The subjects' numbers. `rows_before` stand before these in the file. Raises InputError naming file, row and column for a null and for what is no whole number."""
     import polars as pl
 
     column, dtype = values.name, values.dtype
@@ -45,13 +45,13 @@ def subject_numbers(values: pl.Series, path: object) -> pl.Series:
     if numbers.null_count():
         wrong = numbers.is_null()
         row = int(wrong.arg_max() or 0)  # type: ignore[call-overload]
-        nothing = values[row] is None or values[row] != values[row] or (isinstance(values[row], str) and record_key_or_none(values[row]) == "")
+        nothing = values[row] is None or values[row] != values[row] or (isinstance(values[row], str) and _key(values[row]) == "")
         problem = "no value" if nothing else "not a whole number, as subjects are; write the data set's own numbers"
-        raise InputError(f"{place(path, wrong, column)}: {problem}.")
+        raise InputError(f"{place(path, wrong, column, rows_before)}: {problem}.")
     return numbers.alias(column)
 
 
-def record_key_or_none(text: str) -> str | None:
+def _key(text: str) -> str | None:
     """The key of an identity; None for one that a spreadsheet has rounded."""
     try:
         return record_key(text)
@@ -67,7 +67,7 @@ def _from_texts(values: pl.Series) -> pl.Series:
     others = values.filter(numbers.is_null() & values.is_not_null()).unique()
     if not len(others):
         return numbers
-    keys = {text: record_key_or_none(text) for text in others.to_list()}
+    keys = {text: _key(text) for text in others.to_list()}
     known = {text: int(key) for text, key in keys.items() if key and _NUMBER.fullmatch(key)}
     return numbers.fill_null(values.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Int64))
 
@@ -96,6 +96,8 @@ def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
     if times.null_count():
         wrong = times.is_null()
         zoned = bool(re.search(_ZONE, texts[int(wrong.arg_max() or 0)]))  # type: ignore[call-overload]
-        problem = "a time with a zone; MEDS times have none, so write it in the time of the events" if zoned else "not a time as 2026-01-31 23:59"
+        problem = (
+            "a time with a zone; MEDS times have none, so write it in the time of the events" if zoned else "not a time as 2026-01-31 23:59"
+        )
         raise InputError(f"{place(path, wrong, column)}: {problem}.")
     return times.alias(column), int(clocked.is_null().sum())

@@ -118,7 +118,11 @@ class Timeline:
     def _births(self) -> dict[int, int]:
         import polars as pl
 
-        births = self._events.filter((pl.col("code") == BIRTH) & pl.col("time").is_not_null()).group_by("subject_id").agg(pl.col("time").min().cast(int))
+        births = (
+            self._events.filter((pl.col("code") == BIRTH) & pl.col("time").is_not_null())
+            .group_by("subject_id")
+            .agg(pl.col("time").min().cast(int))
+        )
         return dict(births.iter_rows())
 
     def visible(self, subjects: np.ndarray, as_of: np.ndarray, *, newest: int | None = None, strictly_before: bool = False) -> Visible:
