@@ -80,7 +80,7 @@ def test_a_chest_radiograph_label_is_one_finding_of_fourteen(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("events", "says"),
     [
-        (PERSON.format(p="x"), "row 1, column 'patient_id': not read"),
+        (PERSON.format(p="x"), "row 1, column 'patient_id': not a whole number"),
         ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': not read"),
         (PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n", "row 3, column 'end': not read"),
         ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': not read"),

@@ -123,12 +123,12 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
     numbers = words.cast(pl.Float64, strict=False)
     wrong = words.is_not_null() & (numbers.is_null() | ~numbers.is_finite() | (numbers != numbers.round(0))).fill_null(True)
     if wrong.any():
-        remedy = (
-            "words have no order here, so number the classes from 0 in integer_value"
-            if column == "categorical_value"
-            else "write one of them"
-        )
-        raise InputError(f"{place(path, wrong, column)}: neither yes or no nor a whole number; {remedy}.")
+        strange = wrong & ~words.is_in(sorted(TRUE | FALSE)).fill_null(True)
+        if not strange.any():
+            raise InputError(f"{place(path, wrong, column)}: yes or no in a column of numbers; write the labels alike.")
+        categories = column == "categorical_value"
+        remedy = "words have no order here, so number the classes from 0 in integer_value" if categories else "write one of them"
+        raise InputError(f"{place(path, strange, column)}: neither yes or no nor a whole number; {remedy}.")
     return _declared(numbers.cast(pl.Int64).alias(column), path, boolean)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
 from ehrmind.sources.ehr_labels import whole_labels
 from ehrmind.sources.files import sha256_of
@@ -253,7 +254,7 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
         raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
     names, parents = {}, {}
     if {"code", "description"} <= set(frame.columns):
-        names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if name.strip()}
+        names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if not is_null_text(name)}
         declared |= {code for code, name in names.items() if fact_of(name) is not None or name.strip().lower() in SEXES}
     if frame.schema.get("parent_codes") == pl.List(pl.String):
         rows = frame.select("code", "parent_codes").drop_nulls().rows()
@@ -262,7 +263,7 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
     for column in ("static", "is_static"):
         if column in frame.columns:
             values, _ = whole_labels(frame[column], path, boolean=True)
-            declared |= set(frame.filter(values == 1)["code"].to_list())
+            declared |= set(frame.filter(values == 1)["code"].drop_nulls().to_list())
     return names, parents, frozenset(declared)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehrmind.sources.cells import CellError, label_key
 from ehrmind.sources.identity import record_key
+from ehrmind.sources.same_people import data_set_of, names_of_people
 from ehrmind.types import Case, InputError, Split
 
 if TYPE_CHECKING:
@@ -133,15 +134,19 @@ def _leaking(ours: Sequence[Case], theirs: Sequence[Case]) -> tuple[set[str], se
     """(names of patients and notes that both sides have, ids of our cases that have one). Two patients may share a text; where one side
     is grouped by text and the other by a column, texts are what can be compared."""
     by_text = any(_NOTE.fullmatch(case.group) for case in (*ours, *theirs))
-    names = {case.id: _names(case, by_text) for case in ours}
+    same = names_of_people((*ours, *theirs))
+    names = {case.id: _names(case, by_text, same) for case in ours}
     known_by_text = {case.group for case in (*ours, *theirs) if _NOTE.fullmatch(case.group)}
-    shared = {name for found in names.values() for name in found} & {name for case in theirs for name in _names(case, by_text)}
+    shared = {name for found in names.values() for name in found} & {name for case in theirs for name in _names(case, by_text, same)}
     shared = {name for name in shared if name in known_by_text or not _NOTE.fullmatch(name)}
     return shared, {case for case, found in names.items() if found & shared}
 
 
-def _names(case: Case, by_text: bool) -> set[str]:
-    """The names by which a case may be met in another split: its group, and its text's where texts are compared."""
+def _names(case: Case, by_text: bool, same: Mapping[str, str]) -> set[str]:
+    """The names by which a case may be met in another split: its group, and its text's where texts are compared. `same` has the data sets
+    of histories that are of the same people."""
+    if case.family == "ehr" and "subject" in case.provenance:
+        return {f"{same[data_set_of(case)]}-{case.provenance['subject']}"}
     if case.family != "table" or _NOTE.fullmatch(case.group):
         return {case.group}
     names = {_patient(case)}

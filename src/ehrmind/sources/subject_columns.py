@@ -28,7 +28,8 @@ def place(path: object, wrong: pl.Series, column: str, rows_before: int = 0) -> 
 
 
 def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl.Series:
-    """The subjects' numbers. `rows_before` stand before these in the file. Raises InputError naming file, row and column for a null and for what is no whole number."""
+    """The subjects' numbers. `rows_before` stand before these in the file. Raises InputError naming file, row and column for a null and for
+    what is no whole number."""
     import polars as pl
 
     column, dtype = values.name, values.dtype
