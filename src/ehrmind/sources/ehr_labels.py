@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ehrmind.sources.sentinels import is_nothing
+from ehrmind.sources.sentinels import written
 from ehrmind.sources.subject_columns import moments, place, subject_numbers
 from ehrmind.types import InputError
 
@@ -114,8 +114,7 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
     import polars as pl
 
     column = values.name
-    frame = pl.DataFrame({column: values})
-    words = frame.select(pl.when(~is_nothing(column)).then(pl.col(column)).str.strip_chars().str.to_lowercase())[column]
+    words = written(values).str.strip_chars().str.to_lowercase()
     said = set(words.drop_nulls().unique().to_list())
     if said <= TRUE | FALSE and (boolean or not said <= {"0", "1", "0.0", "1.0"}):
         truth = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)

@@ -137,7 +137,7 @@ def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(pl.col("value").cast(pl.Float32, strict=False).alias("number")).with_columns(
         pl.when(pl.col("number").is_null()).then(pl.col("value")).alias("value")
     )
-    rows = rows.with_columns(real("number"), written("value", free_text=True), written("unit"))
+    rows = rows.with_columns(real("number"), written(rows["value"], free_text=True), written(rows["unit"]))
     events = rows.select(
         pl.col("patient_id").alias("subject_id"),
         pl.when(~person.fill_null(False)).then(pl.col("start")).alias("time"),
@@ -169,7 +169,8 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
                 _moment("start").alias("start"),
                 _moment("end").alias("end_read"),
             )
-            unread_end = raw.select(~is_nothing("end") & pl.col("end").is_not_null())["end"] & batch["end_read"].is_null()
+            unread_end = batch["end_read"].is_null() & batch["end"].is_not_null()
+            unread_end &= unread_end.any() and ~is_nothing(batch["end"])
             for column, wrong in (
                 ("start", batch["start"].is_null()),
                 ("code", batch["code"].is_null() | (batch["code"].str.strip_chars() == "")),

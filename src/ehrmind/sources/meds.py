@@ -151,9 +151,9 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
             "table": pl.String,
         }
     )
-    if not checked and (where := events.select(_no_code().alias("code"))["code"]).any():
+    if not checked and (where := _no_code(events["code"])).any():
         raise InputError(f"{place(path, where, 'code')}: no value; every event needs one.")
-    events = events.with_columns(real("numeric_value"), written("text_value", free_text=True), written("unit"))
+    events = events.with_columns(real("numeric_value"), written(events["text_value"], free_text=True), written(events["unit"]))
     if checked:
         return events
     _refuse_unsorted(events, path)
@@ -167,11 +167,9 @@ def _is_time(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.Null) or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
 
 
-def _no_code() -> pl.Expr:
+def _no_code(codes: pl.Series) -> pl.Series:
     """Null, or text for it. `NA` is a code: sodium's."""
-    import polars as pl
-
-    return pl.col("code").is_null() | (is_nothing("code", free_text=True) & (pl.col("code").str.to_lowercase() != "na"))
+    return codes.is_null() | (is_nothing(codes, free_text=True) & (codes != "NA").fill_null(True))
 
 
 def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:

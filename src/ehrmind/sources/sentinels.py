@@ -22,19 +22,19 @@ def real(column: str) -> pl.Expr:
     return pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column)
 
 
-def written(column: str, *, free_text: bool = False) -> pl.Expr:
-    """A column of texts with null for the spellings of nothing; in `free_text`, `None` and `nil` are results."""
-    import polars as pl
+def written(values: pl.Series, *, free_text: bool = False) -> pl.Series:
+    """Texts with null for the spellings of nothing; in `free_text`, `None` and `nil` are results."""
+    nothing = is_nothing(values, free_text=free_text)
+    return values.set(nothing, None) if nothing.any() else values
 
-    return pl.when(~is_nothing(column, free_text=free_text)).then(pl.col(column)).alias(column)
 
-
-def is_nothing(column: str, *, free_text: bool = False) -> pl.Expr:
-    """Whether a text is a spelling of nothing; false for null itself."""
+def is_nothing(values: pl.Series, *, free_text: bool = False) -> pl.Series:
+    """Whether a text is a spelling of nothing; false for null itself. Every different text is looked at once."""
     import polars as pl
 
     words = sorted(NULLS - SAID if free_text else NULLS)
-    short = pl.col(column).str.len_bytes() <= 32
-    said = pl.when(short).then(pl.col(column)).str.strip_chars().str.to_lowercase().is_in(words)
-    blank = pl.col(column).str.strip_chars().str.len_bytes() == 0
-    return (said | blank).fill_null(False)
+    different = values.drop_nulls().unique()
+    found = different.filter(different.str.strip_chars().str.to_lowercase().is_in(words))
+    if not len(found):
+        return pl.repeat(value=False, n=len(values), dtype=pl.Boolean, eager=True).alias(values.name)
+    return values.is_in(found.implode()).fill_null(False)

@@ -87,7 +87,7 @@ def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
         return values.cast(pl.Datetime("us")), 0
     if dtype not in (pl.String, pl.Categorical, pl.Enum):
         raise InputError(f"{path}, column '{column}': {dtype} values; MEDS has timestamps without a zone there.")
-    texts = pl.DataFrame({column: values.cast(pl.String)}).select(written(column).str.strip_chars())[column]
+    texts = written(values.cast(pl.String)).str.strip_chars()
     if texts.null_count():
         raise InputError(f"{place(path, texts.is_null(), column)}: no value.")
     frame = pl.DataFrame({"text": texts})
