@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ehrmind.prompts.reference_ranges import is_unread, limits
+from ehrmind.sources.static_facts import sex_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,7 +63,7 @@ def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str
     rows = [
         (
             kind_of(code, table),
-            SPOKEN.get(code) or names.get(code) or _words(code),
+            SPOKEN.get(code) or names.get(code) or sex_of(code) or _words(code),
             unit,
             *limits(code, unit, parents),
             is_unread(code, unit, parents),
