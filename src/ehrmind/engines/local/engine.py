@@ -44,6 +44,7 @@ class LocalEngine:
     template: dict[str, Any] = field(default_factory=dict)
     shards: int = 1
     strategy: str = "ddp"
+    seed: int = 0  # of whatever the network draws while it learns
 
     @property
     def context(self) -> int:
@@ -114,7 +115,7 @@ class LocalEngine:
             from copy import deepcopy
 
             network = deepcopy(network).merge_and_unload()
-        weights = full_weights(network)
+        weights = full_weights(network, getattr(torch, self.settings.dtype))
 
         def write() -> None:
             with written_whole(folder) as partial:
@@ -147,7 +148,7 @@ def open_engine(
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
     template = dict(settings.template)
     return LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy, seed
     )
 
 

@@ -54,7 +54,7 @@ class Step:
         weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 within, whatever the scores are
         of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
         out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
-        return out.view(rows, 1, heads, width).to(query.dtype)
+        return out.reshape(rows, 1, heads, width).to(query.dtype)
 
     def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """What to add to scores for own keys [R, 1, 1, T], and for the prompt's [S, 1, 1 or rows, L] unless all are seen."""
