@@ -15,10 +15,9 @@ from typing import Any
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
-from ehrmind.files import written_whole
+from ehrmind.engines.local.quantised import in_plain_numbers
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
-from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SENTINEL = "0"
@@ -106,36 +105,25 @@ class LocalEngine:
 
         return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
 
-    def save(self, folder: Path) -> None:
-        """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
-        from ehrmind.engines.local.fsdp import full_weights
+    def save(self, folder: Path) -> dict[str, Any]:
+        """An ordinary `transformers` directory, adapters merged, proven to be this model; says how. Raises InputError."""
+        from ehrmind.engines.local.saving import save_model
 
-        network = self.network
-        if self.settings.lora is not None:
-            from copy import deepcopy
-
-            network = deepcopy(network).merge_and_unload()
-        weights = full_weights(network, getattr(torch, self.settings.dtype))
-
-        def write() -> None:
-            with written_whole(folder) as partial:
-                network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
-                self.tokenizer.save_pretrained(partial)
-
-        current().from_first(write)
+        return save_model(self, folder)
 
 
 def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     refuse_unsafe(folder)
     device = device_of(settings)
     with _opening(folder):
+        plain: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
+            folder, config=plain, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
         )
     network, found = loaded
     if missing := sorted(found["missing_keys"]):  # would be random numbers

@@ -1,0 +1,41 @@
+"""Base models whose files are quantised: which are opened in plain numbers, and which cannot be trained.
+
+FP8 and MXFP4 checkpoints are dequantised when they are opened, on every device, because a rounded weight neither learns nor can be saved as
+what was trained. What stays quantised in memory (bitsandbytes, GPTQ, AWQ …) can be scored and is not trained.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ehrmind.types import InputError
+
+DEQUANTISED = frozenset({"fp8", "mxfp4"})  # by transformers, while it reads
+
+
+def method_of(folder: Path) -> str | None:
+    """How the files of a model are quantised, by transformers' name; None where they are plain."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    return None if not found else str(found.get("quant_method", "bitsandbytes"))
+
+
+def in_plain_numbers(config: Any) -> Any:
+    """A transformers config, changed so that the model it describes is dequantised while it is read."""
+    for part in (config, config.get_text_config()):
+        how = getattr(part, "quantization_config", None)
+        if isinstance(how, dict) and how.get("quant_method") in DEQUANTISED:
+            how["dequantize"] = True
+    return config
+
+
+def refuse_untrainable(folder: Path) -> None:
+    """Raises InputError where a model's weights stay quantised in memory."""
+    method = method_of(folder)
+    if method is not None and method not in DEQUANTISED:
+        raise InputError(
+            f"{folder.name} is quantised ({method}), and what is trained of it could not be saved; take its unquantised original, "
+            "or ask for the arm base alone."
+        )

@@ -1,0 +1,119 @@
+"""Writes the model in memory as an ordinary `transformers` directory, adapters merged, and proves what was written (`proof.py`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ehrmind.engines.local.fsdp import full_weights, whole
+from ehrmind.engines.local.proof import logprobs, prove, tried_tokens
+from ehrmind.engines.local.trained import SPARE_BITS, in_between
+from ehrmind.files import write_text, written_whole
+from ehrmind.world import current
+
+if TYPE_CHECKING:
+    from ehrmind.engines.local.engine import LocalEngine
+
+
+def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
+    """Written beside and renamed, by the first worker, once it is proven; says how it was. Raises InputError where it is another model."""
+    dtype = getattr(torch, engine.settings.dtype)
+    ids = tried_tokens(engine.tokenizer, engine.network.get_input_embeddings().weight.shape[0])
+    with whole(engine.network):
+        wanted = logprobs(engine.network, ids)
+    network = engine.network if engine.settings.lora is None else merged(_copied(engine.network))
+    weights = full_weights(network, dtype)
+
+    def write() -> dict[str, Any]:
+        with written_whole(folder) as partial:
+            write_model(network, weights, partial, dtype)
+            engine.tokenizer.save_pretrained(partial)
+            return prove(partial, folder.name, weights, wanted, ids, dtype)
+
+    return current().from_first(write)
+
+
+def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
+    """Config and weights. What was dequantised is written as it is computed with; the config says type and tying of what is written."""
+    if _was_dequantised(network):
+        network._weight_conversions = None  # they would quantise again, and leave out how
+    network.save_pretrained(folder, safe_serialization=True, state_dict=dict(weights))
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    tied = _is_tied(network, weights)
+    for part in (config, config.get("text_config") or {}):
+        part.pop("quantization_config", None)
+        if part is config or "dtype" in part:
+            part["dtype"] = str(dtype).removeprefix("torch.")
+        if not tied and (part is config or "tie_word_embeddings" in part):
+            part["tie_word_embeddings"] = False
+    write_text(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def merged(adapted: Any) -> Any:
+    """The plain model of a peft model, in its place: adapters are added to their weights, in fp32, and rounded once. A small change of a
+    bf16 weight is rounded up or down at random by its size, since to the nearest it would be lost. Where adapters change one of two
+    tied weights, they are two from then on."""
+    from peft.tuners.lora import LoraLayer
+
+    model = adapted.get_base_model()
+    ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    if any(isinstance(end, LoraLayer) for end in ends) and len({id(end.weight) for end in ends}) == 1 < len(ends):
+        plain = ends[1].get_base_layer() if hasattr(ends[1], "get_base_layer") else ends[1]
+        plain.weight = Parameter(plain.weight.detach().clone(), requires_grad=False)
+    for name, layer in adapted.named_modules():
+        if isinstance(layer, LoraLayer):
+            _merge(name, layer)
+    plain_model = adapted.merge_and_unload()
+    _tie_what_is_equal(plain_model)
+    return plain_model
+
+
+def _merge(name: str, layer: Any) -> None:
+    weight = getattr(layer.get_base_layer(), "weight", None)
+    if weight is None or weight.dtype not in SPARE_BITS:
+        layer.merge()
+        return
+    dtype = weight.dtype
+    weight.data = in_between(name, weight)
+    layer.merge()
+    weight.data = weight.data.to(dtype)
+
+
+def _copied(adapted: Any) -> Any:
+    """A copy to merge in; weights that no adapter changes are shared with the original."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    changed = {id(p) for module in adapted.modules() if isinstance(module, BaseTunerLayer) for p in module.parameters()}
+    kept = {id(p): p for p in adapted.parameters() if id(p) not in changed}
+    return deepcopy(adapted, kept)
+
+
+def _tie_what_is_equal(network: Any) -> None:
+    """After merging: two ends that are equal again share their weight; where they are not, the config says so."""
+    ends = [network.get_input_embeddings(), network.get_output_embeddings()]
+    config = network.config
+    if None in ends or not getattr(config.get_text_config(), "tie_word_embeddings", getattr(config, "tie_word_embeddings", False)):
+        return
+    if torch.equal(ends[0].weight, ends[1].weight):
+        ends[1].weight = ends[0].weight
+    else:
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+
+
+def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
+    """Whether every pair that the config ties is one tensor; so is a model that ties none."""
+    pairs = getattr(network, "all_tied_weights_keys", {}) or {}
+    return all(a not in weights or b not in weights or weights[a].data_ptr() == weights[b].data_ptr() for a, b in pairs.items())
+
+
+def _was_dequantised(network: Any) -> bool:
+    conversions = getattr(network, "_weight_conversions", None) or ()
+    return any(hasattr(operation, "hf_quantizer") for conversion in conversions for operation in getattr(conversion, "operations", ()))
