@@ -96,7 +96,7 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
     with written_whole(out) as partial:
         partial.chmod(0o700)
         if is_adapter(chosen.folder) and merge:
-            merge_adapter(chosen.folder, partial)
+            merge_adapter(chosen.folder, partial, out.name)
         else:
             copy_model(chosen.folder, partial, leave_out=(ABOUT,))
         if not is_adapter(partial):

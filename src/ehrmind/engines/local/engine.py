@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.engines.local.adapters import with_adapter
 from ehrmind.engines.local.quantised import in_plain_numbers
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
@@ -132,7 +133,7 @@ def open_engine(
     network = network.to(device)
     shared = _made_fast(network)
     if settings.lora is not None:
-        network = _with_lora(network, settings, seed)
+        network = with_adapter(network, settings.lora, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
     template = dict(settings.template)
     return LocalEngine(
@@ -211,18 +212,6 @@ def _made_fast(network: Any) -> bool:
     use_own_linear(network)
     use_fused_norms(network)
     return share_prompts(network)
-
-
-def _with_lora(network: Any, settings: Model, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert settings.lora is not None
-    lora = settings.lora
-    torch.manual_seed(seed)
-    return get_peft_model(
-        network,
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
-    )
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any]) -> Prompt:

@@ -35,22 +35,35 @@ def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -
             shutil.copyfile(path, target / path.name)
 
 
-def merge_adapter(source: Path, target: Path) -> None:
-    """The base model with the adapter's changes, saved as one model. Raises InputError where the base is not a directory here."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def merge_adapter(source: Path, target: Path, name: str) -> None:
+    """The base model with the adapter's changes, saved as one model and proven to be it. Raises InputError where the base is not a directory
+    here or the two do not fit."""
+    from transformers import AutoTokenizer
+
+    from ehrmind.engines.local.adapters import merged, opened_adapter
+    from ehrmind.engines.local.proof import logprobs, prove, tried_tokens
+    from ehrmind.engines.local.saving import write_model
 
     base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
     base = base if base.is_absolute() or base.is_dir() else source / base
     if not (base / "config.json").is_file():
         raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
     refuse_unsafe(base)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, **common)
-    merged: Any = PeftModel.from_pretrained(network, str(source)).merge_and_unload()
-    merged.save_pretrained(target, safe_serialization=True)
     tokens = source if (source / "tokenizer_config.json").is_file() else base
-    AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tokens, **OURS_ALONE)
+    adapted, types = opened_adapter(source, base)
+    rows = adapted.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise InputError(f"The tokenizer in {tokens} has {len(tokenizer)} tokens and the merged model {rows}; take the adapter's own tokenizer.")
+    ids = tried_tokens(tokenizer, rows)
+    wanted = logprobs(adapted, ids)
+    network = merged(adapted)
+    for weight_name, weight in network.named_parameters():  # peft keeps whole layers of a narrow base in fp32
+        weight.data = weight.data.to(types.get(weight_name, network.dtype))
+    weights = dict(network.state_dict())
+    write_model(network, weights, target, network.dtype)
+    tokenizer.save_pretrained(target)
+    prove(target, name, weights, wanted, ids, network.dtype)
 
 
 def prompts_of(folder: Path, template: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:

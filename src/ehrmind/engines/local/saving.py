@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from ehrmind.engines.local.adapters import copied, merged
 from ehrmind.engines.local.fsdp import full_weights, whole
 from ehrmind.engines.local.proof import logprobs, prove, tried_tokens
-from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.files import write_text, written_whole
 from ehrmind.world import current
 
@@ -28,7 +26,7 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
     ids = tried_tokens(engine.tokenizer, engine.network.get_input_embeddings().weight.shape[0])
     with whole(engine.network):
         wanted = logprobs(engine.network, ids)
-    network = engine.network if engine.settings.lora is None else merged(_copied(engine.network))
+    network = engine.network if engine.settings.lora is None else merged(copied(engine.network))
     weights = full_weights(network, dtype)
 
     def write() -> dict[str, Any]:
@@ -55,57 +53,6 @@ def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
         if not tied and (part is config or "tie_word_embeddings" in part):
             part["tie_word_embeddings"] = False
     write_text(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def merged(adapted: Any) -> Any:
-    """The plain model of a peft model, in its place: adapters are added to their weights, in fp32, and rounded once. A small change of a
-    bf16 weight is rounded up or down at random by its size, since to the nearest it would be lost. Where adapters change one of two
-    tied weights, they are two from then on."""
-    from peft.tuners.lora import LoraLayer
-
-    model = adapted.get_base_model()
-    ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
-    if any(isinstance(end, LoraLayer) for end in ends) and len({id(end.weight) for end in ends}) == 1 < len(ends):
-        plain = ends[1].get_base_layer() if hasattr(ends[1], "get_base_layer") else ends[1]
-        plain.weight = Parameter(plain.weight.detach().clone(), requires_grad=False)
-    for name, layer in adapted.named_modules():
-        if isinstance(layer, LoraLayer):
-            _merge(name, layer)
-    plain_model = adapted.merge_and_unload()
-    _tie_what_is_equal(plain_model)
-    return plain_model
-
-
-def _merge(name: str, layer: Any) -> None:
-    weight = getattr(layer.get_base_layer(), "weight", None)
-    if weight is None or weight.dtype not in SPARE_BITS:
-        layer.merge()
-        return
-    dtype = weight.dtype
-    weight.data = in_between(name, weight)
-    layer.merge()
-    weight.data = weight.data.to(dtype)
-
-
-def _copied(adapted: Any) -> Any:
-    """A copy to merge in; weights that no adapter changes are shared with the original."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    changed = {id(p) for module in adapted.modules() if isinstance(module, BaseTunerLayer) for p in module.parameters()}
-    kept = {id(p): p for p in adapted.parameters() if id(p) not in changed}
-    return deepcopy(adapted, kept)
-
-
-def _tie_what_is_equal(network: Any) -> None:
-    """After merging: two ends that are equal again share their weight; where they are not, the config says so."""
-    ends = [network.get_input_embeddings(), network.get_output_embeddings()]
-    config = network.config
-    if None in ends or not getattr(config.get_text_config(), "tie_word_embeddings", getattr(config, "tie_word_embeddings", False)):
-        return
-    if torch.equal(ends[0].weight, ends[1].weight):
-        ends[1].weight = ends[0].weight
-    else:
-        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
 
 
 def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
