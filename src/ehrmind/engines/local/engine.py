@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.engines.local.trial import try_rows
 from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
@@ -47,7 +48,7 @@ class LocalEngine:
 
     @property
     def context(self) -> int:
-        return int(getattr(self.network.config, "max_position_embeddings", None) or 1 << 30)
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     @property
     def pad_id(self) -> int:
@@ -142,6 +143,9 @@ def open_engine(
     tokenizer = open_tokenizer(folder)
     network = network.to(device)
     shared = _made_fast(network)
+    if not shared:
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        try_rows(network, folder.name, int(pad_id))
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
