@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ehrmind.engines.local.rows import WITH, Rows, Written, taken_by
 from ehrmind.engines.local.scoring import score
+from ehrmind.engines.local.sharing import trial_groups
 from ehrmind.types import InputError
 
 SAID = logging.getLogger(__name__)
@@ -163,3 +164,35 @@ def _evaluating(network: Any) -> Iterator[None]:
 
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast: Any) -> str | None:
+    """Score as a learning step does, under its autocast. What keeps the model from learning, or None; without gradients where prompts are
+    shared, whose backward pass is ours. Raises InputError where numbers are not finite."""
+    groups = trial_groups(network)
+    embeddings, embedded = network.get_input_embeddings(), []
+    handle = embeddings.register_forward_hook(lambda _module, _args, output: embedded.append(output))
+    training = network.training
+    try:
+        with autocast, torch.no_grad():
+            network.eval()
+            sampled = score(network, groups, temperature=1.0, shared=shared, pad_id=pad_id).logprobs
+        embedded.clear()
+        network.train()
+        with autocast, torch.set_grad_enabled(not shared):
+            learnt = score(network, groups, temperature=1.0, shared=shared, pad_id=pad_id).logprobs
+        refuse_what_is_not_finite([sampled, learnt], name)
+        if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(1.0, float(sampled.std())):
+            return "it gives other numbers while it learns than while it samples"
+        if not shared and embedded[0].requires_grad:  # only towards the embeddings: no weight needs room for a gradient
+            slopes = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
+            if not all(slope is not None and bool(slope.isfinite().all()) for slope in slopes):
+                return "its gradients are not finite, or there are none"
+        return None
+    except FAILURES as error:
+        if isinstance(error, InputError):
+            raise
+        return f"a learning step fails ({_short(error)})"
+    finally:
+        handle.remove()
+        network.train(training)
