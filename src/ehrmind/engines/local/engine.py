@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines.local.adapters import with_adapter
-from ehrmind.engines.local.quantised import in_plain_numbers
+from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.ropes import switch_of
+from ehrmind.engines.local.trial import try_learning, try_rows
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SENTINEL = "0"
 CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
-OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
 OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
@@ -44,15 +46,19 @@ class LocalEngine:
     template: dict[str, Any] = field(default_factory=dict)
     shards: int = 1
     strategy: str = "ddp"
+    places: int = 1 << 62  # of token ids, in the model's embeddings
+    cannot_learn: str | None = None  # why, where it cannot
     seed: int = 0  # of whatever the network draws while it learns
 
     @property
     def context(self) -> int:
-        return int(getattr(self.network.config, "max_position_embeddings", None) or 1 << 30)
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     @property
     def pad_id(self) -> int:
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
+        """A padding token that was added to a tokenizer and never to its model has no place there; any other does as well."""
+        pad_id = self.tokenizer.pad_token_id
+        return int(self.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return render_prompt(self.tokenizer, messages, self.template)
@@ -104,7 +110,13 @@ class LocalEngine:
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 
+        self.refuse_to_learn()
         return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
+
+    def refuse_to_learn(self) -> None:
+        """Raises InputError where the model can be used, but not trained."""
+        if self.cannot_learn is not None:
+            raise InputError(f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base].")
 
     def save(self, folder: Path) -> dict[str, Any]:
         """An ordinary `transformers` directory, adapters merged, proven to be this model; says how. Raises InputError."""
@@ -117,52 +129,45 @@ def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     refuse_unsafe(folder)
     device = device_of(settings)
-    with _opening(folder):
-        plain: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=plain, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
-        )
-    network, found = loaded
-    if missing := sorted(found["missing_keys"]):  # would be random numbers
-        raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
+    network = open_network(settings, folder)
     tokenizer = open_tokenizer(folder)
-    network = network.to(device)
+    with opening(folder):
+        network = network.to(device)
     shared = _made_fast(network)
+    pad_id = tokenizer.pad_token_id
+    if not shared or switch_of(network) is not None:
+        try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
     if settings.lora is not None:
         network = with_adapter(network, settings.lora, seed)
     end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
+    places = usable_tokens(network, tokenizer, [end_id], folder)
     template = dict(settings.template)
-    return LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy, seed
+    engine = LocalEngine(
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy, places
     )
+    tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
+    engine.seed = seed
+    engine.cannot_learn = try_learning(engine.network, folder.name, **tried)
+    return engine
 
 
 def open_tokenizer(folder: Path) -> Any:
     """A model's tokenizer with its chat template. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    with _opening(folder):
+    with opening(folder):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
     return tokenizer
 
 
-@contextmanager
-def _opening(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
-
-
 def device_of(settings: Model) -> str:
+    """Raises InputError where it is not here."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`.")
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -193,14 +198,24 @@ def locate(settings: Model, *, online: bool) -> Path:
 
 def refuse_unsafe(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no model directory: it has no config.json.")
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export model --merge`), "
+                "and name what that wrote."
+            )
+        raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
     for path in sorted(folder.iterdir()):
         if path.suffix in CODE:
             raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
         if path.suffix in PICKLES:
             raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
     if not list(folder.glob("*.safetensors")):
-        raise InputError(f"{folder.name} holds no safetensors weights.")
+        raise InputError(f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors.")
+
+
+def _held_instead(folder: Path) -> str:
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    return f", but GGUF ({found[0]}), which is not read" if found else ""
 
 
 def _made_fast(network: Any) -> bool:
@@ -223,7 +238,15 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[st
 
 def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
+    except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200].rstrip(".")
+        roles = ", ".join(message.role for message in messages)
+        raise InputError(
+            f"The model's chat template cannot render a conversation of {roles} ({said}); use a model whose template takes it, or write one "
+            "into chat_template.jinja."
+        ) from None
 
 
 def end_of_turn(tokenizer: Any, more: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:

@@ -31,7 +31,7 @@ def cut_among_workers(network: Any) -> None:
     if isinstance(network, FSDPModule):
         return
     policy = _masters_kept(network)
-    count = network.config.num_hidden_layers
+    count = network.config.get_text_config().num_hidden_layers
     lists = [module for module in network.modules() if isinstance(module, ModuleList) and len(module) == count]
     for layer in lists[0] if lists else ():
         fully_shard(layer, mp_policy=policy)

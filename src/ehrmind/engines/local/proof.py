@@ -66,13 +66,14 @@ def prove(folder: Path, name: str, weights: Mapping[str, Tensor], wanted: Tensor
 
 def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
     """The model as `transformers` opens it, on the CPU. Raises InputError where its files do not fit it."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    from ehrmind.engines.local.engine import OURS_ALONE
+    from ehrmind.engines.local.opening import OURS_ALONE, architecture_of
 
     try:
-        network, found = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **OURS_ALONE
+        architecture = architecture_of(AutoConfig.from_pretrained(folder, **OURS_ALONE), folder)
+        network, found = architecture.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **OURS_ALONE
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise InputError(f"The model written as {name} cannot be opened: {' '.join(str(error).split())[:300]}") from None

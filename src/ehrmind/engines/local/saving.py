@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ehrmind.engines.local.adapters import copied, merged
+from ehrmind.engines.local.dropout import as_it_was
 from ehrmind.engines.local.fsdp import full_weights, whole
 from ehrmind.engines.local.proof import logprobs, prove, tried_tokens
 from ehrmind.files import write_text, written_whole
@@ -42,7 +43,8 @@ def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
     """Config and weights. What was dequantised is written as it is computed with; the config says type and tying of what is written."""
     if _was_dequantised(network):
         network._weight_conversions = None  # they would quantise again, and leave out how
-    network.save_pretrained(folder, safe_serialization=True, state_dict=dict(weights))
+    with as_it_was(network):
+        network.save_pretrained(folder, safe_serialization=True, state_dict=dict(weights))
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     tied = _is_tied(network, weights)
