@@ -18,6 +18,7 @@ from jinja2 import TemplateError
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines.local.adapters import with_adapter
 from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.quantised import keeps_from_learning
 from ehrmind.engines.local.ropes import switch_of
 from ehrmind.engines.local.trial import try_learning, try_rows
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
@@ -149,7 +150,7 @@ def open_engine(
     )
     tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
     engine.seed = seed
-    engine.cannot_learn = try_learning(engine.network, folder.name, **tried)
+    engine.cannot_learn = keeps_from_learning(network) or try_learning(engine.network, folder.name, **tried)
     return engine
 
 

@@ -31,11 +31,20 @@ def in_plain_numbers(config: Any) -> Any:
     return config
 
 
+def keeps_from_learning(network: Any) -> str | None:
+    """Why a model whose weights are quantised in memory is not trained; None where they are plain."""
+    quantiser = getattr(network, "hf_quantizer", None)
+    if quantiser is None:
+        return None
+    method = quantiser.quantization_config.quant_method
+    return f"its weights stay quantised ({getattr(method, 'value', method)}), and what was trained of them could not be saved"
+
+
 def refuse_untrainable(folder: Path) -> None:
-    """Raises InputError where a model's weights stay quantised in memory."""
+    """Raises InputError where the base of an adapter stays quantised in memory."""
     method = method_of(folder)
     if method is not None and method not in DEQUANTISED:
         raise InputError(
-            f"{folder.name} is quantised ({method}), and what is trained of it could not be saved; take its unquantised original, "
-            "or ask for the arm base alone."
+            f"{folder.name} is quantised ({method}), and what an adapter changes of it could not be saved; name its unquantised original "
+            "as the adapter's base."
         )
