@@ -5,26 +5,25 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
+from ehrmind.engines.local.chat_template import pinned
 from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
 from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-SENTINEL = "0"
-CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
 OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
-OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
 @dataclass
@@ -38,10 +37,9 @@ class LocalEngine:
     rows: int
     tokens: int
     shared: bool
+    chat: Chat
     stop_ids: frozenset[int]
-    end_id: int
     folder: Path
-    template: dict[str, Any] = field(default_factory=dict)
     shards: int = 1
     strategy: str = "ddp"
 
@@ -51,35 +49,19 @@ class LocalEngine:
 
     @property
     def pad_id(self) -> int:
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
+        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.chat.end_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        return render_prompt(self.tokenizer, messages, self.template)
+        return self.chat.prompt(messages)
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
-        if prompt.opening:
-            text = text.lstrip().removeprefix("<think>").lstrip("\n")
-        return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+        return self.chat.response_tokens(text, prompt)
 
-    def tool_turn(self, reply: str) -> Prompt:
-        """A template that knows no tool gets the reply as the user's turn."""
-        begun = [Message("user", SENTINEL), Message("assistant", CALL)]
-        try:
-            text = _render(self.tokenizer, [*begun, Message("tool", reply)], self.template)
-        except Exception:  # noqa: BLE001  # jinja's, raised by the template itself in words of its own
-            text = ""
-        if reply not in text.partition(CALL)[2]:
-            text = _render(self.tokenizer, [*begun, Message("user", reply)], self.template)
-        tail = text.partition(CALL)[2]
-        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
-        opened = OPENED_THINKING.search(tail)
-        return Prompt(tuple(ids[1:] if ids and ids[0] == self.end_id else ids), opened.group() if opened else "")
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
+        return self.chat.tool_turn(reply, thinks=thinks)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
-        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
-        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.chat.decode(ids, self.stop_ids)
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
         from ehrmind.engines.local.sampler import sample
@@ -139,26 +121,28 @@ def open_engine(
     network, found = loaded
     if missing := sorted(found["missing_keys"]):  # would be random numbers
         raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
-    tokenizer = open_tokenizer(folder)
+    tokenizer = open_tokenizer(folder, settings.date)
+    chat = open_chat(tokenizer, named_ends(folder), settings.template)
+    network.generation_config = plain_generation(chat)  # what is saved says how answers were sampled here
     network = network.to(device)
     shared = _made_fast(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
-    end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
-    template = dict(settings.template)
     return LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy
     )
 
 
-def open_tokenizer(folder: Path) -> Any:
-    """A model's tokenizer with its chat template. Raises InputError where there is none."""
+def open_tokenizer(folder: Path, day: date | None = None) -> Any:
+    """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
     with _opening(folder):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = pinned(tokenizer.chat_template, day or date.today())
     return tokenizer
 
 
@@ -234,27 +218,3 @@ def _with_lora(network: Any, settings: Model, seed: int) -> Any:
         network,
         LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
     )
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any]) -> Prompt:
-    """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
-    text = _render(tokenizer, messages, template)
-    opened = OPENED_THINKING.search(text)
-    return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
-
-
-def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
-
-
-def end_of_turn(tokenizer: Any, more: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
-    """The token a template puts after the assistant's words, and every token that ends an answer; `more` are the generation config's."""
-    conversation = [Message("user", SENTINEL), Message("assistant", SENTINEL)]
-    tail = _render(tokenizer, conversation, template, generation=False).rpartition(SENTINEL)[2].lstrip()
-    after = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
-    end_id = int(after[0]) if after else tokenizer.eos_token_id
-    if end_id is None:
-        raise InputError("The model's tokenizer names no end-of-sequence token and its chat template ends a turn with nothing.")
-    ids = {end_id, tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
-    return end_id, frozenset(ids)
