@@ -128,9 +128,7 @@ def open_engine(
     shared = _made_fast(network)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
-    return LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy
-    )
+    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy)
 
 
 def open_tokenizer(folder: Path, day: date | None = None) -> Any:

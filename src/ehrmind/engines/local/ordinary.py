@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation, render
-from ehrmind.engines.local.chat_template import with_defaults
+from ehrmind.engines.local.chat_template import reads_date, with_defaults
 from ehrmind.engines.local.engine import OURS_ALONE, open_tokenizer, refuse_unsafe
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
@@ -62,6 +62,12 @@ def chat_of(folder: Path, arguments: Mapping[str, Any], day: date | None = None)
     """How a model is asked, without its weights. Raises InputError."""
     refuse_unsafe(folder)
     return open_chat(open_tokenizer(folder, day), named_ends(folder), arguments)
+
+
+def writes_today(folder: Path) -> bool:
+    """Whether its chat template writes the day on which it is rendered."""
+    template = open_as_it_is(folder).chat_template
+    return isinstance(template, str) and reads_date(template)
 
 
 def prompts_of(folder: Path, arguments: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
