@@ -59,11 +59,8 @@ class Chat:
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         """What stands between a turn that called a tool and the next one. A template that knows no tool gets the reply as the user's."""
         begun = [Message("user", ASKED), Message("assistant", SAID)]
-        try:
-            tail = render(self.tokenizer, [*begun, Message("tool", NEXT)], self.arguments).rpartition(SAID)[2]
-        except InputError:  # raised by the template itself
-            tail = ""
-        if NEXT not in tail:
+        tail = self._tail([*begun, Message("tool", NEXT)])
+        if NEXT not in tail or tail == self._tail([*begun, Message("assistant", NEXT)]):  # left out, or taken for the assistant's words
             tail = conversation(self.tokenizer, [*begun, Message("user", NEXT)], self.arguments).rpartition(SAID)[2]
         tail = tail.replace(NEXT, reply)
         turn = self._begun(tail, thinks=thinks)
@@ -72,12 +69,23 @@ class Chat:
         written = not self.tokenizer.decode(list(ids[:place])).replace(self.tokenizer.decode([self.end_id]), "").strip()
         return Prompt(ids[place:] if written else ids, turn.opening, thinks)
 
+    def _tail(self, messages: Sequence[Message]) -> str:
+        """What the template writes after the words of the first answer; nothing where it refuses these turns."""
+        try:
+            return render(self.tokenizer, messages, self.arguments).partition(SAID)[2]
+        except InputError:
+            return ""
+
     def decode(self, ids: Sequence[int], stop_ids: frozenset[int] | None = None) -> str:
         """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
         stops = self.stop_ids if stop_ids is None else stop_ids
         end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
         text = str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
         return text.partition(self.end_text)[0] if self.end_text else text
+
+    def said_end(self, ids: Sequence[int]) -> bool:
+        """Whether what is written ends a turn in words, where no token does."""
+        return bool(self.end_text) and self.end_text in self.tokenizer.decode(list(ids[-2 * len(self.end_text) :]))
 
     def after_prompt(self, *, thinks: bool) -> str:
         """What is put behind the template's own prompt of an answer."""
