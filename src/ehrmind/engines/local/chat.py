@@ -143,13 +143,14 @@ def named_ends(folder: Path) -> frozenset[int]:
     return frozenset(found)
 
 
-def plain_generation(chat: Chat) -> Any:
+def plain_generation(chat: Chat, pad_id: int | None = None) -> Any:
     """A generation config with the run's own decoding: greedy, the ends of an answer, no penalties and no forced or suppressed tokens."""
     from transformers import GenerationConfig
 
     tokenizer = chat.tokenizer
     ends = [chat.end_id, *sorted(chat.stop_ids - {chat.end_id})]
-    pad_id = chat.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if pad_id is None:
+        pad_id = chat.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=pad_id, bos_token_id=tokenizer.bos_token_id)
 
 
@@ -183,11 +184,12 @@ def render(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, 
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **arguments))
-    except (TemplateError, TypeError, ValueError, KeyError) as error:
+    except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200].rstrip(".")
         roles = ", ".join(message.role for message in messages)
         raise InputError(
-            f"The chat template of {_name(tokenizer)} fails on turns of {roles} ({type(error).__name__}); check the template, and "
-            "model.template if the recipe has it."
+            f"The model's chat template cannot render a conversation of {roles} ({said}); use one whose template takes it, or write one "
+            "into chat_template.jinja."
         ) from None
 
 

@@ -5,8 +5,8 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,13 +17,16 @@ import torch
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
 from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.dropout import as_it_was
+from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.ropes import switch_of
+from ehrmind.engines.local.trial import try_learning, try_rows
 from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
 from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
 
 
 @dataclass
@@ -42,14 +45,18 @@ class LocalEngine:
     folder: Path
     shards: int = 1
     strategy: str = "ddp"
+    places: int = 1 << 62  # of token ids, in the model's embeddings
+    cannot_learn: str | None = None  # why, where it cannot
 
     @property
     def context(self) -> int:
-        return int(getattr(self.network.config, "max_position_embeddings", None) or 1 << 30)
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     @property
     def pad_id(self) -> int:
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.chat.end_id)
+        """A padding token that was added to a tokenizer and never to its model has no place there; any other does as well."""
+        pad_id = self.tokenizer.pad_token_id
+        return int(self.chat.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return self.chat.prompt(messages)
@@ -85,7 +92,15 @@ class LocalEngine:
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 
+        self.refuse_to_learn()
         return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
+
+    def refuse_to_learn(self) -> None:
+        """Raises InputError where the model can be used, but not trained."""
+        if self.cannot_learn is not None:
+            raise InputError(
+                f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
+            )
 
     def save(self, folder: Path) -> None:
         """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
@@ -99,7 +114,7 @@ class LocalEngine:
         weights = full_weights(network)
 
         def write() -> None:
-            with written_whole(folder) as partial:
+            with written_whole(folder) as partial, as_it_was(network):
                 network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
                 self.tokenizer.save_pretrained(partial)
 
@@ -110,32 +125,35 @@ def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    from transformers import AutoModelForCausalLM
-
     refuse_unsafe(folder)
     device = device_of(settings)
-    with _opening(folder):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
-        )
-    network, found = loaded
-    if missing := sorted(found["missing_keys"]):  # would be random numbers
-        raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
+    network = open_network(settings, folder)
     tokenizer = open_tokenizer(folder, settings.date)
-    chat = open_chat(tokenizer, named_ends(folder), settings.template)
-    network.generation_config = plain_generation(chat)  # what is saved says how answers were sampled here
-    network = network.to(device)
+    with opening(folder):
+        network = network.to(device)
     shared = _made_fast(network)
+    pad_id = tokenizer.pad_token_id
+    if not shared or switch_of(network) is not None:
+        try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
     if settings.lora is not None:
         network = _with_lora(network, settings, seed)
-    return LocalEngine(network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy)
+    chat = open_chat(tokenizer, named_ends(folder), settings.template)
+    places = usable_tokens(network, tokenizer, [chat.end_id], folder)
+    engine = LocalEngine(
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy, places
+    )
+    saved = network if settings.lora is None else network.get_base_model()
+    saved.generation_config = plain_generation(chat, engine.pad_id)  # what is saved says how answers were sampled here
+    tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
+    engine.cannot_learn = try_learning(engine.network, folder.name, **tried)
+    return engine
 
 
 def open_tokenizer(folder: Path, day: date | None = None) -> Any:
     """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    with _opening(folder):
+    with opening(folder):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
@@ -144,17 +162,12 @@ def open_tokenizer(folder: Path, day: date | None = None) -> Any:
     return tokenizer
 
 
-@contextmanager
-def _opening(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
-
-
 def device_of(settings: Model) -> str:
+    """Raises InputError where it is not here."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`."
+        )
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -185,14 +198,24 @@ def locate(settings: Model, *, online: bool) -> Path:
 
 def refuse_unsafe(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no model directory: it has no config.json.")
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export model --merge`), "
+                "and name what that wrote."
+            )
+        raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
     for path in sorted(folder.iterdir()):
         if path.suffix in CODE:
             raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
         if path.suffix in PICKLES:
             raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
     if not list(folder.glob("*.safetensors")):
-        raise InputError(f"{folder.name} holds no safetensors weights.")
+        raise InputError(f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors.")
+
+
+def _held_instead(folder: Path) -> str:
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    return f", but GGUF ({found[0]}), which is not read" if found else ""
 
 
 def _made_fast(network: Any) -> bool:
@@ -212,7 +235,9 @@ def _with_lora(network: Any, settings: Model, seed: int) -> Any:
     assert settings.lora is not None
     lora = settings.lora
     torch.manual_seed(seed)
-    return get_peft_model(
-        network,
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
-    )
+    asked = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM")
+    try:
+        return get_peft_model(network, asked)
+    except (ValueError, NotImplementedError, TypeError) as error:  # no layer of that name, or none that can be adapted
+        said = " ".join(str(error).split())[:300].rstrip(".")
+        raise InputError(f"model.lora.targets does not fit {type(network).__name__}: {said}.") from None

@@ -26,7 +26,7 @@ def cut_among_workers(network: Any) -> None:
     Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's."""
     if isinstance(network, FSDPModule):
         return
-    count = network.config.num_hidden_layers
+    count = network.config.get_text_config().num_hidden_layers
     lists = [module for module in network.modules() if isinstance(module, ModuleList) and len(module) == count]
     for layer in lists[0] if lists else ():
         fully_shard(layer)
