@@ -37,7 +37,7 @@ class Engine(Protocol):
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]: ...
 
-    def tool_turn(self, reply: str) -> Prompt:
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         """What stands between a finished turn of the assistant and its next one, without the token that ended the first."""
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]: ...

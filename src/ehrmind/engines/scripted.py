@@ -39,7 +39,7 @@ class ScriptedEngine:
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         return tuple(ord(character) for character in text)
 
-    def tool_turn(self, reply: str) -> Prompt:
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         return Prompt(tuple(ord(character) for character in f"[{reply}]"))
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
