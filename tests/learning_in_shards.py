@@ -65,7 +65,8 @@ def main(models: Path, out: Path, strategy: str) -> None:
             engine = open_engine(model, models / family, rows=16, shards=4, strategy=strategy)
             engine.shared = shared
             found = learn(engine, settings, differing)
-            weights = {key: joined_up(weight).to(getattr(torch, model.dtype)).contiguous() for key, weight in engine.network.named_parameters()}
+            dtype = getattr(torch, model.dtype)
+            weights = {key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()}
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))
             save_file(weights, out / f"{name}-{world.rank}.safetensors")
 

@@ -63,7 +63,7 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     adapted = estimate(adapters, recipe(model={"name": "m", "lora": {}}))
     assert (adapted.optimiser, adapted.saving) == (160_000_000, adapted.weights), "fp32 on every base; merged in a copy"
     wide = dataclasses.replace(BIG, bytes=4)
-    assert estimate(wide, recipe()).optimiser == 2 * estimate(wide, recipe()).gradients == 25_600_000_000, "weights that are their own masters"
+    assert estimate(wide, recipe()).optimiser == 2 * estimate(wide, recipe()).gradients == 25_600_000_000, "their own masters"
 
 
 def test_the_stage_that_holds_more_counts_and_a_reference_in_rlvr_only() -> None:
@@ -110,3 +110,11 @@ def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
 
 def test_the_machines_memory_is_known() -> None:
     assert GIB < memory_of("cpu") < 1 << 50
+
+
+@pytest.mark.parametrize("family", ["fp8", "mxfp4", "gemma3_images"])
+def test_a_quantised_model_counts_as_what_it_is_in_memory(tmp_path: Path, family: str) -> None:
+    folder = small_model(tmp_path / "model", family)
+    shape = shape_of(folder, Model(name=str(folder), device="cpu"))
+    network = open_engine(Model(name=str(folder)), folder, rows=4).network
+    assert shape is not None and shape.parameters == sum(parameter.numel() for parameter in network.parameters())

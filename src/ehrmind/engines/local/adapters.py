@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch.nn import Parameter
 
 from ehrmind.config import Lora
-from ehrmind.engines.local.quantised import in_plain_numbers, refuse_untrainable
+from ehrmind.engines.local.quantised import in_plain_numbers, of_one_type, refuse_untrainable
 from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
@@ -54,8 +54,8 @@ def _barred(network: Any) -> list[str]:
 
 
 def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype]]:
-    """(a peft model in plain numbers, its base enlarged where the adapter brings tokens; the types of the base's weights). Raises InputError
-    where the two do not fit."""
+    """(a peft model in plain numbers, its base enlarged where the adapter brings tokens; the types of the base's weights). Raises
+    InputError where the two do not fit."""
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -70,6 +70,7 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
         if rows > network.get_input_embeddings().weight.shape[0]:
             torch.manual_seed(0)  # rows that the adapter does not bring are drawn
             network.resize_token_embeddings(rows)
+        of_one_type(network, network.config.dtype)
         types = {name: weight.dtype for name, weight in network.state_dict().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tied layers and saved embeddings, which are looked after here
@@ -91,7 +92,10 @@ def _rows_wanted(folder: Path, network: Any) -> list[int]:
         for key in tensors.keys():  # noqa: SIM118  # no mapping
             for place in (place for place in (key.partition(f".{name}.")[2] for name in names) if place):
                 shape = tensors.get_slice(key).get_shape()
-                found += [shape[1]] if place == "lora_embedding_A" else [shape[0]] if place.endswith("weight") and place != "lora_A.weight" else []
+                if place == "lora_embedding_A":
+                    found.append(shape[1])
+                elif place.endswith("weight") and place != "lora_A.weight":
+                    found.append(shape[0])
     return found
 
 

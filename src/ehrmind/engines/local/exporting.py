@@ -11,7 +11,7 @@ from ehrmind.engines.local.adapters import ADAPTER, merged, opened_adapter
 from ehrmind.engines.local.engine import refuse_unsafe
 from ehrmind.engines.local.opening import OURS_ALONE, open_network
 from ehrmind.engines.local.ordinary import copy_model, is_adapter
-from ehrmind.engines.local.proof import is_room, logprobs, prove, tried_tokens
+from ehrmind.engines.local.proof import Memory, is_room, logprobs, prove, tried_tokens
 from ehrmind.engines.local.saving import write_model
 from ehrmind.types import InputError
 
@@ -37,8 +37,8 @@ def copy_proven(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) 
 
 
 def merge_adapter(source: Path, target: Path, name: str) -> None:
-    """The base model with the adapter's changes, saved as one model and proven to be it. Raises InputError where the base is not a directory
-    here or the two do not fit."""
+    """The base model with the adapter's changes, saved as one model and proven to be it. Raises InputError where the base is not a
+    directory here or the two do not fit."""
     from transformers import AutoTokenizer
 
     base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
@@ -51,7 +51,9 @@ def merge_adapter(source: Path, target: Path, name: str) -> None:
     adapted, types = opened_adapter(source, base)
     rows = adapted.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        raise InputError(f"The tokenizer in {tokens} has {len(tokenizer)} tokens and the merged model {rows}; take the adapter's own tokenizer.")
+        raise InputError(
+            f"The tokenizer in {tokens} has {len(tokenizer)} tokens and the merged model {rows}; take the adapter's own tokenizer."
+        )
     ids = tried_tokens(tokenizer, rows)
     wanted = logprobs(adapted, ids)
     network = merged(adapted)
@@ -60,4 +62,4 @@ def merge_adapter(source: Path, target: Path, name: str) -> None:
     weights = dict(network.state_dict())
     write_model(network, weights, target, network.dtype)
     tokenizer.save_pretrained(target)
-    prove(target, name, weights, wanted, ids, network.dtype)
+    prove(target, name, Memory(network, weights, wanted, ids, network.dtype))

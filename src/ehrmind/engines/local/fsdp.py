@@ -26,8 +26,8 @@ from ehrmind.world import current
 
 def cut_among_workers(network: Any) -> None:
     """In place, every layer apart, once. `score` becomes a method of the network, so that its weights are gathered in front of it.
-    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's. Of narrow weights that are trained a worker
-    keeps its part in fp32 (the masters of `trained.py`), and gathers them rounded to what they were."""
+    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's. Of narrow weights that are trained a
+    worker keeps its part in fp32 (the masters of `trained.py`), and gathers them rounded to what they were."""
     if isinstance(network, FSDPModule):
         return
     policy = _masters_kept(network)
@@ -49,7 +49,9 @@ def _masters_kept(network: Any) -> MixedPrecisionPolicy:
     trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     kinds = {weight.dtype for weight in trained.values()}
     if len(kinds) > 1:
-        raise InputError("The model has weights of several types, which FSDP2 cannot shard; set cluster.strategy=ddp or model.dtype=float32.")
+        raise InputError(
+            "The model has weights of several types, which FSDP2 cannot shard; set cluster.strategy=ddp or model.dtype=float32."
+        )
     if not kinds & SPARE_BITS.keys():
         return MixedPrecisionPolicy()
     for name, weight in trained.items():

@@ -2,7 +2,8 @@
 
 The largest of four moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
 optimiser), saving (an adapter is merged in a copy). AdamW's moments and the sums of gradients are fp32; bf16 weights that are trained have
-fp32 masters too, counted with the optimiser. The copy that proves a saved model is made only where there is room, and is not counted. Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
+fp32 masters too, counted with the optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
+Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
 coefficients were fitted to measured peaks (`benchmarks/memory.py`); the rest is counted.
 """
 
@@ -78,6 +79,7 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
     """From a model directory's files alone; None where its configuration is of a kind not known here."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config") or config
         hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
     except (OSError, ValueError, KeyError):
@@ -172,6 +174,19 @@ def memory_of(device: str) -> int:
     return min(limits)
 
 
+def free_memory() -> int:
+    """Bytes of the machine's memory that nothing uses now, within the control group's limit (whose count of used bytes has files in it that
+    make room when asked)."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        group = Path("/sys/fs/cgroup")
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(counts.get("file", 0))
+        return min(free, int((group / "memory.max").read_text()) - used)
+    except (OSError, ValueError):
+        return free  # no such group, or no limit
+
+
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
     layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
     kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
@@ -210,9 +225,11 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
 
 
 def _parameters(file: Path) -> int:
-    """Of a safetensors file, from its header."""
+    """Of a safetensors file, from its header; of a quantised one, once it is in plain numbers."""
     with safe_open(file, framework="pt") as tensors:
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118  # no mapping
+        sizes = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  # no mapping
+    scales = {name for name in sizes if name.endswith(("_scale_inv", "_scales"))}
+    return sum(size * (2 if name.endswith("_blocks") else 1) for name, size in sizes.items() if name not in scales)
 
 
 def _size(size: Any) -> str:

@@ -7,11 +7,10 @@ time, and no log-probabilities are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import psutil
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -44,24 +43,38 @@ def logprobs(network: Any, ids: Tensor) -> Tensor:
     return torch.log_softmax(logits, -1).gather(2, ids[:, 1:, None].to(logits.device))[..., 0].cpu()
 
 
-def prove(folder: Path, name: str, weights: Mapping[str, Tensor], wanted: Tensor, ids: Tensor, dtype: torch.dtype) -> dict[str, Any]:
-    """Compare what lies in `folder`, to be called `name`, with `weights` by name and `wanted` log-probabilities of `ids`; says what was
-    compared. Raises InputError where it is another model."""
-    _refuse_odd(name, wanted, "in memory")
+class Memory(NamedTuple):
+    """The model in memory: its weights by name, and the log-probabilities `wanted` that it gives of `ids`."""
+
+    network: Any
+    weights: Mapping[str, Tensor]
+    wanted: Tensor
+    ids: Tensor
+    dtype: torch.dtype
+
+
+def prove(folder: Path, name: str, memory: Memory) -> dict[str, Any]:
+    """Compare what lies in `folder`, to be called `name`, with memory; says what was compared. Raises InputError where it is another
+    model."""
+    _refuse_odd(name, memory.wanted, "in memory")
     if not is_room(folder):
-        return {"proof": "weights", "tensors": _compare_files(folder, name, weights)}
-    network = reopened(folder, name, dtype)
-    _compare(name, dict(network.state_dict()), weights)
-    found = logprobs(network, ids)
-    _refuse_odd(name, found, "on disk")
-    gap = (found - wanted).abs()
-    near = gap.max() <= TOLERANCE if dtype.itemsize >= torch.float32.itemsize else gap.mean() <= NARROW_TOLERANCE
+        return {"proof": "weights", "tensors": _compare_files(folder, name, memory)}
+    network = reopened(folder, name, memory.dtype)
+    found = dict(network.state_dict())
+    if others := sorted(found.keys() ^ memory.weights.keys()):
+        raise InputError(f"The model written as {name} has other weights than the one in memory, such as {others[0]}.")
+    for key, weight in memory.weights.items():
+        _refuse_other(name, key, found[key], weight)
+    values = logprobs(network, memory.ids)
+    _refuse_odd(name, values, "on disk")
+    gap = (values - memory.wanted).abs()
+    near = gap.max() <= TOLERANCE if memory.dtype.itemsize >= torch.float32.itemsize else gap.mean() <= NARROW_TOLERANCE
     if not near:
         raise InputError(
             f"The model written as {name} is not the one in memory: log-probabilities differ by {float(gap.max()):.2g} nats, so it was not "
-            "kept; this model's kind cannot be saved as it was trained, take another base, or its unquantised original."
+            "kept; this kind of model cannot be saved as it was trained, so take another base."
         )
-    return {"proof": "weights and log-probabilities", "tensors": len(weights), "largest_gap": float(gap.max())}
+    return {"proof": "weights and log-probabilities", "tensors": len(found), "largest_gap": float(gap.max())}
 
 
 def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -85,7 +98,10 @@ def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
 
 
 def is_room(folder: Path) -> bool:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) * ROOM < psutil.virtual_memory().available
+    """Whether its weights fit into the memory that is free."""
+    from ehrmind.engines.local.memory import free_memory
+
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) * ROOM < free_memory()
 
 
 def _refuse_odd(name: str, values: Tensor, where: str) -> None:
@@ -93,34 +109,25 @@ def _refuse_odd(name: str, values: Tensor, where: str) -> None:
         raise InputError(f"The model for {name} gives numbers that are not finite {where}; train with a lower learning_rate.")
 
 
-def _compare(name: str, found: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    if found.keys() != weights.keys():
-        others = sorted(found.keys() ^ weights.keys())
-        raise InputError(f"The model written as {name} has other weights than the one in memory, such as {others[0]}.")
-    for key, weight in weights.items():
-        if not _same(found[key], weight):
-            raise InputError(f"The model written as {name} is not the one in memory: {key} was read back as other numbers.")
+def _refuse_other(name: str, key: str, found: Tensor, weight: Tensor) -> None:
+    if found.dtype != weight.dtype or found.shape != weight.shape or not torch.equal(found, weight.to(found.device)):
+        raise InputError(f"The model written as {name} is not the one in memory: {key} was read back as other numbers.")
 
 
-def _compare_files(folder: Path, name: str, weights: Mapping[str, Tensor]) -> int:
-    """How many tensors have their names in memory and were compared: experts that memory joins lie apart on disk."""
-    compared = 0
-    for key, tensor in _tensors(folder):
-        if key in weights:
-            compared += 1
-            if not _same(tensor, weights[key]):
-                raise InputError(f"The model written as {name} is not the one in memory: {key} was read back as other numbers.")
-    if not compared:
-        raise InputError(f"The model written as {name} shares no weight with the one in memory.")
-    return compared
+def _compare_files(folder: Path, name: str, memory: Memory) -> int:
+    """A tensor at a time, by the names under which `save_pretrained` writes them; how many. Of tied ones a file holds one."""
+    from transformers.core_model_loading import revert_weight_conversion
 
-
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    wanted = revert_weight_conversion(memory.network, dict(memory.weights))
+    seen = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118  # no mapping
-                yield key, tensors.get_tensor(key)
-
-
-def _same(found: Tensor, weight: Tensor) -> bool:
-    return found.dtype == weight.dtype and found.shape == weight.shape and torch.equal(found, weight.to(found.device))
+                if key not in wanted:
+                    raise InputError(f"The model written as {name} has a weight that memory has not: {key}.")
+                _refuse_other(name, key, tensors.get_tensor(key), wanted[key])
+                seen.add(key)
+    written = {wanted[key].data_ptr() for key in seen}
+    if missing := sorted(key for key in wanted.keys() - seen if wanted[key].data_ptr() not in written):
+        raise InputError(f"The model written as {name} is not whole: {len(missing)} missing keys, such as {missing[0]}.")
+    return len(seen)

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ehrmind.types import InputError
 
 DEQUANTISED = frozenset({"fp8", "mxfp4"})  # by transformers, while it reads
@@ -29,6 +31,19 @@ def in_plain_numbers(config: Any) -> Any:
         if isinstance(how, dict) and how.get("quant_method") in DEQUANTISED:
             how["dequantize"] = True
     return config
+
+
+def was_dequantised(network: Any) -> bool:
+    """Whether a model's weights became plain numbers while they were read."""
+    conversions = getattr(network, "_weight_conversions", None) or ()
+    return any(hasattr(operation, "hf_quantizer") for conversion in conversions for operation in getattr(conversion, "operations", ()))
+
+
+def of_one_type(network: Any, dtype: torch.dtype) -> None:
+    """Weights that were dequantised have their scales' type at first; afterwards all of them have this one."""
+    if was_dequantised(network):
+        for weight in network.parameters():
+            weight.data = weight.data.to(dtype)
 
 
 def keeps_from_learning(network: Any) -> str | None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from ehrmind.engines.local.adapters import copied, merged
 from ehrmind.engines.local.dropout import as_it_was
 from ehrmind.engines.local.fsdp import full_weights, whole
-from ehrmind.engines.local.proof import logprobs, prove, tried_tokens
+from ehrmind.engines.local.proof import Memory, logprobs, prove, tried_tokens
+from ehrmind.engines.local.quantised import was_dequantised
 from ehrmind.files import write_text, written_whole
 from ehrmind.world import current
 
@@ -34,14 +35,14 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
         with written_whole(folder) as partial:
             write_model(network, weights, partial, dtype)
             engine.tokenizer.save_pretrained(partial)
-            return prove(partial, folder.name, weights, wanted, ids, dtype)
+            return prove(partial, folder.name, Memory(network, weights, wanted, ids, dtype))
 
     return current().from_first(write)
 
 
 def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
     """Config and weights. What was dequantised is written as it is computed with; the config says type and tying of what is written."""
-    if _was_dequantised(network):
+    if was_dequantised(network):
         network._weight_conversions = None  # they would quantise again, and leave out how
     with as_it_was(network):
         network.save_pretrained(folder, safe_serialization=True, state_dict=dict(weights))
@@ -61,8 +62,3 @@ def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
     """Whether every pair that the config ties is one tensor; so is a model that ties none."""
     pairs = getattr(network, "all_tied_weights_keys", {}) or {}
     return all(a not in weights or b not in weights or weights[a].data_ptr() == weights[b].data_ptr() for a, b in pairs.items())
-
-
-def _was_dequantised(network: Any) -> bool:
-    conversions = getattr(network, "_weight_conversions", None) or ()
-    return any(hasattr(operation, "hf_quantizer") for conversion in conversions for operation in getattr(conversion, "operations", ()))
