@@ -128,7 +128,9 @@ def merged(adapted: Any) -> Any:
     for name, layer in adapted.named_modules():
         if isinstance(layer, LoraLayer):
             _merge(name, layer)
-    plain_model = adapted.merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is merged already, and of ends that part
+        plain_model = adapted.merge_and_unload()
     _tie_what_is_equal(plain_model)
     return plain_model
 

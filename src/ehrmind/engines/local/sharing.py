@@ -49,9 +49,7 @@ def share_prompts(network: Any) -> bool:
         tolerance = TOLERANCE.get(network.dtype, 0.1)
         starts = torch.tensor([0, 5, 15, 19])[:, None]  # of the four answers decoded, in the flat log-probabilities
         wanted = plain[starts + torch.arange(1, STEPS + 1)]
-        shared = all(
-            bool((found - right).abs().max() < tolerance) for found, right in ((packed, plain), (learnt, plain), (decoded, wanted))
-        )
+        shared = all(bool((found - right).abs().max() < tolerance) for found, right in ((packed, plain), (learnt, plain), (decoded, wanted)))
         if not shared:
             SAID.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError) as error:
