@@ -51,10 +51,15 @@ class EndpointEngine:
 
 
 def completion(answer: Answer) -> Completion:
-    """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it."""
+    """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it, and so is the
+    opening of a thought that stands in the prompt of a template that opens it."""
     text = answer.text
-    if answer.reasoning.strip() and THINK_OPEN not in text:
-        text = f"{THINK_OPEN}{neutral(answer.reasoning)}{THINK_CLOSE}\n{text}"
+    if THINK_OPEN not in text:
+        reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
+        if reasoning.strip():
+            text = f"{THINK_OPEN}{neutral(reasoning)}{THINK_CLOSE}\n{text.lstrip().removeprefix(THINK_CLOSE)}"
+        elif THINK_CLOSE in text:
+            text = f"{THINK_OPEN}{text}"
     return Completion((Segment("assistant", (0,) * answer.completion_tokens, ()),), answer.finish_reason, text)
 
 

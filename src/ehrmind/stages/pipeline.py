@@ -5,9 +5,11 @@ data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from s
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Callable
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,14 @@ from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.endpoints import check_endpoints, evaluate_endpoint
 from ehrmind.stages.evaluate import evaluate, stage_of
+from ehrmind.stages.models import dated, differing_files, digests, digests_of, refuse_changed
 from ehrmind.stages.pilot import pilot
 from ehrmind.stages.plan import compare_gains, make_plan, planned
 from ehrmind.stages.predictions import write_predictions
 from ehrmind.stages.repeated import REPEATED
 from ehrmind.stages.results import write_results
 from ehrmind.stages.rlvr import refuse_early, rlvr
+from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.samples import SAMPLES, with_labels
 from ehrmind.stages.warmup import warmup, warn_of_bare_answers
 from ehrmind.stages.ways import scorings_of
@@ -71,9 +75,16 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
 
 
 def run_pipeline(
-    recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    stages: tuple[str, ...] | None = None,
+    open_engine: OpenEngine = open_local,
+    began: date | None = None,
 ) -> Run:
-    """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`."""
+    """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`. A new run is pinned to the day
+    `began`, today unless told otherwise."""
     world = current()
     world.block(recipe.shards)
     if (threads := recipe.threads or threads_of_each()) is not None:
@@ -89,8 +100,11 @@ def run_pipeline(
     if world.first and "warmup" in wanted and recipe.stages == "all" and {"sft", "sft_rlvr"} & models_of(recipe):
         warn_of_bare_answers(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
-    world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"])))
+    day = world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
+    recipe = dated(recipe, date.fromisoformat(day))
     if open_engine is open_local:
+        refuse_lost_answers(folders["base"], recipe, splits["train"])
+        world.from_first(lambda: _refuse_changed_arms(run, folders))
         say_memory(run, recipe, folders["base"], wanted)
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
@@ -103,10 +117,12 @@ def run_pipeline(
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
+            facts["model_sha256"] = world.from_first(lambda: digests(folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
+                facts["model_sha256"] = world.from_first(lambda arm=arm: digests(folders[arm]))
     if "evaluate" in wanted:
         scorings = _scorings(recipe, splits)
         _evaluate_all(run, recipe, folders, splits, scorings, open_engine)
@@ -230,16 +246,25 @@ def _build_base(run: Run, recipe: Recipe) -> None:
             facts["built"] = recipe.model.tiny.family
 
 
-def _record_provenance(run: Run, found: dict[str, Any]) -> None:
-    """Refuses to go on with other weights than those the run began with: a path in the recipe does not say what lies there."""
-    if (stored := run.read_json("provenance.json")) is not None:
-        before, now = stored["model"]["sha256"], found["model"]["sha256"]
-        if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-            raise InputError(
-                f"The run began with other weights than those now in {found['model']['name']} ({', '.join(changed)}); "
-                "put them back, or choose another --out."
-            )
-    run.write_json("provenance.json", found)
+def _record_provenance(run: Run, found: dict[str, Any], chosen: date | None) -> str:
+    """The day that the run is pinned to. Refuses to go on with another model than that the run began with: a path in the recipe does not
+    say what lies there."""
+    stored = run.read_json("provenance.json") or {}
+    if stored and (changed := differing_files(stored["model"]["sha256"], found["model"]["sha256"])):
+        raise InputError(
+            f"The run began with another model than the one now in {found['model']['name']} ({', '.join(changed)}); "
+            "put that back, or choose another --out."
+        )
+    of_old = date.fromtimestamp((run.path / "recipe.yaml").stat().st_mtime)  # a run of a version that pinned no day
+    day: str = stored.get("date") or (chosen or (of_old if stored else date.today())).isoformat()
+    run.write_json("provenance.json", {**found, "date": day})
+    return day
+
+
+def _refuse_changed_arms(run: Run, folders: dict[str, Path]) -> None:
+    """What was trained here is what goes on."""
+    for arm in ("sft", *STARTS_FROM) if run.read_json("results.json") is None else ():
+        refuse_changed(f"The model of the arm {arm}", "the one that the run trained", digests_of(run, arm), folders[arm], "put that back")
 
 
 def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
@@ -254,7 +279,7 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
         "recipe_digest": recipe_digest(recipe),
         "seed": recipe.seed,
         "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
-        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": _digest_of(base)},
+        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": digests(base), **_advice(base)},
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }
@@ -269,11 +294,11 @@ def _revision(model: Model, base: Path) -> str | None:
     return base.name if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots" else model.revision
 
 
-def _digest_of(folder: Path) -> dict[str, str]:
-    import hashlib
-
-    digests = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+def _advice(base: Path) -> dict[str, Any]:
+    """What the model's makers advise for sampling, which the run leaves out and an export does not carry."""
+    file = base / "generation_config.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    left_out = {
+        name: value for name, value in said.items() if not name.endswith("_token_id") and name[0] != "_" and name != "transformers_version"
+    }
+    return {"generation_advice": left_out} if left_out else {}

@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -82,9 +83,10 @@ def ask(
         refuse_other_kinds(named, cases, data)
     if endpoint is None:
         assert named is not None
+        settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(endpoint_of(endpoint, served or model), cases, data)
+        about, opened = served_model(_asked_as_trained(endpoint_of(endpoint, served or model), settings), cases, data)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -94,6 +96,25 @@ def ask(
 
     current().from_first(asked_by_one)  # a served model is no work that workers could share
     return Predictions(out)
+
+
+def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
+    """With a day for a chat template that writes today's and has none from its run: that on which this prediction began."""
+    from ehrmind.engines.local.ordinary import writes_today
+
+    if settings.model.date is not None or not writes_today(named.folder):
+        return settings
+    asked = out / "asked.json"
+    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    day = date.fromisoformat(before) if before else date.today()
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
+
+
+def _asked_as_trained(endpoint: EndpointArm, settings: Predict) -> EndpointArm:
+    """The run's arguments of the chat template and its top-k, for servers that take them; the section's own body counts first."""
+    ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
+    ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
+    return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 
 def predict(

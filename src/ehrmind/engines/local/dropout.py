@@ -1,0 +1,62 @@
+"""Dropout of every kind off: what is learnt from is what was sampled, and two runs of one seed are the same.
+
+Reinforcement learning needs the log-probabilities of the policy that sampled, which had no dropout (as TRL's `disable_dropout` and
+verl's actors have it); supervised steps keep to the same, so that a model learns in one way only. `model.lora.dropout` stays as asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SET = "ehrmind_dropout"  # the attribute of a model that holds what its config said
+KEYS = re.compile("drop(?!less)|jitter")
+READ_IN_EVALUATION = {("phimoe", "router_jitter_noise")}  # a threshold of its router, in training or not
+
+
+def without_dropout(config: Any) -> list[tuple[Any, str, float]]:
+    """Set a config's dropout, and its parts', to 0. What it was: (config, key, value)."""
+    found = [
+        (config, key, value)
+        for key, value in vars(config).items()
+        if KEYS.search(key) and isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    ]
+    found = [entry for entry in found if (getattr(config, "model_type", ""), entry[1]) not in READ_IN_EVALUATION]
+    for _, key, _ in found:
+        setattr(config, key, 0.0)
+    parts = (getattr(config, name, None) for name in getattr(config, "sub_configs", {}))
+    return found + [entry for part in parts if part is not None for entry in without_dropout(part)]
+
+
+def in_words(found: list[tuple[Any, str, float]]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in sorted({(key, value) for _, key, value in found}))
+
+
+def dropout_of(folder: Path) -> dict[str, float]:
+    """What a model directory's config says of dropout that this engine sets to 0; nothing where it is no model of `transformers`."""
+    try:
+        if "model_type" not in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+            return {}
+        from transformers import AutoConfig
+
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # what is wrong with it is said when it is opened
+    return {key: value for _, key, value in without_dropout(config)}
+
+
+@contextmanager
+def as_it_was(network: Any) -> Iterator[None]:
+    """While a model is saved its config says again what it said."""
+    found: list[tuple[Any, str, float]] = getattr(network, SET, None) or []
+    for config, key, value in found:
+        setattr(config, key, value)
+    try:
+        yield
+    finally:
+        for config, key, _ in found:
+            setattr(config, key, 0.0)
