@@ -91,8 +91,9 @@ def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> None:
-    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from. Raises InputError."""
+def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
+    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from; the words that end a turn
+    where no token does, which no file can say. Raises InputError."""
     model, day = asks.get("model", {}), asks.get("model", {}).get("date")
     chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
     _write_template(folder, chat, thinks=asks.get("prompts", {}).get("think", True))
@@ -102,6 +103,7 @@ def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> None:
         kept["max_new_tokens"] = limit
     said = {name: value for name, value in kept.items() if value is not None}
     write_text(folder / GENERATION, json.dumps(said, indent=2, sort_keys=True) + "\n")
+    return chat.end_text
 
 
 def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
