@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from ehrmind.engines.served import completion
 from ehrmind.predicted import read_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card import model_card
 from ehrmind.sources import save_cases
 from ehrmind.stages.export import described, export_model
@@ -40,7 +42,6 @@ ADVICE = {
     "suppress_tokens": [40, 50, 60],
     "bad_words_ids": [[70]],
     "min_new_tokens": 12,
-    "forced_eos_token_id": 9,
     "min_p": 0.1,
 }
 WITH_DAY = "{{ '<|user|>' + strftime_now('%d %b %Y') + ('+' if mood == 'fine' else '-') + '<|end|>\n' }}"
@@ -58,8 +59,10 @@ def loud_model(folder: Path, family: str) -> Path:
 
 
 def exported(folder: Path, out: Path, **asks: Any) -> Path:
+    """As a run exports whose recipe asks so."""
     chosen, about = described(folder)
-    return export_model(replace(chosen, asks={"decoding": GREEDY.model_dump(mode="json"), **asks}), about, out, card="")
+    said = {"model": {"name": "model"}, "decoding": GREEDY.model_dump(mode="json"), **asks}
+    return export_model(replace(chosen, asks=said), {**about, "asks": said}, out, card="")
 
 
 def generated(folder: Path, asking: Asking | None = None) -> list[str]:
@@ -91,28 +94,43 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
     base = loud_model(tmp_path / "base", family)
     before = json.loads((base / "generation_config.json").read_text()) if (base / "generation_config.json").is_file() else {}
     (base / "generation_config.json").write_text(json.dumps({**before, **ADVICE}))
-    engine = open_engine(Model(name=str(base)), base, rows=8)
-    engine.save(tmp_path / "arm")
-    for folder in (base, tmp_path / "arm"):
+    folders = [base]
+    if family not in ("fp8", "mxfp4"):
+        open_engine(Model(name=str(base)), base, rows=8).save(tmp_path / "arm")
+        folders.append(tmp_path / "arm")
+    for folder in folders:
         out = exported(folder, tmp_path / f"{folder.name} exported")
         kept = json.loads((out / "generation_config.json").read_text())
         assert kept.keys() <= {"do_sample", "eos_token_id", "pad_token_id", "bos_token_id", "max_new_tokens"} and not kept["do_sample"]
         assert generated(out) == scored(folder)
-    assert advice_of(base) == {"generation_advice": ADVICE} and advice_of(tmp_path / "arm") == {}
+    said = advice_of(base)["generation_advice"]
+    assert {name: said[name] for name in ADVICE} == ADVICE and not any(map(advice_of, folders[1:]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_a_served_model_of_every_family_answers_as_it_does_here(tmp_path: Path, family: str) -> None:
     """Behind `transformers serve`; its client is `ehrmind predict`."""
-    out = exported(loud_model(tmp_path / "base", family), tmp_path / "model")
+    base = loud_model(tmp_path / "base", family)
+    if family in ("qwen3", "qwen3_5"):  # whose thoughts the server looks for behind the header of their own templates
+        opens = CHATML_END.replace("assistant\n", "assistant\n<think>\n") if family == "qwen3" else CHATML_END
+        (base / "chat_template.jinja").write_text(CHATML + opens)
+    if family == "gemma3_images":  # a run's arm is a text model; these files have no image processor, which a server wants
+        open_engine(Model(name=str(base)), base, rows=8).save(tmp_path / "arm")
+        base = tmp_path / "arm"
+    out = exported(base, tmp_path / "model")
     save_cases(cases(4), tmp_path / "new.parquet")
     assert ehrmind("predict", out, tmp_path / "new.parquet", "--out", tmp_path / "here") == 0
     with served(out, tmp_path / "log") as url:
         assert ehrmind("predict", out, tmp_path / "new.parquet", "--out", tmp_path / "there", "--endpoint", url) == 0
     here, there = (read_predictions(tmp_path / name)["text"].to_list() for name in ("here", "there"))
-    opened = "<think>" if family == "qwen3" else ""
-    assert [text.strip().removeprefix("<think>").strip() for text in here] == [text.strip().removeprefix(opened).strip() for text in there]
+    assert list(map(plain, here)) == list(map(plain, there))
+
+
+def plain(text: str) -> str:
+    """Without what a server leaves out or hands out apart: special tokens, spaces around a thought."""
+    said = re.sub(r"<\|\w+\|>", "", text)
+    return neutral(said.removeprefix("<think>").strip()) if said.startswith("<think>") else said.strip()
 
 
 @pytest.mark.parametrize("think", [True, False])
