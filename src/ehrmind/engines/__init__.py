@@ -46,4 +46,5 @@ class Engine(Protocol):
 
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Learner: ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the model, and say how it was proven to be the one in memory. Raises InputError where it is not."""

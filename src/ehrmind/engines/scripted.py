@@ -60,9 +60,10 @@ class ScriptedEngine:
     ) -> ScriptedLearner:
         return ScriptedLearner(self)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, Any]:
         with written_whole(folder) as partial:
             write_text(partial / "config.json", json.dumps({"skill": self.skill}))
+        return {}
 
 
 @dataclass

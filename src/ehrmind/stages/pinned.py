@@ -43,4 +43,4 @@ def advice_of(base: Path) -> dict[str, Any]:
     file = base / "generation_config.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     left_out = {name: value for name, value in said.items() if not name.endswith("_token_id") and name not in NO_ADVICE}
-    return {"generation_advice": left_out} if left_out else {}
+    return {"generation_advice": left_out} if left_out.keys() - {"do_sample"} or left_out.get("do_sample") else {}

@@ -15,16 +15,15 @@ from typing import Any
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
+from ehrmind.engines.local.adapters import with_adapter
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
 from ehrmind.engines.local.chat_template import pinned
-from ehrmind.engines.local.dropout import as_it_was
 from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.quantised import keeps_from_learning
 from ehrmind.engines.local.ropes import switch_of
 from ehrmind.engines.local.trial import try_learning, try_rows
-from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
-from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
@@ -47,6 +46,7 @@ class LocalEngine:
     strategy: str = "ddp"
     places: int = 1 << 62  # of token ids, in the model's embeddings
     cannot_learn: str | None = None  # why, where it cannot
+    seed: int = 0  # of whatever the network draws while it learns
 
     @property
     def context(self) -> int:
@@ -102,23 +102,11 @@ class LocalEngine:
                 f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
             )
 
-    def save(self, folder: Path) -> None:
-        """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
-        from ehrmind.engines.local.fsdp import full_weights
+    def save(self, folder: Path) -> dict[str, Any]:
+        """An ordinary `transformers` directory, adapters merged, proven to be this model; says how. Raises InputError."""
+        from ehrmind.engines.local.saving import save_model
 
-        network = self.network
-        if self.settings.lora is not None:
-            from copy import deepcopy
-
-            network = deepcopy(network).merge_and_unload()
-        weights = full_weights(network)
-
-        def write() -> None:
-            with written_whole(folder) as partial, as_it_was(network):
-                network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
-                self.tokenizer.save_pretrained(partial)
-
-        current().from_first(write)
+        return save_model(self, folder)
 
 
 def open_engine(
@@ -136,7 +124,7 @@ def open_engine(
     if not shared or switch_of(network) is not None:
         try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
     if settings.lora is not None:
-        network = _with_lora(network, settings, seed)
+        network = with_adapter(network, settings.lora, seed)
     chat = open_chat(tokenizer, named_ends(folder), settings.template)
     places = usable_tokens(network, tokenizer, [chat.end_id], folder)
     engine = LocalEngine(
@@ -145,7 +133,8 @@ def open_engine(
     saved = network if settings.lora is None else network.get_base_model()
     saved.generation_config = plain_generation(chat, engine.pad_id)  # what is saved says how answers were sampled here
     tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
-    engine.cannot_learn = try_learning(engine.network, folder.name, **tried)
+    engine.seed = seed
+    engine.cannot_learn = keeps_from_learning(network) or try_learning(engine.network, folder.name, **tried)
     return engine
 
 
@@ -227,17 +216,3 @@ def _made_fast(network: Any) -> bool:
     use_own_linear(network)
     use_fused_norms(network)
     return share_prompts(network)
-
-
-def _with_lora(network: Any, settings: Model, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert settings.lora is not None
-    lora = settings.lora
-    torch.manual_seed(seed)
-    asked = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM")
-    try:
-        return get_peft_model(network, asked)
-    except (ValueError, NotImplementedError, TypeError) as error:  # no layer of that name, or none that can be adapted
-        said = " ".join(str(error).split())[:300].rstrip(".")
-        raise InputError(f"model.lora.targets does not fit {type(network).__name__}: {said}.") from None

@@ -23,7 +23,8 @@ from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THI
 from ehrmind.types import InputError, Message, Prompt
 
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
-ADAPTER, GENERATION, TEMPLATE = "adapter_config.json", "generation_config.json", "chat_template.jinja"
+ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -35,27 +36,11 @@ def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -
     """The files of a model, links followed; nothing else that lies there. Raises InputError where the directory holds code or pickles."""
     if not is_adapter(source):
         refuse_unsafe(source)
+    elif not (source / WEIGHTS).is_file():
+        raise InputError(f"{source} has no {WEIGHTS}; save the adapter in safetensors.")
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in KEPT and path.name not in leave_out:
             shutil.copyfile(path, target / path.name)
-
-
-def merge_adapter(source: Path, target: Path) -> None:
-    """The base model with the adapter's changes, saved as one model. Raises InputError where the base is not a directory here."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
-    base = base if base.is_absolute() or base.is_dir() else source / base
-    if not (base / "config.json").is_file():
-        raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
-    refuse_unsafe(base)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, **common)
-    merged: Any = PeftModel.from_pretrained(network, str(source)).merge_and_unload()
-    merged.save_pretrained(target, safe_serialization=True)
-    tokens = source if (source / "tokenizer_config.json").is_file() else base
-    AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
 
 
 def chat_of(folder: Path, arguments: Mapping[str, Any], day: date | None = None) -> Chat:
