@@ -61,7 +61,7 @@ def loud_model(folder: Path, family: str) -> Path:
 def exported(folder: Path, out: Path, **asks: Any) -> Path:
     """As a run exports whose recipe asks so."""
     chosen, about = described(folder)
-    said = {"model": {"name": "model"}, "decoding": GREEDY.model_dump(mode="json"), **asks}
+    said = {"model": {"name": "model", "dtype": "float32"}, "decoding": GREEDY.model_dump(mode="json"), **asks}
     return export_model(replace(chosen, asks=said), {**about, "asks": said}, out, card="")
 
 
