@@ -62,13 +62,25 @@ class LocalEngine:
         return int(self.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        return render_prompt(self.tokenizer, messages, self.template)
+        prompt = render_prompt(self.tokenizer, messages, self.template)
+        self._refuse_without_place(prompt.token_ids)
+        return prompt
+
+    def _refuse_without_place(self, ids: Sequence[int]) -> None:
+        if (beyond := max(ids, default=0)) >= self.places:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise InputError(
+                f"A text holds '{token}', a token that {self.folder.name}'s tokenizer has and its embeddings do not; "
+                "take it out of the text or out of the tokenizer's added tokens."
+            )
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
         if prompt.opening:
             text = text.lstrip().removeprefix("<think>").lstrip("\n")
-        return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+        ids = (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+        self._refuse_without_place(ids)
+        return ids
 
     def tool_turn(self, reply: str) -> Prompt:
         """A template that knows no tool gets the reply as the user's turn."""
@@ -169,7 +181,7 @@ def open_tokenizer(folder: Path) -> Any:
     """A model's tokenizer with its chat template. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    with opening(folder):
+    with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")

@@ -19,6 +19,7 @@ from ehrmind.types import InputError
 
 SAID = logging.getLogger(__name__)
 OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
+ATTENTIONS = (None, "eager", "sdpa")
 INDEX = "model.safetensors.index.json"
 OTHER_HEADS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM|RewardModel)\Z")
 WHOLE_NUMBERS = re.compile("U?I(8|16|32|64)")  # safetensors' names of types
@@ -31,6 +32,7 @@ def refuse_incomplete(folder: Path) -> None:
         if file.name != "tokenizer.json":  # large, and read whole in a moment
             _read(file, folder)
     config = _read(folder / "config.json", folder)
+    _refuse_unknown_names(config, folder)
     if (folder / "adapter_config.json").is_file():
         raise InputError(f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the adapter.")
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
@@ -48,6 +50,20 @@ def refuse_incomplete(folder: Path) -> None:
                 "are quantised (`quantization_config`); get the whole model, or one that is not quantised."
             )
     _refuse_unknown_quantisation(folder, quantised)
+
+
+def _refuse_unknown_names(config: dict[str, Any], folder: Path) -> None:
+    from transformers import CONFIG_MAPPING, __version__
+
+    kind = config.get("model_type")
+    if kind is None:
+        raise _cannot(folder, "config.json names no model_type; get the model's own config.json")
+    if kind not in CONFIG_MAPPING:
+        why = f"it is of type '{kind}', which transformers {__version__} does not know"
+        raise _cannot(folder, f"{why}; choose another model, or a version of transformers that has it")
+    for key in ("dtype", "torch_dtype"):
+        if (dtype := config.get(key)) not in (None, "auto") and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+            raise _cannot(folder, f"config.json says {key} '{dtype}', which is no type of torch; put the one of its weights there")
 
 
 def _refuse_unknown_quantisation(folder: Path, quantised: Any) -> None:
@@ -87,7 +103,10 @@ def open_network(settings: Model, folder: Path) -> Any:
     with opening(folder):
         config: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE)
     architecture = _architecture(config, folder)
+    _refuse_other_sizes(config.get_text_config(), folder)
     config.return_dict = True  # which old ones have off
+    if config._attn_implementation not in ATTENTIONS:
+        config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
     dropped = without_dropout(config)
     with opening(folder):
         loaded: Any = architecture.from_pretrained(
@@ -107,6 +126,17 @@ def open_network(settings: Model, folder: Path) -> Any:
         object.__setattr__(network, SET, dropped)
     _freeze_what_text_does_not_reach(network)
     return network
+
+
+def _refuse_other_sizes(shape: Any, folder: Path) -> None:
+    """What `transformers` takes and builds nonsense of, or breaks at."""
+    layers, vocabulary = getattr(shape, "num_hidden_layers", None), getattr(shape, "vocab_size", None)
+    if isinstance(layers, int) and layers < 1:
+        raise _cannot(folder, f"config.json says num_hidden_layers {layers}; get the model's own config.json")
+    pad_id = getattr(shape, "pad_token_id", None)
+    if isinstance(vocabulary, int) and isinstance(pad_id, int) and pad_id >= vocabulary:
+        why = f"config.json says pad_token_id {pad_id}, but the model has a place for {vocabulary} tokens only"
+        raise _cannot(folder, f"{why}; name another token there, or remove the key")
 
 
 def _architecture(config: Any, folder: Path) -> Any:
@@ -170,12 +200,13 @@ def _freeze_what_text_does_not_reach(network: Any) -> None:
         SAID.warning("%s: text only; its parts for images or sound stay as they are", type(network).__name__)
 
 
-def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int | None], folder: Path) -> int:
+def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path) -> int:
     """How many token ids the model has a place for. Raises InputError where its tokenizer's own words, or the `ids` that a conversation
     is written with, lie beyond; added tokens that nothing uses may."""
     places = int(network.get_input_embeddings().weight.shape[0])
-    used = set(ids) | {id_ for token, id_ in tokenizer.get_added_vocab().items() if token in str(tokenizer.chat_template)}
-    beyond = sorted(id_ for id_ in set(tokenizer.get_vocab().values()) - set(tokenizer.get_added_vocab().values()) | used - {None} if id_ >= places)
+    added = tokenizer.get_added_vocab()
+    used = {*ids, *(id_ for token, id_ in added.items() if token in str(tokenizer.chat_template))} - {None}
+    beyond = sorted(id_ for id_ in (set(tokenizer.get_vocab().values()) - set(added.values())) | used if id_ >= places)
     if beyond:
         raise InputError(
             f"The tokenizer of {folder.name} has {len(beyond)} tokens beyond the {places} that the model has a place for, such as "
@@ -185,8 +216,8 @@ def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int | None], folde
 
 
 @contextmanager
-def opening(folder: Path) -> Iterator[None]:
-    """What `transformers` and its helpers raise while they open a directory, as one sentence."""
+def opening(folder: Path, what: str = "") -> Iterator[None]:
+    """What `transformers` and its helpers raise while they open a directory, or a part of it, as one sentence."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -194,11 +225,13 @@ def opening(folder: Path) -> Iterator[None]:
     except InputError:
         raise
     except ImportError as error:
-        raise _cannot(folder, f"a package is missing: {_short(error)}; install it, or choose a model that needs none") from None
+        raise _cannot(folder, f"it needs what is not here ({_short(error)}); install that, or choose a model without") from None
     except StrictDataclassError as error:
-        raise _cannot(folder, f"config.json is not right: {_short(error)}") from None
+        raise _cannot(folder, f"config.json is not right ({_short(error)}); get the model's own") from None
+    except KeyError as error:
+        raise _cannot(folder, f"config.json asks for {_short(error)}, which transformers does not know; get the model's own") from None
     except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, AssertionError, SafetensorError) as error:
-        raise _cannot(folder, _short(error)) from None
+        raise _cannot(folder, f"{what} cannot be read ({_short(error)}); get its files again" if what else _short(error)) from None
 
 
 def _cannot(folder: Path, why: str) -> InputError:
