@@ -255,7 +255,8 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
         "recipe_digest": recipe_digest(recipe),
         "seed": recipe.seed,
         "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
-        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": _digest_of(base)} | _dropped(base),
+        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": _digest_of(base)}
+        | _dropped(base),
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }

@@ -6,8 +6,8 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,9 @@ class LocalEngine:
     def refuse_to_learn(self) -> None:
         """Raises InputError where the model can be used, but not trained."""
         if self.cannot_learn is not None:
-            raise InputError(f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base].")
+            raise InputError(
+                f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
+            )
 
     def save(self, folder: Path) -> None:
         """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
@@ -191,7 +193,9 @@ def open_tokenizer(folder: Path) -> Any:
 def device_of(settings: Model) -> str:
     """Raises InputError where it is not here."""
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`.")
+        raise InputError(
+            "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`."
+        )
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -40,7 +40,9 @@ def refuse_incomplete(folder: Path) -> None:
     if (folder / INDEX).is_file():
         shards = set((_read(folder / INDEX, folder).get("weight_map") or {}).values())
         if missing := sorted(name for name in shards if not (folder / name).is_file()):
-            raise InputError(f"{folder.name} lacks {len(missing)} of its {len(shards)} weight files, such as {missing[0]}; get all of them.")
+            raise InputError(
+                f"{folder.name} lacks {len(missing)} of its {len(shards)} weight files, such as {missing[0]}; get all of them."
+            )
     quantised = config.get("quantization_config")
     for file in sorted(folder.glob("*.safetensors")):
         kinds = _kinds(file, folder)
@@ -177,7 +179,9 @@ def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> 
             "get the whole model, or one that is not quantised."
         )
     if unused:
-        SAID.warning("%s: %d of its tensors are no part of the text model and are left out, such as %s", folder.name, len(unused), unused[0])
+        SAID.warning(
+            "%s: %d of its tensors are no part of the text model and are left out, such as %s", folder.name, len(unused), unused[0]
+        )
     for name, weight in network.named_parameters():
         if not bool(weight.sum(dtype=torch.float32).isfinite()) and not bool(weight.isfinite().all()):
             raise InputError(f"{folder.name} holds numbers that are not finite (NaN or infinite) in {name}; get the model again.")
