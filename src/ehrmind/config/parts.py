@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -46,6 +47,9 @@ class Model(Section):
     lora: Lora | None = Field(default=None, description="train an adapter in place of all weights")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes CUDA where there is one")
     template: dict[str, Any] = Field(default={}, description="extra arguments of the chat template, such as enable_thinking")
+    date: datetime.date | None = Field(
+        default=None, description="the day that a chat template gets which writes today's; by default that on which the run began"
+    )
 
     @model_validator(mode="after")
     def one_model(self) -> Model:

@@ -5,30 +5,27 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
-from ehrmind.engines.local.dropout import as_it_was
+from ehrmind.engines.local.adapters import with_adapter
+from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
+from ehrmind.engines.local.chat_template import pinned
 from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.quantised import keeps_from_learning
 from ehrmind.engines.local.ropes import switch_of
 from ehrmind.engines.local.trial import try_learning, try_rows
-from ehrmind.files import written_whole
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
-from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-SENTINEL = "0"
-CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
-OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
 @dataclass
@@ -42,14 +39,14 @@ class LocalEngine:
     rows: int
     tokens: int
     shared: bool
+    chat: Chat
     stop_ids: frozenset[int]
-    end_id: int
     folder: Path
-    template: dict[str, Any] = field(default_factory=dict)
     shards: int = 1
     strategy: str = "ddp"
     places: int = 1 << 62  # of token ids, in the model's embeddings
     cannot_learn: str | None = None  # why, where it cannot
+    seed: int = 0  # of whatever the network draws while it learns
 
     @property
     def context(self) -> int:
@@ -59,10 +56,10 @@ class LocalEngine:
     def pad_id(self) -> int:
         """A padding token that was added to a tokenizer and never to its model has no place there; any other does as well."""
         pad_id = self.tokenizer.pad_token_id
-        return int(self.end_id if pad_id is None or pad_id >= self.places else pad_id)
+        return int(self.chat.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        prompt = render_prompt(self.tokenizer, messages, self.template)
+        prompt = self.chat.prompt(messages)
         self._refuse_without_place(prompt.token_ids)
         return prompt
 
@@ -75,31 +72,15 @@ class LocalEngine:
             )
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
-        if prompt.opening:
-            text = text.lstrip().removeprefix("<think>").lstrip("\n")
-        ids = (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+        ids = self.chat.response_tokens(text, prompt)
         self._refuse_without_place(ids)
         return ids
 
-    def tool_turn(self, reply: str) -> Prompt:
-        """A template that knows no tool gets the reply as the user's turn."""
-        begun = [Message("user", SENTINEL), Message("assistant", CALL)]
-        try:
-            text = _render(self.tokenizer, [*begun, Message("tool", reply)], self.template)
-        except Exception:  # noqa: BLE001  # jinja's, raised by the template itself in words of its own
-            text = ""
-        if reply not in text.partition(CALL)[2]:
-            text = _render(self.tokenizer, [*begun, Message("user", reply)], self.template)
-        tail = text.partition(CALL)[2]
-        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
-        opened = OPENED_THINKING.search(tail)
-        return Prompt(tuple(ids[1:] if ids and ids[0] == self.end_id else ids), opened.group() if opened else "")
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
+        return self.chat.tool_turn(reply, thinks=thinks)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
-        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
-        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.chat.decode(ids, self.stop_ids)
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
         from ehrmind.engines.local.sampler import sample
@@ -133,23 +114,11 @@ class LocalEngine:
                 f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
             )
 
-    def save(self, folder: Path) -> None:
-        """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
-        from ehrmind.engines.local.fsdp import full_weights
+    def save(self, folder: Path) -> dict[str, Any]:
+        """An ordinary `transformers` directory, adapters merged, proven to be this model; says how. Raises InputError."""
+        from ehrmind.engines.local.saving import save_model
 
-        network = self.network
-        if self.settings.lora is not None:
-            from copy import deepcopy
-
-            network = deepcopy(network).merge_and_unload()
-        weights = full_weights(network)
-
-        def write() -> None:
-            with written_whole(folder) as partial, as_it_was(network):
-                network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
-                self.tokenizer.save_pretrained(partial)
-
-        current().from_first(write)
+        return save_model(self, folder)
 
 
 def open_engine(
@@ -159,7 +128,7 @@ def open_engine(
     refuse_unsafe(folder)
     device = device_of(settings)
     network = open_network(settings, folder)
-    tokenizer = open_tokenizer(folder)
+    tokenizer = open_tokenizer(folder, settings.date)
     with opening(folder):
         network = network.to(device)
     shared = _made_fast(network)
@@ -167,26 +136,30 @@ def open_engine(
     if not shared or switch_of(network) is not None:
         try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
     if settings.lora is not None:
-        network = _with_lora(network, settings, seed)
-    end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
-    places = usable_tokens(network, tokenizer, [end_id], folder)
-    template = dict(settings.template)
+        network = with_adapter(network, settings.lora, seed)
+    chat = open_chat(tokenizer, named_ends(folder), settings.template)
+    places = usable_tokens(network, tokenizer, [chat.end_id], folder)
     engine = LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy, places
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy, places
     )
+    saved = network if settings.lora is None else network.get_base_model()
+    saved.generation_config = plain_generation(chat, engine.pad_id)  # what is saved says how answers were sampled here
     tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
-    engine.cannot_learn = try_learning(engine.network, folder.name, **tried)
+    engine.seed = seed
+    engine.cannot_learn = keeps_from_learning(network) or try_learning(engine.network, folder.name, **tried)
     return engine
 
 
-def open_tokenizer(folder: Path) -> Any:
-    """A model's tokenizer with its chat template. Raises InputError where there is none."""
+def open_tokenizer(folder: Path, day: date | None = None) -> Any:
+    """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
     with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = pinned(tokenizer.chat_template, day or date.today())
     return tokenizer
 
 
@@ -255,49 +228,3 @@ def _made_fast(network: Any) -> bool:
     use_own_linear(network)
     use_fused_norms(network)
     return share_prompts(network)
-
-
-def _with_lora(network: Any, settings: Model, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert settings.lora is not None
-    lora = settings.lora
-    torch.manual_seed(seed)
-    asked = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM")
-    try:
-        return get_peft_model(network, asked)
-    except (ValueError, NotImplementedError, TypeError) as error:  # no layer of that name, or none that can be adapted
-        said = " ".join(str(error).split())[:300].rstrip(".")
-        raise InputError(f"model.lora.targets does not fit {type(network).__name__}: {said}.") from None
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any]) -> Prompt:
-    """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
-    text = _render(tokenizer, messages, template)
-    opened = OPENED_THINKING.search(text)
-    return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
-
-
-def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
-    except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
-        said = " ".join(str(error).split())[:200].rstrip(".")
-        roles = ", ".join(message.role for message in messages)
-        raise InputError(
-            f"The model's chat template cannot render a conversation of {roles} ({said}); use a model whose template takes it, or write one "
-            "into chat_template.jinja."
-        ) from None
-
-
-def end_of_turn(tokenizer: Any, more: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
-    """The token a template puts after the assistant's words, and every token that ends an answer; `more` are the generation config's."""
-    conversation = [Message("user", SENTINEL), Message("assistant", SENTINEL)]
-    tail = _render(tokenizer, conversation, template, generation=False).rpartition(SENTINEL)[2].lstrip()
-    after = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
-    end_id = int(after[0]) if after else tokenizer.eos_token_id
-    if end_id is None:
-        raise InputError("The model's tokenizer names no end-of-sequence token and its chat template ends a turn with nothing.")
-    ids = {end_id, tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
-    return end_id, frozenset(ids)

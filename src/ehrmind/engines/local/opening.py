@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ehrmind.config import Model
 from ehrmind.engines.local.dropout import SET, in_words, without_dropout
+from ehrmind.engines.local.quantised import in_plain_numbers, of_one_type
 from ehrmind.types import InputError
 
 SAID = logging.getLogger(__name__)
@@ -103,8 +104,8 @@ def open_network(settings: Model, folder: Path) -> Any:
 
     refuse_incomplete(folder)
     with opening(folder):
-        config: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE)
-    architecture = _architecture(config, folder)
+        config: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
+    architecture = architecture_of(config, folder)
     _refuse_other_sizes(config.get_text_config(), folder)
     config.return_dict = True  # which old ones have off
     if config._attn_implementation not in ATTENTIONS:
@@ -122,6 +123,7 @@ def open_network(settings: Model, folder: Path) -> Any:
         )
     network, found = loaded
     assert isinstance(network, PreTrainedModel)
+    of_one_type(network, getattr(torch, settings.dtype))
     _refuse_other_weights(network, found, folder)
     if dropped:
         SAID.warning("%s: its dropout is off here, in training too (%s)", folder.name, in_words(dropped))
@@ -141,7 +143,7 @@ def _refuse_other_sizes(shape: Any, folder: Path) -> None:
         raise _cannot(folder, f"{why}; name another token there, or remove the key")
 
 
-def _architecture(config: Any, folder: Path) -> Any:
+def architecture_of(config: Any, folder: Path) -> Any:
     """The class of `transformers` that opens it."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 

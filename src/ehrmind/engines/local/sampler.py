@@ -10,7 +10,7 @@ Letters: `_R` rows, `_P` prompts, `_K` keys, `_V` vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +39,8 @@ BLOCK = 64  # of the vocabulary, for the inverse CDF: first the block is found, 
 class _Answers:
     """What has been written so far, by answer; answers of a prompt stand side by side."""
 
-    def __init__(self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int]) -> None:
-        self.keys, self.decoding, self.stop_ids = keys, decoding, stop_ids
+    def __init__(self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int], said_end: Callable[[Sequence[int]], bool]) -> None:
+        self.keys, self.decoding, self.stop_ids, self.said_end = keys, decoding, stop_ids, said_end
         self.tokens: list[list[int]] = [[] for _ in keys]
         self.logprobs: list[list[float]] = [[] for _ in keys]
         self.stopped = np.zeros(len(keys), dtype=bool)
@@ -53,7 +53,7 @@ class _Answers:
         for row, (answer, token, logprob) in enumerate(zip(answers_R.tolist(), chosen_R.tolist(), logprob_R.tolist(), strict=True)):
             self.tokens[answer].append(token)
             self.logprobs[answer].append(logprob)
-            self.stopped[answer] = token in self.stop_ids
+            self.stopped[answer] = token in self.stop_ids or self.said_end(self.tokens[answer])
             finished_R[row] = self.stopped[answer] or len(self.tokens[answer]) == self.decoding.max_new_tokens
         return chosen_R, finished_R
 
@@ -85,7 +85,7 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
 def _sample_shard(
     engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
 ) -> list[list[Completion]]:
-    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids)
+    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids, engine.chat.said_end)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].token_ids), index))
     for shared, places in _parts(engine, [len(prompts[index].token_ids) for index in order], decoding.max_new_tokens):
         part = [order[place] for place in places]
