@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ehrmind.cli import main
@@ -31,6 +32,9 @@ def test_trials_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.C
     assert counts["left_out"] == {"the trial's text is not in the files": 10}
     checked = said(capsys, "check", tmp_path / "cases.parquet")
     assert "Proven: the verifier on these cases." in checked and "10 drawn rows beside their source cells" in checked
+    drawn = json.loads(said(capsys, "check", tmp_path / "cases.parquet", "--json"))["drawn"]
+    labels = ("not relevant", "excluded", "eligible")
+    assert len(drawn) == 10 and all("column 'grade'" in row["from"] and labels[int(row["cell"])] == row["read_as"] for row in drawn)
 
 
 def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +44,14 @@ def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytes
         said(capsys, "data", "ehr", "--meds", folder, "--labels", folder / "labels" / "high_potassium", "--out", out, "--json")
     )
     assert counts["kept"] == 30 and set(counts["by_split"]) == {"train", "tuning", "held_out"}
+    drawn = json.loads(said(capsys, "check", out, "--json"))["drawn"]
+    table = pl.read_parquet(folder / "labels" / "high_potassium")
+    for row in drawn:
+        number = int(row["from"].split("row ")[1].split(",")[0])
+        assert (
+            row["cell"] == str(table["boolean_value"][number - 1]).lower() and row["read_as"] == {"true": "yes", "false": "no"}[row["cell"]]
+        )
+    assert len(drawn) == 10
     counts = json.loads(said(capsys, "data", "ehr", "--ehrshot", release(tmp_path / "e"), "--task", "guo_los", "--out", out, "--json"))
     assert counts["by_stratum"] == {"ehr/ehrshot/guo_los": 3}
 

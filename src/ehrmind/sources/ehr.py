@@ -62,7 +62,8 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     data, labels = _opened(files)
     found = usable(data, labels.rows, labels.files, files.unusable)
     words = label_words(labels.rows, labels.task, files.labels_from, labels.notes)
-    cases = references(data, found.rows.with_columns(found.rows["value"] - words.first), labels.task, files.question, words.words)
+    rows = _with_cells(found.rows.with_columns(found.rows["value"] - words.first), labels.files)
+    cases = references(data, rows, labels.task, files.question, words.words)
     if not cases:
         raise InputError(f"No label of {_at(labels.files)} can be used with {data.folder}; give the labels of that data set.")
     cases, not_split, placed = split_histories(cases, data, files)
@@ -82,7 +83,10 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
 
 
 def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: str | None, words: Sequence[str]) -> list[Case]:
-    """A case a row of what `usable` gives; one whose `value` is null has no answer."""
+    """A case a row of what `usable` gives; one whose `value` is null has no answer. A `cell` says where the label was read."""
+    import polars as pl
+
+    rows = rows if "cell" in rows.columns else rows.with_columns(cell=pl.lit(None))
     stratum, folder = f"ehr/{_slug(data.name)}/{_slug(task)}", str(data.folder.resolve())
     return [
         Case(
@@ -102,10 +106,22 @@ def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: st
                 "as_of": at.isoformat(),
                 **({} if age is None else {"age": shown(age)}),
                 **({} if sex is None else {"sex": sex}),
+                **({} if cell is None else {"cell": cell}),
             },
         )
-        for subject, at, value, age, sex in rows.select("subject_id", "prediction_time", "value", "age", "sex").iter_rows()
+        for subject, at, value, age, sex, cell in rows.select("subject_id", "prediction_time", "value", "age", "sex", "cell").iter_rows()
     ]
+
+
+def _with_cells(rows: pl.DataFrame, files: Sequence[Path]) -> pl.DataFrame:
+    """The labels with `cell` as file, row, column and text; labels that ACES made have none."""
+    import polars as pl
+
+    if "cell" not in rows.columns:
+        return rows
+    names = dict(enumerate(file.name for file in files))
+    file = pl.col("file").replace_strict(names, return_dtype=pl.String)
+    return rows.with_columns(cell=pl.struct(file.alias("file"), "row", "column", "cell"))
 
 
 def open_data_set(folder: Path) -> Meds | Ehrshot:

@@ -41,7 +41,7 @@ class Words:
 
 
 def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(subject_id, prediction_time, value as an integer or null, kind, file and row; notes). Columns that are null throughout are passed
+    """(subject_id, prediction_time, value as an integer or null, kind; file, row, column and text of its cell; notes). Columns that are null throughout are passed
     over: ACES writes all four, three of them empty. Raises InputError naming file, row and column."""
     import polars as pl
 
@@ -52,7 +52,9 @@ def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> 
         raise InputError(f"{_named(paths)} is empty: it has columns but no labels.")
     labels = pl.concat(frames, how="diagonal")
     names = [
-        name for name in labels.columns if name not in ("subject_id", "prediction_time", "file", "row") and not name.startswith("said ")
+        name
+        for name in labels.columns
+        if name not in ("subject_id", "prediction_time", "file", "row") and not name.startswith(("said ", "cell "))
     ]
     filled = [name for name in names if labels[name].null_count() < labels.height]
     if not filled:
@@ -64,7 +66,8 @@ def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> 
         raise InputError(f"{_named(paths)}: column '{name}' holds yes and no in one file and numbers in another; write them alike.")
     if name == "float_value" and kinds == ["integer"]:
         notes[WHOLE] = labels.height
-    return labels.select("subject_id", "prediction_time", pl.col(name).alias("value"), pl.lit(kinds[0]).alias("kind"), "file", "row"), notes
+    read = {"value": pl.col(name), "kind": pl.lit(kinds[0]), "column": pl.lit(name), "cell": pl.col(f"cell {name}")}
+    return labels.select("subject_id", "prediction_time", "file", "row", **read), notes
 
 
 def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes: dict[str, int]) -> Words:
@@ -167,7 +170,7 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
             if column or len(filled) == 1:
                 raise
             raise InputError(f"{path} has labels in {' and '.join(filled)}; {_say_which}") from None
-        read |= {name: values, f"said {name}": pl.lit(kind)}
+        read |= {name: values, f"said {name}": pl.lit(kind), f"cell {name}": table[name].cast(pl.String)}
     rows = {"file": pl.lit(number, dtype=pl.UInt32), "row": pl.int_range(1, table.height + 1, dtype=pl.Int64)}
     return pl.select(subject_id=subjects, prediction_time=times, **read, **rows)
 

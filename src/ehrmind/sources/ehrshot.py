@@ -119,6 +119,10 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, di
         prediction_time=times,
         value=values,
         kind=pl.lit("boolean" if kinds[0] == "boolean" or finding else "integer"),
+        file=pl.lit(0, dtype=pl.UInt32),
+        row=pl.int_range(1, rows.height + 1, dtype=pl.Int64),
+        column=pl.lit("value"),
+        cell=rows["value"].cast(pl.String),
     )
     if finding is not None:
         _refuse_no_set(labels["value"], path)

@@ -38,7 +38,8 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     pairs = _with_records(named, trials, files.qrels)
     name = files.name or collection_name(files.topics)
     cases = [
-        pair_case(name, topic, trial, label_truth(judgment.label, LABELS), files.split_by) for judgment, topic, trial in pairs.values()
+        pair_case(name, topic, trial, label_truth(judgment.label, LABELS), files.split_by, _cell(files.qrels, judgment))
+        for judgment, topic, trial in pairs.values()
     ]
     if not cases:
         raise InputError(
@@ -97,7 +98,10 @@ def collection_name(topics: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem(topics).lower()).removesuffix("-queries").removesuffix("-topics").strip("-") or "trials"
 
 
-def pair_case(collection: str, topic: Topic, trial: Trial, truth: Mapping[str, Any], split_by: str) -> Case:
+def pair_case(
+    collection: str, topic: Topic, trial: Trial, truth: Mapping[str, Any], split_by: str, cell: Mapping[str, Any] | None = None
+) -> Case:
+    """The question whether `topic` may enter `trial`. `cell` says where the judgment was read."""
     patient = note_group(topic.text).replace("note-", "patient-")
     criteria = trial.criteria
     return Case(
@@ -126,5 +130,10 @@ def pair_case(collection: str, topic: Topic, trial: Trial, truth: Mapping[str, A
             "criteria_split": criteria.split,
             "criteria_mixed": criteria.mixed,
             **person_of(topic.text),
+            **({"cell": cell} if cell else {}),
         },
     )
+
+
+def _cell(qrels: Path, judgment: Judgment) -> dict[str, Any]:
+    return {"file": qrels.name, "row": judgment.row, "column": "grade", "cell": str(judgment.label)}
