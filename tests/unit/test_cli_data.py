@@ -55,7 +55,7 @@ def test_histories_are_split_by_time_or_site_as_asked(tmp_path: Path, capsys: py
     days = ["--split-by", "time", "--boundary", "2020-02-01", "--boundary", "2020-03-01"]
     counts = json.loads(said(capsys, *asked, *days))
     assert counts["notes"] == {"subjects": 30, "held_out: from 2020-03-01 on": 30} and set(counts["by_split"]) == {"held_out"}
-    assert "boundaries go with split_by=time, the earlier day first" in said(capsys, *asked, *days[2:], code=2)
+    assert "ehrmind data ehr: --boundary go with --split-by time, the earlier day first" in said(capsys, *asked, *days[2:], code=2)
 
 
 def test_half_of_what_is_needed_is_a_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

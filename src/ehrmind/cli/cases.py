@@ -103,7 +103,8 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
-    from ehrmind.config import TableFile, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import TableFile
     from ehrmind.sources import save_cases
     from ehrmind.sources.table import read_table_cases
 
@@ -112,7 +113,7 @@ def table(
     columns = {"question": question, "answer": answer, "record": record, "rationale": rationale, "group": group}
     readings = {"decimal": decimal and decimal.value, "dates": dates and dates.value, "labels_from": labels_from, "groups_of": groups_of}
     said = {"path": path, "sheet": sheet, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns, **readings}
-    file = parse_section(TableFile, said, "ehrmind data table")
+    file = section(TableFile, said, "ehrmind data table")
     cases, counts = read_table_cases(file)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -47,11 +47,12 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """Any table of questions."""
-    from ehrmind.config import TableFile, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import TableFile
     from ehrmind.sources.unanswered import table_to_ask
 
     columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit, "groups_of": groups_of, "sheet": sheet}
-    file = parse_section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
+    file = section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
     _save(table_to_ask(file), out, restricted, as_json)
 
 
@@ -65,13 +66,14 @@ def trials(
         Path | None, typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)] = None,
+    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Patients and trials, every one with every other unless pairs are named."""
     from ehrmind.sources.unanswered import trials_to_ask
 
-    _save(trials_to_ask(topics, trials, pairs, name), out, restricted, as_json)
+    _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
 
 
 def ehr(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ehrmind.files import lines_of
 from ehrmind.sources.cells import Column, TypedNumber
 from ehrmind.sources.text_tables import SEPARATORS, Rows, check_length, decoded, json_lines, separated
 from ehrmind.sources.workbooks import read_sheet
@@ -61,9 +62,9 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     elif ending.endswith(".xlsx"):
         columns, rows, notes = read_sheet(raw, name, sheet)
     else:
-        text = decoded(_unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
+        text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
         if ending.endswith((".jsonl", ".ndjson")):
-            columns, rows = json_lines(_lines(text), name)
+            columns, rows = json_lines(lines_of(text), name)
         else:
             columns, rows, separator = separated(text, name, ("\t",) if ending.endswith(".tsv") else tuple(SEPARATORS))
     repeated = [column for column, times in Counter(columns).items() if times > 1]
@@ -80,7 +81,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     raw = _bytes(path)
     if not raw:
         raise InputError(f"{path} is empty: 0 bytes.")
-    return _unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
+    return unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -92,13 +93,7 @@ def sha256_of(path: Path) -> str:
 def read_lines(path: Path) -> tuple[list[str], str]:
     """(a text file's lines, sha256 of the file)."""
     content, sha256 = read_bytes(path)
-    return _lines(decoded(content, str(path))), sha256
-
-
-def _lines(text: str) -> list[str]:
-    """Lines end in LF, CR or both: a text's own U+2028, U+0085 and form feeds end none."""
-    lines = re.split(r"\r\n|\n|\r", text)
-    return lines if lines[-1] else lines[:-1]
+    return lines_of(decoded(content, str(path))), sha256
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -128,7 +123,8 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
 
 
-def _unzipped(raw: bytes, name: str) -> bytes:
+def unzipped(raw: bytes, name: str) -> bytes:
+    """A gzip file's content. Raises InputError for a broken file and for a bomb."""
     try:
         content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error):

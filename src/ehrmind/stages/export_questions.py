@@ -22,7 +22,8 @@ from ehrmind.sources.cases import load_cases, refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.export import LEARNED_FROM, restricted_splits
-from ehrmind.stages.models import choose
+from ehrmind.stages.models import base_here, choose
+from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.types import Case, InputError, Message
 from ehrmind.verify.elsewhere import Question
 
@@ -70,7 +71,8 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
     asked, too_long, limit = _asked(recipe, splits, folder)
     if not asked["train"]:
         raise InputError(
-            f"Every prompt of train is longer than {limit} tokens; raise prompts.max_tokens, or lower decoding.max_new_tokens."
+            f"Every prompt of train is longer than {limit} tokens; "
+            f"{'raise prompts.max_tokens' if limit == recipe.prompts.max_tokens else 'lower decoding.max_new_tokens'}."
         )
     why, digest = restricted_splits(recipe, splits), splits_digest([case for split in LEARNED_FROM for case in splits[split]])
     return Material(recipe, folder, asked["train"], asked["tuning"], len(splits["held_out"]), limit, too_long, why, digest)
@@ -124,9 +126,7 @@ def _changed(tree: dict[str, Any], overrides: Sequence[str], model: str | None, 
 
 
 def _located(recipe: Recipe) -> Path:
-    from ehrmind.engines.local.engine import locate
-
-    return locate(recipe.model, online=False).resolve()
+    return base_here(recipe).resolve()
 
 
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
@@ -137,7 +137,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
         from ehrmind.engines.local.ordinary import prompts_of
 
         prompt_of, context = prompts_of(folder, recipe.model.template)
-        limit = min(limit, context - recipe.decoding.max_new_tokens)
+        limit = prompt_limit(recipe.prompts, recipe.decoding, context)
     weights = _class_weights(recipe, splits["train"])
     rows: dict[str, list[Asked]] = {name: [] for name in LEARNED_FROM}
     for name in LEARNED_FROM:

@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -28,11 +29,13 @@ from ehrmind.predicted import Format, Predictions, frame_of, open_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
+from ehrmind.stages.kinds import refuse_other_kinds
 from ehrmind.stages.models import Chosen, choose, digests, is_marked
 from ehrmind.stages.pipeline import VERSIONS
 from ehrmind.stages.prediction_rows import ranked, row_of, unasked
 from ehrmind.stages.predictions import prediction_frames
 from ehrmind.stages.progress import progress
+from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Group, InputError, Prompt
@@ -46,6 +49,7 @@ ENDPOINT = "the endpoint"
 def settings_of(asks: Mapping[str, Any], chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> Predict:
     """How to ask: as the run did, greedily and once unless `chosen` has more samples, changed by `overrides`. Raises InputError."""
     tree = json.loads(json.dumps({**asks, **{key: value for key, value in chosen.items() if value is not None}}))
+    tree["model"] = {"name": "model", **tree.get("model", {})}
     decoding = tree.setdefault("decoding", {})
     decoding["temperature"] = (decoding.get("temperature") or SAMPLED) if tree.get("samples", 1) > 1 else 0.0
     for override in overrides:
@@ -65,9 +69,10 @@ def ask(
     overrides: Sequence[str] = (),
     form: Format = "parquet",
     resume: bool = False,
+    any_task: bool = False,
 ) -> Predictions:
-    """`ehrmind predict`: the model by its place (of an endpoint's, only how to ask is read there), the cases by their file. Raises
-    InputError."""
+    """`ehrmind predict`: the model by its place (of an endpoint's, only how to ask is read there), the cases by their file. Cases of a kind
+    that its run had none of are refused, but for `any_task`. Raises InputError."""
     from ehrmind.sources import load_cases
 
     if served is not None and endpoint is None:
@@ -75,11 +80,14 @@ def ask(
     named = choose(Path(model), arm) if endpoint is None or Path(model).exists() else None
     settings = settings_of(named.asks if named is not None else {}, chosen, overrides)
     cases = load_cases(data)
+    if named is not None and not any_task:
+        refuse_other_kinds(named, cases, data)
     if endpoint is None:
         assert named is not None
+        settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(endpoint_of(endpoint, served or model), cases, data)
+        about, opened = served_model(_asked_as_here(endpoint_of(endpoint, served or model), settings, named), cases, data)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -89,6 +97,27 @@ def ask(
 
     current().from_first(asked_by_one)  # a served model is no work that workers could share
     return Predictions(out)
+
+
+def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
+    """With a day for a chat template that writes today's and has none from its run: that on which this prediction began."""
+    from ehrmind.engines.local.ordinary import writes_today
+
+    if settings.model.date is not None or not writes_today(named.folder):
+        return settings
+    asked = out / "asked.json"
+    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    day = date.fromisoformat(before) if before else date.today()
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
+
+
+def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | None) -> EndpointArm:
+    """With what the local engine takes from the same settings: the chat template's arguments, top-k, and words that end a turn. The
+    endpoint's own body counts first."""
+    ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
+    ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
+    ours |= {"stop": [named.stop]} if named is not None and named.stop else {}
+    return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 
 def predict(
@@ -134,7 +163,7 @@ def predict(
 
 def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[dict[str, Any]]:
     asking = Asking(settings.prompts.think, tuple(settings.prompts.aids), settings.prompts.tool and probable)
-    limit = min(settings.prompts.max_tokens, engine.context - settings.decoding.max_new_tokens)
+    limit = prompt_limit(settings.prompts, settings.decoding, engine.context)
     prompts = {case.id: engine.prompt(messages(case, asking=asking)) for case in cases}
     asked = [case for case in cases if len(prompts[case.id].token_ids) <= limit]
     groups = _answered(engine, settings, asked, prompts, asking)
