@@ -43,7 +43,7 @@ def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
 
 
 def rows_of(file: TableFile, names: Iterable[str]) -> Table:
-    """The table. Raises InputError for a column that one of the keys `names` of the recipe names and that is missing, and for ids that meet."""
+    """The table. Raises InputError for ids that meet, and for a missing column that one of the recipe's keys `names` names."""
     table = read_table(file.path, file.sheet, several_sheets="name one with --sheet (in a recipe `sheet`)")
     columns = {name: getattr(file, name) for name in names} | {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
