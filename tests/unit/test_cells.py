@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ehrmind.calculators.inputs import Quantity
 from ehrmind.sources.cells import (
     CellError,
     Column,
@@ -212,6 +213,12 @@ def test_zero_and_the_first_day_are_values(cell: str) -> None:
 def test_infinities_are_no_numbers_and_words_of_a_text_are_its_words() -> None:
     assert number("inf") is None and number("-Infinity", "comma") is None
     assert is_null_text("NaN") and is_null_text("\\N") and not is_null_text("N/A") and not is_null_text("None")
+
+
+@pytest.mark.parametrize("given", ["0,500 mg", "00,500 mg", "1234,567 mg", "93,3 mg", "12,34 mg"])
+def test_an_input_of_a_calculator_with_a_decimal_comma_is_refused_and_not_multiplied(given: str) -> None:
+    with pytest.raises(InputError, match="decimal comma"):
+        Quantity("dose", "dose", "mg", 0, 1e9).read(given)
 
 
 WORDS = st.from_regex(r"[a-z]{1,6}", fullmatch=True)

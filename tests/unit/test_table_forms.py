@@ -114,7 +114,7 @@ def test_the_one_sheet_that_holds_anything_is_read_and_of_several_the_named_one(
     one = book(tmp_path / "one.xlsx", HEADER, ["a", 1], change=lambda made, _: made.create_sheet("Empty"))
     assert values(read_table(one)) == [["a", "1"]]
     two = book(tmp_path / "two.xlsx", HEADER, ["a", 1], change=lambda made, _: made.create_sheet("More").append(["x"]))
-    with pytest.raises(InputError, match=r"several sheets \(Sheet, More\); name one with --sheet"):
+    with pytest.raises(InputError, match=r"several sheets \(Sheet, More\); save the one you mean alone, or as CSV"):
         read_table(two)
     assert values(read_table(two, "Sheet")) == [["a", "1"]]
     for path, says in ((two, "no sheet 'Third'; it has Sheet, More"), (text(tmp_path / "q.csv", "a,b\n1,2\n"), "has no sheets")):

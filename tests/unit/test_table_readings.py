@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from openpyxl import Workbook
 from pydantic import ValidationError
 
 from ehrmind.config import TableFile, parse_recipe
@@ -187,7 +188,7 @@ def test_the_command_line_says_how_answers_were_read_and_takes_the_same_decision
     assert ehrmind("data", "table", "g.csv", "--kind", "label", *labels, "--labels-from", "1", "--out", "g.parquet") == 0
     assert truths(load_cases("g.parquet")) == [0, 3]
     assert ehrmind("data", "table", "g.csv", "--kind", "label", "--label", "a-b", "--label", "a b", "--out", "x") == 2
-    assert "labels must say something, and differ" in capsys.readouterr().err
+    assert "must say something, and differ" in capsys.readouterr().err
 
 
 def test_rows_to_be_predicted_are_named_and_grouped_as_in_training(tmp_path: Path) -> None:
@@ -197,6 +198,17 @@ def test_rows_to_be_predicted_are_named_and_grouped_as_in_training(tmp_path: Pat
     assert counts.notes["rows without a text in column 'note'"] == 1
     with pytest.raises(InputError, match="row 2, column 'mrn': no group"):
         table_to_ask(TableFile(path=table(tmp_path, 1, 2, mrn=["7", "NULL"]), kind="number", group="mrn"))
+
+
+def test_a_sheet_of_several_is_named_by_the_recipe(tmp_path: Path) -> None:
+    made = Workbook()
+    for row in (["question", "answer"], ["a", 1.5]):
+        made.active.append(row)
+    made.create_sheet("Codes").append(["x"])
+    made.save(tmp_path / "q.xlsx")
+    with pytest.raises(InputError, match=r"several sheets \(Sheet, Codes\); name one with --sheet \(in a recipe `sheet`\)"):
+        read(tmp_path / "q.xlsx", kind="number")
+    assert truths(read(tmp_path / "q.xlsx", kind="number", sheet="Sheet")) == [1.5]
 
 
 def test_cases_keep_their_groups_at_rest(tmp_path: Path) -> None:

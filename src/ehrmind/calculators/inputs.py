@@ -22,7 +22,7 @@ ABSENT = "not mentioned, so taken as absent"
 MAX_TEXT = 200
 _YES = {"yes", "y", "true", "present", "positive", "1"}
 _NO = {"no", "n", "false", "absent", "negative", "none", "0"}
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:,\d{3})+|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
+_NUMBER = re.compile(r"\s*([+-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 
 

@@ -46,8 +46,11 @@ class Table:
         return Column(self.name, name, [row[name] for row in self.rows], self.semicolons, **more)
 
 
-def read_table(path: Path, sheet: str | None = None) -> Table:
-    """Read a file by its ending. Raises InputError naming the file, and the row and column where there is one."""
+def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "save the one you mean alone, or as CSV") -> Table:
+    """Read a file by its ending. `several_sheets` is what a person can do about a workbook with more than one.
+
+    Raises InputError naming the file, and the row and column where there is one.
+    """
     name, ending = str(path), path.name.lower().removesuffix(".gz")
     raw = _bytes(path)
     if not ending.endswith(TABLES) or (ending != path.name.lower() and ending.endswith((".parquet", ".xlsx"))):
@@ -60,7 +63,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     if ending.endswith(".parquet"):
         columns, rows = _from_parquet(raw, name)
     elif ending.endswith(".xlsx"):
-        columns, rows, notes = read_sheet(raw, name, sheet)
+        columns, rows, notes = read_sheet(raw, name, sheet, several_sheets)
     else:
         text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
         if ending.endswith((".jsonl", ".ndjson")):

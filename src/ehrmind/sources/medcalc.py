@@ -23,7 +23,7 @@ from typing import Any
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import Column, Decimal, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
+from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
 from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id
@@ -149,7 +149,7 @@ def decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
     marks: dict[str, Decimal] = {}
     for column in (ANSWER, LOWER, UPPER):
         cells = [row[column] if is_number(row[column]) else "" for row in table.rows]
-        has_point = any("." in cell and "point" in decimal_readings(cell) for cell in cells)
+        has_point = any("." in cell and "point" in decimal_readings(cell) for cell in cells if not isinstance(cell, TypedNumber))
         asked = Column(label, column, cells, table.semicolons, "write the column with decimal points")
         marks[column] = "point" if has_point else decimal_of(asked)
     return marks

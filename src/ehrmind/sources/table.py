@@ -25,12 +25,10 @@ COLUMNS = ("question", "answer", "record", "rationale", "group", "id", "split")
 def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
     """A Case a row, and counts. Splits are the `split` column's where it is named, else by group: the `group` column, else the record's
     text, else the question's. Raises InputError naming file, row and column; no message quotes a cell."""
-    table = read_table(file.path, file.sheet)  # in one task, on a cluster too: it is one file, of rows that are numbered
-    refuse_missing_columns(file, table, COLUMNS)
+    table = rows_of(file, COLUMNS)  # in one task, on a cluster too: it is one file, of rows that are numbered
     name = file.name or stem(file.path)
     how, notes = _conventions(file, table)
     cases = [_case(file, table, name, number, row, how) for number, row in enumerate(table.rows, start=1)]
-    refuse_repeated_ids(file, table)
     if file.split is None:
         cases = split_of_groups(cases, dict(zip(SPLITS, file.shares, strict=True)), file.seed)
     labelled = labels_by_split(cases) if file.kind == "label" else {}
@@ -44,14 +42,18 @@ def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
     return cases, counts
 
 
-def refuse_missing_columns(file: TableFile, table: Table, names: Iterable[str]) -> None:
+def rows_of(file: TableFile, names: Iterable[str]) -> Table:
+    """The table. Raises InputError for ids that meet, and for a missing column that one of the recipe's keys `names` names."""
+    table = read_table(file.path, file.sheet, several_sheets="name one with --sheet (in a recipe `sheet`)")
     columns = {name: getattr(file, name) for name in names} | {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
         if column is not None and column not in table.columns:
             raise InputError(f"{table.name} has no column '{column}' for {name}; it has {', '.join(table.columns)}.")
+    _refuse_repeated_ids(file, table)
+    return table
 
 
-def refuse_repeated_ids(file: TableFile, table: Table) -> None:
+def _refuse_repeated_ids(file: TableFile, table: Table) -> None:
     """Two rows of one id, however it is spelled."""
     first: dict[str, int] = {}
     for number, row in enumerate(table.rows if file.id else (), start=1):

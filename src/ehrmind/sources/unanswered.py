@@ -27,7 +27,7 @@ from ehrmind.sources.medcalc import NAME, NOTE, QUESTION, ROW_IDS
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import note_group
 from ehrmind.sources.subject_columns import moments, subject_numbers
-from ehrmind.sources.table import group_notes, named, question_of, refuse_missing_columns, refuse_repeated_ids, text_of
+from ehrmind.sources.table import group_notes, named, question_of, rows_of, text_of
 from ehrmind.sources.trec.asked import pairs_to_ask
 from ehrmind.sources.trec.pairs import LABELS, collection_name, criteria_notes, pair_case
 from ehrmind.sources.trec.records import read_records
@@ -95,9 +95,7 @@ def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case
 
 def table_to_ask(file: TableFile) -> Found:
     """Rows of a table; its column of answers is not looked at."""
-    table = read_table(file.path, file.sheet)
-    refuse_missing_columns(file, table, ("question", "record", "group", "id"))
-    refuse_repeated_ids(file, table)
+    table = rows_of(file, ("question", "record", "group", "id"))
     kind = {"number": "decimal"}.get(file.kind, file.kind)
     form = label_form(file.labels) if kind == "label" else {"kind": kind, "unit": file.unit, "unanswered": True}
     name = file.name or stem(file.path)

@@ -39,11 +39,11 @@ MAX_UNPACKED = 128 << 20  # bytes of a workbook's parts; openpyxl takes some ten
 MAX_CELLS = 5_000_000  # of the rectangle that holds all cells, empty ones included
 
 
-def read_sheet(raw: bytes, name: str, sheet: str | None) -> tuple[list[str], Rows, dict[str, int]]:
+def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[list[str], Rows, dict[str, int]]:
     """(columns, rows, notes on what a person should know) of the sheet that is named, else of the only one that holds anything."""
     _refuse_bombs(raw, name)
     formulas = _open(raw, name, values=False)
-    chosen = _choose(formulas, name, sheet)
+    chosen = _choose(formulas, name, sheet, remedy)
     about = formulas[chosen]
     if about.max_row * about.max_column > MAX_CELLS:
         raise InputError(f"{name}, sheet '{chosen}' spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV.")
@@ -76,7 +76,7 @@ def _open(raw: bytes, name: str, *, values: bool) -> Workbook:
         raise InputError(f"{name} is not a workbook that can be read ({type(error).__name__}); save it again as .xlsx or as CSV.") from None
 
 
-def _choose(book: Workbook, name: str, sheet: str | None) -> str:
+def _choose(book: Workbook, name: str, sheet: str | None, remedy: str) -> str:
     names = [str(title) for title in (found.title for found in book.worksheets)]
     if sheet is not None:
         if sheet not in names:
@@ -84,7 +84,7 @@ def _choose(book: Workbook, name: str, sheet: str | None) -> str:
         return sheet
     filled = [found.title for found in book.worksheets if _holds_anything(found)]
     if len(filled) > 1:
-        raise InputError(f"{name} has several sheets ({', '.join(filled)}); name one with --sheet (in a recipe `sheet`).")
+        raise InputError(f"{name} has several sheets ({', '.join(filled)}); {remedy}.")
     if not filled:
         raise InputError(f"{name} is empty: no sheet holds a cell.")
     return str(filled[0])
