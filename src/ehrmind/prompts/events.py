@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ehrmind.prompts.reference_ranges import limits
+from ehrmind.sources.static_facts import sex_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +60,7 @@ def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str
     import polars as pl
 
     rows = [
-        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code), unit, *limits(code, unit, parents))
+        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or sex_of(code) or _words(code), unit, *limits(code, unit, parents))
         for code, table, unit in whats.select("code", "table", "unit").iter_rows()
     ]
     schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32}

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ehrmind.ages import ages
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 VERSION = 2
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
-UNBORN = -(2**63)  # the time of a birth that is not known
 CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4; the lower figure keeps to the budget
 
 
@@ -49,7 +50,7 @@ def history_digest(settings: History) -> str:
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
-    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high. `as_of` and `born` (the least int64: unknown) are
+    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high. `as_of` and `born` (`NO_BIRTH`: unknown) are
     microseconds since 1970, by request."""
     import numpy as np
     import polars as pl
@@ -77,15 +78,13 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
-    """By request: the age, then what the static rows of the person say; "" where nothing is known."""
-    said: list[list[str]] = [
-        [f"{int((at - birth) // (DAY * 365.2425))} years old"] if birth > UNBORN else []
-        for at, birth in zip(as_of.tolist(), born.tolist(), strict=True)
-    ]
-    kinds, names = about["kind"].to_list(), about["name"].to_list()
-    for request, what in static.select("request", "what").iter_rows():
-        if kinds[what] == "demographics" and names[what] not in said[request]:
-            said[request].append(names[what])
+    """By request: the age, then the static facts of the person; "" where nothing is known."""
+    said = [[] if math.isnan(years) else [f"{math.floor(years)} years old"] for years in ages(born, as_of).tolist()]
+    names = about["name"].to_list()
+    for request, what, text in static.select("request", "what", "text_value").iter_rows():
+        told = names[what] if text is None else f"{names[what]} {text}"
+        if told not in said[request]:
+            said[request].append(told)
     return [", ".join(parts) for parts in said]
 
 
