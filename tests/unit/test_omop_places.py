@@ -170,6 +170,7 @@ def test_all_that_is_not_read_is_named(tmp_path: Path) -> None:
         ({"measurement.xlsx": b"PK"}, "in a form that is not read"),
         ({"measurement/part-0.avro": b"Obj"}, "in a form that is not read"),
         ({"measurement/_delta_log/0.json": "{}", "measurement/a.parquet": b"PAR1"}, "is a Delta Lake table"),
+        ({"measurement.csv": HALVES[0][:-12]}, r"measurement\.csv is cut off within its last row"),
         ({"measurement.csv": MEASUREMENT.replace("\n", "\r")}, "ends its lines with a carriage return alone"),
         ({"measurement.csv": MEASUREMENT.encode("utf-16")}, "is text in UTF-16"),
         ({"measurement.csv": MEASUREMENT.replace("cloudy", "tr\u00fcb").encode("latin-1")}, r"csv cannot be read as CSV in UTF-8"),

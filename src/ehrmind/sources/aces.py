@@ -86,14 +86,14 @@ def _labels(path: Path, shard: Path) -> Found:
     events = check_static_variables(static, counted) if static else counted.drop_nulls(["subject_id", "timestamp"])
     ours, theirs = Windows(task, events).matches(), Windows(task, events, as_aces=True).matches()
     exchanged = _compared(path, shard, theirs, _of_aces(path, shard, counted))
-    redrawn = (ours.meets != theirs.meets) | (ours.meets & (((ours.count > 0) != (theirs.count > 0)) | (ours.index != theirs.index)))
+    redrawn = (ours.meets != theirs.meets) | (ours.meets & (((ours.times > 0) != (theirs.times > 0)) | (ours.at != theirs.at)))
     window, meets = task.windows[task.label_window], ours.meets
-    seen = ours.label.start <= ours.index if window.start_inclusive else ours.label.start < ours.index
+    seen = ours.label.start <= ours.at if window.start_inclusive else ours.label.start < ours.at
     labels = pl.DataFrame(
         {
             "subject_id": pl.Series(ours.subject[meets]).cast(pl.Int64),
-            "prediction_time": pl.Series(ours.index[meets]).cast(pl.Int64).cast(pl.Datetime("us")),
-            "value": pl.Series(ours.count[meets] > 0).cast(pl.Int64),
+            "prediction_time": pl.Series(ours.at[meets]).cast(pl.Int64).cast(pl.Datetime("us")),
+            "value": pl.Series(ours.times[meets] > 0).cast(pl.Int64),
             "kind": pl.Series(["boolean"] * int(meets.sum()), dtype=pl.String),
             "seen": pl.Series(seen[meets], dtype=pl.Boolean),
         }
@@ -155,9 +155,9 @@ def _compared(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> i
         {
             "subject_id": pl.Series(ours.subject).cast(pl.Int64),
             "trigger": ours.trigger,
-            "index": ours.index,
+            "index": ours.at,
             "other": ours.other,
-            "count": pl.Series(ours.count).cast(pl.Int64),
+            "count": pl.Series(ours.times).cast(pl.Int64),
             "start": ours.label.start,
             "end": ours.label.end,
         }

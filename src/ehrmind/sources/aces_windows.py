@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ehrmind.sources.timeline import first_beyond
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 ANY_EVENT, RECORD_START, RECORD_END = "_ANY_EVENT", "_RECORD_START", "_RECORD_END"
 _EXPRESSION = re.compile(r"(?P<to>[\w.]+)(?:\s*(?P<how>->|<-|\+|-)\s*(?P<what>.+))?")
-_MICROS = 1_000_000
 
 
 class Bounds(NamedTuple):
@@ -30,14 +30,14 @@ class Bounds(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Every trigger of some subjects: whether it meets the task, its prediction time, the label's count, where the label's window lies."""
+    """Every trigger of some subjects: whether it meets the task, and where the label's window lies."""
 
     subject: np.ndarray
     trigger: np.ndarray
     meets: np.ndarray
-    index: np.ndarray
+    at: np.ndarray  # the prediction time
     other: np.ndarray  # the other end of the window that has the prediction time
-    count: np.ndarray
+    times: np.ndarray  # how often the label's predicate occurs
     label: Bounds
 
 
@@ -94,7 +94,7 @@ class Windows:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(the times of a window's side, whether there are such times). `own` is the window's other side, which the side may hang on."""
         import numpy as np
-        from pytimeparse import parse
+        from aces.utils import parse_timedelta
 
         if said is None:
             assert own is not None  # ACES refuses a window of which neither side says anything
@@ -111,7 +111,7 @@ class Windows:
             bounds = self._bounds(other)
             at, there = (bounds.start if end == "start" else bounds.end), bounds.there
         if how in ("+", "-"):
-            return at + (1 if how == "+" else -1) * int(parse(what) * _MICROS), there
+            return at + (1 if how == "+" else -1) * (parse_timedelta(what) // timedelta(microseconds=1)), there
         if how in ("->", "<-"):
             if what in (RECORD_START, RECORD_END):
                 return self._record((at, there), window, side)

@@ -162,7 +162,7 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
     if days:
         notes[DAYS] = notes.get(DAYS, 0) + days
     filled = [name for name in VALUES if name in table.columns and _filled(table[name])]
-    read: dict[str, pl.Series | pl.Expr] = {}
+    read: list[pl.Series | pl.Expr] = []
     for name in [column] if column else [name for name in VALUES if name in table.columns]:
         try:
             values, kind = whole_labels(table[name], path, boolean=name == "boolean_value")
@@ -170,9 +170,9 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
             if column or len(filled) == 1:
                 raise
             raise InputError(f"{path} has labels in {' and '.join(filled)}; {_say_which}") from None
-        read |= {name: values, f"said {name}": pl.lit(kind), f"cell {name}": table[name].cast(pl.String)}
-    rows = {"file": pl.lit(number, dtype=pl.UInt32), "row": pl.int_range(1, table.height + 1, dtype=pl.Int64)}
-    return pl.select(subject_id=subjects, prediction_time=times, **read, **rows)
+        read += [values.alias(name), pl.lit(kind).alias(f"said {name}"), table[name].cast(pl.String).alias(f"cell {name}")]
+    rows = [pl.lit(number, dtype=pl.UInt32).alias("file"), pl.int_range(1, table.height + 1, dtype=pl.Int64).alias("row")]
+    return pl.select(subjects.alias("subject_id"), times.alias("prediction_time"), *read, *rows)
 
 
 def _filled(values: pl.Series) -> bool:
@@ -194,7 +194,7 @@ def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], tas
         if not contrary.any():
             notes[BESIDE.format("boolean_value", "integer_value, the grade")] = labels.height
             return "integer_value"
-        row = labels.row(int(contrary.arg_max() or 0), named=True)  # type: ignore[call-overload]
+        row = labels.row(int(contrary.arg_max() or 0), named=True)
         raise InputError(f"{paths[row['file']]}, row {row['row']}: {named} contradict each other; {_say_which}")
     same = labels.select(pl.all_horizontal(pl.col(filled[0]).eq_missing(pl.col(name)) for name in filled[1:]).all()).item()
     if not same:

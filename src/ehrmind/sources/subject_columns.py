@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 def place(path: object, wrong: pl.Series, column: str, rows_before: int = 0) -> str:
     """`FILE, row 3, column 'x'` of the first wrong row."""
-    return f"{path}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}'"  # type: ignore[call-overload]
+    return f"{path}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}'"
 
 
 def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl.Series:
@@ -45,7 +45,7 @@ def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl
     numbers = read.cast(pl.Int64, strict=False)
     if numbers.null_count():
         wrong = numbers.is_null()
-        row = int(wrong.arg_max() or 0)  # type: ignore[call-overload]
+        row = int(wrong.arg_max() or 0)
         nothing = values[row] is None or values[row] != values[row] or (isinstance(values[row], str) and _key(values[row]) == "")
         problem = "no value" if nothing else "not a whole number, as subjects are; write the data set's own numbers"
         raise InputError(f"{place(path, wrong, column, rows_before)}: {problem}.")
@@ -96,7 +96,7 @@ def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
     times = clocked.fill_null(days)
     if times.null_count():
         wrong = times.is_null()
-        zoned = bool(re.search(_ZONE, texts[int(wrong.arg_max() or 0)]))  # type: ignore[call-overload]
+        zoned = bool(re.search(_ZONE, texts[int(wrong.arg_max() or 0)]))
         problem = (
             "a time with a zone; MEDS times have none, so write it in the time of the events" if zoned else "not a time as 2026-01-31 23:59"
         )

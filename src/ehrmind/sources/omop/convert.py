@@ -67,11 +67,17 @@ def convert_omop(
         tables, counts.unread = find_tables(source, scratch, wanted, decimal=decimal, dates=dates, ignore_zones=ignore_zones)
         _refuse_too_few(source, tables, counts.unread)
         concepts = read_concepts(_scatter(tables, scratch, counts, day_end), tables)
+        readings: dict[str, str] = {"times with a zone": "by their clock"} if ignore_zones else {}
         for file in tables.values():
             counts.notes.update(file.notes)
-            counts.notes.update({f"{file.table}.{column} read as {said}": 1 for column, said in file.decided.items() if said})
+            readings |= {f"{file.table}.{column}": said for column, said in file.decided.items() if said}
+        counts.notes.update({f"{column} read as {said}": 1 for column, said in readings.items()})
         codes = _gather(scratch, partial / "data", concepts, counts, tables)
-        _write_metadata(partial / "metadata", code_rows(codes, concepts), _about(tables.get("cdm_source"), name, source))
+        _write_metadata(
+            partial / "metadata",
+            code_rows(codes, concepts),
+            _about(tables.get("cdm_source"), name, source) | ({"readings": readings} if readings else {}),
+        )
         shutil.rmtree(scratch)
         for path in partial.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)

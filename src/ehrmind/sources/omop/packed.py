@@ -85,3 +85,15 @@ def form_of(path: Path, form: str) -> str:
     with path.open("rb") as file:
         magic = file.read(6)
     return "parquet" if magic.startswith(b"PAR1") else "arrow" if magic == b"ARROW1" else form
+
+
+def is_cut_off(path: Path, separator: str) -> bool:
+    """Whether a plain text ends within a row: without a line's end, and with fewer columns than its header."""
+    start = head_of(path)
+    with path.open("rb") as file:
+        if file.read(4) != start[:4]:  # what is packed says itself where it ends
+            return False
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        last = file.read().rpartition(b"\n")[2]
+    mark = separator.encode()
+    return bool(last) and b'"' not in last and last.count(mark) < start.partition(b"\n")[0].count(mark)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ehrmind.sources import cells, dates
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
-from ehrmind.sources.omop.packed import Said, form_of, head_of, polars_can, unpacked
+from ehrmind.sources.omop.packed import Said, form_of, head_of, is_cut_off, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.types import InputError
@@ -265,6 +265,8 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     if b"\r" in head and b"\n" not in head:
         raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
     separator = _separator(part)
+    if is_cut_off(part.path, separator):
+        raise InputError(f"{part.name} is cut off within its last row; fetch or write it again.")
     quote = None if separator == "\t" and table in UNQUOTED else '"'
     return pl.scan_csv(part.path, infer_schema=False, separator=separator, quote_char=quote)
 
