@@ -150,3 +150,35 @@ def test_ages_come_from_the_birth_of_the_person(tmp_path: Path) -> None:
     timeline = next(timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0])
     born = timeline.born(np.array([1]))
     assert born.tolist() == [int(np.datetime64(datetime(1960, 5, 1), "us").astype(int))]
+
+
+def test_a_patient_is_one_however_events_labels_and_splits_spell_the_number(tmp_path: Path) -> None:
+    folder = release(
+        tmp_path,
+        events="".join((PERSON + VISIT).format(p=patient) for patient in ("0001", "2.0", "3")),
+        labels="1.0,2020-01-05 23:59:00,boolean,yes\n002,2020-01-05T23:59,boolean,0\n 3 ,2020-01-05T23:59:00,boolean,False\n",
+        splits="training,1.0\nvalidation,2\nheld_out,03\n",
+    )
+    cases, _ = read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))
+    assert [(case.provenance["subject"], case.split, case.truth["value"]) for case in cases] == [
+        (1, "train", 1),
+        (2, "tuning", 0),
+        (3, "held_out", 0),
+    ]
+
+
+def test_a_value_that_is_a_spelling_of_nothing_is_no_result_and_0_is_one(tmp_path: Path) -> None:
+    rows = "".join(f"3,1,2020-01-05 1{place}:00:00,,LOINC/{place},{value},{unit},7,measurement\n" for place, (value, unit) in enumerate(
+        [("NaN", "NULL"), ("inf", ""), ("NULL", "mg/dL"), ("0", "mg/dL"), ("None", "")]
+    ))  # fmt: skip
+    folder = release(tmp_path, events=PERSON.format(p=1) + rows, labels="1,2020-01-05T23:59:00,boolean,True\n")
+    (filled,), _ = with_histories(read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))[0], History(kinds=["labs"]))
+    assert filled.fields["history"].split("\n")[1] == "today: LOINC/0; LOINC/1; LOINC/2 mg/dL; LOINC/3 0 mg/dL; LOINC/4 None"
+
+
+def test_a_label_file_without_rows_or_labels_is_said_to_have_none(tmp_path: Path) -> None:
+    folder = release(tmp_path, labels="\n")
+    with pytest.raises(InputError, match="is empty: it has a header but no labels"):
+        read_ehrshot_labels(folder, "guo_los")
+    with pytest.raises(InputError, match="column 'value': no row has a label"):
+        read_ehrshot_labels(release(tmp_path, labels="1,2020-01-05T23:59:00,boolean,NaN\n"), "guo_los")

@@ -95,3 +95,26 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="not a parquet file"):
         list(open_meds(tmp_path).timelines())
+
+
+def test_splits_are_of_one_subject_however_the_number_is_spelled_and_may_have_other_names(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path)
+    for subjects in (["1.0", "002"], [1.0, 2.0], pl.Series([1, 2], dtype=pl.UInt32)):
+        pl.DataFrame({"subject_id": subjects, "split": ["train", "test"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+        assert dict(open_meds(folder).splits) == {1: "train", 2: "held_out"}
+    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "later"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    with pytest.raises(InputError, match="row 2, column 'split': 'later' is not one of train, tuning, held_out"):
+        open_meds(folder)
+
+
+def test_a_folder_of_events_in_another_format_says_which(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0.csv").write_text("subject_id\n")
+    with pytest.raises(InputError, match=r"no parquet file under data/; MEDS is parquet, so convert 0.csv"):
+        open_meds(tmp_path)
+
+
+def test_a_subject_number_too_large_for_meds_is_refused(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path, {**PLAIN, "subject_id": pl.Series([1, 1, 2**63 + 1], dtype=pl.UInt64)})
+    with pytest.raises(InputError, match="row 3, column 'subject_id': not a whole number"):
+        read_shard(folder / "data" / "train" / "0.parquet")

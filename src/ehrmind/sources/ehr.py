@@ -70,7 +70,7 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
     left_out = found.left_out + not_split
     if files.balance is not None:
         cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
-    notes = {**data.notes, **found.notes, **labels.notes, **all_alike(found.rows, words), **placed}
+    notes = {**data.notes(files.site_column), **found.notes, **labels.notes, **all_alike(found.rows, words), **placed}
     counts = Counts(
         kept=len(cases),
         left_out={reason: count for reason, count in left_out.items() if count},
@@ -88,9 +88,11 @@ def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: st
 
     rows = rows if "cell" in rows.columns else rows.with_columns(cell=pl.lit(None))
     stratum, folder = f"ehr/{_slug(data.name)}/{_slug(task)}", str(data.folder.resolve())
+    within_a_second = pl.struct("subject_id", pl.col("prediction_time").dt.truncate("1s")).is_duplicated()
+    rows = rows.with_columns(within_a_second.alias("crowded"))
     return [
         Case(
-            id=f"{_slug(data.name)}-{_slug(task)}-{subject}-{_moment(at)}",
+            id=f"{_slug(data.name)}-{_slug(task)}-{subject}-{_moment(at, crowded)}",
             family="ehr",
             task=task,
             stratum=stratum,
@@ -109,7 +111,9 @@ def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: st
                 **({} if cell is None else {"cell": cell}),
             },
         )
-        for subject, at, value, age, sex, cell in rows.select("subject_id", "prediction_time", "value", "age", "sex", "cell").iter_rows()
+        for subject, at, value, age, sex, crowded, cell in rows.select(
+            "subject_id", "prediction_time", "value", "age", "sex", "crowded", "cell"
+        ).iter_rows()
     ]
 
 
@@ -240,9 +244,9 @@ def _row(labels: pl.DataFrame, files: Sequence[Path], place: int) -> str:
     return f"{files[row['file']]}, row {row['row']}"
 
 
-def _moment(at: datetime) -> str:
-    """A time in a name: whole seconds, and the microseconds of one that has some."""
-    return f"{at:%Y%m%dT%H%M%S}" + (f"{at.microsecond:06d}" if at.microsecond else "")
+def _moment(at: datetime, crowded: bool) -> str:
+    """A time in a name: whole seconds, and the microseconds where another label of the subject is within the second."""
+    return f"{at:%Y%m%dT%H%M%S}" + (f"{at.microsecond:06d}" if crowded and at.microsecond else "")
 
 
 def _slug(name: str) -> str:

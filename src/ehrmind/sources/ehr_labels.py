@@ -234,6 +234,7 @@ def csv_table(path: Path) -> pl.DataFrame:
         frame = pl.read_csv(path, infer_schema=False, separator=mark)
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError):
         raise InputError(f"{path} cannot be read as CSV.") from None
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     return frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
 
 

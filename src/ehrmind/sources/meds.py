@@ -35,8 +35,8 @@ MOST_NAMED = 6
 @dataclass(frozen=True, slots=True)
 class Meds:
     """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes, `parents` the LOINC
-    codes that it names as parents of others, `static` the codes that the metadata declare to need no time. `notes` count what lies there
-    and is not read."""
+    codes that it names as parents of others, `static` the codes that the metadata declare to need no time. `unread` are files among the
+    shards in another format, `beside` the columns of the shards that no history shows."""
 
     folder: Path
     shards: tuple[Path, ...]
@@ -45,8 +45,15 @@ class Meds:
     names: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     static: frozenset[str] = frozenset()
-    notes: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     digest: str = ""
+
+    def notes(self, used: str | None = None) -> dict[str, int]:
+        """What lies there and is not read, but for a column that is `used` otherwise."""
+        beside = [name for name in self.beside if name != used]
+        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
+        return {note: count for note, count in said.items() if count}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
         """Shard by shard. Raises InputError naming shard and row; a subject in two shards is refused. What is `checked` is not checked
@@ -86,23 +93,22 @@ def open_meds(folder: Path) -> Meds:
     metadata = folder / "metadata"
     about = _json(metadata / "dataset.json")
     name = str(about.get("dataset_name") or folder.name)
-    notes = {NOT_READ.format(_some([str(path.relative_to(folder)) for path in others])): len(others)} if others else {}
-    return Meds(
-        folder, shards, name, _splits(metadata), *_described(metadata, about), {**notes, **_columns(shards)}, _digest(folder, shards)
-    )
+    unread = tuple(str(path.relative_to(folder)) for path in others)
+    described = _described(metadata, about)
+    return Meds(folder, shards, name, _splits(metadata), *described, unread, _beside(shards), _digest(folder, shards))
 
 
-def _columns(shards: Sequence[Path]) -> dict[str, int]:
-    """A note on the columns of the shards that no history shows."""
+def _beside(shards: Sequence[Path]) -> tuple[str, ...]:
+    """Columns of the shards that are not read as events."""
     import polars as pl
 
-    beside: dict[str, None] = {}
+    found: dict[str, None] = {}
     for shard in shards:
         try:
-            beside |= dict.fromkeys(name for name in pl.read_parquet_schema(shard) if name not in (*COLUMNS, "omop_table"))
+            found |= dict.fromkeys(name for name in pl.read_parquet_schema(shard) if name not in (*COLUMNS, "omop_table"))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             continue  # said where it is read
-    return {NOT_SHOWN.format(_some([*beside])): len(beside)} if beside else {}
+    return tuple(found)
 
 
 def _some(names: Sequence[str]) -> str:

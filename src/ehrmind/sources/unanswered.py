@@ -156,7 +156,7 @@ def ehr_to_ask(
     cases = [replace(case, split="held_out") for case in references(data, found.rows, name, question, words)]
     read = FileRead(times.name, sha256_of(times), asked.height)
     left_out = {reason: count for reason, count in found.left_out.items() if count}
-    return _counted(cases, (read,), left_out, {**data.notes, **found.notes, **({DAYS: days} if days else {})})
+    return _counted(cases, (read,), left_out, {**data.notes(), **found.notes, **({DAYS: days} if days else {})})
 
 
 def _times(path: Path) -> tuple[pl.DataFrame, int]:
