@@ -303,3 +303,9 @@ def test_a_base_model_that_is_not_here_is_fetched_by_a_command_that_exists(train
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(InputError, match=r"nobody/no-such-model, from which .* fetch it with `hf download nobody/no-such-model`"):
         choose(tmp_path, "base")
+
+
+def test_a_path_that_is_none_is_not_said_to_be_downloadable(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ehrmind("evaluate", recipe, "--out", tmp_path / "run", "model.tiny=null", "model.name=/no/such/model") == 2
+    said = capsys.readouterr().err
+    assert "check the path" in said and "download" not in said
