@@ -29,6 +29,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "activations computed again": ("qwen3", {}, {"gradient_checkpointing": True}, 7),
     "an answer a row": ("llama", {"shared": False}, {}, 7),
     "bf16 autocast": ("llama", {"autocast": True}, {}, 7),
+    "bf16 weights": ("untied", {"dtype": "bfloat16"}, {"kl": 0.1}, 7),
     "an adapter with dropout": ("llama", {"lora": Lora(rank=2, dropout=0.2)}, {"kl": 0.1}, 7),
 }
 
@@ -64,7 +65,8 @@ def main(models: Path, out: Path, strategy: str) -> None:
             engine = open_engine(model, models / family, rows=16, shards=4, strategy=strategy)
             engine.shared = shared
             found = learn(engine, settings, differing)
-            weights = {key: joined_up(weight).contiguous() for key, weight in engine.network.named_parameters()}
+            dtype = getattr(torch, model.dtype)
+            weights = {key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()}
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))
             save_file(weights, out / f"{name}-{world.rank}.safetensors")
 

@@ -1,4 +1,8 @@
-"""Small random models as `save_pretrained` writes them, with chat templates that have their families' traits."""
+"""Small random models as `save_pretrained` writes them, with chat templates that have their families' traits.
+
+`small_model(folder, name)` builds any of `EVERY_FAMILY`: the three of `FAMILIES` as the product's own tiny models, the others from a
+config of `tests/model_configs.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from ehrmind.prompts import gold_response, messages
 from ehrmind.sources.made_up import made_up_cases
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
+from tests.model_configs import CONFIGS, build_from_config
 
 # Gemma's has no system role and says "model" for the assistant; Qwen3's thinking variants open the thought themselves
 TEMPLATES = {
@@ -32,6 +37,7 @@ TEMPLATES = {
     ),
 }
 FAMILIES = tuple(TEMPLATES)
+EVERY_FAMILY = (*FAMILIES, *CONFIGS)
 WINDOW = 16  # much shorter than the prompts
 VOCABULARY = 97  # of made-up token ids
 
@@ -44,11 +50,19 @@ def cases(n: int = 14, seed: int = 9) -> list[Case]:
     return made_up_cases(n, seed, "train", **SHORT)
 
 
+def texts() -> list[str]:
+    """What the tokenizers are trained on."""
+    return [messages(case)[0].content + gold_response(case) for case in cases(50)]
+
+
 def small_model(folder: Path, family: str, *, seed: int = 0, window: int | None = WINDOW) -> Path:
+    """`window` counts for `FAMILIES` only: the others' stands in their config."""
+    if family not in TEMPLATES:
+        build_from_config(folder, family, texts(), seed=seed)
+        return folder
     sizes: dict[str, Any] = {"hidden": 32, "layers": 3, "heads": 2, "vocabulary": 400, "context": 1024}
     shape = TinyModel(family=family, sliding_window=window, **sizes)  # type: ignore[arg-type]
-    text = [messages(case)[0].content + gold_response(case) for case in cases(50)]
-    build_tiny(shape, text, folder, seed=seed)
+    build_tiny(shape, texts(), folder, seed=seed)
     template = TEMPLATES[family]
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)

@@ -15,6 +15,15 @@ from typing import Any
 from ehrmind.types import InputError
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text or of JSON lines, without their ends: LF, CR or both.
+
+    `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
+    """
+    lines = re.split(r"\r\n|\n|\r", text)
+    return lines if lines[-1] else lines[:-1]
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import file_name, is_json, write_json, write_text
+from ehrmind.files import file_name, is_json, lines_of, write_json, write_text
 from ehrmind.run_start import FOLDERS, is_bare
 from ehrmind.types import Case, Group, InputError
 from ehrmind.world import current, on_first
@@ -135,7 +135,7 @@ class Run:
     @on_first
     def _lines(self, name: str) -> list[dict[str, Any]]:
         file = self.path / name
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        return [json.loads(line) for line in lines_of(file.read_text(encoding="utf-8"))] if file.is_file() else []
 
     @on_first
     def forget(self, stage: str, from_step: int) -> None:
@@ -149,7 +149,7 @@ class Run:
     def forget_metrics(self, stage: str, from_step: int) -> None:
         for file in (self.path / "metrics.jsonl", self.path / "alarms.jsonl"):
             if file.is_file():
-                rows = [line for line in file.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
+                rows = [line for line in lines_of(file.read_text(encoding="utf-8")) if not _of(line, stage, from_step)]
                 write_text(file, "".join(row + "\n" for row in rows))
 
     @on_first

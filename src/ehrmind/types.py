@@ -66,10 +66,12 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A rendered prompt. `opening` is the part of the answer that the chat template itself wrote at the
-    prompt's end (some templates open `<think>`); the judge reads it in front of the completion."""
+    prompt's end (some templates open `<think>`); the judge reads it in front of the completion. `thinks` says whether a thought was
+    asked for."""
 
     token_ids: tuple[int, ...]
     opening: str = ""
+    thinks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ehrmind.sources.meds import open_meds, read_labels, read_shard
+from ehrmind.sources.meds import open_meds, read_shard
 from ehrmind.types import InputError
 
 T = [datetime(2020, 1, day) for day in range(1, 10)]
@@ -95,34 +95,3 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="not a parquet file"):
         list(open_meds(tmp_path).timelines())
-
-
-def labels(folder: Path, columns: dict[str, Any]) -> Path:
-    pl.DataFrame({"subject_id": [1, 2], "prediction_time": T[:2], **columns}, strict=False).write_parquet(folder / "labels.parquet")
-    return folder / "labels.parquet"
-
-
-def test_aces_labels_with_columns_of_nulls_are_read(tmp_path: Path) -> None:
-    nulls: dict[str, Any] = {"integer_value": [None, None], "float_value": [None, None], "categorical_value": [None, None]}
-    found = read_labels(labels(tmp_path, {"boolean_value": [True, False], **nulls}))
-    assert found.select("subject_id", "value", "kind").rows() == [(1, 1, "boolean"), (2, 0, "boolean")]
-
-
-def test_a_folder_of_label_files_is_one_and_grades_win_over_their_boolean(tmp_path: Path) -> None:
-    labels(tmp_path, {"boolean_value": [True, False], "integer_value": [3, 0]})
-    assert read_labels(tmp_path).select("value", "kind").rows() == [(3, "integer"), (0, "integer")]
-
-
-@pytest.mark.parametrize(
-    ("columns", "says"),
-    [
-        ({}, "no boolean_value or integer_value"),
-        ({"boolean_value": [True, None]}, "row 2, column 'boolean_value': no value"),
-        ({"boolean_value": [True, False], "prediction_time": ["a", "b"]}, "column 'prediction_time': String values"),
-        ({"boolean_value": [True, False], "hospital": ["a", "b"]}, "does not fit MEDS.*hospital"),
-        ({"boolean_value": [True, False], "subject_id": [1, None]}, "row 2, column 'subject_id': no value"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        read_labels(labels(tmp_path, columns))

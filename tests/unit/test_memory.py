@@ -46,12 +46,13 @@ def test_a_configuration_that_is_not_known_gives_no_estimate(tmp_path: Path) -> 
 def test_what_a_recipe_asks_for_is_what_grows() -> None:
     base = estimate(BIG, recipe())
     assert base.reference == base.weights == 6_400_000_000
-    assert base.optimiser == 2 * base.gradients == 12_800_000_000
+    assert base.gradients == 12_800_000_000 and base.optimiser == 3 * base.gradients, "two moments and a master of each bf16 weight, fp32"
     assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
     assert estimate(BIG, recipe(shards=2)).gradients == 2 * base.gradients
     assert estimate(BIG, recipe(shards=2), workers=2) == base, "of each worker, who holds one shard"
     cut = estimate(BIG, recipe(shards=4, cluster={"workers": 4, "strategy": "fsdp"}), workers=4)
-    assert (cut.weights, cut.reference, cut.optimiser) == (base.weights // 4, base.reference // 4, base.optimiser // 4)
+    assert (cut.weights, cut.reference) == (base.weights // 4, base.reference // 4)
+    assert cut.weights + cut.optimiser == base.optimiser // 4, "what is sharded are the masters"
     assert base.gradients < cut.gradients == 1.25 * base.gradients and cut.keys_and_values == base.keys_and_values + base.weights
     checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
     assert estimate(BIG, checkpointed).activations < base.activations / 4
@@ -59,7 +60,10 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     only_sampling = estimate(BIG, recipe(), warmup=False, rlvr=False)
     assert (only_sampling.optimiser, only_sampling.gradients, only_sampling.activations) == (0, 0, 0)
     adapters = dataclasses.replace(BIG, trainable=20_000_000)
-    assert estimate(adapters, recipe(model={"name": "m", "lora": {}})).optimiser == 80_000_000
+    adapted = estimate(adapters, recipe(model={"name": "m", "lora": {}}))
+    assert (adapted.optimiser, adapted.saving) == (160_000_000, adapted.weights), "fp32 on every base; merged in a copy"
+    wide = dataclasses.replace(BIG, bytes=4)
+    assert estimate(wide, recipe()).optimiser == 2 * estimate(wide, recipe()).gradients == 25_600_000_000, "their own masters"
 
 
 def test_the_stage_that_holds_more_counts_and_a_reference_in_rlvr_only() -> None:
@@ -82,6 +86,8 @@ def test_the_total_counts_the_largest_moment_once() -> None:
     [
         (Estimate(9, 9, 2, 1, 1, 1), "rlvr.kl=0"),
         (Estimate(9, 0, 18, 9, 1, 1), "set model.lora"),
+        (Estimate(9, 0, 2, 1, 1, 1), "use a smaller model or model.lora.$"),
+        (Estimate(9, 0, 0, 0, 0, 1), "use a smaller model or model.dtype=bfloat16.$"),
         (Estimate(2, 0, 4, 2, 90, 1), "tokens_per_microbatch"),
         (Estimate(2, 0, 0, 0, 0, 90), "sampler_tokens"),
     ],
@@ -104,3 +110,11 @@ def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
 
 def test_the_machines_memory_is_known() -> None:
     assert GIB < memory_of("cpu") < 1 << 50
+
+
+@pytest.mark.parametrize("family", ["fp8", "mxfp4", "gemma3_images"])
+def test_a_quantised_model_counts_as_what_it_is_in_memory(tmp_path: Path, family: str) -> None:
+    folder = small_model(tmp_path / "model", family)
+    shape = shape_of(folder, Model(name=str(folder), device="cpu"))
+    network = open_engine(Model(name=str(folder)), folder, rows=4).network
+    assert shape is not None and shape.parameters == sum(parameter.numel() for parameter in network.parameters())

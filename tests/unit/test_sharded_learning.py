@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ehrmind.engines.local.sharding import TreeSum, deal
 from tests.learning_in_shards import SCENARIOS
-from tests.small_models import FAMILIES, small_model
+from tests.small_models import small_model
 from tests.torchrun import REPOSITORY, torchrun
 
 SCRIPT = str(REPOSITORY / "tests" / "learning_in_shards.py")
@@ -20,7 +20,7 @@ SCRIPT = str(REPOSITORY / "tests" / "learning_in_shards.py")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    for family in FAMILIES:
+    for family in {family for family, *_ in SCENARIOS.values()}:
         small_model(folder / family, family)
     return folder
 
@@ -61,9 +61,10 @@ def test_who_holds_the_shards_does_not_show(alone: Path, together: tuple[str, Pa
     for rank in range(2):
         assert near(json.loads((out / f"{name}-{rank}.json").read_text()), before), "every worker knows all"
     weights = load_file(alone / f"{name}-0.safetensors")
+    rounding = 2**-7 if name == "bf16 weights" else 1e-6  # a second learner draws masters anew that FSDP2 has kept
     for rank in range(2 if strategy == "ddp" else 1):
         for key, weight in load_file(out / f"{name}-{rank}.safetensors").items():
-            assert (weight - weights[key]).abs().max() <= 1e-6 * weight.abs().max(), key
+            assert (weight - weights[key]).abs().max() <= rounding * weight.abs().max(), key
 
 
 def test_shards_have_like_work_and_every_item_once() -> None:

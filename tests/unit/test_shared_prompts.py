@@ -50,7 +50,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
     ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.2}),
     ("cohere", {"logit_scale": 0.25}),
-    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}),
+    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0}),
     ("qwen3_moe", {}),
 ]
 

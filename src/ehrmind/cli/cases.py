@@ -33,7 +33,7 @@ class SplitName(StrEnum):
 
 
 def medcalc(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench CSV, CSV.gz or parquet, or a hub data set's id.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench rows in any form of table, or a hub data set's id.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     split: Annotated[SplitName, typer.Option(help="What the rows may be used for.")] = SplitName.train,
     online: Annotated[bool, typer.Option("--online", help="Allow a download from the hub.")] = False,
@@ -136,7 +136,7 @@ class ConventionName(StrEnum):
 
 
 def audit(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A MedCalc-Bench CSV, CSV.gz or parquet with its entities.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")],
     convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculators.")] = ConventionName.published,
     out: Annotated[
         Path | None,

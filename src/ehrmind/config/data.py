@@ -82,7 +82,11 @@ class EhrFiles(Section):
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
     aces: Path | None = Field(default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels")
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
-    task: str | None = Field(default=None, description="its name; the label file's folder, or the ACES file's name, by default")
+    task: str | None = Field(
+        default=None, description="its name; the label file's folder, or the ACES file's name, by default; of a folder of several, which"
+    )
+    label_column: str | None = Field(default=None, description="the column of the labels, where a label file fills several")
+    labels_from: Literal[0, 1] | None = Field(default=None, description="the lowest grade, where grades never are 0: 0 or 1")
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
     split_by: Literal["subject", "time", "site"] = Field(
         default="subject", description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites"
@@ -96,7 +100,7 @@ class EhrFiles(Section):
     )
     seed: int = Field(default=0, description="of splits and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
-    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
+    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, before birth, or null")
 
     @model_validator(mode="after")
     def one_data_set(self) -> EhrFiles:

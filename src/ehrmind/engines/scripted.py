@@ -39,7 +39,7 @@ class ScriptedEngine:
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         return tuple(ord(character) for character in text)
 
-    def tool_turn(self, reply: str) -> Prompt:
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         return Prompt(tuple(ord(character) for character in f"[{reply}]"))
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
@@ -60,9 +60,10 @@ class ScriptedEngine:
     ) -> ScriptedLearner:
         return ScriptedLearner(self)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, Any]:
         with written_whole(folder) as partial:
             write_text(partial / "config.json", json.dumps({"skill": self.skill}))
+        return {}
 
 
 @dataclass

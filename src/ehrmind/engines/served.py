@@ -51,10 +51,17 @@ class EndpointEngine:
 
 
 def completion(answer: Answer) -> Completion:
-    """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it."""
+    """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it, and so is the
+    opening of a thought that stands in the prompt of a template that opens it."""
     text = answer.text
-    if answer.reasoning.strip() and THINK_OPEN not in text:
-        text = f"{THINK_OPEN}{neutral(answer.reasoning)}{THINK_CLOSE}\n{text}"
+    if THINK_OPEN not in text:
+        reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
+        if reasoning.strip():
+            rest = text.lstrip().removeprefix(THINK_CLOSE)
+            closed = f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""  # a server that finds no end of the thought takes all for it
+            text = f"{THINK_OPEN}{neutral(reasoning)}{closed}"
+        elif THINK_CLOSE in text:
+            text = f"{THINK_OPEN}{text}"
     return Completion((Segment("assistant", (0,) * answer.completion_tokens, ()),), answer.finish_reason, text)
 
 

@@ -32,11 +32,11 @@ def sample_with_tool(
                 reply = tool(said.text)
                 if reply is None:
                     continue
-                between = engine.tool_turn(reply)
+                between = engine.tool_turn(reply, thinks=prompts[place].thinks)
                 ids = (*prompts[place].token_ids, *(token for part in said.segments for token in part.token_ids), *between.token_ids)
                 if len(ids) + decoding.max_new_tokens <= engine.context:
                     waiting.append((place, member, reply, between))
-                    asked.append(Prompt(ids, between.opening))
+                    asked.append(Prompt(ids, between.opening, between.thinks))
         if not waiting:
             break
         found = engine.sample(asked, [turn_key(keys[place], member, turn) for place, member, _, _ in waiting], 1, decoding)

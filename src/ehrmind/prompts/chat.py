@@ -8,7 +8,7 @@ that (open book, with worked examples, with a tool) is an `Asking`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ehrmind import tasks
@@ -41,6 +41,11 @@ def messages(case: Case, think: bool = True, *, asking: Asking | None = None) ->
     shots = asking.shots.get(case.stratum, ())
     turns = [message for shot, answer in shots for message in (_question(shot, asking), Message("assistant", answer))]
     return [*turns, _question(case, asking)]
+
+
+def asks_for_thinking(turns: Sequence[Message]) -> bool:
+    """Whether the question that `messages` wrote asks to think first; so does any other text."""
+    return not any(turn.role == "user" and turn.content.startswith(_ASK_ANSWER) for turn in turns)
 
 
 def _question(case: Case, asking: Asking) -> Message:

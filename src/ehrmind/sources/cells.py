@@ -20,6 +20,7 @@ _SHEET_ERRORS = {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#nul
 NULLS = frozenset({"", "na", "n/a", "#n/a n/a", "<na>", "nan", "-nan", "nat", "null", "none", "nil", "\\n", *_SHEET_ERRORS})  # lower case
 INFINITIES = frozenset({"inf", "infinity"})  # without their sign
 _NULL_TEXTS = NULLS - {"na", "n/a", "none", "nil"}  # these four may be what a text says
+LONGEST = 200  # characters of a cell that may be a value; a longer one is a text
 LARGEST_WHOLE = 2**53  # above it a float cannot tell neighbours apart
 
 _MINUS = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d"
@@ -75,12 +76,16 @@ def plain(cell: str) -> str:
 
 def is_null(cell: str) -> bool:
     """Whether a cell of numbers, days, labels or identities says that there is no value."""
-    return plain(cell).lower() in NULLS
+    return _says(cell, NULLS)
 
 
 def is_null_text(cell: str) -> bool:
     """Whether a cell of free text is empty or what a program writes for nothing. `NA`, `N/A` and `None` are words that a text may say."""
-    return plain(cell).lower() in _NULL_TEXTS
+    return _says(cell, _NULL_TEXTS)
+
+
+def _says(cell: str, words: frozenset[str]) -> bool:
+    return (len(cell) <= LONGEST or not cell.strip()) and plain(cell).lower() in words
 
 
 # Numbers
@@ -182,7 +187,7 @@ def _thousands(column: Column, both: Sequence[int]) -> bool:
 
 def is_no_number(cell: str) -> bool:
     """Whether a cell of numbers says that there is none: a null or an infinity."""
-    return is_null(cell) or plain(cell).lower().lstrip("+-") in INFINITIES
+    return is_null(cell) or (len(cell) <= LONGEST and plain(cell).lower().lstrip("+-") in INFINITIES)
 
 
 def is_number(cell: str) -> bool:
@@ -197,6 +202,8 @@ def _written(cell: str, decimal: Decimal) -> str | None:
     """The number as Python writes it, None for none. Raises CellError for anything else."""
     if is_no_number(cell):
         return None
+    if len(cell) > LONGEST:
+        raise CellError("not a number")
     text = plain(cell)
     if decimal == "point" or isinstance(cell, TypedNumber):
         fits = _POINT.fullmatch(text) or _POINT_GROUPED.fullmatch(text)
@@ -227,6 +234,8 @@ def label_key(word: str) -> str:
     """The spelling that decides which label a word is: without case, width, runs of spaces and the full stop at the end; a hyphen or an
     underscore between letters is a space; a whole number is itself however it is written."""
     text = unicodedata.normalize("NFKC", plain(word)).translate(_PLAIN).casefold()
+    if len(text) > LONGEST:
+        return " ".join(text.split())
     if found := re.fullmatch(r"\+?(-?)0*([0-9]+)(?:[.,]0+)?", text):
         return found[1] + found[2]
     return " ".join(re.sub(r"(?<=\w)[-_]+(?=\w)|_", " ", text.rstrip(". ")).split())
@@ -244,7 +253,7 @@ def label(cell: str, labels: Sequence[str], labels_from: int | None = None) -> i
         return None
     if key in ("true", "false") and set(places) == {"yes", "no"}:
         return places["yes" if key == "true" else "no"]
-    if re.fullmatch(r"-?[0-9]+", key):
+    if re.fullmatch(r"-?[0-9]{1,9}", key):
         if labels_from is None:
             raise CellError("a number where labels are words; if it is a place, say --labels-from 0 or 1 (in a recipe `labels_from`)")
         if not 0 <= int(key) - labels_from < len(labels):

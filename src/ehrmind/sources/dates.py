@@ -9,7 +9,7 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Literal
 
-from ehrmind.sources.cells import CellError, Column, is_null, plain
+from ehrmind.sources.cells import LONGEST, CellError, Column, is_null, plain
 
 DayOrder = Literal["day-first", "month-first"]
 
@@ -92,6 +92,8 @@ def order_of(column: Column, said: DayOrder | None = None) -> DayOrder | None:
 def _moments(cell: str) -> dict[DayOrder, datetime]:
     """The readings of a cell by their order of day and month; both orders, alike, where the order is not in question."""
     text = plain(cell)
+    if len(text) > LONGEST:
+        raise CellError("not a date as 2026-01-31")
     for pattern in (_YEAR_FIRST, _YEAR_FIRST_SHORT, _DAY_NAME_YEAR, _NAME_DAY_YEAR):
         if found := pattern.fullmatch(text):
             parts = found.groupdict()

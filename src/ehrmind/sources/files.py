@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ehrmind.files import lines_of
 from ehrmind.sources.cells import Column, TypedNumber
 from ehrmind.sources.text_tables import SEPARATORS, Rows, check_length, decoded, json_lines, separated
 from ehrmind.sources.workbooks import read_sheet
@@ -63,7 +64,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     else:
         text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
         if ending.endswith((".jsonl", ".ndjson")):
-            columns, rows = json_lines(_lines(text), name)
+            columns, rows = json_lines(lines_of(text), name)
         else:
             columns, rows, separator = separated(text, name, ("\t",) if ending.endswith(".tsv") else tuple(SEPARATORS))
     repeated = [column for column, times in Counter(columns).items() if times > 1]
@@ -92,13 +93,7 @@ def sha256_of(path: Path) -> str:
 def read_lines(path: Path) -> tuple[list[str], str]:
     """(a text file's lines, sha256 of the file)."""
     content, sha256 = read_bytes(path)
-    return _lines(decoded(content, str(path))), sha256
-
-
-def _lines(text: str) -> list[str]:
-    """Lines end in LF, CR or both: a text's own U+2028, U+0085 and form feeds end none."""
-    lines = re.split(r"\r\n|\n|\r", text)
-    return lines if lines[-1] else lines[:-1]
+    return lines_of(decoded(content, str(path))), sha256
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ehrmind.sources.cells import CellError, TypedNumber, is_null, plain
+from ehrmind.sources.cells import LONGEST, CellError, TypedNumber, is_null, plain
 
 _WHOLE = re.compile(r"\+?(-?)0*([0-9]+)(?:[.,]0*)?")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
@@ -20,6 +20,8 @@ def record_key(cell: str) -> str:
     if is_null(cell):
         return ""
     text = " ".join(plain(unicodedata.normalize("NFKC", plain(cell))).casefold().split())
+    if len(text) > LONGEST:
+        return text
     if found := _WHOLE.fullmatch(text):
         number = found[1] + found[2]
         return "0" if number == "-0" else number
@@ -39,7 +41,7 @@ def group_key(cell: str, namespace: str | None = None) -> str:
 def short_id(cell: str) -> str:
     """A row's number or name as Cases are called by: as it is written, but a whole number as one (`2.0` and `2,00` are 2)."""
     text = plain(cell)
-    if is_null(cell):
-        return ""
+    if is_null(cell) or len(text) > LONGEST:
+        return "" if is_null(cell) else text
     found = re.fullmatch(r"([0-9]+)[.,]0*", text)
     return found[1] if found else text

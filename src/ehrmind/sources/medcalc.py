@@ -105,14 +105,14 @@ def _read(split: Split, located: _Located) -> _Read:
     notes: Counter[str] = Counter()
     misfits: list[str] = []
     rows_by_id: dict[str, int] = {}
-    decimals = _decimal_marks(table, located.label)
+    decimals = decimal_marks(table, located.label)
     for number, row in enumerate(table.rows, start=1):
         try:
             row_id = _row_id(row, id_column)
             if (key := record_key(row_id)) in rows_by_id:
                 raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[key]}'s; every row needs its own")
             rows_by_id[key] = number
-            reason, case = _case(row, row_id, table, located, split, decimals)
+            reason, case = _case(row, (number, row_id), table, located, split, decimals)
         except MisfitError as misfit:
             where = f"{located.label}, row {number}"
             label = "" if misfit.column == id_column else f" ({id_column} {row_id})"
@@ -143,7 +143,7 @@ def _check_columns(table: Table, label: str) -> str:
     return id_columns[0]
 
 
-def _decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
+def decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
     """The decimal mark of answers and limits: the benchmark's own point, unless none of a column's cells is a number so and some are with a
     comma. Cells that are no numbers are those of other calculators, or misfits of their rows."""
     marks: dict[str, Decimal] = {}
@@ -156,9 +156,10 @@ def _decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
 
 
 def _case(
-    row: Mapping[str, str], row_id: str, table: Table, located: _Located, split: Split, decimals: Mapping[str, Decimal]
+    row: Mapping[str, str], named: tuple[int, str], table: Table, located: _Located, split: Split, decimals: Mapping[str, Decimal]
 ) -> tuple[str, Case | None]:
-    """(why it is left out, None) or ("", the Case). The row is checked in full either way."""
+    """(why it is left out, None) or ("", the Case). The row is checked in full either way. `named`: its place in the file, and its id."""
+    number, row_id = named
     calculator = _calculator(row)
     _category(row)
     for column in (NOTE, QUESTION):
@@ -172,10 +173,11 @@ def _case(
     provenance: dict[str, Any] = {"file": located.name, "sha256": table.sha256, "row": int(row_id) if row_id.isdecimal() else row_id}
     if located.hub:
         provenance |= {"hub": located.hub, "revision": located.commit}
-    provenance["benchmark_answer"] = {"answer": answer, "lower": lower, "upper": upper}
+    provenance["benchmark_answer"] = {"answer": str(answer), "lower": str(lower), "upper": str(upper)}
+    provenance["cell"] = {"file": located.name, "row": number, "column": ANSWER, "cell": str(answer)}
     if ENTITIES in row:
         provenance["entities"] = row[ENTITIES]
-    if "note_in_test" in row:
+    if not is_null(row.get("note_in_test", "")):
         provenance["note_in_test"] = _flag(row, "note_in_test")
     provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if not is_null(row.get(column, ""))} | person_of(row[NOTE])
     return "", Case(
@@ -235,7 +237,7 @@ def _check_entities(text: str) -> None:
 
 
 def _flag(row: Mapping[str, str], column: str) -> bool:
-    value = "0" if is_null(row[column]) else label_key(row[column])
+    value = label_key(row[column])
     if value not in _TRUE | _FALSE:
         raise MisfitError(column, f"{shown(row[column])} is neither True nor False")
     return value in _TRUE

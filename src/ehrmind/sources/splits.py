@@ -10,11 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ehrmind.sources.cells import CellError, label_key
 from ehrmind.sources.identity import record_key
+from ehrmind.sources.same_people import data_set_of, names_of_people
 from ehrmind.types import Case, InputError, Split
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SPLITS: tuple[Split, ...] = ("train", "tuning", "held_out")
 
@@ -83,6 +87,18 @@ def split_of_groups(
     return [replace(case, split=split[case.group]) for case in cases]
 
 
+def split_of_subjects(subjects: pl.Series, splits: pl.Series, path: object) -> dict[int, Split]:
+    """{subject: split} of a file of both. Raises InputError naming file and row for a split that is none and for a subject in two."""
+    found: dict[int, Split] = {}
+    for row, (subject, said) in enumerate(zip(subjects.to_list(), splits.to_list(), strict=True), start=1):
+        split = split_of_word(said or "")
+        if split is None:
+            raise InputError(f"{path}, row {row}, column 'split': '{said}' is not one of {', '.join(SPLITS)}.")
+        if found.setdefault(subject, split) != split:
+            raise InputError(f"{path}, row {row}: subject {subject} is in two splits.")
+    return found
+
+
 def refuse_shares(shares: Mapping[Split, float]) -> None:
     if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise InputError("The shares of train, tuning and held_out must not be negative and must sum to 1.")
@@ -118,15 +134,19 @@ def _leaking(ours: Sequence[Case], theirs: Sequence[Case]) -> tuple[set[str], se
     """(names of patients and notes that both sides have, ids of our cases that have one). Two patients may share a text; where one side
     is grouped by text and the other by a column, texts are what can be compared."""
     by_text = any(_NOTE.fullmatch(case.group) for case in (*ours, *theirs))
-    names = {case.id: _names(case, by_text) for case in ours}
+    same = names_of_people((*ours, *theirs))
+    names = {case.id: _names(case, by_text, same) for case in ours}
     known_by_text = {case.group for case in (*ours, *theirs) if _NOTE.fullmatch(case.group)}
-    shared = {name for found in names.values() for name in found} & {name for case in theirs for name in _names(case, by_text)}
+    shared = {name for found in names.values() for name in found} & {name for case in theirs for name in _names(case, by_text, same)}
     shared = {name for name in shared if name in known_by_text or not _NOTE.fullmatch(name)}
     return shared, {case for case, found in names.items() if found & shared}
 
 
-def _names(case: Case, by_text: bool) -> set[str]:
-    """The names by which a case may be met in another split: its group, and its text's where texts are compared."""
+def _names(case: Case, by_text: bool, same: Mapping[str, str]) -> set[str]:
+    """The names by which a case may be met in another split: its group, and its text's where texts are compared. `same` has the data sets
+    of histories that are of the same people."""
+    if case.family == "ehr" and "subject" in case.provenance:
+        return {f"{same[data_set_of(case)]}-{case.provenance['subject']}"}
     if case.family != "table" or _NOTE.fullmatch(case.group):
         return {case.group}
     names = {_patient(case)}
@@ -149,4 +169,8 @@ def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
     times = Counter(case.id for cases in splits.values() for case in cases)
     repeated = [name for name, count in times.items() if count > 1]
     if repeated:
-        raise InputError(f"{len(repeated)} case id(s) are used more than once, such as {', '.join(repeated[:3])}; ids must be unique.")
+        named = ", ".join(repeated[:3])
+        raise InputError(
+            f"{len(repeated)} case id(s) are used more than once, such as {named}; ids must be unique, and tables of one file name need a "
+            "`name` of their own."
+        )

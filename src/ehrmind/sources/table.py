@@ -142,7 +142,11 @@ def _case(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
         fields={"question": question_of(file, table, number, row), "record": text_of(row, file.record)},
         truth=_truth(file, row[file.answer], f"{table.name}, row {number}, column '{file.answer}'", how),
         rationale=None if not file.rationale or is_null(row[file.rationale]) else row[file.rationale].strip(),
-        provenance={"file": file.path.name, "row": number}
+        provenance={
+            "file": file.path.name,
+            "row": number,
+            "cell": {"file": file.path.name, "row": number, "column": file.answer, "cell": str(row[file.answer])},
+        }
         | ({"grouped_by": file.group} if file.group else {})
         | ({"read": how} if how else {})
         | ({"aids": aids} if aids else {}),

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 from ehrmind.calculators.catalogue import entry_by_name, unit_asked
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.cells import is_null_text
-from ehrmind.sources.ehr import GRADES, YES_NO, open_data_set, references, task_name, usable
+from ehrmind.sources.ehr import open_data_set, references, usable
+from ehrmind.sources.ehr_labels import DAYS, GRADED, GRADES, YES_NO, label_table
 from ehrmind.sources.files import Table, read_table, sha256_of, stem
 from ehrmind.sources.identity import short_id
+from ehrmind.sources.label_files import task_name
 from ehrmind.sources.labels import label_form
 from ehrmind.sources.medcalc import NAME, NOTE, QUESTION, ROW_IDS
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import note_group
+from ehrmind.sources.subject_columns import moments, subject_numbers
 from ehrmind.sources.table import group_notes, named, question_of, refuse_missing_columns, refuse_repeated_ids, text_of
 from ehrmind.sources.trec.asked import pairs_to_ask
 from ehrmind.sources.trec.pairs import LABELS, collection_name, criteria_notes, pair_case
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
 
 Found = tuple[list[Case], Counts]
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_GRADED = "lab_"  # EHRSHOT's laboratory tasks begin so and are answered by grades
 
 
 class _Every(frozenset[str]):
@@ -149,37 +151,27 @@ def ehr_to_ask(
 ) -> Found:
     """Subjects of a MEDS data set (or of EHRSHOT's files) at the times of a file of `subject_id` and `prediction_time`. `answers` are the
     words to choose from, lowest first: no and yes where none are given, an EHRSHOT laboratory task's grades."""
-    data, asked = open_data_set(folder), _times(times)
+    data, (asked, days) = open_data_set(folder), _times(times)
     name = task or task_name(times)
-    words = tuple(answers) or (GRADES if name.startswith(_GRADED) else YES_NO)
-    kept, left_out = usable(data, asked, times, "leave_out" if leave_out_unusable else "refuse")
-    cases = [replace(case, split="held_out") for case in references(data, kept, name, question, words)]
+    words = tuple(answers) or (GRADES if name.startswith(GRADED) else YES_NO)
+    found = usable(data, asked, [times], "leave_out" if leave_out_unusable else "refuse")
+    cases = [replace(case, split="held_out") for case in references(data, found.rows, name, question, words)]
     read = FileRead(times.name, sha256_of(times), asked.height)
-    return _counted(cases, (read,), {reason: count for reason, count in left_out.items() if count})
+    left_out = {reason: count for reason, count in found.left_out.items() if count}
+    return _counted(cases, (read,), left_out, {**data.notes, **found.notes, **({DAYS: days} if days else {})})
 
 
-def _times(path: Path) -> pl.DataFrame:
+def _times(path: Path) -> tuple[pl.DataFrame, int]:
+    """(subject_id and prediction_time of a parquet or CSV file, with no value yet; how many of the times are days)"""
     import polars as pl
 
-    try:
-        rows = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none; give subject_id and prediction_time as parquet.") from None
-    for column, fits, wanted in (
-        ("subject_id", lambda dtype: dtype.is_integer(), "integers"),
-        ("prediction_time", lambda dtype: isinstance(dtype, pl.Datetime) and dtype.time_zone is None, "timestamps without a zone"),
-    ):
+    rows = label_table(path)
+    for column in ("subject_id", "prediction_time"):
         if column not in rows.columns:
             raise InputError(f"{path} has no column '{column}'; give subject_id and prediction_time.")
-        if not fits(rows[column].dtype):
-            raise InputError(f"{path}, column '{column}': {rows[column].dtype} values; {wanted} are wanted.")
-        if rows[column].null_count():
-            raise InputError(f"{path}, row {int(rows[column].is_null().arg_max() or 0) + 1}, column '{column}': no value.")
-    return rows.select(
-        pl.col("subject_id").cast(pl.Int64),
-        pl.col("prediction_time").cast(pl.Datetime("us")),
-        pl.lit(None).cast(pl.Int64).alias("value"),
-    )
+    subjects = subject_numbers(rows["subject_id"], path)
+    times, days = moments(rows["prediction_time"], path)
+    return pl.select(subject_id=subjects, prediction_time=times, value=pl.lit(None).cast(pl.Int64)), days
 
 
 def _counted(

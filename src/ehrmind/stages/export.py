@@ -90,21 +90,19 @@ def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> li
 
 def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: str, merge: bool = False) -> Path:
     """Write the directory, whole or not at all; its owner alone can read it. Raises InputError."""
-    from ehrmind.engines.local.ordinary import copy_model, is_adapter, merge_adapter, say_when_to_stop
+    from ehrmind.engines.local.exporting import copy_proven, merge_adapter
+    from ehrmind.engines.local.ordinary import is_adapter, say_how_to_answer
 
     refuse_used(out)
-    settings = chosen.asks
     with written_whole(out) as partial:
         partial.chmod(0o700)
         if is_adapter(chosen.folder) and merge:
-            merge_adapter(chosen.folder, partial)
+            merge_adapter(chosen.folder, partial, out.name)
         else:
-            copy_model(chosen.folder, partial, leave_out=(ABOUT,))
-        if not is_adapter(partial):
-            template = settings.get("model", {}).get("template", {})
-            say_when_to_stop(partial, template, settings.get("decoding", {}).get("max_new_tokens"))
+            copy_proven(chosen.folder, partial, leave_out=(ABOUT,))
+        stop = "" if is_adapter(partial) else say_how_to_answer(partial, chosen.asks)
         write_text(partial / "README.md", card)
-        write_json(partial / ABOUT, {**about, "sha256": digests(partial)})
+        write_json(partial / ABOUT, {**about, **({"stop": stop} if stop else {}), "sha256": digests(partial)})
     return out
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from ehrmind.types import Case, InputError
 ABOUT = "ehrmind.json"  # in an exported directory: what it was trained on, and how it was asked
 RESTRICTED_SETS = ("EHRSHOT",)  # by their makers' agreement, whatever file their cases came from
 PREFERRED = ("sft_rlvr", "rlvr", "sft", "base")
-DECIDING = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "chat_template*")  # what an answer depends on
+DECIDING = (  # what an answer depends on: weights, where an answer ends, text to tokens and back, messages to text
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    *("chat_template*", "additional_chat_templates/*"),
+)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run."""
+    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run; `stop` are words that end a turn where no token does."""
 
     folder: Path
     name: str
@@ -31,6 +36,7 @@ class Chosen:
     asks: Mapping[str, Any] = field(default_factory=dict)
     run: Run | None = None
     recipe: Recipe | None = None
+    stop: str = ""
 
 
 def choose(where: Path, arm: str | None = None) -> Chosen:
@@ -43,7 +49,9 @@ def choose(where: Path, arm: str | None = None) -> Chosen:
         raise InputError(f"{where} holds an adapter alone; merge it first: `ehrmind export model {where} --merge --out DIR`.")
     if not (where / "config.json").is_file():
         raise InputError(f"{where} is neither a run folder nor a model directory (no config.json); name one of the two.")
-    return Chosen(where, where.resolve().name, asks=about_model(where).get("asks", {}))
+    about = about_model(where)
+    refuse_changed(f"The model in {where}", "exported there", about.get("sha256", {}), where, "export it again")
+    return Chosen(where, where.resolve().name, asks=about.get("asks", {}), stop=about.get("stop", ""))
 
 
 def _of_run(where: Path, arm: str | None) -> Chosen:
@@ -60,7 +68,9 @@ def _of_run(where: Path, arm: str | None) -> Chosen:
     if not there:
         raise InputError(f"{where} has no model yet; run its recipe first.")
     chosen = arm or there[0]
-    return Chosen(_folder(run, recipe, chosen), f"{where.resolve().name}/{chosen}", chosen, asks_of(recipe), run, recipe)
+    folder, pinned = _folder(run, recipe, chosen), dated(recipe, day_of(run))
+    refuse_changed(f"The arm {chosen} of {where}", "the run's", digests_of(run, chosen), folder, "put that back")
+    return Chosen(folder, f"{where.resolve().name}/{chosen}", chosen, asks_of(pinned), run, recipe)
 
 
 def _is_there(run: Run, recipe: Recipe, arm: str) -> bool:
@@ -126,5 +136,37 @@ def digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted({path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()}):
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def digests_of(run: Run, arm: str) -> Mapping[str, str]:
+    """Those of an arm's model as the run knows it; {} where it has not said yet."""
+    if arm == "base":
+        return ((run.read_json("provenance.json") or {}).get("model") or {}).get("sha256") or {}
+    found: Mapping[str, str] = (run.done("warmup" if arm == "sft" else f"rlvr-{arm}") or {}).get("model_sha256", {})
+    return found
+
+
+def refuse_changed(which: str, whose: str, before: Mapping[str, str], folder: Path, remedy: str) -> None:
+    """Refuse a model of which a file that decides answers is not what it was; where nothing was recorded, nothing is compared."""
+    if before and (changed := differing_files(before, digests(folder))):
+        raise InputError(f"{which} is not {whose}: {', '.join(changed)} changed; {remedy}.")
+
+
+def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of files whose digests differ. A record of an earlier version names the weights alone: then only these are compared."""
+    alone = all(name.endswith(".safetensors") for name in before)
+    names = {name for name in before.keys() | now.keys() if not alone or name.endswith(".safetensors")}
+    return sorted(name for name in names if before.get(name) != now.get(name))
+
+
+def day_of(run: Run) -> date | None:
+    """The day that the run's prompts are written for."""
+    day = (run.read_json("provenance.json") or {}).get("date")
+    return None if day is None else date.fromisoformat(day)
+
+
+def dated(recipe: Recipe, day: date | None) -> Recipe:
+    """The recipe with the day that its run pinned."""
+    return recipe if day is None else recipe.model_copy(update={"model": recipe.model.model_copy(update={"date": day})})

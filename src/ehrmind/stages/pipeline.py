@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.endpoints import check_endpoints, evaluate_endpoint
 from ehrmind.stages.evaluate import evaluate, stage_of
+from ehrmind.stages.models import dated, digests
 from ehrmind.stages.pilot import pilot
+from ehrmind.stages.pinned import advice_of, record_provenance, refuse_changed_arms
 from ehrmind.stages.plan import compare_gains, make_plan, planned
 from ehrmind.stages.predictions import write_predictions
 from ehrmind.stages.repeated import REPEATED
 from ehrmind.stages.results import write_results
 from ehrmind.stages.rlvr import refuse_early, rlvr
+from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.samples import SAMPLES, with_labels
 from ehrmind.stages.warmup import warmup, warn_of_bare_answers
 from ehrmind.stages.ways import scorings_of
@@ -43,7 +47,10 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     from ehrmind.engines.local.engine import open_engine
 
     limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
-    return open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    engine = open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    if models_of(recipe) != {"base"}:
+        engine.refuse_to_learn()  # before the pilot, not after it
+    return engine
 
 
 def models_of(recipe: Recipe) -> set[str]:
@@ -71,9 +78,16 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
 
 
 def run_pipeline(
-    recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    stages: tuple[str, ...] | None = None,
+    open_engine: OpenEngine = open_local,
+    began: date | None = None,
 ) -> Run:
-    """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`."""
+    """Run `stages` of a recipe (all when None: pilot, warmup, rlvr, evaluate) into the folder `out`. A new run is pinned to the day
+    `began`, today unless told otherwise."""
     world = current()
     world.block(recipe.shards)
     if (threads := recipe.threads or threads_of_each()) is not None:
@@ -89,8 +103,11 @@ def run_pipeline(
     if world.first and "warmup" in wanted and recipe.stages == "all" and {"sft", "sft_rlvr"} & models_of(recipe):
         warn_of_bare_answers(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
-    world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"])))
+    day = world.from_first(lambda: record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
+    recipe = dated(recipe, date.fromisoformat(day))
     if open_engine is open_local:
+        refuse_lost_answers(folders["base"], recipe, splits["train"])
+        world.from_first(lambda: refuse_changed_arms(run, folders))
         say_memory(run, recipe, folders["base"], wanted)
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
@@ -103,10 +120,12 @@ def run_pipeline(
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
+            facts["model_sha256"] = world.from_first(lambda: digests(folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
+                facts["model_sha256"] = world.from_first(lambda arm=arm: digests(folders[arm]))
     if "evaluate" in wanted:
         scorings = _scorings(recipe, splits)
         _evaluate_all(run, recipe, folders, splits, scorings, open_engine)
@@ -230,18 +249,6 @@ def _build_base(run: Run, recipe: Recipe) -> None:
             facts["built"] = recipe.model.tiny.family
 
 
-def _record_provenance(run: Run, found: dict[str, Any]) -> None:
-    """Refuses to go on with other weights than those the run began with: a path in the recipe does not say what lies there."""
-    if (stored := run.read_json("provenance.json")) is not None:
-        before, now = stored["model"]["sha256"], found["model"]["sha256"]
-        if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-            raise InputError(
-                f"The run began with other weights than those now in {found['model']['name']} ({', '.join(changed)}); "
-                "put them back, or choose another --out."
-            )
-    run.write_json("provenance.json", found)
-
-
 def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
     """What a figure of this run depends on: shareable, so no absolute path and nothing of a record."""
     versions = {}
@@ -254,10 +261,24 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
         "recipe_digest": recipe_digest(recipe),
         "seed": recipe.seed,
         "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
-        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": _digest_of(base)},
+        "model": {
+            "name": _shown(recipe.model, base),
+            "revision": _revision(recipe.model, base),
+            "sha256": digests(base),
+            **advice_of(base),
+            **_dropped(base),
+        },
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }
+
+
+def _dropped(base: Path) -> dict[str, Any]:
+    """The dropout of the model's config, which is off here."""
+    from ehrmind.engines.local.dropout import dropout_of
+
+    found = dropout_of(base)
+    return {"dropout_set_to_0": found} if found else {}
 
 
 def _shown(model: Model, base: Path) -> str:
@@ -267,13 +288,3 @@ def _shown(model: Model, base: Path) -> str:
 def _revision(model: Model, base: Path) -> str | None:
     """A hub model's commit: the hub's cache names its folders by it."""
     return base.name if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots" else model.revision
-
-
-def _digest_of(folder: Path) -> dict[str, str]:
-    import hashlib
-
-    digests = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests

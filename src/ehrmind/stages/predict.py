@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +49,7 @@ ENDPOINT = "the endpoint"
 def settings_of(asks: Mapping[str, Any], chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> Predict:
     """How to ask: as the run did, greedily and once unless `chosen` has more samples, changed by `overrides`. Raises InputError."""
     tree = json.loads(json.dumps({**asks, **{key: value for key, value in chosen.items() if value is not None}}))
+    tree["model"] = {"name": "model", **tree.get("model", {})}
     decoding = tree.setdefault("decoding", {})
     decoding["temperature"] = (decoding.get("temperature") or SAMPLED) if tree.get("samples", 1) > 1 else 0.0
     for override in overrides:
@@ -82,9 +84,10 @@ def ask(
         refuse_other_kinds(named, cases, data)
     if endpoint is None:
         assert named is not None
+        settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(endpoint_of(endpoint, served or model), cases, data)
+        about, opened = served_model(_asked_as_here(endpoint_of(endpoint, served or model), settings, named), cases, data)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -94,6 +97,27 @@ def ask(
 
     current().from_first(asked_by_one)  # a served model is no work that workers could share
     return Predictions(out)
+
+
+def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
+    """With a day for a chat template that writes today's and has none from its run: that on which this prediction began."""
+    from ehrmind.engines.local.ordinary import writes_today
+
+    if settings.model.date is not None or not writes_today(named.folder):
+        return settings
+    asked = out / "asked.json"
+    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    day = date.fromisoformat(before) if before else date.today()
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
+
+
+def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | None) -> EndpointArm:
+    """With what the local engine takes from the same settings: the chat template's arguments, top-k, and words that end a turn. The
+    endpoint's own body counts first."""
+    ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
+    ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
+    ours |= {"stop": [named.stop]} if named is not None and named.stop else {}
+    return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 
 def predict(

@@ -50,8 +50,7 @@ def rlvr(run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Cas
             if last or (step + 1) % settings.tuning_every == 0:
                 metrics["tuning_accuracy"] = tuning_accuracy(engine, recipe, tuning)
                 if metrics["tuning_accuracy"] >= state["best"]:  # of equals the longer trained
-                    state |= {"best": metrics["tuning_accuracy"], "best_step": step + 1}
-                    engine.save(run.model(arm))
+                    state |= {"best": metrics["tuning_accuracy"], "best_step": step + 1, "saved": engine.save(run.model(arm))}
                 stop = stop or _exhausted(recipe, history, len(tuning))
             state |= {"step": step + 1, "stopped": stop}
             run.write_rollouts(stage, step, rows)
@@ -106,10 +105,10 @@ def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
 def _resumed(run: Run, stage: str, learner: Learner, questions: Questions) -> tuple[dict[str, Any], Rows]:
     """Where to go on, the newest whole checkpoint or the beginning, and the metrics up to there."""
     checkpoint = run.latest_checkpoint(stage)
-    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None}
+    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
         found = learner.resume(checkpoint)
-        state |= {key: found[key] for key in state}
+        state |= {key: found[key] for key in state if key in found}
         questions.state = found["order"]
     run.forget(stage, int(state["step"]))
     return state, [row for row in run.metrics() if row["stage"] == stage]

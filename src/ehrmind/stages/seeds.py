@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.stages.comparison import Outcome, outcomes
 from ehrmind.stages.evaluate import stage_of
+from ehrmind.stages.models import day_of
 from ehrmind.stages.pipeline import OpenEngine, open_local, run_pipeline
 from ehrmind.stages.results import compared, elsewhere_outcomes, scored_arms
 from ehrmind.world import current
@@ -27,9 +29,15 @@ def run_seeds(
     parts = parts_of(recipe)
     for seed, part in parts.items():
         # a folder that is not there yet is made; one that is goes on
-        run_pipeline(part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine)
+        run_pipeline(part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine, began=_began(run))
     current().from_first(lambda: _pool(run, parts))
     return run
+
+
+def _began(run: Run) -> date | None:
+    """The day that the first seed's run was pinned to, which is all seeds' day."""
+    found = current().from_first(lambda: [str(day_of(part)) for part in run.seeds() if day_of(part) is not None])
+    return date.fromisoformat(found[0]) if found else None
 
 
 def _pool(run: Run, parts: dict[int, Recipe]) -> None:

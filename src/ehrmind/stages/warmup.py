@@ -54,8 +54,7 @@ def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diag
             if (step + 1) % settings.checkpoint_every == 0:
                 learner.save(run.new_checkpoint(stage, step + 1), {"step": step + 1})
             ticker.advance(1, metrics)
-    engine.save(run.model("sft"))
-    return {"steps": total, **counts}
+    return {"steps": total, **counts, "saved": engine.save(run.model("sft"))}
 
 
 def traces(

@@ -5,26 +5,27 @@ Only safetensors are read and no code of the model's own is run: a directory tha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
-from ehrmind.files import written_whole
+from ehrmind.engines.local.adapters import with_adapter
+from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
+from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.quantised import keeps_from_learning
+from ehrmind.engines.local.ropes import switch_of
+from ehrmind.engines.local.trial import try_learning, try_rows
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
-from ehrmind.world import current
 
 CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-SENTINEL = "0"
-CALL = "the-call-of-a-tool"  # stands for the assistant's words where only what comes after them is wanted
-OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
-OPENED_THINKING = re.compile(r"<think>\s*\Z")
 
 
 @dataclass
@@ -38,48 +39,48 @@ class LocalEngine:
     rows: int
     tokens: int
     shared: bool
+    chat: Chat
     stop_ids: frozenset[int]
-    end_id: int
     folder: Path
-    template: dict[str, Any] = field(default_factory=dict)
     shards: int = 1
     strategy: str = "ddp"
+    places: int = 1 << 62  # of token ids, in the model's embeddings
+    cannot_learn: str | None = None  # why, where it cannot
+    seed: int = 0  # of whatever the network draws while it learns
 
     @property
     def context(self) -> int:
-        return int(getattr(self.network.config, "max_position_embeddings", None) or 1 << 30)
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     @property
     def pad_id(self) -> int:
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
+        """A padding token that was added to a tokenizer and never to its model has no place there; any other does as well."""
+        pad_id = self.tokenizer.pad_token_id
+        return int(self.chat.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        return render_prompt(self.tokenizer, messages, self.template)
+        prompt = self.chat.prompt(messages)
+        self._refuse_without_place(prompt.token_ids)
+        return prompt
+
+    def _refuse_without_place(self, ids: Sequence[int]) -> None:
+        if (beyond := max(ids, default=0)) >= self.places:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise InputError(
+                f"A text holds '{token}', a token that {self.folder.name}'s tokenizer has and its embeddings do not; "
+                "take it out of the text or out of the tokenizer's added tokens."
+            )
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
-        if prompt.opening:
-            text = text.lstrip().removeprefix("<think>").lstrip("\n")
-        return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id)
+        ids = self.chat.response_tokens(text, prompt)
+        self._refuse_without_place(ids)
+        return ids
 
-    def tool_turn(self, reply: str) -> Prompt:
-        """A template that knows no tool gets the reply as the user's turn."""
-        begun = [Message("user", SENTINEL), Message("assistant", CALL)]
-        try:
-            text = _render(self.tokenizer, [*begun, Message("tool", reply)], self.template)
-        except Exception:  # noqa: BLE001  # jinja's, raised by the template itself in words of its own
-            text = ""
-        if reply not in text.partition(CALL)[2]:
-            text = _render(self.tokenizer, [*begun, Message("user", reply)], self.template)
-        tail = text.partition(CALL)[2]
-        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
-        opened = OPENED_THINKING.search(tail)
-        return Prompt(tuple(ids[1:] if ids and ids[0] == self.end_id else ids), opened.group() if opened else "")
+    def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
+        return self.chat.tool_turn(reply, thinks=thinks)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
-        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
-        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.chat.decode(ids, self.stop_ids)
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
         from ehrmind.engines.local.sampler import sample
@@ -103,76 +104,71 @@ class LocalEngine:
     def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 
+        self.refuse_to_learn()
         return LocalLearner(self, optimiser, total_steps, rlvr=rlvr, decoding=decoding)
 
-    def save(self, folder: Path) -> None:
-        """An ordinary `transformers` directory, adapters merged, written beside and renamed, by the first worker."""
-        from ehrmind.engines.local.fsdp import full_weights
+    def refuse_to_learn(self) -> None:
+        """Raises InputError where the model can be used, but not trained."""
+        if self.cannot_learn is not None:
+            raise InputError(
+                f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
+            )
 
-        network = self.network
-        if self.settings.lora is not None:
-            from copy import deepcopy
+    def save(self, folder: Path) -> dict[str, Any]:
+        """An ordinary `transformers` directory, adapters merged, proven to be this model; says how. Raises InputError."""
+        from ehrmind.engines.local.saving import save_model
 
-            network = deepcopy(network).merge_and_unload()
-        weights = full_weights(network)
-
-        def write() -> None:
-            with written_whole(folder) as partial:
-                network.save_pretrained(partial, safe_serialization=True, state_dict=weights)
-                self.tokenizer.save_pretrained(partial)
-
-        current().from_first(write)
+        return save_model(self, folder)
 
 
 def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    from transformers import AutoModelForCausalLM
-
     refuse_unsafe(folder)
     device = device_of(settings)
-    with _opening(folder):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, output_loading_info=True, **OURS_ALONE
-        )
-    network, found = loaded
-    if missing := sorted(found["missing_keys"]):  # would be random numbers
-        raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
-    tokenizer = open_tokenizer(folder)
-    network = network.to(device)
+    network = open_network(settings, folder)
+    tokenizer = open_tokenizer(folder, settings.date)
+    with opening(folder):
+        network = network.to(device)
     shared = _made_fast(network)
+    pad_id = tokenizer.pad_token_id
+    if not shared or switch_of(network) is not None:
+        try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
     if settings.lora is not None:
-        network = _with_lora(network, settings, seed)
-    end_id, stop_ids = end_of_turn(tokenizer, getattr(network.generation_config, "eos_token_id", None), settings.template)
-    template = dict(settings.template)
-    return LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, stop_ids, end_id, folder, template, shards, strategy
+        network = with_adapter(network, settings.lora, seed)
+    chat = open_chat(tokenizer, named_ends(folder), settings.template)
+    places = usable_tokens(network, tokenizer, [chat.end_id], folder)
+    engine = LocalEngine(
+        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy, places
     )
+    saved = network if settings.lora is None else network.get_base_model()
+    saved.generation_config = plain_generation(chat, engine.pad_id)  # what is saved says how answers were sampled here
+    tried: dict[str, Any] = {"shared": shared, "pad_id": engine.pad_id, "autocast": engine.autocast()}
+    engine.seed = seed
+    engine.cannot_learn = keeps_from_learning(network) or try_learning(engine.network, folder.name, **tried)
+    return engine
 
 
-def open_tokenizer(folder: Path) -> Any:
-    """A model's tokenizer with its chat template. Raises InputError where there is none."""
+def open_tokenizer(folder: Path, day: date | None = None) -> Any:
+    """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    with _opening(folder):
+    with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = pinned(tokenizer.chat_template, day or date.today())
     return tokenizer
 
 
-@contextmanager
-def _opening(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder.name} cannot be opened as a causal language model: {' '.join(str(error).split())[:300]}") from None
-
-
 def device_of(settings: Model) -> str:
+    """Raises InputError where it is not here."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`."
+        )
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -205,14 +201,24 @@ def locate(settings: Model, *, online: bool) -> Path:
 
 def refuse_unsafe(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no model directory: it has no config.json.")
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export model --merge`), "
+                "and name what that wrote."
+            )
+        raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
     for path in sorted(folder.iterdir()):
         if path.suffix in CODE:
             raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
         if path.suffix in PICKLES:
             raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
     if not list(folder.glob("*.safetensors")):
-        raise InputError(f"{folder.name} holds no safetensors weights.")
+        raise InputError(f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors.")
+
+
+def _held_instead(folder: Path) -> str:
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    return f", but GGUF ({found[0]}), which is not read" if found else ""
 
 
 def _made_fast(network: Any) -> bool:
@@ -224,39 +230,3 @@ def _made_fast(network: Any) -> bool:
     use_own_linear(network)
     use_fused_norms(network)
     return share_prompts(network)
-
-
-def _with_lora(network: Any, settings: Model, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert settings.lora is not None
-    lora = settings.lora
-    torch.manual_seed(seed)
-    return get_peft_model(
-        network,
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"),
-    )
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any]) -> Prompt:
-    """Tokens of the conversation through the tokenizer's own template, ready for the assistant's turn."""
-    text = _render(tokenizer, messages, template)
-    opened = OPENED_THINKING.search(text)
-    return Prompt(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), opened.group() if opened else "")
-
-
-def _render(tokenizer: Any, messages: Sequence[Message], template: dict[str, Any], *, generation: bool = True) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **template))
-
-
-def end_of_turn(tokenizer: Any, more: Any, template: dict[str, Any]) -> tuple[int, frozenset[int]]:
-    """The token a template puts after the assistant's words, and every token that ends an answer; `more` are the generation config's."""
-    conversation = [Message("user", SENTINEL), Message("assistant", SENTINEL)]
-    tail = _render(tokenizer, conversation, template, generation=False).rpartition(SENTINEL)[2].lstrip()
-    after = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
-    end_id = int(after[0]) if after else tokenizer.eos_token_id
-    if end_id is None:
-        raise InputError("The model's tokenizer names no end-of-sequence token and its chat template ends a turn with nothing.")
-    ids = {end_id, tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
-    return end_id, frozenset(ids)

@@ -12,30 +12,52 @@ from functools import partial
 from types import MethodType
 from typing import Any, cast
 
+import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import ModuleList
 
 from ehrmind.engines.local.scoring import Scores, score
+from ehrmind.engines.local.trained import SPARE_BITS, add_up_in_fp32, in_between
+from ehrmind.types import InputError
 from ehrmind.world import current
 
 
 def cut_among_workers(network: Any) -> None:
     """In place, every layer apart, once. `score` becomes a method of the network, so that its weights are gathered in front of it.
-    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's."""
+    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's. Of narrow weights that are trained a
+    worker keeps its part in fp32 (the masters of `trained.py`), and gathers them rounded to what they were."""
     if isinstance(network, FSDPModule):
         return
-    count = network.config.num_hidden_layers
+    policy = _masters_kept(network)
+    count = network.config.get_text_config().num_hidden_layers
     lists = [module for module in network.modules() if isinstance(module, ModuleList) and len(module) == count]
     for layer in lists[0] if lists else ():
-        fully_shard(layer)
-    fully_shard(network)
+        fully_shard(layer, mp_policy=policy)
+    fully_shard(network, mp_policy=policy)
     for module in _cut_modules(network):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
     network.score = MethodType(score, network)
     register_fsdp_forward_method(network, "score")
+
+
+def _masters_kept(network: Any) -> MixedPrecisionPolicy:
+    """Makes narrow weights that are trained fp32 masters. Gradients are computed in the weights' type and added up in fp32. Raises
+    InputError where FSDP2 would compute in another type than the model does."""
+    trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    kinds = {weight.dtype for weight in trained.values()}
+    if len(kinds) > 1:
+        raise InputError(
+            "The model has weights of several types, which FSDP2 cannot shard; set cluster.strategy=ddp or model.dtype=float32."
+        )
+    if not kinds & SPARE_BITS.keys():
+        return MixedPrecisionPolicy()
+    add_up_in_fp32(network)
+    for name, weight in trained.items():
+        weight.data = in_between(name, weight)
+    return MixedPrecisionPolicy(param_dtype=kinds.pop(), reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def scorer(network: Any) -> Callable[..., Scores]:
@@ -80,13 +102,14 @@ def cut_as(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None) if isinstance(like, DTensor) else tensor
 
 
-def full_weights(network: Any) -> dict[str, Tensor] | None:
-    """As `save_pretrained` takes them, tied ones as one tensor; None where the network has them itself."""
-    if not isinstance(network, FSDPModule):
-        return None
-    cut = cast(Any, network).state_dict(keep_vars=True)
-    joined = {id(weight): joined_up(weight) for weight in cut.values()}
-    return {name: joined[id(weight)] for name, weight in cut.items()}
+def full_weights(network: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All weights by name, as the network computes with them (masters rounded to `dtype`), tied ones as one tensor. Where they are sharded
+    the first worker has them."""
+    state = cast(Any, network).state_dict(keep_vars=True)
+    joined = {id(weight): joined_up(weight) for weight in state.values()}
+    if isinstance(network, FSDPModule):
+        joined = {key: weight.to(dtype) if weight.is_floating_point() else weight for key, weight in joined.items()}
+    return {name: joined[id(weight)] for name, weight in state.items()}
 
 
 def _cut_modules(network: Any) -> Iterator[FSDPModule]:

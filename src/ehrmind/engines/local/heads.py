@@ -27,7 +27,7 @@ class Head(NamedTuple):
 
 def plain_head(network: Any) -> Head | None:
     """The model's output layer, or None where it is not known how logits come of it (then the model itself is asked)."""
-    layer, config = network.get_output_embeddings(), network.config
+    layer, config = network.get_output_embeddings(), network.config.get_text_config()
     if type(layer) not in (torch.nn.Linear, Linear) or getattr(layer, "bias", None) is not None:
         return None
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)

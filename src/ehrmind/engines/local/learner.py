@@ -22,6 +22,7 @@ from ehrmind.engines.local.packing import Packed
 from ehrmind.engines.local.reduction import added, clipped, over_workers
 from ehrmind.engines.local.scoring import Scores, microbatches, packed_length
 from ehrmind.engines.local.sharding import TreeSum, deal
+from ehrmind.engines.local.trained import Trained
 from ehrmind.engines.uniforms import question_key
 from ehrmind.rl.losses import Normaliser, policy_loss
 from ehrmind.types import Group, Prompt
@@ -47,9 +48,9 @@ class LocalLearner:
         self.reference = self._frozen_copy() if rlvr is not None and rlvr.kl > 0 else None
         for network in {id(network): network for network in (engine.network, self.reference) if self.cut and network is not None}.values():
             cut_among_workers(network)
-        self.parameters = [parameter for parameter in engine.network.parameters() if parameter.requires_grad]
+        self.trained = Trained(engine.network)
         self.adamw = torch.optim.AdamW(
-            self.parameters,
+            self.trained.masters,
             lr=optimiser.learning_rate,
             betas=optimiser.betas,
             weight_decay=optimiser.weight_decay,
@@ -88,10 +89,10 @@ class LocalLearner:
         return metrics | _sampler_gap(kept, old)
 
     def save(self, folder: Path, progress: Mapping[str, Any]) -> None:
-        save_checkpoint(folder, self.engine.network, self.adamw, {**progress, "optimiser_steps": self.steps_done})
+        save_checkpoint(folder, self.trained, self.adamw, {**progress, "optimiser_steps": self.steps_done})
 
     def resume(self, folder: Path) -> dict[str, Any]:
-        progress = load_checkpoint(folder, self.engine.network, self.adamw)
+        progress = load_checkpoint(folder, self.trained, self.adamw)
         self.steps_done = progress["optimiser_steps"]
         return progress
 
@@ -138,22 +139,23 @@ class LocalLearner:
     def _step(self, packed: Sequence[Packed], share: ShareOfLoss, *, temperature: float) -> dict[str, float]:
         """Gradients of all shards summed, clipped, one AdamW step under warm-up and cosine."""
         self.engine.network.train()
-        self.adamw.zero_grad(set_to_none=True)
+        self.trained.taken()
         shards = deal([packed_length(group) for group in packed], self.engine.shards)
         gradients, reports = TreeSum(added), {}
         for shard in self._held():
             reports[shard] = self._learn_shard(packed, shards[shard], shard, share, temperature)
-            gradients.take([parameter.grad for parameter in self.parameters])
-            self.adamw.zero_grad(set_to_none=True)
-        total = gradients.total() if self.cut else over_workers(gradients.total(), self.parameters)
-        for parameter, gradient in zip(self.parameters, total, strict=True):
-            parameter.grad = gradient
-        norm = clipped(self.parameters, self.settings.max_gradient_norm, self.engine.shards)
+            gradients.take(self.trained.taken())
+        masters = self.trained.masters
+        total = gradients.total() if self.cut else over_workers(gradients.total(), masters)
+        for master, gradient in zip(masters, total, strict=True):
+            master.grad = gradient
+        norm = clipped(masters, self.settings.max_gradient_norm, self.engine.shards)
         rate = self._learning_rate()
         for group in self.adamw.param_groups:
             group["lr"] = rate
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
+        self.trained.show()
         self.steps_done += 1
         self.engine.network.eval()
         return {**_summed(reports), "gradient_norm": norm, "learning_rate": rate}
@@ -169,8 +171,8 @@ class LocalLearner:
         self, packed: Sequence[Packed], items: list[int], shard: int, share: ShareOfLoss, temperature: float
     ) -> dict[str, float]:
         """Gradients of a shard's share of the loss are added to the parameters'; returns what it has to report."""
-        if self.engine.shards > 1:
-            torch.manual_seed(question_key(0, "dropout", self.steps_done, str(shard)))  # the shard's, whoever holds it
+        stage = "warmup" if self.rlvr is None else "rlvr"
+        torch.manual_seed(question_key(self.engine.seed, f"drawn in {stage}", self.steps_done, str(shard)))  # whoever holds the shard
         report = {"loss": 0.0}
         batches = self._microbatches([packed[item] for item in items])
         for place, batch in enumerate(batches):

@@ -1,7 +1,9 @@
 """What a run will need in memory, said before it starts.
 
-The largest of three moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
-optimiser). Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
+The largest of four moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
+optimiser), saving (an adapter is merged in a copy). AdamW's moments and the sums of gradients are fp32; bf16 weights that are trained have
+fp32 masters too, counted with the optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
+Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
 coefficients were fitted to measured peaks (`benchmarks/memory.py`); the rest is counted.
 """
 
@@ -61,10 +63,11 @@ class Estimate:
     gradients: int
     activations: int
     keys_and_values: int
+    saving: int = 0
 
     @property
     def total(self) -> int:
-        largest_moment = max(self.gradients + self.activations, self.keys_and_values)
+        largest_moment = max(self.gradients + self.activations, self.keys_and_values, self.saving)
         return int(ALLOCATOR * (self.weights + self.reference + self.optimiser + largest_moment))
 
     def __str__(self) -> str:
@@ -76,6 +79,7 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
     """From a model directory's files alone; None where its configuration is of a kind not known here."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config") or config
         hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
     except (OSError, ValueError, KeyError):
@@ -108,8 +112,10 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     tokens = min(max(recipe.warmup.tokens_per_microbatch, prompt + new), recipe.warmup.batch * (prompt + new))
     tokens_of_groups = min(max(recipe.rlvr.tokens_per_microbatch, group), recipe.rlvr.questions_per_step * group)
     sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
-    weights, trained = shape.parameters * shape.bytes, shape.trainable * shape.bytes
+    weights, trained = shape.parameters * shape.bytes, shape.trainable * FP32
     cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    narrow = recipe.model.lora is None and shape.bytes < FP32
+    masters = shape.trainable * (FP32 - (shape.bytes if cut > 1 else 0)) if narrow else 0  # what FSDP2 shards are the masters
     copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
     # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
     layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
@@ -119,9 +125,10 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
         return replace(
             sampling,
             reference=reference // cut,
-            optimiser=2 * trained // cut,
+            optimiser=(2 * trained + masters) // cut,
             gradients=sums * trained // cut + (trained if cut > 1 else 0),
             activations=activations + (layers if cut > 1 else 0),
+            saving=weights if recipe.model.lora is not None else 0,
         )
 
     stages = [sampling]
@@ -136,9 +143,14 @@ def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> N
     """Raises InputError that names the largest part and the change that shrinks it."""
     if found.total <= available:
         return
+    adapts, learns = recipe.model.lora is not None, found.optimiser > 0
+    smaller = ["use a smaller model"]
+    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []  # else its masters are fp32
+    smaller += ["model.lora"] if learns and not adapts else []
+    smaller += ["rlvr.kl=0"] if found.reference else []
     advice = {
-        found.weights + found.reference: "use a smaller model, model.dtype=bfloat16" + (", or rlvr.kl=0" if found.reference else ""),
-        found.optimiser + found.gradients: "set model.lora",
+        found.weights + found.reference + (found.saving if adapts else 0): " or ".join(smaller),
+        found.optimiser + found.gradients: "lower model.lora.rank" if adapts else "set model.lora",
         found.activations: "lower rlvr.tokens_per_microbatch and warmup.tokens_per_microbatch, or set gradient_checkpointing=true in both",
         found.keys_and_values: "lower sampler_tokens or sampler_rows",
     }
@@ -160,6 +172,19 @@ def memory_of(device: str) -> int:
         except (OSError, ValueError):
             continue  # no such group, or no limit
     return min(limits)
+
+
+def free_memory() -> int:
+    """Bytes of the machine's memory that nothing uses now, within the control group's limit (whose count of used bytes has files in it that
+    make room when asked)."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        group = Path("/sys/fs/cgroup")
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(counts.get("file", 0))
+        return min(free, int((group / "memory.max").read_text()) - used)
+    except (OSError, ValueError):
+        return free  # no such group, or no limit
 
 
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
@@ -200,9 +225,11 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
 
 
 def _parameters(file: Path) -> int:
-    """Of a safetensors file, from its header."""
+    """Of a safetensors file, from its header; of a quantised one, once it is in plain numbers."""
     with safe_open(file, framework="pt") as tensors:
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118  # no mapping
+        sizes = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  # no mapping
+    scales = {name for name in sizes if name.endswith(("_scale_inv", "_scales"))}
+    return sum(size * (2 if name.endswith("_blocks") else 1) for name, size in sizes.items() if name not in scales)
 
 
 def _size(size: Any) -> str:

@@ -1,24 +1,30 @@
 """A model directory as everybody opens it: `transformers`, TRL, `vllm serve`, `transformers serve`. Files are copied, adapters merged on
 request.
 
-What a served model needs beyond the files is when to stop: the generation config gets the token that the chat template ends a turn with.
+What a served model needs beyond the weights is how it was asked: the generation config gets greedy decoding and every token that ends an
+answer, and nothing that the run did not use; the chat template gets the run's arguments and date.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ehrmind.engines.local.engine import OURS_ALONE, end_of_turn, open_tokenizer, refuse_unsafe, render_prompt
+from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation, render
+from ehrmind.engines.local.chat_template import reads_date, with_defaults
+from ehrmind.engines.local.engine import OURS_ALONE, open_tokenizer, refuse_unsafe
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
 
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
-ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
+ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -30,40 +36,34 @@ def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -
     """The files of a model, links followed; nothing else that lies there. Raises InputError where the directory holds code or pickles."""
     if not is_adapter(source):
         refuse_unsafe(source)
+    elif not (source / WEIGHTS).is_file():
+        raise InputError(f"{source} has no {WEIGHTS}; save the adapter in safetensors.")
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in KEPT and path.name not in leave_out:
             shutil.copyfile(path, target / path.name)
 
 
-def merge_adapter(source: Path, target: Path) -> None:
-    """The base model with the adapter's changes, saved as one model. Raises InputError where the base is not a directory here."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
-    base = base if base.is_absolute() or base.is_dir() else source / base
-    if not (base / "config.json").is_file():
-        raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
-    refuse_unsafe(base)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, **common)
-    merged: Any = PeftModel.from_pretrained(network, str(source)).merge_and_unload()
-    merged.save_pretrained(target, safe_serialization=True)
-    tokens = source if (source / "tokenizer_config.json").is_file() else base
-    AutoTokenizer.from_pretrained(tokens, **common).save_pretrained(target)
+def chat_of(folder: Path, arguments: Mapping[str, Any], day: date | None = None) -> Chat:
+    """How a model is asked, without its weights. Raises InputError."""
+    refuse_unsafe(folder)
+    return open_chat(open_tokenizer(folder, day), named_ends(folder), arguments)
 
 
-def prompts_of(folder: Path, template: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
-    """(what turns messages into the prompt that this model reads, the longest sequence it takes); its weights are not opened. Raises
-    InputError, also where another trainer could not keep an answer's form."""
+def writes_today(folder: Path) -> bool:
+    """Whether its chat template writes the day on which it is rendered."""
+    template = open_as_it_is(folder).chat_template
+    return isinstance(template, str) and reads_date(template)
+
+
+def prompts_of(folder: Path, arguments: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
+    """(what turns messages into the prompt that another trainer makes of them for this model, the longest sequence it takes); its weights
+    are not opened. Raises InputError, also where another trainer could not keep an answer's form."""
     from transformers import AutoConfig
 
-    refuse_unsafe(folder)
-    tokenizer = open_tokenizer(folder)
+    chat = replace(chat_of(folder, arguments), header="", closing="")  # which no other trainer writes
     shape: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE).get_text_config()
-    _refuse_lost_tags(tokenizer, folder)
-    longest = int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
-    return lambda messages: render_prompt(tokenizer, messages, template), longest
+    _refuse_lost_tags(chat.tokenizer, folder)
+    return chat.prompt, int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
 
 
 def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
@@ -76,19 +76,58 @@ def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def say_when_to_stop(folder: Path, template: dict[str, Any], max_new_tokens: int | None) -> None:
-    """Every token that ends an answer, and how long one may get, in the generation config; greedy unless a caller asks otherwise."""
+def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
+    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from; the words that end a turn
+    where no token does, which no file can say. Raises InputError."""
+    model, day = asks.get("model", {}), asks.get("model", {}).get("date")
+    chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
+    if dtype := model.get("dtype"):
+        _write_dtype(folder, dtype)
+    _write_template(folder, chat, thinks=asks.get("prompts", {}).get("think", True))
+    generation = plain_generation(chat).to_dict()
+    kept = {name: generation[name] for name in ("do_sample", "eos_token_id", "pad_token_id", "bos_token_id")}
+    if (limit := asks.get("decoding", {}).get("max_new_tokens")) is not None:
+        kept["max_new_tokens"] = limit
+    said = {name: value for name, value in kept.items() if value is not None}
+    write_text(folder / GENERATION, json.dumps(said, indent=2, sort_keys=True) + "\n")
+    return chat.end_text
+
+
+def _write_dtype(folder: Path, dtype: str) -> None:
+    """The precision that the run computed with, which readers take from the config whatever the weights are stored in. A quantised model has
+    its own."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in config:
+        return
+    for part in (config, config.get("text_config") or {}):
+        if part is config or "dtype" in part or "torch_dtype" in part:
+            part.pop("torch_dtype", None)
+            part["dtype"] = dtype
+    if config != json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        write_text(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
+    """The chat template with the run's date and arguments, and with what the run put behind its prompts, so that a server that is told
+    nothing writes the same."""
+    text = chat.tokenizer.get_chat_template()
+    made = with_defaults(text, chat.arguments, chat.after_prompt(thinks=thinks))
+    if made == open_as_it_is(folder).get_chat_template():
+        return
+    write_text(folder / TEMPLATE, made)
+    file = folder / "tokenizer_config.json"
+    tree = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if "chat_template" in tree:
+        write_text(file, json.dumps({**tree, "chat_template": made}, indent=2, ensure_ascii=False) + "\n")
+    asked = [Message("user", "What?")]
+    if render(open_as_it_is(folder), asked, {}) != render(chat.tokenizer, asked, chat.arguments) + chat.after_prompt(thinks=thinks):
+        raise InputError(
+            f"The chat template of {folder.name} does not take model.template as its own defaults, so a server would ask otherwise than "
+            "the run; write these values into the template itself."
+        )
+
+
+def open_as_it_is(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError(f"{folder.name} has no chat template; add `chat_template.jinja` to the model before it is exported.")
-    file = folder / GENERATION
-    tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    end_id, stops = end_of_turn(tokenizer, tree.get("eos_token_id"), template)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_id
-    kept = {key: value for key, value in tree.items() if key not in ("temperature", "top_p", "top_k", "_from_model_config")}
-    limit = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    ordered = [end_id, *sorted(stops - {end_id})]
-    made = {**kept, "do_sample": False, "eos_token_id": ordered, "pad_token_id": pad_id, **limit}
-    write_text(file, json.dumps(made, indent=2, sort_keys=True) + "\n")
+    return AutoTokenizer.from_pretrained(folder, **OURS_ALONE)

@@ -10,19 +10,20 @@ Letters: `_R` rows, `_P` prompts, `_K` keys, `_V` vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache
 
 from ehrmind.config import Decoding
 from ehrmind.engines.local.decoding import Slots
 from ehrmind.engines.local.fsdp import whole
 from ehrmind.engines.local.products import packed_weights
+from ehrmind.engines.local.ropes import side, switch_of
+from ehrmind.engines.local.rows import Written, batches, rows_of
 from ehrmind.engines.local.sharding import heard_completions, in_shards, told_completions
 from ehrmind.engines.uniforms import row_keys, uniforms
 from ehrmind.types import Completion, InputError, Prompt, Segment
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
     from ehrmind.engines.local.engine import LocalEngine
 
 LN_2 = math.log(2)
+PLAIN = -1  # no side of the rotary factors
 BLOCK = 64  # of the vocabulary, for the inverse CDF: first the block is found, then the token in it
 
 
 class _Answers:
     """What has been written so far, by answer; answers of a prompt stand side by side."""
 
-    def __init__(self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int]) -> None:
-        self.keys, self.decoding, self.stop_ids = keys, decoding, stop_ids
+    def __init__(self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int], said_end: Callable[[Sequence[int]], bool]) -> None:
+        self.keys, self.decoding, self.stop_ids, self.said_end = keys, decoding, stop_ids, said_end
         self.tokens: list[list[int]] = [[] for _ in keys]
         self.logprobs: list[list[float]] = [[] for _ in keys]
         self.stopped = np.zeros(len(keys), dtype=bool)
@@ -51,7 +53,7 @@ class _Answers:
         for row, (answer, token, logprob) in enumerate(zip(answers_R.tolist(), chosen_R.tolist(), logprob_R.tolist(), strict=True)):
             self.tokens[answer].append(token)
             self.logprobs[answer].append(logprob)
-            self.stopped[answer] = token in self.stop_ids
+            self.stopped[answer] = token in self.stop_ids or self.said_end(self.tokens[answer])
             finished_R[row] = self.stopped[answer] or len(self.tokens[answer]) == self.decoding.max_new_tokens
         return chosen_R, finished_R
 
@@ -83,13 +85,30 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
 def _sample_shard(
     engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
 ) -> list[list[Completion]]:
-    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids)
+    answers = _Answers(row_keys(list(keys), members), decoding, engine.stop_ids, engine.chat.said_end)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].token_ids), index))
-    (_decode if engine.shared else _decode_plainly)(engine, [prompts[index].token_ids for index in order], order, answers, members)
+    for shared, places in _parts(engine, [len(prompts[index].token_ids) for index in order], decoding.max_new_tokens):
+        part = [order[place] for place in places]
+        (_decode if shared else _decode_plainly)(engine, [prompts[index].token_ids for index in part], part, answers, members)
     return [
         [_completion(engine, prompt, answers, place * members + member) for member in range(members)]
         for place, prompt in enumerate(prompts)
     ]
+
+
+def _parts(engine: LocalEngine, lengths: list[int], new: int) -> Iterator[tuple[bool, list[int]]]:
+    """Places of prompts that may be decoded together, and whether they are shared. A step of many rows has one set of rotary factors; a
+    prompt whose answer may get beyond the length where these change goes the plain way, which computes it again there."""
+    switch = switch_of(engine.network)
+    if switch is None:
+        yield engine.shared, list(range(len(lengths)))
+        return
+    kinds: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        stays = length + new <= switch.length or (length > switch.length and not switch.grows)
+        kinds.setdefault(side(switch, length) if engine.shared and stays else PLAIN, []).append(place)
+    for kind, places in kinds.items():
+        yield kind != PLAIN, places
 
 
 def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
@@ -117,38 +136,24 @@ def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int],
 
 
 def _decode_plainly(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
-    """For models in which prompts cannot be shared: their own cache, a row an answer, a batch to its end."""
-    at_once = max(1, engine.rows // members)
-    for start in range(0, len(prompts), at_once):
-        chunk = prompts[start : start + at_once]
-        ids_PK, valid_PK = _left_padded(chunk, engine.pad_id, engine.network.device)
-        cache = DynamicCache(config=engine.network.config)
-        positions_PK = (valid_PK.cumsum(1) - 1).clamp(min=0)
-        logits_RV = _next_logits(engine, ids_PK, valid_PK, positions_PK, cache).repeat_interleave(members, 0)
-        cache.batch_repeat_interleave(members)
-        valid_RK = valid_PK.repeat_interleave(members, 0)
-        rows_R = np.concatenate([index * members + np.arange(members) for index in order[start : start + at_once]])
-        positions_R = valid_RK.sum(1)
+    """For models in which prompts cannot be shared: a row an answer, a batch to its end, in the way that the model takes its rows."""
+    rows, switch = rows_of(engine.network), switch_of(engine.network)
+    new = answers.decoding.max_new_tokens
+    apart = not rows.padded or (switch is not None and len(prompts[0]) + new > switch.length)
+    for batch in batches([len(prompt) if apart else 0 for prompt in prompts], max(1, engine.rows // members)):
+        written = Written(engine.network, rows, [prompts[place] for place in batch], engine.pad_id)
+        rows_R = np.concatenate([order[place] * members + np.arange(members) for place in batch])
+        logits_RV = written.next_logits().repeat_interleave(members, 0)
+        written.take(torch.arange(len(batch), device=logits_RV.device).repeat_interleave(members))
         while True:
             tokens_R, finished_R = answers.draw(rows_R, logits_RV)
             if finished_R.all():
                 break
+            written.append(tokens_R)
             if finished_R.any():
-                keep = torch.from_numpy(np.flatnonzero(~finished_R)).to(ids_PK.device)
+                written.take(torch.from_numpy(np.flatnonzero(~finished_R)).to(logits_RV.device))
                 rows_R = rows_R[~finished_R]
-                tokens_R, valid_RK, positions_R = tokens_R[keep], valid_RK[keep], positions_R[keep]
-                cache.batch_select_indices(keep)
-            valid_RK = torch.cat([valid_RK, valid_RK.new_ones(len(rows_R), 1)], dim=1)
-            logits_RV = _next_logits(engine, tokens_R[:, None], valid_RK, positions_R[:, None], cache)
-            positions_R = positions_R + 1
-
-
-def _next_logits(engine: LocalEngine, ids_RQ: Tensor, valid_RK: Tensor, positions_RQ: Tensor, cache: Any) -> Tensor:
-    output = engine.network(
-        input_ids=ids_RQ, attention_mask=valid_RK.long(), position_ids=positions_RQ, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
-    logits: Tensor = output.logits[:, -1]
-    return logits
+            logits_RV = written.next_logits()
 
 
 def draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -197,13 +202,3 @@ def _completion(engine: LocalEngine, prompt: Prompt, answers: _Answers, answer: 
     ids = tuple(answers.tokens[answer])
     segment = Segment("assistant", ids, tuple(answers.logprobs[answer]))
     return Completion((segment,), "stop" if answers.stopped[answer] else "length", prompt.opening + engine.decode(ids))
-
-
-def _left_padded(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(len(sequence) for sequence in sequences)
-    ids_PK = torch.full((len(sequences), width), pad_id, dtype=torch.long)
-    valid_PK = torch.zeros((len(sequences), width), dtype=torch.bool)
-    for row, sequence in enumerate(sequences):
-        ids_PK[row, width - len(sequence) :] = torch.tensor(sequence, dtype=torch.long)
-        valid_PK[row, width - len(sequence) :] = True
-    return ids_PK.to(device), valid_PK.to(device)

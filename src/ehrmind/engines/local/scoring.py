@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils.rnn import pad_sequence
 
 from ehrmind.engines.local.heads import plain_head, token_logprobs
 from ehrmind.engines.local.packing import Packed, Packing
+from ehrmind.engines.local.ropes import forget_lengths, side, switch_of
+from ehrmind.engines.local.rows import rows_of, taken_by
+from ehrmind.types import InputError
 
 
 class Scores(NamedTuple):
@@ -47,6 +51,36 @@ def microbatches(groups: Sequence[Packed], budget: int) -> Iterator[list[int]]:
 def score(network: Any, groups: Sequence[Packed], *, temperature: float, shared: bool, pad_id: int) -> Scores:
     """Score every completion token of `groups`; gradients flow when enabled by the caller."""
     temperature = temperature or 1.0
+    rows = [(prompt, answer) for prompt, answers in groups for answer in answers]
+    switch = switch_of(network)
+    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
+    apart = not shared and not rows_of(network).scored_padded
+    keys = [(side(switch, length), length if apart else 0) for length in lengths]
+    if len(set(keys)) <= 1:
+        return _score_alike(network, groups, temperature, shared, pad_id)
+    if isinstance(network, FSDPModule):  # workers would wait in vain for each other's calls
+        raise InputError("This model's sequences cannot all be scored in one call; set cluster.strategy=ddp.")
+    found: dict[int, Scores] = {}  # by row
+    for key in sorted(set(keys)):
+        chosen = [place for place, other in enumerate(keys) if other == key]
+        scores = _score_alike(network, _regrouped(groups, set(chosen)), temperature, shared, pad_id)
+        parts = (tensor.split([len(rows[place][1]) for place in chosen]) for tensor in scores)
+        found |= {place: Scores(*both) for place, both in zip(chosen, zip(*parts, strict=True), strict=True)}
+    return Scores(*(torch.cat([found[place][part] for place in range(len(rows))]) for part in range(2)))
+
+
+def _regrouped(groups: Sequence[Packed], chosen: set[int]) -> list[Packed]:
+    """The groups with these answers only, counted through all of them."""
+    numbers = iter(range(sum(len(answers) for _, answers in groups)))
+    left = [(prompt, [answer for answer in answers if next(numbers) in chosen]) for prompt, answers in groups]
+    return [group for group in left if group[1]]
+
+
+def _score_alike(network: Any, groups: Sequence[Packed], temperature: float, shared: bool, pad_id: int) -> Scores:
+    """Sequences that may stand in one call."""
+    switch = switch_of(network)
+    if switch is not None and switch.grows:
+        forget_lengths(network)
     if not shared:
         return _score_rows(network, [(prompt, answer) for prompt, answers in groups for answer in answers], temperature, pad_id)
     packing = Packing(groups, next(network.parameters()).device)
@@ -90,9 +124,12 @@ def _score_rows(network: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]
     width = ids_BL.shape[1]
     flat = [row * width + len(prompt) - 1 + place for row, (prompt, answer) in enumerate(rows) for place in range(len(answer))]
     targets = [token for _, answer in rows for token in answer]
+    call = {"input_ids": ids_BL.to(device), "attention_mask": mask_BL.to(device), "use_cache": False}
     with _selecting(network, torch.tensor(flat, device=device)):
-        output = network(input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False)
-    return _from_logits(output.logits[0], torch.tensor(targets, device=device), temperature)
+        logits = network(**{name: value for name, value in call.items() if name in taken_by(network)}).logits
+    if logits.shape[:2] == ids_BL.shape:  # made without its output layer being called
+        logits = logits.reshape(1, -1, logits.shape[-1])[:, flat]
+    return _from_logits(logits[0], torch.tensor(targets, device=device), temperature)
 
 
 def _from_logits(logits_NV: Tensor, targets_N: Tensor, temperature: float) -> Scores:

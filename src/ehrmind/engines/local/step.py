@@ -45,7 +45,7 @@ class Step:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
         """[R, H, 1, D] queries to [R, 1, H, D]; query heads that share a key head, and a slot's rows, are rows of one product."""
         rows, heads, _, width = query.shape
-        query_RKHD = (query * scale).view(rows, key.shape[1], -1, width).to(key.dtype)
+        query_RKHD = (query * scale).reshape(rows, key.shape[1], -1, width).to(key.dtype)
         prompt_keys, prompt_values = (store[: self.by_slot.slots, :, : self.longest] for store in self.cache.prompts[layer])
         own_mask, prompt_mask = self.masks(window, query_RKHD.shape[2], key.dtype)
         own, seen = query_RKHD @ key.mT, self.by_slot.gather(query_RKHD) @ prompt_keys.mT
@@ -54,7 +54,7 @@ class Step:
         weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 within, whatever the scores are
         of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
         out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
-        return out.view(rows, 1, heads, width).to(query.dtype)
+        return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise
 
     def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """What to add to scores for own keys [R, 1, 1, T], and for the prompt's [S, 1, 1 or rows, L] unless all are seen."""
@@ -100,12 +100,12 @@ class BySlot:
         _, key_heads, repeats, width = query_RKHD.shape
         if self.back_R is not None:
             query_RKHD = query_RKHD[self.rows_SG.view(-1)]
-        by_slot = query_RKHD.view(self.slots, self.most, key_heads, repeats, width)
+        by_slot = query_RKHD.reshape(self.slots, self.most, key_heads, repeats, width)
         return by_slot.transpose(1, 2).reshape(self.slots, key_heads, self.most * repeats, width)
 
     def scatter(self, seen_SKGD: Tensor) -> Tensor:
         slots, key_heads, rows, width = seen_SKGD.shape
-        by_row = seen_SKGD.view(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
+        by_row = seen_SKGD.reshape(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
         flat = by_row.reshape(slots * self.most, key_heads, rows // self.most, width)
         return flat if self.back_R is None else flat[self.back_R]
 
