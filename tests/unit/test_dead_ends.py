@@ -145,12 +145,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prediction_of_another_family_is_refused_unless_the_user_says_so(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_cases(made_up_trials(4, 7, "held_out"), tmp_path / "trials.parquet")
+    save_cases(made_up_trials(20, 7, "held_out"), tmp_path / "trials.parquet")
     assert ehrmind("predict", trained, tmp_path / "trials.parquet", "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "4 cases of" in said and "family trials" in said and "had medcalc only" in said and "--any-task" in said
+    assert "20 cases of" in said and "family trials" in said and "had medcalc only" in said and "--any-task" in said
     assert not (tmp_path / "out").exists()
     assert ehrmind("predict", trained, tmp_path / "trials.parquet", "--out", tmp_path / "out", "--any-task") == 1
+    assert "none of 20 cases was answered" in capsys.readouterr().err
+    save_cases(made_up_trials(4, 7, "held_out"), tmp_path / "few.parquet")
+    assert ehrmind("predict", trained, tmp_path / "few.parquet", "--out", tmp_path / "few", "--any-task") == 0
     assert "none of 4 cases was answered" in capsys.readouterr().err
 
 
@@ -303,3 +306,9 @@ def test_a_base_model_that_is_not_here_is_fetched_by_a_command_that_exists(train
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(InputError, match=r"nobody/no-such-model, from which .* fetch it with `hf download nobody/no-such-model`"):
         choose(tmp_path, "base")
+
+
+def test_a_path_that_is_none_is_not_said_to_be_downloadable(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ehrmind("evaluate", recipe, "--out", tmp_path / "run", "model.tiny=null", "model.name=/no/such/model") == 2
+    said = capsys.readouterr().err
+    assert "check the path" in said and "download" not in said

@@ -92,7 +92,9 @@ def predict(
 
 
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
-    """Whether no case at all was answered."""
+    """Whether no case was answered, of so many that this is no chance."""
+    from ehrmind.predicted import TELLING
+
     for line in found.lines():
         typer.echo(line)
     if page:
@@ -101,4 +103,4 @@ def _show(found: Predictions, out: Path, *, page: bool) -> bool:
         typer.echo(f"wrote {write_prediction_page(out)}")
     if warning := found.warning():
         typer.echo(warning, err=True)
-    return warning is not None
+    return warning is not None and found.about("provenance")["counts"]["cases"] >= TELLING

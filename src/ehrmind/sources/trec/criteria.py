@@ -74,7 +74,7 @@ def split_criteria(text: str) -> Criteria:
     parts: dict[Kind, list[str]] = {"inclusion": [], "exclusion": [], "other": []}
     for section in sections:
         parts[section.kind] += ([f"{unescaped(section.label)}:"] if section.label else []) + statements("\n".join(section.lines))
-    found = Criteria(*(tuple(parts[kind]) for kind in ("inclusion", "exclusion", "other")))
+    found = Criteria(tuple(parts["inclusion"]), tuple(parts["exclusion"]), tuple(parts["other"]))
     if found.split and (is_mixed(found) or any(_ends_nowhere(section) for section in sections)):
         return Criteria(other=tuple(statements("\n".join(lines))), mixed=True)
     return found
