@@ -57,7 +57,9 @@ def completion(answer: Answer) -> Completion:
     if THINK_OPEN not in text:
         reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
         if reasoning.strip():
-            text = f"{THINK_OPEN}{neutral(reasoning)}{THINK_CLOSE}\n{text.lstrip().removeprefix(THINK_CLOSE)}"
+            rest = text.lstrip().removeprefix(THINK_CLOSE)
+            closed = f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""  # a server that finds no end of the thought takes all for it
+            text = f"{THINK_OPEN}{neutral(reasoning)}{closed}"
         elif THINK_CLOSE in text:
             text = f"{THINK_OPEN}{text}"
     return Completion((Segment("assistant", (0,) * answer.completion_tokens, ()),), answer.finish_reason, text)

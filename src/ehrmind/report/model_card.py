@@ -6,6 +6,7 @@ doi 10.1038/s41591-024-03425-5) that a run can fill, in our words and without th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ def model_card(about: Mapping[str, Any], run: Run | None, *, name: str, licence:
     if figures is not None:
         parts += [_data(about, figures), _splits(figures), _arms(about, figures), _measures(about, figures)]
     parts += [f"## Intended use\n\n{USE}", f"## Limits\n\n{LIMITS}{_found_limits(figures) if figures else ''}"]
-    parts += [_tripod(about, figures), SERVING.format(name=plain(name), limit=_limit(about))]
+    parts += [_tripod(about, figures), _advice(about), SERVING.format(name=plain(name), limit=_limit(about))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -235,6 +236,16 @@ def _training(recipe: Mapping[str, Any], arm: str) -> str:
             f"{rlvr.get('advantage')} advantages, {rlvr.get('loss')} loss, learning rate {rlvr.get('learning_rate')}, KL {rlvr.get('kl')}"
         )
     return "; ".join(said) or "none: the base model"
+
+
+def _advice(about: Mapping[str, Any]) -> str:
+    """The makers' own sampling, which no arm was scored with."""
+    said = about.get("base_model", {}).get("generation_advice") or {}
+    if not said:
+        return ""
+    listed = ", ".join(f"{plain(name)}: {plain(json.dumps(value))}" for name, value in sorted(said.items()))
+    greedy = "The generation config here decodes greedily and without penalties, as the run did."
+    return f"## Decoding\n\n{greedy} The base model's own advised {listed}, and the run used none of it."
 
 
 def _limit(about: Mapping[str, Any]) -> str:

@@ -99,10 +99,9 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
             merge_adapter(chosen.folder, partial, out.name)
         else:
             copy_proven(chosen.folder, partial, leave_out=(ABOUT,))
-        if not is_adapter(partial):
-            say_how_to_answer(partial, chosen.asks)
+        stop = "" if is_adapter(partial) else say_how_to_answer(partial, chosen.asks)
         write_text(partial / "README.md", card)
-        write_json(partial / ABOUT, {**about, "sha256": digests(partial)})
+        write_json(partial / ABOUT, {**about, **({"stop": stop} if stop else {}), "sha256": digests(partial)})
     return out
 
 

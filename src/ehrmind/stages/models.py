@@ -28,7 +28,7 @@ DECIDING = (  # what an answer depends on: weights, where an answer ends, text t
 
 @dataclass(frozen=True)
 class Chosen:
-    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run."""
+    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run; `stop` are words that end a turn where no token does."""
 
     folder: Path
     name: str
@@ -36,6 +36,7 @@ class Chosen:
     asks: Mapping[str, Any] = field(default_factory=dict)
     run: Run | None = None
     recipe: Recipe | None = None
+    stop: str = ""
 
 
 def choose(where: Path, arm: str | None = None) -> Chosen:
@@ -50,7 +51,7 @@ def choose(where: Path, arm: str | None = None) -> Chosen:
         raise InputError(f"{where} is neither a run folder nor a model directory (no config.json); name one of the two.")
     about = about_model(where)
     refuse_changed(f"The model in {where}", "exported there", about.get("sha256", {}), where, "export it again")
-    return Chosen(where, where.resolve().name, asks=about.get("asks", {}))
+    return Chosen(where, where.resolve().name, asks=about.get("asks", {}), stop=about.get("stop", ""))
 
 
 def _of_run(where: Path, arm: str | None) -> Chosen:

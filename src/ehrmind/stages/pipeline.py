@@ -5,7 +5,6 @@ data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from s
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.endpoints import check_endpoints, evaluate_endpoint
 from ehrmind.stages.evaluate import evaluate, stage_of
-from ehrmind.stages.models import dated, differing_files, digests, digests_of, refuse_changed
+from ehrmind.stages.models import dated, digests
 from ehrmind.stages.pilot import pilot
+from ehrmind.stages.pinned import advice_of, record_provenance, refuse_changed_arms
 from ehrmind.stages.plan import compare_gains, make_plan, planned
 from ehrmind.stages.predictions import write_predictions
 from ehrmind.stages.repeated import REPEATED
@@ -47,7 +47,10 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     from ehrmind.engines.local.engine import open_engine
 
     limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
-    return open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    engine = open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    if models_of(recipe) != {"base"}:
+        engine.refuse_to_learn()  # before the pilot, not after it
+    return engine
 
 
 def models_of(recipe: Recipe) -> set[str]:
@@ -98,11 +101,11 @@ def run_pipeline(
     if "rlvr" in wanted:
         refuse_early(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
-    day = world.from_first(lambda: _record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
+    day = world.from_first(lambda: record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
     recipe = dated(recipe, date.fromisoformat(day))
     if open_engine is open_local:
         refuse_lost_answers(folders["base"], recipe, splits["train"])
-        world.from_first(lambda: _refuse_changed_arms(run, folders))
+        world.from_first(lambda: refuse_changed_arms(run, folders))
         say_memory(run, recipe, folders["base"], wanted)
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
@@ -244,27 +247,6 @@ def _build_base(run: Run, recipe: Recipe) -> None:
             facts["built"] = recipe.model.tiny.family
 
 
-def _record_provenance(run: Run, found: dict[str, Any], chosen: date | None) -> str:
-    """The day that the run is pinned to. Refuses to go on with another model than that the run began with: a path in the recipe does not
-    say what lies there."""
-    stored = run.read_json("provenance.json") or {}
-    if stored and (changed := differing_files(stored["model"]["sha256"], found["model"]["sha256"])):
-        raise InputError(
-            f"The run began with another model than the one now in {found['model']['name']} ({', '.join(changed)}); "
-            "put that back, or choose another --out."
-        )
-    of_old = date.fromtimestamp((run.path / "recipe.yaml").stat().st_mtime)  # a run of a version that pinned no day
-    day: str = stored.get("date") or (chosen or (of_old if stored else date.today())).isoformat()
-    run.write_json("provenance.json", {**found, "date": day})
-    return day
-
-
-def _refuse_changed_arms(run: Run, folders: dict[str, Path]) -> None:
-    """What was trained here is what goes on."""
-    for arm in ("sft", *STARTS_FROM) if run.read_json("results.json") is None else ():
-        refuse_changed(f"The model of the arm {arm}", "the one that the run trained", digests_of(run, arm), folders[arm], "put that back")
-
-
 def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
     """What a figure of this run depends on: shareable, so no absolute path and nothing of a record."""
     versions = {}
@@ -277,10 +259,24 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
         "recipe_digest": recipe_digest(recipe),
         "seed": recipe.seed,
         "data": {key: value for key, value in (run.done("data") or {}).items() if key != "seconds"},
-        "model": {"name": _shown(recipe.model, base), "revision": _revision(recipe.model, base), "sha256": digests(base), **_advice(base)},
+        "model": {
+            "name": _shown(recipe.model, base),
+            "revision": _revision(recipe.model, base),
+            "sha256": digests(base),
+            **advice_of(base),
+            **_dropped(base),
+        },
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }
+
+
+def _dropped(base: Path) -> dict[str, Any]:
+    """The dropout of the model's config, which is off here."""
+    from ehrmind.engines.local.dropout import dropout_of
+
+    found = dropout_of(base)
+    return {"dropout_set_to_0": found} if found else {}
 
 
 def _shown(model: Model, base: Path) -> str:
@@ -290,13 +286,3 @@ def _shown(model: Model, base: Path) -> str:
 def _revision(model: Model, base: Path) -> str | None:
     """A hub model's commit: the hub's cache names its folders by it."""
     return base.name if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots" else model.revision
-
-
-def _advice(base: Path) -> dict[str, Any]:
-    """What the model's makers advise for sampling, which the run leaves out and an export does not carry."""
-    file = base / "generation_config.json"
-    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    left_out = {
-        name: value for name, value in said.items() if not name.endswith("_token_id") and name[0] != "_" and name != "transformers_version"
-    }
-    return {"generation_advice": left_out} if left_out else {}

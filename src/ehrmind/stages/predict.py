@@ -47,6 +47,7 @@ ENDPOINT = "the endpoint"
 def settings_of(asks: Mapping[str, Any], chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> Predict:
     """How to ask: as the run did, greedily and once unless `chosen` has more samples, changed by `overrides`. Raises InputError."""
     tree = json.loads(json.dumps({**asks, **{key: value for key, value in chosen.items() if value is not None}}))
+    tree["model"] = {"name": "model", **tree.get("model", {})}
     decoding = tree.setdefault("decoding", {})
     decoding["temperature"] = (decoding.get("temperature") or SAMPLED) if tree.get("samples", 1) > 1 else 0.0
     for override in overrides:
@@ -81,7 +82,7 @@ def ask(
         settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(_asked_as_trained(endpoint_of(endpoint, served or model), settings), cases, data)
+        about, opened = served_model(_asked_as_here(endpoint_of(endpoint, served or model), settings, named), cases, data)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -105,10 +106,12 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
     return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
 
 
-def _asked_as_trained(endpoint: EndpointArm, settings: Predict) -> EndpointArm:
-    """The run's arguments of the chat template and its top-k, for servers that take them; the section's own body counts first."""
+def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | None) -> EndpointArm:
+    """With what the local engine takes from the same settings: the chat template's arguments, top-k, and words that end a turn. The
+    endpoint's own body counts first."""
     ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
     ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
+    ours |= {"stop": [named.stop]} if named is not None and named.stop else {}
     return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 

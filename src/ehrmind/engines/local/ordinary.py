@@ -76,10 +76,13 @@ def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> None:
-    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from. Raises InputError."""
+def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
+    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from; the words that end a turn
+    where no token does, which no file can say. Raises InputError."""
     model, day = asks.get("model", {}), asks.get("model", {}).get("date")
     chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
+    if dtype := model.get("dtype"):
+        _write_dtype(folder, dtype)
     _write_template(folder, chat, thinks=asks.get("prompts", {}).get("think", True))
     generation = plain_generation(chat).to_dict()
     kept = {name: generation[name] for name in ("do_sample", "eos_token_id", "pad_token_id", "bos_token_id")}
@@ -87,6 +90,21 @@ def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> None:
         kept["max_new_tokens"] = limit
     said = {name: value for name, value in kept.items() if value is not None}
     write_text(folder / GENERATION, json.dumps(said, indent=2, sort_keys=True) + "\n")
+    return chat.end_text
+
+
+def _write_dtype(folder: Path, dtype: str) -> None:
+    """The precision that the run computed with, which readers take from the config whatever the weights are stored in. A quantised model has
+    its own."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in config:
+        return
+    for part in (config, config.get("text_config") or {}):
+        if part is config or "dtype" in part or "torch_dtype" in part:
+            part.pop("torch_dtype", None)
+            part["dtype"] = dtype
+    if config != json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        write_text(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:

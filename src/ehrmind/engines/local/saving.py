@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from ehrmind.world import current
 if TYPE_CHECKING:
     from ehrmind.engines.local.engine import LocalEngine
 
+PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+
 
 def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
     """Written beside and renamed, by the first worker, once it is proven; says how it was. Raises InputError where it is another model."""
@@ -35,6 +38,9 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
         with written_whole(folder) as partial:
             write_model(network, weights, partial, dtype)
             engine.tokenizer.save_pretrained(partial)
+            for name in PROCESSORS:  # a server opens a model of text and images with them
+                if (engine.folder / name).is_file():
+                    shutil.copyfile(engine.folder / name, partial / name)
             return prove(partial, folder.name, Memory(network, weights, wanted, ids, dtype))
 
     return current().from_first(write)
