@@ -109,7 +109,7 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
 def test_a_served_model_of_every_family_answers_as_it_does_here(tmp_path: Path, family: str) -> None:
     """Behind `transformers serve`; its client is `ehrmind predict`."""
     base = loud_model(tmp_path / "base", family)
-    if family in ("qwen3", "qwen3_5"):  # whose thoughts the server looks for behind the header of their own templates
+    if json.loads((base / "config.json").read_text())["model_type"].startswith("qwen"):  # whose thoughts the server looks for behind the header of their own templates
         opens = CHATML_END.replace("assistant\n", "assistant\n<think>\n") if family == "qwen3" else CHATML_END
         (base / "chat_template.jinja").write_text(CHATML + opens)
     out = exported(base, tmp_path / "model")

@@ -111,7 +111,7 @@ def open_network(settings: Model, folder: Path) -> Any:
     if config._attn_implementation not in ATTENTIONS:
         config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
     dropped = without_dropout(config)
-    with opening(folder):
+    with opening(folder), _quiet():
         loaded: Any = architecture.from_pretrained(
             folder,
             config=config,
@@ -130,6 +130,19 @@ def open_network(settings: Model, folder: Path) -> Any:
         object.__setattr__(network, SET, dropped)
     _freeze_what_text_does_not_reach(network, config)
     return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's table of weights that do not fit is one sentence of ours."""
+    from transformers.utils import logging as said
+
+    before = said.get_verbosity()
+    said.set_verbosity_error()
+    try:
+        yield
+    finally:
+        said.set_verbosity(before)
 
 
 def _refuse_other_sizes(shape: Any, folder: Path) -> None:

@@ -54,12 +54,12 @@ def _master(name: str, weight: Parameter) -> Parameter:
 
 
 class _Rows(torch.autograd.Function):
-    """Rows of a weight; the gradients of a row that was taken often are added up in fp32, as torch does on CUDA only."""
+    """Rows of a weight; the gradients of a row that was taken often are added up in fp32, as torch does on CUDA only, and rounded once."""
 
     @staticmethod
     def forward(ctx: Any, ids: Tensor, weight_VE: Tensor, padding: int | None) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.shape, ctx.padding = weight_VE.shape, padding
+        ctx.shape, ctx.padding, ctx.dtype = weight_VE.shape, padding, weight_VE.dtype
         return torch.nn.functional.embedding(ids, weight_VE)
 
     @staticmethod
@@ -69,7 +69,7 @@ class _Rows(torch.autograd.Function):
         total_VE.index_add_(0, ids.flatten(), gradients[0].flatten(0, -2).float())
         if ctx.padding is not None:
             total_VE[ctx.padding] = 0.0
-        return None, total_VE, None
+        return None, total_VE.to(ctx.dtype), None
 
 
 class Embedding(torch.nn.Embedding):
