@@ -17,7 +17,8 @@ from typing import Any
 
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation, render
 from ehrmind.engines.local.chat_template import reads_date, with_defaults
-from ehrmind.engines.local.engine import OURS_ALONE, open_tokenizer, refuse_unsafe
+from ehrmind.engines.local.engine import open_tokenizer, refuse_unsafe
+from ehrmind.engines.local.opening import OURS_ALONE
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
