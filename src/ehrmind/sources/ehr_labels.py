@@ -41,8 +41,8 @@ class Words:
 
 
 def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(subject_id, prediction_time, value as an integer or null, kind; file, row, column and text of its cell; notes). Columns that are null throughout are passed
-    over: ACES writes all four, three of them empty. Raises InputError naming file, row and column."""
+    """(subject_id, prediction_time, value as an integer or null, kind; file, row, column and text of its cell; notes). Columns that
+    are null throughout are passed over: ACES writes all four, three of them empty. Raises InputError naming file, row and column."""
     import polars as pl
 
     notes: dict[str, int] = {}

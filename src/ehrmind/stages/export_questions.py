@@ -53,6 +53,7 @@ class Material:
     too_long: Mapping[str, int]
     restricted_because: Sequence[str]
     data_digest: str
+    not_carried: Sequence[str] = ()  # of the model's chat template
 
 
 def gather(where: Path, *, arm: str | None = None, model: str | None = None, overrides: Sequence[str] = ()) -> Material:
@@ -75,7 +76,23 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
             f"{'raise prompts.max_tokens' if limit == recipe.prompts.max_tokens else 'lower decoding.max_new_tokens'}."
         )
     why, digest = restricted_splits(recipe, splits), splits_digest([case for split in LEARNED_FROM for case in splits[split]])
-    return Material(recipe, folder, asked["train"], asked["tuning"], len(splits["held_out"]), limit, too_long, why, digest)
+    counts = (len(splits["held_out"]), limit, too_long)
+    return Material(recipe, folder, asked["train"], asked["tuning"], *counts, why, digest, _not_carried(recipe, folder))
+
+
+def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
+    """What a run puts around the model's chat template and another trainer leaves out, a sentence each."""
+    if folder is None:
+        return []
+    from ehrmind.engines.local.ordinary import chat_of, writes_today
+
+    instead = "train what `ehrmind export model` writes, which has it inside"
+    after = chat_of(folder, recipe.model.template, recipe.model.date).after_prompt(thinks=recipe.prompts.think)
+    said = {
+        f"the chat template writes the day of training where a run keeps one; {instead}": writes_today(folder),
+        f"prompts end without {after!r}, which a run puts behind them; {instead}": bool(after),
+    }
+    return [sentence for sentence, holds in said.items() if holds]
 
 
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:

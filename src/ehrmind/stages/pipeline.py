@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,12 @@ def run_pipeline(
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
-            facts["model_sha256"] = world.from_first(lambda: digests(folders["sft"]))
+            facts["model_sha256"] = world.from_first(partial(digests, folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
-                facts["model_sha256"] = world.from_first(lambda arm=arm: digests(folders[arm]))
+                facts["model_sha256"] = world.from_first(partial(digests, folders[arm]))
     if "evaluate" in wanted:
         scorings = _scorings(recipe, splits)
         _evaluate_all(run, recipe, folders, splits, scorings, open_engine)
