@@ -54,6 +54,12 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     return engine
 
 
+def _refuse_unusable(recipe: Recipe, base: Path) -> None:
+    from ehrmind.engines.local.engine import refuse_unusable
+
+    refuse_unusable(recipe.model, base)
+
+
 def models_of(recipe: Recipe) -> set[str]:
     """The models that the arms need."""
     return {split_arm(arm)[0] for arm in recipe.arms}
@@ -104,6 +110,8 @@ def run_pipeline(
     if world.first and "warmup" in wanted and recipe.stages == "all" and {"sft", "sft_rlvr"} & models_of(recipe):
         warn_of_bare_answers(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
+    if open_engine is open_local:
+        _refuse_unusable(recipe, folders["base"])
     day = world.from_first(lambda: record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
     recipe = dated(recipe, date.fromisoformat(day))
     if open_engine is open_local:
