@@ -106,6 +106,18 @@ def test_a_number_that_is_none_is_above_no_limit(folder: Path) -> None:
     assert {value for *_, value in found(folder, task(folder, high))} == {0}  # polars holds NaN for the largest number
 
 
+def test_a_static_predicate_chooses_subjects_by_what_is_known_without_a_time(folder: Path) -> None:
+    for shard in (folder / "data").rglob("*.parquet"):
+        events = pl.read_parquet(shard)
+        first = events.unique("subject_id", keep="first", maintain_order=True)
+        even = pl.when(pl.col("subject_id") % 8 < 4).then(pl.lit("GENDER//F")).otherwise(pl.lit("GENDER//M"))
+        static = first.with_columns(even.alias("code"), pl.lit(None, dtype=pl.Datetime("us")).alias("time"))
+        pl.concat([static, events]).sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(shard)
+    everybody = found(folder, task(folder, READMISSION))
+    women = task(folder, READMISSION.replace("trigger:", "patient_demographics:\n  woman: {code: GENDER//F}\ntrigger:", 1))
+    assert found(folder, women) == {row for row in everybody if row[0] % 8 < 4} and len(everybody) > len(found(folder, women)) > 20
+
+
 SIDES = st.sampled_from(["start", "end"])
 REFERENCES = st.one_of(st.just("trigger"), st.builds("{}.{}".format, st.sampled_from(["w1", "w2"]), SIDES))
 LENGTHS = st.sampled_from(["6h", "1d", "48h"])

@@ -84,7 +84,10 @@ def _labels(path: Path, shard: Path) -> Found:
     matched = Counter({name: int(counted[name].fill_null(0).sum()) for name in task.plain_predicates})
     static = [name for name, predicate in task.predicates.items() if predicate.static]
     events = check_static_variables(static, counted) if static else counted.drop_nulls(["subject_id", "timestamp"])
-    ours, theirs = Windows(task, events).matches(), Windows(task, events, as_aces=True).matches()
+    try:
+        ours, theirs = Windows(task, events).matches(), Windows(task, events, as_aces=True).matches()
+    except _errors() as error:
+        raise InputError(f"{path} could not be applied to {shard}: its windows end in {type(error).__name__}.") from None
     exchanged = _compared(path, shard, theirs, _of_aces(path, shard, counted))
     redrawn = (ours.meets != theirs.meets) | (ours.meets & (((ours.times > 0) != (theirs.times > 0)) | (ours.at != theirs.at)))
     window, meets = task.windows[task.label_window], ours.meets
