@@ -176,7 +176,7 @@ class Rlvr(Optimiser):
     def families_are_known(self) -> Rlvr:
         for family in self.mix:
             if family not in FAMILIES:
-                nearest = get_close_matches(family, FAMILIES, n=1, cutoff=0.4)
+                nearest = get_close_matches(family, FAMILIES, n=1)
                 hint = f"did you mean '{nearest[0]}'?" if nearest else f"families are {', '.join(FAMILIES)}"
                 raise ValueError(f"mix names the family '{family}', which does not exist; {hint}")
         return self

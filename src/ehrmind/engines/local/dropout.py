@@ -46,13 +46,15 @@ def in_words(found: list[Dropped]) -> str:
 
 def dropout_of(folder: Path) -> dict[str, float]:
     """What a model directory's config says of dropout that this engine sets to 0; nothing where it is no model of `transformers`."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         if "model_type" not in json.loads((folder / "config.json").read_text(encoding="utf-8")):
             return {}
         from transformers import AutoConfig
 
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError):
         return {}  # what is wrong with it is said when it is opened
     return {".".join((*entry.part, entry.key)): entry.value for entry in without_dropout(config)}
 

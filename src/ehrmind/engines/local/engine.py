@@ -18,7 +18,7 @@ from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines.local.adapters import with_adapter
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
 from ehrmind.engines.local.chat_template import pinned
-from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, usable_tokens
+from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, refuse_incomplete, usable_tokens
 from ehrmind.engines.local.quantised import keeps_from_learning
 from ehrmind.engines.local.ropes import switch_of
 from ehrmind.engines.local.trial import try_learning, try_rows
@@ -125,7 +125,7 @@ def open_engine(
     settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
-    refuse_unsafe(folder)
+    refuse_unusable(settings, folder)
     device = device_of(settings)
     network = open_network(settings, folder)
     tokenizer = open_tokenizer(folder, settings.date)
@@ -148,6 +148,13 @@ def open_engine(
     engine.seed = seed
     engine.cannot_learn = keeps_from_learning(network) or try_learning(engine.network, folder.name, **tried)
     return engine
+
+
+def refuse_unusable(settings: Model, folder: Path) -> None:
+    """What can be said of a directory and a device before a weight is read. Raises InputError."""
+    refuse_unsafe(folder)
+    refuse_incomplete(folder)
+    device_of(settings)
 
 
 def open_tokenizer(folder: Path, day: date | None = None) -> Any:
@@ -190,7 +197,9 @@ def locate(settings: Model, *, online: bool) -> Path:
             with clear_errors(f"The model '{settings.name}'"):
                 return Path(snapshot_download(settings.name, tqdm_class=bar_with_an_end(), **asked))
         return Path(snapshot_download(settings.name, local_files_only=True, **asked))
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except HFValidationError:
+        raise InputError(f"model.name={settings.name} is no directory, nor the name of a model on the hub; check the path.") from None
+    except (LocalEntryNotFoundError, OSError) as error:
         where = "neither a directory nor in the hub's cache"
         raise InputError(
             f"model.name={settings.name} is {where} ({type(error).__name__}); allow its download with data.online=true."

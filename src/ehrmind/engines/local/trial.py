@@ -168,8 +168,8 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
     """Score as a learning step does, under its autocast. What keeps the model from learning, or None; without gradients where prompts are
     shared, whose backward pass is ours. Raises InputError where numbers are not finite."""
     groups = trial_groups(network)
-    embeddings, embedded = network.get_input_embeddings(), []
-    handle = embeddings.register_forward_hook(lambda _module, _args, output: embedded.append(output))
+    embedded: list[Tensor] = []
+    handle = network.get_input_embeddings().register_forward_hook(lambda _module, _args, output: embedded.append(output))
     training = network.training
     try:
         with autocast, torch.no_grad():
