@@ -73,7 +73,7 @@ def test_an_adapter_of_a_tied_layer_unties_what_is_saved(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("how", ["all weights", "adapter"])
-@pytest.mark.parametrize("name", ["tied", "fp8", "gpt_oss", "gemma3_images"])
+@pytest.mark.parametrize("name", ["tied", "fp8", "mxfp4", "gpt_oss", "gemma3_images"])
 def test_a_narrow_model_is_saved_as_it_computes(tmp_path: Path, name: str, how: str) -> None:
     engine = trained(small_model(tmp_path / name, name), dtype="bfloat16", lora=Lora(rank=4) if how == "adapter" else None)
     said = engine.save(tmp_path / "saved")
