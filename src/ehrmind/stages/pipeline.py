@@ -48,7 +48,10 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     from ehrmind.engines.local.engine import open_engine
 
     limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
-    return open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    engine = open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    if models_of(recipe) != {"base"}:
+        engine.refuse_to_learn()  # before the pilot, not after it
+    return engine
 
 
 def models_of(recipe: Recipe) -> set[str]:
@@ -262,10 +265,19 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
             "revision": _revision(recipe.model, base),
             "sha256": digests(base),
             **advice_of(base),
+            **_dropped(base),
         },
         "versions": {"python": sys.version.split()[0], **versions},
         "platform": platform.machine(),
     }
+
+
+def _dropped(base: Path) -> dict[str, Any]:
+    """The dropout of the model's config, which is off here."""
+    from ehrmind.engines.local.dropout import dropout_of
+
+    found = dropout_of(base)
+    return {"dropout_set_to_0": found} if found else {}
 
 
 def _shown(model: Model, base: Path) -> str:

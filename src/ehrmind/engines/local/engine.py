@@ -59,10 +59,22 @@ class LocalEngine:
         return int(self.chat.end_id if pad_id is None or pad_id >= self.places else pad_id)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        return self.chat.prompt(messages)
+        prompt = self.chat.prompt(messages)
+        self._refuse_without_place(prompt.token_ids)
+        return prompt
+
+    def _refuse_without_place(self, ids: Sequence[int]) -> None:
+        if (beyond := max(ids, default=0)) >= self.places:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise InputError(
+                f"A text holds '{token}', a token that {self.folder.name}'s tokenizer has and its embeddings do not; "
+                "take it out of the text or out of the tokenizer's added tokens."
+            )
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        return self.chat.response_tokens(text, prompt)
+        ids = self.chat.response_tokens(text, prompt)
+        self._refuse_without_place(ids)
+        return ids
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         return self.chat.tool_turn(reply, thinks=thinks)
@@ -142,7 +154,7 @@ def open_tokenizer(folder: Path, day: date | None = None) -> Any:
     """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    with opening(folder):
+    with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")

@@ -111,7 +111,7 @@ def open_network(settings: Model, folder: Path) -> Any:
     if config._attn_implementation not in ATTENTIONS:
         config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
     dropped = without_dropout(config)
-    with opening(folder):
+    with opening(folder), _quiet():
         loaded: Any = architecture.from_pretrained(
             folder,
             config=config,
@@ -128,8 +128,21 @@ def open_network(settings: Model, folder: Path) -> Any:
     if dropped:
         SAID.warning("%s: its dropout is off here, in training too (%s)", folder.name, in_words(dropped))
         object.__setattr__(network, SET, dropped)
-    _freeze_what_text_does_not_reach(network)
+    _freeze_what_text_does_not_reach(network, config)
     return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's table of weights that do not fit is one sentence of ours."""
+    from transformers.utils import logging as said
+
+    before = said.get_verbosity()
+    said.set_verbosity_error()
+    try:
+        yield
+    finally:
+        said.set_verbosity(before)
 
 
 def _refuse_other_sizes(shape: Any, folder: Path) -> None:
@@ -193,17 +206,17 @@ def _numberless(name: str) -> str:
     return re.sub(r"\.\d+\.", ".#.", name)
 
 
-def _freeze_what_text_does_not_reach(network: Any) -> None:
-    """A tower for images gets no gradient from text, and no optimiser's state."""
-    if network.config.get_text_config() is network.config:
+def _freeze_what_text_does_not_reach(network: Any, config: Any) -> None:
+    """A tower for images gets no gradient from text, and no optimiser's state. Some are not even opened."""
+    if config.get_text_config() is config:
         return
     parts = [network.get_decoder(), network.get_input_embeddings(), network.get_output_embeddings()]
     reached = {id(weight) for part in parts if part is not None for weight in part.parameters()}
     frozen = [weight for weight in network.parameters() if id(weight) not in reached]
     for weight in frozen:
         weight.requires_grad_(False)
-    if frozen:
-        SAID.warning("%s: text only; its parts for images or sound stay as they are", type(network).__name__)
+    rest = "stay as they are" if frozen else "are left out, also of what is saved"
+    SAID.warning("%s: text only; its parts for images or sound %s", type(network).__name__, rest)
 
 
 def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path) -> int:

@@ -25,8 +25,8 @@ WITH = "ehrmind_rows"  # the attribute of a model that says how it takes its row
 @dataclass(frozen=True)
 class Rows:
     """`cached`: a step computes one token behind what the model keeps of the others, else the whole sequence again. `padded`: rows of
-    several lengths are decoded together, padded on the left; `masked`: every step is told where. `scored_padded`: they are scored together, padded
-    on the right. Rows of one length always go together."""
+    several lengths are decoded together, padded on the left; `masked`: every step is told where. `scored_padded`: they are scored
+    together, padded on the right. Rows of one length always go together."""
 
     cached: bool = True
     padded: bool = True

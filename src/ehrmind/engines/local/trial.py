@@ -91,9 +91,7 @@ def _decoding(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tenso
     return None, why
 
 
-def _decoded(
-    network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], places: list[int], pad_id: int
-) -> float:
+def _decoded(network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], places: list[int], pad_id: int) -> float:
     """How far the rows in these places, each twice and one leaving early, are from what each gives alone."""
     device = next(network.parameters()).device
     written = Written(network, way, [rows[place][: LENGTHS[place]] for place in places], pad_id)
