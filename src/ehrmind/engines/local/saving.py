@@ -38,12 +38,18 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
         with written_whole(folder) as partial:
             write_model(network, weights, partial, dtype)
             engine.tokenizer.save_pretrained(partial)
-            for name in PROCESSORS:  # a server opens a model of text and images with them
-                if (engine.folder / name).is_file():
-                    shutil.copyfile(engine.folder / name, partial / name)
+            _copy_processors(engine.folder, partial)
             return prove(partial, folder.name, Memory(network, weights, wanted, ids, dtype))
 
     return current().from_first(write)
+
+
+def _copy_processors(source: Path, target: Path) -> None:
+    """What a server opens a model of text and images with, where the saved model is still one."""
+    kinds = {json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] for folder in (source, target)}
+    for name in PROCESSORS if len(kinds) == 1 else ():
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
