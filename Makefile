@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long check format bench wheelhouse clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format bench wheelhouse clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -61,6 +61,9 @@ test-all: setup ## the other tests: slow ones, and what needs a browser or a clu
 
 test-long: setup ## what continuous integration has no time for: the whole of some checks of which test-all has a smaller one
 	$(PYTEST) -m "long" $(NONE_SELECTED)
+
+cases: setup ## inputs that went wrong once, from the folder EHRMIND_CASES or ../shared/cases; a skip is no pass
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) tests/e2e/test_cases.py
 
 check: setup ## lint, layout and types
 	$(BIN)/ruff check .

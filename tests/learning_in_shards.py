@@ -65,6 +65,7 @@ def main(models: Path, out: Path, strategy: str) -> None:
             engine = open_engine(model, models / family, rows=16, shards=4, strategy=strategy)
             engine.shared = shared
             found = learn(engine, settings, differing)
+            found["proof"] = engine.save(out / f"{name}-saved")["proof"]
             dtype = getattr(torch, model.dtype)
             weights = {key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()}
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))

@@ -7,12 +7,21 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ehrmind.types import InputError
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text or of JSON lines, without their ends: LF, CR or both.
+
+    `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
+    """
+    lines = re.split(r"\r\n|\n|\r", text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,6 +74,30 @@ def written_whole(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextmanager
+def free_if_refused(folder: Path, holds_work: Callable[[Path], bool], errors: type[BaseException] = Exception) -> Iterator[None]:
+    """Where the block ends by an error, and what it left in a folder that was new or empty holds no work: the place is free again, so that
+    the corrected command finds no folder in its way."""
+    was_there = folder.exists()
+    was_used = was_there and (not folder.is_dir() or any(folder.iterdir()))
+    try:
+        yield
+    except errors:
+        if not was_used and folder.is_dir() and not holds_work(folder):
+            empty(folder)
+            if not was_there:
+                folder.rmdir()
+        raise
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def file_name(name: str) -> str:

@@ -74,14 +74,15 @@ def ranking_measures(
 
 
 def trec_run(topics: Sequence[str], documents: Sequence[str], scores: Sequence[float], tag: str) -> str:
-    """A TREC run file: `topic Q0 document rank score tag`, the best first, ties by document."""
+    """A TREC run file: `topic Q0 document rank score tag`, the best first, ties by document. A score has all its digits, so that who sorts
+    by it finds these ranks; trec_eval keeps seven of them, and breaks ties the other way round."""
     if not tag or tag.split() != [tag]:
         raise InputError(f"'{tag}' is no tag of a run file: it must be one word.")
     by_topic: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for topic, document, score in zip(topics, documents, scores, strict=True):
         by_topic[topic].append((-score, document))
     return "".join(
-        f"{topic} Q0 {document} {rank} {-lost:.6f} {tag}\n"
+        f"{topic} Q0 {document} {rank} {-lost!r} {tag}\n"
         for topic in sorted(by_topic)
         for rank, (lost, document) in enumerate(sorted(by_topic[topic]), start=1)
     )

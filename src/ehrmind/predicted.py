@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
+TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
 
@@ -99,6 +100,18 @@ class Predictions:
             said.append(f"abstained from {counts['abstained']:,}")
         return [*said, f"wrote {self.final()}"]
 
+    def warning(self) -> str | None:
+        """What to do where not one case was answered, which no model of this kind of question does."""
+        counts = self.about("provenance")["counts"]
+        if counts["answered"] or counts["abstained"]:
+            return None
+        why = max(counts["reasons"], key=counts["reasons"].get, default="no answer")
+        return (
+            f"none of {counts['cases']:,} cases was answered (mostly: {why}), so this model cannot be used for them as it was asked; "
+            f"`text` in {self.final()} is what it wrote: see whether it was trained on such cases, and whether "
+            "decoding.max_new_tokens and the model's context are enough"
+        )
+
     def write_about(self, name: Literal["asked", "provenance"], about: Mapping[str, Any]) -> None:
         write_private(self.path / f"{name}.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
 
@@ -126,6 +139,12 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     path.chmod(0o700)
     folder.write_about("asked", plain)
     (path / "parts").mkdir()
+
+
+def holds_work(path: Path) -> bool:
+    """Whether anything was answered there, or something lies there that is not ours."""
+    idle = {path / "asked.json", *path.glob(".asked.json.*")}
+    return any(file not in idle for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
 
 
 def refuse_used(path: Path, *, resume: bool) -> bool:

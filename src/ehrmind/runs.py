@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import file_name, is_json, write_json, write_text
+from ehrmind.files import file_name, is_json, lines_of, write_json, write_text
+from ehrmind.run_start import FOLDERS, is_bare
 from ehrmind.types import Case, Group, InputError
 from ehrmind.world import current, on_first
 
@@ -134,7 +135,7 @@ class Run:
     @on_first
     def _lines(self, name: str) -> list[dict[str, Any]]:
         file = self.path / name
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        return [json.loads(line) for line in lines_of(file.read_text(encoding="utf-8"))] if file.is_file() else []
 
     @on_first
     def forget(self, stage: str, from_step: int) -> None:
@@ -148,7 +149,7 @@ class Run:
     def forget_metrics(self, stage: str, from_step: int) -> None:
         for file in (self.path / "metrics.jsonl", self.path / "alarms.jsonl"):
             if file.is_file():
-                rows = [line for line in file.read_text(encoding="utf-8").splitlines() if not _of(line, stage, from_step)]
+                rows = [line for line in lines_of(file.read_text(encoding="utf-8")) if not _of(line, stage, from_step)]
                 write_text(file, "".join(row + "\n" for row in rows))
 
     @on_first
@@ -259,7 +260,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
     resolved = recipe.model_dump(mode="json")
     stored = path / "recipe.yaml"
     run = Run(path)
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and any(path.iterdir()) and not is_bare(path):
         if not stored.is_file():
             raise InputError(f"{path} is not empty and is no run folder; choose another --out.")
         if not resume:
@@ -270,11 +271,16 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
         if run.done("purged") is not None:
             raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
+        _make_folders(run)  # a kill may have come before the last of them
         return
-    for folder in ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
-    run.protected.chmod(0o700)
+    _make_folders(run)
     write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+
+
+def _make_folders(run: Run) -> None:
+    for folder in FOLDERS:
+        (run.path / folder).mkdir(parents=True, exist_ok=True)
+    run.protected.chmod(0o700)
 
 
 def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:

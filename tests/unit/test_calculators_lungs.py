@@ -194,8 +194,9 @@ def test_an_embolism_is_never_less_likely_with_age_pulse_and_a_lower_saturation(
 
 @given(age=AGES, temperature=TEMPERATURES, urea=UREAS, glucose=st.floats(40, 600), sodium=st.floats(110, 160), pao2=st.floats(30, 120))
 def test_the_unit_does_not_matter(age: int, temperature: float, urea: float, glucose: float, sodium: float, pao2: float) -> None:
-    bounds = ((temperature, (35, 40)), (urea, (30, 19.61)), (glucose, (250,)), (pao2, (60,)))
-    assume(all(abs(value - bound) > 1e-4 for value, near in bounds for bound in near))  # where a rounding decides
+    bounds = ((temperature, (35, 40)), (urea, (19.61,)), (pao2, (60,)))
+    assume(all(abs(value - bound) > 1e-3 for value, near in bounds for bound in near))  # where a rounding decides
+    assume(not 30 <= urea < 11 * 2.8015 and not 250 <= glucose < 14 * 18.016)  # the publication's limits in mmol/L are higher
     usual = {
         "temperature": (temperature, "C"),
         "urea_nitrogen": (urea, "mg/dL"),

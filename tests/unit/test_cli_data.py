@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ehrmind.cli import main
@@ -29,7 +30,11 @@ def test_trials_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.C
     counts = json.loads(said(capsys, "data", "trials", *named, "--out", tmp_path / "cases.parquet", "--json"))
     assert counts["kept"] == 80 == len(load_cases(tmp_path / "cases.parquet")) == sum(counts["by_stratum"].values())
     assert counts["left_out"] == {"the trial's text is not in the files": 10}
-    assert "The data set is proven." in said(capsys, "check", tmp_path / "cases.parquet")
+    checked = said(capsys, "check", tmp_path / "cases.parquet")
+    assert "Proven: the verifier on these cases." in checked and "10 drawn rows beside their source cells" in checked
+    drawn = json.loads(said(capsys, "check", tmp_path / "cases.parquet", "--json"))["drawn"]
+    labels = ("not relevant", "excluded", "eligible")
+    assert len(drawn) == 10 and all("column 'grade'" in row["from"] and labels[int(row["cell"])] == row["read_as"] for row in drawn)
 
 
 def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +44,14 @@ def test_histories_are_written_and_counted_as_json(tmp_path: Path, capsys: pytes
         said(capsys, "data", "ehr", "--meds", folder, "--labels", folder / "labels" / "high_potassium", "--out", out, "--json")
     )
     assert counts["kept"] == 30 and set(counts["by_split"]) == {"train", "tuning", "held_out"}
+    drawn = json.loads(said(capsys, "check", out, "--json"))["drawn"]
+    table = pl.read_parquet(folder / "labels" / "high_potassium")
+    for row in drawn:
+        number = int(row["from"].split("row ")[1].split(",")[0])
+        assert (
+            row["cell"] == str(table["boolean_value"][number - 1]).lower() and row["read_as"] == {"true": "yes", "false": "no"}[row["cell"]]
+        )
+    assert len(drawn) == 10
     counts = json.loads(said(capsys, "data", "ehr", "--ehrshot", release(tmp_path / "e"), "--task", "guo_los", "--out", out, "--json"))
     assert counts["by_stratum"] == {"ehr/ehrshot/guo_los": 3}
 
@@ -53,8 +66,9 @@ def test_histories_are_split_by_time_or_site_as_asked(tmp_path: Path, capsys: py
     assert {split: sum(labels.values()) for split, labels in counts["by_split"].items()} == {"train": 7, "tuning": 7, "held_out": 15}
     days = ["--split-by", "time", "--boundary", "2020-02-01", "--boundary", "2020-03-01"]
     counts = json.loads(said(capsys, *asked, *days))
-    assert counts["notes"] == {"subjects": 30, "held_out: from 2020-03-01 on": 30} and set(counts["by_split"]) == {"held_out"}
-    assert "boundaries go with split_by=time, the earlier day first" in said(capsys, *asked, *days[2:], code=2)
+    beside = {"columns of the event shards that histories do not show: care_site_id": 1}
+    assert counts["notes"] == {"subjects": 30, "held_out: from 2020-03-01 on": 30, **beside} and set(counts["by_split"]) == {"held_out"}
+    assert "ehrmind data ehr: --boundary go with --split-by time, the earlier day first" in said(capsys, *asked, *days[2:], code=2)
 
 
 def test_half_of_what_is_needed_is_a_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

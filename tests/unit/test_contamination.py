@@ -69,7 +69,12 @@ def test_a_question_is_its_tasks_text_and_counts_only_where_there_is_no_record()
 
 def test_a_text_too_short_to_compare_is_counted_as_such() -> None:
     figures, rows = shared_text([case("c", "twelve words are too few")], {"train": ["twelve words are too few"]})
-    assert figures["too_short"] == 1 and rows == [] and figures["against"]["train"]["half"] == 0
+    assert figures["too_short"] == 1 and figures["template_only"] == 0 and rows == [] and figures["against"]["train"]["half"] == 0
+
+
+def test_a_text_that_is_all_template_is_counted_as_such() -> None:
+    figures, rows = shared_text([case(f"c{place}", note("form", 20)) for place in range(10)], {"train": [note("form", 20)]})
+    assert (figures["template_only"], figures["too_short"], rows) == (10, 0, [])
 
 
 def test_worked_answers_are_among_what_is_learned_from() -> None:

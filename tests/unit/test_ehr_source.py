@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ehrmind.ages import whole_years
+from ehrmind.cli import main
 from ehrmind.config import EhrFiles
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.splits import check_leaks
@@ -46,8 +48,8 @@ def test_a_case_knows_the_subjects_age_at_the_prediction_time_and_sex_where_the_
     cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     for case in cases:
         about = case.provenance
-        days = (datetime.fromisoformat(about["as_of"]) - born[about["subject"]]).days
-        assert about["age"] == pytest.approx(days / 365.25, abs=0.01)
+        day, birth = datetime.fromisoformat(about["as_of"]).date(), born[about["subject"]].date()
+        assert int(about["age"]) == whole_years(birth, day) and about["age"] == pytest.approx((day - birth).days / 365.25, abs=0.02)
         assert about["sex"] == ("female" if about["subject"] in female else "male")
     for shard in (folder / "data").rglob("*.parquet"):
         pl.read_parquet(shard).filter(~pl.col("code").is_in(["MEDS_BIRTH", "GENDER//F", "GENDER//M"])).write_parquet(shard)
@@ -93,18 +95,84 @@ def test_a_subject_without_a_split_is_refused(folder: Path) -> None:
         read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
 
 
-def test_grades_are_words_and_other_classes_are_numbers(folder: Path) -> None:
-    graded = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, 0), (2, START, 3)], "integer_value")))[0]
+def test_grades_are_words_of_laboratory_tasks_and_other_classes_are_numbers(folder: Path) -> None:
+    path = labels(folder, [(1, START, 0), (2, START, 3)], "integer_value")
+    graded = read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia"))[0]
     assert graded[1].truth == {"kind": "label", "value": 3, "labels": ["normal", "mild", "moderate", "severe"]}
-    numbered = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, 0), (2, START, 5)], "integer_value")))[0]
-    assert numbered[1].truth["labels"] == ["0", "1", "2", "3", "4", "5"]
+    numbered, counts = read_ehr(EhrFiles(meds=folder, labels=path))  # a count, a stage, a score: nobody said that 0 is normal
+    assert numbered[1].truth == {"kind": "label", "value": 3, "labels": ["0", "1", "2", "3"]}
+    assert any("numbers from 0 to 3" in note for note in counts.notes)
     with pytest.raises(InputError, match="run from -1 to 3"):
         read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, -1), (2, START, 3)], "integer_value")))
 
 
+def test_classes_that_begin_at_1_are_themselves_and_grades_that_do_are_refused_until_it_is_said(folder: Path) -> None:
+    path = labels(folder, [(1, START, 1), (2, START, 4)], "integer_value")
+    cases, _ = read_ehr(EhrFiles(meds=folder, labels=path))
+    assert [case.truth["labels"][case.truth["value"]] for case in cases] == ["1", "4"]
+    with pytest.raises(InputError, match="never are 0: say --labels-from 1"):
+        read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia"))
+    graded, _ = read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia", labels_from=1))
+    assert [case.truth["labels"][case.truth["value"]] for case in graded] == ["normal", "severe"]
+    with pytest.raises(InputError, match="there are four, from 0"):
+        read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia", labels_from=0))
+
+
+def test_two_labels_of_one_subject_within_a_second_are_two_cases(folder: Path) -> None:
+    from datetime import timedelta
+
+    path = labels(folder, [(1, START, True), (1, START + timedelta(microseconds=500), False)])
+    cases, _ = read_ehr(EhrFiles(meds=folder, labels=path))
+    assert len({case.id for case in cases}) == 2 and cases[0].id.endswith("-1-20200101T000000")
+
+
+def test_labels_of_another_data_set_are_refused_even_where_unusable_ones_are_left_out(folder: Path) -> None:
+    path = labels(folder, [(subject, START, True) for subject in (1, *range(1001, 1020))])
+    with pytest.raises(InputError, match="1 of its 20 subjects have events in"):
+        read_ehr(EhrFiles(meds=folder, labels=path, unusable="leave_out"))
+
+
+def test_a_task_whose_labels_are_all_alike_is_said_to_teach_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = labels(folder, [(1, START, False), (2, START, False)])
+    with pytest.raises(SystemExit):
+        main(["data", "ehr", "--meds", str(folder), "--labels", str(path), "--out", str(folder.parent / "cases.parquet")])
+    assert "note 2: labels, and all of them are 'no': nothing can be learned" in capsys.readouterr().out
+
+
+def test_a_person_born_at_the_number_0_has_an_age_and_no_label_before_birth(folder: Path) -> None:
+    for shard in (folder / "data").rglob("*.parquet"):
+        epoch = pl.when(pl.col("code") == "MEDS_BIRTH").then(pl.lit(datetime(1970, 1, 1))).otherwise(pl.col("time"))
+        pl.read_parquet(shard).with_columns(epoch.alias("time")).write_parquet(shard)
+    (case,), _ = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(2019, 6, 1), True)])))
+    assert int(case.provenance["age"]) == 49
+    with pytest.raises(InputError, match="before birth"):
+        read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(1969, 12, 31), True)])))
+    (newborn,), _ = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(1970, 1, 1), True)])))  # at the number 0 itself
+    assert newborn.provenance["age"] == 0.0
+
+
+def test_a_label_without_a_value_is_refused_with_its_row_or_counted(folder: Path) -> None:
+    path = labels(folder, [(1, START, True), (2, START, None)])
+    with pytest.raises(InputError, match=r"mine.parquet, row 2: there is no label \(1 such\); .*--leave-out-unusable \(in a recipe"):
+        read_ehr(EhrFiles(meds=folder, labels=path))
+    cases, counts = read_ehr(EhrFiles(meds=folder, labels=path, unusable="leave_out"))
+    assert len(cases) == 1 and counts.left_out == {"there is no label": 1}
+
+
+def test_a_file_beside_the_shards_and_a_column_that_is_not_shown_are_named(folder: Path) -> None:
+    (folder / "data" / "3").mkdir()
+    (folder / "data" / "3" / "0.csv").write_text("subject_id,time,code\n")
+    shard = folder / "data" / "0" / "0.parquet"
+    pl.read_parquet(shard).with_columns(pl.lit(7).alias("visit_id")).write_parquet(shard)
+    _, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
+    assert counts.notes["files under data/ in another format, whose events are not read: data/3/0.csv"] == 1
+    assert counts.notes["columns of the event shards that histories do not show: visit_id"] == 1
+
+
 def test_all_cases_are_proven(folder: Path) -> None:
     assert check_cases(read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0]).ok
-    graded = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(s, START, s % 4) for s in range(1, 31)], "integer_value")))[0]
+    path = labels(folder, [(s, START, s % 4) for s in range(1, 31)], "integer_value")
+    graded = read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia"))[0]
     assert check_cases(graded).ok
 
 

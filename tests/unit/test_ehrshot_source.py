@@ -78,9 +78,36 @@ def test_a_chest_radiograph_label_is_one_finding_of_fourteen(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("EHRSHOT_ASSETS/data/ehrshot.csv.gz", "ehrshot.csv and .*ehrshot.csv.gz are both there; leave one"),
+        ("old/ehrshot.csv", "old/ehrshot.csv and .*ehrshot.csv are both there; leave one"),
+        ("EHRSHOT_ASSETS/data/ehrshot-00001.csv", "beside it lies ehrshot-00001.csv; join them"),
+        ("EHRSHOT_ASSETS/data/ehrshot_2.parquet", "beside it lies ehrshot_2.parquet; join them"),
+        ("old/benchmark/guo_los/labeled_patients.csv", "labeled_patients.csv are both there"),
+        ("old/person_id_map.csv", "person_id_map.csv are both there"),
+    ],
+)
+def test_no_file_of_a_release_is_lost_beside_another(tmp_path: Path, name: str, says: str) -> None:
+    folder = release(tmp_path)
+    other = folder / name
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("other")
+    with pytest.raises(InputError, match=says):
+        read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))
+
+
+def test_a_copy_of_a_file_of_a_release_is_no_second_one(tmp_path: Path) -> None:
+    folder = release(tmp_path)
+    (folder / "copy").mkdir()
+    (folder / "copy" / "ehrshot.csv").write_bytes((folder / "EHRSHOT_ASSETS" / "data" / "ehrshot.csv").read_bytes())
+    assert read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))[1].kept == 3
+
+
+@pytest.mark.parametrize(
     ("events", "says"),
     [
-        (PERSON.format(p="x"), "row 1, column 'patient_id': not read"),
+        (PERSON.format(p="x"), "row 1, column 'patient_id': not a whole number"),
         ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': not read"),
         (PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n", "row 3, column 'end': not read"),
         ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': not read"),
@@ -101,7 +128,7 @@ def test_events_that_do_not_fit_are_refused_with_file_and_row(
     [
         ("1,2020-01-05T23:59:00,boolean,maybe\n", "row 1, column 'value'"),
         ("1,soon,boolean,True\n", "row 1, column 'prediction_time'"),
-        ("one,2020-01-05T23:59:00,boolean,True\n", "row 1, column 'subject_id'"),
+        ("one,2020-01-05T23:59:00,boolean,True\n", "row 1, column 'patient_id'"),
         ("1,2020-01-05T23:59:00,essay,True\n", "column 'label_type': essay"),
     ],
 )
@@ -113,7 +140,7 @@ def test_labels_that_do_not_fit_are_refused_with_file_and_row(tmp_path: Path, la
 def test_an_absent_task_names_those_there_are_and_splits_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labels for 'guo_icu'; it has guo_los"):
         read_ehrshot_labels(release(tmp_path), "guo_icu")
-    with pytest.raises(InputError, match=r"person_id_map.csv, row 2: patient 1 is in two splits"):
+    with pytest.raises(InputError, match=r"person_id_map.csv, row 2: subject 1 is in two splits"):
         open_ehrshot(release(tmp_path, splits="train,1\ntest,1\n"))
     with pytest.raises(InputError, match=r"no ehrshot.csv under it"):
         open_ehrshot(tmp_path / "EHRSHOT_ASSETS" / "splits")
@@ -123,3 +150,35 @@ def test_ages_come_from_the_birth_of_the_person(tmp_path: Path) -> None:
     timeline = next(timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0])
     born = timeline.born(np.array([1]))
     assert born.tolist() == [int(np.datetime64(datetime(1960, 5, 1), "us").astype(int))]
+
+
+def test_a_patient_is_one_however_events_labels_and_splits_spell_the_number(tmp_path: Path) -> None:
+    folder = release(
+        tmp_path,
+        events="".join((PERSON + VISIT).format(p=patient) for patient in ("0001", "2.0", "3")),
+        labels="1.0,2020-01-05 23:59:00,boolean,yes\n002,2020-01-05T23:59,boolean,0\n 3 ,2020-01-05T23:59:00,boolean,False\n",
+        splits="training,1.0\nvalidation,2\nheld_out,03\n",
+    )
+    cases, _ = read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))
+    assert [(case.provenance["subject"], case.split, case.truth["value"]) for case in cases] == [
+        (1, "train", 1),
+        (2, "tuning", 0),
+        (3, "held_out", 0),
+    ]
+
+
+def test_a_value_that_is_a_spelling_of_nothing_is_no_result_and_0_is_one(tmp_path: Path) -> None:
+    rows = "".join(f"3,1,2020-01-05 1{place}:00:00,,LOINC/{place},{value},{unit},7,measurement\n" for place, (value, unit) in enumerate(
+        [("NaN", "NULL"), ("inf", ""), ("NULL", "mg/dL"), ("0", "mg/dL"), ("None", "")]
+    ))  # fmt: skip
+    folder = release(tmp_path, events=PERSON.format(p=1) + rows, labels="1,2020-01-05T23:59:00,boolean,True\n")
+    (filled,), _ = with_histories(read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))[0], History(kinds=["labs"]))
+    assert filled.fields["history"].split("\n")[1] == "today: LOINC/0; LOINC/1; LOINC/2 mg/dL; LOINC/3 0 mg/dL; LOINC/4 None"
+
+
+def test_a_label_file_without_rows_or_labels_is_said_to_have_none(tmp_path: Path) -> None:
+    folder = release(tmp_path, labels="\n")
+    with pytest.raises(InputError, match="is empty: it has a header but no labels"):
+        read_ehrshot_labels(folder, "guo_los")
+    with pytest.raises(InputError, match="column 'value': no row has a label"):
+        read_ehrshot_labels(release(tmp_path, labels="1,2020-01-05T23:59:00,boolean,NaN\n"), "guo_los")

@@ -11,6 +11,7 @@ from page_reader import Page
 
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
+from ehrmind.report.evaluation_tables import sentences
 from ehrmind.runs import Run
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
@@ -97,3 +98,18 @@ def test_pages_hold_no_text_of_records(run: Run) -> None:
     for part in (run, *run.seeds()):
         shareable = [file for file in part.path.rglob("*") if file.is_file() and "protected" not in file.parts]
         assert shareable and not any(b"year old" in file.read_bytes() for file in shareable)
+
+
+def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only() -> None:
+    def said(**counts: int) -> str:
+        found = {"words": 13, "cases": 40, "too_short": 0, "against": {"train": {"any": 0, "half": 0, "mean_share": 0.0}}, **counts}
+        (sentence,) = sentences({"contamination": {"held_out": found}})
+        return sentence
+
+    assert said() == "None of 40 held-out records shares 13 words in a row with what was learned from."
+    some = said(too_short=30, template_only=4)
+    assert some.startswith("None of 6 held-out records that can be compared shares 13 words")
+    assert "30 are shorter than 13 words and 4 hold nothing but text of many patients" in some
+    assert said(too_short=40).startswith(
+        "Nothing can be told of text that held-out records share with what was learned from: 40 are shorter"
+    )

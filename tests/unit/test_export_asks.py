@@ -22,10 +22,12 @@ from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card import model_card
 from ehrmind.sources import save_cases
 from ehrmind.stages.export import described, export_model
+from ehrmind.stages.export_questions import gather
 from ehrmind.stages.models import choose
 from ehrmind.stages.pinned import advice_of
 from ehrmind.types import InputError
 from tests.chat_templates import CHATML, CHATML_END
+from tests.exported import cases_file
 from tests.loopback_endpoint import loopback_endpoint
 from tests.new_rows import ehrmind
 from tests.served_model import served
@@ -109,7 +111,9 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
 def test_a_served_model_of_every_family_answers_as_it_does_here(tmp_path: Path, family: str) -> None:
     """Behind `transformers serve`; its client is `ehrmind predict`."""
     base = loud_model(tmp_path / "base", family)
-    if family in ("qwen3", "qwen3_5"):  # whose thoughts the server looks for behind the header of their own templates
+    if json.loads((base / "config.json").read_text())["model_type"].startswith(
+        "qwen"
+    ):  # whose thoughts the server looks for behind the header of their own templates
         opens = CHATML_END.replace("assistant\n", "assistant\n<think>\n") if family == "qwen3" else CHATML_END
         (base / "chat_template.jinja").write_text(CHATML + opens)
     out = exported(base, tmp_path / "model")
@@ -206,3 +210,31 @@ def test_a_served_model_is_told_the_templates_arguments_top_k_and_the_words_that
 )
 def test_a_thought_that_the_prompt_opened_is_read_whole_however_a_server_hands_it_out(text: str, reasoning: str, read: str) -> None:
     assert completion(Answer(text, reasoning)).text == read
+
+
+def test_tags_that_are_special_tokens_stay_in_what_a_server_hands_out(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = loud_model(tmp_path / "base", "llama")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>", "<answer>", "</answer>"]})
+    tokenizer.save_pretrained(folder)
+    said = '<think>so</think>\n<answer>{"answer": 3}</answer>'
+    ids = tokenizer(said)["input_ids"]
+    shown = AutoTokenizer.from_pretrained(exported(folder, tmp_path / "out"))
+    assert "<think>" not in tokenizer.decode(ids, skip_special_tokens=True)
+    assert shown(said)["input_ids"] == ids and shown.decode(ids, skip_special_tokens=True) == said
+
+
+def test_other_trainers_are_said_to_leave_out_what_a_run_puts_around_a_template(tmp_path: Path) -> None:
+    folder = loud_model(tmp_path / "base", "llama")
+    (folder / "chat_template.jinja").write_text(WITH_DAY + CHATML + CHATML_END.replace("assistant\n", "assistant\n<think>\n"))
+    for options, said in (
+        ([], ["writes the day"]),
+        (["prompts.think=false"], ["writes the day", "prompts end without '\\n</think>\\n\\n'"]),
+    ):
+        found = gather(cases_file(tmp_path), model=str(folder), overrides=options).not_carried
+        assert len(found) == len(said) and all(part in sentence for part, sentence in zip(said, found, strict=True))
+    assert {one.question.opening for one in gather(cases_file(tmp_path), model=str(folder), overrides=["prompts.think=false"]).train} == {
+        "<think>\n"
+    }

@@ -8,13 +8,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ehrmind.calculators.units import convert
 from ehrmind.config import EhrFiles, History
 from ehrmind.prompts import messages
 from ehrmind.prompts.events import kind_of
 from ehrmind.prompts.history import CHARACTERS_PER_TOKEN, history_digest
 from ehrmind.prompts.records import with_histories
-from ehrmind.prompts.reference_ranges import limits
+from ehrmind.prompts.reference_ranges import RANGES, limits
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.types import Case, InputError
 from tests.meds_data import write_meds
@@ -107,6 +110,21 @@ def test_flags_are_the_recipes(folder: Path) -> None:
         ("LOINC/2160-0", None, {}, (None, None)),
         ("LOINC/0-0", "mg/dL", {}, (None, None)),
         ("SNOMED/2160-0", "mg/dL", {}, (None, None)),
+        ("LOINC/4548-4", "%{HbA1c}", {}, (4.0, 5.6)),
+        ("LOINC/4548-4", "% of total Hgb", {}, (4.0, 5.6)),
+        ("LOINC/4548-4", "mmol/mol", {}, (20, 38)),
+        ("LOINC/4548-4", "%{JDS}", {}, (None, None)),
+        ("LOINC/4548-4", "mg/g", {}, (None, None)),
+        ("LOINC/4544-3", "L/L", {}, (0.36, 0.51)),
+        ("LOINC/4544-3", "mmol/mol", {}, (None, None)),
+        ("LOINC/5902-2", "%", {}, (None, None)),
+        ("LOINC/1742-6", "µkat/L", {}, (1 / 6, 2 / 3)),
+        ("LOINC/19123-9", "mEq/L", {}, (1.317, 2.139)),
+        ("LOINC/2777-1", "mmol/L", {}, (0.9686, 1.453)),
+        ("LOINC/718-7", "G/L", {}, (120, 170)),
+        ("LOINC/6690-2", "G/L", {}, (4, 11)),
+        ("LOINC/6690-2", "M/uL", {}, (None, None)),
+        ("LOINC/6690-2", "{cells}/uL", {}, (4000, 11000)),
     ],
 )
 def test_limits_are_found_by_loinc_number_and_come_in_the_results_own_unit(
@@ -114,6 +132,49 @@ def test_limits_are_found_by_loinc_number_and_come_in_the_results_own_unit(
 ) -> None:
     for found, limit in zip(limits(code, unit, parents), wanted, strict=True):
         assert found is None if limit is None else found == pytest.approx(limit, rel=1e-3)
+
+
+SPELLED = {
+    "2160-0": "mg/dL mg/dl mg% mg/100mL umol/L µmol/L μmol/L mcmol/L umol.L-1",
+    "2345-7": "mg/dL mmol/L mmol·L⁻¹ g/L",
+    "6690-2": "10*9/L 10^9/L 10⁹/L x10E9/L G/L K/mcL K/uL thou/mm3 {cells}/uL cells/mm3 /cmm 10*3/uL",
+    "4544-3": "% L/L {fraction}",
+    "11557-6": "mm[Hg] mmHg kPa cm[H2O]",
+    "1742-6": "U/L [iU]/L IU/L ukat/L µkat/L",
+}
+
+
+@given(st.sampled_from([(loinc, unit) for loinc, units in SPELLED.items() for unit in units.split()]), st.floats(0.3, 3))
+def test_a_result_has_the_same_flag_in_every_unit_of_its_test(spelled: tuple[str, str], share: float) -> None:
+    loinc, unit = spelled
+    known = next(known for loincs, known in RANGES.items() if loinc in loincs)
+    assert known.low is not None and known.high is not None
+    value = known.low * share
+    low, high = limits(f"LOINC/{loinc}", unit, {})
+    there = convert(value, known.unit, unit, known.analyte)
+    if min(abs(value / limit - 1) for limit in (known.low, known.high)) > 1e-6:
+        assert low is not None and high is not None
+        assert (there < low, there > high) == (value < known.low, value > known.high)
+
+
+def test_results_in_a_unit_without_a_rule_get_no_flag_and_are_counted(tmp_path: Path) -> None:
+    folder = write_meds(tmp_path)
+    _, counts = with_histories(cases_of(folder), History(kinds=["labs"]))
+    assert counts["findings_without_flag"] == 0
+    for path in (folder / "data").rglob("*.parquet"):
+        pl.read_parquet(path).with_columns(unit=pl.lit("mmol/mol")).write_parquet(path)
+    filled, counts = with_histories(cases_of(folder), History(kinds=["labs"]))
+    assert counts["findings_without_flag"] == counts["findings_shown"] == len(filled)
+    assert not any("high" in case.fields["history"] or "low" in case.fields["history"] for case in filled)
+    assert with_histories(cases_of(folder), History(kinds=["labs"], flags=False))[1]["findings_without_flag"] == 0
+
+
+def test_hba1c_is_flagged_alike_in_per_cent_and_in_mmol_per_mol() -> None:
+    for ifcc, flag in ((19, "low"), (20, ""), (38, ""), (39, "high"), (48, "high"), (120, "high")):
+        for value, unit in ((ifcc, "mmol/mol"), (round(convert(ifcc, "mmol/mol", "%", "HbA1c"), 1), "%")):
+            low, high = limits("LOINC/4548-4", unit, {})
+            assert low is not None and high is not None
+            assert ("high" if value > high else "low" if value < low else "") == flag, f"{value} {unit}"
 
 
 def test_a_result_at_a_limit_is_neither_high_nor_low(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ehrmind.measures import label_measures, ranking_measures, risk_measures, trec_run
 from ehrmind.types import InputError
@@ -59,9 +62,29 @@ def test_no_eligible_trial_anywhere_gives_no_ranking() -> None:
 
 def test_a_run_file_has_six_columns_the_best_first() -> None:
     text = trec_run(["2", "1", "1"], ["d3", "d1", "d2"], [0.5, 0.25, 1.75], "base-greedy")
-    assert text == "1 Q0 d2 1 1.750000 base-greedy\n1 Q0 d1 2 0.250000 base-greedy\n2 Q0 d3 1 0.500000 base-greedy\n"
+    assert text == "1 Q0 d2 1 1.75 base-greedy\n1 Q0 d1 2 0.25 base-greedy\n2 Q0 d3 1 0.5 base-greedy\n"
     with pytest.raises(InputError, match="one word"):
         trec_run(["1"], ["d"], [1.0], "two words")
+
+
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=30), st.randoms())
+def test_the_scores_of_a_run_file_have_its_ranks(drawn: list[float], draw: random.Random) -> None:
+    close = [math.nextafter(score, 3) for score in drawn]
+    scores = draw.sample(drawn + close, 2 * len(drawn))
+    documents = [f"d{place:02}" for place in range(len(scores))]
+    lines = [line.split(" ") for line in trec_run(["7"] * len(scores), documents, scores, "arm").splitlines()]
+    assert [float(line[4]) for line in lines] == sorted(scores, reverse=True)
+    by_score = sorted(lines, key=lambda line: (-float(line[4]), line[2]))
+    assert by_score == lines and [int(line[3]) for line in lines] == list(range(1, len(scores) + 1))
+
+
+def test_scores_that_differ_in_the_seventh_place_keep_their_order_where_a_run_file_is_scored() -> None:
+    import ir_measures
+
+    scores = [1.0000001, 1.0000003, 1.0000002]
+    text = trec_run(["1"] * 3, ["d1", "d2", "d3"], scores, "arm")
+    qrels = {"1": {"d1": 0, "d2": 2, "d3": 0}}
+    assert ir_measures.calc_aggregate([ir_measures.RR], qrels, list(ir_measures.read_trec_run(text)))[ir_measures.RR] == 1.0
 
 
 def test_risks_are_ranked_and_their_intervals_are_over_subjects() -> None:

@@ -137,13 +137,13 @@ def test_rows_without_an_answer_are_left_out_and_counted_by_reason(tmp_path: Pat
     [
         (DECIMAL, "Ground Truth Answer", "sixty", "'sixty' is not a number"),
         (DECIMAL, "Ground Truth Answer", "1_000", "not a number"),
-        (DECIMAL, "Ground Truth Answer", "NaN", "not a number"),
+        (DECIMAL, "Ground Truth Answer", "NaN", "empty"),
         (DECIMAL, "Ground Truth Answer", "inf", "not a number"),
         (DECIMAL, "Ground Truth Answer", "1e999", "not a number"),
         (DECIMAL, "Ground Truth Answer", "", "empty"),
         (DECIMAL, "Ground Truth Answer", "70", "outside the row's own limits"),
         (DECIMAL, "Lower Limit", "57,1", "not a number"),
-        (DECIMAL, "Upper Limit", "NaN", "not a number"),
+        (DECIMAL, "Upper Limit", "NaN", "empty"),
         (DECIMAL, "Lower Limit", "64", "above 'Upper Limit'"),
         (SCORE, "Ground Truth Answer", "3.4", "outside"),
         (DATE, "Ground Truth Answer", "13/09/2007", "not a day of the calendar"),
@@ -258,7 +258,8 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "open-quote.csv": (good + b'1,2,"never closed\n', "row 3: not valid CSV"),
         "short.csv": (good + b"1,2\n", "row 3: 2 values for 14 columns"),
         "twice.csv": (b"Row Number,Row Number\n1,2\n", "more than one column named 'Row Number'"),
-        "table.xlsx": (b"PK", "ending"),
+        "table.ods": (b"PK", "ending"),
+        "table.xlsx": (b"PK", "not an .xlsx workbook"),
     }
     for name, (content, _) in contents.items():
         (folder / name).write_bytes(content)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ehrmind.sources.meds import open_meds, read_labels, read_shard
+from ehrmind.sources.meds import open_meds, read_shard
 from ehrmind.types import InputError
 
 T = [datetime(2020, 1, day) for day in range(1, 10)]
@@ -97,32 +97,24 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
         list(open_meds(tmp_path).timelines())
 
 
-def labels(folder: Path, columns: dict[str, Any]) -> Path:
-    pl.DataFrame({"subject_id": [1, 2], "prediction_time": T[:2], **columns}, strict=False).write_parquet(folder / "labels.parquet")
-    return folder / "labels.parquet"
+def test_splits_are_of_one_subject_however_the_number_is_spelled_and_may_have_other_names(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path)
+    for subjects in (["1.0", "002"], [1.0, 2.0], pl.Series([1, 2], dtype=pl.UInt32)):
+        pl.DataFrame({"subject_id": subjects, "split": ["train", "test"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+        assert dict(open_meds(folder).splits) == {1: "train", 2: "held_out"}
+    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "later"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    with pytest.raises(InputError, match="row 2, column 'split': 'later' is not one of train, tuning, held_out"):
+        open_meds(folder)
 
 
-def test_aces_labels_with_columns_of_nulls_are_read(tmp_path: Path) -> None:
-    nulls: dict[str, Any] = {"integer_value": [None, None], "float_value": [None, None], "categorical_value": [None, None]}
-    found = read_labels(labels(tmp_path, {"boolean_value": [True, False], **nulls}))
-    assert found.select("subject_id", "value", "kind").rows() == [(1, 1, "boolean"), (2, 0, "boolean")]
+def test_a_folder_of_events_in_another_format_says_which(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0.csv").write_text("subject_id\n")
+    with pytest.raises(InputError, match=r"no parquet file under data/; MEDS is parquet, so convert 0.csv"):
+        open_meds(tmp_path)
 
 
-def test_a_folder_of_label_files_is_one_and_grades_win_over_their_boolean(tmp_path: Path) -> None:
-    labels(tmp_path, {"boolean_value": [True, False], "integer_value": [3, 0]})
-    assert read_labels(tmp_path).select("value", "kind").rows() == [(3, "integer"), (0, "integer")]
-
-
-@pytest.mark.parametrize(
-    ("columns", "says"),
-    [
-        ({}, "no boolean_value or integer_value"),
-        ({"boolean_value": [True, None]}, "row 2, column 'boolean_value': no value"),
-        ({"boolean_value": [True, False], "prediction_time": ["a", "b"]}, "column 'prediction_time': String values"),
-        ({"boolean_value": [True, False], "hospital": ["a", "b"]}, "does not fit MEDS.*hospital"),
-        ({"boolean_value": [True, False], "subject_id": [1, None]}, "row 2, column 'subject_id': no value"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        read_labels(labels(tmp_path, columns))
+def test_a_subject_number_too_large_for_meds_is_refused(tmp_path: Path) -> None:
+    folder = a_data_set(tmp_path, {**PLAIN, "subject_id": pl.Series([1, 1, 2**63 + 1], dtype=pl.UInt64)})
+    with pytest.raises(InputError, match="row 3, column 'subject_id': not a whole number"):
+        read_shard(folder / "data" / "train" / "0.parquet")

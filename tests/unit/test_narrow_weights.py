@@ -102,6 +102,24 @@ def test_gradients_of_micro_batches_are_added_up_in_fp32() -> None:
     assert gradient is not None and gradient.dtype == torch.float32 and float(gradient) == 512.0
 
 
+class Scaled(nn.Embedding):
+    """As Gemma's."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's name
+        return super().forward(input) * 2.0
+
+
+@pytest.mark.parametrize(("kind", "times"), [(nn.Embedding, 1.0), (Scaled, 2.0)])
+def test_a_token_that_comes_a_thousand_times_has_the_gradient_of_all_of_them(kind: type[nn.Embedding], times: float) -> None:
+    network = nn.Sequential(kind(5, 3, padding_idx=0)).to(torch.bfloat16)
+    trained = Trained(network)
+    for _ in range(2):
+        network(torch.tensor([[3] * 1000 + [0, 1]])).float().sum().backward()
+    (gradient,) = trained.taken()
+    assert gradient is not None and gradient.dtype == torch.float32
+    assert gradient[:, 0].tolist() == [0.0, 2 * times, 0.0, 2000 * times, 0.0]
+
+
 def test_a_run_of_narrow_weights_resumes_to_the_same_bits(tmp_path: Path) -> None:
     folder = small_model(tmp_path / "model", "tied")
     straight = learnt(opened(folder, "bfloat16"), 6, 1e-5)

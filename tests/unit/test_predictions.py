@@ -101,6 +101,16 @@ def test_meds_evaluations_own_command_finds_the_measures_of_results(tmp_path: Pa
     agrees(measures(asked, answers, shares)["risk"], meds_evaluation(file, tmp_path / "theirs"))
 
 
+def test_a_risk_just_below_one_half_is_no_half_in_single_precision(tmp_path: Path) -> None:
+    (tmp_path / "protected").mkdir()
+    below = 0.5 - 2**-40
+    write_predictions(Run(tmp_path), "base-greedy", cases(3, ("no", "yes")), [0, 1, 1], [[1 - below, below], [0.5, 0.5], [0.0, 1.0]])
+    written = pl.read_parquet(Run(tmp_path).predictions("base-greedy", "relapse"))
+    assert (
+        (written["predicted_boolean_probability"] >= 0.5).to_list() == written["predicted_boolean_value"].to_list() == [False, True, True]
+    )
+
+
 def test_every_task_has_its_file_and_other_families_have_none(tmp_path: Path) -> None:
     (tmp_path / "protected").mkdir()
     odd = cases(4, ("no", "yes"), "a/b")

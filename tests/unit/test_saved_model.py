@@ -73,7 +73,7 @@ def test_an_adapter_of_a_tied_layer_unties_what_is_saved(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("how", ["all weights", "adapter"])
-@pytest.mark.parametrize("name", ["tied", "fp8", "gpt_oss", "gemma3_images"])
+@pytest.mark.parametrize("name", ["tied", "fp8", "mxfp4", "gpt_oss", "gemma3_images"])
 def test_a_narrow_model_is_saved_as_it_computes(tmp_path: Path, name: str, how: str) -> None:
     engine = trained(small_model(tmp_path / name, name), dtype="bfloat16", lora=Lora(rank=4) if how == "adapter" else None)
     said = engine.save(tmp_path / "saved")
@@ -174,3 +174,14 @@ def test_a_model_that_stays_quantised_is_not_trained() -> None:
     quantiser = SimpleNamespace(quantization_config=SimpleNamespace(quant_method="bitsandbytes"))
     assert "stay quantised (bitsandbytes)" in str(keeps_from_learning(SimpleNamespace(hf_quantizer=quantiser)))
     assert keeps_from_learning(SimpleNamespace()) is None
+
+
+def test_two_ends_that_differ_are_saved_as_two_whatever_the_config_says(tmp_path: Path) -> None:
+    """`transformers` unties them when it reads both; a server that believes the config would not."""
+    folder = small_model(tmp_path / "untied", "untied")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    engine = trained(folder)
+    engine.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["tie_word_embeddings"] is False
+    assert (logprobs(plain(tmp_path / "saved")) - logprobs(engine.network)).abs().max() < 1e-4

@@ -62,6 +62,11 @@ def test_who_holds_the_shards_does_not_show(alone: Path, together: tuple[str, Pa
         assert near(json.loads((out / f"{name}-{rank}.json").read_text()), before), "every worker knows all"
     weights = load_file(alone / f"{name}-0.safetensors")
     rounding = 2**-7 if name == "bf16 weights" else 1e-6  # a second learner draws masters anew that FSDP2 has kept
+    for kind, file in (("as memory has them", f"{name}-0.safetensors"), ("as they were saved", f"{name}-saved/model.safetensors")):
+        saved = load_file(alone / file)
+        for key, weight in load_file(out / file).items():
+            assert weight.dtype == saved[key].dtype and (weight - saved[key]).abs().max() <= rounding * weight.abs().max(), (kind, key)
+    assert before["proof"] == "weights and log-probabilities"
     for rank in range(2 if strategy == "ddp" else 1):
         for key, weight in load_file(out / f"{name}-{rank}.safetensors").items():
             assert (weight - weights[key]).abs().max() <= rounding * weight.abs().max(), key

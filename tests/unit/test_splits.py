@@ -83,3 +83,29 @@ def test_clean_splits_pass_and_leaking_ones_do_once_the_leaks_are_dropped() -> N
 def test_a_note_typeset_anew_is_the_same_note_and_another_value_makes_another() -> None:
     assert note_group("The patient’s  weight\nis 70 kg.") == note_group("The patient's weight is 70 kg. ")
     assert note_group("The patient's weight is 70 kg.") != note_group("The patient's weight is 7.0 kg.")
+
+
+@pytest.mark.parametrize("typed", ["\r\n", " \n ", "\u2028", "\ufeff\n", "\u00a0\n\u200b"])
+def test_a_note_is_one_note_whatever_its_line_ends_and_marks(typed: str) -> None:
+    assert note_group(f"Naïve patient.{typed}Weight 70 kg.") == note_group("Nai\u0308ve patient.\nWeight 70 kg.")
+
+
+def of_table(name: str, group: str, record: str, *, by: str | None = "mrn", split: Split = "train") -> Case:
+    about = {"grouped_by": by} if by else {}
+    return replace(case(name, group, split), family="table", task="q", fields={"question": "MAP?", "record": record}, provenance=about)
+
+
+def test_a_patient_of_cases_that_an_earlier_version_made_is_the_same_patient() -> None:
+    before, now = of_table("q-1", "q-7001.0", "one", by=None), of_table("r-1", "7001", "two", split="held_out")
+    with pytest.raises(InputError, match=r"1 group\(s\) of train"):
+        check_leaks(train=[before], tuning=[], held_out=[now])
+    assert without_leaks([before, of_table("q-2", "q-7002", "three", by=None)], [now])[1] == 1
+
+
+def test_texts_are_compared_where_one_side_names_no_patients_and_only_there() -> None:
+    patient, other = of_table("q-1", "7", "The same note."), of_table("r-1", "8", "The same  note.", split="held_out")
+    check_leaks(train=[patient], tuning=[], held_out=[other])
+    unnamed = of_table("r-1", note_group("The same note."), "The same note.", by=None, split="held_out")
+    for ours, theirs in ((patient, unnamed), (unnamed, patient)):
+        with pytest.raises(InputError, match=r"1 group\(s\) of train"):
+            check_leaks(train=[ours], tuning=[], held_out=[theirs])

@@ -78,7 +78,7 @@ def test_every_kind_of_check_is_proven(tmp_path: Path, settings: dict[str, Any],
         (ROWS, {"question": "prompt"}, "no column 'prompt' for question; it has question, answer, note"),
         ([{"question": "a", "answer": "x"}], {}, "row 1, column 'answer': not a number"),
         ([{"question": "a", "answer": "1.5"}], {}, "row 1, column 'answer': not a whole number"),
-        ([{"question": "a", "answer": "inf"}], {"kind": "number"}, "row 1, column 'answer': not a number"),
+        ([{"question": "a", "answer": "inf"}], {"kind": "number"}, "row 1, column 'answer': no answer"),
         ([{"question": "a", "answer": "__import__('os')"}], {"kind": "number"}, "row 1, column 'answer': not a number"),
         ([{"question": "a", "answer": "31.1."}], {"kind": "date"}, "row 1, column 'answer': not a date"),
         (
@@ -87,7 +87,11 @@ def test_every_kind_of_check_is_proven(tmp_path: Path, settings: dict[str, Any],
             "row 1, column 'answer': none of the labels no, yes",
         ),
         ([{"question": "", "answer": "1"}, {"question": "b", "answer": "1"}], {}, "row 1, column 'question': no question"),
-        ([{"question": "a", "answer": "1"}, {"question": "b", "answer": "1"}], {"id": "answer"}, "the id of 2 rows is the same"),
+        (
+            [{"question": "a", "answer": "1"}, {"question": "b", "answer": "1"}],
+            {"id": "answer"},
+            "rows 1 and 2, column 'answer': the id is the same",
+        ),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_by_name(

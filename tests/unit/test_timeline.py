@@ -28,10 +28,15 @@ def micros(number: int) -> int:
     return int(np.datetime64(DAY + timedelta(hours=number), "us").astype(int))
 
 
+def code_of(place: int) -> str:
+    """Every third code is a static fact, one a death."""
+    return ("GENDER//F", "MEDS_DEATH", f"code-{place}")[place % 3]
+
+
 def shard(events: list[Event]) -> pl.DataFrame:
     rows = sorted(events, key=lambda event: (event[0], -1 if event[1] is None else event[1]))
     return pl.DataFrame(
-        [(subject, hour(time), f"code-{place}", 1.0, None, None, hour(end), None) for place, (subject, time, end) in enumerate(rows)],
+        [(subject, hour(time), code_of(place), 1.0, None, None, hour(end), None) for place, (subject, time, end) in enumerate(rows)],
         schema=SCHEMA,
         orient="row",
     )
@@ -43,7 +48,7 @@ def naively(events: pl.DataFrame, subject: int, at: int, newest: int | None, str
     limit = hour(at)
     assert limit is not None
     for _, time, code, _, _, _, end, _ in events.filter(pl.col("subject_id") == subject).rows():
-        if time is None or time < limit or (time == limit and not strictly_before):
+        if (time is None and code == "GENDER//F") or (time is not None and (time < limit or (time == limit and not strictly_before))):
             known.append((time, code, end if end is not None and end <= limit else None))
     static, dated = [row for row in known if row[0] is None], [row for row in known if row[0] is not None]
     return [*static, *(dated if newest is None else dated[len(dated) - newest :] if newest < len(dated) else dated)]

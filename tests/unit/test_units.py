@@ -45,8 +45,7 @@ def test_conversions_are_those_of_the_handbooks(value: float, unit: str, wanted:
 
 @given(value=st.floats(0.01, 1e4), analyte=st.sampled_from(sorted(ANALYTES)))
 def test_there_and_back_is_where_one_was(value: float, analyte: str) -> None:
-    unit = "U/L" if analyte == "insulin" else "mg/dL"
-    other = "pmol/L" if analyte == "insulin" else "µmol/L"
+    unit, other = {"insulin": ("U/L", "pmol/L"), "enzyme": ("U/L", "µkat/L")}.get(analyte, ("mg/dL", "µmol/L"))
     assert convert(convert(value, unit, other, analyte), other, unit, analyte) == pytest.approx(value)
 
 

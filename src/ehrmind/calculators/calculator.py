@@ -38,7 +38,8 @@ class Deviation:
 class Calculator:
     """Called with its inputs by name, it reads them into the units of the formula and returns a Result.
 
-    `work(steps, **values)` is the pure function; its further keyword arguments are what deviations set."""
+    `work(steps, **values)` is the pure function; its further keyword arguments are what deviations set. Of an input with limits in SI
+    units it also gets `NAME_si`, the number in them, where the input was given so."""
 
     id: int
     work: Callable[..., Value]
@@ -87,12 +88,15 @@ class Calculator:
                 assumed.append(f"{item.label}: {item.because}")
             else:
                 raise InputError(f"{self.slug} needs {item.name} ({item.label}: {item.describe()}).")
+        measured = [item for item in self.inputs if isinstance(item, Quantity) and item.name in given]
+        in_si = {item.name: item.in_si(given[item.name]) for item in measured if item.si and convention == "published"}
+        in_si = {name: value for name, value in in_si.items() if value is not None}
         steps = Steps()
-        for item in self.inputs:
-            if isinstance(item, Quantity) and item.name in given and (expression := item.conversion(given[item.name])):
+        for item in measured:
+            if item.name not in in_si and (expression := item.conversion(given[item.name])):
                 steps(f"{item.label} in {item.unit}", expression if convention == "published" else "", values[item.name], item.unit)
         try:
-            value = self.work(steps, **values, **settings)
+            value = self.work(steps, **values, **{f"{name}_si": number for name, number in in_si.items()}, **settings)
         except (ArithmeticError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ehrmind.calculators.apache import NORMAL, Bands, band
@@ -80,6 +81,11 @@ PLATELET_COUNTS: Bands = ((150, 0), (100, 1), (50, 2), (20, 3))
 COMA_SCORES: Bands = ((15, 0), (13, 1), (10, 2), (6, 3))
 BILIRUBINS: Bands = ((12, 4), (6, 3), (2, 2), (1.2, 1))
 CREATININES: Bands = ((5, 4), (3.5, 3), (2, 2), (1.2, 1))
+# The same table in SI units, whose limits are not those above converted: "6.0-11.9 (102-204)", ">12.0 (204)", ">5.0 (440)".
+BILIRUBINS_SI: Bands = ((math.nextafter(204, math.inf), 4), (102, 3), (33, 2), (20, 1))
+CREATININES_SI: Bands = ((math.nextafter(440, math.inf), 4), (300, 3), (171, 2), (110, 1))
+# Lowest ratios for 0 and 1 points, and those below which respiratory support scores 3 and 4: in mm Hg, in kPa.
+OXYGEN_RATIOS, OXYGEN_RATIOS_SI = (400, 300, 200, 100), (53.3, 40, 26.7, 13.3)
 
 
 def glasgow_coma_score(
@@ -126,16 +132,18 @@ def sofa(
     least_infusion_first: bool = False,
     creatinine_counts: bool = True,
     anuria: int = 4,
+    pao2_si: float | None = None,
+    bilirubin_si: float | None = None,
+    creatinine_si: float | None = None,
 ) -> float:
-    ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", pao2 / (fio2 / fio2_scale), "mm Hg")
-    supported = ventilated or cpap
-    lungs = band(ratio, ((400, 0), (300, 1)), 2)
-    if supported and ratio < 200:
-        lungs = 4 if ratio < 100 else 3
-    steps.points("lungs", f"PaO2 / FiO2 {num(ratio)}, {'with' if supported else 'without'} respiratory support", lungs)
+    """`pao2_si` in kPa, `bilirubin_si` and `creatinine_si` in µmol/L, where they were given so: the table has its own limits for them."""
+    _lungs(steps, *((pao2, "mm Hg") if pao2_si is None else (pao2_si, "kPa")), fio2, fio2_scale, ventilated or cpap)
     steps.points("platelet count", f"{num(platelets)} x10^9/L", band(platelets, PLATELET_COUNTS, 4))
     steps.points("Glasgow Coma Score", num(gcs), band(gcs, COMA_SCORES, 4))
-    steps.points("bilirubin", f"{num(bilirubin)} mg/dL", band(bilirubin, BILIRUBINS, 0))
+    if bilirubin_si is None:
+        steps.points("bilirubin", f"{num(bilirubin)} mg/dL", band(bilirubin, BILIRUBINS, 0))
+    else:
+        steps.points("bilirubin, by the limits in µmol/L", f"{num(bilirubin_si)} µmol/L", band(bilirubin_si, BILIRUBINS_SI, 0))
     pressure, low = _pressure(steps, systolic, diastolic, hypotension)
     low_dose = dobutamine > 0 or 0 < dopamine <= 5
     if least_infusion_first and (dobutamine > 0 or (dopamine <= 5 and (dopamine or epinephrine or norepinephrine))):
@@ -149,12 +157,27 @@ def sofa(
     drugs = {"dopamine": dopamine, "dobutamine": dobutamine, "epinephrine": epinephrine, "norepinephrine": norepinephrine}
     infused = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
     steps.points("circulation", infused or pressure, circulation)
-    by_creatinine = band(creatinine, CREATININES, 0) if creatinine is not None and creatinine_counts else 0
+    found, by_creatinine = list[str](), 0
+    if creatinine_si is not None:
+        found, by_creatinine = [f"creatinine {num(creatinine_si)} µmol/L"], band(creatinine_si, CREATININES_SI, 0)
+    elif creatinine is not None:
+        found, by_creatinine = [f"creatinine {num(creatinine)} mg/dL"], band(creatinine, CREATININES, 0) if creatinine_counts else 0
     by_urine = 0 if urine_output is None else anuria if urine_output < 200 else 3 if urine_output < 500 else 0
-    found = [f"creatinine {num(creatinine)} mg/dL"] if creatinine is not None else []
     found += [f"urine {num(urine_output)} mL/day"] if urine_output is not None else []
-    steps.points("kidneys", " and ".join(found) or NORMAL, max(by_creatinine, by_urine))
+    what = "kidneys" if creatinine_si is None else "kidneys, by the limits in µmol/L"
+    steps.points(what, " and ".join(found) or NORMAL, max(by_creatinine, by_urine))
     return steps.total("SOFA score")
+
+
+def _lungs(steps: Steps, pao2: float, unit: str, fio2: float, fio2_scale: float, supported: bool) -> None:
+    healthy, mild, severe, worst = OXYGEN_RATIOS_SI if unit == "kPa" else OXYGEN_RATIOS
+    quotient = round(pao2 / (fio2 / fio2_scale), 9)  # 56 / 0.28 is 200, and no last digit less
+    ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", quotient, unit)
+    points = band(ratio, ((healthy, 0), (mild, 1)), 2)
+    if supported and ratio < severe:
+        points = 4 if ratio < worst else 3
+    what, said = ("lungs, by the limits in kPa", f"{num(ratio)} kPa") if unit == "kPa" else ("lungs", num(ratio))
+    steps.points(what, f"PaO2 / FiO2 {said}, {'with' if supported else 'without'} respiratory support", points)
 
 
 def _pressure(steps: Steps, systolic: float | None, diastolic: float | None, hypotension: bool) -> tuple[str, bool]:
@@ -175,12 +198,15 @@ def sirs_criteria(
     white_cells: float,
     paco2: float | None,
     any_heart_rate: bool = False,
+    paco2_si: float | None = None,
 ) -> float:
+    """`paco2_si` in kPa, where it was given so: the publication's limit is 32 torr, or 4.3 kPa."""
     steps.points("temperature above 38 or below 36 C", f"{num(temperature)} C", int(temperature > 38 or temperature < 36))
     steps.points("heart rate above 90", f"{num(heart_rate)} bpm", int(heart_rate > 90 or any_heart_rate))
-    breathing = f"{num(respiratory_rate)} breaths/min" + (f", PaCO2 {num(paco2)} mm Hg" if paco2 is not None else "")
-    fast = respiratory_rate > 20 or (paco2 is not None and paco2 < 32)
-    steps.points("respiratory rate above 20 or PaCO2 below 32 mm Hg", breathing, int(fast))
+    pressure, limit, unit = (paco2, 32, "mm Hg") if paco2_si is None else (paco2_si, 4.3, "kPa")
+    breathing = f"{num(respiratory_rate)} breaths/min" + (f", PaCO2 {num(pressure)} {unit}" if pressure is not None else "")
+    fast = respiratory_rate > 20 or (pressure is not None and pressure < limit)
+    steps.points(f"respiratory rate above 20 or PaCO2 below {num(limit)} {unit}", breathing, int(fast))
     steps.points("white cell count above 12 or below 4 x10^9/L", f"{num(white_cells)} x10^9/L", int(white_cells > 12 or white_cells < 4))
     return steps.total("SIRS criteria met", "criteria")
 
@@ -214,13 +240,13 @@ CALCULATORS = (
         43,
         sofa,
         (
-            PAO2,
+            replace(PAO2, si="kPa"),
             FIO2,
             VENTILATED,
             CPAP,
             PLATELETS,
             GCS,
-            BILIRUBIN,
+            replace(BILIRUBIN, si="µmol/L"),
             replace(SYSTOLIC, because="not given, so hypotension is as mentioned"),
             replace(DIASTOLIC, because="not given, so hypotension is as mentioned"),
             HYPOTENSION,
@@ -228,7 +254,7 @@ CALCULATORS = (
             DOBUTAMINE,
             EPINEPHRINE,
             NOREPINEPHRINE,
-            replace(CREATININE, because=NORMAL),
+            replace(CREATININE, because=NORMAL, si="µmol/L"),
             replace(URINE_OUTPUT, because=NORMAL),
         ),
         question="What is the patient's Sequential Organ Failure Assessment (SOFA) score?",
@@ -249,7 +275,13 @@ CALCULATORS = (
     Calculator(
         51,
         sirs_criteria,
-        (TEMPERATURE, HEART_RATE, RESPIRATORY_RATE, WHITE_CELLS, replace(PACO2, because="not given, so the respiratory rate decides")),
+        (
+            TEMPERATURE,
+            HEART_RATE,
+            RESPIRATORY_RATE,
+            WHITE_CELLS,
+            replace(PACO2, because="not given, so the respiratory rate decides", si="kPa"),
+        ),
         question="How many SIRS criteria does the patient meet?",
         formula="one each: temperature above 38 or below 36 C; heart rate above 90; respiratory rate above 20 or PaCO2 below 32 mm Hg; "
         "white cell count above 12 or below 4 x10^9/L",

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from ehrmind.calculators.units import convert, convert_as_medcalc, straight_line
+from ehrmind.calculators.units import accepted, convert, convert_as_medcalc, straight_line
 from ehrmind.types import InputError
 
 ABSENT = "not mentioned, so taken as absent"
 MAX_TEXT = 200
 _YES = {"yes", "y", "true", "present", "positive", "1"}
 _NO = {"no", "n", "false", "absent", "negative", "none", "0"}
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:,\d{3})+|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
+_NUMBER = re.compile(r"\s*([+-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 
 
@@ -30,7 +30,8 @@ _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 class Quantity:
     """A measurement in `unit` ("": a bare number). Outside [low, high] no patient lives, or the formula says nothing: refused.
 
-    `default` stands in for a missing value for the reason `because`; None: the value is required."""
+    `default` stands in for a missing value for the reason `because`; None: the value is required. `si`: a second unit in which the
+    publication states its limits."""
 
     name: str
     label: str
@@ -42,35 +43,65 @@ class Quantity:
     entities: tuple[str, ...] = ()
     default: float | None = None
     because: str = ""
+    si: str = ""
 
     def read(self, given: Any, *, benchmark: bool = False) -> float:
-        value, unit = _number_and_unit(self, given)
+        value, unit = self._number_and_unit(given)
         if unit is None and not (self.bare or not self.unit):
-            raise InputError(f"{self.name}: give the unit, for example {self.name}='{_shown(self.typical)} {self.unit}'.")
+            example = f"{self.name}='{_shown(self.typical)} {self.unit}'"
+            raise InputError(f"{self.name}: give the unit, for example {example}; it is read in {self.accepted}.")
         try:
-            change = convert_as_medcalc if benchmark else convert
+            change = convert_as_medcalc if benchmark else _convert
             value = change(value, unit, self.unit, self.analyte) if unit is not None else value
         except InputError as error:
-            raise InputError(f"{self.name}: {error}; give it in {self.unit or 'no unit'}.") from None
+            raise InputError(f"{self.name}: {error}; give it in {self.accepted}.") from None
         if not benchmark and not self.low <= value <= self.high:
             raise InputError(f"{self.name}: {_shown(value)} {self.unit} is outside {_shown(self.low)} to {_shown(self.high)} {self.unit}.")
         return value
 
     def conversion(self, given: Any) -> str | None:
         """The arithmetic of `read` in numbers, where the unit given is another one: `124 * 0.011312`."""
-        value, unit = _number_and_unit(self, given)
+        value, unit = self._number_and_unit(given)
         factor, offset = straight_line(unit, self.unit, self.analyte) if unit is not None else (1.0, 0.0)
         if (factor, offset) == (1.0, 0.0):
             return None
         shift = f" {'-' if offset < 0 else '+'} {abs(offset):.6g}" if offset else ""
         return f"{_shown(value)} * {factor:.6g}{shift}"
 
+    def in_si(self, given: Any) -> float | None:
+        """The number in `si` of what was given in that unit or a decimal multiple of it; None of what was given in any other."""
+        value, unit = self._number_and_unit(given)
+        if not self.si or unit is None:
+            return None
+        try:
+            factor, offset = straight_line(unit, self.si)
+        except InputError:
+            return None
+        decimal = offset == 0 and abs(math.log10(factor) - round(math.log10(factor))) < 1e-9
+        return _convert(value, unit, self.si) if decimal else None
+
+    def _number_and_unit(self, given: Any) -> tuple[float, str | None]:
+        """A bare number of a share is per cent or a fraction, whichever can be: 21 and 0.21."""
+        value, unit = _number_and_unit(self, given)
+        if unit is None and self.unit == "%":
+            if self.low <= value <= self.high:
+                return value, self.unit
+            if self.low <= 100 * value <= self.high:
+                return value, "1"
+        return value, unit
+
+    @property
+    def accepted(self) -> str:
+        """The units that it is read in."""
+        return accepted(self.unit, self.analyte)
+
     @property
     def typical(self) -> float:
         return self.default if self.default is not None else round((self.low * self.high) ** 0.5, 1) if self.low > 0 else self.high / 2
 
     def describe(self) -> str:
-        return f"{_shown(self.low)} to {_shown(self.high)} {self.unit}".strip()
+        own = f"; {self.si} have limits of their own" if self.si else ""
+        return f"{_shown(self.low)} to {_shown(self.high)} {self.unit}".strip() + own
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +202,8 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     elif isinstance(given, str):
         found = _NUMBER.fullmatch(given[:MAX_TEXT])
         number, unit = (found[1].replace(",", ""), found[2].strip() or None) if found else (None, None)
+        if unit and re.match(r",\d", unit):
+            raise InputError(f"{item.name}: {shown_text(given)} has a decimal comma; write a point.")
     else:
         number, unit = given, None
     try:
@@ -180,6 +213,13 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     if not math.isfinite(value) or not (unit is None or isinstance(unit, str)):
         raise InputError(f"{item.name}: {shown_text(given)} is not a number with a unit.")
     return value, unit
+
+
+def _convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
+    """Without the noise of a float's last digits where it hides a short number, as every limit is one: 100.4 F are 38 C."""
+    found = convert(value, unit, wanted, analyte)
+    short = float(f"{found:.5g}")
+    return short if math.isclose(short, found, rel_tol=1e-12) else found
 
 
 def _shown(value: float) -> str:

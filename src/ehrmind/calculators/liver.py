@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from ehrmind.calculators.apache import band
 from ehrmind.calculators.calculator import Calculator, Deviation
 from ehrmind.calculators.inputs import Choice, Flag
 from ehrmind.calculators.vocabulary import (
@@ -53,6 +55,10 @@ HEMODIALYSIS_DAY = Flag(
 MELENA, SYNCOPE = Flag("melena", "melena", ("Melena present",)), Flag("syncope", "recent syncope")
 CARDIAC_FAILURE = Flag("cardiac_failure", "cardiac failure", ("Cardiac failure present",))
 
+# (lowest value of the band, points): blood urea in mmol/L is the publication's, urea nitrogen in mg/dL what is made of it.
+UREAS_SI = ((25, 6), (10, 4), (8, 3), (6.5, 2))
+UREA_NITROGENS = ((70.0001, 6), (28, 4), (22.4, 3), (18.2, 2))
+
 
 def child_pugh(
     steps: Steps,
@@ -66,9 +72,15 @@ def child_pugh(
     grade_0_points: int = 1,
     bilirubin_3_points: int = 2,
     albumin_28_points: int = 2,
+    bilirubin_si: float | None = None,
 ) -> float:
-    yellow = 1 if bilirubin < 2 else 3 if bilirubin > 3 else bilirubin_3_points if bilirubin == 3 else 2
-    steps.points("bilirubin, below 2, 2 to 3, above 3 mg/dL", f"{num(bilirubin)} mg/dL", yellow)
+    """`bilirubin_si` in µmol/L, where it was given so: textbooks print 34 and 51 µmol/L beside the publication's 2 and 3 mg/dL."""
+    if bilirubin_si is None:
+        yellow = 1 if bilirubin < 2 else 3 if bilirubin > 3 else bilirubin_3_points if bilirubin == 3 else 2
+        steps.points("bilirubin, below 2, 2 to 3, above 3 mg/dL", f"{num(bilirubin)} mg/dL", yellow)
+    else:
+        yellow = 1 if bilirubin_si < 34 else 3 if bilirubin_si > 51 else 2
+        steps.points("bilirubin, below 34, 34 to 51, above 51 µmol/L", f"{num(bilirubin_si)} µmol/L", yellow)
     protein = 1 if albumin > 3.5 else 3 if albumin < 2.8 else albumin_28_points if albumin == 2.8 else 2
     steps.points("albumin, above 3.5, 2.8 to 3.5, below 2.8 g/dL", f"{num(albumin)} g/dL", protein)
     steps.points("INR, below 1.7, 1.7 to 2.3, above 2.3", num(inr), 1 if inr < 1.7 else 2 if inr <= 2.3 else 3)
@@ -132,9 +144,13 @@ def glasgow_blatchford(
     liver_disease: bool,
     cardiac_failure: bool,
     hemoglobin_at_bound: bool = False,
+    urea_nitrogen_si: float | None = None,
 ) -> float:
-    urea = next((points for least, points in ((70.0001, 6), (28, 4), (22.4, 3), (18.2, 2)) if urea_nitrogen >= least), 0)
-    steps.points("urea nitrogen", f"{num(urea_nitrogen)} mg/dL", urea)
+    """`urea_nitrogen_si` in mmol/L, where it was given so: compared with the publication's own limits."""
+    if urea_nitrogen_si is None:
+        steps.points("urea nitrogen", f"{num(urea_nitrogen)} mg/dL", band(urea_nitrogen, UREA_NITROGENS, 0))
+    else:
+        steps.points("urea nitrogen, by the limits in mmol/L", f"{num(urea_nitrogen_si)} mmol/L", band(urea_nitrogen_si, UREAS_SI, 0))
     bands = ((13, 0), (12, 1), (10, 3)) if sex == "male" else ((12, 0), (10, 1))
     upper = bands[0][0]
     blood = 1 if hemoglobin_at_bound and hemoglobin == upper else next((points for least, points in bands if hemoglobin >= least), 6)
@@ -153,7 +169,7 @@ CALCULATORS = (
     Calculator(
         15,
         child_pugh,
-        (BILIRUBIN, ALBUMIN, INR, ASCITES, ENCEPHALOPATHY),
+        (replace(BILIRUBIN, si="µmol/L"), ALBUMIN, INR, ASCITES, ENCEPHALOPATHY),
         question="What is the patient's Child-Pugh score?",
         formula="1 to 3 points each for bilirubin, albumin, INR, ascites and encephalopathy",
         citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal "
@@ -202,7 +218,7 @@ CALCULATORS = (
     Calculator(
         27,
         glasgow_blatchford,
-        (SEX, UREA_NITROGEN, HEMOGLOBIN, SYSTOLIC, HEART_RATE, MELENA, SYNCOPE, LIVER_DISEASE, CARDIAC_FAILURE),
+        (SEX, replace(UREA_NITROGEN, si="mmol/L"), HEMOGLOBIN, SYSTOLIC, HEART_RATE, MELENA, SYNCOPE, LIVER_DISEASE, CARDIAC_FAILURE),
         question="What is the patient's Glasgow-Blatchford bleeding score?",
         formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate and melena, 2 for "
         "syncope, liver disease and cardiac failure",

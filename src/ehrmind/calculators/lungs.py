@@ -72,9 +72,12 @@ def pneumonia_severity_index(
     pao2: float | None,
     fever_above: float = 39.999999,
     glucose_above: float = 249.999999,
+    urea_nitrogen_si: float | None = None,
+    glucose_si: float | None = None,
     **present: bool,
 ) -> float:
-    """Measurements that were not made count as normal, as in the publication's derivation."""
+    """Measurements that were not made count as normal, as in the publication's derivation. `urea_nitrogen_si` and `glucose_si` in mmol/L,
+    where they were given so: the publication's limits are "30 mg/dl (11 mmol/liter)" and "250 mg/dl (14 mmol/liter)"."""
     steps.points("age in years", f"{num(age)} years", int(age))
     steps.points("sex, 10 less for women", sex, -10 if sex == "female" else 0)
     for item, points in _PSI_FINDINGS:
@@ -83,11 +86,17 @@ def pneumonia_severity_index(
     steps.points("temperature below 35 or from 40 C", f"{num(temperature)} C", 15 * (temperature < 35 or temperature > fever_above))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", 20 * (respiratory_rate >= 30))
     steps.points("systolic pressure below 90 mm Hg", f"{num(systolic)} mm Hg", 20 * (systolic < 90))
+    urea = ("urea nitrogen of 30 mg/dL or more", urea_nitrogen, " mg/dL", 20, urea_nitrogen is not None and urea_nitrogen >= 30)
+    if urea_nitrogen_si is not None:
+        urea = ("urea nitrogen of 11 mmol/L or more", urea_nitrogen_si, " mmol/L", 20, urea_nitrogen_si >= 11)
+    sugar = ("glucose of 250 mg/dL or more", glucose, " mg/dL", 10, glucose is not None and glucose > glucose_above)
+    if glucose_si is not None:
+        sugar = ("glucose of 14 mmol/L or more", glucose_si, " mmol/L", 10, glucose_si >= 14)
     for what, value, unit, points, bad in (
         ("arterial pH below 7.35", ph, "", 30, ph is not None and ph < 7.35),
-        ("urea nitrogen of 30 mg/dL or more", urea_nitrogen, " mg/dL", 20, urea_nitrogen is not None and urea_nitrogen >= 30),
+        urea,
         ("sodium below 130 mEq/L", sodium, " mEq/L", 20, sodium is not None and sodium < 130),
-        ("glucose of 250 mg/dL or more", glucose, " mg/dL", 10, glucose is not None and glucose > glucose_above),
+        sugar,
         ("hematocrit below 30 %", hematocrit, " %", 10, hematocrit is not None and hematocrit < 30),
         ("PaO2 below 60 mm Hg", pao2, " mm Hg", 10, pao2 is not None and pao2 < 60),
     ):
@@ -105,10 +114,13 @@ def curb_65(
     diastolic: float,
     age: float,
     urea_above: float = 19.61,
+    urea_nitrogen_si: float | None = None,
 ) -> float:
-    """The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen: 7 mmol/L itself does not score."""
+    """The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen: 7 mmol/L itself does not score.
+    `urea_nitrogen_si` in mmol/L, where it was given so."""
     steps.flag("confusion", confusion)
-    steps.points(f"urea nitrogen above {num(urea_above)} mg/dL", f"{num(urea_nitrogen)} mg/dL", int(urea_nitrogen > urea_above))
+    urea, limit, unit = (urea_nitrogen, urea_above, "mg/dL") if urea_nitrogen_si is None else (urea_nitrogen_si, 7, "mmol/L")
+    steps.points(f"urea nitrogen above {num(limit)} {unit}", f"{num(urea)} {unit}", int(urea > limit))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", int(respiratory_rate >= 30))
     low = systolic < 90 or diastolic <= 60
     steps.points("blood pressure below 90 systolic or at most 60 diastolic", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low))
@@ -186,7 +198,10 @@ CALCULATORS = (
             HEART_RATE,
             RESPIRATORY_RATE,
             SYSTOLIC,
-            *(replace(item, because=UNMEASURED) for item in (PH, UREA_NITROGEN, SODIUM, GLUCOSE, HEMATOCRIT, PAO2)),
+            *(
+                replace(item, because=UNMEASURED, si="mmol/L" if item in (UREA_NITROGEN, GLUCOSE) else "")
+                for item in (PH, UREA_NITROGEN, SODIUM, GLUCOSE, HEMATOCRIT, PAO2)
+            ),
         ),
         question="What is the patient's Pneumonia Severity Index (PSI)?",
         formula="age (10 less for women) + points for residence, five illnesses, five findings of the examination and seven of tests",
@@ -209,7 +224,7 @@ CALCULATORS = (
     Calculator(
         45,
         curb_65,
-        (CONFUSION, UREA_NITROGEN, RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, replace(AGE, low=18)),
+        (CONFUSION, replace(UREA_NITROGEN, si="mmol/L"), RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, replace(AGE, low=18)),
         question="What is the patient's CURB-65 score?",
         formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.61 mg/dL); respiratory rate of 30 or more; "
         "systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",

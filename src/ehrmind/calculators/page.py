@@ -15,10 +15,15 @@ Made by `python -m ehrmind.calculators.page`; a test keeps it true. `ehrmind cal
 `ehrmind calc NAME INPUT=VALUE…` works it.
 
 Every calculator follows its publication. Where MedCalc-Bench works it otherwise, the deviation is listed, and
-`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release) reproduces it. Under both, two
-things hold for all calculators: unit conversions go by way of moles and grams rounded to three decimals, and no value is refused for
-its size. Under the published convention a measurement that no living patient has is refused, and a missing input is refused unless
-its row below says what stands in for it.
+`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release) reproduces it. Under both, three
+things hold for all calculators: unit conversions go by way of moles and grams rounded to three decimals, limits in SI units are not
+looked at, and no value is refused for its size. Under the published convention a measurement that no living patient has is refused,
+and a missing input is refused unless its row below says what stands in for it.
+
+Units are read in clinicians', laboratories' and UCUM's spellings. Units of one kind convert by their sizes, others by a rule of the
+analyte (molar mass, charge, the line between two methods); what has no rule, or two readings, is refused. Where a table states limits
+in SI units too, a value in SI units is compared with those: SOFA's bilirubin of 33 µmol/L scores 2, as 2.0 mg/dL does, though it is
+1.93 mg/dL.
 """
 
 

@@ -1,27 +1,33 @@
 """A number in the unit that a clinician wrote -> the number in the unit that a formula wants, by pint, or a refusal.
 
-Mass, substance and equivalents of an analyte convert into each other by its molar mass and charge, insulin's units by its
-strength. The definitions are our own: pint knows neither mEq nor IU and reads `K/uL` as kelvin. A unit's text is looked up in
-the closed table below, part by part, and never parsed as an expression.
-Sources: atomic weights IUPAC 2021; insulin 1 mIU/L = 6.00 pmol/L (Knopp et al. 2019, doi 10.1177/1932296818805074).
+Units of one kind convert by their sizes: what stands above the line and below it must agree, so that mmol/mol is no per cent and
+mg/kg/min no rate of beats. Everything else needs a rule of the analyte: mass, substance, equivalents and activity by its molar mass,
+charge or strength, per cent and mmol/mol of HbA1c by the line between two reference methods. What has no rule is refused, such as
+lipoprotein(a) by mass and by substance, or D-dimer in FEU and in DDU. Hemoglobin in mmol/L is the monomer's, as laboratories report it.
+The definitions are our own: pint knows neither mEq nor IU and reads `K/uL` as kelvin; `unit_text` reads the unit's text.
+Sources: atomic weights IUPAC 2021; insulin 1 mIU/L = 6.00 pmol/L (Knopp et al. 2019, doi 10.1177/1932296818805074); HbA1c: the
+IFCC-NGSP master equation (Weykamp et al. 2008, doi 10.1373/clinchem.2007.097824).
 """
 
 from __future__ import annotations
 
 import itertools
-import re
+import math
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.calculators.spelling import MAX_UNIT, normal_unit
+from ehrmind.calculators.unit_text import Reading, readings
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-_PREFIXES = "kilo- = 1e3;deci- = 0.1;centi- = 0.01;milli- = 1e-3;micro- = 1e-6;nano- = 1e-9;pico- = 1e-12"
+_PREFIXES = "kilo- = 1e3;hecto- = 1e2;deci- = 0.1;centi- = 0.01;milli- = 1e-3;micro- = 1e-6;nano- = 1e-9;pico- = 1e-12;femto- = 1e-15"
 _BASES = (
     "gram = [mass];metre = [length];second = [time];mole = [substance];equivalent = [charge];activity_unit = [activity];osmole = [osmoles]"
+    ";katal = [catalysis]"
 )
 _DERIVED = """
 minute = 60 * second;hour = 60 * minute;day = 24 * hour;week = 7 * day;year = 365.25 * day;month = year / 12
@@ -29,66 +35,29 @@ pound = 453.59237 * gram;ounce = pound / 16;stone = 14 * pound;inch = 2.54 * cen
 pascal = kilogram / metre / second ** 2;mercury = 133.322387415 * pascal / millimetre;water = 98.0665 * pascal / centimetre
 """
 
-# Unit -> its spellings as `normal_unit` writes them. "" is a count: of beats, breaths, cells.
-UNITS: dict[str, str] = {
-    "kilogram": "kg",
-    "gram": "g",
-    "milligram": "mg",
-    "microgram": "ug",
-    "nanogram": "ng",
-    "picogram": "pg",
-    "pound": "lb",
-    "ounce": "oz ounce ounces",
-    "stone": "st stone stones",
-    "metre": "m",
-    "centimetre": "cm",
-    "millimetre": "mm",
-    "inch": 'in inch inches "',
-    "foot": "ft foot feet '",
-    "metre ** 2": "m2",
-    "millimetre ** 3": "mm3 cmm",
-    "litre": "l",
-    "decilitre": "dl",
-    "millilitre": "ml",
-    "microlitre": "ul",
-    "mole": "mol",
-    "millimole": "mmol",
-    "micromole": "umol",
-    "nanomole": "nmol",
-    "picomole": "pmol",
-    "equivalent": "eq",
-    "milliequivalent": "meq",
-    "microequivalent": "ueq",
-    "milliosmole": "mosm",
-    "osmole": "osm",
-    "activity_unit": "u iu",
-    "milliactivity_unit": "mu miu",
-    "microactivity_unit": "uu uiu",
-    "pascal": "pa",
-    "kilopascal": "kpa",
-    "millimetre * mercury": "mmhg torr",
-    "centimetre * water": "cmh2o",
-    "second": "s",
-    "millisecond": "ms",
-    "minute": "min",
-    "hour": "h",
-    "day": "day",
-    "week": "week weeks wk wks",
-    "month": "month months mo mos",
-    "year": "year years yr yrs y yo y/o yearold yearsold year-old",
-    "1 / minute": "bpm rpm brpm beatspm",
-    "percent": "%",
-    "": "1 beats beat breaths breath respirations cells cell count counts platelets doses dose times",
+# Unit -> others that a person may give it in; a message names those that the analyte has a rule for.
+_OTHERS = {
+    "mg/dL": ("mg/L", "mmol/L", "µmol/L", "mEq/L"),
+    "g/dL": ("g/L", "mmol/L", "µmol/L"),
+    "mEq/L": ("mmol/L", "mg/dL"),
+    "U/L": ("IU/L", "µkat/L"),
+    "µIU/mL": ("mIU/L", "pmol/L"),
+    "10^9/L": ("10*3/uL", "K/µL", "/µL"),
+    "%": ("L/L", "1 (a fraction)"),
+    "mm Hg": ("kPa",),
+    "C": ("F", "K"),
+    "kg": ("g", "lb"),
+    "cm": ("m", "in", "ft"),
+    "years": ("months", "weeks", "days"),
+    "days": ("weeks",),
+    "msec": ("s",),
+    "mL/day": ("L/day", "mL/h"),
+    "mcg/kg/min": ("mg/kg/h",),
+    "mg": ("g", "mcg"),
+    "mcg": ("mg",),
+    "bpm": ("/min",),
+    "breaths/min": ("/min",),
 }
-_TEMPERATURES = {
-    "c": "c °c ºc degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus",
-    "f": "f °f ºf degf degreef degreesf fahrenheit degreefahrenheit degreesfahrenheit degreesfahreinheit",
-    "k": "k kelvin",
-}
-_PART = {spelling: unit for unit, spellings in UNITS.items() for spelling in spellings.split()} | {"": ""}
-_SCALE = {spelling: scale for scale, spellings in _TEMPERATURES.items() for spelling in spellings.split()}
-# Powers of ten in front of a volume: 10^9/L, x10*3/uL, K/uL, thousand/mm3.
-_COUNT = re.compile(r"(?:x?10[e^]?([369]|12)|(k|thou|thousands?)|(million|mill?))?(?:cells?|counts?|platelets?)?/(l|ml|ul|mm3|cmm|dl)")
 
 # Analyte -> what joins its mass, substance, equivalents and activity.
 ANALYTES: dict[str, tuple[str, ...]] = {
@@ -99,14 +68,27 @@ ANALYTES: dict[str, tuple[str, ...]] = {
     "chloride": ("35.45 * gram / mole", "1 * equivalent / mole"),
     "cholesterol": ("386.66 * gram / mole",),
     "creatinine": ("113.12 * gram / mole",),
+    "enzyme": ("6e7 * activity_unit / katal",),
     "glucose": ("180.156 * gram / mole",),
     "hemoglobin": ("16114 * gram / mole",),
     "insulin": ("6.00 * picomole / milliactivity_unit",),
+    "magnesium": ("24.305 * gram / mole", "2 * equivalent / mole"),
+    "phosphorus": ("30.974 * gram / mole",),
     "potassium": ("39.098 * gram / mole", "1 * equivalent / mole"),
     "sodium": ("22.990 * gram / mole", "1 * equivalent / mole"),
     "triglycerides": ("885.43 * gram / mole",),
     "urea nitrogen": ("28.014 * gram / mole",),
 }
+# Analyte -> (unit, unit, slope, offset): a number of the second is slope * a number of the first + offset.
+LINES: dict[str, tuple[tuple[str, str, float, float], ...]] = {
+    "HbA1c": (("mmol/mol", "%", 0.09148, 2.152),),
+    "hematocrit": (("1", "%", 100.0, 0.0), ("L/L", "%", 100.0, 0.0)),
+    "oxygen": (("1", "%", 100.0, 0.0),),
+}
+# (analyte, what a note says) -> the share of the mass that is the analyte: urea is 28.014 parts nitrogen of 60.056.
+NOTED = {("urea nitrogen", "urea"): 28.014 / 60.056}
+# Kinds of amounts that a rule of an analyte turns into each other.
+_AMOUNTS = frozenset({"mass", "substance", "charge", "activity", "catalysis"})
 
 
 def convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
@@ -121,6 +103,12 @@ def converts(unit: str, wanted: str, analyte: str | None = None) -> bool:
     except InputError:
         return False
     return True
+
+
+def accepted(unit: str, analyte: str | None = None) -> str:
+    """The units in which a value may be given that a formula wants in `unit`, in words."""
+    found = [unit or "no unit", *(other for other in _OTHERS.get(unit, ()) if converts(other.split()[0], unit, analyte))]
+    return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
 # Between kinds of amounts MedCalc-Bench v1.0 goes by way of these.
@@ -166,18 +154,50 @@ def straight_line(unit: str, wanted: str, analyte: str | None = None) -> tuple[f
     """(factor, offset) of the conversion; every one of ours is value * factor + offset. Raises InputError as `convert` does."""
     if len(unit) > MAX_UNIT:
         raise InputError("that is no unit")
-    here, there = normal_unit(unit), normal_unit(wanted)
-    if here == there:
+    if unit == wanted:
         return 1.0, 0.0
-    if there in _SCALE:
-        return _temperature(here, there, unit)
-    registry = _registry()
-    given, target = _quantity(here, unit), _quantity(there, wanted)
-    bridges: list[Any] = [registry.Quantity(text) for text in ANALYTES.get(analyte or "", ())]
-    for path in (given, *(given * bridge for bridge in bridges), *(given / bridge for bridge in bridges), *_chained(given, bridges)):
+    given, target = readings(unit), readings(wanted)
+    lines = {line for reading in given for there in target if (line := _line(reading, there, analyte)) is not None}
+    if len(lines) == 1:
+        return lines.pop()
+    if target[0].scale and not lines:
+        raise InputError(f"'{unit}' is not a temperature; write C or F")
+    if lines:
+        raise InputError(f"'{unit}' has two readings in {wanted}")
+    raise InputError(f"'{unit}' does not convert to {wanted or 'a bare number'}" + (f" of {analyte}" if analyte else ""))
+
+
+def _line(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
+    """None where the two are not of one kind and the analyte has no rule that joins them."""
+    if given.scale or wanted.scale:
+        return _temperature(given.scale, wanted.scale) if given.scale and wanted.scale else None
+    share = 1.0
+    if given.note != wanted.note:
+        if (analyte or "", given.note) not in NOTED or wanted.note:
+            return None
+        share = NOTED[analyte or "", given.note] if "mass" in _kinds(given.above) else 1.0
+    if (factor := _same_kind(given, wanted) or _joined(given, wanted, analyte)) is not None:
+        return factor * share, 0.0
+    return _ruled(given, wanted, analyte)
+
+
+def _same_kind(given: Reading, wanted: Reading) -> float | None:
+    if (_kinds(given.above), _kinds(given.below)) != (_kinds(wanted.above), _kinds(wanted.below)):
+        return None
+    return _clean(float((_size(given) / _size(wanted)).to("").magnitude))
+
+
+def _joined(given: Reading, wanted: Reading, analyte: str | None) -> float | None:
+    """An amount of the analyte as another kind of amount, over the same."""
+    kinds = *_kinds(given.above), *_kinds(wanted.above)
+    if analyte not in ANALYTES or _kinds(given.below) != _kinds(wanted.below) or len(kinds) != 2 or not _AMOUNTS.issuperset(kinds):
+        return None
+    size, target = _size(given), _size(wanted)
+    bridges: list[Any] = [_registry().Quantity(text) for text in ANALYTES[analyte]]
+    for path in (*(size * bridge for bridge in bridges), *(size / bridge for bridge in bridges), *_chained(size, bridges)):
         if path.dimensionality == target.dimensionality:
-            return float((path / target).to("").magnitude), 0.0
-    raise InputError(f"'{unit}' does not convert to {wanted}" + (f" of {analyte}" if analyte else ""))
+            return float((path / target).to("").magnitude)
+    return None
 
 
 def _chained(given: Any, bridges: list[Any]) -> list[Any]:
@@ -188,27 +208,50 @@ def _chained(given: Any, bridges: list[Any]) -> list[Any]:
     return [given / mass * charge, given / charge * mass]
 
 
-def _temperature(here: str, there: str, unit: str) -> tuple[float, float]:
-    if here not in _SCALE:
-        raise InputError(f"'{unit}' is not a temperature; write C or F")
+def _ruled(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
+    """By a line between two units of the analyte, in either direction."""
+    for one, other, slope, offset in LINES.get(analyte or "", ()):
+        here, there = readings(one)[0], readings(other)[0]
+        before, after = _same_kind(given, here), _same_kind(there, wanted)
+        if before is not None and after is not None:
+            return before * slope * after, offset * after
+        before, after = _same_kind(given, there), _same_kind(here, wanted)
+        if before is not None and after is not None:
+            return before / slope * after, -offset / slope * after
+    return None
+
+
+def _temperature(here: str, there: str) -> tuple[float, float]:
     to_kelvin = {"k": (1.0, 0.0), "c": (1.0, 273.15), "f": (5 / 9, 459.67 * 5 / 9)}
-    (factor, offset), (factor_wanted, offset_wanted) = to_kelvin[_SCALE[here]], to_kelvin[_SCALE[there]]
+    (factor, offset), (factor_wanted, offset_wanted) = to_kelvin[here], to_kelvin[there]
     return factor / factor_wanted, (offset - offset_wanted) / factor_wanted
 
 
-def _quantity(text: str, shown: str) -> Any:
-    """One of the unit, as a pint quantity. `text` is in normal spelling."""
+def _size(reading: Reading) -> Any:
+    """One of the unit, as a pint quantity."""
     registry = _registry()
-    if count := _COUNT.fullmatch(text):
-        power = 10.0 ** int(count[1]) if count[1] else 1e3 if count[2] else 1e6 if count[3] else 1.0
-        return registry.Quantity(power, "") / registry.Quantity(1.0, _PART[count[4]])
-    top, *below = [_PART.get(part) if part in _PART else None for part in text.split("/")]
-    if top is None or None in below:
-        raise InputError(f"'{shown}' is not a unit known here")
-    quantity = registry.Quantity(1.0, top)
-    for part in below:
-        quantity = quantity / registry.Quantity(1.0, part or "")
+    quantity = registry.Quantity(reading.times, "")
+    for part in reading.above:
+        quantity = quantity * registry.Quantity(1.0, part)
+    for part in reading.below:
+        quantity = quantity / registry.Quantity(1.0, part)
     return quantity
+
+
+@cache
+def _kinds(parts: Sequence[str]) -> tuple[str, ...]:
+    """What each part measures, in order of the alphabet: nothing above the line cancels with what is below it."""
+    named = {"[length]": "length", "[length] ** 2": "area", "[length] ** 3": "volume", "[mass]": "mass", "[time]": "time"}
+    found = []
+    for part in parts:
+        dimension = str(_registry().Quantity(1.0, part).dimensionality)
+        found.append("percent" if part == "percent" else named.get(dimension, dimension.strip("[]")))
+    return tuple(sorted(found))
+
+
+def _clean(factor: float) -> float:
+    """Without the last digit's noise: a thousand is 1000, so that a value on a limit stays on it."""
+    return float(f"{factor:.14g}") if math.isfinite(factor) else factor
 
 
 @cache

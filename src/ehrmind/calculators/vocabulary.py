@@ -22,7 +22,14 @@ HEART_RATE = Quantity("heart_rate", "heart rate", "bpm", 10, 350, bare=True, ent
 RESPIRATORY_RATE = Quantity("respiratory_rate", "respiratory rate", "breaths/min", 1, 100, bare=True)
 TEMPERATURE = Quantity("temperature", "temperature", "C", 20, 45)
 OXYGEN_SATURATION = Quantity(
-    "oxygen_saturation", "oxygen saturation", "%", 20, 100, bare=True, entities=("O2 saturation percentage", "oxygen saturation percentage")
+    "oxygen_saturation",
+    "oxygen saturation",
+    "%",
+    20,
+    100,
+    "oxygen",
+    bare=True,
+    entities=("O2 saturation percentage", "oxygen saturation percentage"),
 )
 QT = Quantity("qt", "QT interval", "msec", 100, 900)
 GCS = Quantity("gcs", "Glasgow Coma Score", "", 3, 15)
@@ -30,8 +37,8 @@ URINE_OUTPUT = Quantity("urine_output", "urine output", "mL/day", 0, 30000)
 
 # Blood
 ALBUMIN = Quantity("albumin", "albumin", "g/dL", 0.2, 8, "albumin")
-ALT = Quantity("alt", "alanine aminotransferase", "U/L", 1, 30000, entities=("ALT",))
-AST = Quantity("ast", "aspartate aminotransferase", "U/L", 1, 30000, entities=("AST",))
+ALT = Quantity("alt", "alanine aminotransferase", "U/L", 1, 30000, "enzyme", entities=("ALT",))
+AST = Quantity("ast", "aspartate aminotransferase", "U/L", 1, 30000, "enzyme", entities=("AST",))
 BICARBONATE = Quantity("bicarbonate", "bicarbonate", "mEq/L", 1, 80, "bicarbonate")
 BILIRUBIN = Quantity("bilirubin", "total bilirubin", "mg/dL", 0.05, 90, "bilirubin", entities=("Bilirubin",))
 CALCIUM = Quantity("calcium", "calcium", "mg/dL", 2, 30, "calcium")
@@ -40,7 +47,7 @@ CHOLESTEROL = Quantity("cholesterol", "total cholesterol", "mg/dL", 20, 2000, "c
 CREATININE = Quantity("creatinine", "creatinine", "mg/dL", 0.05, 60, "creatinine", entities=("serum creatinine",))
 GLUCOSE = Quantity("glucose", "glucose", "mg/dL", 5, 3000, "glucose")
 HDL = Quantity("hdl", "HDL cholesterol", "mg/dL", 1, 300, "cholesterol", entities=("high-density lipoprotein cholesterol", "HDL"))
-HEMATOCRIT = Quantity("hematocrit", "hematocrit", "%", 3, 85)
+HEMATOCRIT = Quantity("hematocrit", "hematocrit", "%", 3, 85, "hematocrit")
 HEMOGLOBIN = Quantity("hemoglobin", "hemoglobin", "g/dL", 1, 30, "hemoglobin")
 INR = Quantity("inr", "INR", "", 0.3, 30, entities=("international normalized ratio",))
 INSULIN = Quantity("insulin", "insulin", "µIU/mL", 0.1, 3000, "insulin")
@@ -54,7 +61,7 @@ PAO2 = Quantity(
     760,
     entities=("Partial pressure of oxygen (PaO2) for Apache II", "Partial pressure of oxygen", "Partial pressure of oxygen (PaO2)"),
 )
-FIO2 = Quantity("fio2", "FiO2", "%", 20, 100)
+FIO2 = Quantity("fio2", "FiO2", "%", 20, 100, "oxygen")
 AA_GRADIENT = Quantity("aa_gradient", "A-a gradient", "mm Hg", 0, 760, bare=True)
 PLATELETS = Quantity("platelets", "platelet count", "10^9/L", 0, 5000)
 POTASSIUM = Quantity("potassium", "potassium", "mEq/L", 0.5, 15, "potassium")

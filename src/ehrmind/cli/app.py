@@ -10,7 +10,7 @@ import typer
 
 from ehrmind import __version__
 from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
-from ehrmind.cli.errors import INTERRUPTED, say
+from ehrmind.cli.errors import INTERRUPTED, end_on_sigterm, is_sigterm, say
 from ehrmind.world import wait_for_the_first_to_speak
 
 app = typer.Typer(
@@ -79,13 +79,19 @@ def _top(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 143
+    for SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    end_on_sigterm()
     try:
         code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             raise KeyboardInterrupt
+    except SystemExit as error:
+        if not is_sigterm(error):
+            raise
+        code = say(error, given[0] if given else "")
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's outermost line
         wait_for_the_first_to_speak()
-        code = say(error)
+        code = say(error, given[0] if given else "")
     sys.exit(code if isinstance(code, int) else 0)

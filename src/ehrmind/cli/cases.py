@@ -33,7 +33,7 @@ class SplitName(StrEnum):
 
 
 def medcalc(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench CSV, CSV.gz or parquet, or a hub data set's id.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench rows in any form of table, or a hub data set's id.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     split: Annotated[SplitName, typer.Option(help="What the rows may be used for.")] = SplitName.train,
     online: Annotated[bool, typer.Option("--online", help="Allow a download from the hub.")] = False,
@@ -59,8 +59,29 @@ class KindName(StrEnum):
     label = "label"
 
 
+class DecimalName(StrEnum):
+    """Decimal marks as choices of an option."""
+
+    point = "point"
+    comma = "comma"
+
+
+class DatesName(StrEnum):
+    """Orders of day and month as choices of an option."""
+
+    day_first = "day-first"
+    month_first = "month-first"
+
+
+GroupsOf = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose numbers the groups are, if another table has the same for others.", show_default=False),
+]
+Sheet = Annotated[str | None, typer.Option(metavar="NAME", help="Of an .xlsx file with several.", show_default=False)]
+
+
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, CSV.gz, parquet or JSON lines.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
@@ -72,9 +93,17 @@ def table(
     record: Annotated[str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)] = None,
     rationale: Annotated[str | None, typer.Option(metavar="COLUMN", help="Worked answers.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)] = None,
+    decimal: Annotated[DecimalName | None, typer.Option(help="The answers' decimal mark, if they cannot tell.", show_default=False)] = None,
+    dates: Annotated[DatesName | None, typer.Option(help="How 01/02/2026 is meant, if no answer tells.", show_default=False)] = None,
+    labels_from: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Answers may be places of labels, the first being this.", show_default=False)
+    ] = None,
+    groups_of: GroupsOf = None,
+    sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
+    from ehrmind.cli.options import section
     from ehrmind.config import TableFile
     from ehrmind.sources import save_cases
     from ehrmind.sources.table import read_table_cases
@@ -82,7 +111,9 @@ def table(
     if (kind is KindName.label) != bool(label) or (tolerance and kind is not KindName.number):
         raise InputError("--kind label needs --label, once for each; --tolerance is for --kind number.")
     columns = {"question": question, "answer": answer, "record": record, "rationale": rationale, "group": group}
-    file = TableFile.model_validate({"path": path, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns})
+    readings = {"decimal": decimal and decimal.value, "dates": dates and dates.value, "labels_from": labels_from, "groups_of": groups_of}
+    said = {"path": path, "sheet": sheet, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns, **readings}
+    file = section(TableFile, said, "ehrmind data table")
     cases, counts = read_table_cases(file)
     save_cases(cases, out)
     say_counts(counts, out, as_json)
@@ -105,7 +136,7 @@ class ConventionName(StrEnum):
 
 
 def audit(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A MedCalc-Bench CSV, CSV.gz or parquet with its entities.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")],
     convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculators.")] = ConventionName.published,
     out: Annotated[
         Path | None,
@@ -159,7 +190,10 @@ def check(
     think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Prove a data set without a model: every gold answer earns full marks, every corruption of it does not."""
+    """Prove the verifier on a data set, without a model: every gold answer earns full marks, no corruption of it does.
+
+    What it cannot prove is that the labels were read as you meant them: it lays ten drawn answers beside their source cells.
+    """
     from ehrmind.sources import load_cases
     from ehrmind.verify.audit import check_cases
 
@@ -183,4 +217,12 @@ def _print(report: CheckReport) -> None:
         for failure in report.failures:
             table.add_row(failure["case"], failure["stratum"], failure["what"], failure["reason"])
         console.print(table)
-    console.print("The data set is proven." if report.ok else "The data set is not proven.")
+    table = Table("case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells")
+    for row in report.drawn:
+        table.add_row(row["case"], row["from"], row["cell"], row["read_as"])
+    console.print(table)
+    if report.ok:
+        console.print("Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried.")
+        console.print("Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files.")
+    else:
+        console.print("Not proven: the verifier is wrong about the answers listed above.")

@@ -50,7 +50,14 @@ Ehrshot = Annotated[
     typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels."),
 ]
 TaskName = Annotated[
-    str | None, typer.Option(help="Its name; by default that of the label file's folder or the ACES file.", show_default=False)
+    str | None,
+    typer.Option(help="Its name, by default the label folder's or the ACES file's; of a folder of several, which.", show_default=False),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The column of the labels, where a label file fills several.", show_default=False)
+]
+LabelsFrom = Annotated[
+    int | None, typer.Option(min=0, max=1, help="The lowest grade, where a laboratory task's grades never are 0.", show_default=False)
 ]
 Boundary = Annotated[
     list[datetime] | None,
@@ -67,7 +74,7 @@ Balance = Annotated[
     typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
 ]
 LeaveOutUnusable = Annotated[
-    bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects or before birth instead of refusing.")
+    bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects, before birth or without a value.")
 ]
 
 
@@ -78,6 +85,8 @@ def ehr(
     aces: AcesTask = None,
     ehrshot: Ehrshot = None,
     task: TaskName = None,
+    label_column: LabelColumn = None,
+    labels_from: LabelsFrom = None,
     question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
     split_by: Annotated[SplitHistoriesBy, typer.Option(help="What tells train from held_out.")] = SplitHistoriesBy.subject,
     boundary: Boundary = None,
@@ -94,7 +103,8 @@ def ehr(
 
     The labels are a file's, or those that an ACES task file makes.
     """
-    from ehrmind.config import EhrFiles, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import EhrFiles
     from ehrmind.sources import save_cases
     from ehrmind.sources.ehr import read_ehr
 
@@ -110,6 +120,8 @@ def ehr(
         "aces": aces,
         "ehrshot": ehrshot,
         "task": task,
+        "label_column": label_column,
+        "labels_from": labels_from,
         "question": question,
         "shares": shares,
         "seed": seed,
@@ -121,7 +133,7 @@ def ehr(
         "site_column": site_column,
     }
     split |= {"held_out_sites": held_out_site or [], "tuning_sites": tuning_site or []}
-    files = parse_section(EhrFiles, {**given, **split, "unusable": unusable}, "ehrmind data ehr")
+    files = section(EhrFiles, {**given, **split, "unusable": unusable}, "ehrmind data ehr", plural=("labels",))
     cases, counts = read_ehr(files)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -17,22 +19,46 @@ from typer.exceptions import Abort, TyperException
 from ehrmind.cluster.desk import WorkerError
 from ehrmind.types import InputError
 
-BAD_INPUT, FAULT, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAULT, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+RESUMABLE = ("run", "pilot", "evaluate", "predict")  # the commands that have --resume
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = ("No space left on device", "os error 28", "Disk quota exceeded")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def say(error: BaseException) -> int:
-    """Say what went wrong; the exit code."""
+def end_on_sigterm() -> None:
+    """Leave as Ctrl-C does, by an exception that lets everything be put away. A second signal ends at once. Workers that torchrun started
+    are ended by it, which says why."""
+
+    def leave(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(TERMINATED)
+
+    if "WORLD_SIZE" not in os.environ and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
+
+
+def is_sigterm(error: SystemExit) -> bool:
+    """Whether it is how SIGTERM ends a command; where Ray's own handler came after ours, it leaves with the signal's number."""
+    return error.code == TERMINATED or error.code == int(signal.SIGTERM)
+
+
+def say(error: BaseException, command: str = "run") -> int:
+    """Say what went wrong; the exit code. `command` is the first word of what was given: only some can go on where they were."""
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         traceback.print_exception(error)
-    code, sentence = _sentence(error)
+    code, sentence = _sentence(error, command in RESUMABLE)
     sys.stderr.write(f"ehrmind: {' '.join(sentence.split())}\n")
     return code
 
 
-def _sentence(error: BaseException) -> tuple[int, str]:
+def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
+    on = (
+        "what was finished is kept, and the same command with --resume goes on"
+        if resumable
+        else "nothing is left half-written, so give the same command again"
+    )
     if isinstance(error, InputError):
         return BAD_INPUT, str(error)
     if isinstance(error, TyperException):
@@ -43,12 +69,15 @@ def _sentence(error: BaseException) -> tuple[int, str]:
     if isinstance(error, Abort):
         return INTERRUPTED, "nobody said yes, so nothing was done; --yes answers beforehand."
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "stopped by the keyboard; what was finished is kept, and the same command with --resume goes on."
+        return INTERRUPTED, f"stopped by the keyboard; {on}."
+    if isinstance(error, SystemExit):
+        return TERMINATED, f"stopped by SIGTERM; {on}."
     if _disk_is_full(error):
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-        return BAD_INPUT, f"the disk is full{where}; finished work is kept, so make room and run the same command with --resume."
+        return BAD_INPUT, f"the disk is full{where}; make room: {on}."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return BAD_INPUT, "memory ran out; a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less."
+        smaller = "a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less"
+        return BAD_INPUT, f"memory ran out; {smaller if resumable else 'a machine with more of it, or smaller files, are needed'}."
     if isinstance(error, OSError) and error.filename and error.strerror:
         return BAD_INPUT, f"{error.filename} cannot be used: {error.strerror}."
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ehrmind"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,32 +61,46 @@ def predict(
     form: Annotated[FormatName, typer.Option("--format", help="Of the predictions.")] = FormatName.parquet,
     page: Annotated[bool, typer.Option("--page", help="Also write a page to read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")] = False,
+    any_task: Annotated[
+        bool, typer.Option("--any-task", help="Also cases of families and tasks that the model's run had none of.")
+    ] = False,
     cluster: Cluster = None,
     workers: Workers = None,
 ) -> None:
     """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
     stay_offline(online=False)
     chosen = {"samples": samples, "abstain_below": abstain_below}
-    asked: dict[str, Any] = {"arm": arm, "chosen": chosen, "overrides": overrides or [], "form": form.value}
+    asked: dict[str, Any] = {"arm": arm, "chosen": chosen, "overrides": overrides or [], "form": form.value, "any_task": any_task}
     if cluster is not None:
         from ehrmind.cluster.predict import predict_on_cluster
 
         if endpoint is not None:
             raise InputError("--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out.")
-        _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
-        return
-    from ehrmind.stages.predict import ask
-    from ehrmind.world import is_restarted, joined
+        failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
+    else:
+        from ehrmind.files import free_if_refused
+        from ehrmind.predicted import holds_work
+        from ehrmind.stages.predict import ask
+        from ehrmind.world import is_restarted, joined
 
-    with joined("cpu" if endpoint else "auto") as world:
-        found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
-        world.from_first(lambda: _show(found, out, page=page))
+        with joined("cpu" if endpoint else "auto") as world:
+            with free_if_refused(out, holds_work) if world.first else nullcontext():
+                found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
+            failed = world.from_first(lambda: _show(found, out, page=page))
+    if failed:
+        raise typer.Exit(1)
 
 
-def _show(found: Predictions, out: Path, *, page: bool) -> None:
+def _show(found: Predictions, out: Path, *, page: bool) -> bool:
+    """Whether no case was answered, of so many that this is no chance."""
+    from ehrmind.predicted import TELLING
+
     for line in found.lines():
         typer.echo(line)
     if page:
         from ehrmind.report.prediction_page import write_prediction_page
 
         typer.echo(f"wrote {write_prediction_page(out)}")
+    if warning := found.warning():
+        typer.echo(warning, err=True)
+    return warning is not None and found.about("provenance")["counts"]["cases"] >= TELLING

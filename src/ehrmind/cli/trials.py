@@ -35,17 +35,19 @@ def trials(
         float | None,
         typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
     ] = None,
+    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and judgments that name different years belong together.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn judged pairs of patient and trial into Cases, split by patient; pairs whose trial text is absent are counted."""
+    from ehrmind.cli.options import section
     from ehrmind.config import TrialFiles
     from ehrmind.sources import save_cases
     from ehrmind.sources.trec import read_trials
 
     given = [*trials, *(more_trials or ())]
-    files = TrialFiles(
-        topics=topics, qrels=qrels, trials=given, name=name, split_by=split_by.value, shares=shares, seed=seed, balance=balance
-    )
+    said = {"topics": topics, "qrels": qrels, "trials": given, "name": name, "split_by": split_by.value}
+    said |= {"shares": shares, "seed": seed, "balance": balance, "any_year": any_year}
+    files = section(TrialFiles, said, "ehrmind data trials")
     cases, counts = read_trials(files)
     save_cases(cases, out)
     say_counts(counts, out, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ehrmind.cli.cases import AsJson, KindName, say_counts
+from ehrmind.cli.cases import AsJson, GroupsOf, KindName, Sheet, say_counts
 
 if TYPE_CHECKING:
     from ehrmind.sources.cases import Counts
@@ -23,14 +23,14 @@ def medcalc(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Notes and calculator questions; columns as MedCalc-Bench spells them, CSV, CSV.gz or parquet."""
+    """Notes and calculator questions; columns as MedCalc-Bench spells them, in any form of table."""
     from ehrmind.sources.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
 
 
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, CSV.gz, parquet or JSON lines.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Out,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
@@ -41,15 +41,18 @@ def table(
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note.", show_default=False)] = None,
     id_: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)] = None,
     unit: Annotated[str | None, typer.Option(help="Of numbers, where they have one.", show_default=False)] = None,
+    groups_of: GroupsOf = None,
+    sheet: Sheet = None,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Any table of questions."""
-    from ehrmind.config import TableFile, parse_section
+    from ehrmind.cli.options import section
+    from ehrmind.config import TableFile
     from ehrmind.sources.unanswered import table_to_ask
 
-    columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit}
-    file = parse_section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
+    columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit, "groups_of": groups_of, "sheet": sheet}
+    file = section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
     _save(table_to_ask(file), out, restricted, as_json)
 
 
@@ -63,13 +66,14 @@ def trials(
         Path | None, typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)] = None,
+    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Patients and trials, every one with every other unless pairs are named."""
     from ehrmind.sources.unanswered import trials_to_ask
 
-    _save(trials_to_ask(topics, trials, pairs, name), out, restricted, as_json)
+    _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
 
 
 def ehr(

@@ -81,7 +81,10 @@ def _connected(address: str, workers: int, cluster: AnyCluster) -> Iterator[AnyC
     try:
         places = int(ray.cluster_resources().get("CPU", 0))
         if places < workers:
-            raise InputError(f"The cluster at {address} has {places} CPUs, fewer than cluster.workers={workers}; lower it, or add nodes.")
+            raise InputError(
+                f"The cluster at {address} has {places} CPUs, fewer than cluster.workers={workers}; lower it, or "
+                "add nodes (`ehrmind predict` has --workers)."
+            )
         yield cluster
     finally:
         ray.shutdown()

@@ -8,7 +8,8 @@ from typing import Any
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Cluster, parse_section
-from ehrmind.predicted import Predictions, refuse_used
+from ehrmind.files import free_if_refused
+from ehrmind.predicted import Predictions, holds_work, refuse_used
 from ehrmind.stages.predict import ask
 
 
@@ -19,7 +20,7 @@ def predict_on_cluster(
     settings = parse_section(Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster")
     refuse_used(out, resume=resume)
     places = {"model": str(Path(model).resolve()), "data": str(data.resolve()), "out": str(out.resolve())}
-    with joined(settings) as cluster:
+    with free_if_refused(out, holds_work), joined(settings) as cluster:
         work(settings, on_gpu("auto", settings.workers), _predict, {**places, "asked": asked}, cluster)
     return Predictions(out)
 

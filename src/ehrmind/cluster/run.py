@@ -18,6 +18,8 @@ from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines import Engine
+from ehrmind.files import empty, free_if_refused
+from ehrmind.run_start import holds_work
 from ehrmind.runs import Run, open_run
 from ehrmind.sources.each import done_by
 from ehrmind.stages.data import prepare_data
@@ -33,11 +35,30 @@ def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tu
     URL in an object store: then the run is a copy on this machine, and what is added to it until the block ends goes there too. Raises
     InputError."""
     if not is_url(out):
-        yield _run(recipe, Path(out).resolve(), None, resume, stages)
+        with free_if_refused(Path(out).resolve(), holds_work):
+            run = _run(recipe, Path(out).resolve(), None, resume, stages)
+        yield run
         return
     with staged(out) as (folder, mirror):
-        yield _run(recipe, folder, mirror, resume, stages)
+        with _store_free_if_refused(folder, mirror):
+            run = _run(recipe, folder, mirror, resume, stages)
+        yield run
         mirror.push(folder)
+
+
+@contextmanager
+def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
+    """`free_if_refused` of what lies under the URL; the workers may have put something there."""
+    was_used = any(folder.iterdir())
+    try:
+        yield
+    except Exception:
+        if not was_used:
+            mirror.pull(folder)
+            if not holds_work(folder):
+                empty(folder)
+                mirror.push(folder)
+        raise
 
 
 def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, resume: bool, stages: tuple[str, ...] | None) -> Run:

@@ -17,6 +17,7 @@ from typing import Any
 from ehrmind.cluster.desk import ToDesk, open_desk, told
 from ehrmind.cluster.joined import AnyCluster
 from ehrmind.config import Cluster
+from ehrmind.files import lines_of
 from ehrmind.types import InputError
 from ehrmind.world import PATIENCE, current, is_of_connection
 
@@ -36,7 +37,9 @@ def on_gpu(device: str, workers: int) -> bool:
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus < workers:
-        raise InputError(f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes.")
+        raise InputError(
+            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind predict` has --workers)."
+        )
     return device != "cpu" and gpus >= workers
 
 
@@ -141,7 +144,7 @@ def _why(error: BaseException, settings: Cluster) -> BaseException:
     if not isinstance(error, TrainingFailedError):
         return InputError(LOST_HEAD) if isinstance(error, RayError) else error
     failures = getattr(error, "worker_failures", {})
-    last = next((str(getattr(failure, "_base_exc", failure)).splitlines() for failure in failures.values()), [])
+    last = next((lines_of(str(getattr(failure, "_base_exc", failure))) for failure in failures.values()), [])
     return InputError(
         f"Workers were lost more often than cluster.restarts={settings.restarts} allows, "
         f"at last by {last[0] if last else 'an unknown cause'}; finished work is kept, and the same command with --resume goes on."

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ehrmind.config.section import Section
+from ehrmind.sources.cells import label_key
 
 
 class Synthetic(Section):
@@ -50,6 +52,7 @@ class TrialFiles(Section):
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out")
     seed: int = Field(default=0, description="of the split and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
+    any_year: bool = Field(default=False, description="topics and judgments that name different years belong together")
 
 
 EventKind = Literal["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other"]
@@ -79,7 +82,11 @@ class EhrFiles(Section):
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
     aces: Path | None = Field(default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels")
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
-    task: str | None = Field(default=None, description="its name; the label file's folder, or the ACES file's name, by default")
+    task: str | None = Field(
+        default=None, description="its name; the label file's folder, or the ACES file's name, by default; of a folder of several, which"
+    )
+    label_column: str | None = Field(default=None, description="the column of the labels, where a label file fills several")
+    labels_from: Literal[0, 1] | None = Field(default=None, description="the lowest grade, where grades never are 0: 0 or 1")
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
     split_by: Literal["subject", "time", "site"] = Field(
         default="subject", description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites"
@@ -93,7 +100,7 @@ class EhrFiles(Section):
     )
     seed: int = Field(default=0, description="of splits and of balance")
     balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
-    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, or before birth")
+    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, before birth, or null")
 
     @model_validator(mode="after")
     def one_data_set(self) -> EhrFiles:
@@ -124,30 +131,56 @@ class EhrFiles(Section):
 class TableFile(Section):
     """A table of questions; the columns are named here."""
 
-    path: Path = Field(description="CSV, CSV.gz, parquet or JSON lines")
+    path: Path = Field(description="CSV (commas, semicolons, tabs), TSV, .xlsx, parquet or JSON lines")
+    sheet: str | None = Field(default=None, description="of an .xlsx file with several")
     question: str = Field(default="question", description="the column of questions")
     answer: str = Field(default="answer", description="the column of answers")
     kind: Literal["number", "integer", "date", "label"] = Field(description="what the answers are")
     labels: list[str] = Field(default=[], description="of kind label, in the order of their numbers")
+    labels_from: Literal[0, 1] | None = Field(default=None, description="a number among the answers is a label's place, counted from this")
+    decimal: Literal["point", "comma"] | None = Field(default=None, description="the answers' decimal mark, where their column cannot tell")
+    dates: Literal["day-first", "month-first"] | None = Field(default=None, description="of 01/02/2026, where the column cannot tell")
     tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number: a share of the answer")
     absolute_tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number; the larger of the two counts")
     unit: str | None = Field(default=None, description="of the numbers: may be left out of an answer, and must be right when it is there")
     record: str | None = Field(default=None, description="the column of the text that a question is about")
     rationale: str | None = Field(default=None, description="the column of worked answers, for the warm-up")
     group: str | None = Field(default=None, description="the column of the patient or note; it never crosses splits")
+    groups_of: str | None = Field(
+        default=None, description="whose numbers the groups are, where those of another table name other patients: 7 of A is not 7 of B"
+    )
     id: str | None = Field(default=None, description="the column of names of the rows; their number by default")
-    split: str | None = Field(default=None, description="the column of train, tuning and held_out")
+    split: str | None = Field(default=None, description="the column of train, tuning and held_out (also test, validation, dev)")
     name: str | None = Field(default=None, description="of the task; the file's by default")
     shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
     seed: int = Field(default=0, description="of that split")
     aids: dict[str, str] = Field(default={}, description="columns laid beside the question by the pilot's interventions, by name")
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def labels_are_words(cls, labels: Any) -> Any:
+        """YAML makes numbers of 1 and 2, which have one reading as words, and booleans of no and yes, on and off, which have several."""
+        if not isinstance(labels, list | tuple):
+            return labels
+        if any(isinstance(label, bool) for label in labels):
+            raise ValueError("without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']")
+        return [str(label) if isinstance(label, int) else label for label in labels]
+
     @model_validator(mode="after")
     def labels_are_named(self) -> TableFile:
         if (self.kind == "label") != bool(self.labels):
             raise ValueError("kind label needs labels, and the other kinds have none")
-        if len({label.lower() for label in self.labels}) < len(self.labels):
-            raise ValueError("labels must differ in more than capitals")
+        keys = [label_key(label) for label in self.labels]
+        if "" in keys or len(set(keys)) < len(keys):
+            raise ValueError("labels must say something, and differ in more than capitals, spaces, hyphens and full stops")
+        if self.labels_from is not None and (self.kind != "label" or any(re.fullmatch("-?[0-9]+", key) for key in keys)):
+            raise ValueError("labels_from is for labels that are words, where answers are their places")
+        if self.decimal is not None and self.kind not in ("number", "integer"):
+            raise ValueError("decimal is for kinds number and integer")
+        if self.dates is not None and self.kind != "date":
+            raise ValueError("dates is for kind date")
+        if self.groups_of is not None and self.group is None:
+            raise ValueError("groups_of goes with group")
         if self.kind != "number" and (self.tolerance or self.absolute_tolerance):
             raise ValueError("a tolerance is for kind number only")
         return self

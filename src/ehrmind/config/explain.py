@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+NEAR = 0.7  # of the same letters in the same order: a slip of the keyboard, a plural; `newkey` is not `seed`
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -40,7 +41,7 @@ def _message(problem: Mapping[str, Any], place: list[str], schema: Mapping[str, 
         text = problem["msg"].removeprefix("Value error, ")
         return text[:1].lower() + text[1:]
     known = _known_keys(place[:-1], schema)
-    nearest = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
+    nearest = difflib.get_close_matches(place[-1], known, n=1, cutoff=NEAR)
     if nearest:
         return f"unknown key, did you mean '{'.'.join([*place[:-1], *nearest])}'?"
     return f"unknown key, known here are {', '.join(known)}"

@@ -42,8 +42,10 @@ class Model(Section):
     name: str | None = Field(default=None, description="a directory as `save_pretrained` writes it, or a hub id")
     tiny: TinyModel | None = Field(default=None, description="in place of name: a small model built here")
     revision: str | None = Field(default=None, description="a hub model's commit, tag or branch")
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the weights")
-    autocast: bool = Field(default=False, description="bf16 autocast in training")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the weights; bfloat16 ones that are trained have fp32 masters"
+    )
+    autocast: bool = Field(default=False, description="computes in bf16, in sampling and in training")
     lora: Lora | None = Field(default=None, description="train an adapter in place of all weights")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes CUDA where there is one")
     template: dict[str, Any] = Field(default={}, description="extra arguments of the chat template, such as enable_thinking")
@@ -174,7 +176,7 @@ class Rlvr(Optimiser):
     def families_are_known(self) -> Rlvr:
         for family in self.mix:
             if family not in FAMILIES:
-                nearest = get_close_matches(family, FAMILIES, n=1, cutoff=0.4)
+                nearest = get_close_matches(family, FAMILIES, n=1)
                 hint = f"did you mean '{nearest[0]}'?" if nearest else f"families are {', '.join(FAMILIES)}"
                 raise ValueError(f"mix names the family '{family}', which does not exist; {hint}")
         return self

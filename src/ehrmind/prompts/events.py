@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ehrmind.prompts.reference_ranges import limits
+from ehrmind.prompts.reference_ranges import is_unread, limits
+from ehrmind.sources.static_facts import sex_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,15 +55,22 @@ SPOKEN = {
 
 
 def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str, str]) -> pl.DataFrame:
-    """For every row of `Timeline.whats`: kind, name, unit, and the limits (low, high) of what is common. The name is the data set's own,
-    else the code's own words; `parents` has the LOINC codes of codes that are none."""
+    """For every row of `Timeline.whats`: kind, name, unit, the limits (low, high) of what is common, and whether there are limits but none
+    in this unit (unread). The name is the data set's own, else the code's own words; `parents` has the LOINC codes of codes that are none.
+    """
     import polars as pl
 
     rows = [
-        (kind_of(code, table), SPOKEN.get(code) or names.get(code) or _words(code), unit, *limits(code, unit, parents))
+        (
+            kind_of(code, table),
+            SPOKEN.get(code) or names.get(code) or sex_of(code) or _words(code),
+            unit,
+            *limits(code, unit, parents),
+            is_unread(code, unit, parents),
+        )
         for code, table, unit in whats.select("code", "table", "unit").iter_rows()
     ]
-    schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32}
+    schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32, "unread": pl.Boolean}
     return pl.DataFrame(rows, schema, orient="row")
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ehrmind.ages import ages
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -27,20 +29,21 @@ if TYPE_CHECKING:
     from ehrmind.config import History
     from ehrmind.sources.timeline import Visible
 
-VERSION = 2
+VERSION = 3
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
-UNBORN = -(2**63)  # the time of a birth that is not known
 CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4; the lower figure keeps to the budget
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`texts` by request; `shown` and `cut` count findings (a folded test is one) that did and did not fit."""
+    """`texts` by request; `shown` and `cut` count findings (a folded test is one) that did and did not fit, `unflagged` those shown whose
+    test has limits, but none in the unit of the result."""
 
     texts: Sequence[str]
     shown: Sequence[int]
     cut: Sequence[int]
+    unflagged: Sequence[int]
 
 
 def history_digest(settings: History) -> str:
@@ -49,8 +52,8 @@ def history_digest(settings: History) -> str:
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
-    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high. `as_of` and `born` (the least int64: unknown) are
-    microseconds since 1970, by request."""
+    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high, unread. `as_of` and `born` (`NO_BIRTH`: unknown)
+    are microseconds since 1970, by request."""
     import numpy as np
     import polars as pl
 
@@ -73,19 +76,19 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     bodies = _joined(pieces.gather(kept), whose[kept], len(as_of))
     texts = [head + body if head else body[1:] for head, body in zip(heads, bodies, strict=True)]
     shown = np.bincount(whose[kept], minlength=len(as_of))
-    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist())
+    unread = about["unread"].to_numpy()[dated["what"].to_numpy()[last[kept]]] & dated["numeric_value"].is_not_null().to_numpy()[last[kept]]
+    unflagged = np.bincount(whose[kept][unread & settings.flags], minlength=len(as_of))
+    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist(), unflagged.tolist())
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
-    """By request: the age, then what the static rows of the person say; "" where nothing is known."""
-    said: list[list[str]] = [
-        [f"{int((at - birth) // (DAY * 365.2425))} years old"] if birth > UNBORN else []
-        for at, birth in zip(as_of.tolist(), born.tolist(), strict=True)
-    ]
-    kinds, names = about["kind"].to_list(), about["name"].to_list()
-    for request, what in static.select("request", "what").iter_rows():
-        if kinds[what] == "demographics" and names[what] not in said[request]:
-            said[request].append(names[what])
+    """By request: the age, then the static facts of the person; "" where nothing is known."""
+    said = [[] if math.isnan(years) else [f"{math.floor(years)} years old"] for years in ages(born, as_of).tolist()]
+    names = about["name"].to_list()
+    for request, what, text in static.select("request", "what", "text_value").iter_rows():
+        told = names[what] if text is None else f"{names[what]} {text}"
+        if told not in said[request]:
+            said[request].append(told)
     return [", ".join(parts) for parts in said]
 
 

@@ -70,15 +70,15 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
 
 
 def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case], dict[str, int | str]]:
-    """The cases in their order, those of the family `ehr` with `fields["history"]`; and counts of findings shown and cut. Raises what
-    `by_shard` raises."""
+    """The cases in their order, those of the family `ehr` with `fields["history"]`; and counts of findings shown, cut, and shown
+    without a flag for want of a known unit. Raises what `by_shard` raises."""
     import numpy as np
 
     references = [place for place, case in enumerate(cases) if case.family == "ehr" and "history" not in case.fields]
     filled = list(cases)
     if not references:
         return filled, {}
-    shown = cut = not_looked_at = 0
+    shown = cut = unflagged = not_looked_at = 0
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         for shard in by_shard([cases[place] for place in references], max(1, EVENTS_AT_ONCE // settings.max_events)):
             about = describe(shard.timeline.whats, shard.data.names, shard.data.parents)
@@ -87,9 +87,10 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
                 for place, text in zip(asked.places.tolist(), rendered.texts, strict=True):
                     case = cases[references[place]]
                     filled[references[place]] = replace(case, fields={**case.fields, "history": text or "no record"})
-                shown, cut = shown + sum(rendered.shown), cut + sum(rendered.cut)
+                shown, cut, unflagged = shown + sum(rendered.shown), cut + sum(rendered.cut), unflagged + sum(rendered.unflagged)
                 not_looked_at += int(np.maximum(known - settings.max_events, 0).sum())
     counts: dict[str, int | str] = {"histories": len(references), "findings_shown": shown, "findings_cut": cut}
+    counts["findings_without_flag"] = unflagged  # the test has limits, but none in the unit of the result
     return filled, {**counts, "events_not_looked_at": not_looked_at, "serialisation": history_digest(settings)}
 
 

@@ -148,14 +148,14 @@ def contamination(figures: Figures) -> Table | None:
     if not found:
         return None
     rows: Rows = [
-        [place.replace("held_out", "held-out"), known, number(row["cases"]), *_shared(of), number(row["too_short"])]
+        [place.replace("held_out", "held-out"), known, number(row["cases"]), *_shared(of), number(sum(untold_records(row).values()))]
         for place, row in found.items()
         for known, of in row["against"].items()
     ]
     words = next(iter(found.values()))["words"]
     caption = (
         f"Records that share {words} words in a row with what was learned from, beyond the check by patient; what many patients' records "
-        "share is template text and left out. Nothing was dropped for it."
+        "share is template text and left out. Of a record that is shorter, or all template, nothing can be told. Nothing was dropped."
     )
     titles = ["Cases", "with", "Number", "share any", "share half or more", "mean share", "Too short to say"]
     return Table(caption, titles, rows)
@@ -214,13 +214,24 @@ def _contamination_sentence(results: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     most = max(found["against"].values(), key=lambda row: (row["half"], row["any"]))
-    run = f"{found['words']} words in a row"
+    run, untold = f"{found['words']} words in a row", untold_records(found)
+    told = found["cases"] - sum(untold.values())
+    why = " and ".join(f"{number(count)} {reason}" for reason, count in untold.items())
+    if not told:
+        return [f"Nothing can be told of text that held-out records share with what was learned from: {why}."]
+    of = f"{number(told)} held-out records that can be compared" if untold else f"{number(found['cases'])} held-out records"
+    but = f" Of the others nothing can be told: {why}." if untold else ""
     if not most["any"]:
-        return [f"No held-out record shares {run} with what was learned from."]
-    return [
-        f"{number(most['any'])} of {number(found['cases'])} held-out records share {run} with what was learned from, "
-        f"{number(most['half']) if most['half'] else 'none'} of them half of their text or more."
-    ]
+        return [f"None of {of} shares {run} with what was learned from.{but}"]
+    half = f"{number(most['half']) if most['half'] else 'none'} of them half of their text or more"
+    return [f"{number(most['any'])} of {of} share {run} with what was learned from, {half}.{but}"]
+
+
+def untold_records(found: Mapping[str, Any]) -> dict[str, int]:
+    """{why nothing can be told of records that share no run of words: how many}, without those that are none."""
+    short = f"are shorter than {found['words']} words"
+    counts = {short: found["too_short"], "hold nothing but text of many patients": found.get("template_only", 0)}
+    return {reason: count for reason, count in counts.items() if count}
 
 
 def _forgetting_sentence(results: Mapping[str, Any]) -> list[str]:

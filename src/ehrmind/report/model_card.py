@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ehrmind.report.evaluation_tables import untold_records
 from ehrmind.report.model_card_words import BY_PEOPLE, LIMITS, RESTRICTED, SERVING, UNKNOWN, USE
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.words import arm_name, interval, number, p_value, pair_name, points
@@ -115,7 +116,9 @@ def _splits(figures: Figures) -> str:
         said += f" Coded histories are split by {' and '.join(by)}, and a subject stays in one split."
     shared = (figures.results.get("contamination") or {}).get("held_out") or {}
     told = "; ".join(f"with {name} {of['any']:,}, more than half of it {of['half']:,}" for name, of in shared.get("against", {}).items())
-    overlap = f"\n\nHeld-out records that share a run of {shared['words']} words: {plain(told)}." if told else ""
+    untold = sum(untold_records(shared).values()) if told else 0
+    but = f" Of {untold:,} of the {shared['cases']:,} nothing can be told: they are too short, or all template." if untold else ""
+    overlap = f"\n\nHeld-out records that share a run of {shared['words']} words: {plain(told)}.{but}" if told else ""
     return f"## Splits\n\n{said}\n\n{table(('Split', 'Use', 'Cases'), rows)}{overlap}" if rows else ""
 
 

@@ -175,6 +175,9 @@ def _from_plan(figures: Figures) -> Iterator[list[str | Cell]]:
             yield [f"{stage}: steps", Cell(number(mark.get("step")), str(mark["stopped"])), number(figures.recipe["rlvr"]["steps"])]
         if mark.get("left_out_too_long"):
             yield [f"{stage}: prompts left out as too long", number(mark["left_out_too_long"]), "0"]
+        if mark.get("without_reasoning"):
+            taught = f"{number(mark['without_reasoning'])} answers without reasoning"
+            yield [f"{stage}: what was taught", Cell(taught, "the data have no worked answers", tone="warn"), "worked answers"]
     data = figures.provenance.get("data", {})
     if dropped := data.get("train_notes_also_held_out_dropped"):
         yield ["training cases dropped, held-out has their note", number(dropped), "0"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import VOTING, split_arm
+from ehrmind.files import lines_of
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -100,7 +101,7 @@ def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = 
 
 def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
     by_stage: dict[str, list[dict[str, Any]]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = lines_of(path.read_text(encoding="utf-8")) if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)

@@ -3,22 +3,23 @@
 A truth's shape follows the calculator's kind of answer:
   decimal     {"value", "low", "high", "unit"}      integer     {"value", "unit"}
   date        {"value": "2007-01-09"}               weeks_days  {"weeks", "days"}
-each with "kind" and "calculator" (its id). Only what the published files write is read; nothing is evaluated.
+each with "kind" and "calculator" (its id). Cells are read by `cells` and `dates`: months before days, as the benchmark writes them, and
+with the decimal mark of the file's columns. Nothing is evaluated.
 """
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from ehrmind.calculators.catalogue import Entry
+from ehrmind.sources.cells import CellError, Decimal, is_no_number, is_null, number
+from ehrmind.sources.dates import day
 
 ANSWER, LOWER, UPPER = "Ground Truth Answer", "Lower Limit", "Upper Limit"
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_US_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
-_ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
+POINTS: Mapping[str, Decimal] = {ANSWER: "point", LOWER: "point", UPPER: "point"}
 _WEEKS_DAYS = re.compile(r"""\(\s*['"]?(\d{1,2}) weeks?['"]?\s*,\s*['"]?([0-6]) days?['"]?\s*\)""", re.ASCII)
 _ABSTAINED = {"n/a", "na"}
 
@@ -36,25 +37,28 @@ def abstention(answer: str, lower: str, upper: str) -> str | None:
     """Why the row has no answer, if it has none. An empty answer beside limits is a damaged row, not an abstention."""
     if answer.casefold() in _ABSTAINED:
         return "no answer (N/A)"
-    if not answer and {lower.casefold(), upper.casefold()} <= {"", *_ABSTAINED}:
+    if is_null(answer) and is_null(lower) and is_null(upper):
         return "no answer (empty)"
     return None
 
 
-def truth(calculator: Entry, unit: str | None, answer: str, lower: str, upper: str) -> dict[str, Any]:
-    """`unit` is what the question asks for. Raises MisfitError for the first cell that does not fit."""
+def truth(
+    calculator: Entry, unit: str | None, answer: str, lower: str, upper: str, decimals: Mapping[str, Decimal] = POINTS
+) -> dict[str, Any]:
+    """`unit` is what the question asks for, `decimals` the decimal mark of each column. Raises MisfitError for the first cell that does
+    not fit."""
     about = {"kind": calculator.kind, "calculator": calculator.id}
     if calculator.kind == "date":
         day, low_day, high_day = _date(answer, ANSWER), _date(lower, LOWER), _date(upper, UPPER)
         _check_order(low_day, day, high_day)
         return about | {"value": day.isoformat()}
     if calculator.kind == "weeks_days":
-        age, least, most = _days(answer, ANSWER), _days(lower, LOWER), _days(upper, UPPER)
+        age, least, most = (_days(text, column, decimals) for text, column in ((answer, ANSWER), (lower, LOWER), (upper, UPPER)))
         _check_order(least, age, most)
         if age % 1:
             raise MisfitError(ANSWER, f"{shown(answer)} is not a whole number of days")
         return about | {"weeks": int(age) // 7, "days": int(age) % 7}
-    value, low, high = _number(answer, ANSWER), _number(lower, LOWER), _number(upper, UPPER)
+    value, low, high = (_number(text, column, decimals) for text, column in ((answer, ANSWER), (lower, LOWER), (upper, UPPER)))
     _check_order(low, value, high)
     if calculator.kind == "decimal":
         return about | {"value": value, "low": low, "high": high, "unit": unit}
@@ -75,31 +79,36 @@ def _check_order(low: float | date, value: float | date, high: float | date) -> 
         raise MisfitError(ANSWER, "it is outside the row's own limits")
 
 
-def _number(text: str, column: str) -> float:
-    value = float(text) if _NUMBER.fullmatch(text) else math.inf
-    if not math.isfinite(value):
-        raise MisfitError(column, f"{shown(text)} is not a number" if text else "it is empty, a number is wanted")
+def _number(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
+    try:
+        value = number(text, decimals[column])
+    except CellError:
+        raise MisfitError(column, f"{shown(text)} is not a number") from None
+    if value is None:
+        empty = is_null(text)
+        raise MisfitError(column, "it is empty, a number is wanted" if empty else f"{shown(text)} is not a number")
     return value
 
 
 def _date(text: str, column: str) -> date:
-    if match := _US_DATE.fullmatch(text):
-        month, day, year = map(int, match.groups())
-    elif match := _ISO_DATE.fullmatch(text):
-        year, month, day = map(int, match.groups())
-    else:
-        raise MisfitError(column, f"{shown(text)} is not a date as MM/DD/YYYY")
     try:
-        return date(year, month, day)
-    except ValueError:
-        raise MisfitError(column, f"{shown(text)} is not a day of the calendar") from None
+        found = day(text, "month-first")
+    except CellError as problem:
+        no_such = "calendar" in str(problem)
+        raise MisfitError(column, f"{shown(text)} is not {'a day of the calendar' if no_such else 'a date'} as MM/DD/YYYY") from None
+    if found is None:
+        raise MisfitError(column, f"{shown(text)} is not a date as MM/DD/YYYY")
+    return found
 
 
-def _days(text: str, column: str) -> float:
+def _days(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
     """A gestational age in days. The physicians' corrections give days where the releases give weeks and days."""
     if match := _WEEKS_DAYS.fullmatch(text):
         weeks, days = map(int, match.groups())
         return 7 * weeks + days
-    if _NUMBER.fullmatch(text):
-        return _number(text, column)
+    try:
+        if not is_no_number(text):
+            return _number(text, column, decimals)
+    except MisfitError:
+        pass
     raise MisfitError(column, f"{shown(text)} is neither (weeks, days) nor a number of days")

@@ -29,7 +29,8 @@ _WORD = re.compile(r"\w+")
 def shared_text(held_out: Sequence[Case], known: Mapping[str, Iterable[str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(figures, a row for every case that shares a run of words with one of `known`: its id, with which, the share of its runs).
 
-    Compared is the record of a case; all its fields where it has none, since a question's words are those of its task.
+    Compared is the record of a case; all its fields where it has none, since a question's words are those of its task. Of a record that is
+    shorter than a run (`too_short`), or all template (`template_only`), nothing can be told.
     """
     import numpy as np
 
@@ -55,6 +56,7 @@ def shared_text(held_out: Sequence[Case], known: Mapping[str, Iterable[str]]) ->
         "words": WORDS,
         "cases": len(held_out),
         "too_short": counts.count(0),
+        "template_only": _only_template(counted, counts),
         "template": {"in_more_groups_than": limit, "runs": len(template)},
         "against": against,
     }, rows
@@ -88,6 +90,14 @@ def _shares(shared: np.ndarray, counted: np.ndarray, counts: Sequence[int]) -> l
     text = np.repeat(np.arange(len(counts)), counts)
     common, whole = (np.bincount(text, which, minlength=len(counts)) for which in (shared, counted))
     return [float(share) for share in common / np.maximum(whole, 1)]
+
+
+def _only_template(counted: np.ndarray, counts: Sequence[int]) -> int:
+    """How many texts have runs of words, none of which counts."""
+    import numpy as np
+
+    of_text = np.bincount(np.repeat(np.arange(len(counts)), counts), counted, minlength=len(counts))
+    return int(((np.array(counts) > 0) & (of_text == 0)).sum())
 
 
 def _in_many_groups(runs: Sequence[np.ndarray], groups: Sequence[int], limit: int) -> np.ndarray:

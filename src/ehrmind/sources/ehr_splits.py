@@ -14,7 +14,9 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.cells import CellError
 from ehrmind.sources.ehrshot import Ehrshot
+from ehrmind.sources.identity import record_key
 from ehrmind.sources.meds import Meds
 from ehrmind.sources.splits import SPLITS, refuse_shares, split_of_groups
 from ehrmind.types import Case, InputError, Split
@@ -44,7 +46,7 @@ def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles
     kept, left_out, notes = _by_time(cases, files) if files.split_by == "time" else _by_site(cases, data, files)
     held_out = [case for case in kept if case.split == "held_out"]
     if not held_out:
-        raise InputError(f"split_by={files.split_by} leaves no label in held_out; choose other boundaries, shares or sites.")
+        raise InputError(f"Splitting by {files.split_by} leaves no label in held_out; choose other boundaries, shares or sites.")
     if data.splits:
         allowed = sum(data.splits[case.provenance["subject"]] != "held_out" for case in held_out)
         notes["held_out: of subjects that the data set itself does not hold out"] = allowed
@@ -72,7 +74,7 @@ def kept_apart(cases: Sequence[Case], wanted: Sequence[Split]) -> tuple[list[Cas
 def _by_time(cases: Sequence[Case], files: EhrFiles) -> Found:
     days = [date.fromisoformat(case.provenance["as_of"][:10]) for case in cases]
     if max(days) > date.today():
-        raise InputError(f"Prediction times run to {max(days).year}: these dates are shifted, so split_by=time means nothing here.")
+        raise InputError(f"Prediction times run to {max(days).year}: these dates are shifted, and time says nothing; split by subject.")
     tuning, held_out = files.boundaries or _quantiles(days, files.shares)
     kept, left_out = kept_apart(cases, ["train" if day < tuning else "tuning" if day < held_out else "held_out" for day in days])
     begins = {"tuning": tuning, "held_out": held_out}
@@ -90,21 +92,30 @@ def _by_site(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Fo
     """Without tuning_sites, tuning is the data set's own at the sites of training, else a share of train's subjects by seed."""
     sites = _sites(cases, data, files)
     sited = [(case, site) for case, site in zip(cases, sites, strict=True) if site is not None]
-    place: dict[str, Split] = dict.fromkeys(map(str, files.tuning_sites), "tuning")
-    place |= dict.fromkeys(map(str, files.held_out_sites), "held_out")
-    wanted: list[Split] = [place.get(site, "train") for _, site in sited]
+    place: dict[str, Split] = dict.fromkeys(map(_site_key, files.tuning_sites), "tuning")
+    place |= dict.fromkeys(map(_site_key, files.held_out_sites), "held_out")
+    wanted: list[Split] = [place.get(_site_key(site), "train") for _, site in sited]
     if not files.tuning_sites:
         wanted = ["tuning" if (split, case.split) == ("train", "tuning") else split for split, (case, _) in zip(wanted, sited, strict=True)]
     kept, left_out = kept_apart([case for case, _ in sited], wanted)
     left_out[NO_SITE] = len(cases) - len(sited)
     if not files.tuning_sites and not data.splits:
         refuse_shares(dict(zip(SPLITS, files.shares, strict=True)))
-        share = files.shares[1] / (files.shares[0] + files.shares[1] or 1.0)
+        learned = files.shares[0] + files.shares[1]
+        share = files.shares[1] / learned if learned > 0 else 0.0
         train = [case for case in kept if case.split == "train"]
         drawn = split_of_groups(train, {"train": 1.0 - share, "tuning": share}, files.seed)
         split = {case.group: case.split for case in drawn}
         kept = [replace(case, split=split.get(case.group, case.split)) for case in kept]
     return kept, left_out, {}
+
+
+def _site_key(site: str | int) -> str:
+    """`7`, `007` and 7 are one site."""
+    try:
+        return record_key(str(site))
+    except CellError:
+        return str(site)
 
 
 def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[str | None]:
@@ -125,7 +136,8 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
             newest = events.group_by("request").agg(pl.col("site").last())
             for request, site in newest.select("request", "site").iter_rows():
                 found[here[request]] = site
-    unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if str(site) not in there]
+    keys = set(map(_site_key, there))
+    unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if _site_key(site) not in keys]
     if unknown:
         some = ", ".join(sorted(there)[:MOST_SITES_NAMED]) or "none"
         more = f" and {len(there) - MOST_SITES_NAMED} more" if len(there) > MOST_SITES_NAMED else ""

@@ -6,12 +6,18 @@
 
 from __future__ import annotations
 
+import filecmp
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.ehr_labels import DAYS, csv_table, whole_labels
 from ehrmind.sources.files import sha256_of
+from ehrmind.sources.sentinels import is_nothing, real, written
+from ehrmind.sources.splits import split_of_subjects
+from ehrmind.sources.subject_columns import FORMATS, moments, place, subject_numbers
 from ehrmind.sources.timeline import BIRTH, COLUMNS, DEATH, Timeline
 from ehrmind.types import InputError, Split
 
@@ -19,9 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 EVENTS = ("ehrshot.csv", "ehrshot.csv.gz")
-SPLITS: Mapping[str, Split] = {"train": "train", "val": "tuning", "test": "held_out"}
+EVENTS_IN = re.compile(r"[.](?:csv|tsv|txt|parquet)\b", re.IGNORECASE)
 BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
-TIMES = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")  # as the release, and its users, write them
 ROWS_AT_ONCE = 4_000_000
 # The release packs 14 findings into one number, the first in the highest bit; each is a task of its own here.
 CHEXPERT = (
@@ -40,7 +45,13 @@ class Ehrshot:
     splits: Mapping[int, Split] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
+    static: frozenset[str] = frozenset()
     digest: str = ""
+
+    def notes(self, used: str | None = None) -> dict[str, int]:
+        """Nothing: the release's own columns are all known."""
+        del used
+        return {}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
         """Batch by batch of whole patients, always checked. Raises InputError naming the file; a patient whose rows are scattered is
@@ -72,6 +83,7 @@ def open_ehrshot(folder: Path) -> Ehrshot:
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
+    _refuse_parts(events)
     return Ehrshot(folder, events, splits=_splits(folder), digest=sha256_of(events))
 
 
@@ -79,8 +91,9 @@ def is_ehrshot(folder: Path) -> bool:
     return _find(folder, EVENTS) is not None
 
 
-def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame]:
-    """(the label file, its rows as `sources.meds.read_labels` gives them). `task` is a folder under benchmark/, or `chexpert_FINDING`."""
+def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, dict[str, int]]:
+    """(the label file, its rows as `sources.ehr_labels.read_labels` gives them, notes). `task` is a folder under benchmark/, or
+    `chexpert_FINDING`."""
     import polars as pl
 
     finding = task.removeprefix("chexpert_") if task.startswith("chexpert_") else None
@@ -94,24 +107,38 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame]:
         there = sorted(file.parent.name for file in folder.rglob("labeled_patients.csv"))
         raise InputError(f"{folder} has no labels for '{task}'; it has {', '.join(there) or 'none'}.")
     rows = _csv(path, ("patient_id", "prediction_time", "label_type", "value"))
+    if not rows.height:
+        raise InputError(f"{path} is empty: it has a header but no labels.")
     kinds = rows["label_type"].unique().to_list()
     if len(kinds) != 1 or kinds[0] not in ("boolean", "categorical"):
         raise InputError(f"{path}, column 'label_type': {', '.join(map(str, kinds))}; boolean or categorical throughout is wanted.")
-    number = pl.col("value").cast(pl.Int64, strict=False)
-    truth = pl.col("value").replace_strict({"True": 1, "False": 0, "true": 1, "false": 0}, default=None, return_dtype=pl.Int64)
-    labels = rows.select(
-        pl.col("patient_id").cast(pl.Int64, strict=False).alias("subject_id"),
-        pl.coalesce(pl.col("prediction_time").str.to_datetime(form, time_unit="us", strict=False) for form in TIMES),
-        (truth if kinds[0] == "boolean" else number).alias("value"),
-        pl.lit("boolean" if kinds[0] == "boolean" or finding else "integer").alias("kind"),
+    values, read = whole_labels(rows["value"], path, boolean=kinds[0] == "boolean")
+    if kinds[0] == "categorical" and read == "boolean":
+        raise InputError(f"{path}, column 'value': yes and no, where label_type says categorical.")
+    if values.null_count() == rows.height:
+        raise InputError(f"{path}, column 'value': no row has a label.")
+    times, days = moments(rows["prediction_time"], path)
+    labels = pl.select(
+        subject_id=subject_numbers(rows["patient_id"], path),
+        prediction_time=times,
+        value=values,
+        kind=pl.lit("boolean" if kinds[0] == "boolean" or finding else "integer"),
+        file=pl.lit(0, dtype=pl.UInt32),
+        row=pl.int_range(1, rows.height + 1, dtype=pl.Int64),
+        column=pl.lit("value"),
+        cell=rows["value"].cast(pl.String),
     )
-    for column in ("subject_id", "prediction_time", "value"):
-        if labels[column].null_count():
-            raise InputError(f"{path}, row {int(labels[column].is_null().arg_max() or 0) + 1}, column '{column}': not read as one.")
     if finding is not None:
+        _refuse_no_set(labels["value"], path)
         bit = len(CHEXPERT) - 1 - CHEXPERT.index(finding)
         labels = labels.with_columns(((pl.col("value") // 2**bit) % 2).alias("value"))
-    return path, labels
+    return path, labels, {DAYS: days} if days else {}
+
+
+def _refuse_no_set(values: pl.Series, path: Path) -> None:
+    """Raises InputError for a number that is no set of findings."""
+    if (wrong := ~values.is_between(0, 2 ** len(CHEXPERT) - 1).fill_null(True)).any():
+        raise InputError(f"{place(path, wrong, 'value')}: not a set of the {len(CHEXPERT)} findings, which are bits of one number.")
 
 
 def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
@@ -119,13 +146,16 @@ def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     person = (pl.col("omop_table") == "person") & (pl.col("code") != BIRTH_CODE)
-    number = pl.col("value").cast(pl.Float32, strict=False)
+    rows = rows.with_columns(pl.col("value").cast(pl.Float32, strict=False).alias("number")).with_columns(
+        pl.when(pl.col("number").is_null()).then(pl.col("value")).alias("value")
+    )
+    rows = rows.with_columns(real("number"), written(rows["value"], free_text=True), written(rows["unit"]))
     events = rows.select(
         pl.col("patient_id").alias("subject_id"),
         pl.when(~person.fill_null(False)).then(pl.col("start")).alias("time"),
         pl.col("code").replace({BIRTH_CODE: BIRTH, DEATH_CODE: DEATH}).alias("code"),
-        number.alias("numeric_value"),
-        pl.when(number.is_null()).then(pl.col("value")).alias("text_value"),
+        pl.col("number").alias("numeric_value"),
+        pl.col("value").alias("text_value"),
         pl.col("unit"),
         pl.col("end"),
         pl.col("omop_table").alias("table"),
@@ -147,15 +177,15 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
             raise InputError(f"{name} has no column '{missing[0]}', which the EHRSHOT release has.")
         for raw in scan.select(wanted).collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):
             batch = raw.with_columns(
-                pl.col("patient_id").cast(pl.Int64, strict=False),
-                pl.col("start").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False),
-                pl.col("end").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False).alias("end_read"),
+                subject_numbers(raw["patient_id"], name, rows_before),
+                _moment("start").alias("start"),
+                _moment("end").alias("end_read"),
             )
-            unread_end = batch["end"].is_not_null() & (batch["end"] != "") & batch["end_read"].is_null()
+            unread_end = batch["end_read"].is_null() & batch["end"].is_not_null()
+            unread_end &= unread_end.any() and ~is_nothing(batch["end"])
             for column, wrong in (
-                ("patient_id", batch["patient_id"].is_null()),
                 ("start", batch["start"].is_null()),
-                ("code", batch["code"].is_null() | (batch["code"] == "")),
+                ("code", batch["code"].is_null() | (batch["code"].str.strip_chars() == "")),
                 ("end", unread_end),
             ):
                 if wrong.any():
@@ -168,26 +198,23 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
         raise InputError(f"{name} has a header but no rows.")
 
 
+def _moment(column: str) -> pl.Expr:
+    """A time, mostly as the release writes it."""
+    import polars as pl
+
+    return pl.coalesce(pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS)
+
+
 def _splits(folder: Path) -> dict[int, Split]:
     path = _find(folder, ("person_id_map.csv",))
     if path is None:
         return {}
-    splits: dict[int, Split] = {}
-    for row, (split, person) in enumerate(_csv(path, ("split", "omop_person_id")).select("split", "omop_person_id").iter_rows(), start=1):
-        if split not in SPLITS or not (person or "").isdigit():
-            raise InputError(f"{path}, row {row}: a split (train, val, test) and a whole number are wanted.")
-        if splits.setdefault(int(person), SPLITS[split]) != SPLITS[split]:
-            raise InputError(f"{path}, row {row}: patient {person} is in two splits.")
-    return splits
+    rows = _csv(path, ("split", "omop_person_id"))
+    return split_of_subjects(subject_numbers(rows["omop_person_id"], path), rows["split"], path)
 
 
 def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError):
-        raise InputError(f"{path} cannot be read as CSV.") from None
+    frame = csv_table(path)
     for column in columns:
         if column not in frame.columns:
             raise InputError(f"{path} has no column '{column}', which the EHRSHOT release has.")
@@ -195,6 +222,17 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of the names anywhere under the folder, the shallowest place first."""
-    found = [path for name in names for path in folder.rglob(Path(name).name) if str(path).endswith(name)]
-    return min(found, key=lambda path: (len(path.parts), str(path)), default=None)
+    """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
+    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
+    ordered = sorted(found, key=lambda path: (len(path.parts), str(path)))
+    for other in ordered[1:]:
+        if ordered[0].suffix != other.suffix or not filecmp.cmp(ordered[0], other, shallow=False):
+            raise InputError(f"{ordered[0]} and {other} are both there; leave one.")
+    return ordered[0] if ordered else None
+
+
+def _refuse_parts(events: Path) -> None:
+    """Raises InputError where more files of events lie beside: one is read."""
+    beside = sorted(path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name))
+    if beside:
+        raise InputError(f"{events} is the one file of events that is read, and beside it lies {beside[0]}; join them, or take it away.")

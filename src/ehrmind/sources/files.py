@@ -1,58 +1,82 @@
-"""Sources, the ground floor: a CSV, CSV.gz or parquet file becomes numbered rows of text.
+"""Sources, the ground floor: a CSV, TSV, JSON lines, parquet or .xlsx file becomes numbered rows of text.
 
-Every value is read as text, so that `N/A` stays `N/A` and `38.0` stays `38.0`; what is missing is "".
-Nothing is guessed or repaired. No message quotes a value: a cell may hold a patient's record.
+Every value is read as text, so that `N/A` stays `N/A` and `38.0` stays `38.0`; what is missing is "". What a cell means, `cells` and
+`dates` say. Nothing is guessed or repaired. No message quotes a value: a cell may hold a patient's record.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ehrmind.files import lines_of
+from ehrmind.sources.cells import Column, TypedNumber
+from ehrmind.sources.text_tables import SEPARATORS, Rows, check_length, decoded, json_lines, separated
+from ehrmind.sources.workbooks import read_sheet
 from ehrmind.types import InputError
 
 Item = TypeVar("Item")
 MAX_BYTES = 1 << 30  # after decompression; a gzip bomb stops here
-MAX_FIELD = 200_000  # characters; the longest published note has 11,224
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's content. `name` is the path as the person gave it; row i of a message is `rows[i - 1]`."""
+    """A file's content. `name` is the path as the person gave it; row i of a message is `rows[i - 1]`. `semicolons`: they separate its
+    columns. `notes` counts what a person should know about how it was read."""
 
     name: str
     sha256: str
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
+    semicolons: bool = False
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def column(self, name: str, **more: str) -> Column:
+        """A column as `cells` and `dates` read it."""
+        return Column(self.name, name, [row[name] for row in self.rows], self.semicolons, **more)
 
 
-def read_table(path: Path) -> Table:
-    """Read a file by its ending. Raises InputError naming the file, and the row and column where there is one."""
-    name = str(path)
+def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "save the one you mean alone, or as CSV") -> Table:
+    """Read a file by its ending. `several_sheets` is what a person can do about a workbook with more than one.
+
+    Raises InputError naming the file, and the row and column where there is one.
+    """
+    name, ending = str(path), path.name.lower().removesuffix(".gz")
     raw = _bytes(path)
+    if not ending.endswith(TABLES) or (ending != path.name.lower() and ending.endswith((".parquet", ".xlsx"))):
+        raise InputError(f"{name} has an ending that is not known here: give a .csv, .tsv, .xlsx, .jsonl or .parquet file, or .csv.gz.")
+    if sheet is not None and not ending.endswith(".xlsx"):
+        raise InputError(f"{name} has no sheets, so it has no sheet '{sheet}'; leave --sheet (in a recipe `sheet`) out.")
     if not raw:
         raise InputError(f"{name} is empty: 0 bytes.")
-    if path.name.endswith((".csv", ".csv.gz")):
-        columns, rows = _from_csv(_unzipped(raw, name) if path.name.endswith(".gz") else raw, name)
-    elif path.name.endswith(".parquet"):
+    separator, notes = "", dict[str, int]()
+    if ending.endswith(".parquet"):
         columns, rows = _from_parquet(raw, name)
+    elif ending.endswith(".xlsx"):
+        columns, rows, notes = read_sheet(raw, name, sheet, several_sheets)
     else:
-        raise InputError(f"{name} has an ending that is not known here: give a .csv, .csv.gz or .parquet file.")
+        text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
+        if ending.endswith((".jsonl", ".ndjson")):
+            columns, rows = json_lines(lines_of(text), name)
+        else:
+            columns, rows, separator = separated(text, name, ("\t",) if ending.endswith(".tsv") else tuple(SEPARATORS))
     repeated = [column for column, times in Counter(columns).items() if times > 1]
     if repeated:
         raise InputError(f"{name} has more than one column named '{repeated[0]}'.")
     if not rows:
         raise InputError(f"{name} has a header but no rows.")
-    return Table(name, hashlib.sha256(raw).hexdigest(), tuple(columns), [dict(zip(columns, row, strict=True)) for row in rows])
+    made = [dict(zip(columns, row, strict=True)) for row in rows]
+    return Table(name, hashlib.sha256(raw).hexdigest(), tuple(columns), made, separator == ";", notes)
 
 
 def read_bytes(path: Path) -> tuple[bytes, str]:
@@ -60,7 +84,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     raw = _bytes(path)
     if not raw:
         raise InputError(f"{path} is empty: 0 bytes.")
-    return _unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
+    return unzipped(raw, str(path)) if path.name.endswith(".gz") else raw, hashlib.sha256(raw).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -72,10 +96,7 @@ def sha256_of(path: Path) -> str:
 def read_lines(path: Path) -> tuple[list[str], str]:
     """(a text file's lines, sha256 of the file)."""
     content, sha256 = read_bytes(path)
-    try:
-        return content.decode("utf-8-sig").splitlines(), sha256
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
+    return lines_of(decoded(content, str(path))), sha256
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -89,10 +110,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 def stem(path: Path | str) -> str:
     """The file's name without its ending, `.csv.gz` being one ending."""
-    name = Path(path).name.removesuffix(".gz")
-    for ending in (".csv", ".parquet", ".jsonl", ".json", ".xml", ".tsv", ".txt"):
-        name = name.removesuffix(ending)
-    return name
+    return re.sub(r"(\.(csv|tsv|parquet|jsonl|ndjson|json|xml|txt|xlsx))*(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def _bytes(path: Path) -> bytes:
@@ -108,7 +126,8 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
 
 
-def _unzipped(raw: bytes, name: str) -> bytes:
+def unzipped(raw: bytes, name: str) -> bytes:
+    """A gzip file's content. Raises InputError for a broken file and for a bomb."""
     try:
         content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error):
@@ -118,46 +137,7 @@ def _unzipped(raw: bytes, name: str) -> bytes:
     return content
 
 
-def _from_csv(raw: bytes, name: str) -> tuple[list[str], list[list[str]]]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
-    if "\0" in text:
-        raise InputError(f"{name} is not a CSV file: it holds binary zeros.")
-    lines = _records(text, name)
-    header = [column.strip() for column in next(lines, [])]
-    if not any(header):
-        raise InputError(f"{name} is empty: it has no header line.")
-    rows: list[list[str]] = []
-    for number, fields in enumerate(lines, start=1):
-        if len(fields) != len(header):
-            counted = f"{len(fields)} values for {len(header)} columns"
-            raise InputError(f"{name}, row {number}: {counted}; quote values that hold commas or line ends.")
-        for column, value in zip(header, fields, strict=True):
-            _check_length(value, name, number, column)
-        rows.append(fields)
-    return header, rows
-
-
-def _records(text: str, name: str) -> Iterator[list[str]]:
-    """The CSV's records but for blank lines. `strict`, so that a quote left open does not swallow the rows after it."""
-    # The module's own limit does not say which column is too long: lift it here, `_check_length` has ours.
-    before = csv.field_size_limit(len(text) + 1)
-    number = 0
-    try:
-        for fields in csv.reader(io.StringIO(text, newline=""), strict=True):
-            if fields:
-                yield fields
-                number += 1
-    except csv.Error:
-        where = f", row {number}" if number else ", header"
-        raise InputError(f"{name}{where}: not valid CSV; a quote is not closed or not doubled.") from None
-    finally:
-        csv.field_size_limit(before)
-
-
-def _from_parquet(raw: bytes, name: str) -> tuple[list[str], list[list[str]]]:
+def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
     import polars as pl
 
     try:
@@ -167,14 +147,11 @@ def _from_parquet(raw: bytes, name: str) -> tuple[list[str], list[list[str]]]:
     for column, dtype in frame.schema.items():
         if dtype.is_nested() or dtype == pl.Binary:
             raise InputError(f"{name}, column '{column}': {dtype} values; text or numbers are wanted.")
+    numbers = [column for column, dtype in frame.schema.items() if dtype.is_numeric()]
     texts = frame.select(pl.all().cast(pl.String).fill_null(""))
-    rows = [list(row) for row in texts.rows()]
+    is_number = [column in numbers for column in texts.columns]
+    rows = [[TypedNumber(value) if typed else value for value, typed in zip(row, is_number, strict=True)] for row in texts.rows()]
     for number, fields in enumerate(rows, start=1):
         for column, value in zip(texts.columns, fields, strict=True):
-            _check_length(value, name, number, column)
+            check_length(value, name, number, column)
     return texts.columns, rows
-
-
-def _check_length(value: str, name: str, number: int, column: str) -> None:
-    if len(value) > MAX_FIELD:
-        raise InputError(f"{name}, row {number}, column '{column}': {len(value):,} characters; at most {MAX_FIELD:,} fit.")

@@ -18,6 +18,7 @@ from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import InputError, Split
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_FILES = (".csv", ".tsv", ".gz", ".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".zip", ".txt")
 _ENDINGS = ((".parquet",), (".csv", ".csv.gz"))
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
@@ -36,7 +37,9 @@ class HubFile:
 
 def is_hub_id(text: str) -> bool:
     """`owner/name`, and not the name of a data file in a folder."""
-    return bool(_ID.fullmatch(text)) and not text.endswith((".csv", ".gz", ".parquet", ".json", ".jsonl", ".zip", ".txt"))
+    return bool(_ID.fullmatch(text)) and not text.endswith(
+        (".csv", ".tsv", ".gz", ".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".zip", ".txt")
+    )
 
 
 def fetch(hub: str, *, split: Split, online: bool, revision: str | None = None) -> list[HubFile]:

@@ -1,6 +1,6 @@
 """Sources: MedCalc-Bench rows become Cases.
 
-Reads the v1.0, v1.2 and Verified releases (CSV, CSV.gz, parquet) and the physicians' corrections of v1.0, which have
+Reads the v1.0, v1.2 and Verified releases (any form of table) and the physicians' corrections of v1.0, which have
 only `Unique ID`, `Calculator Name` and the question, note, answer and limits. What a calculator is (id, category, kind
 of answer, unit) comes from our catalogue, found by name. Every row is kept, left out for a counted reason, or refused
 with file, row and column. Messages never quote a note, a question, entities or an explanation.
@@ -23,9 +23,11 @@ from typing import Any
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
+from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
 from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id
+from ehrmind.sources.identity import record_key, short_id
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import note_group
 from ehrmind.types import Case, InputError, Split
@@ -35,7 +37,7 @@ ENTITIES, EXPLANATION = "Relevant Entities", "Ground Truth Explanation"
 ROW_IDS = ("Row Number", "Unique ID")
 REQUIRED = (NAME, NOTE, QUESTION, ANSWER, LOWER, UPPER)
 MAX_ENTITIES = 20_000  # characters; the longest published ones have 1,292
-_TRUE, _FALSE = {"true", "1"}, {"false", "0", ""}
+_TRUE, _FALSE = {"true", "1"}, {"false", "0"}
 _AS_THEY_ARE = {"Category": "category", "Output Type": "output_type", "Note ID": "note_id", "Note Type": "note_type", "source": "source"}
 
 
@@ -103,13 +105,14 @@ def _read(split: Split, located: _Located) -> _Read:
     notes: Counter[str] = Counter()
     misfits: list[str] = []
     rows_by_id: dict[str, int] = {}
+    decimals = decimal_marks(table, located.label)
     for number, row in enumerate(table.rows, start=1):
         try:
             row_id = _row_id(row, id_column)
-            if row_id in rows_by_id:
-                raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[row_id]}'s; every row needs its own")
-            rows_by_id[row_id] = number
-            reason, case = _case(row, row_id, table, located, split)
+            if (key := record_key(row_id)) in rows_by_id:
+                raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[key]}'s; every row needs its own")
+            rows_by_id[key] = number
+            reason, case = _case(row, (number, row_id), table, located, split, decimals)
         except MisfitError as misfit:
             where = f"{located.label}, row {number}"
             label = "" if misfit.column == id_column else f" ({id_column} {row_id})"
@@ -123,6 +126,8 @@ def _read(split: Split, located: _Located) -> _Read:
     if misfits:
         more = f" ({len(misfits) - 1} more rows of this file do not fit either)" if misfits[1:] else ""
         raise InputError(f"{misfits[0]}; correct the row or take it out of the file{more}.")
+    notes.update({f"'{column}' is read with a decimal comma": len(table.rows) for column in decimals if decimals[column] == "comma"})
+    notes.update(table.notes)
     return _Read(FileRead(located.name, table.sha256, len(table.rows), located.hub, located.commit), cases, left_out, notes)
 
 
@@ -138,27 +143,43 @@ def _check_columns(table: Table, label: str) -> str:
     return id_columns[0]
 
 
-def _case(row: Mapping[str, str], row_id: str, table: Table, located: _Located, split: Split) -> tuple[str, Case | None]:
-    """(why it is left out, None) or ("", the Case). The row is checked in full either way."""
+def decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
+    """The decimal mark of answers and limits: the benchmark's own point, unless none of a column's cells is a number so and some are with a
+    comma. Cells that are no numbers are those of other calculators, or misfits of their rows."""
+    marks: dict[str, Decimal] = {}
+    for column in (ANSWER, LOWER, UPPER):
+        cells = [row[column] if is_number(row[column]) else "" for row in table.rows]
+        has_point = any("." in cell and "point" in decimal_readings(cell) for cell in cells if not isinstance(cell, TypedNumber))
+        asked = Column(label, column, cells, table.semicolons, "write the column with decimal points")
+        marks[column] = "point" if has_point else decimal_of(asked)
+    return marks
+
+
+def _case(
+    row: Mapping[str, str], named: tuple[int, str], table: Table, located: _Located, split: Split, decimals: Mapping[str, Decimal]
+) -> tuple[str, Case | None]:
+    """(why it is left out, None) or ("", the Case). The row is checked in full either way. `named`: its place in the file, and its id."""
+    number, row_id = named
     calculator = _calculator(row)
     _category(row)
     for column in (NOTE, QUESTION):
-        if not row[column].strip():
+        if is_null_text(row[column]):
             raise MisfitError(column, "it is empty")
     if ENTITIES in row:
         _check_entities(row[ENTITIES])
-    answer, lower, upper = (row[column].strip() for column in (ANSWER, LOWER, UPPER))
+    answer, lower, upper = (type(row[column])(row[column].strip()) for column in (ANSWER, LOWER, UPPER))  # a typed number stays one
     if reason := abstention(answer, lower, upper):
         return reason, None
     provenance: dict[str, Any] = {"file": located.name, "sha256": table.sha256, "row": int(row_id) if row_id.isdecimal() else row_id}
     if located.hub:
         provenance |= {"hub": located.hub, "revision": located.commit}
-    provenance["benchmark_answer"] = {"answer": answer, "lower": lower, "upper": upper}
+    provenance["benchmark_answer"] = {"answer": str(answer), "lower": str(lower), "upper": str(upper)}
+    provenance["cell"] = {"file": located.name, "row": number, "column": ANSWER, "cell": str(answer)}
     if ENTITIES in row:
         provenance["entities"] = row[ENTITIES]
-    if "note_in_test" in row:
+    if not is_null(row.get("note_in_test", "")):
         provenance["note_in_test"] = _flag(row, "note_in_test")
-    provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if row.get(column)} | person_of(row[NOTE])
+    provenance |= {key: row[column] for column, key in _AS_THEY_ARE.items() if not is_null(row.get(column, ""))} | person_of(row[NOTE])
     return "", Case(
         id=f"medcalc-{row_id}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stem(located.name))}-{table.sha256[:6]}",
         family="medcalc",
@@ -167,15 +188,14 @@ def _case(row: Mapping[str, str], row_id: str, table: Table, located: _Located, 
         split=split,
         group=note_group(row[NOTE]),
         fields={"note": row[NOTE], "question": row[QUESTION]},
-        truth=truth(calculator, unit_asked(calculator.id, row[QUESTION]), answer, lower, upper),
-        rationale=row.get(EXPLANATION, "").strip() or None,
+        truth=truth(calculator, unit_asked(calculator.id, row[QUESTION]), answer, lower, upper, decimals),
+        rationale=None if is_null(row.get(EXPLANATION, "")) else row[EXPLANATION].strip(),
         provenance=provenance,
     )
 
 
 def _row_id(row: Mapping[str, str], column: str) -> str:
-    value = row[column].strip()
-    value = value[:-2] if re.fullmatch(r"\d+\.0", value) else value  # what a spreadsheet makes of an integer
+    value = short_id(row[column])
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
         raise MisfitError(column, f"{shown(value)} is not a number or a short id" if value else "it is empty")
     return value
@@ -188,8 +208,8 @@ def _calculator(row: Mapping[str, str]) -> Entry:
     except InputError:
         near = difflib.get_close_matches(name[:200], [known.name for known in CATALOGUE.values()], n=1)
         raise MisfitError(NAME, "it is none of the 55 calculators" + (f", did you mean '{near[0]}'?" if near else "")) from None
-    stated = row.get("Calculator ID", "").strip().removesuffix(".0")
-    if stated not in ("", str(calculator.id)):
+    stated = row.get("Calculator ID", "").strip()
+    if not is_null(stated) and record_key(stated) != str(calculator.id):
         raise MisfitError("Calculator ID", f"{shown(stated)} is not the id of the {calculator.name}, which is {calculator.id}")
     return calculator
 
@@ -217,7 +237,7 @@ def _check_entities(text: str) -> None:
 
 
 def _flag(row: Mapping[str, str], column: str) -> bool:
-    value = row[column].strip().casefold()
+    value = label_key(row[column])
     if value not in _TRUE | _FALSE:
         raise MisfitError(column, f"{shown(row[column])} is neither True nor False")
     return value in _TRUE

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
+from ehrmind.sources.ehr_labels import whole_labels
 from ehrmind.sources.files import sha256_of
-from ehrmind.sources.splits import SPLITS
+from ehrmind.sources.label_files import OTHER_TABLES
+from ehrmind.sources.sentinels import is_nothing, real, written
+from ehrmind.sources.splits import split_of_subjects
+from ehrmind.sources.static_facts import SEXES, fact_of
+from ehrmind.sources.subject_columns import place, subject_numbers
 from ehrmind.sources.timeline import COLUMNS, Timeline
 from ehrmind.types import InputError, Split
 
@@ -20,10 +26,17 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+PARQUET = (".parquet", ".pq")
+NOT_READ = "files under data/ in another format, whose events are not read: {}"
+NOT_SHOWN = "columns of the event shards that histories do not show: {}"
+MOST_NAMED = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Meds:
     """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes, `parents` the LOINC
-    codes that it names as parents of others."""
+    codes that it names as parents of others, `static` the codes that the metadata declare to need no time. `unread` are files among the
+    shards in another format, `beside` the columns of the shards that no history shows."""
 
     folder: Path
     shards: tuple[Path, ...]
@@ -31,14 +44,23 @@ class Meds:
     splits: Mapping[int, Split] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
+    static: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     digest: str = ""
+
+    def notes(self, used: str | None = None) -> dict[str, int]:
+        """What lies there and is not read, but for a column that is `used` otherwise."""
+        beside = [name for name in self.beside if name != used]
+        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
+        return {note: count for note, count in said.items() if count}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
         """Shard by shard. Raises InputError naming shard and row; a subject in two shards is refused. What is `checked` is not checked
         again."""
         seen: set[int] = set()
         for shard in self.shards:
-            timeline = Timeline(read_shard(shard, checked=checked))
+            timeline = Timeline(read_shard(shard, checked=checked), self.static)
             refuse_seen(shard, timeline.subjects, seen)
             yield shard, timeline
 
@@ -49,7 +71,7 @@ class Meds:
 
         for shard in self.shards:
             events = read_shard(shard, checked=True, site_column=column).filter(pl.col("site") != "")
-            yield set(events["site"].unique().to_list()), Timeline(events)
+            yield set(events["site"].unique().to_list()), Timeline(events, self.static)
 
 
 def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
@@ -62,13 +84,35 @@ def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
 
 def open_meds(folder: Path) -> Meds:
     """Raises InputError when the folder is no MEDS data set or its metadata do not fit; events are read later, shard by shard."""
-    shards = tuple(sorted((folder / "data").rglob("*.parquet")))
+    there = [path for path in sorted((folder / "data").rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    shards = tuple(path for path in there if path.name.lower().endswith(PARQUET))
+    others = [path for path in there if path not in set(shards) and path.name.lower().endswith((*OTHER_TABLES, ".csv", ".tsv"))]
     if not shards:
-        raise InputError(f"{folder} is no MEDS data set: it has no parquet file under data/.")
+        instead = f"; MEDS is parquet, so convert {others[0].name}" if others else ""
+        raise InputError(f"{folder} is no MEDS data set: it has no parquet file under data/{instead}.")
     metadata = folder / "metadata"
     about = _json(metadata / "dataset.json")
     name = str(about.get("dataset_name") or folder.name)
-    return Meds(folder, shards, name, _splits(metadata), *_described(metadata), _digest(folder, shards))
+    unread = tuple(str(path.relative_to(folder)) for path in others)
+    described = _described(metadata, about)
+    return Meds(folder, shards, name, _splits(metadata), *described, unread, _beside(shards), _digest(folder, shards))
+
+
+def _beside(shards: Sequence[Path]) -> tuple[str, ...]:
+    """Columns of the shards that are not read as events."""
+    import polars as pl
+
+    found: dict[str, None] = {}
+    for shard in shards:
+        try:
+            found |= dict.fromkeys(name for name in pl.read_parquet_schema(shard) if name not in (*COLUMNS, "omop_table"))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+            continue  # said where it is read
+    return tuple(found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def read_shard(path: Path, *, checked: bool = False, site_column: str | None = None) -> pl.DataFrame:
@@ -94,16 +138,16 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     events = events.with_columns(pl.lit(None).alias(column) for column in COLUMNS if column not in events.columns)
     for column, fits, wanted in (
         ("subject_id", events["subject_id"].dtype.is_integer(), "integers"),
-        ("time", isinstance(events["time"].dtype, pl.Datetime) and events["time"].dtype.time_zone is None, "timestamps without a zone"),
-        ("end", isinstance(events["end"].dtype, pl.Datetime | pl.Null), "timestamps"),
+        ("time", _is_time(events["time"].dtype), "timestamps without a zone"),
+        ("end", _is_time(events["end"].dtype), "timestamps without a zone"),
         ("code", events["code"].dtype in (pl.String, pl.Categorical), "texts"),
         ("numeric_value", events["numeric_value"].dtype.is_numeric() or events["numeric_value"].dtype == pl.Null, "numbers"),
     ):
         if not fits:
             raise InputError(f"{path}, column '{column}': {events[column].dtype} values; MEDS has {wanted} there.")
+    events = events.with_columns(subject_numbers(events["subject_id"], path))
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
-            "subject_id": pl.Int64,
             "time": pl.Datetime("us"),
             "end": pl.Datetime("us"),
             "code": pl.String,
@@ -113,15 +157,25 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
             "table": pl.String,
         }
     )
-    for column in ("subject_id", "code"):
-        if events[column].null_count():
-            row = int(events[column].is_null().arg_max() or 0) + 1
-            raise InputError(f"{path}, row {row}, column '{column}': no value; every event needs one.")
+    if not checked and (where := _no_code(events["code"])).any():
+        raise InputError(f"{place(path, where, 'code')}: no value; every event needs one.")
+    events = events.with_columns(real("numeric_value"), written(events["text_value"], free_text=True), written(events["unit"]))
     if checked:
         return events
     _refuse_unsorted(events, path)
     _conform(pq.read_schema(path).empty_table(), DataSchema, path)
     return events
+
+
+def _is_time(dtype: pl.DataType) -> bool:
+    import polars as pl
+
+    return isinstance(dtype, pl.Null) or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+
+
+def _no_code(codes: pl.Series) -> pl.Series:
+    """Null, or text for it. `NA` is a code: sodium's."""
+    return codes.is_null() | (is_nothing(codes, free_text=True) & (codes != "NA").fill_null(True))
 
 
 def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
@@ -171,85 +225,50 @@ def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
         raise InputError(f"{path}: a subject's events are not together; sort the shard by subject and time.")
 
 
-def read_labels(path: Path) -> pl.DataFrame:
-    """A MEDS label file, or a folder of them, as subject_id, prediction_time, value (integer) and the kind of value that was there.
-
-    Columns that are null throughout are dropped first: ACES writes all four, three of them empty. Raises InputError naming file and row.
-    """
-    import polars as pl
-
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no label file (*.parquet).")
-    return pl.concat([_labels(file) for file in files])
-
-
-def _labels(path: Path) -> pl.DataFrame:
-    import polars as pl
-    from meds.schema import LabelSchema
-
-    labels = pl.DataFrame(_table(path))
-    for column in ("subject_id", "prediction_time"):
-        if column not in labels.columns:
-            raise InputError(f"{path} has no column '{column}', which MEDS labels require.")
-        if labels[column].null_count():
-            raise InputError(f"{path}, row {int(labels[column].is_null().arg_max() or 0) + 1}, column '{column}': no value.")
-    if not isinstance(labels["prediction_time"].dtype, pl.Datetime) or labels["prediction_time"].dtype.time_zone is not None:
-        raise InputError(
-            f"{path}, column 'prediction_time': {labels['prediction_time'].dtype} values; MEDS has timestamps without a zone there."
-        )
-    given = [name for name in ("integer_value", "boolean_value") if name in labels.columns and labels[name].null_count() < labels.height]
-    if not given:
-        raise InputError(f"{path} has no boolean_value or integer_value; labels of other kinds are not read.")
-    value = labels[given[0]]
-    if value.null_count():
-        raise InputError(f"{path}, row {int(value.is_null().arg_max() or 0) + 1}, column '{given[0]}': no value.")
-    _conform(labels[[name for name in labels.columns if labels[name].null_count() < labels.height]].to_arrow(), LabelSchema, path)
-    return labels.select(
-        pl.col("subject_id").cast(pl.Int64),
-        pl.col("prediction_time").cast(pl.Datetime("us")),
-        pl.col(given[0]).cast(pl.Int64).alias("value"),
-        pl.lit(given[0].removesuffix("_value")).alias("kind"),
-    )
-
-
 def _splits(metadata: Path) -> dict[int, Split]:
     import polars as pl
-    from meds.schema import SubjectSplitSchema
 
     path = metadata / "subject_splits.parquet"
     if not path.is_file():
         return {}
-    table = _table(path)
-    _conform(table, SubjectSplitSchema, path)
-    frame = pl.DataFrame(table).select("subject_id", "split")
-    splits: dict[int, Split] = {}
-    for row, (subject, split) in enumerate(frame.iter_rows(), start=1):
-        if split not in SPLITS:
-            raise InputError(f"{path}, row {row}, column 'split': '{split}' is not one of {', '.join(SPLITS)}.")
-        if splits.setdefault(subject, split) != split:
-            raise InputError(f"{path}, row {row}: subject {subject} is in two splits.")
-    return splits
+    frame = pl.DataFrame(_table(path))
+    for column in ("subject_id", "split"):
+        if column not in frame.columns:
+            raise InputError(f"{path} does not fit MEDS: it has no column '{column}'.")
+    return split_of_subjects(subject_numbers(frame["subject_id"], path), frame["split"].cast(pl.String), path)
 
 
-def _described(metadata: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """({code: description}, {code: its LOINC parent}), where there are some; codes.parquet may be absent or empty."""
+def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], frozenset[str]]:
+    """({code: description}, {code: its LOINC parent}, codes declared static), where there are some; codes.parquet may be absent or empty.
+
+    Declared static is a code whose column `static` or `is_static` says so, whose description or parent is that of a sex, race or
+    ethnicity, or which `static_codes` of dataset.json names.
+    """
     import polars as pl
 
-    path = metadata / "codes.parquet"
+    said = about.get("static_codes", [])
+    if not isinstance(said, list) or not all(isinstance(code, str) for code in said):
+        raise InputError(f"{metadata / 'dataset.json'}, key 'static_codes': a list of codes is wanted.")
+    path, declared = metadata / "codes.parquet", set(said)
     if not path.is_file():
-        return {}, {}
+        return {}, {}, frozenset(declared)
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
     names, parents = {}, {}
     if {"code", "description"} <= set(frame.columns):
-        names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if name.strip()}
+        names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if not is_null_text(name)}
+        declared |= {code for code, name in names.items() if fact_of(name) is not None or name.strip().lower() in SEXES}
     if frame.schema.get("parent_codes") == pl.List(pl.String):
-        rows = frame.select("code", "parent_codes").drop_nulls().iter_rows()
-        parents = {code: parent for code, above in rows for parent in above if parent.startswith("LOINC/")}
-    return names, parents
+        rows = frame.select("code", "parent_codes").drop_nulls().rows()
+        parents = {code: parent for code, above in rows for parent in above if parent is not None and parent.startswith("LOINC/")}
+        declared |= {code for code, above in rows if any(parent is not None and fact_of(parent) is not None for parent in above)}
+    for column in ("static", "is_static"):
+        if column in frame.columns:
+            values, _ = whole_labels(frame[column], path, boolean=True)
+            declared |= set(frame.filter(values == 1)["code"].drop_nulls().to_list())
+    return names, parents, frozenset(declared)
 
 
 def _json(path: Path) -> dict[str, Any]:

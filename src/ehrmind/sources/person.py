@@ -10,22 +10,22 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ehrmind.ages import shown, stated
+
 AFTER, BEFORE = 60, 15
 SEXES = {**dict.fromkeys(("man", "male", "boy", "gentleman"), "male"), **dict.fromkeys(("woman", "female", "girl", "lady"), "female")}
-_YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
+_UNITS = {"y": "year", "m": "month", "w": "week", "d": "day"}
 _AGE = re.compile(r"\b(\d{1,3})[\s-]{0,2}(?:(year|yr|month|week|day)s?[\s.-]{0,2}(?:old|of\s+age)|(y)\.?[/ ]?o\b)", re.IGNORECASE)
 _SEX = re.compile(rf"\b({'|'.join(SEXES)})\b", re.IGNORECASE)
 
 
 def person_of(note: str) -> dict[str, Any]:
     """`age` in years and `sex`, as far as the rule finds them."""
-    stated = _AGE.search(note)
-    if stated is None:
+    found = _AGE.search(note)
+    if found is None:
         return {}
-    age = int(stated[1]) * _YEARS[(stated[2] or stated[3])[0].lower()]
+    age = stated(int(found[1]), _UNITS[(found[2] or found[3])[0].lower()])
     if age > 120:
         return {}
-    said = _SEX.findall(note[stated.end() : stated.end() + AFTER])[:1] or _SEX.findall(
-        note[max(0, stated.start() - BEFORE) : stated.start()]
-    )
-    return {"age": round(age, 2), **({"sex": SEXES[said[-1].lower()]} if said else {})}
+    said = _SEX.findall(note[found.end() : found.end() + AFTER])[:1] or _SEX.findall(note[max(0, found.start() - BEFORE) : found.start()])
+    return {"age": shown(age), **({"sex": SEXES[said[-1].lower()]} if said else {})}

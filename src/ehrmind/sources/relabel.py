@@ -13,6 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from ehrmind.calculators.working import Value
 from ehrmind.files import write_private
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER
 from ehrmind.sources.cases import Counts
+from ehrmind.sources.cells import is_number, number
 from ehrmind.sources.files import read_table
-from ehrmind.sources.medcalc import ENTITIES, EXPLANATION, ROW_IDS, read_medcalc
+from ehrmind.sources.identity import record_key
+from ehrmind.sources.medcalc import ENTITIES, EXPLANATION, ROW_IDS, decimal_marks, read_medcalc
 from ehrmind.types import Case, InputError
 
 AUDIT = "Audit"  # the corrected copy's own column
@@ -90,11 +93,15 @@ def audit_rows(file: Path | str, convention: Convention = "published") -> Audit:
 
 
 def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
-    """The file again with the answers, limits and explanations that recomputing changed, and a column that says what became of each row."""
+    """The file again with the answers, limits and explanations that recomputing changed, and a column that says what became of each row.
+    Decimal commas of answers and limits become points, since the copy has commas between its columns and recomputed numbers have points."""
     table = read_table(Path(file))
-    by_row = {str(row.row): row for row in audit.rows}
+    commas = [column for column, mark in decimal_marks(table, str(file)).items() if mark == "comma"]
+    for row, column in product(table.rows, commas):
+        row[column] = str(number(row[column], "comma")) if is_number(row[column]) else row[column]
+    by_row = {record_key(str(row.row)): row for row in audit.rows}
     id_column = next(column for column in ROW_IDS if column in table.columns)
-    rows = [_corrected(row, by_row.get(row[id_column].strip()), audit.convention) for row in table.rows]
+    rows = [_corrected(row, by_row.get(record_key(row[id_column])), audit.convention) for row in table.rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*table.columns, AUDIT], lineterminator="\n")
     writer.writeheader()

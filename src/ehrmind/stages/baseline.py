@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ehrmind import tasks
-from ehrmind.prompts.history import DAY
+from ehrmind.ages import ages
 from ehrmind.prompts.records import by_shard
 from ehrmind.types import Case
 
@@ -45,12 +45,12 @@ def boosted_counts(train: Sequence[Case], held_out: Sequence[Case], *, seed: int
         values = np.array([case.truth["value"] for case in learnt])
         if len(set(values.tolist())) < 2:
             continue
-        counts, ages = _counts(learnt, strictly_before)
+        counts, years = _counts(learnt, strictly_before)
         common = counts.group_by("code").len().sort("len", "code", descending=[True, False])["code"].head(CODES).to_list()
-        model = HistGradientBoostingClassifier(random_state=seed).fit(_matrix(counts, ages, common), values)
-        counts, ages = _counts(asked, strictly_before)
+        model = HistGradientBoostingClassifier(random_state=seed).fit(_matrix(counts, years, common), values)
+        counts, years = _counts(asked, strictly_before)
         shares = np.zeros((len(asked), len(asked[0].truth["labels"])))
-        shares[:, model.classes_] = model.predict_proba(_matrix(counts, ages, common))
+        shares[:, model.classes_] = model.predict_proba(_matrix(counts, years, common))
         found[f"ehr/{name}"] = Boosted(asked, shares.argmax(axis=1).tolist(), shares.tolist())
     return found
 
@@ -60,27 +60,25 @@ def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame,
     import numpy as np
     import polars as pl
 
-    parts, ages = [], np.full(len(cases), np.nan)
+    parts, years = [], np.full(len(cases), np.nan)
     for shard in by_shard(cases, AT_ONCE):
         codes = shard.timeline.whats["code"]
         for asked in shard.asked:
             events = shard.timeline.visible(asked.subjects, asked.times, strictly_before=strictly_before).events
             seen = events.group_by("request", codes.gather(events["what"]).alias("code")).len()
             parts.append(seen.with_columns(pl.Series("place", asked.places[seen["request"].to_numpy()])).select("place", "code", "len"))
-            born = shard.timeline.born(asked.subjects)
-            known = born > np.iinfo(np.int64).min
-            ages[asked.places[known]] = (asked.times[known] - born[known]) / (DAY * 365.2425)
-    return pl.concat(parts), ages
+            years[asked.places] = ages(shard.timeline.born(asked.subjects), asked.times)
+    return pl.concat(parts), years
 
 
-def _matrix(counts: pl.DataFrame, ages: np.ndarray, codes: Sequence[str]) -> np.ndarray:
+def _matrix(counts: pl.DataFrame, years: np.ndarray, codes: Sequence[str]) -> np.ndarray:
     """[cases, codes + 1]: counts of the codes, then the age."""
     import numpy as np
     import polars as pl
 
     columns = pl.DataFrame({"code": codes, "column": np.arange(len(codes))})
     entries = counts.join(columns, on="code")
-    matrix = np.zeros((len(ages), len(codes) + 1), dtype=np.float32)
+    matrix = np.zeros((len(years), len(codes) + 1), dtype=np.float32)
     matrix[entries["place"].to_numpy(), entries["column"].to_numpy()] = entries["len"].to_numpy()
-    matrix[:, -1] = ages
+    matrix[:, -1] = years
     return matrix

@@ -38,6 +38,7 @@ def described(where: Path, arm: str | None = None) -> tuple[Chosen, dict[str, An
     found = {
         "restricted": bool(why),
         "restricted_because": why,
+        "families": sorted({case.family for of in cases.values() for case in of}),
         "trained_on": [] if chosen.arm == "base" else _names(chosen.recipe),
         "base_model": provenance.get("model", {}),
         "recipe_digest": provenance.get("recipe_digest"),

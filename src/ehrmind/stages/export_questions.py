@@ -22,7 +22,8 @@ from ehrmind.sources.cases import load_cases, refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.export import LEARNED_FROM, restricted_splits
-from ehrmind.stages.models import choose
+from ehrmind.stages.models import base_here, choose
+from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.types import Case, InputError, Message
 from ehrmind.verify.elsewhere import Question
 
@@ -52,6 +53,7 @@ class Material:
     too_long: Mapping[str, int]
     restricted_because: Sequence[str]
     data_digest: str
+    not_carried: Sequence[str] = ()  # of the model's chat template
 
 
 def gather(where: Path, *, arm: str | None = None, model: str | None = None, overrides: Sequence[str] = ()) -> Material:
@@ -70,10 +72,27 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
     asked, too_long, limit = _asked(recipe, splits, folder)
     if not asked["train"]:
         raise InputError(
-            f"Every prompt of train is longer than {limit} tokens; raise prompts.max_tokens, or lower decoding.max_new_tokens."
+            f"Every prompt of train is longer than {limit} tokens; "
+            f"{'raise prompts.max_tokens' if limit == recipe.prompts.max_tokens else 'lower decoding.max_new_tokens'}."
         )
     why, digest = restricted_splits(recipe, splits), splits_digest([case for split in LEARNED_FROM for case in splits[split]])
-    return Material(recipe, folder, asked["train"], asked["tuning"], len(splits["held_out"]), limit, too_long, why, digest)
+    counts = (len(splits["held_out"]), limit, too_long)
+    return Material(recipe, folder, asked["train"], asked["tuning"], *counts, why, digest, _not_carried(recipe, folder))
+
+
+def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
+    """What a run puts around the model's chat template and another trainer leaves out, a sentence each."""
+    if folder is None:
+        return []
+    from ehrmind.engines.local.ordinary import chat_of, writes_today
+
+    instead = "train what `ehrmind export model` writes, which has it inside"
+    after = chat_of(folder, recipe.model.template, recipe.model.date).after_prompt(thinks=recipe.prompts.think)
+    said = {
+        f"the chat template writes the day of training where a run keeps one; {instead}": writes_today(folder),
+        f"prompts end without {after!r}, which a run puts behind them; {instead}": bool(after),
+    }
+    return [sentence for sentence, holds in said.items() if holds]
 
 
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:
@@ -124,9 +143,7 @@ def _changed(tree: dict[str, Any], overrides: Sequence[str], model: str | None, 
 
 
 def _located(recipe: Recipe) -> Path:
-    from ehrmind.engines.local.engine import locate
-
-    return locate(recipe.model, online=False).resolve()
+    return base_here(recipe).resolve()
 
 
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
@@ -137,7 +154,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
         from ehrmind.engines.local.ordinary import prompts_of
 
         prompt_of, context = prompts_of(folder, recipe.model.template)
-        limit = min(limit, context - recipe.decoding.max_new_tokens)
+        limit = prompt_limit(recipe.prompts, recipe.decoding, context)
     weights = _class_weights(recipe, splits["train"])
     rows: dict[str, list[Asked]] = {name: [] for name in LEARNED_FROM}
     for name in LEARNED_FROM:

@@ -39,7 +39,7 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
     if trainer == "verl" and not material.tuning:
         raise InputError(f"Every prompt of tuning is longer than {material.longest_prompt} tokens, and verl must have some to validate on.")
     carried = _carried(trainer, material)
-    missing = [*fewer, *not_carried(material.recipe, trainer)]
+    missing = [*fewer, *not_carried(material.recipe, trainer), *material.not_carried]
     write_rows = {"verl": verl_rows, "trl": trl_rows}[trainer]
     with written_whole(out) as folder:
         folder.chmod(0o700)

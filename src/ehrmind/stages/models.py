@@ -80,9 +80,21 @@ def _is_there(run: Run, recipe: Recipe, arm: str) -> bool:
 def _folder(run: Run, recipe: Recipe, arm: str) -> Path:
     if (run.model(arm) / "config.json").is_file():
         return run.model(arm)
+    return base_here(recipe)
+
+
+def base_here(recipe: Recipe) -> Path:
+    """The model that a run starts from, for commands that download nothing. Raises InputError."""
     from ehrmind.engines.local.engine import locate
 
-    return locate(recipe.model, online=False)
+    try:
+        return locate(recipe.model, online=False)
+    except InputError:
+        revision = f" --revision {recipe.model.revision}" if recipe.model.revision else ""
+        raise InputError(
+            f"{recipe.model.name}, from which the run starts, is neither a directory nor in the hub's cache of this machine; fetch it with "
+            f"`hf download {recipe.model.name}{revision}`, or name another arm or model."
+        ) from None
 
 
 def asks_of(recipe: Recipe) -> dict[str, Any]:

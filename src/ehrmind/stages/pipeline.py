@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ehrmind.stages.results import write_results
 from ehrmind.stages.rlvr import refuse_early, rlvr
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.samples import SAMPLES, with_labels
-from ehrmind.stages.warmup import warmup
+from ehrmind.stages.warmup import warmup, warn_of_bare_answers
 from ehrmind.stages.ways import scorings_of
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
@@ -106,6 +107,8 @@ def run_pipeline(
     splits = prepare_data(run, recipe)
     if "rlvr" in wanted:
         refuse_early(recipe, splits["train"])
+    if world.first and "warmup" in wanted and recipe.stages == "all" and {"sft", "sft_rlvr"} & models_of(recipe):
+        warn_of_bare_answers(recipe, splits["train"])
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
     if open_engine is open_local:
         _refuse_unusable(recipe, folders["base"])
@@ -126,12 +129,12 @@ def run_pipeline(
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
             facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
-            facts["model_sha256"] = world.from_first(lambda: digests(folders["sft"]))
+            facts["model_sha256"] = world.from_first(partial(digests, folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
                 facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
-                facts["model_sha256"] = world.from_first(lambda arm=arm: digests(folders[arm]))
+                facts["model_sha256"] = world.from_first(partial(digests, folders[arm]))
     if "evaluate" in wanted:
         scorings = _scorings(recipe, splits)
         _evaluate_all(run, recipe, folders, splits, scorings, open_engine)

@@ -28,13 +28,15 @@ def make_plan(recipe: Recipe, diagnosis: Mapping[str, Any], train: Sequence[Case
     """`warm_up` is None where RLVR alone will do. Keys that the recipe itself sets win over the pilot's advice."""
     missing = strata_of(diagnosis, MISSING)
     available = _worked_answers(recipe, train)
-    warmed = [stratum for stratum in missing if available[stratum]]
+    if _learns_from_the_pilot(recipe, [available[stratum] for stratum in missing]):
+        available = {stratum: int(figures["correct"]) for stratum, figures in diagnosis["by_stratum"].items()}
+    warmed = [stratum for stratum in missing if available.get(stratum)]
     most = recipe.warmup.traces_per_stratum or MOST_TRACES
     traces = {stratum: min(most, available[stratum]) for stratum in warmed}
     plan: dict[str, Any] = {
         "warm_up": _warm_up(recipe, train, warmed, traces, available) if warmed else None,
         "arms": ["base", "sft", "sft_rlvr"] if warmed else ["base", "rlvr"],
-        "without_worked_answers": [stratum for stratum in missing if not available[stratum]],
+        "without_worked_answers": [stratum for stratum in missing if stratum not in warmed],
         "because": _because(diagnosis, warmed),
         "expected": {"rlvr": {stratum: expected_gain(figures) for stratum, figures in diagnosis["by_stratum"].items()}},
     }
@@ -52,7 +54,7 @@ def _warm_up(
     other strata have them; what the recipe itself says of rehearsal wins."""
     kind, said = _kind_of_traces(recipe, train, warmed), recipe.warmup.model_fields_set
     others = {case.stratum for case in train} - set(warmed)
-    there = all(available[stratum] for stratum in others) and _kind_of_traces(recipe, train, list(others)) == kind
+    there = all(available.get(stratum) for stratum in others) and _kind_of_traces(recipe, train, list(others)) == kind
     everywhere = "strata" in said and recipe.warmup.strata == "all"
     worked = recipe.warmup.rehearse == "worked" if "rehearse" in said else there
     return {
@@ -130,12 +132,19 @@ def _worked_answers(recipe: Recipe, train: Sequence[Case]) -> dict[str, int]:
     return found
 
 
+def _learns_from_the_pilot(recipe: Recipe, worked: Sequence[int]) -> bool:
+    """The recipe says so, or no missing stratum has a worked answer from elsewhere: a bare label would
+    teach the model to answer without reasoning."""
+    return recipe.warmup.traces == "pilot" if "traces" in recipe.warmup.model_fields_set else not any(worked)
+
+
 def _calculable(case: Case) -> bool:
     return case.family == "medcalc" and bool({"inputs", "entities"} & case.provenance.keys())
 
 
 def _kind_of_traces(recipe: Recipe, train: Sequence[Case], strata: Sequence[str]) -> str:
-    """The recipe's, if it says; else the data's own where every case has one, the calculators' where they can be worked, a teacher's."""
+    """The recipe's, if it says; else the data's own where every case has one, the calculators' where they can be worked, a teacher's,
+    the data's own where some have one, the model's own right answers in the pilot."""
     if "traces" in recipe.warmup.model_fields_set:
         return recipe.warmup.traces
     cases = [case for case in train if case.stratum in set(strata)]
@@ -143,7 +152,9 @@ def _kind_of_traces(recipe: Recipe, train: Sequence[Case], strata: Sequence[str]
         return "source"
     if all(map(_calculable, cases)):
         return "calculators"
-    return "teacher" if recipe.teacher is not None else "source"
+    if recipe.teacher is not None:
+        return "teacher"
+    return "source" if any(case.rationale for case in cases) else "pilot"
 
 
 def _because(diagnosis: Mapping[str, Any], warmed: Sequence[str]) -> list[str]:

@@ -29,11 +29,13 @@ from ehrmind.predicted import Format, Predictions, frame_of, open_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
+from ehrmind.stages.kinds import refuse_other_kinds
 from ehrmind.stages.models import Chosen, choose, digests, is_marked
 from ehrmind.stages.pipeline import VERSIONS
 from ehrmind.stages.prediction_rows import ranked, row_of, unasked
 from ehrmind.stages.predictions import prediction_frames
 from ehrmind.stages.progress import progress
+from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Group, InputError, Prompt
@@ -67,9 +69,10 @@ def ask(
     overrides: Sequence[str] = (),
     form: Format = "parquet",
     resume: bool = False,
+    any_task: bool = False,
 ) -> Predictions:
-    """`ehrmind predict`: the model by its place (of an endpoint's, only how to ask is read there), the cases by their file. Raises
-    InputError."""
+    """`ehrmind predict`: the model by its place (of an endpoint's, only how to ask is read there), the cases by their file. Cases of a kind
+    that its run had none of are refused, but for `any_task`. Raises InputError."""
     from ehrmind.sources import load_cases
 
     if served is not None and endpoint is None:
@@ -77,6 +80,8 @@ def ask(
     named = choose(Path(model), arm) if endpoint is None or Path(model).exists() else None
     settings = settings_of(named.asks if named is not None else {}, chosen, overrides)
     cases = load_cases(data)
+    if named is not None and not any_task:
+        refuse_other_kinds(named, cases, data)
     if endpoint is None:
         assert named is not None
         settings = _pinned(settings, named, out)
@@ -158,7 +163,7 @@ def predict(
 
 def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[dict[str, Any]]:
     asking = Asking(settings.prompts.think, tuple(settings.prompts.aids), settings.prompts.tool and probable)
-    limit = min(settings.prompts.max_tokens, engine.context - settings.decoding.max_new_tokens)
+    limit = prompt_limit(settings.prompts, settings.decoding, engine.context)
     prompts = {case.id: engine.prompt(messages(case, asking=asking)) for case in cases}
     asked = [case for case in cases if len(prompts[case.id].token_ids) <= limit]
     groups = _answered(engine, settings, asked, prompts, asking)

@@ -32,7 +32,8 @@ def prediction_frames(
     """(task, its rows) of coded histories.
 
     True is a label above the first, and the probability its risk, the same that `results.json` measures; it is predicted from one half
-    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties. Where no label is known there is
+    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties, but none that is less than one
+    half becomes one half. Where no label is known there is
     no `boolean_value`; where only some are, it is null.
     """
     import polars as pl
@@ -49,8 +50,18 @@ def prediction_frames(
             "prediction_time": (pl.Datetime("us"), [datetime.fromisoformat(case.provenance["as_of"]) for case in mine]),
             "boolean_value": (pl.Boolean, [case.truth["value"] > 0 if case.is_answered else None for case in mine]),
             "predicted_boolean_value": (pl.Boolean, [risk >= 0.5 for risk in risks]),
-            "predicted_boolean_probability": (pl.Float32, risks),
+            "predicted_boolean_probability": (pl.Float32, _single(risks)),
         }
         if not any(case.is_answered for case in mine):
             del columns["boolean_value"]
         yield task, pl.DataFrame([pl.Series(name, values, dtype) for name, (dtype, values) in columns.items()])
+
+
+def _single(risks: Sequence[float]) -> list[float]:
+    """Risks in single precision, on the side of one half where they are."""
+    import numpy as np
+
+    half = np.float32(0.5)
+    single = np.asarray(risks, dtype=np.float32)
+    found: list[float] = np.where((np.asarray(risks) < 0.5) & (single >= half), np.nextafter(half, np.float32(0)), single).tolist()
+    return found

@@ -26,7 +26,10 @@ class Questions:
         """`pilot` has rows of the pilot's rollouts, where they are of the model that RLVR starts from."""
         self.settings, self.seed = recipe.rlvr, recipe.seed
         if not questions:
-            raise InputError("No training question is left: every prompt is too long; raise prompts.max_tokens.")
+            raise InputError(
+                "No training question is left: every prompt is too long; raise prompts.max_tokens, or lower decoding.max_new_tokens where "
+                "the model's context is the limit."
+            )
         self.pools = pools_of(questions, self.settings.mix)
         self.state: dict[str, Any] = {"asked": dict.fromkeys(self.pools, 0), "owed": dict.fromkeys(self.pools, 0.0)}
         self.state |= {"questions": {}, "strata": {}, "asked_by_stratum": {}}

@@ -16,6 +16,7 @@ from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.runs import Row, Run, rollout_rows
 from ehrmind.stages.progress import progress
+from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
 from ehrmind.verify.judge import judge
@@ -33,14 +34,16 @@ def render_prompts(
 ) -> dict[str, Prompt]:
     """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
     says so: then it has no entry."""
-    limit = min(recipe.prompts.max_tokens, engine.context - decoding.max_new_tokens)
+    limit = prompt_limit(recipe.prompts, decoding, engine.context)
     asking = asking or asking_of(recipe)
     prompts = {case.id: _fitted(engine, case, asking, limit) for case in cases}
     too_long = [name for name, prompt in prompts.items() if len(prompt.token_ids) > limit]
     if too_long and recipe.prompts.too_long == "refuse":
+        lengths = [len(prompts[name].token_ids) for name in too_long]
+        remedy = how_to_fit(recipe.prompts, decoding, engine.context, max(lengths))
         raise InputError(
-            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0]} "
-            f"({len(prompts[too_long[0]].token_ids)}); raise prompts.max_tokens, or set prompts.too_long=leave_out."
+            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0]} ({lengths[0]}; the "
+            f"longest has {max(lengths)}); {remedy}, or set prompts.too_long=leave_out."
         )
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 

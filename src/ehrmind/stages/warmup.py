@@ -10,6 +10,7 @@ mending is RLVR's part; or worked ones, which mend as well.
 from __future__ import annotations
 
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,8 @@ from ehrmind.verify.judge import judge
 from ehrmind.world import current
 
 Pair = tuple[Prompt, tuple[int, ...]]
+# Why a case has no worked answer, by where the recipe takes them from.
+UNWORKED = {"calculators": "the calculator cannot be worked on what the case says", "source": "no worked answer in the data"}
 
 
 def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _proven(
         if by_stratum[case.stratum] == most:
             continue
         if text is None:
-            left_out["the calculator cannot be worked on what the case says"] += 1
+            left_out[UNWORKED[recipe.warmup.traces]] += 1
         elif case.id not in prompts:
             left_out["prompt too long"] += 1
         elif not judge(case, text, think=recipe.prompts.think).correct:
@@ -126,10 +129,31 @@ def _worked(
         pairs, origin["teacher"] = current().from_first(lambda: _taught(run, recipe, by_id, diagnosis))
         yield from ((by_id[name], text) for name, text in pairs)
         return
+    origin["without_reasoning"] = bare = bare_answers(recipe, cases)
     for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
-        told = tasks.of(case).worked(case, draw) if recipe.warmup.traces == "calculators" else case
+        if recipe.warmup.traces == "calculators":
+            told = tasks.of(case).worked(case, draw)
+        else:
+            told = case if case.rationale or bare or not recipe.prompts.think else None
         yield case, None if told is None else gold_response(told, recipe.prompts.think)
+
+
+def bare_answers(recipe: Recipe, cases: Sequence[Case]) -> int:
+    """Count the cases whose answer would be taught behind an empty phrase: all, where reasoning is
+    asked for and the data have no worked answer at all; else none."""
+    asked = recipe.warmup.traces == "source" and recipe.prompts.think
+    return len(cases) if asked and not any(case.rationale for case in cases) else 0
+
+
+def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
+    """Say before any work is done that the warm-up would teach answers without reasoning."""
+    if count := bare_answers(recipe, train):
+        sys.stderr.write(
+            f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach "
+            "'<think>The answer is …</think>': answers without reasoning. Set warmup.traces=pilot (the model's own right answers) or "
+            "teacher, name a rationale column, leave out the sft arms, or ask for answers alone with prompts.think=false.\n"
+        )
 
 
 def _taught(run: Run, recipe: Recipe, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None) -> tuple[list[Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ehrmind.files import lines_of
 from ehrmind.measures import label_measures, risk_measures
 from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
 from ehrmind.types import Case, InputError
@@ -93,7 +94,7 @@ def question(case: Case) -> str:
 def aids(case: Case) -> Mapping[str, str]:
     """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
     words = DECIDING.get(case.task, ())
-    lines = [line for line in case.fields.get("history", "").splitlines() if any(word in line.lower() for word in words)]
+    lines = [line for line in lines_of(case.fields.get("history", "")) if any(word in line.lower() for word in words)]
     return {"events": "\n".join(["What the record says of it:", *lines])} if lines else {}
 
 

@@ -10,7 +10,8 @@ per stratum.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from ehrmind.verify.judge import judge
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 MAX_FAILURES = 50
+DRAWN, SHOWN = 10, 40  # rows laid beside their source cells, and characters of a cell that are printed
 
 NOISE = ("noise <think> {[(\"'\\0 lorem ipsum 1,2; </answer" * 30_000)[:1_000_000]
 HOSTILE = (
@@ -63,7 +65,8 @@ class Tally:
 
 @dataclass(slots=True)
 class CheckReport:
-    """What `ehrmind check` prints. `failures` holds ids, never record text: the first `MAX_FAILURES`, with the verdict's reason."""
+    """What `ehrmind check` prints. `failures` holds ids, never record text: the first `MAX_FAILURES`, with the verdict's reason.
+    `drawn` lays answers beside the source cells they were read from, for a person to compare."""
 
     gold: Tally = field(default_factory=Tally)
     corrupted: Tally = field(default_factory=Tally)
@@ -71,6 +74,7 @@ class CheckReport:
     by_corruption: dict[str, Tally] = field(default_factory=dict)
     gold_failures_by_reason: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
+    drawn: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -81,12 +85,34 @@ class CheckReport:
         return {"ok": self.ok, **asdict(self)}
 
 
+def drawn_rows(cases: Sequence[Case], count: int = DRAWN, seed: int = 0) -> list[dict[str, str]]:
+    """Draw cases by seed, in their order: id, the place and text of the source cell, and the answer
+    it was read as. A case compared with itself cannot show a cell that was misread; these rows can."""
+    places = sorted(random.Random(seed).sample(range(len(cases)), k=min(count, len(cases))))
+    rows = []
+    for case in (cases[place] for place in places):
+        cell = case.provenance.get("cell")
+        where = "computed, no source cell" if "generator" in case.provenance else "not recorded"
+        if cell:
+            where = f"{cell['file']}, row {cell['row']}, column '{cell['column']}'"
+        rows.append(
+            {
+                "case": case.id,
+                "from": where,
+                "cell": str(cell["cell"])[:SHOWN] if cell else "",
+                "read_as": str(json.loads(tasks.of(case).gold_answer(case))["answer"])[:SHOWN],
+            }
+        )
+    return rows
+
+
 def check_cases(cases: Iterable[Case], think: bool = True, reward: RewardWeights = PAPER) -> CheckReport:
     """Judge the gold response of every case, and every corruption of it."""
     report = CheckReport()
     neighbours: dict[str, Case] = {}
     cases = list(cases)
     refuse_unanswered(cases, "There is nothing to prove here")
+    report.drawn = drawn_rows(cases)
     for case in cases:
         rows = report.by_stratum.setdefault(case.stratum, {"gold": Tally(), "corrupted": Tally()})
         gold = gold_response(case, think)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ehrmind.files import lines_of
 from ehrmind.report import rlvr_tables, tables
 from ehrmind.report.drawing import place_of
 from ehrmind.report.plots import running_mean
@@ -117,7 +118,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     found = []
-    for line in text.split("\n"):
+    for line in lines_of(text):
         try:
             row = json.loads(line)
         except ValueError:

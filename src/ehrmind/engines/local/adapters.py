@@ -18,7 +18,7 @@ from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
 ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-READ_ROUND = {"out_proj", "conv1d"}  # layers whose weights Mamba's kernels read themselves, past an adapter's forward pass
+READ_ROUND, MIXERS = ".out_proj", ("Mamba", "Bamba", "FalconH1Mixer")  # whose kernels read that weight past an adapter's forward pass
 
 
 def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
@@ -28,17 +28,19 @@ def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
     torch.manual_seed(seed)
     barred = _barred(network) if lora.targets == "all-linear" else None
     try:
-        return get_peft_model(
-            network,
-            LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=lora.targets,
-                exclude_modules=barred or None,
-                task_type="CAUSAL_LM",
-            ),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tied layers, which are looked after when they are merged
+            return get_peft_model(
+                network,
+                LoraConfig(
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,
+                    lora_dropout=lora.dropout,
+                    target_modules=lora.targets,
+                    exclude_modules=barred or None,
+                    task_type="CAUSAL_LM",
+                ),
+            )
     except (ValueError, TypeError) as error:
         raise InputError(f"model.lora.targets does not fit this model: {' '.join(str(error).split())[:300]}") from None
 
@@ -48,9 +50,9 @@ def _barred(network: Any) -> list[str]:
     from ehrmind.engines.local.products import Linear
 
     linear = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
-    mamba = "mamba" in network.config.get_text_config().model_type or network.config.model_type in ("falcon_h1", "nemotron_h")
     odd = [name for name, module in linear.items() if type(module) not in (torch.nn.Linear, Linear)]
-    return odd + [name for name in linear if mamba and name.rpartition(".")[2] in READ_ROUND and name not in odd]
+    parents = {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name in linear if name.endswith(READ_ROUND)}
+    return odd + [name for name, parent in parents.items() if any(mixer in parent for mixer in MIXERS) and name not in odd]
 
 
 def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype]]:
@@ -65,12 +67,12 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         plain = in_plain_numbers(AutoConfig.from_pretrained(base, **common))
-        network = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **common)
+        network: Any = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **common)
         rows = max(_rows_wanted(folder, network), default=0)
         if rows > network.get_input_embeddings().weight.shape[0]:
             torch.manual_seed(0)  # rows that the adapter does not bring are drawn
             network.resize_token_embeddings(rows)
-        of_one_type(network, network.config.dtype)
+        of_one_type(network, network.dtype)
         types = {name: weight.dtype for name, weight in network.state_dict().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tied layers and saved embeddings, which are looked after here
@@ -150,7 +152,8 @@ def copied(adapted: Any) -> Any:
     """A copy to merge in; weights that no adapter changes are shared with the original."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    changed = {id(p) for module in adapted.modules() if isinstance(module, BaseTunerLayer) for p in module.parameters()}
+    layers: list[Any] = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    changed = {id(p) for layer in layers for p in layer.parameters()}
     kept = {id(p): p for p in adapted.parameters() if id(p) not in changed}
     return deepcopy(adapted, kept)
 

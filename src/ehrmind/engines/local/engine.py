@@ -196,7 +196,9 @@ def locate(settings: Model, *, online: bool) -> Path:
             with clear_errors(f"The model '{settings.name}'"):
                 return Path(snapshot_download(settings.name, tqdm_class=bar_with_an_end(), **asked))
         return Path(snapshot_download(settings.name, local_files_only=True, **asked))
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except HFValidationError:
+        raise InputError(f"model.name={settings.name} is no directory, nor the name of a model on the hub; check the path.") from None
+    except (LocalEntryNotFoundError, OSError) as error:
         where = "neither a directory nor in the hub's cache"
         raise InputError(
             f"model.name={settings.name} is {where} ({type(error).__name__}); allow its download with data.online=true."

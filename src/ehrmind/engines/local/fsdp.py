@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import ModuleList
 
 from ehrmind.engines.local.scoring import Scores, score
-from ehrmind.engines.local.trained import SPARE_BITS, in_between
+from ehrmind.engines.local.trained import SPARE_BITS, add_up_in_fp32, in_between
 from ehrmind.types import InputError
 from ehrmind.world import current
 
@@ -54,6 +54,7 @@ def _masters_kept(network: Any) -> MixedPrecisionPolicy:
         )
     if not kinds & SPARE_BITS.keys():
         return MixedPrecisionPolicy()
+    add_up_in_fp32(network)
     for name, weight in trained.items():
         weight.data = in_between(name, weight)
     return MixedPrecisionPolicy(param_dtype=kinds.pop(), reduce_dtype=torch.float32, cast_forward_inputs=False)

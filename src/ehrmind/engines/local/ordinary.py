@@ -17,11 +17,13 @@ from typing import Any
 
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation, render
 from ehrmind.engines.local.chat_template import reads_date, with_defaults
-from ehrmind.engines.local.engine import OURS_ALONE, open_tokenizer, refuse_unsafe
+from ehrmind.engines.local.engine import open_tokenizer, refuse_unsafe
+from ehrmind.engines.local.opening import OURS_ALONE
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
 
+TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
@@ -68,7 +70,7 @@ def prompts_of(folder: Path, arguments: dict[str, Any]) -> tuple[Callable[[Seque
 
 def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
     """Other trainers take special tokens out of an answer; where the protocol's tags are such, no answer would have its form."""
-    lost = [tag for tag in (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE) if tag in tokenizer.all_special_tokens]
+    lost = [tag for tag in TAGS if tag in tokenizer.all_special_tokens]
     if lost:
         raise InputError(
             f"{folder.name} has {', '.join(lost)} among its special tokens, which verl and TRL take out of an answer before it is judged; "
@@ -83,6 +85,7 @@ def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
     chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
     if dtype := model.get("dtype"):
         _write_dtype(folder, dtype)
+    _show_tags(folder, chat.tokenizer)
     _write_template(folder, chat, thinks=asks.get("prompts", {}).get("think", True))
     generation = plain_generation(chat).to_dict()
     kept = {name: generation[name] for name in ("do_sample", "eos_token_id", "pad_token_id", "bos_token_id")}
@@ -93,9 +96,32 @@ def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
     return chat.end_text
 
 
+def _show_tags(folder: Path, tokenizer: Any) -> None:
+    """Servers leave special tokens out of an answer; where the protocol's tags are such, they stay tokens and are special no more."""
+    if not (hidden := set(TAGS) & set(tokenizer.all_special_tokens)):
+        return
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        file = folder / name
+        if not file.is_file():
+            continue
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        known = tree.get("added_tokens") or list((tree.get("added_tokens_decoder") or {}).values())
+        for token in known:
+            token["special"] = token["special"] and token["content"] not in hidden
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            if isinstance(tree.get(key), list):
+                tree[key] = [token for token in tree[key] if (token["content"] if isinstance(token, dict) else token) not in hidden]
+        write_text(file, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    if left := hidden & set(open_as_it_is(folder).all_special_tokens):
+        raise InputError(
+            f"{folder.name} has {', '.join(sorted(left))} among its special tokens, which a server leaves out of an answer; take them off "
+            "that list in tokenizer_config.json."
+        )
+
+
 def _write_dtype(folder: Path, dtype: str) -> None:
-    """The precision that the run computed with, which readers take from the config whatever the weights are stored in. A quantised model has
-    its own."""
+    """The precision that the run computed with, which readers take from the config whatever the weights are stored in; a quantised model
+    has its own."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         return

@@ -59,12 +59,13 @@ def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
         part.pop("quantization_config", None)
         if part is config or "dtype" in part:
             part["dtype"] = str(dtype).removeprefix("torch.")
-        if not tied and (part is config or "tie_word_embeddings" in part):
+        if not tied and part:
             part["tie_word_embeddings"] = False
     write_text(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
-    """Whether every pair that the config ties is one tensor; so is a model that ties none."""
-    pairs = getattr(network, "all_tied_weights_keys", {}) or {}
-    return all(a not in weights or b not in weights or weights[a].data_ptr() == weights[b].data_ptr() for a, b in pairs.items())
+    """Whether every pair that its class ties is one tensor in `weights`; so is a model that has no pairs."""
+    pairs = getattr(network, "_tied_weights_keys", None) or {}
+    found = [(weights.get(one), weights.get(other)) for one, other in (pairs.items() if isinstance(pairs, dict) else ())]
+    return all(one is None or other is None or one.data_ptr() == other.data_ptr() for one, other in found)

@@ -26,6 +26,7 @@ class Trained:
 
     def __init__(self, network: Any) -> None:
         trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        add_up_in_fp32(network)
         self.names, self.weights = list(trained), list(trained.values())
         self.masters = [_master(name, weight) for name, weight in trained.items()]
 
@@ -50,6 +51,42 @@ def _master(name: str, weight: Parameter) -> Parameter:
         return weight
     weight.grad_dtype = torch.float32
     return Parameter(in_between(name, weight))
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a weight; the gradients of a row that was taken often are added up in fp32, as torch does on CUDA only, and rounded once."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, weight_VE: Tensor, padding: int | None) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.padding, ctx.dtype = weight_VE.shape, padding, weight_VE.dtype
+        return torch.nn.functional.embedding(ids, weight_VE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (ids,) = ctx.saved_tensors
+        total_VE = torch.zeros(ctx.shape, device=ids.device)
+        total_VE.index_add_(0, ids.flatten(), gradients[0].flatten(0, -2).float())
+        if ctx.padding is not None:
+            total_VE[ctx.padding] = 0.0
+        return None, total_VE.to(ctx.dtype), None
+
+
+class Embedding(torch.nn.Embedding):
+    """An embedding whose gradient is added up in fp32."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
+        rows: Tensor = _Rows.apply(input, self.weight, self.padding_idx)
+        return rows
+
+
+def add_up_in_fp32(network: Any) -> None:
+    """In place: embeddings of a narrow type that are trained. In bf16 a token's 257th gradient would no longer count."""
+    for module in network.modules():
+        plain = isinstance(module, torch.nn.Embedding) and not isinstance(module, Embedding) and module.max_norm is None
+        if plain and module.weight.requires_grad and module.weight.dtype in SPARE_BITS:
+            kind = type(module)  # one of a model's own goes on to do what it does to the rows
+            module.__class__ = Embedding if kind is torch.nn.Embedding else type(kind.__name__, (kind, Embedding), {})
 
 
 @torch.no_grad()

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.omop.events import CONCEPTS
-from ehrmind.sources.omop.tables import Kind, TableFile
+from ehrmind.sources.omop.tables import TableFile
+from ehrmind.sources.omop.values import Kind
 from ehrmind.sources.timeline import BIRTH, DEATH
+from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,7 +47,8 @@ class Concepts:
 
 
 def read_concepts(used: pl.Series, tables: Mapping[str, TableFile]) -> Concepts:
-    """Of the `used` concept ids, and of their parents. A parent is what a concept `Maps to`, else what it `Is a`, one step up."""
+    """The `used` concepts, and their parents: what a concept `Maps to`, else what it `Is a`, one step up. Raises InputError, also where
+    CONCEPT has none of them."""
     import polars as pl
 
     links = pl.DataFrame(schema={"concept_id": pl.Int64, "parent": pl.Int64, "relation": pl.String})
@@ -58,7 +61,7 @@ def read_concepts(used: pl.Series, tables: Mapping[str, TableFile]) -> Concepts:
         }
         valid = pl.col("relation").is_in(["Maps to", "Is a"]) & pl.col("invalid").is_null() & (pl.col("concept_id") != pl.col("parent"))
         ours = used.alias("concept_id").to_frame()
-        for batch in file.batches({**wanted, "invalid": ("invalid_reason", "text")}):
+        for batch in file.batches({**wanted, "invalid": ("invalid_reason", "word")}):
             links = pl.concat([links, batch.filter(valid).join(ours, on="concept_id", how="semi").drop("invalid")])
     rows = [(number, vocabulary, code, name) for number, (vocabulary, code, name) in COMMON.items()]
     found = [pl.DataFrame(schema={"concept_id": pl.Int64, "vocabulary": pl.String, "concept_code": pl.String, "name": pl.String})]
@@ -68,11 +71,17 @@ def read_concepts(used: pl.Series, tables: Mapping[str, TableFile]) -> Concepts:
         ours = pl.concat([used, links["parent"]]).unique().alias("concept_id").to_frame()
         texts: dict[str, tuple[str, Kind]] = {
             "vocabulary": ("vocabulary_id", "text"),
-            "concept_code": ("concept_code", "text"),
+            "concept_code": ("concept_code", "code"),
             "name": ("concept_name", "text"),
         }
         for batch in file.batches({"concept_id": ("concept_id", "whole"), **texts}):
             found.append(batch.join(ours, on="concept_id", how="semi"))
+        named = used.filter((used != 0) & ~used.is_in(list(COMMON)))
+        if len(named) and not sum(batch.height for batch in found):
+            raise InputError(
+                f"{file.name} has none of the {len(named):,} concepts that the tables name, so its concept_id is written otherwise or it "
+                "is of another vocabulary; give this database's, or leave it out."
+            )
     known = pl.concat([*found, pl.DataFrame(rows, found[0].schema, orient="row")])
     known = known.filter((pl.col("concept_id") != 0) & pl.col("vocabulary").is_not_null() & pl.col("concept_code").is_not_null())
     known = known.unique("concept_id", keep="first", maintain_order=True)

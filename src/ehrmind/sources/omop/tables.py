@@ -1,224 +1,276 @@
-"""OMOP tables where they lie: a folder or a zip of CSV, CSV.gz or parquet files, read a batch of rows at a time and typed.
+"""OMOP tables where they lie: a folder or a zip of CSV, parquet or Arrow files, read a batch of rows at a time and typed.
 
-Names of tables and columns are taken in any case. A file is comma-separated, or tab-separated as OHDSI's Athena gives out vocabularies.
-No message quotes a value: a cell may hold a patient's record.
+Names of tables and columns are taken in any case. Texts are separated by what the header is: commas, tabs (as OHDSI's Athena gives out
+vocabularies), semicolons or bars. No message quotes a value: a cell may hold a patient's record.
 """
 
 from __future__ import annotations
 
-import gzip
-import shutil
+import filecmp
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ehrmind.sources.files import stem
+from ehrmind.sources import cells, dates
+from ehrmind.sources.cells import Decimal
+from ehrmind.sources.dates import DayOrder
+from ehrmind.sources.omop.packed import Said, form_of, head_of, is_cut_off, polars_can, unpacked
+from ehrmind.sources.omop.places import Found, listed, tables_in
+from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["whole", "number", "moment", "text"]
-WANTED: Mapping[Kind, str] = {
-    "whole": "a whole number",
-    "number": "a finite number",
-    "moment": "a date or a time without a zone, such as 2020-03-01 or 2020-03-01 14:05:00,",
-    "text": "text",
-}
-ENDINGS = (".csv", ".csv.gz", ".parquet")
 ROWS_AT_ONCE, NOTES_AT_ONCE = 500_000, 20_000
 UNQUOTED = ("concept", "concept_relationship")  # where tab-separated: a quote is a character of a name there
+SEPARATORS = (b",", b"\t", b";", b"|")
+PLACEHOLDERS = "dates that stand for none, such as 1900-01-01 or 9999-12-31, read as none"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a table. `name` is what messages call it, `keys` are columns that its folders say."""
+
+    path: Path
+    name: str
+    form: str
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """One table's file. `name` is what messages call it."""
+    """One table's files. `decimal`, `dates` and `ignore_zones` are what the person says; `decided` fills as columns need it, `notes` counts
+    what a person should know."""
 
     table: str
-    path: Path
-    name: str
+    parts: tuple[Part, ...]
+    decimal: Decimal | None = None
+    dates: DayOrder | None = None
+    ignore_zones: bool = False
+    decided: dict[str, Convention] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.parts[0].name if len(self.parts) == 1 else f"{self.parts[0].name} (the first of {len(self.parts):,} files)"
 
     def columns(self) -> dict[str, str]:
-        """{column in lower case: as the file writes it}. Raises InputError."""
-        found: dict[str, str] = {}
-        with _Said(self.name):
-            names = self._scan().collect_schema().names()
-        for name in names:
-            if found.setdefault(name.strip().lower(), name) != name:
-                raise InputError(f"{self.name} has more than one column named '{name.strip().lower()}'; leave one.")
-        return found
+        """{column in lower case: as the first file writes it, "" where its folders say it}. Raises InputError, as where files differ."""
+        if not self.headers:
+            for part in self.parts:
+                found = _header(part, self.table)
+                if self.headers and set(found) != set(self.headers[0]):
+                    differing = sorted(set(found) ^ set(self.headers[0]))[0]
+                    raise InputError(
+                        f"{self.parts[0].name} and {part.name} are parts of one table, and only one has a column '{differing}'; every part "
+                        "needs the same columns, and a header."
+                    )
+                self.headers.append(found)
+        return self.headers[0]
 
     def need(self, *columns: str) -> None:
         """Raises InputError where none of the columns is there."""
         if not set(columns) & set(self.columns()):
             raise InputError(f"{self.name} has no column '{' or '.join(columns)}', which OMOP's {self.table.upper()} has.")
 
-    def batches(self, wanted: Mapping[str, tuple[str, Kind]]) -> Iterator[pl.DataFrame]:
-        """Rows as {name: (column, kind)} asks; a column that the file lacks is null. Raises InputError with row and column for a value of
-        another kind."""
+    def batches(self, wanted: Mapping[str, tuple[str, Kind]], *, placed: bool = False) -> Iterator[pl.DataFrame]:
+        """Rows as {name: (column, kind)} asks; a column that the files lack is null, a line without any value is none. `placed`: with
+        `part` and `row`, where each stands. Raises InputError with file, row and column for a value of another kind, and for one with two
+        readings that nothing in its column decides."""
         import polars as pl
 
-        there, types, before = self.columns(), type_of(), 0
+        there, types = self.columns(), type_of()
         absent = [pl.lit(None, dtype=types[kind]).alias(name) for name, (column, kind) in wanted.items() if column not in there]
-        present = {name: (there[column], kind) for name, (column, kind) in wanted.items() if column in there}
-        at_once = NOTES_AT_ONCE if self.table == "note" else ROWS_AT_ONCE
-        with _Said(self.name):
-            scan = self._scan().select(sorted({column for column, _ in present.values()}))
-            for raw in scan.collect_batches(chunk_size=at_once, maintain_order=True):
-                read = pl.DataFrame([self._typed(raw[column], kind, before).alias(name) for name, (column, kind) in present.items()])
-                before += raw.height
-                yield read.with_columns(absent).select(*wanted)
+        present = {name: (column, kind) for name, (column, kind) in wanted.items() if column in there}
+        for number, (part, header) in enumerate(zip(self.parts, self.headers, strict=True)):
+            for before, raw in self._raw(part, header, {column for column, _ in present.values()}):
+                read = pl.DataFrame(
+                    [self._typed(raw[column], kind, part, before, column).alias(name) for name, (column, kind) in present.items()]
+                )
+                given = [name for name, (column, _) in present.items() if header[column]]
+                place = (pl.lit(number).alias("part"), pl.int_range(before + 1, before + raw.height + 1).alias("row")) if placed else ()
+                read = read.with_columns(*absent, *place).filter(pl.any_horizontal(pl.col(given).is_not_null()))
+                yield read.select(*wanted, *(("part", "row") if placed else ()))
 
     def read(self, wanted: Mapping[str, tuple[str, Kind]]) -> pl.DataFrame:
-        """All batches together, for a table that fits."""
+        """All batches together, for a table that fits, with `part` and `row`."""
         import polars as pl
 
         types = type_of()
         empty = pl.DataFrame(schema={name: types[kind] for name, (_, kind) in wanted.items()})
-        return pl.concat([empty, *self.batches(wanted)])
+        return pl.concat([empty, *self.batches(wanted, placed=True)], how="diagonal_relaxed")
 
-    def refused(self, wrong: pl.Series, column: str, wanted: str) -> InputError:
-        """`wrong` marks rows of `read`."""
-        return InputError(f"{self.name}, row {int(wrong.arg_max() or 0) + 1}, column '{column}': {wanted}.")
+    def refused(self, placed: pl.DataFrame, column: str, wanted: str) -> InputError:
+        """The first of rows that `batches` has placed is wrong."""
+        part, row = placed.select("part", "row").row(0)
+        return InputError(f"{self.parts[part].name}, row {row}, column '{column}': {wanted}.")
 
-    def _typed(self, raw: pl.Series, kind: Kind, before: int) -> pl.Series:
-        """What cannot be read as the kind is refused; what is blank, or a number that is none, is null."""
+    def _raw(self, part: Part, header: Mapping[str, str], columns: Collection[str]) -> Iterator[tuple[int, pl.DataFrame]]:
+        """(the rows before, a batch of columns as they are written) of one file."""
         import polars as pl
 
-        column = raw.name.strip().lower()
+        before, written = 0, {header[column]: column for column in sorted(columns) if header[column]}
+        said = [pl.lit(part.keys[column], dtype=pl.String).alias(column) for column in sorted(columns) if not header[column]]
+        at_once = NOTES_AT_ONCE if self.table == "note" else ROWS_AT_ONCE
+        with Said(part.name):
+            scan = _scan(part, self.table).select(list(written))
+            for raw in scan.collect_batches(chunk_size=at_once, maintain_order=True):
+                yield before, raw.rename(written).with_columns(said)
+                before += raw.height
+
+    def _typed(self, raw: pl.Series, kind: Kind, part: Part, before: int, column: str) -> pl.Series:
+        """What cannot be read as the kind is refused; what is blank, or says that there is no value, is null."""
+        import polars as pl
+
         if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
-            raise InputError(f"{self.name}, column '{column}': times with a zone; write local times without one.")
+            if not self.ignore_zones:
+                how = "write local times without one, or say --ignore-zones if the clock that they show is the local one"
+                raise InputError(f"{part.name}, column '{column}': times with a zone; {how}.")
+            raw = raw.dt.replace_time_zone(None)
         if raw.dtype.is_nested() or raw.dtype == pl.Binary:
-            raise InputError(f"{self.name}, column '{column}': {raw.dtype} values; {WANTED[kind]} is wanted.")
-        given = raw.str.strip_chars().replace("", None) if raw.dtype == pl.String else raw.fill_nan(None) if raw.dtype.is_float() else raw
-        read = READ[kind](given)
-        wrong = given.is_not_null() & read.is_null()
+            raise InputError(f"{part.name}, column '{column}': {raw.dtype} values; {WANTED[kind]} is wanted.")
+        semicolons = kind == "number" and _separator(part) == ";"
+        if column not in self.decided and (depends(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")):
+            self.decided[column] = self._decide(column, kind, later=bool(before) or part is not self.parts[0])
+        read, wrong = read_column(raw, kind, self.decided.get(column), ignore_zones=self.ignore_zones)
         if wrong.any():
             row = before + int(wrong.arg_max() or 0) + 1
-            raise InputError(f"{self.name}, row {row}, column '{column}': {WANTED[kind]} is wanted.")
+            number = " (MEDS numbers its subjects, so number the persons alike in every table)" if column == "person_id" else ""
+            raise InputError(f"{part.name}, row {row}, column '{column}': {WANTED[kind]} is wanted{number}.")
+        if kind == "moment":
+            kept = without_placeholders(read, least=self.table != "person")
+            self.notes[f"{self.table}: {PLACEHOLDERS}"] += kept.null_count() - read.null_count()
+            return kept
         return read
 
-    def _scan(self) -> pl.LazyFrame:
+    def _decide(self, column: str, kind: Kind, *, later: bool) -> Convention:
+        """The decimal mark, or the order of day and month, of a column in all files. `later`: rows of it have been read already."""
         import polars as pl
 
-        if self.path.name.lower().endswith(".parquet"):
-            return pl.scan_parquet(self.path)
-        head = _first_line(self.path)
-        tabs = head.count(b"\t") > head.count(b",")
-        quote = None if tabs and self.table in UNQUOTED else '"'
-        return pl.scan_csv(self.path, infer_schema=False, separator="\t" if tabs else ",", quote_char=quote)
+        first: dict[str, tuple[str, int]] = {}
+        for part, header in zip(self.parts, self.headers, strict=True):
+            for before, raw in self._raw(part, header, {column}):
+                if raw[column].dtype != pl.String:
+                    continue
+                seen = pl.DataFrame({"cell": evidence(raw[column], kind)}).with_row_index("row", before + 1).drop_nulls("cell")
+                for row, cell in seen.unique("cell", keep="first", maintain_order=True).iter_rows():
+                    first.setdefault(cell, (part.name, row))
+        semicolons = any(_separator(part) == ";" for part in self.parts)
+        found = _Cells(self.name, column, list(first), semicolons, "say --decimal point or --decimal comma", tuple(first.values()))
+        if kind == "moment":
+            return dates.order_of(found, self.dates)
+        decided = cells.decimal_of(found, self.decimal)
+        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, cells.plain(cell))), None)
+        if decided == "comma" and later and thousands is not None:
+            raise found.error(thousands, "its point groups thousands, which only cells after it show; say --decimal comma")
+        return decided
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What a library says of a broken file, as one sentence without its content."""
+class _Cells(cells.Column):
+    """A column's different cells, each with the file and row where it stands first."""
 
-    name: str
+    places: tuple[tuple[str, int], ...] = ()
 
-    def __enter__(self) -> None:
-        pass
+    def place(self, row: int) -> str:
+        name, at = self.places[row - 1]
+        return f"{name}, row {at}, column '{self.name}'"
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import polars as pl
-
-        if isinstance(error, pl.exceptions.NoDataError):
-            raise InputError(f"{self.name} is empty; a header at least is wanted.") from None
-        if isinstance(error, pl.exceptions.PolarsError | pl.exceptions.PanicException | OSError | EOFError | zlib.error):
-            form = "parquet" if self.name.lower().endswith(".parquet") else "CSV in UTF-8, whole and with quotes that close"
-            raise InputError(f"{self.name} cannot be read as {form}; write it again.") from None
+    def error(self, row: int, problem: object) -> InputError:
+        """As the reader of cells says it, but with the row of the file, and without what only a recipe has."""
+        said = re.sub(r"that of row (\d+)", lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]), str(problem))
+        return InputError(f"{self.place(row)}: {re.sub(r' [(]in a recipe `[a-z_]+`[)]', '', said)}.")
 
 
-def type_of() -> dict[Kind, pl.DataType]:
-    import polars as pl
-
-    return {"whole": pl.Int64(), "number": pl.Float64(), "moment": pl.Datetime("us"), "text": pl.String()}
-
-
-def find_tables(source: Path, scratch: Path, wanted: Collection[str]) -> tuple[dict[str, TableFile], list[str]]:
-    """({table: file} of the wanted tables that are there, the names of other tables). A zip's are unpacked into `scratch`."""
+def find_tables(
+    source: Path, scratch: Path, wanted: Collection[str], *, decimal: Decimal | None, dates: DayOrder | None, ignore_zones: bool
+) -> tuple[dict[str, TableFile], list[str]]:
+    """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
     if not source.exists():
         raise InputError(f"There is nothing at {source}; give a folder or a zip of OMOP tables.")
     if source.is_dir():
-        places = _by_table(source, [path.name for path in source.iterdir() if path.is_file()])
-        files = {table: source / place for table, place in places.items() if table in wanted}
+        tables, unread = tables_in(source, listed(source), wanted)
+        paths = {place: source / place for found in tables.values() for place in found.places}
     else:
         try:
             with zipfile.ZipFile(source) as archive:
-                places = _by_table(source, [member.filename for member in archive.infolist() if not member.is_dir()])
-                files = {table: _unpacked(archive, place, table, scratch) for table, place in places.items() if table in wanted}
+                members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+                if len(members) < sum(not member.is_dir() for member in archive.infolist()):
+                    raise InputError(f"{source} has two members of one name; pack it again.")
+                tables, unread = tables_in(source, {name: member.file_size for name, member in members.items()}, wanted)
+                paths = {place: unpacked(archive, place, scratch) for found in tables.values() for place in found.places}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # the last: it has a password
             raise InputError(
                 f"{source} is not a zip that can be read; give a folder of tables, or a whole zip without a password."
             ) from None
-    return {table: TableFile(table, path, str(source / places[table])) for table, path in files.items()}, sorted(set(places) - set(files))
+    files = {
+        table: TableFile(table, _parts(source, found, paths, scratch), decimal, dates, ignore_zones) for table, found in tables.items()
+    }
+    return files, unread
 
 
-def _by_table(source: Path, names: Sequence[str]) -> dict[str, str]:
-    """{table: the place of its file in the source}. What macOS adds to archives is none."""
+def _parts(source: Path, found: Found, paths: Mapping[str, Path], scratch: Path) -> tuple[Part, ...]:
+    parts = []
+    for place, keys in zip(found.places, found.keys, strict=True):
+        path = polars_can(paths[place], scratch)
+        parts.append(Part(path, str(source / place), form_of(path, found.form), keys))
+    _refuse_copies(parts)
+    return tuple(parts)
+
+
+def _refuse_copies(parts: Sequence[Part]) -> None:
+    """Raises InputError where two part files with rows are the same."""
+    import polars as pl
+
+    by_size: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        by_size[part.path.stat().st_size].append(part)
+    for alike in by_size.values():
+        for before, part in ((alike[a], alike[b]) for b in range(len(alike)) for a in range(b)):
+            if filecmp.cmp(before.path, part.path, shallow=False):
+                with Said(part.name):
+                    rows = _scan(part, "").select(pl.len()).collect().item()
+                if rows and before.keys == part.keys:
+                    raise InputError(f"{before.name} and {part.name} hold the same rows; leave one.")
+
+
+def _header(part: Part, table: str) -> dict[str, str]:
+    """{column in lower case: as the file writes it, or "" where a folder says it}."""
     found: dict[str, str] = {}
-    for name in sorted(names):
-        place = PurePosixPath(name)
-        if not place.name.lower().endswith(ENDINGS) or place.name.startswith("."):
-            continue
-        if found.setdefault(stem(place.name.lower()), name) != name:
-            raise InputError(f"{source / found[stem(place.name.lower())]} and {source / name} are the same table; leave one.")
-    return found
+    with Said(part.name):
+        names = _scan(part, table).collect_schema().names()
+    for name in names:
+        if found.setdefault(name.strip().lower(), name) != name:
+            raise InputError(f"{part.name} has more than one column named '{name.strip().lower()}'; leave one.")
+    return {**dict.fromkeys(part.keys, ""), **found}
 
 
-def _unpacked(archive: zipfile.ZipFile, place: str, table: str, scratch: Path) -> Path:
-    """No more bytes are written than the archive announces, and no more than there is room for."""
-    size, room = archive.getinfo(place).file_size >> 20, shutil.disk_usage(scratch).free >> 20
-    if size > room:
-        raise InputError(f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room.")
-    path = scratch / f"{table}{next(ending for ending in ENDINGS if place.lower().endswith(ending))}"
-    with archive.open(place) as packed, path.open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 1 << 20)
-    return path
-
-
-def _first_line(path: Path) -> bytes:
-    if not path.name.lower().endswith(".gz"):
-        with path.open("rb") as file:
-            return file.readline(1 << 20)
-    with gzip.open(path) as packed:
-        return packed.readline(1 << 20)
-
-
-def _whole(given: pl.Series) -> pl.Series:
-    """Also `21.0`, as programs write whole numbers beside missing ones."""
+def _scan(part: Part, table: str) -> pl.LazyFrame:
     import polars as pl
 
-    real = given.cast(pl.Float64, strict=False)
-    exact = real.set((real != real.floor()) | (real.abs() >= 2**53), None).cast(pl.Int64, strict=False)
-    return exact if given.dtype.is_float() or given.dtype.is_decimal() else given.cast(pl.Int64, strict=False).fill_null(exact)
+    if part.form == "parquet":
+        return pl.scan_parquet(part.path, hive_partitioning=False)
+    if part.form == "arrow":
+        return pl.scan_ipc(part.path, hive_partitioning=False)
+    head = head_of(part.path)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{part.name} is text in UTF-16; save it as CSV in UTF-8.")
+    if b"\r" in head and b"\n" not in head:
+        raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
+    separator = _separator(part)
+    if is_cut_off(part.path, separator):
+        raise InputError(f"{part.name} is cut off within its last row; fetch or write it again.")
+    quote = None if separator == "\t" and table in UNQUOTED else '"'
+    return pl.scan_csv(part.path, infer_schema=False, separator=separator, quote_char=quote)
 
 
-def _number(given: pl.Series) -> pl.Series:
-    """Finite as a 32-bit number, which MEDS holds."""
-    import polars as pl
-
-    real = given.cast(pl.Float64, strict=False)
-    return real.set(~real.cast(pl.Float32, strict=False).is_finite(), None)
-
-
-def _moment(given: pl.Series) -> pl.Series:
-    import polars as pl
-
-    if given.dtype != pl.String:
-        dated = given if given.dtype in (pl.Date, pl.Datetime) else given.cast(pl.Null, strict=False)
-        return dated.cast(pl.Datetime("us"))
-    text, length = given.str.replace("T", " ", literal=True).to_frame("text"), pl.col("text").str.len_chars()
-    clock = pl.when(length == 10).then(pl.lit(" 00:00:00")).when(length == 16).then(pl.lit(":00")).otherwise(pl.lit(""))
-    return text.select((pl.col("text") + clock).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)).to_series()
-
-
-def _text(given: pl.Series) -> pl.Series:
-    import polars as pl
-
-    return given.cast(pl.String)
-
-
-READ: Mapping[Kind, Callable[[pl.Series], pl.Series]] = {"whole": _whole, "number": _number, "moment": _moment, "text": _text}
+def _separator(part: Part) -> str:
+    """What separates a text's columns: what its header has most of. Empty where the file is none."""
+    return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from ehrmind.sources.labels import balanced, label_truth, labels_by_split
 from ehrmind.sources.person import person_of
 from ehrmind.sources.splits import SPLITS, note_group, split_of_groups
 from ehrmind.sources.trec.formats import Trial
-from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.records import read_records
-from ehrmind.sources.trec.topics import Topic, read_topics
+from ehrmind.sources.trec.keys import refuse_other_years
+from ehrmind.sources.trec.qrels import Judgment, read_qrels
+from ehrmind.sources.trec.records import Records, read_records
+from ehrmind.sources.trec.topics import Topic, TopicIndex, read_topics
 from ehrmind.types import Case, InputError
 
 LABELS = ("not relevant", "excluded", "eligible")
-_TREC_ID = re.compile(r"trec-20[0-9]{2}-?([0-9]{1,3})")
 
 
 def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
@@ -30,13 +30,16 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     training cases of the commoner labels, by seed, until none is more than this many times as frequent as the rarest."""
     topics, topics_file = read_topics(files.topics)
     judgments, qrels_file, repeated = read_qrels(files.qrels)
-    named = [(judgment, topic_of(judgment.topic, judgment.row, topics, files.qrels)) for judgment in judgments]
+    if not files.any_year:
+        refuse_other_years(files.topics, [topic.year for topic in topics.values()], files.qrels, [judgment.topic for judgment in judgments])
+    index = TopicIndex(topics, any_year=files.any_year)
+    named = [(judgment, index.find(judgment.topic, f"{files.qrels}, row {judgment.row}")) for judgment in judgments]
     trials = read_records(files.trials, {judgment.trial for judgment in judgments})
+    pairs = _with_records(named, trials, files.qrels)
     name = files.name or collection_name(files.topics)
     cases = [
-        pair_case(name, topic, trials.by_id[judgment.trial], label_truth(judgment.label, LABELS), files.split_by)
-        for judgment, topic in named
-        if judgment.trial in trials.by_id
+        pair_case(name, topic, trial, label_truth(judgment.label, LABELS), files.split_by, _cell(files.qrels, judgment))
+        for judgment, topic, trial in pairs.values()
     ]
     if not cases:
         raise InputError(
@@ -45,15 +48,16 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     shares = dict(zip(SPLITS, files.shares, strict=True))
     by_patient = (lambda case: case.provenance["topic"]) if files.split_by == "pair" else None
     cases = split_of_groups(cases, shares, files.seed, within=by_patient)
-    left_out = Counter({"the trial's text is not in the files": len(judgments) - len(cases)})
+    absent = sum(trials.find(judgment.trial) is None for judgment in judgments)
+    left_out = Counter({"the trial's text is not in the files": absent})
     if files.balance is not None:
         cases, left_out["train: more than balance allows"] = balanced(cases, files.balance, files.seed)
     notes = {
         "patients": len({case.provenance["topic"] for case in cases}),
         "trials": len({case.provenance["trial"] for case in cases}),
-        "criteria kept whole, no headings to split them by": sum(not case.provenance["criteria_split"] for case in cases),
-        "judgments given twice": repeated,
-        "trial records given twice, the first one kept": trials.repeated,
+        **criteria_notes(cases),
+        "judgments given twice": repeated + len(judgments) - absent - len(pairs),
+        **trials.notes,
     }
     counts = Counts(
         kept=len(cases),
@@ -66,21 +70,38 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     return cases, counts
 
 
-def topic_of(name: str, row: int, topics: Mapping[str, Topic], path: Path) -> Topic:
-    """The topic that a pair names. NIST's XML numbers its topics 1, 2 …; the ids of queries.jsonl have the year in front."""
-    if name in topics:
-        return topics[name]
-    written = _TREC_ID.fullmatch(name)
-    if written and written[1] in topics:
-        return topics[written[1]]
-    raise InputError(f"{path}, row {row}: topic '{name}' is not in the topics file; give the two files of one collection.")
+def _with_records(
+    named: Sequence[tuple[Judgment, Topic]], trials: Records, qrels: Path
+) -> dict[tuple[str, str], tuple[Judgment, Topic, Trial]]:
+    """Judgments whose trial's record is there, by topic and trial. Raises InputError for two grades of a trial under two numbers."""
+    pairs: dict[tuple[str, str], tuple[Judgment, Topic, Trial]] = {}
+    for judgment, topic in named:
+        trial = trials.find(judgment.trial)
+        if trial is None:
+            continue
+        first = pairs.setdefault((topic.id, trial.id), (judgment, topic, trial))[0]
+        if first.label != judgment.label:
+            raise InputError(f"{qrels}, rows {first.row} and {judgment.row}: two grades for topic {topic.id} and trial {trial.id}.")
+    return pairs
+
+
+def criteria_notes(cases: Sequence[Case]) -> dict[str, int]:
+    """Cases whose trial's criteria are undivided, by why."""
+    mixed = sum(case.provenance["criteria_mixed"] for case in cases)
+    return {
+        "criteria kept whole, no headings to split them by": sum(not case.provenance["criteria_split"] for case in cases) - mixed,
+        "criteria kept whole, exclusions stand among what is under inclusion, or the reverse": mixed,
+    }
 
 
 def collection_name(topics: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem(topics).lower()).removesuffix("-queries").removesuffix("-topics").strip("-") or "trials"
 
 
-def pair_case(collection: str, topic: Topic, trial: Trial, truth: Mapping[str, Any], split_by: str) -> Case:
+def pair_case(
+    collection: str, topic: Topic, trial: Trial, truth: Mapping[str, Any], split_by: str, cell: Mapping[str, Any] | None = None
+) -> Case:
+    """The question whether `topic` may enter `trial`. `cell` says where the judgment was read."""
     patient = note_group(topic.text).replace("note-", "patient-")
     criteria = trial.criteria
     return Case(
@@ -107,6 +128,12 @@ def pair_case(collection: str, topic: Topic, trial: Trial, truth: Mapping[str, A
             "topic": topic.id,
             "trial": trial.id,
             "criteria_split": criteria.split,
+            "criteria_mixed": criteria.mixed,
             **person_of(topic.text),
+            **({"cell": cell} if cell else {}),
         },
     )
+
+
+def _cell(qrels: Path, judgment: Judgment) -> dict[str, Any]:
+    return {"file": qrels.name, "row": judgment.row, "column": "grade", "cell": str(judgment.label)}

@@ -28,10 +28,15 @@ def parse_xml(content: bytes, name: str) -> Element:
 
 
 def text_of(parent: Element, path: str) -> str:
-    """The text under the first element at `path`, its own elements' text included; "" where there is none."""
+    """The text under the first element at `path`, tags of its own elements written out for `text.plain`; "" where there is none."""
     found = parent.find(path)
-    return "" if found is None else "".join(found.itertext()).strip()
+    return "" if found is None else _written(found).strip()
 
 
 def texts_of(parent: Element, path: str) -> list[str]:
-    return [text for found in parent.findall(path) if (text := "".join(found.itertext()).strip())]
+    return [text for found in parent.findall(path) if (text := _written(found).strip())]
+
+
+def _written(element: Element) -> str:
+    """An element's text with the tags in it, which say where a line ends."""
+    return (element.text or "") + "".join(f"<{child.tag}>{_written(child)}</{child.tag}>{child.tail or ''}" for child in element)

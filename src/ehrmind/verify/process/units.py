@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from ehrmind.calculators.spelling import normal_unit
-from ehrmind.calculators.units import UNITS
+from ehrmind.calculators.unit_text import UNITS
 from ehrmind.verify.process.numbers import SUPERSCRIPTS, Token
 
 Unit: TypeAlias = tuple[tuple[str, int], ...]

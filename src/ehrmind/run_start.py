@@ -1,0 +1,29 @@
+"""What a run folder holds before there is any work in it: whether a kill left it bare, and whether a refused start may take it away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models")
+_MADE = r"recipe\.yaml|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
+_HALF_WRITTEN = r"(?:[^/]+/)*\.[^/]+\.[^/]+(?:/.+)?"  # `.recipe.yaml.partial`, `protected/cases/.train.parquet.x1y2`
+_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HALF_WRITTEN})")
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether there are our empty folders alone: a kill came before the recipe had its name."""
+    folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
+    files = set(_files(folder))
+    return bool(files | folders) and files <= {".recipe.yaml.partial"} and folders <= set(FOLDERS)
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether there is more than the recipe, the cases and the model that all starts from: those are made in a moment, or are of no use
+    to another recipe."""
+    return any(not _IDLE.fullmatch(name) for name in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

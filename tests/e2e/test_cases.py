@@ -1,0 +1,46 @@
+"""Inputs that went wrong once: small data sets and models with the traits of public bug reports, each with a script that exits 0 when the
+product does right. They lie in the folder named by EHRMIND_CASES, or in `shared/cases` beside the checkout, and are no part of the project.
+`make cases` runs them all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.recipes import ROOT
+
+CASES = Path(os.environ.get("EHRMIND_CASES", ROOT.parent / "shared" / "cases")).resolve()
+GROUPS = ("data", "training")
+# Minutes of continuous integration are few; `make test-long` and `make cases` run these too.
+LONG: frozenset[str] = frozenset()
+SKIPPED = 77  # what a script says that cannot run here; a skip is no pass
+
+
+def scripts() -> list[Path]:
+    return sorted(script for group in GROUPS for name in ("run.sh", "run.py") for script in CASES.glob(f"{group}/*/{name}"))
+
+
+def marked(script: Path) -> object:
+    name = f"{script.parent.parent.name}/{script.parent.name}"
+    return pytest.param(script, id=name, marks=pytest.mark.long if name in LONG else pytest.mark.slow)
+
+
+@pytest.mark.slow
+def test_the_cases_are_there() -> None:
+    if not scripts():
+        pytest.skip(f"no cases at {CASES}; set EHRMIND_CASES to the folder that holds them")
+
+
+@pytest.mark.parametrize("script", [marked(script) for script in scripts()])
+def test_an_input_that_went_wrong_once_is_handled_right(script: Path) -> None:
+    interpreter = Path(sys.executable).absolute()
+    named = {"EHRMIND": str(interpreter.with_name("ehrmind")), "PYTHON": str(interpreter), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [named["PYTHON"] if script.suffix == ".py" else "bash", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **named}, cwd="/", check=False, timeout=280)
+    if done.returncode == SKIPPED:
+        pytest.skip(f"{script.parent.name}: {done.stdout.strip()[-200:]}")
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
