@@ -184,7 +184,7 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
         if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(1.0, float(sampled.std())):
             return "it gives other numbers while it learns than while it samples"
         if not shared and embedded[0].requires_grad:  # only towards the embeddings: no weight needs room for a gradient
-            slopes = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
+            slopes: Sequence[Tensor | None] = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
             if not all(slope is not None and bool(slope.isfinite().all()) for slope in slopes):
                 return "its gradients are not finite, or there are none"
         return None
