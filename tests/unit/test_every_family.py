@@ -202,6 +202,14 @@ def test_sequences_on_one_side_of_a_rope_switch_only_have_the_same_factors(tmp_p
     assert [side(Switch(8, grows=True), length) for length in (8, 9, 99)] == [0, 9, 99]
 
 
+def test_answers_without_a_token_score_as_nothing_on_either_side_of_a_rope_switch(tmp_path: Path) -> None:
+    engine = small_engine(tmp_path / "model", "longrope")
+    groups: list[Packed] = [(tokens(0, ROPE_SWITCH - 2), [[], tokens(1, 9)]), (tokens(2, 9), [[]])]
+    for shared in (True, False):
+        with torch.no_grad():
+            assert len(score(engine.network, groups, temperature=1.0, shared=shared, pad_id=0).logprobs) == 9
+
+
 def test_dynamic_rope_forgets_a_long_sequence_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rope = {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10000.0}
     shape = {"rope_parameters": rope, "max_position_embeddings": 32}
@@ -227,3 +235,31 @@ def test_a_config_that_asks_for_tuples_or_another_kernel_opens(tmp_path: Path) -
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"return_dict": False, "_attn_implementation": "flash_attention_2"}))
     assert open_engine(Model(name="model"), folder, rows=4).shared
+
+
+@pytest.mark.parametrize("way", [Rows(padded=False, masked=False), Rows(cached=False, masked=False), Rows(scored_padded=False)])
+def test_every_way_of_taking_rows_gives_the_models_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Rows) -> None:
+    monkeypatch.setattr(trial, "DECODED", (way,))
+    engine = small_engine(tmp_path / "model", "bloom")
+    object.__setattr__(engine.network, "ehrmind_rows", way)
+    engine.stop_ids = frozenset()
+    own = own_model(tmp_path / "model")
+    written = engine.sample(prompts(), range(len(LENGTHS)), 2, GREEDY)
+    assert [group[1].segments[0].token_ids for group in written] == [generated(own, prompt) for prompt in prompts()]
+    groups: list[Packed] = [(p.token_ids, [tokens(i, 5), [], tokens(i + 9, 12)]) for i, p in enumerate(prompts())]
+    with torch.no_grad():
+        found = score(engine.network, groups, temperature=1.0, shared=False, pad_id=0).logprobs
+    assert (found - plain(own, [(p, [a for a in answers if a]) for p, answers in groups])).abs().max() < 1e-5
+
+
+def test_padding_that_spoils_a_row_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that overlooks the mask it is handed."""
+    from transformers.models.lfm2 import modeling_lfm2
+
+    monkeypatch.setattr(modeling_lfm2, "apply_mask_to_padding_states", lambda states, mask: states)
+    engine = small_engine(tmp_path / "model", "lfm2")
+    assert rows_of(engine.network) == Rows(padded=False, masked=False)
+    engine.stop_ids = frozenset()
+    own = own_model(tmp_path / "model")
+    written = engine.sample(prompts(), range(len(LENGTHS)), 1, GREEDY)
+    assert [group[0].segments[0].token_ids for group in written] == [generated(own, prompt) for prompt in prompts()]

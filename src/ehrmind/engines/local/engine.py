@@ -132,9 +132,8 @@ def open_engine(
     with opening(folder):
         network = network.to(device)
     shared = _made_fast(network)
-    pad_id = tokenizer.pad_token_id
     if not shared or switch_of(network) is not None:
-        try_rows(network, folder.name, 0 if pad_id is None or pad_id >= network.get_input_embeddings().weight.shape[0] else pad_id)
+        try_rows(network, folder.name)
     if settings.lora is not None:
         network = with_adapter(network, settings.lora, seed)
     chat = open_chat(tokenizer, named_ends(folder), settings.template)

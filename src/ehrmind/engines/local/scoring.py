@@ -84,7 +84,9 @@ def _score_alike(network: Any, groups: Sequence[Packed], temperature: float, sha
     if not shared:
         return _score_rows(network, [(prompt, answer) for prompt, answers in groups for answer in answers], temperature, pad_id)
     packing = Packing(groups, next(network.parameters()).device)
-    predictors_N, targets_N = (torch.tensor(side, device=packing.ids_BN.device) for side in (packing.predictors, packing.targets))
+    predictors_N, targets_N = (
+        torch.tensor(side, dtype=torch.long, device=packing.ids_BN.device) for side in (packing.predictors, packing.targets)
+    )
     head = plain_head(network)
     if head is None:
         return _from_logits(selected_logits(network, packing, predictors_N), targets_N, temperature)
@@ -125,11 +127,11 @@ def _score_rows(network: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]
     flat = [row * width + len(prompt) - 1 + place for row, (prompt, answer) in enumerate(rows) for place in range(len(answer))]
     targets = [token for _, answer in rows for token in answer]
     call = {"input_ids": ids_BL.to(device), "attention_mask": mask_BL.to(device), "use_cache": False}
-    with _selecting(network, torch.tensor(flat, device=device)):
+    with _selecting(network, torch.tensor(flat, dtype=torch.long, device=device)):
         logits = network(**{name: value for name, value in call.items() if name in taken_by(network)}).logits
     if logits.shape[:2] == ids_BL.shape:  # made without its output layer being called
         logits = logits.reshape(1, -1, logits.shape[-1])[:, flat]
-    return _from_logits(logits[0], torch.tensor(targets, device=device), temperature)
+    return _from_logits(logits[0], torch.tensor(targets, dtype=torch.long, device=device), temperature)
 
 
 def _from_logits(logits_NV: Tensor, targets_N: Tensor, temperature: float) -> Scores:

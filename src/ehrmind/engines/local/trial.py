@@ -43,11 +43,12 @@ FAILURES = (
 )
 
 
-def try_rows(network: Any, name: str, pad_id: int) -> None:
+def try_rows(network: Any, name: str) -> None:
     """Find how the model takes rows and leave it with the model. Raises InputError where no way gives the model's own numbers."""
     vocabulary = network.get_input_embeddings().weight.shape[0]
     drawn = torch.randint(0, vocabulary, (3, max(LENGTHS) + NEW), generator=torch.Generator().manual_seed(0)).tolist()
     rows = [ids[: length + NEW] for ids, length in zip(drawn, LENGTHS, strict=True)]
+    pad_id = drawn[0][0]  # no padding token, whose embedding may be 0 until something is learnt
     with _evaluating(network), torch.no_grad():
         try:
             alone = [_alone(network, ids) for ids in rows]
@@ -183,7 +184,7 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
         if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(1.0, float(sampled.std())):
             return "it gives other numbers while it learns than while it samples"
         if not shared and embedded[0].requires_grad:  # only towards the embeddings: no weight needs room for a gradient
-            slopes = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
+            slopes: Sequence[Tensor | None] = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
             if not all(slope is not None and bool(slope.isfinite().all()) for slope in slopes):
                 return "its gradients are not finite, or there are none"
         return None
