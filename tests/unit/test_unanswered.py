@@ -78,8 +78,14 @@ def test_a_laboratory_task_of_ehrshot_is_answered_by_its_grades_and_another_by_t
     [
         (lambda rows: rows.drop("prediction_time"), "no column 'prediction_time'"),
         (lambda rows: rows.with_columns(pl.lit(None).cast(pl.Int64).alias("subject_id")), "row 1, column 'subject_id': no value"),
-        (lambda rows: rows.with_columns(pl.col("subject_id") + 1000), "the subject has no events"),
-        (lambda rows: rows.with_columns(pl.col("prediction_time").cast(pl.String)), "timestamps without a zone are wanted"),
+        (lambda rows: rows.with_columns(pl.col("subject_id") + 1000), "0 of its 30 subjects have events in"),
+        (
+            lambda rows: rows.with_columns(
+                pl.when(pl.int_range(pl.len()) == 4).then(pl.lit(10**6)).otherwise("subject_id").alias("subject_id")
+            ),
+            "row 5: the subject has no events",
+        ),
+        (lambda rows: rows.with_columns(pl.col("prediction_time").cast(pl.String) + "+02:00"), "row 1, column 'prediction_time': "),
     ],
 )
 def test_times_that_cannot_be_asked_are_refused_by_column_and_row(tmp_path: Path, spoil: Any, said: str) -> None:
