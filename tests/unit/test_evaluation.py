@@ -38,7 +38,6 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
-    monkeypatch.setattr("ehrmind.stages.pipeline.open_local", opened)
     return folder
 
 

@@ -119,7 +119,7 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
     recipe = parse_recipe({**SMALL, "data": data, "evaluate": {**SAMPLES, "trec_runs": True}})
     done = run_pipeline(recipe, base / "run", open_engine=lambda _, where: Unasked.load(where, graded))
     lines = (done.path / "trec_runs" / "base-greedy.txt").read_text().splitlines()
-    assert len(lines) == 20 and {line.split()[4] for line in lines} == {"1.250000"}
+    assert len(lines) == 20 and {line.split()[4] for line in lines} == {"1.25"}
     assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"elsewhere-more-base-samples"}
     assert done.read_rollouts("elsewhere-more-base-samples").height == 40
 

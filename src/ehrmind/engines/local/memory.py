@@ -23,6 +23,7 @@ from ehrmind.engines.local.engine import device_of
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
 from ehrmind.engines.local.products import ONEDNN
 from ehrmind.engines.local.replay import GROWTH
+from ehrmind.files import lines_of
 from ehrmind.types import InputError
 
 GIB = 2**30
@@ -180,7 +181,7 @@ def free_memory() -> int:
     free = int(psutil.virtual_memory().available)
     try:
         group = Path("/sys/fs/cgroup")
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        counts = dict(line.split() for line in lines_of((group / "memory.stat").read_text()))
         used = int((group / "memory.current").read_text()) - int(counts.get("file", 0))
         return min(free, int((group / "memory.max").read_text()) - used)
     except (OSError, ValueError):
