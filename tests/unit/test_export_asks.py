@@ -7,14 +7,15 @@ import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from ehrmind.config import Decoding, Model
 from ehrmind.engines.answers import Answer
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.engines.served import completion
+from ehrmind.engines.served import EndpointEngine, completion
 from ehrmind.predicted import read_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
@@ -210,6 +211,20 @@ def test_a_served_model_is_told_the_templates_arguments_top_k_and_the_words_that
 )
 def test_a_thought_that_the_prompt_opened_is_read_whole_however_a_server_hands_it_out(text: str, reasoning: str, read: str) -> None:
     assert completion(Answer(text, reasoning)).text == read
+
+
+def test_an_answer_that_a_server_takes_for_a_thought_is_read_where_no_thought_was_asked_for() -> None:
+    """As vLLM's parser of DeepSeek R1 does: what closes no thought is one."""
+    said = Answer("", '<answer>{"answer": 3}</answer>')
+    assert completion(said, thinks=False).text == said.reasoning
+    assert completion(said).text.startswith("<think>")
+    assert completion(Answer("", "so"), thinks=False).text == "<think>so"
+    case = cases(1)[0]
+    client = SimpleNamespace(ask=lambda questions: [said for _ in questions], where="served")
+    engine = EndpointEngine(cast(Any, client), refuses_gaps=True)
+    prompts = [engine.prompt(messages(case, think)) for think in (False, True)]
+    found = engine.sample(prompts, [0, 1], 1, Decoding(temperature=0.0))
+    assert [group[0].text.startswith("<think>") for group in found] == [False, True]
 
 
 def test_tags_that_are_special_tokens_stay_in_what_a_server_hands_out(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from ehrmind.config import Decoding
 from ehrmind.engines.answers import Answer, Question
 from ehrmind.engines.endpoint import KEPT, EndpointClient, told
-from ehrmind.prompts.protocol import THINK_CLOSE, THINK_OPEN, neutral
+from ehrmind.prompts.chat import asks_for_thinking
+from ehrmind.prompts.protocol import ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, neutral
 from ehrmind.types import Completion, InputError, Message, Prompt, Segment
 
 
@@ -46,15 +47,20 @@ class EndpointEngine:
                 f"{self.client.where} left {len(gaps)} of {len(answers)} questions unanswered ({told(gaps)}); {KEPT}. "
                 f"{self.client.where}.unanswered=wrong would score them as wrong."
             )
-        completions = list(map(completion, answers))
+        completions = [
+            completion(answer, thinks=asks_for_thinking(question.messages)) for question, answer in zip(asked, answers, strict=True)
+        ]
         return [completions[start : start + members] for start in range(0, len(completions), members)]
 
 
-def completion(answer: Answer) -> Completion:
+def completion(answer: Answer, *, thinks: bool = True) -> Completion:
     """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it, and so is the
-    opening of a thought that stands in the prompt of a template that opens it."""
+    opening of a thought that stands in the prompt of a template that opens it. Servers that take every answer for a thought until it is
+    closed hand out as one what was asked for without."""
     text = answer.text
-    if THINK_OPEN not in text:
+    if not thinks and not text.strip() and answer.reasoning.lstrip().startswith(ANSWER_OPEN):
+        text = answer.reasoning
+    elif THINK_OPEN not in text:
         reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
         if reasoning.strip():
             rest = text.lstrip().removeprefix(THINK_CLOSE)
