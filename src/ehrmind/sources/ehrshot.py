@@ -199,10 +199,11 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _moment(column: str) -> pl.Expr:
-    """A time, mostly as the release writes it."""
+    """A time, mostly as the release writes it; a day is its 00:00."""
     import polars as pl
 
-    return pl.coalesce(pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS)
+    times = [pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS]
+    return pl.coalesce(*times, pl.col(column).str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
 
 
 def _splits(folder: Path) -> dict[int, Split]:
