@@ -109,7 +109,10 @@ def test_a_copy_of_a_file_of_a_release_is_no_second_one(tmp_path: Path) -> None:
     [
         (PERSON.format(p="x"), "row 1, column 'patient_id': not a whole number"),
         ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': no time without a zone"),
-        (PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n", "row 3, column 'end': no time without a zone"),
+        (
+            PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n",
+            "row 3, column 'end': no time without a zone",
+        ),
         ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': no value"),
         (PERSON.format(p=1) + PERSON.format(p=2) + PERSON.format(p=1), "patient 1 are not together"),
         ("", "no rows"),
