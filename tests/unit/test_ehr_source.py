@@ -159,13 +159,22 @@ def test_a_label_without_a_value_is_refused_with_its_row_or_counted(folder: Path
     assert len(cases) == 1 and counts.left_out == {"there is no label": 1}
 
 
+def test_an_age_that_nobody_reaches_is_counted(folder: Path) -> None:
+    shard = folder / "data" / "1" / "0.parquet"
+    long_ago = pl.when((pl.col("code") == "MEDS_BIRTH") & (pl.col("subject_id") == 1)).then(datetime(1720, 1, 1)).otherwise(pl.col("time"))
+    pl.read_parquet(shard).with_columns(long_ago.cast(pl.Datetime("us")).alias("time")).write_parquet(shard)
+    _, counts = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, True), (2, START, False)])))
+    (note,) = [note for note in counts.notes if "older than 120 years" in note]
+    assert counts.notes[note] == 1
+
+
 def test_a_file_beside_the_shards_and_a_column_that_is_not_shown_are_named(folder: Path) -> None:
     (folder / "data" / "3").mkdir()
     (folder / "data" / "3" / "0.csv").write_text("subject_id,time,code\n")
     shard = folder / "data" / "0" / "0.parquet"
     pl.read_parquet(shard).with_columns(pl.lit(7).alias("visit_id")).write_parquet(shard)
     _, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
-    assert counts.notes["files under data/ in another format, whose events are not read: data/3/0.csv"] == 1
+    assert counts.notes["files in another format than MEDS has, which are not read: data/3/0.csv"] == 1
     assert counts.notes["columns of the event shards that histories do not show: visit_id"] == 1
 
 

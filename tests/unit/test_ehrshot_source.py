@@ -108,9 +108,12 @@ def test_a_copy_of_a_file_of_a_release_is_no_second_one(tmp_path: Path) -> None:
     ("events", "says"),
     [
         (PERSON.format(p="x"), "row 1, column 'patient_id': not a whole number"),
-        ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': not read"),
-        (PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n", "row 3, column 'end': not read"),
-        ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': not read"),
+        ("0,1,yesterday,,Gender/F,,,,person\n", "row 1, column 'start': no time without a zone"),
+        (
+            PERSON.format(p=1) + "2,1,2020-01-05 10:00:00,later,Visit/IP,,,7,visit_occurrence\n",
+            "row 3, column 'end': no time without a zone",
+        ),
+        ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': no value"),
         (PERSON.format(p=1) + PERSON.format(p=2) + PERSON.format(p=1), "patient 1 are not together"),
         ("", "no rows"),
     ],
@@ -182,3 +185,12 @@ def test_a_label_file_without_rows_or_labels_is_said_to_have_none(tmp_path: Path
         read_ehrshot_labels(folder, "guo_los")
     with pytest.raises(InputError, match="column 'value': no row has a label"):
         read_ehrshot_labels(release(tmp_path, labels="1,2020-01-05T23:59:00,boolean,NaN\n"), "guo_los")
+
+
+def test_a_day_without_a_time_is_an_event_at_its_beginning(tmp_path: Path) -> None:
+    events = "".join(
+        (PERSON + VISIT + LAB + "5,{p},2020-01-05,,ICD10CM/I10,,,7,condition_occurrence\n").format(p=patient) for patient in (1, 2, 3)
+    )
+    cases, _ = read_ehr(EhrFiles(ehrshot=release(tmp_path, events), task="guo_los"))
+    filled, _ = with_histories(cases, History(kinds=["diagnoses"]))
+    assert filled[0].fields["history"].endswith("today: ICD10CM/I10")

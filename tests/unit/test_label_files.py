@@ -23,6 +23,7 @@ def folder(root: Path, *names: str) -> Path:
         ("labels.parquet",),
         ("0.parquet", "1.parquet", "10.parquet"),
         ("train/0.parquet", "tuning/0.parquet", "held_out/0.parquet"),
+        ("split=train/0.parquet", "split=test/0.parquet"),
         ("part-00000-0a1b.snappy.parquet", "part-00001-0a1b.snappy.parquet"),
         ("shard_0.csv", "shard_1.csv"),
         ("labels_1.parquet", "labels_2.parquet"),

@@ -118,3 +118,36 @@ def test_a_subject_number_too_large_for_meds_is_refused(tmp_path: Path) -> None:
     folder = a_data_set(tmp_path, {**PLAIN, "subject_id": pl.Series([1, 1, 2**63 + 1], dtype=pl.UInt64)})
     with pytest.raises(InputError, match="row 3, column 'subject_id': not a whole number"):
         read_shard(folder / "data" / "train" / "0.parquet")
+
+
+def a_shard(folder: Path, name: str, *subjects: int) -> None:
+    events = {"subject_id": subjects, "time": [T[0]] * len(subjects), "code": ["A"] * len(subjects)}
+    (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(events).with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(folder / "data" / name)
+
+
+def test_without_a_file_of_splits_the_folders_of_the_shards_say_them(tmp_path: Path) -> None:
+    for name, subject in (("train/0.parquet", 1), ("tuning/0.parquet", 2), ("held_out/0.parquet", 3)):
+        a_shard(tmp_path, name, subject)
+    found = open_meds(tmp_path)
+    assert dict(found.splits) == {1: "train", 2: "tuning", 3: "held_out"}
+    assert found.notes()["subjects whose split is that of their shard's folder, as there is no subject_splits.parquet"] == 3
+
+
+@pytest.mark.parametrize(
+    "names", [("0.parquet", "1.parquet"), ("train/0.parquet", "train/1.parquet"), ("train/0.parquet", "more/0.parquet")]
+)
+def test_folders_that_do_not_divide_all_the_shards_say_no_split(tmp_path: Path, names: tuple[str, str]) -> None:
+    for subject, name in enumerate(names):
+        a_shard(tmp_path, name, subject)
+    assert not open_meds(tmp_path).splits and not open_meds(tmp_path).notes()
+
+
+def test_splits_in_another_format_are_refused_and_names_of_codes_in_one_are_named(tmp_path: Path) -> None:
+    a_shard(tmp_path, "train/0.parquet", 1, 2)
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "codes.csv").write_text("code,description\nA,Asthma\n")
+    assert open_meds(tmp_path).notes() == {"files in another format than MEDS has, which are not read: metadata/codes.csv": 1}
+    (tmp_path / "metadata" / "subject_splits.csv").write_text("subject_id,split\n1,train\n2,held_out\n")
+    with pytest.raises(InputError, match=r"subject_splits\.csv has the splits in a form that is not read"):
+        open_meds(tmp_path)

@@ -56,6 +56,21 @@ def test_a_header_with_two_readings_is_decided_by_the_rows_or_refused(tmp_path: 
         read_table(text(tmp_path / "s.csv", "question;x,answer\na;x,1\n"))
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_header_whose_names_are_all_quoted_is_read_by_what_separates_them(tmp_path: Path, separator: str) -> None:
+    content = (
+        separator.join(['"question"', '"answer"', '"note, or text; as it was"']) + "\n" + separator.join(['"How much?"', '"4.5"', '"a"'])
+    )
+    table = read_table(text(tmp_path / "t.csv", content, "utf-8-sig"))
+    assert table.columns == ("question", "answer", "note, or text; as it was")
+    assert table.rows[0]["answer"] == "4.5"
+
+
+def test_a_quote_of_the_header_that_is_never_closed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="header: not valid CSV; a quote is not closed"):
+        read_table(text(tmp_path / "t.csv", '"question,answer\nHow much?,4.5\n'))
+
+
 def test_the_line_that_tells_a_spreadsheet_the_separator_is_heard(tmp_path: Path) -> None:
     assert values(read_table(text(tmp_path / "q.csv", "sep=;\r\nquestion,a;answer\r\nx;93,3\r\n"))) == [["x", "93,3"]]
 

@@ -36,6 +36,8 @@ UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is be
 UNLABELLED = "there is no label"
 UNDATED = "events without a time, which is known of sex, race and ethnicity only, left out (codes such as {})"
 REMEDY = "mend the labels, or leave it out with --leave-out-unusable (in a recipe `unusable: leave_out`)"
+OLDEST = 120  # years; beyond it a birth stands for none, as 1800-01-01, or was moved on purpose, as MIMIC-III moves those above 89
+TOO_OLD = "labels of people who would be older than {} years: a birth that may stand for an unknown or a hidden one"
 FEW_KNOWN = 0.1  # of the labelled subjects: with fewer, labels and data set are not of the same people
 
 
@@ -177,7 +179,10 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
         kept &= ~wrong
     about = labels.with_columns(pl.Series("age", ages(born, times), pl.Float64).fill_nan(None), pl.Series("sex", sexes.tolist(), pl.String))
     notes = {UNDATED.format(", ".join(code for code, _ in undated.most_common(3))): undated.total()} if undated else {}
-    return Usable(about.filter(pl.Series(kept)), left_out, notes)
+    about = about.filter(pl.Series(kept))
+    if too_old := int((about["age"] > OLDEST).sum()):
+        notes[TOO_OLD.format(OLDEST)] = too_old
+    return Usable(about, left_out, notes)
 
 
 def _refuse_strangers(data: Meds | Ehrshot, subjects: np.ndarray, known: np.ndarray, files: Sequence[Path]) -> None:
@@ -237,9 +242,9 @@ def _at(files: Sequence[Path]) -> str:
 
 
 def _row(labels: pl.DataFrame, files: Sequence[Path], place: int) -> str:
-    """`FILE, row 3` of the label at a place."""
+    """`FILE, row 3` of the label at a place; those that ACES makes have no row."""
     if "row" not in labels.columns:
-        return f"{_at(files)}, row {place + 1}"
+        return f"{_at(files)}, label {place + 1} of those that it makes"
     row = labels.row(place, named=True)
     return f"{files[row['file']]}, row {row['row']}"
 

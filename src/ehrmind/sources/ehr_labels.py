@@ -154,7 +154,9 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
         if name not in table.columns:
             raise InputError(f"{path} has no column '{name}', which {'is to be the label' if name == column else 'MEDS labels require'}.")
     if strange:
-        raise InputError(f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or say it is the label.")
+        raise InputError(
+            f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or name it with --label-column."
+        )
     if not table.height:
         return pl.DataFrame()
     subjects = subject_numbers(table["subject_id"], path)

@@ -183,13 +183,13 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
             )
             unread_end = batch["end_read"].is_null() & batch["end"].is_not_null()
             unread_end &= unread_end.any() and ~is_nothing(batch["end"])
-            for column, wrong in (
-                ("start", batch["start"].is_null()),
-                ("code", batch["code"].is_null() | (batch["code"].str.strip_chars() == "")),
-                ("end", unread_end),
+            for column, wrong, problem in (
+                ("start", batch["start"].is_null(), "no time without a zone, such as 2026-01-31 23:59:00"),
+                ("code", batch["code"].is_null() | (batch["code"].str.strip_chars() == ""), "no value; every event needs one"),
+                ("end", unread_end, "no time without a zone, such as 2026-01-31 23:59:00"),
             ):
                 if wrong.any():
-                    raise InputError(f"{name}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}': not read as one.")
+                    raise InputError(f"{name}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}': {problem}.")
             rows_before += batch.height
             yield batch.with_columns(pl.col("end_read").alias("end")).drop("end_read")
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -199,10 +199,11 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _moment(column: str) -> pl.Expr:
-    """A time, mostly as the release writes it."""
+    """A time, mostly as the release writes it; a day is its 00:00."""
     import polars as pl
 
-    return pl.coalesce(pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS)
+    times = [pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS]
+    return pl.coalesce(*times, pl.col(column).str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
 
 
 def _splits(folder: Path) -> dict[int, Split]:

@@ -15,7 +15,8 @@ ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 OTHER_TABLES = (".arrow", ".feather", ".ipc", ".json", ".jsonl", ".ndjson", ".avro", ".orc", ".xlsx", ".xls", ".zip", ".gz", ".txt")
 _PART = re.compile(
     r"\d+|(?:part|shard|chunk|file|batch)[-_.]?\d.*|(?:labels?|data|label_file)(?:[-_.]?\d+)?"
-    r"|train|training|tuning|val|valid|validation|dev|test|held[-_]?out",
+    r"|train|training|tuning|val|valid|validation|dev|test|held[-_]?out"
+    r"|(?!task|label|outcome)[a-z_]\w*=.*",  # a folder that a partitioned write has made
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(.*?)[-_.]?(\d+)(?:[-_.]of[-_.]\d+)?")

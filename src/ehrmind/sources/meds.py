@@ -14,8 +14,8 @@ from ehrmind.sources.each import each
 from ehrmind.sources.ehr_labels import whole_labels
 from ehrmind.sources.files import sha256_of
 from ehrmind.sources.label_files import OTHER_TABLES
+from ehrmind.sources.meds_splits import folder_splits, said_splits
 from ehrmind.sources.sentinels import is_nothing, real, written
-from ehrmind.sources.splits import split_of_subjects
 from ehrmind.sources.static_facts import SEXES, fact_of
 from ehrmind.sources.subject_columns import place, subject_numbers
 from ehrmind.sources.timeline import COLUMNS, Timeline
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 
 PARQUET = (".parquet", ".pq")
-NOT_READ = "files under data/ in another format, whose events are not read: {}"
+NOT_READ = "files in another format than MEDS has, which are not read: {}"
 NOT_SHOWN = "columns of the event shards that histories do not show: {}"
+BY_FOLDER = "subjects whose split is that of their shard's folder, as there is no subject_splits.parquet"
 MOST_NAMED = 6
 
 
@@ -36,7 +37,7 @@ MOST_NAMED = 6
 class Meds:
     """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes, `parents` the LOINC
     codes that it names as parents of others, `static` the codes that the metadata declare to need no time. `unread` are files among the
-    shards in another format, `beside` the columns of the shards that no history shows."""
+    shards in another format, `beside` the columns of the shards that no history shows; `by_folder`: the splits are the folders'."""
 
     folder: Path
     shards: tuple[Path, ...]
@@ -47,12 +48,14 @@ class Meds:
     static: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    by_folder: bool = False
     digest: str = ""
 
     def notes(self, used: str | None = None) -> dict[str, int]:
         """What lies there and is not read, but for a column that is `used` otherwise."""
         beside = [name for name in self.beside if name != used]
         said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
+        said[BY_FOLDER] = len(self.splits) if self.by_folder else 0
         return {note: count for note, count in said.items() if count}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
@@ -93,9 +96,12 @@ def open_meds(folder: Path) -> Meds:
     metadata = folder / "metadata"
     about = _json(metadata / "dataset.json")
     name = str(about.get("dataset_name") or folder.name)
+    others += sorted(path for path in metadata.glob("codes.*") if path.is_file() and path.suffix != ".parquet")
     unread = tuple(str(path.relative_to(folder)) for path in others)
     described = _described(metadata, about)
-    return Meds(folder, shards, name, _splits(metadata), *described, unread, _beside(shards), _digest(folder, shards))
+    splits = said_splits(metadata)
+    folders = {} if splits else folder_splits(folder / "data", shards)
+    return Meds(folder, shards, name, splits or folders, *described, unread, _beside(shards), bool(folders), _digest(folder, shards))
 
 
 def _beside(shards: Sequence[Path]) -> tuple[str, ...]:
@@ -189,16 +195,6 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     return events[column].cast(pl.String).alias("site")
 
 
-def _table(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
-
-
 def _conform(table: Any, schema: Any, path: Path) -> None:
     """MEDS's own classes have the last word; what has a row to name was refused before."""
     from flexible_schema import SchemaValidationError, TableValidationError
@@ -223,19 +219,6 @@ def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
     changes = events.select((~same).fill_null(True).sum())["subject_id"][0]
     if changes > events["subject_id"].n_unique():
         raise InputError(f"{path}: a subject's events are not together; sort the shard by subject and time.")
-
-
-def _splits(metadata: Path) -> dict[int, Split]:
-    import polars as pl
-
-    path = metadata / "subject_splits.parquet"
-    if not path.is_file():
-        return {}
-    frame = pl.DataFrame(_table(path))
-    for column in ("subject_id", "split"):
-        if column not in frame.columns:
-            raise InputError(f"{path} does not fit MEDS: it has no column '{column}'.")
-    return split_of_subjects(subject_numbers(frame["subject_id"], path), frame["split"].cast(pl.String), path)
 
 
 def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], frozenset[str]]:

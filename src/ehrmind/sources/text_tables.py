@@ -36,8 +36,8 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
         raise InputError(f"{name} is not a CSV file: it holds binary zeros; if it is UTF-16, save it as UTF-8.")
     if told := _EXCEL_SEPARATOR.match(text):
         separators, text = (told[1],), text[told.end() :]
-    headers = {separator: _header(text, name, separator) for separator in separators}
-    possible = [separator for separator, header in headers.items() if len(header) > 1] or [separators[0]]
+    headers = _headers(text, name, separators)
+    possible = [separator for separator, header in headers.items() if len(header) > 1] or [next(iter(headers))]
     if len(possible) > 1:
         possible = [separator for separator in possible if _is_even(text, separator)] or possible
     if len(possible) > 1:
@@ -47,6 +47,20 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
     if not any(headers[separator]):
         raise InputError(f"{name} is empty: it has no header line.")
     return headers[separator], _rows(text, name, separator, headers[separator]), separator
+
+
+def _headers(text: str, name: str, separators: Sequence[str]) -> dict[str, list[str]]:
+    """The header by every separator under which it is CSV: a quoted name ends where the file's own one follows, and no other."""
+    found: dict[str, list[str]] = {}
+    problems: list[InputError] = []
+    for separator in separators:
+        try:
+            found[separator] = _header(text, name, separator)
+        except InputError as problem:
+            problems.append(problem)
+    if not found:
+        raise problems[0]
+    return found
 
 
 def _header(text: str, name: str, separator: str) -> list[str]:
