@@ -40,7 +40,7 @@ def kind_of(case: Case) -> str:
     if case.family != "table":
         return case.task
     labels = ", ".join(map(str, case.truth.get("labels", ())))
-    return f"kind {case.truth["kind"]}" + (f" ({labels})" if labels else "")
+    return f"kind {case.truth['kind']}" + (f" ({labels})" if labels else "")
 
 
 def _listed(names: Sequence[str] | set[str]) -> str:
