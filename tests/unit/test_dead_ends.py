@@ -29,7 +29,7 @@ from ehrmind.runs import Run, open_run
 from ehrmind.sources import save_cases
 from ehrmind.sources.made_up import made_up_cases
 from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.stages.kinds import refuse_other_kinds
+from ehrmind.stages.kinds import kind_of, refuse_other_kinds
 from ehrmind.stages.models import choose
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.rollout import render_prompts
@@ -163,6 +163,11 @@ def test_prediction_of_other_tasks_only_is_refused_and_of_some_is_not(trained: P
     with pytest.raises(InputError, match=r"medcalc cases of x are of body-mass-index, and run/base had feverpain, sirs only; .*--any-task"):
         refuse_other_kinds(model, others, Path("x"))
     refuse_other_kinds(model, [*others, *made_up_cases(2, 8, "held_out", ["sirs"])], Path("x"))
+
+
+def test_the_kind_of_a_tables_answers_is_said_with_its_labels_in_brackets() -> None:
+    case = mock.Mock(family="table", truth={"kind": "label", "labels": ["mild", "severe"]})
+    assert kind_of(case) == "kind label (mild, severe)"
 
 
 def test_a_prediction_that_cannot_start_leaves_no_folder(trained: Path, tmp_path: Path) -> None:

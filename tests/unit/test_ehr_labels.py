@@ -109,6 +109,13 @@ def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path, columns: dic
         read(labels(tmp_path, columns))
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_a_label_file_of_0_bytes_is_said_to_be_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"{name} is empty: 0 bytes"):
+        read(tmp_path / name)
+
+
 def test_an_empty_label_file_is_said_to_be_empty_and_an_empty_part_is_none(tmp_path: Path) -> None:
     empty = labels(tmp_path, {"boolean_value": [True, False]}, "0.parquet")
     pl.read_parquet(empty).clear().write_parquet(empty)

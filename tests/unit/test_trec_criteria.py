@@ -182,3 +182,38 @@ def test_prompt_and_aid_follow_the_division(undivided: bool) -> None:
     assert case.provenance["criteria_mixed"] is undivided
     assert ("Eligibility criteria:" in record) is undivided and ("must be met" in aid) is not undivided
     assert ("must not be met: dialysis" in aid) is not undivided and ("criterion: dialysis" in aid) is undivided
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "None of the following:",
+        "Contraindications:",
+        "Subjects must not have:",
+        "Patients free of any of the following:",
+        "The following patients are not allowed to participate:",
+        "Participants with any of the following will be ruled out:",
+        "Patients who meet one of these criteria are not suitable for the study:",
+        "Patients unable to participate:",
+        "Subjects with the following are barred:",
+    ],
+)
+def test_a_list_of_what_patients_must_not_have_is_never_among_the_inclusion_criteria(lead: str) -> None:
+    found = split_criteria(f"Inclusion Criteria:\n- Adults\n{lead}\n- Dialysis\n- Stroke")
+    assert not found.inclusion or "Dialysis" in found.exclusion, found
+
+
+@pytest.mark.parametrize(
+    "heading", ["EXCL:", "Exlusion Criteria:", "Ex-clusion Criteria:", "Exlcusion criteria", "排除标准:", "剔除标准："]
+)
+def test_a_misspelled_or_shortened_heading_of_exclusion_is_one(heading: str) -> None:
+    assert split_criteria(f"Inclusion Criteria:\n- Adults\n{heading}\n- Dialysis") == Criteria(("Adults",), ("Dialysis",))
+
+
+def test_criteria_of_discontinuation_are_no_inclusion_criteria() -> None:
+    assert split_criteria("Inclusion Criteria:\n- Adults\nDiscontinuation criteria:\n- Dialysis").inclusion == ("Adults",)
+
+
+def test_an_inclusion_criterion_with_a_denied_list_of_exceptions_still_divides() -> None:
+    inclusion = "- No other malignancy except:\n- Skin cancer\n- Other causes ruled out. Signed consent"
+    assert split_criteria(f"Inclusion Criteria:\n{inclusion}\nExclusion Criteria:\n- Dialysis").split

@@ -215,6 +215,7 @@ def label_table(path: Path) -> pl.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    _refuse_nothing(path)
     if path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         table = csv_table(path)
     else:
@@ -225,10 +226,16 @@ def label_table(path: Path) -> pl.DataFrame:
     return table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
 
 
+def _refuse_nothing(path: Path) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: 0 bytes.")
+
+
 def csv_table(path: Path) -> pl.DataFrame:
     """A CSV file as texts, its cells apart at the commas, semicolons or tabs of its header; `.gz` too."""
     import polars as pl
 
+    _refuse_nothing(path)
     try:
         with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file:
             header = file.readline()

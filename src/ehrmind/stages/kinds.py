@@ -39,7 +39,8 @@ def kind_of(case: Case) -> str:
     """A task's name; of a table, whose name is its file's, the form of its answers."""
     if case.family != "table":
         return case.task
-    return ", ".join([case.truth["kind"], *map(str, case.truth.get("labels", ()))])
+    labels = ", ".join(map(str, case.truth.get("labels", ())))
+    return f"kind {case.truth['kind']}" + (f" ({labels})" if labels else "")
 
 
 def _listed(names: Sequence[str] | set[str]) -> str:

@@ -6,6 +6,7 @@ inclusion part still says who is excluded or because a list ends nobody knows wh
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,18 @@ _KEPT_OUT = re.compile(
     rf"\bexclu(?:de|des|ded|sion|sions|sionary)\b|\bnon-?\s?inclusion\b|\bineligib(?:le|ility)\b{_OTHERS}|\b(?:not|never|no\s+longer)\s+(?:be\s+)?eligible\b{_OTHERS}"
     r"|\b(?:not|never)\s+be\s+(?:included|enrolled|admitted|recruited|entered|(?:accepted|considered)\s+(?:for|in|into)\b|allowed\s+to\s+(?:enter|enrol|participat|take))"
     r"|\b(?:cannot|can\s?not|can't|(?:will|may|must|should|do|does)\s+not)\s+(?:participate|take\s+part|enter|enrol|enroll|join|qualify)\b"
+    r"|\b(?:not|never|un)[\s-]*(?:be\s+)?(?:allowed|permitted|suitable|able|fit)\s+(?:to\s+(?:participat|take\s+part|enter|enrol|join)|for\s+(?:the|this|our)\s+(?:stud|trial))"
+    r"|\b(?:(?:will|must|should|may)\s+be|are)\s+(?:barred|turned\s+away|rejected|(?:ruled|screened)\s+out(?=\s*(?:[:.]|from|$)))|\bex-?\s?[clusion]{5,9}\s+criteri|\bexcl\.?\s*[:：]|排除|剔除"
     r"|\bdisqualif|(?:^|[.;]\s+)excluding\b|\bexcluding\s*:|^contra-?\s?indications?\s*:"
     r"|\bexclusi(?:ón|on\s+de)|\bno\s+inclusi[oó]n\b|\bausgeschlossen|\bausschlu(?:ss|ß)|\besclusion|\bexclus[aã]o\b|\bexclu(?:e|es|s)\b|\bexcluid[oa]s?\b",
+    re.IGNORECASE,
+)
+# A list under one of these, in the inclusion part, names what a patient must not have.
+_DENIES_LIST = re.compile(
+    r"(?:none\s+of\s+the(?:se)?\b(?:(?!\bexcept\b)[^:：])*"
+    r"|(?:\w+\s+){0,2}?(?:must|should|may|can|shall|do|does)\s*not\s+(?:have|be|suffer|take|receive|use|show|present)\b(?:(?!\b(?:except|unless|more|until)\b)[^:：]){0,80}"
+    r"|(?:\S+\s+){0,8}?(?:no|not|without|free\s+(?:of|from))\s(?:(?!\b(?:except|unless|more|until)\b)[^:：]){0,60}\bany\s+of\s+the(?:se|\s+following)?[^:：]{0,30}"
+    r"|contra-?\s?indications?|(?:prohibited|forbidden|unsuitable|rejected)\b[^:：]{0,40})\s*[:：]$",
     re.IGNORECASE,
 )
 _DENIED = re.compile(r"\b(?:no|not|never|nor|without|need\s+not)\b[^.;:]{0,60}\bexclu|\bexclu\w+[^.;:]{0,40}\bnot\b", re.IGNORECASE)
@@ -75,7 +86,7 @@ def split_criteria(text: str) -> Criteria:
     for section in sections:
         parts[section.kind] += ([f"{unescaped(section.label)}:"] if section.label else []) + statements("\n".join(section.lines))
     found = Criteria(tuple(parts["inclusion"]), tuple(parts["exclusion"]), tuple(parts["other"]))
-    if found.split and (is_mixed(found) or any(_ends_nowhere(section) for section in sections)):
+    if found.split and (is_mixed(found) or any(_ends_nowhere(section) or _denies_a_list(section) for section in sections)):
         return Criteria(other=tuple(statements("\n".join(lines))), mixed=True)
     return found
 
@@ -146,6 +157,14 @@ def _ends_nowhere(section: _Section) -> bool:
         if min(bullets) < floor:
             return True
     return section.lead and (not lines or not BULLET.match(lines[0]) or _text_behind(section.lines[1:]))
+
+
+def _denies_a_list(section: _Section) -> bool:
+    """Whether a line of an inclusion part begins a list of what patients must not have: "None of the following:", "Contraindications:"."""
+    lines = [line for line in section.lines if line.strip()]
+    return section.kind == "inclusion" and any(
+        _DENIES_LIST.match(_without_bullet(line).strip(" \t*_")) and BULLET.match(below) for line, below in itertools.pairwise(lines)
+    )
 
 
 def _text_behind(lines: Sequence[str]) -> bool:

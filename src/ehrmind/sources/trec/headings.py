@@ -30,16 +30,16 @@ _ADJECTIVE = re.compile(rf"{_DROPPED}|the|all|these|following|participants?|tria
 _JOINED = r"(?:/|\\{1,2}|&|\+|,|-|and/or\b|and\b|or\b)"
 _BOTH = rf"(?:in|ex)clusions?(?:\s+criteria)?\s*{_JOINED}\s*(?:non[-\s]?in|in|ex)clusions?|in-?\s?/\s?exclusions?"
 _OUT = (
-    r"non[-\s]?inclusions?|exclusion(?:s|ary)?|ineligibility|exclu(?:de|ding|ded)(?=\s+criteri)"
+    r"non[-\s]?inclusions?|exclusion(?:s|ary)?|excl(?=\.?\s*:)|ex-?\s?[clusion]{5,9}(?=\s+criteri)|ineligibility|exclu(?:de|ding|ded)(?=\s+criteri)"
     r"|(?:ineligible|rejection|disqualif(?:ication|ying)|non-?eligibility)(?=\s+criteri)"
     r"|(?:criteri(?:a|on)|reasons?|grounds|conditions)\s+(?:for|of)\s+(?:the\s+)?(?:non[-\s]?inclusion|exclusion|ineligibility)"
     r"|crit[eè]res?\s+d(?:e\s+|['’]\s?)(?:non[-\s]?inclusion|exclusion)|criterios?\s+de\s+(?:(?:no|non)[-\s]+inclusi[oó]n|exclusi[oó]n)"
-    r"|ausschlu(?:ss|ß)(?:-?\s?kriterien|-?\s?kriterium)?|criteri\s+di\s+(?:esclusione|non\s+inclusione)"
+    r"|ausschlu(?:ss|ß)(?:-?\s?kriterien|-?\s?kriterium)?|criteri\s+di\s+(?:esclusione|non\s+inclusione)|(?:排除|剔除|非纳入)标准"
     r"|crit[eé]rios?\s+de\s+(?:exclus[aã]o|n[aã]o[-\s]inclus[aã]o)|exclusiecriteria"
 )
 _IN = (
     r"eligibility\s+inclusion|inclusions?|criteri(?:a|on)\s+(?:for|of)\s+inclusion|crit[eè]res?\s+d['’]\s?inclusion"
-    r"|criterios?\s+de\s+inclusi[oó]n|einschlu(?:ss|ß)(?:-?\s?kriterien|-?\s?kriterium)?|criteri\s+di\s+inclusione"
+    r"|criterios?\s+de\s+inclusi[oó]n|einschlu(?:ss|ß)(?:-?\s?kriterien|-?\s?kriterium)?|criteri\s+di\s+inclusione|(?:入选|纳入|入组)标准"
     r"|crit[eé]rios?\s+de\s+inclus[aã]o|inclusiecriteria"
 )
 _MORE = r"(?:\([^()\n]{0,80}\)|(?<=\w)-(?=\w)|[^\n:：.;()–—-]){0,70}?"
@@ -112,7 +112,7 @@ def heading_of(line: str, above: str, below: str) -> Heading | None:
     if not core or (core[0].islower() and not begun):
         return None  # the end of a sentence that a wrapped line goes on with
     for pattern in (_PDQ, _NEUTRAL):
-        if begun and (neutral := pattern.match(core)):
+        if (neutral := pattern.match(core)) and (begun or core.endswith(":")):
             return Heading("other", "", core[neutral.end() :].strip(), outer=pattern is _PDQ)
     found = _HEADING.match(core)
     if found is None or not _stands_alone(found, not below.strip() or bool(BULLET.match(below))):
