@@ -7,10 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from ehrmind.sources.meds import open_meds, read_shard
+from ehrmind.sources.timeline import Timeline
 from ehrmind.types import InputError
 
 T = [datetime(2020, 1, day) for day in range(1, 10)]
@@ -151,3 +153,13 @@ def test_splits_in_another_format_are_refused_and_names_of_codes_in_one_are_name
     (tmp_path / "metadata" / "subject_splits.csv").write_text("subject_id,split\n1,train\n2,held_out\n")
     with pytest.raises(InputError, match=r"subject_splits\.csv has the splits in a form that is not read"):
         open_meds(tmp_path)
+
+
+def test_nanoseconds_are_rounded_up_so_that_nothing_is_known_early(tmp_path: Path) -> None:
+    at = 1_577_836_800_000_000_000  # 2020-01-01, in nanoseconds
+    times = pl.Series("time", [at - 1, at, at + 1, at + 999]).cast(pl.Datetime("ns"))
+    events = pl.DataFrame({"subject_id": [1] * 4, "code": ["before", "at", "after", "later"]}).with_columns(times)
+    events.write_parquet(tmp_path / "0.parquet")
+    timeline = Timeline(read_shard(tmp_path / "0.parquet"))
+    found = timeline.visible(np.array([1]), np.array([at // 1000]))
+    assert len(found.events) == 2

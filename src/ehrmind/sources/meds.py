@@ -151,7 +151,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     ):
         if not fits:
             raise InputError(f"{path}, column '{column}': {events[column].dtype} values; MEDS has {wanted} there.")
-    events = events.with_columns(subject_numbers(events["subject_id"], path))
+    events = events.with_columns(subject_numbers(events["subject_id"], path), _never_early(events["time"]), _never_early(events["end"]))
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
             "time": pl.Datetime("us"),
@@ -171,6 +171,15 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     _refuse_unsorted(events, path)
     _conform(pq.read_schema(path).empty_table(), DataSchema, path)
     return events
+
+
+def _never_early(times: pl.Series) -> pl.Series:
+    """Times in microseconds, nanoseconds rounded up: rounded down, an event just after the prediction time would be visible."""
+    import polars as pl
+
+    if times.dtype != pl.Datetime("ns"):
+        return times
+    return (-(-times.cast(pl.Int64) // 1000)).cast(pl.Datetime("us"))
 
 
 def _is_time(dtype: pl.DataType) -> bool:
