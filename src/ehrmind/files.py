@@ -78,8 +78,8 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def free_if_refused(folder: Path, holds_work: Callable[[Path], bool], errors: type[BaseException] = Exception) -> Iterator[None]:
-    """Where the block ends by an error, and what it left in a folder that was new or empty holds no work: the place is free again, so that
-    the corrected command finds no folder in its way."""
+    """Frees the folder if the block ends by an error, so that the corrected command finds no folder
+    in its way. The folder must have been new or empty before, and hold no work now."""
     was_there = folder.exists()
     was_used = was_there and (not folder.is_dir() or any(folder.iterdir()))
     try:

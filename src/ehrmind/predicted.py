@@ -101,7 +101,8 @@ class Predictions:
         return [*said, f"wrote {self.final()}"]
 
     def warning(self) -> str | None:
-        """What to do where not one case was answered, which no model of this kind of question does."""
+        """Advises what to do if not one case was answered, which no model of this kind of question
+        does; else None."""
         counts = self.about("provenance")["counts"]
         if counts["answered"] or counts["abstained"]:
             return None
@@ -142,7 +143,7 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
 
 
 def holds_work(path: Path) -> bool:
-    """Whether anything was answered there, or something lies there that is not ours."""
+    """Tells whether anything was answered in the folder, or something in it is not ours."""
     idle = {path / "asked.json", *path.glob(".asked.json.*")}
     return any(file not in idle for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
 

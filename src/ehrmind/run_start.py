@@ -1,4 +1,5 @@
-"""What a run folder holds before there is any work in it: whether a kill left it bare, and whether a refused start may take it away."""
+"""State of a run folder before it holds work: whether a kill left it bare, and whether a refused
+start may remove it."""
 
 from __future__ import annotations
 
@@ -13,15 +14,16 @@ _IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HALF_WRITTEN})")
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether there are our empty folders alone: a kill came before the recipe had its name."""
+    """Tells whether the folder holds only our empty folders: a kill came before the recipe had its
+    name."""
     folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
     files = set(_files(folder))
     return bool(files | folders) and files <= {".recipe.yaml.partial"} and folders <= set(FOLDERS)
 
 
 def holds_work(folder: Path) -> bool:
-    """Whether there is more than the recipe, the cases and the model that all starts from: those are made in a moment, or are of no use
-    to another recipe."""
+    """Tells whether the folder holds more than the recipe, the cases and the starting model. Those
+    are made in a moment, or are of no use to another recipe."""
     return any(not _IDLE.fullmatch(name) for name in _files(folder))
 
 

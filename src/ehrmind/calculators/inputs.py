@@ -216,7 +216,8 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
 
 
 def _convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
-    """Without the noise of a float's last digits where it hides a short number, as every limit is one: 100.4 F are 38 C."""
+    """Converts a value, and rounds off float noise that hides a short number: 100.4 F are 38 C.
+    Every limit is a short number."""
     found = convert(value, unit, wanted, analyte)
     short = float(f"{found:.5g}")
     return short if math.isclose(short, found, rel_tol=1e-12) else found

@@ -92,7 +92,8 @@ def same_unit(text: str, accepted: Collection[str]) -> bool:
 
 
 def one_sign(text: str) -> str:
-    """One sign for all that look alike or mean the same (both micro signs, ⁹ and 9, ℃ and °C), case and words as they are."""
+    """Replaces signs that look alike or mean the same by one (both micro signs, ⁹ and 9, ℃ and °C).
+    Case and words stay."""
     return unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES).strip()
 
 

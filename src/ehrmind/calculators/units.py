@@ -209,7 +209,7 @@ def _chained(given: Any, bridges: list[Any]) -> list[Any]:
 
 
 def _ruled(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
-    """By a line between two units of the analyte, in either direction."""
+    """Finds (slope, offset) by a line between two units of the analyte, in either direction."""
     for one, other, slope, offset in LINES.get(analyte or "", ()):
         here, there = readings(one)[0], readings(other)[0]
         before, after = _same_kind(given, here), _same_kind(there, wanted)
@@ -228,7 +228,7 @@ def _temperature(here: str, there: str) -> tuple[float, float]:
 
 
 def _size(reading: Reading) -> Any:
-    """One of the unit, as a pint quantity."""
+    """Builds one of the unit as a pint quantity."""
     registry = _registry()
     quantity = registry.Quantity(reading.times, "")
     for part in reading.above:
@@ -240,7 +240,8 @@ def _size(reading: Reading) -> Any:
 
 @cache
 def _kinds(parts: Sequence[str]) -> tuple[str, ...]:
-    """What each part measures, in order of the alphabet: nothing above the line cancels with what is below it."""
+    """Names what each part measures, in alphabetical order. Nothing above the line cancels with
+    what is below it."""
     named = {"[length]": "length", "[length] ** 2": "area", "[length] ** 3": "volume", "[mass]": "mass", "[time]": "time"}
     found = []
     for part in parts:
@@ -250,7 +251,8 @@ def _kinds(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _clean(factor: float) -> float:
-    """Without the last digit's noise: a thousand is 1000, so that a value on a limit stays on it."""
+    """Rounds off noise in the last digits: a thousand is 1000, so that a value on a limit stays on
+    it."""
     return float(f"{factor:.14g}") if math.isfinite(factor) else factor
 
 

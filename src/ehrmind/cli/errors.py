@@ -40,7 +40,8 @@ def end_on_sigterm() -> None:
 
 
 def is_sigterm(error: SystemExit) -> bool:
-    """Whether it is how SIGTERM ends a command; where Ray's own handler came after ours, it leaves with the signal's number."""
+    """Tells whether SIGTERM ended the command. If Ray's handler came after ours, the code is the
+    signal's number."""
     return error.code == TERMINATED or error.code == int(signal.SIGTERM)
 
 

@@ -92,7 +92,8 @@ def predict(
 
 
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
-    """Whether no case was answered, of so many that this is no chance."""
+    """Prints the predictions and writes the page. Returns whether no case of at least `TELLING` was
+    answered, which is no chance."""
     from ehrmind.predicted import TELLING
 
     for line in found.lines():

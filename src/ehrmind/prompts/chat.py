@@ -44,7 +44,8 @@ def messages(case: Case, think: bool = True, *, asking: Asking | None = None) ->
 
 
 def asks_for_thinking(turns: Sequence[Message]) -> bool:
-    """Whether the question that `messages` wrote asks to think first; so does any other text."""
+    """Tells whether the question that `messages` wrote asks to think first. Any other text counts
+    as asking."""
     return not any(turn.role == "user" and turn.content.startswith(_ASK_ANSWER) for turn in turns)
 
 

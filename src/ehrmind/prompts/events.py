@@ -55,9 +55,9 @@ SPOKEN = {
 
 
 def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str, str]) -> pl.DataFrame:
-    """For every row of `Timeline.whats`: kind, name, unit, the limits (low, high) of what is common, and whether there are limits but none
-    in this unit (unread). The name is the data set's own, else the code's own words; `parents` has the LOINC codes of codes that are none.
-    """
+    """Describes every row of `Timeline.whats`: kind, name, unit, the limits (low, high) of what is
+    common, and whether there are limits but none in this unit (unread). The name is the data set's
+    own, else the code's own words. `parents` has LOINC codes for codes that are not LOINC."""
     import polars as pl
 
     rows = [

@@ -82,7 +82,8 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
-    """By request: the age, then the static facts of the person; "" where nothing is known."""
+    """Writes the head of each request: the age, then the person's static facts; "" if nothing is
+    known."""
     said = [[] if math.isnan(years) else [f"{math.floor(years)} years old"] for years in ages(born, as_of).tolist()]
     names = about["name"].to_list()
     for request, what, text in static.select("request", "what", "text_value").iter_rows():

@@ -17,8 +17,9 @@ from ehrmind.types import InputError
 
 
 class Range(NamedTuple):
-    """In `unit`; None where there is no limit on that side. `analyte` is the name under which its units convert into each other.
-    `also`: the limits as they are stated in another unit, (low, high, unit)."""
+    """Limits in `unit`; None on a side without one. `analyte` is the name under which its units
+    convert into each other. `also` has the limits as they are stated in another unit: (low, high,
+    unit)."""
 
     low: float | None
     high: float | None
@@ -71,7 +72,8 @@ def limits(code: str, unit: str | None, parents: Mapping[str, str]) -> tuple[flo
 
 
 def is_unread(code: str, unit: str | None, parents: Mapping[str, str]) -> bool:
-    """Whether a test has limits, but none in the result's unit: it is missing, not known here, or has no rule for the test."""
+    """Tells whether a test has limits, but none in this unit: it is missing, unknown or without a
+    rule."""
     return _range(code, parents) is not None and limits(code, unit, parents) == NONE
 
 

@@ -66,8 +66,8 @@ def read_aces_labels(data: Meds, path: Path) -> tuple[pl.DataFrame, dict[str, in
 
 @dataclass(frozen=True)
 class Found:
-    """Of one shard: the labels and whether a history may show their window (`seen`), events by plain predicate, and how many labels differ
-    from ACES's in the known ways."""
+    """Results of one shard: the labels and whether a history may show their window (`seen`), events
+    by plain predicate, and how many labels differ from ACES's in the known ways."""
 
     labels: pl.DataFrame
     matched: Counter[str]
@@ -105,7 +105,8 @@ def _labels(path: Path, shard: Path) -> Found:
 
 
 def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
-    """How often each predicate occurs by subject and time, as ACES finds it in a shard whose numbers that are none are null."""
+    """Counts each predicate by subject and time, as ACES does in a shard whose non-finite numbers
+    are null."""
     import polars as pl
     from aces.predicates import get_predicates_df
 
@@ -151,7 +152,8 @@ def _of_aces(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _compared(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> int:
-    """How many prediction times ACES has taken from the other end of their window. Raises InputError where anything else differs."""
+    """Counts prediction times that ACES took from the other end of their window. Raises InputError
+    if anything else differs."""
     import polars as pl
 
     mine = pl.DataFrame(

@@ -53,7 +53,7 @@ class Windows:
     _sums: dict[str, np.ndarray] = field(default_factory=dict)
 
     def matches(self) -> Matches:
-        """By trigger, in the order of the events."""
+        """Finds the matches by trigger, in the order of the events."""
         import numpy as np
 
         subjects = self.events["subject_id"].to_numpy()
@@ -150,7 +150,7 @@ class Windows:
         return self._times[found], (place >= 0) & (found >= self._lows)
 
     def _within(self, bounds: Bounds, window: Any, predicate: str) -> np.ndarray:
-        """How often the predicate occurs between the bounds."""
+        """Counts the predicate's occurrences between the bounds."""
         import numpy as np
 
         if predicate not in self._sums:

@@ -41,7 +41,7 @@ _PLAIN = str.maketrans(
 
 
 class CellError(ValueError):
-    """What is wrong with a cell, without its text and its place."""
+    """Problem with a cell, without its text and its place."""
 
 
 class TypedNumber(str):
@@ -75,12 +75,13 @@ def plain(cell: str) -> str:
 
 
 def is_null(cell: str) -> bool:
-    """Whether a cell of numbers, days, labels or identities says that there is no value."""
+    """Tells whether a cell of numbers, days, labels or identities says that there is no value."""
     return _says(cell, NULLS)
 
 
 def is_null_text(cell: str) -> bool:
-    """Whether a cell of free text is empty or what a program writes for nothing. `NA`, `N/A` and `None` are words that a text may say."""
+    """Tells whether a cell of free text is empty or what a program writes for nothing. `NA`, `N/A`
+    and `None` are words that a text may say."""
     return _says(cell, _NULL_TEXTS)
 
 
@@ -166,7 +167,8 @@ def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bo
 
 
 def decimal_readings(cell: str) -> dict[Decimal, float | None]:
-    """What a cell is with a decimal point and with a decimal comma, where it is a number so. Raises CellError where it is none."""
+    """Reads a cell with a decimal point and with a decimal comma, and keeps the readings that are
+    numbers. Raises CellError if none is."""
     found: dict[Decimal, float | None] = {}
     problems: list[CellError] = []
     for decimal in ("point", "comma"):
@@ -180,18 +182,19 @@ def decimal_readings(cell: str) -> dict[Decimal, float | None]:
 
 
 def _thousands(column: Column, both: Sequence[int]) -> bool:
-    """Whether the cells are whole numbers with a point as the decimal mark, and one of them is none with a comma."""
+    """Tells whether the cells are whole numbers with a decimal point, and one of them is not with a
+    decimal comma."""
     read = [decimal_readings(column.cells[row - 1]) for row in both]
     return all(cell["point"] == int(cell["point"] or 0) for cell in read) and any(cell["comma"] != int(cell["comma"] or 0) for cell in read)
 
 
 def is_no_number(cell: str) -> bool:
-    """Whether a cell of numbers says that there is none: a null or an infinity."""
+    """Tells whether a cell of numbers says that there is none: a null or an infinity."""
     return is_null(cell) or (len(cell) <= LONGEST and plain(cell).lower().lstrip("+-") in INFINITIES)
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a number, with a decimal point or a decimal comma."""
+    """Tells whether a cell is a number, with a decimal point or a decimal comma."""
     try:
         return not is_no_number(cell) and bool(decimal_readings(cell))
     except CellError:

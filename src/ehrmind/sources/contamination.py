@@ -93,7 +93,7 @@ def _shares(shared: np.ndarray, counted: np.ndarray, counts: Sequence[int]) -> l
 
 
 def _only_template(counted: np.ndarray, counts: Sequence[int]) -> int:
-    """How many texts have runs of words, none of which counts."""
+    """Counts the texts that have runs of words, but none that counts."""
     import numpy as np
 
     of_text = np.bincount(np.repeat(np.arange(len(counts)), counts), counted, minlength=len(counts))

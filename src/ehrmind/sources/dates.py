@@ -52,15 +52,17 @@ def moment(cell: str, order: DayOrder | None = None) -> datetime | None:
 
 
 def has_time(cell: str) -> bool:
-    """Whether a cell that `day` reads also says a time of day other than midnight, or a zone."""
+    """Tells whether a cell that `day` reads also says a zone, or a time of day other than
+    midnight."""
     if is_null(cell):
         return False
     return any(found.timetz() != _UNSAID for found in _moments(cell).values())
 
 
 def order_of(column: Column, said: DayOrder | None = None) -> DayOrder | None:
-    """Whether the days of a column stand before their months: as said, else what its cells agree on, None where it makes no difference.
-    Raises InputError for a cell that is no day, for cells that contradict each other, and for two readings that nothing decides."""
+    """Decides whether a column's days stand before their months: as `said`, else as its cells
+    agree. Returns None if it makes no difference. Raises InputError for a cell that is no day, for
+    cells that contradict each other, and for two readings that nothing decides."""
     first: dict[DayOrder, int] = {}
     undecided = None
     for row, cell in enumerate(column.cells, start=1):

@@ -198,8 +198,9 @@ def _refuse_strangers(data: Meds | Ehrshot, subjects: np.ndarray, known: np.ndar
 
 
 class People(NamedTuple):
-    """Of the labelled subjects those who are in one shard: their places among the labels, births and sexes; all who are in it; its events
-    without a time that are left out, by code."""
+    """Labelled subjects of one shard: their `places` among the labels, births and sexes.
+    `everybody` has all subjects of the shard. `undated` counts events that are left out because
+    they have no time, by code."""
 
     everybody: np.ndarray
     places: np.ndarray

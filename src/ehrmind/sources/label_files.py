@@ -1,5 +1,5 @@
-"""Which files of a folder are one task's labels: a label file of MEDS is a task, its part files are one task, and a folder of several tasks
-is no task until one is named."""
+"""Label files of one task in a folder: a label file of MEDS is a task, and its part files are one
+task. A folder of several tasks is no task until one is named."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ class Meds:
     digest: str = ""
 
     def notes(self, used: str | None = None) -> dict[str, int]:
-        """What lies there and is not read, but for a column that is `used` otherwise."""
+        """Counts what lies in the folder and is not read, except a column that is `used`
+        otherwise."""
         beside = [name for name in self.beside if name != used]
         said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
         said[BY_FOLDER] = len(self.splits) if self.by_folder else 0

@@ -12,7 +12,8 @@ from ehrmind.types import InputError, Split
 
 
 def said_splits(metadata: Path) -> dict[int, Split]:
-    """Those of subject_splits.parquet, empty where there is none. Raises InputError for one that does not fit or is no parquet."""
+    """Reads the splits of subject_splits.parquet; empty without the file. Raises InputError if it
+    does not fit or is not parquet."""
     import polars as pl
 
     path = metadata / "subject_splits.parquet"

@@ -1,7 +1,9 @@
-"""Whether two data sets of coded histories are of the same people, however their folders are called.
+"""Comparison of two data sets of coded histories: whether they hold the same people, however their
+folders are called.
 
-A group is named after the data set and the subject's number. Two data sets are one where their names are, where their files are, and where
-the subjects that they share by number were born at the same time: copies that were written anew, or in part, have the same births.
+A group is named after the data set and the subject's number. Two data sets are one if their names
+are equal, if their files are, or if the subjects that they share by number were born at the same
+time. Copies that were written anew, or in part, have the same births.
 """
 
 from __future__ import annotations

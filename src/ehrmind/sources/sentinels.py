@@ -29,7 +29,8 @@ def written(values: pl.Series, *, free_text: bool = False) -> pl.Series:
 
 
 def is_nothing(values: pl.Series, *, free_text: bool = False) -> pl.Series:
-    """Whether a text is a spelling of nothing; false for null itself. Every different text is looked at once."""
+    """Marks texts that are a spelling of nothing; false for null itself. Each distinct text is
+    checked once."""
     import polars as pl
 
     words = sorted(NULLS - SAID if free_text else NULLS)

@@ -66,7 +66,8 @@ def sex_of(code: str, text: str | None = None) -> str | None:
 
 
 def is_static(code: str, declared: Iterable[str] = ()) -> bool:
-    """Whether a code may be known without a time: by itself, or `declared` by the metadata."""
+    """Tells whether a code may be known without a time: by itself, or `declared` by the
+    metadata."""
     return not is_dated(code) and (fact_of(code) is not None or code in declared)
 
 

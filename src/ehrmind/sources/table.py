@@ -97,7 +97,7 @@ def named(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
 
 
 def group_notes(file: TableFile, table: Table, cases: list[Case]) -> dict[str, int]:
-    """How many groups there are, and what a person should know about them and about the records."""
+    """Counts the groups, and what a person should know about them and about the records."""
     spellings = {(case.group, plain(row[file.group])) for case, row in zip(cases, table.rows, strict=True)} if file.group else set()
     groups = Counter(group for group, _ in spellings)
     found = {

@@ -82,7 +82,7 @@ def _rows(text: str, name: str, separator: str, header: list[str]) -> Rows:
 
 
 def _is_even(text: str, separator: str) -> bool:
-    """Whether all records have as many fields as the header."""
+    """Tells whether all records have as many fields as the header."""
     try:
         return len({len(fields) for fields in _records(text, "", separator)}) == 1
     except InputError:

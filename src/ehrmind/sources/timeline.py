@@ -126,7 +126,8 @@ class Timeline:
         return dict(births.iter_rows())
 
     def visible(self, subjects: np.ndarray, as_of: np.ndarray, *, newest: int | None = None, strictly_before: bool = False) -> Visible:
-        """What is known of `subjects[i]` at `as_of[i]` (microseconds since 1970): all static facts, and the `newest` dated events.
+        """Gathers what is known of `subjects[i]` at `as_of[i]` (microseconds since 1970): all
+        static facts, and the `newest` dated events.
 
         Raises InputError for a subject that has no event here.
         """
@@ -150,7 +151,8 @@ class Timeline:
 
 
 def _undated(events: pl.DataFrame, declared: Collection[str]) -> pl.Series:
-    """Which events have no time and are no static fact: a death or a diagnosis whose day nobody knows would be known from the first day."""
+    """Marks events that have no time and are no static fact. A death or a diagnosis without a day
+    would be known from the first day."""
     import polars as pl
 
     without = pl.col("time").is_null()

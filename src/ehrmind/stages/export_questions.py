@@ -81,7 +81,8 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
 
 
 def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
-    """What a run puts around the model's chat template and another trainer leaves out, a sentence each."""
+    """Lists, a sentence each, what a run puts around the model's chat template and another trainer
+    leaves out."""
     if folder is None:
         return []
     from ehrmind.engines.local.ordinary import chat_of, writes_today

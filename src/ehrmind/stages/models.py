@@ -141,7 +141,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def digests_of(run: Run, arm: str) -> Mapping[str, str]:
-    """Those of an arm's model as the run knows it; {} where it has not said yet."""
+    """Reads the digests of an arm's model from the run; {} if it has none yet."""
     if arm == "base":
         return ((run.read_json("provenance.json") or {}).get("model") or {}).get("sha256") or {}
     found: Mapping[str, str] = (run.done("warmup" if arm == "sft" else f"rlvr-{arm}") or {}).get("model_sha256", {})

@@ -1,4 +1,5 @@
-"""What a run begins with and keeps: the day its prompts are written for, and the models that decide its answers."""
+"""Facts that a run begins with and keeps: the day its prompts are written for, and the models that
+decide its answers."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def record_provenance(run: Run, found: dict[str, Any], chosen: date | None) -> s
 
 
 def refuse_changed_arms(run: Run, folders: Mapping[str, Path]) -> None:
-    """What was trained here is what goes on."""
+    """Refuses to go on with models other than those that the run trained."""
     if run.read_json("results.json") is not None:
         return
     for arm in folders.keys() - {"base"}:
@@ -39,7 +40,8 @@ def refuse_changed_arms(run: Run, folders: Mapping[str, Path]) -> None:
 
 
 def advice_of(base: Path) -> dict[str, Any]:
-    """What the model's makers advise for sampling, which the run leaves out and an export does not carry."""
+    """Reads what the model's makers advise for sampling. The run leaves it out, and an export does
+    not carry it."""
     file = base / "generation_config.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     left_out = {name: value for name, value in said.items() if not name.endswith("_token_id") and name not in NO_ADVICE}

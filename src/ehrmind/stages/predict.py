@@ -100,7 +100,8 @@ def ask(
 
 
 def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
-    """With a day for a chat template that writes today's and has none from its run: that on which this prediction began."""
+    """Sets the day on which this prediction began, for a chat template that writes today's and has
+    none from its run."""
     from ehrmind.engines.local.ordinary import writes_today
 
     if settings.model.date is not None or not writes_today(named.folder):
@@ -112,8 +113,8 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
 
 
 def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | None) -> EndpointArm:
-    """With what the local engine takes from the same settings: the chat template's arguments, top-k, and words that end a turn. The
-    endpoint's own body counts first."""
+    """Adds to the endpoint what the local engine takes from the same settings: the chat template's
+    arguments, top-k, and words that end a turn. The endpoint's own body counts first."""
     ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
     ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
     ours |= {"stop": [named.stop]} if named is not None and named.stop else {}

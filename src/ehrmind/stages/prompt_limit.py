@@ -1,4 +1,4 @@
-"""How long a prompt may be: as the recipe says, and as the model's context leaves room for."""
+"""Limit of a prompt's length: as the recipe says, and as the model's context leaves room for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from ehrmind.types import InputError
 
 
 def prompt_limit(prompts: Prompts, decoding: Decoding, context: int) -> int:
-    """In tokens. Raises InputError where the answer alone takes all of the context."""
+    """Returns the limit in tokens. Raises InputError if the answer alone takes all of the
+    context."""
     room = context - decoding.max_new_tokens
     if room < 1:
         raise InputError(
@@ -18,7 +19,8 @@ def prompt_limit(prompts: Prompts, decoding: Decoding, context: int) -> int:
 
 
 def how_to_fit(prompts: Prompts, decoding: Decoding, context: int, longest: int) -> str:
-    """What lets a prompt of `longest` tokens in. It names the limit that holds: raising the other one would change nothing."""
+    """Says how a prompt of `longest` tokens fits. It names the limit that holds: raising the other
+    one would change nothing."""
     ways = []
     if longest > prompts.max_tokens and longest + decoding.max_new_tokens <= context:
         ways.append(f"raise prompts.max_tokens to {longest}")

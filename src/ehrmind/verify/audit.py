@@ -65,8 +65,9 @@ class Tally:
 
 @dataclass(slots=True)
 class CheckReport:
-    """What `ehrmind check` prints. `failures` holds ids, never record text: the first `MAX_FAILURES`, with the verdict's reason.
-    `drawn` lays answers beside the source cells they were read from, for a person to compare."""
+    """Report that `ehrmind check` prints. `failures` holds ids, never record text: the first
+    `MAX_FAILURES`, with the verdict's reason. `drawn` shows answers next to the source cells they
+    were read from, for a person to compare."""
 
     gold: Tally = field(default_factory=Tally)
     corrupted: Tally = field(default_factory=Tally)

@@ -84,7 +84,8 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
 
 
 def _rows_wanted(folder: Path, network: Any) -> list[int]:
-    """How many rows the embeddings need for what the adapter holds: whole embeddings, adapters of them, or single tokens."""
+    """Lists the numbers of embedding rows that the adapter needs: for whole embeddings, adapters of
+    them, or single tokens."""
     config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
     tokens = config.get("trainable_token_indices") or []
     found = [1 + max(chosen) for chosen in (tokens.values() if isinstance(tokens, dict) else [tokens]) if chosen]

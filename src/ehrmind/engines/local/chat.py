@@ -51,13 +51,15 @@ class Chat:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        """What a model should write after `prompt` to say `text`: the template's opening left off, the end of turn put on."""
+        """Builds the tokens that a model should write after `prompt` to say `text`: without the
+        template's opening, with the end of turn."""
         if prompt.opening:
             text = text.lstrip().removeprefix(THINK_OPEN).lstrip("\n")
         return (*self.tokens(text), self.end_id)
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
-        """What stands between a turn that called a tool and the next one. A template that knows no tool gets the reply as the user's."""
+        """Builds the prompt between a turn that called a tool and the next one. A template that
+        knows no tool gets the reply as the user's."""
         begun = [Message("user", ASKED), Message("assistant", SAID)]
         tail = self._tail([*begun, Message("tool", NEXT)])
         if NEXT not in tail or tail == self._tail([*begun, Message("assistant", NEXT)]):  # left out, or taken for the assistant's words
@@ -70,7 +72,8 @@ class Chat:
         return Prompt(ids[place:] if written else ids, turn.opening, thinks)
 
     def _tail(self, messages: Sequence[Message]) -> str:
-        """What the template writes after the words of the first answer; nothing where it refuses these turns."""
+        """Renders what the template writes after the words of the first answer; empty if it refuses
+        these turns."""
         try:
             return render(self.tokenizer, messages, self.arguments).partition(SAID)[2]
         except InputError:
@@ -84,11 +87,12 @@ class Chat:
         return text.partition(self.end_text)[0] if self.end_text else text
 
     def said_end(self, ids: Sequence[int]) -> bool:
-        """Whether what is written ends a turn in words, where no token does."""
+        """Tells whether the answer ends with the words that end a turn, for models where no token
+        does."""
         return bool(self.end_text) and self.end_text in self.tokenizer.decode(list(ids[-2 * len(self.end_text) :]))
 
     def after_prompt(self, *, thinks: bool) -> str:
-        """What is put behind the template's own prompt of an answer."""
+        """Returns the text that is put behind the template's own generation prompt."""
         text = render(self.tokenizer, [Message("user", ASKED)], self.arguments) + self.header
         return self.header + (self.closing if OPENED.search(text) and not thinks else "")
 

@@ -17,7 +17,7 @@ NO_TRIM = "{{ '' }}"  # keeps a line break at the template's beginning, which ji
 
 
 def reads_date(template: str) -> bool:
-    """Whether it writes the day on which it is rendered."""
+    """Tells whether the template writes the day on which it is rendered."""
     return CLOCK in template and not PINNED.search(template)
 
 

@@ -45,7 +45,8 @@ def in_words(found: list[Dropped]) -> str:
 
 
 def dropout_of(folder: Path) -> dict[str, float]:
-    """What a model directory's config says of dropout that this engine sets to 0; nothing where it is no model of `transformers`."""
+    """Reads the dropout in a model's config that this engine sets to 0; empty if it is no model of
+    `transformers`."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:

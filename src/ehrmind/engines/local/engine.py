@@ -150,7 +150,7 @@ def open_engine(
 
 
 def refuse_unusable(settings: Model, folder: Path) -> None:
-    """What can be said of a directory and a device before a weight is read. Raises InputError."""
+    """Checks a directory and a device before any weight is read. Raises InputError."""
     refuse_unsafe(folder)
     refuse_incomplete(folder)
     device_of(settings)

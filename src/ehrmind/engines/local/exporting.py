@@ -1,4 +1,5 @@
-"""What `export model` writes of weights, a merged adapter or a copy, proven to be what was named."""
+"""Files of `export model`: weights, a merged adapter or a copy, proven to be the model that was
+named."""
 
 from __future__ import annotations
 

@@ -25,9 +25,11 @@ from ehrmind.world import current
 
 
 def cut_among_workers(network: Any) -> None:
-    """In place, every layer apart, once. `score` becomes a method of the network, so that its weights are gathered in front of it.
-    Gradients are summed, not averaged, over workers: every loss is a share of the whole batch's. Of narrow weights that are trained a
-    worker keeps its part in fp32 (the masters of `trained.py`), and gathers them rounded to what they were."""
+    """Shards the network among workers in place, each layer on its own, only once. `score` becomes
+    a method of the network, so that its weights are gathered before it runs. Gradients are summed
+    over workers, not averaged: every loss is a share of the whole batch's. Each worker keeps its
+    shard of narrow trained weights in fp32 (the masters of `trained.py`). They are gathered rounded
+    to the narrow type."""
     if isinstance(network, FSDPModule):
         return
     policy = _masters_kept(network)

@@ -1,10 +1,12 @@
-"""What a run will need in memory, said before it starts.
+"""Memory that a run will need, estimated before it starts.
 
-The largest of four moments counts: sampling (keys and values), supervised steps, policy steps (activations, gradients,
-optimiser), saving (an adapter is merged in a copy). AdamW's moments and the sums of gradients are fp32; bf16 weights that are trained have
-fp32 masters too, counted with the optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
-Activations are those that transformers' Llama-like layers keep for the backward pass: on CUDA they are counted, on CPU the
-coefficients were fitted to measured peaks (`benchmarks/memory.py`); the rest is counted.
+The largest of four moments counts: sampling (KV cache), supervised steps, policy steps
+(activations, gradients, optimiser), saving (an adapter is merged in a copy). AdamW's moments and
+the sums of gradients are fp32. Trained bf16 weights have fp32 masters too, counted with the
+optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
+Activations are those that transformers' Llama-like layers keep for the backward pass. On CUDA they
+are counted. On CPU the coefficients were fitted to measured peaks (`benchmarks/memory.py`). The
+rest is counted.
 """
 
 from __future__ import annotations
@@ -226,7 +228,8 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
 
 
 def _parameters(file: Path) -> int:
-    """Of a safetensors file, from its header; of a quantised one, once it is in plain numbers."""
+    """Counts the parameters of a safetensors file from its header; of a quantised file, once it is
+    dequantised."""
     with safe_open(file, framework="pt") as tensors:
         sizes = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  # no mapping
     scales = {name for name in sizes if name.endswith(("_scale_inv", "_scales"))}

@@ -28,7 +28,7 @@ TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tik
 
 
 def refuse_incomplete(folder: Path) -> None:
-    """What can be seen without loading a weight. Raises InputError."""
+    """Refuses faults of a model directory that show without loading a weight. Raises InputError."""
     for file in sorted(folder.glob("*.json")):
         if file.name != "tokenizer.json":  # large, and read whole in a moment
             _read(file, folder)
@@ -146,7 +146,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _refuse_other_sizes(shape: Any, folder: Path) -> None:
-    """What `transformers` takes and builds nonsense of, or breaks at."""
+    """Refuses sizes that make `transformers` fail or build a broken model."""
     layers, vocabulary = getattr(shape, "num_hidden_layers", None), getattr(shape, "vocab_size", None)
     if isinstance(layers, int) and layers < 1:
         raise _cannot(folder, f"config.json says num_hidden_layers {layers}; get the model's own config.json")
@@ -220,8 +220,9 @@ def _freeze_what_text_does_not_reach(network: Any, config: Any) -> None:
 
 
 def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path) -> int:
-    """How many token ids the model has a place for. Raises InputError where its tokenizer's own words, or the `ids` that a conversation
-    is written with, lie beyond; added tokens that nothing uses may."""
+    """Counts the token ids that the model has a place for. Raises InputError if a token of the
+    tokenizer's own, or one of the `ids` that conversations are written with, lies beyond. Added
+    tokens that nothing uses may."""
     places = int(network.get_input_embeddings().weight.shape[0])
     added = tokenizer.get_added_vocab()
     used = {*ids, *(id_ for token, id_ in added.items() if token in str(tokenizer.chat_template))} - {None}
@@ -236,7 +237,8 @@ def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path
 
 @contextmanager
 def opening(folder: Path, what: str = "") -> Iterator[None]:
-    """What `transformers` and its helpers raise while they open a directory, or a part of it, as one sentence."""
+    """Turns errors that `transformers` and its helpers raise, while they open a directory or a part
+    of it, into one sentence."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:

@@ -46,13 +46,13 @@ def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -
 
 
 def chat_of(folder: Path, arguments: Mapping[str, Any], day: date | None = None) -> Chat:
-    """How a model is asked, without its weights. Raises InputError."""
+    """Opens a model's chat format without its weights. Raises InputError."""
     refuse_unsafe(folder)
     return open_chat(open_tokenizer(folder, day), named_ends(folder), arguments)
 
 
 def writes_today(folder: Path) -> bool:
-    """Whether its chat template writes the day on which it is rendered."""
+    """Tells whether the model's chat template writes the day on which it is rendered."""
     template = open_as_it_is(folder).chat_template
     return isinstance(template, str) and reads_date(template)
 
@@ -79,8 +79,9 @@ def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
 
 
 def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
-    """What an answer depended on in the run, `asks`, into the files that every reader of the model takes it from; the words that end a turn
-    where no token does, which no file can say. Raises InputError."""
+    """Writes what an answer depended on in the run (`asks`) into the files that every reader of the
+    model takes it from. Returns the words that end a turn where no token does, which no file can
+    say. Raises InputError."""
     model, day = asks.get("model", {}), asks.get("model", {}).get("date")
     chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
     if dtype := model.get("dtype"):

@@ -100,7 +100,7 @@ def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
 
 
 def is_room(folder: Path) -> bool:
-    """Whether its weights fit into the memory that is free."""
+    """Tells whether the model's weights fit into the memory that is free."""
     from ehrmind.engines.local.memory import free_memory
 
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) * ROOM < free_memory()

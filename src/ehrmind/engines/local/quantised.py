@@ -18,7 +18,7 @@ DEQUANTISED = frozenset({"fp8", "mxfp4"})  # by transformers, while it reads
 
 
 def method_of(folder: Path) -> str | None:
-    """How the files of a model are quantised, by transformers' name; None where they are plain."""
+    """Reads how a model's files are quantised, by transformers' name; None if they are not."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     found = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
     return None if not found else str(found.get("quant_method", "bitsandbytes"))
@@ -34,7 +34,7 @@ def in_plain_numbers(config: Any) -> Any:
 
 
 def was_dequantised(network: Any) -> bool:
-    """Whether a model's weights became plain numbers while they were read."""
+    """Tells whether a model's weights were dequantised while they were read."""
     conversions = getattr(network, "_weight_conversions", None) or ()
     return any(hasattr(operation, "hf_quantizer") for conversion in conversions for operation in getattr(conversion, "operations", ()))
 
@@ -47,7 +47,8 @@ def of_one_type(network: Any, dtype: torch.dtype) -> None:
 
 
 def keeps_from_learning(network: Any) -> str | None:
-    """Why a model whose weights are quantised in memory is not trained; None where they are plain."""
+    """Explains why a model whose weights are quantised in memory is not trained; None if they are
+    not."""
     quantiser = getattr(network, "hf_quantizer", None)
     if quantiser is None:
         return None

@@ -20,7 +20,7 @@ class Switch(NamedTuple):
 
 
 def switch_of(network: Any) -> Switch | None:
-    """Where a model's factors change; None where they never do."""
+    """Finds where a model's rotary factors change; None if they never do."""
     config = network.config.get_text_config()
     said = getattr(config, "rope_parameters", None) or {}
     for parameters in (said, *said.values()):  # of the model, or of every kind of layer

@@ -136,7 +136,8 @@ def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int],
 
 
 def _decode_plainly(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
-    """For models in which prompts cannot be shared: a row an answer, a batch to its end, in the way that the model takes its rows."""
+    """Decodes for models in which prompts cannot be shared: one row per answer, each batch to its
+    end, in the way that the model takes its rows."""
     rows, switch = rows_of(engine.network), switch_of(engine.network)
     new = answers.decoding.max_new_tokens
     apart = not rows.padded or (switch is not None and len(prompts[0]) + new > switch.length)

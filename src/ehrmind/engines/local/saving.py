@@ -45,7 +45,8 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
 
 
 def _copy_processors(source: Path, target: Path) -> None:
-    """What a server opens a model of text and images with, where the saved model is still one."""
+    """Copies the files that a server opens a model of text and images with, if the saved model is
+    still one."""
     kinds = {json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] for folder in (source, target)}
     for name in PROCESSORS if len(kinds) == 1 else ():
         if (source / name).is_file():
@@ -71,7 +72,8 @@ def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
 
 
 def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
-    """Whether every pair that its class ties is one tensor in `weights`; so is a model that has no pairs."""
+    """Tells whether every pair that the model's class ties is one tensor in `weights`; also true
+    without pairs."""
     pairs = getattr(network, "_tied_weights_keys", None) or {}
     found = [(weights.get(one), weights.get(other)) for one, other in (pairs.items() if isinstance(pairs, dict) else ())]
     return all(one is None or other is None or one.data_ptr() == other.data_ptr() for one, other in found)

@@ -81,7 +81,8 @@ class Embedding(torch.nn.Embedding):
 
 
 def add_up_in_fp32(network: Any) -> None:
-    """In place: embeddings of a narrow type that are trained. In bf16 a token's 257th gradient would no longer count."""
+    """Sums gradients of narrow trained embeddings in fp32, in place. In bf16 a token's 257th
+    gradient would no longer count."""
     for module in network.modules():
         plain = isinstance(module, torch.nn.Embedding) and not isinstance(module, Embedding) and module.max_norm is None
         if plain and module.weight.requires_grad and module.weight.dtype in SPARE_BITS:

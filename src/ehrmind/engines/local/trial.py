@@ -1,7 +1,9 @@
-"""How a model takes its rows where prompts cannot be shared, and whether it may be used at all: tried on made-up tokens when it is opened.
+"""Trial of a model when it is opened: how it takes rows if prompts cannot be shared, and whether it
+may be used at all.
 
-Each way is held against the model's plain forward pass over one sequence alone. The fastest one that agrees is taken, and what agrees in
-no way is refused with the reason.
+Each way is run on synthetic tokens and compared with the model's plain forward pass over one
+sequence alone. The fastest way that agrees is taken. A model that agrees in no way is refused with
+the reason.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ def _decoding(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tenso
 
 
 def _decoded(network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], places: list[int], pad_id: int) -> float:
-    """How far the rows in these places, each twice and one leaving early, are from what each gives alone."""
+    """Measures how far the rows in `places` are from what each gives alone. Each is decoded twice,
+    and one copy leaves early."""
     device = next(network.parameters()).device
     written = Written(network, way, [rows[place][: LENGTHS[place]] for place in places], pad_id)
     logits_RV, far = written.next_logits(), 0.0
@@ -113,7 +116,7 @@ def _decoded(network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequ
 
 
 def _scores_padded(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], pad_id: int) -> bool:
-    """Whether rows of several lengths, padded on the right, score as each alone."""
+    """Tells whether rows of several lengths, padded on the right, score as each does alone."""
     groups = [(ids[:length], [ids[length:]]) for ids, length in zip(rows, LENGTHS, strict=True)]
     wanted = [
         own[length - 1 : -1].gather(1, torch.tensor(ids[length:], device=own.device)[:, None])[:, 0]
@@ -139,7 +142,7 @@ def _tolerance(network: Any) -> float:
 
 
 def _say(network: Any, way: Rows, scored_padded: bool) -> None:
-    """One line on what is slower than usual."""
+    """Warns in one line about what is slower than usual."""
     slower = []
     if not way.cached:
         slower.append("keeps nothing of the tokens before, so every step computes the whole sequence again")

@@ -241,7 +241,7 @@ def _without_repeats(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _died_once(events: pl.DataFrame) -> pl.DataFrame:
-    """Of deaths on one day the last, so that none is known early."""
+    """Keeps the last of several deaths on one day, so that none is known early."""
     import polars as pl
 
     dead = pl.col("code") == DEATH
@@ -250,7 +250,7 @@ def _died_once(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _after_death(events: pl.DataFrame) -> int:
-    """How many rows are later than the day of their subject's death."""
+    """Counts the rows that are later than the day of their subject's death."""
     import polars as pl
 
     died = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(pl.col("time").dt.date().max().alias("died"))

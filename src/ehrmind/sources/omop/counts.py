@@ -1,4 +1,4 @@
-"""What became of every row of OMOP tables, for a person or a program to read."""
+"""Counts of what became of every row of OMOP tables, for a person or a program to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ehrmind.sources.omop.codes import WAYS
 
 @dataclass(slots=True)
 class TableCounts:
-    """Of one table: `rows` is the sum of `events` and `left_out`, but in PERSON, where a person is several events."""
+    """Counts of one table. `rows` is the sum of `events` and `left_out`, except in PERSON, where a
+    person is several events."""
 
     rows: int = 0
     events: int = 0
@@ -21,7 +22,8 @@ class TableCounts:
 
 @dataclass(slots=True)
 class OmopCounts:
-    """What became of every row. `codes` counts events by how their code was found, `unread` names tables and files not looked at."""
+    """Counts of what became of every row. `codes` counts events by how their code was found.
+    `unread` names tables and files that were not read."""
 
     subjects: int = 0
     events: int = 0

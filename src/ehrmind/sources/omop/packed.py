@@ -16,7 +16,8 @@ from ehrmind.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a library says of a broken file, as one sentence without its content."""
+    """Turns a library's error about a broken file into one sentence without the file's content.
+    Raises InputError."""
 
     name: str
 
@@ -35,7 +36,8 @@ class Said:
 
 
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
-    """No more bytes are written than the archive announces, and no more than there is room for."""
+    """Unpacks a file, but no more bytes than the archive announces and the disk has room for.
+    Raises InputError."""
     size, room = archive.getinfo(place).file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
         raise InputError(f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room.")
@@ -81,14 +83,15 @@ def head_of(path: Path) -> bytes:
 
 
 def form_of(path: Path, form: str) -> str:
-    """What a file is by its first bytes, else what its name says."""
+    """Finds a file's form by its first bytes, else by what its name says."""
     with path.open("rb") as file:
         magic = file.read(6)
     return "parquet" if magic.startswith(b"PAR1") else "arrow" if magic == b"ARROW1" else form
 
 
 def is_cut_off(path: Path, separator: str) -> bool:
-    """Whether a plain text ends within a row: without a line's end, and with fewer columns than its header."""
+    """Tells whether a plain text ends within a row: without a line's end, and with fewer columns
+    than its header."""
     start = head_of(path)
     with path.open("rb") as file:
         if file.read(4) != start[:4]:  # what is packed says itself where it ends

@@ -116,7 +116,8 @@ def listed(folder: Path) -> dict[str, int]:
 
 
 def _candidate(place: str, known: Collection[str]) -> _Candidate | None:
-    """What the names of a file and of its folders say. The file's own name comes first; `form` is empty where it is no form of data."""
+    """Reads what the names of a file and of its folders say; the file's own name comes first.
+    `form` is empty if it is no form of data."""
     path = PurePosixPath(place.lower())
     base, form, ending = _form(path.name)
     table, of = _table(base, known)
@@ -186,7 +187,8 @@ def _key(folder: str) -> tuple[str, str]:
 
 
 def _is_nothing(place: str) -> bool:
-    """Whether a file is there for a program or a file system and holds no data: hidden, a checksum, a mark that a job has ended."""
+    """Tells whether a file serves a program or a file system and holds no data: hidden, a checksum,
+    a mark that a job has ended."""
     path = PurePosixPath(place.lower())
     if place.endswith("/"):
         return True

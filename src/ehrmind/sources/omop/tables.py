@@ -45,8 +45,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """One table's files. `decimal`, `dates` and `ignore_zones` are what the person says; `decided` fills as columns need it, `notes` counts
-    what a person should know."""
+    """Files of one table. `decimal`, `dates` and `ignore_zones` are what the user says. `decided`
+    fills as columns need it. `notes` counts what the user should know."""
 
     table: str
     parts: tuple[Part, ...]
@@ -126,7 +126,8 @@ class TableFile:
                 before += raw.height
 
     def _typed(self, raw: pl.Series, kind: Kind, part: Part, before: int, column: str) -> pl.Series:
-        """What cannot be read as the kind is refused; what is blank, or says that there is no value, is null."""
+        """Casts a column to the kind. Cells that cannot be read are refused; blank cells, and cells
+        that say there is no value, are null."""
         import polars as pl
 
         if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
@@ -184,7 +185,8 @@ class _Cells(cells.Column):
         return f"{name}, row {at}, column '{self.name}'"
 
     def error(self, row: int, problem: object) -> InputError:
-        """As the reader of cells says it, but with the row of the file, and without what only a recipe has."""
+        """Returns the cell reader's error with the row of the file, and without what only a recipe
+        has."""
         said = re.sub(r"that of row (\d+)", lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]), str(problem))
         return InputError(f"{self.place(row)}: {re.sub(r' [(]in a recipe `[a-z_]+`[)]', '', said)}.")
 
@@ -272,5 +274,6 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
 
 
 def _separator(part: Part) -> str:
-    """What separates a text's columns: what its header has most of. Empty where the file is none."""
+    """Finds the mark that separates a text's columns: the most frequent in its header. Empty if the
+    file is no text."""
     return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -72,8 +72,8 @@ def read_column(raw: pl.Series, kind: Kind, convention: Convention = None, *, ig
 
 
 def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
-    """Whether a column of texts has a cell whose reading depends on the column's decimal mark or on its order of day and month. Where
-    `semicolons` separate columns, 1.234 does too."""
+    """Tells whether a column of texts has a cell whose reading depends on the decimal mark, or on
+    the order of day and month. Where `semicolons` separate columns, 1.234 does too."""
     import polars as pl
 
     if raw.dtype != pl.String or kind not in ("number", "moment"):
@@ -87,8 +87,8 @@ def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
 
 
 def evidence(raw: pl.Series, kind: Kind) -> pl.Series:
-    """What may say a column's convention, in place: numbers with a mark, days without their time of day; null elsewhere, and where a cell
-    has no reading at all."""
+    """Keeps, in place, the cells that may show a column's convention: numbers with a mark, days
+    without their time of day. The others are null, and so are cells without any reading."""
     import polars as pl
 
     given = raw.str.strip_chars()

@@ -98,11 +98,11 @@ def _from_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
 
 
 def _is_another(name: str, wanted: Collection[str]) -> bool:
-    """Whether a file is named after a trial that is not wanted, and nothing else."""
+    """Tells whether a file is named after a trial that is not wanted, and nothing else."""
     number = trial_key(name)
     return number != "" and number not in wanted
 
 
 def _is_litter(name: str) -> bool:
-    """Whether a computer put a file there by itself."""
+    """Tells whether a computer put a file there by itself."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

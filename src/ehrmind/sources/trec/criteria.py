@@ -92,7 +92,8 @@ def split_criteria(text: str) -> Criteria:
 
 
 def is_mixed(found: Criteria) -> bool:
-    """Whether the inclusion part says who is kept out, or the exclusion part who is let in."""
+    """Tells whether the inclusion part says who is kept out, or the exclusion part says who is let
+    in."""
     return any(map(_KEPT_OUT.search, found.inclusion)) or any(map(_LET_IN.match, found.exclusion))
 
 
@@ -146,8 +147,8 @@ def _bullet_at(line: str) -> int | None:
 
 
 def _ends_nowhere(section: _Section) -> bool:
-    """Whether something in a section may no longer belong to it: a bullet less deep than the heading's own list, or text behind the list
-    that a sentence began."""
+    """Tells whether something in a section may no longer belong to it. This is a bullet less deep
+    than the heading's own list, or text behind the list that a sentence began."""
     if section.kind == "other" or (section.at is None and not section.lead):
         return False
     lines = [line for line in (section.lines[1:] if section.lead or section.inline else section.lines) if line.strip()]
@@ -160,7 +161,8 @@ def _ends_nowhere(section: _Section) -> bool:
 
 
 def _denies_a_list(section: _Section) -> bool:
-    """Whether a line of an inclusion part begins a list of what patients must not have: "None of the following:", "Contraindications:"."""
+    """Tells whether a line of an inclusion part begins a list of what patients must not have: "None
+    of the following:", "Contraindications:"."""
     lines = [line for line in section.lines if line.strip()]
     return section.kind == "inclusion" and any(
         _DENIES_LIST.match(_without_bullet(line).strip(" \t*_")) and BULLET.match(below) for line, below in itertools.pairwise(lines)
@@ -168,7 +170,7 @@ def _denies_a_list(section: _Section) -> bool:
 
 
 def _text_behind(lines: Sequence[str]) -> bool:
-    """Whether a paragraph without a bullet follows a blank line."""
+    """Tells whether a paragraph without a bullet follows a blank line."""
     return any(
         line.strip() and not BULLET.match(line) and not lines[place - 1].strip()
         for place, line in enumerate(lines)
@@ -177,7 +179,8 @@ def _text_behind(lines: Sequence[str]) -> bool:
 
 
 def statements(text: str) -> list[str]:
-    """One text a statement: a bullet or a blank line begins the next, a wrapped line goes on. Markdown's escapes are undone."""
+    """Splits a text into statements: a bullet or a blank line begins the next, a wrapped line goes
+    on. Markdown's escapes are undone."""
     found: list[str] = []
     fresh = True
     for line in text.split("\n"):

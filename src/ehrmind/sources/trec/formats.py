@@ -21,8 +21,8 @@ _CRITERIA = ("inclusion_criteria", "exclusion_criteria", "criteria", "eligibilit
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a registry says about who may take part. Ages and sex are the registry's own words, "" where it has none. `aliases` are
-    numbers that the trial once had."""
+    """Registry record of who may take part in a trial. Ages and sex are the registry's own words,
+    "" if it has none. `aliases` are numbers that the trial once had."""
 
     id: str
     title: str
@@ -37,7 +37,8 @@ class Trial:
 
 
 class Beside(NamedTuple):
-    """What a reader found beside records: a file that it does not read, or a page of the registry's API that says whether more follow."""
+    """Finding of a reader that is no record: a file that it does not read, or a page of the
+    registry's API that says whether more follow."""
 
     what: Literal["unread", "page with a next one", "last page"]
     name: str

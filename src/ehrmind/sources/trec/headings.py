@@ -129,7 +129,7 @@ def heading_of(line: str, above: str, below: str) -> Heading | None:
 
 
 def _is_begun(above: str) -> bool:
-    """Whether a line below this one begins something, and is no wrapped line's end."""
+    """Tells whether the line below this one begins something, rather than ends a wrapped line."""
     return not above.strip() or above.strip()[-1] in ".:;"
 
 

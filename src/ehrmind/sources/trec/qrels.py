@@ -71,7 +71,8 @@ def columns_of(line: str) -> list[str]:
 
 
 def is_header(values: Sequence[str]) -> bool:
-    """Whether a first line names columns: it has no trial's number, and its words are those of judgments."""
+    """Tells whether a first line names columns: it has no trial's number, and its words are those
+    of judgments."""
     return not any(map(trial_key, values)) and sum(value.lower().replace("_", "-") in _PLACES for value in values) >= 2
 
 

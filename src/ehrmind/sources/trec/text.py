@@ -51,7 +51,8 @@ def one_line(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """Without Markdown's backslashes: `\\>` is `>`. What they protect is text, so it is unescaped after bullets were looked for."""
+    """Removes Markdown's backslashes: `\\>` becomes `>`. Bullets are looked for before, because
+    what the backslashes protect is text."""
     return _ESCAPE.sub(r"\1", text) if "\\" in text else text
 
 
@@ -63,7 +64,7 @@ def _character(found: re.Match[str]) -> str:
 
 
 def _written(found: re.Match[str]) -> str:
-    """What stands for a tag: a power of ten stays one."""
+    """Returns the text that stands for a tag: a power of ten stays one."""
     name, closes = found["name"].lower(), bool(found["close"])
     if name == "sup":
         return "" if closes else "^"

@@ -18,8 +18,8 @@ from ehrmind.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One patient's description. `id` is the file's own: a number in XML, `trec-20211` in queries.jsonl. `year` is that of its id, or of
-    the file's own title; "" where neither says one."""
+    """Description of one patient. `id` is the file's own: a number in XML, `trec-20211` in
+    queries.jsonl. `year` is that of the id or of the file's own title; "" if neither says one."""
 
     id: str
     text: str
