@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-NO_BIRTH = -(2**63)  # microseconds since 1970 of a birth that is not known: the least int64, which is no other time
-PER_YEAR = {"year": 1, "month": 12, "week": 365.25 / 7, "day": 365.25}  # of an age that a text states
+NO_BIRTH = -(2**63)  # unknown birth, in microseconds since 1970: the least int64, which is no other time
+PER_YEAR = {"year": 1, "month": 12, "week": 365.25 / 7, "day": 365.25}  # units of an age that a text states
 
 
 def whole_years(born: date, on: date) -> int:

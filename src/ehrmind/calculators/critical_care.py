@@ -81,7 +81,8 @@ PLATELET_COUNTS: Bands = ((150, 0), (100, 1), (50, 2), (20, 3))
 COMA_SCORES: Bands = ((15, 0), (13, 1), (10, 2), (6, 3))
 BILIRUBINS: Bands = ((12, 4), (6, 3), (2, 2), (1.2, 1))
 CREATININES: Bands = ((5, 4), (3.5, 3), (2, 2), (1.2, 1))
-# The same table in SI units, whose limits are not those above converted: "6.0-11.9 (102-204)", ">12.0 (204)", ">5.0 (440)".
+# The same table in SI units, with the publication's own limits, not those above converted:
+# "6.0-11.9 (102-204)", ">12.0 (204)", ">5.0 (440)".
 BILIRUBINS_SI: Bands = ((math.nextafter(204, math.inf), 4), (102, 3), (33, 2), (20, 1))
 CREATININES_SI: Bands = ((math.nextafter(440, math.inf), 4), (300, 3), (171, 2), (110, 1))
 # Lowest ratios for 0 and 1 points, and those below which respiratory support scores 3 and 4: in mm Hg, in kPa.

@@ -28,9 +28,9 @@ _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A measurement in `unit` ("": a bare number). Outside [low, high] no patient lives, or the formula says nothing: refused.
-
-    `default` stands in for a missing value for the reason `because`; None: the value is required. `si`: a second unit in which the
+    """A measurement in `unit` ("": a bare number). Values outside [low, high] are refused: no
+    patient lives there, or the formula says nothing. `default` stands in for a missing value for
+    the reason `because`; None: the value is required. `si` is a second unit in which the
     publication states its limits."""
 
     name: str

@@ -55,7 +55,7 @@ HEMODIALYSIS_DAY = Flag(
 MELENA, SYNCOPE = Flag("melena", "melena", ("Melena present",)), Flag("syncope", "recent syncope")
 CARDIAC_FAILURE = Flag("cardiac_failure", "cardiac failure", ("Cardiac failure present",))
 
-# (lowest value of the band, points): blood urea in mmol/L is the publication's, urea nitrogen in mg/dL what is made of it.
+# (lowest value of the band, points): blood urea in mmol/L is the publication's, urea nitrogen in mg/dL is derived from it.
 UREAS_SI = ((25, 6), (10, 4), (8, 3), (6.5, 2))
 UREA_NITROGENS = ((70.0001, 6), (28, 4), (22.4, 3), (18.2, 2))
 
@@ -74,7 +74,8 @@ def child_pugh(
     albumin_28_points: int = 2,
     bilirubin_si: float | None = None,
 ) -> float:
-    """`bilirubin_si` in µmol/L, where it was given so: textbooks print 34 and 51 µmol/L beside the publication's 2 and 3 mg/dL."""
+    """`bilirubin_si` in µmol/L, where it was given so: textbooks print 34 and 51 µmol/L for the
+    publication's 2 and 3 mg/dL."""
     if bilirubin_si is None:
         yellow = 1 if bilirubin < 2 else 3 if bilirubin > 3 else bilirubin_3_points if bilirubin == 3 else 2
         steps.points("bilirubin, below 2, 2 to 3, above 3 mg/dL", f"{num(bilirubin)} mg/dL", yellow)

@@ -13,12 +13,12 @@ from functools import lru_cache
 
 MAX_UNIT = 80
 
-# What is typed in many ways. Degree signs first: NFKC would make a letter of the ordinal sign that stands for one.
+# Signs that are typed in many ways. Degree signs come first: NFKC would turn the ordinal sign typed for one into a letter.
 _LOOKALIKES = str.maketrans(
     {**dict.fromkeys("º˚∘", "°"), **dict.fromkeys("·⋅×∙•", "*"), **dict.fromkeys("⁻−‐‑‒–", "-"), **dict.fromkeys("∕⁄", "/")}
 )
 _SIGNS = str.maketrans("μ", "u", "^()[]")
-# What an annotation in braces says is no unit, unless it says how the number was come by.
+# An annotation in braces is no unit, unless it says how the number was measured.
 _PER_AREA = re.compile(r"\{1\.73[ _]?m\^?2\}")
 _ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|po4|tetramer|hb4)\})[^{}]*\}")
 _ALL_ANNOTATION = re.compile(r"^\{([^{}]*)\}$")

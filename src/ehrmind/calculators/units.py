@@ -168,7 +168,8 @@ def straight_line(unit: str, wanted: str, analyte: str | None = None) -> tuple[f
 
 
 def _line(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
-    """None where the two are not of one kind and the analyte has no rule that joins them."""
+    """Finds (factor, offset) from one to the other; None if they are not of one kind and the
+    analyte has no rule that joins them."""
     if given.scale or wanted.scale:
         return _temperature(given.scale, wanted.scale) if given.scale and wanted.scale else None
     share = 1.0

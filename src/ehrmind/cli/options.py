@@ -15,7 +15,8 @@ _FLAGS = {"unusable=leave_out": "--leave-out-unusable"}
 
 
 def section(kind: type[Kind], tree: Mapping[str, Any], command: str, plural: tuple[str, ...] = ()) -> Kind:
-    """`parse_section` for a command; `plural` names keys whose options are no singulars. Raises InputError."""
+    """Parses a section for a command. `plural` names keys whose options stay
+    plural. Raises InputError."""
     from ehrmind.config import parse_section
 
     try:

@@ -92,8 +92,8 @@ def predict(
 
 
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
-    """Prints the predictions and writes the page. Returns whether no case of at least `TELLING` was
-    answered, which is no chance."""
+    """Prints the predictions and writes the page. Returns whether none of at least `TELLING` cases
+    was answered."""
     from ehrmind.predicted import TELLING
 
     for line in found.lines():

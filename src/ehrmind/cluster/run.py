@@ -48,7 +48,8 @@ def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tu
 
 @contextmanager
 def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
-    """`free_if_refused` of what lies under the URL; the workers may have put something there."""
+    """Does for what lies under the URL what `free_if_refused` does; the workers may have put
+    something there."""
     was_used = any(folder.iterdir())
     try:
         yield

@@ -54,9 +54,10 @@ class EndpointEngine:
 
 
 def completion(answer: Answer, *, thinks: bool = True) -> Completion:
-    """An answer as the judge reads it. Reasoning that the endpoint hands out apart is put back where the model wrote it, and so is the
-    opening of a thought that stands in the prompt of a template that opens it. Servers that take every answer for a thought until it is
-    closed hand out as one what was asked for without."""
+    """An answer as the judge reads it. Reasoning that the endpoint returns separately is put back
+    where the model wrote it. So is the opening of a thought that the template writes in the prompt.
+    Some servers take every answer for a thought until it is closed. They return as a thought what
+    was asked for without one."""
     text = answer.text
     if not thinks and not text.strip() and answer.reasoning.lstrip().startswith(ANSWER_OPEN):
         text = answer.reasoning

@@ -36,11 +36,12 @@ UNMATCHED = "events that match the predicate '{}': its code, values and columns 
 
 
 def read_aces_labels(data: Meds, path: Path) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(the labels as `sources.ehr_labels.read_labels` gives them, by subject and time; notes on them). Nothing is written but, where the
-    data set has numbers that are none, a shard without them in a temporary folder.
+    """(the labels as `sources.ehr_labels.read_labels` gives them, by subject and time; notes on them). Nothing is written, except a
+    temporary shard without NaN and infinities if the data set has them.
 
-    Raises InputError where es-aces is not installed, where the file is no task with a label and a prediction time, where it does not fit
-    the data set, where nobody meets it, and where ACES reads its windows otherwise than its definition says.
+    Raises InputError if es-aces is not installed, if the file is no task with a label and a
+    prediction time, if it does not fit the data set, if no subject meets it, and if ACES reads its
+    windows otherwise than its definition says.
     """
     import polars as pl
 

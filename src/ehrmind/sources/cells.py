@@ -152,8 +152,8 @@ def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bo
         raise column.error(rare[0], f"its decimal mark is not that of row {common[0]}; write the column in one way, or {column.decide}")
     if points or (whole_numbers and not commas and not column.semicolons and _thousands(column, both)):
         return "point"
-    # Beside decimal commas 1.234 has three decimals by mistake, or is a thousand, which other points among thousands show.
-    # Alone, in a file of commas, it is what everybody writes with three decimals, where 1,234 may be the one thing as well as the other.
+    # In a column with decimal commas, 1.234 is a slip with three decimals, or a thousand; other points among thousands show which.
+    # Without decimal commas, in a file separated by commas, 1.234 is a number with three decimals; 1,234 may be either.
     if commas:
         grouped = any(_POINTS_GROUP.search(plain(column.cells[row - 1])) for row in commas)
         undecided = [row for row in both if not grouped and "." in plain(column.cells[row - 1])]

@@ -85,7 +85,8 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
 
 
 def references(data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: str | None, words: Sequence[str]) -> list[Case]:
-    """A case a row of what `usable` gives; one whose `value` is null has no answer. A `cell` says where the label was read."""
+    """Makes a case of each row that `usable` gives; a row whose `value` is null has no answer. A
+    `cell` says where the label was read."""
     import polars as pl
 
     rows = rows if "cell" in rows.columns else rows.with_columns(cell=pl.lit(None))
@@ -170,7 +171,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
     unborn = times < born
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     unlabelled = labels["value"].is_null().to_numpy()
-    unlabelled &= not unlabelled.all()  # rows that are only to be predicted
+    unlabelled &= not unlabelled.all()  # rows that are only predicted
     left_out, kept = Counter[str](), np.ones(len(subjects), dtype=bool)
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (UNLABELLED, unlabelled), (TWICE, twice)):
         if unusable == "refuse" and wrong.any():

@@ -1,7 +1,8 @@
 """Label files of MEDS, parquet or CSV: subject, prediction time and one label a row, read with one reading or refused.
 
-MEDS has four columns for labels, of which one is filled. Where several are, the file says two things: grades beside whether they are above
-the lowest are one label, and so are columns that agree; of any others the one is read that is named, and none without a name.
+MEDS has four columns for labels, of which one is filled. If several are filled, columns that agree
+are one label. So are grades and a column that says whether they are above the lowest. Of any others,
+the column that the user names is read, and none without a name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 VALUES = ("boolean_value", "integer_value", "float_value", "categorical_value")
-INDEXES = frozenset({"", "unnamed: 0", "__index_level_0__", "index", "column_0"})  # what pandas writes beside the columns
+INDEXES = frozenset({"", "unnamed: 0", "__index_level_0__", "index", "column_0"})  # index columns that pandas writes
 OLD = {"patient_id": "subject_id"}  # the names of MEDS before 0.3
 YES_NO, GRADES = ("no", "yes"), ("normal", "mild", "moderate", "severe")
 GRADED = "lab_"  # EHRSHOT's laboratory tasks begin so; their labels are grades
@@ -144,7 +145,8 @@ def _declared(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Serie
 
 
 def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) -> pl.DataFrame:
-    """A file's rows: its label columns as integers, and beside each what it said (`boolean` or `integer`)."""
+    """A file's rows: its label columns as integers, and next to each what it said (`boolean` or
+    `integer`)."""
     import polars as pl
 
     table = label_table(path)
@@ -185,7 +187,7 @@ _say_which = "say which with --label-column (in a recipe `label_column`)."
 
 
 def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], task: str, notes: dict[str, int]) -> str:
-    """The column of the label where nobody has named one."""
+    """Finds the column of the label if the user named none."""
     import polars as pl
 
     if len(filled) == 1:

@@ -233,7 +233,7 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _refuse_parts(events: Path) -> None:
-    """Raises InputError where more files of events lie beside: one is read."""
+    """Raises InputError if the folder has more files of events: one is read."""
     beside = sorted(path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name))
     if beside:
         raise InputError(f"{events} is the one file of events that is read, and beside it lies {beside[0]}; join them, or take it away.")

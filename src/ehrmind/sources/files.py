@@ -1,7 +1,7 @@
 """Sources, the ground floor: a CSV, TSV, JSON lines, parquet or .xlsx file becomes numbered rows of text.
 
-Every value is read as text, so that `N/A` stays `N/A` and `38.0` stays `38.0`; what is missing is "". What a cell means, `cells` and
-`dates` say. Nothing is guessed or repaired. No message quotes a value: a cell may hold a patient's record.
+Every value is read as text, so that `N/A` stays `N/A` and `38.0` stays `38.0`; what is missing is "". `cells` and `dates` say
+what a cell means. Nothing is guessed or repaired. No message quotes a value: a cell may hold a patient's record.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True, slots=True)
 class LabelFiles:
-    """A task's files. `unread` are the names of tables beside them in a format that is not read."""
+    """A task's files. `unread` are the names of other tables there, in a format that is not
+    read."""
 
     task: str
     paths: Sequence[Path]

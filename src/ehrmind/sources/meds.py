@@ -234,8 +234,8 @@ def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
 def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], frozenset[str]]:
     """({code: description}, {code: its LOINC parent}, codes declared static), where there are some; codes.parquet may be absent or empty.
 
-    Declared static is a code whose column `static` or `is_static` says so, whose description or parent is that of a sex, race or
-    ethnicity, or which `static_codes` of dataset.json names.
+    A code is declared static if its column `static` or `is_static` says so, if its description or
+    parent is that of a sex, race or ethnicity, or if `static_codes` of dataset.json names it.
     """
     import polars as pl
 

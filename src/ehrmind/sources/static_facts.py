@@ -1,6 +1,6 @@
 """The facts of a person that may be known without a time: sex, race and ethnicity, and what a data set's metadata declare as static.
 
-Everything else without a time is left out of every history: a death, a diagnosis or an outcome whose day nobody knows would otherwise be
+Everything else without a time is left out of every history: a death, a diagnosis or an outcome without a known day would otherwise be
 known from the first day on. A code is recognised by its vocabulary (`GENDER//F`, `Sex/M`, `Race/5`, `us-core-ethnicity|…`), or as a concept
 of OMOP, SNOMED CT or LOINC. Birth and death are dated, whatever the metadata say.
 """
@@ -58,7 +58,8 @@ def fact_of(code: str) -> str | None:
 
 
 def sex_of(code: str, text: str | None = None) -> str | None:
-    """`female` or `male`, by the code or by the text beside one that only says that it is a sex; None for all else."""
+    """Reads `female` or `male` from the code, or from `text` if the code says only that it is a
+    sex; None for all else."""
     head, value = _parts(code)
     if head != "sex":
         return None

@@ -1,4 +1,4 @@
-"""The two columns that say whose a label, a split or a question is and when: one key for a subject's number, one reader of times.
+"""Columns of subject and time in labels, splits and questions: one key for a subject's number, one reader of times.
 
 Subjects of MEDS are whole numbers. `7`, `007`, `7.0` and the float 7.0 are one subject wherever they stand; what is no whole number is
 refused with its row. Times have no zone, as MEDS has it: one with a zone has two readings and is refused.

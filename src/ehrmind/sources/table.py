@@ -54,7 +54,7 @@ def rows_of(file: TableFile, names: Iterable[str]) -> Table:
 
 
 def _refuse_repeated_ids(file: TableFile, table: Table) -> None:
-    """Two rows of one id, however it is spelled."""
+    """Raises InputError for two rows of one id, however it is spelled."""
     first: dict[str, int] = {}
     for number, row in enumerate(table.rows if file.id else (), start=1):
         key = key_of(table, number, row, file.id or "", "id")

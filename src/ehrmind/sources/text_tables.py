@@ -14,7 +14,7 @@ from ehrmind.types import InputError
 
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_EXCEL_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n")  # the first line by which Excel is told how to open a file
+_EXCEL_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n")  # the first line that tells Excel how to open a file
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 Rows = list[list[str]]
@@ -31,7 +31,8 @@ def decoded(raw: bytes, name: str) -> str:
 
 
 def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS)) -> tuple[list[str], Rows, str]:
-    """(columns, rows, what separates them). Which separator it is the header line says, else the rows, else nobody: then it is refused."""
+    """(columns, rows, what separates them). The header line decides the separator, else the rows;
+    if neither does, the text is refused."""
     if "\0" in text:
         raise InputError(f"{name} is not a CSV file: it holds binary zeros; if it is UTF-16, save it as UTF-8.")
     if told := _EXCEL_SEPARATOR.match(text):

@@ -1,6 +1,6 @@
 """A sheet of an .xlsx workbook becomes rows of text. Numbers and days are the file's own, whatever a spreadsheet shows.
 
-Nothing is computed: of a formula the stored value counts. Macros, links and other workbooks are not looked at.
+Nothing is computed: for a formula, the stored value counts. Macros, links and other workbooks are not looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from openpyxl import Workbook
     from openpyxl.worksheet.worksheet import Worksheet
 
-# What openpyxl raises for broken, hostile and encrypted parts: it does not wrap them. SyntaxError is that of its XML parser.
+# What openpyxl raises for broken, hostile and encrypted parts: it does not wrap them. SyntaxError comes from its XML parser.
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,

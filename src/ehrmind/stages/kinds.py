@@ -12,8 +12,9 @@ NAMED = 3  # tasks in a message
 
 
 def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> None:
-    """Raises InputError for cases of which the run had no family, or of a family none of whose tasks it had. An exported model says its
-    families alone; another directory says nothing, and is asked anything."""
+    """Raises InputError for cases of a family that the run did not have, or had without any of
+    their tasks. An exported model says only its families. Another directory says nothing, and is
+    asked anything."""
     had = set[tuple[str, str]]()
     if chosen.run is not None and chosen.run.cases("train").is_file():
         had = {(case.family, kind_of(case)) for split in chosen.run.load_cases().values() for case in split}
@@ -36,7 +37,7 @@ def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> Non
 
 
 def kind_of(case: Case) -> str:
-    """A task's name; of a table, whose name is its file's, the form of its answers."""
+    """Returns a task's name; for a table, the form of its answers: its name is its file's."""
     if case.family != "table":
         return case.task
     labels = ", ".join(map(str, case.truth.get("labels", ())))

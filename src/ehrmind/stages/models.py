@@ -149,7 +149,8 @@ def digests_of(run: Run, arm: str) -> Mapping[str, str]:
 
 
 def refuse_changed(which: str, whose: str, before: Mapping[str, str], folder: Path, remedy: str) -> None:
-    """Refuse a model of which a file that decides answers is not what it was; where nothing was recorded, nothing is compared."""
+    """Refuses a model if a file that decides answers has changed; where nothing was recorded,
+    nothing is compared."""
     if before and (changed := differing_files(before, digests(folder))):
         raise InputError(f"{which} is not {whose}: {', '.join(changed)} changed; {remedy}.")
 

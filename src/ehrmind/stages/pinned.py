@@ -17,8 +17,8 @@ NO_ADVICE = ("_from_model_config", "transformers_version", "use_cache", "output_
 
 
 def record_provenance(run: Run, found: dict[str, Any], chosen: date | None) -> str:
-    """The day that the run is pinned to. Refuses to go on with another model than that the run began with: a path in the recipe does not
-    say what lies there."""
+    """Records and returns the day that the run is pinned to. Refuses to go on with another model
+    than the one the run began with: a path in the recipe does not say what lies there."""
     stored = run.read_json("provenance.json") or {}
     if stored and (changed := differing_files(stored["model"]["sha256"], found["model"]["sha256"])):
         raise InputError(

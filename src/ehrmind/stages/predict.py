@@ -71,8 +71,9 @@ def ask(
     resume: bool = False,
     any_task: bool = False,
 ) -> Predictions:
-    """`ehrmind predict`: the model by its place (of an endpoint's, only how to ask is read there), the cases by their file. Cases of a kind
-    that its run had none of are refused, but for `any_task`. Raises InputError."""
+    """Runs `ehrmind predict`: the model by its place (for an endpoint, only how to ask is read
+    there), the cases by their file. Cases of a kind that the model's run had none of are refused,
+    unless `any_task`. Raises InputError."""
     from ehrmind.sources import load_cases
 
     if served is not None and endpoint is None:

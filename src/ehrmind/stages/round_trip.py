@@ -1,6 +1,6 @@
-"""Right answers through a model's tokenizer and chat template and back to the judge, before anything is asked: where one loses marks, what
-the model is scored by and learns from would not be what it says. Opens no weights.
-"""
+"""Check that right answers survive a model's tokenizer and chat template on the way back to the
+judge, before anything is asked. If one loses marks, the model would be scored by, and learn from,
+something other than what it says. Opens no weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPLY = "41.5 kg/m²"  # of a tool
 
 
 def refuse_lost_answers(folder: Path, recipe: Recipe, train: Sequence[Case]) -> None:
-    """Every way in which the recipe's arms ask. Raises InputError."""
+    """Tries every way in which the recipe's arms ask. Raises InputError."""
     from ehrmind.engines.local.ordinary import chat_of
 
     chat = chat_of(folder, recipe.model.template, recipe.model.date)
@@ -70,7 +70,7 @@ def _refuse(chat: Chat, name: str, asking: Asking, case: Case, gold: str) -> Non
 
 
 def _prompts(chat: Chat, asking: Asking, case: Case) -> Iterator[Prompt]:
-    """The question's, and where a tool may be called the one after its reply."""
+    """Renders the question's prompt and, if a tool may be called, the one after its reply."""
     for shots in {bool(asking.shots): asking, False: replace(asking, shots={})}.values():
         prompt = chat.prompt(messages(case, asking=shots))
         yield prompt

@@ -24,7 +24,7 @@ from ehrmind.verify.judge import judge
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 MAX_FAILURES = 50
-DRAWN, SHOWN = 10, 40  # rows laid beside their source cells, and characters of a cell that are printed
+DRAWN, SHOWN = 10, 40  # rows shown with their source cells, and characters of a cell that are printed
 
 NOISE = ("noise <think> {[(\"'\\0 lorem ipsum 1,2; </answer" * 30_000)[:1_000_000]
 HOSTILE = (

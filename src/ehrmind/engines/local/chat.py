@@ -159,7 +159,8 @@ def plain_generation(chat: Chat, pad_id: int | None = None) -> Any:
 
 
 def conversation(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> str:
-    """Every turn's words stand in it as they are given. A template that would change them is shown names in their place."""
+    """Renders every turn's words as they are given. A template that would change them is shown
+    names in their place."""
     text = render(tokenizer, messages, arguments)
     if not _in_order(text, [message.content.strip() for message in messages]):
         names = [f"turn-{number}-of-{len(messages)}" for number in range(1, len(messages) + 1)]

@@ -1,4 +1,4 @@
-"""Dropout of every kind off: what is learnt from is what was sampled, and two runs of one seed are the same.
+"""Dropout of every kind off: the policy that learns is the one that sampled, and runs of one seed are equal.
 
 Reinforcement learning needs the log-probabilities of the policy that sampled, which had no dropout (as TRL's `disable_dropout` and
 verl's actors have it); supervised steps keep to the same, so that a model learns in one way only. `model.lora.dropout` stays as asked.
@@ -62,7 +62,7 @@ def dropout_of(folder: Path) -> dict[str, float]:
 
 @contextmanager
 def as_it_was(network: Any) -> Iterator[None]:
-    """While a model is saved its config says again what it said."""
+    """Restores the dropout in a model's config while the model is saved."""
     found: list[Dropped] = getattr(network, SET, None) or []
     places = [(place, entry) for entry in found if (place := _place(network.config, entry.part)) is not None]
     for place, entry in places:

@@ -170,7 +170,7 @@ def open_tokenizer(folder: Path, day: date | None = None) -> Any:
 
 
 def device_of(settings: Model) -> str:
-    """Raises InputError where it is not here."""
+    """Returns `cuda` or `cpu` by the settings. Raises InputError if it is not here."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`."

@@ -134,7 +134,7 @@ def open_network(settings: Model, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library's table of weights that do not fit is one sentence of ours."""
+    """Silences the library's table of weights that do not fit; one sentence of ours replaces it."""
     from transformers.utils import logging as said
 
     before = said.get_verbosity()
@@ -207,7 +207,8 @@ def _numberless(name: str) -> str:
 
 
 def _freeze_what_text_does_not_reach(network: Any, config: Any) -> None:
-    """A tower for images gets no gradient from text, and no optimiser's state. Some are not even opened."""
+    """Freezes towers for images: text gives them no gradient and no optimiser state. Some are not
+    even opened."""
     if config.get_text_config() is config:
         return
     parts = [network.get_decoder(), network.get_input_embeddings(), network.get_output_embeddings()]

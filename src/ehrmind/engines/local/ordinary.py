@@ -121,8 +121,8 @@ def _show_tags(folder: Path, tokenizer: Any) -> None:
 
 
 def _write_dtype(folder: Path, dtype: str) -> None:
-    """The precision that the run computed with, which readers take from the config whatever the weights are stored in; a quantised model
-    has its own."""
+    """Writes the precision that the run computed with. Readers take it from the config, whatever
+    the weights are stored in. A quantised model has its own."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         return
@@ -135,8 +135,8 @@ def _write_dtype(folder: Path, dtype: str) -> None:
 
 
 def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
-    """The chat template with the run's date and arguments, and with what the run put behind its prompts, so that a server that is told
-    nothing writes the same."""
+    """Writes the chat template with the run's date and arguments, and with what the run put behind
+    its prompts. A server without further settings then writes the same."""
     text = chat.tokenizer.get_chat_template()
     made = with_defaults(text, chat.arguments, chat.after_prompt(thinks=thinks))
     if made == open_as_it_is(folder).get_chat_template():

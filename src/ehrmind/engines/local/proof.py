@@ -18,7 +18,7 @@ from torch import Tensor
 from ehrmind.types import InputError
 
 ROWS, TOKENS = 4, 24  # of the tokens that are tried
-ROOM = 1.3  # times the files' size: weights, and what opening them takes beside
+ROOM = 1.3  # times the files' size: weights, and what opening them takes as well
 # In standard deviations of what is compared, and in nats where those are less than one; fp32 at the most, on a GPU more loosely, and
 # narrower types on average, because they round on every way and merged adapters are rounded once more
 TOLERANCE, TOLERANCE_OF_GPU, NARROW_TOLERANCE = 1e-3, 1e-2, 0.1
@@ -117,7 +117,8 @@ def _refuse_other(name: str, key: str, found: Tensor, weight: Tensor) -> None:
 
 
 def _compare_files(folder: Path, name: str, memory: Memory) -> int:
-    """A tensor at a time, by the names under which `save_pretrained` writes them; how many. Of tied ones a file holds one."""
+    """Compares one tensor at a time, by the names under which `save_pretrained` writes them;
+    returns how many. Of tied ones a file holds one."""
     from transformers.core_model_loading import revert_weight_conversion
 
     wanted = revert_weight_conversion(memory.network, dict(memory.weights))

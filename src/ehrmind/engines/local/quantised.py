@@ -40,7 +40,8 @@ def was_dequantised(network: Any) -> bool:
 
 
 def of_one_type(network: Any, dtype: torch.dtype) -> None:
-    """Weights that were dequantised have their scales' type at first; afterwards all of them have this one."""
+    """Casts all weights of a dequantised model to `dtype`; at first they have their scales'
+    type."""
     if was_dequantised(network):
         for weight in network.parameters():
             weight.data = weight.data.to(dtype)

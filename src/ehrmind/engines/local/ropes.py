@@ -42,7 +42,8 @@ def side(switch: Switch | None, length: int) -> int:
 
 
 def forget_lengths(network: Any) -> None:
-    """Dynamic factors stay as the longest sequence so far had them; the next one is to have its own."""
+    """Resets dynamic factors for the next sequence; they stay as the longest sequence so far had
+    them."""
     for module in network.modules():
         if DYNAMIC in str(getattr(module, "rope_type", "")) and hasattr(module, "original_max_seq_len"):
             for name in [name for name, _ in module.named_buffers(recurse=False) if name.endswith("original_inv_freq")]:

@@ -97,8 +97,9 @@ def _sample_shard(
 
 
 def _parts(engine: LocalEngine, lengths: list[int], new: int) -> Iterator[tuple[bool, list[int]]]:
-    """Places of prompts that may be decoded together, and whether they are shared. A step of many rows has one set of rotary factors; a
-    prompt whose answer may get beyond the length where these change goes the plain way, which computes it again there."""
+    """Groups prompts that may be decoded together: whether they are shared, and their places. All
+    rows of a step have one set of rotary factors. A prompt whose answer may get beyond the length
+    where these change goes the plain way, which computes it again there."""
     switch = switch_of(engine.network)
     if switch is None:
         yield engine.shared, list(range(len(lengths)))

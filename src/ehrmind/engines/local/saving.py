@@ -26,7 +26,8 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_prepro
 
 
 def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
-    """Written beside and renamed, by the first worker, once it is proven; says how it was. Raises InputError where it is another model."""
+    """Writes into a temporary folder and renames it once it is proven, on the first worker. Returns
+    how it was proven. Raises InputError if it is another model."""
     dtype = getattr(torch, engine.settings.dtype)
     ids = tried_tokens(engine.tokenizer, engine.network.get_input_embeddings().weight.shape[0])
     with whole(engine.network):
@@ -54,7 +55,8 @@ def _copy_processors(source: Path, target: Path) -> None:
 
 
 def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
-    """Config and weights. What was dequantised is written as it is computed with; the config says type and tying of what is written."""
+    """Writes config and weights. Dequantised weights are written as they are computed with. The
+    config says type and tying of what is written."""
     if was_dequantised(network):
         network._weight_conversions = None  # they would quantise again, and leave out how
     with as_it_was(network):

@@ -66,8 +66,9 @@ def share_prompts(network: Any) -> bool:
 
 
 def _bare(network: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probabilities of the first answer as the model has them when it is told nothing but tokens. Of models with other inputs than
-    text, some of which let a prompt's tokens see each other; of the others none."""
+    """Computes log-probabilities of the first answer from tokens alone, for models with other
+    inputs than text; none for other models. Some of the former let a prompt's tokens see each
+    other."""
     if network.config.get_text_config() is network.config:
         return torch.empty(0, device=next(network.parameters()).device)
     ids = torch.tensor([[*prompt, *answers[0]]], device=next(network.parameters()).device)
@@ -76,7 +77,7 @@ def _bare(network: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]])
 
 
 def trial_groups(network: Any) -> list[Packed]:
-    """Ragged groups of made-up tokens."""
+    """Ragged groups of synthetic tokens."""
     vocabulary = network.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (24,), generator=torch.Generator().manual_seed(0)).tolist()
     return [(ids[:9], [ids[9:14], ids[14:21], ids[21:]]), (ids[3:8], [ids[:4], ids[4:10]]), (ids[2:6], [ids[6:12]])]

@@ -50,7 +50,7 @@ def try_rows(network: Any, name: str) -> None:
     vocabulary = network.get_input_embeddings().weight.shape[0]
     drawn = torch.randint(0, vocabulary, (3, max(LENGTHS) + NEW), generator=torch.Generator().manual_seed(0)).tolist()
     rows = [ids[: length + NEW] for ids, length in zip(drawn, LENGTHS, strict=True)]
-    pad_id = drawn[0][0]  # no padding token, whose embedding may be 0 until something is learnt
+    pad_id = drawn[0][0]  # no padding token, whose embedding may be 0 before training
     with _evaluating(network), torch.no_grad():
         try:
             alone = [_alone(network, ids) for ids in rows]
@@ -169,8 +169,9 @@ def _short(error: Exception) -> str:
 
 
 def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast: Any) -> str | None:
-    """Score as a learning step does, under its autocast. What keeps the model from learning, or None; without gradients where prompts are
-    shared, whose backward pass is ours. Raises InputError where numbers are not finite."""
+    """Scores as a learning step does, under its autocast. Returns what keeps the model from
+    learning, or None. Runs without gradients where prompts are shared, whose backward pass is ours.
+    Raises InputError if numbers are not finite."""
     groups = trial_groups(network)
     embedded: list[Tensor] = []
     handle = network.get_input_embeddings().register_forward_hook(lambda _module, _args, output: embedded.append(output))

@@ -24,7 +24,7 @@ OTHER_TABLES = (
 )  # fmt: skip
 TEXTS, PARQUET, ARROW = ("csv", "tsv", "psv", "txt"), ("parquet", "parq", "pq"), ("arrow", "feather", "ipc")
 PACKED = ("gz", "zst", "zstd", "bz2")
-# What may hold a table and is not read: refused where a table is there in no other form.
+# Forms that may hold a table and are not read: refused if a table is there in no other form.
 NOT_READ = (
     "7z", "accdb", "avro", "dat", "db", "dta", "dump", "duckdb", "h5", "hdf5", "json", "jsonl", "lz4", "mdb", "ndjson", "ods",
     "orc", "pkl", "rar", "rda", "rdata", "rds", "sas7bdat", "sav", "sqlite", "sqlite3", "tar", "tgz", "xls", "xlsb", "xlsx",

@@ -108,7 +108,7 @@ class TableFile:
         return pl.concat([empty, *self.batches(wanted, placed=True)], how="diagonal_relaxed")
 
     def refused(self, placed: pl.DataFrame, column: str, wanted: str) -> InputError:
-        """The first of rows that `batches` has placed is wrong."""
+        """Returns the error for the first of rows that `batches` has placed."""
         part, row = placed.select("part", "row").row(0)
         return InputError(f"{self.parts[part].name}, row {row}, column '{column}': {wanted}.")
 

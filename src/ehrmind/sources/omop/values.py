@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# A word is a text that names one thing, as a unit does (`NA` and `None` name none); what a source said may be a number that a program
-# made of a text, unless its digits are lost; a code of a vocabulary may not.
+# "word": a text that names one thing, as a unit does (`NA` and `None` name none). "said": a source's text, which a program may have
+# turned into a number, unless digits are lost. "code": a vocabulary's code, which may not be such a number.
 Kind = Literal["whole", "number", "moment", "text", "word", "said", "code"]
 TEXTS: tuple[Kind, ...] = ("text", "word", "said", "code")
 Convention = Decimal | DayOrder | None
@@ -32,7 +32,7 @@ WANTED: Mapping[Kind, str] = {
 }
 LONGEST_NULL = 12
 LARGEST = 3.4028235e38  # of 32 bits, which MEDS holds
-# Days that programs write for none: the least of SQL Server and of spreadsheets, at midnight exactly, and what stands for "open".
+# Days that programs write for a missing one: the least of SQL Server and of spreadsheets, at midnight exactly, and what stands for "open".
 LEAST_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
 OPEN_DAYS = ("2099-12-31", "9999-12-31")
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
@@ -113,7 +113,7 @@ def _readings(cell: str, kind: Kind) -> list[object]:
 
 
 def without_placeholders(moments: pl.Series, *, least: bool) -> pl.Series:
-    """Days that stand for none become none."""
+    """Replaces days that stand for a missing one by null."""
     import polars as pl
 
     first, last = (pl.Series(days).str.to_datetime("%Y-%m-%d", time_unit="us").to_list() for days in (LEAST_DAYS, OPEN_DAYS))
@@ -220,7 +220,7 @@ def _without_nulls(given: pl.Series, is_null: Callable[[str], bool]) -> pl.Serie
 
 
 def _whole(given: pl.Series) -> pl.Series:
-    """Also `21.0`, as programs write whole numbers beside missing ones."""
+    """Reads whole numbers, also `21.0`: programs write them so in columns with missing values."""
     import polars as pl
 
     read = given.cast(pl.Int64, strict=False)

@@ -29,7 +29,8 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def from_files(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Found]:
-    """The records of a folder's files. One whose name has the number of another trial is counted without being opened."""
+    """Reads the records of a folder's files. A file whose name has the number of another trial is
+    counted without being opened."""
     for file in files:
         if _is_litter(file.name) or (reader_of(file.name) is None and not file.name.lower().endswith(".zip")):
             yield Beside("unread", file.name)
@@ -62,7 +63,7 @@ def _why(name: str) -> str:
 
 
 def _from_zip(path: Path, wanted: Collection[str]) -> Iterator[Found]:
-    """Members are read one at a time and never unpacked to disk."""
+    """Reads members one at a time and never unpacks them to disk."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:

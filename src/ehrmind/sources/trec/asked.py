@@ -1,4 +1,5 @@
-"""Pairs that are to be asked: a file of `topic trial` a line, or judgments whose grades are not looked at."""
+"""Pairs to be asked: a file with `topic trial` on each line, or judgments whose grades are
+ignored."""
 
 from __future__ import annotations
 

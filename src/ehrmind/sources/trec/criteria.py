@@ -1,7 +1,7 @@
 """Eligibility criteria of a registry record: inclusion and exclusion where headings say which is which, whole where they do not.
 
 Nothing is dropped: text under no heading of either kind stays as `other`. A record whose division cannot be trusted, because its
-inclusion part still says who is excluded or because a list ends nobody knows where, is left undivided and marked as mixed.
+inclusion part still says who is excluded or because the end of a list is not clear, is left undivided and marked as mixed.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def _sections(lines: Sequence[str]) -> list[_Section]:
 
 
 def _taken_label(lines: list[str]) -> str:
-    """The line directly above a heading where it names whom the heading is for; it is taken from the section before."""
+    """Takes the line directly above a heading from the section before, if it names the group that
+    the heading is for."""
     at = next((place for place in range(len(lines) - 1, -1, -1) if lines[place].strip()), None)
     if at is None or BULLET.match(lines[at]) or (at and lines[at - 1].strip()):
         return ""
@@ -196,5 +197,5 @@ def statements(text: str) -> list[str]:
 
 
 def _without_bullet(line: str) -> str:
-    """An escaped dash before a number may be a minus, so it stays."""
+    """Removes a bullet. An escaped dash before a number may be a minus, so it stays."""
     return line.strip() if re.match(r"\s*\\[-+*]\s+[0-9.]", line) else BULLET.sub("", line).strip()

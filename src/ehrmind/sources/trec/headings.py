@@ -12,8 +12,9 @@ Kind = Literal["inclusion", "exclusion", "other"]
 
 
 class Heading(NamedTuple):
-    """`kind` of what follows; `label` is what the heading says besides ("for part A"); `rest` is the line behind it. `outer` marks the
-    headings of PDQ's records, which may stand around those of inclusion and exclusion or under them."""
+    """`kind` of what follows; `label` is what else the heading says ("for part A"); `rest` is the
+    line behind it. `outer` marks the headings of PDQ's records, which may stand around those of
+    inclusion and exclusion or under them."""
 
     kind: Kind
     label: str

@@ -73,7 +73,8 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
 def _with_records(
     named: Sequence[tuple[Judgment, Topic]], trials: Records, qrels: Path
 ) -> dict[tuple[str, str], tuple[Judgment, Topic, Trial]]:
-    """Judgments whose trial's record is there, by topic and trial. Raises InputError for two grades of a trial under two numbers."""
+    """Keeps judgments that have their trial's record, by topic and trial. Raises InputError for two
+    grades of a trial under two numbers."""
     pairs: dict[tuple[str, str], tuple[Judgment, Topic, Trial]] = {}
     for judgment, topic in named:
         trial = trials.find(judgment.trial)
@@ -86,7 +87,7 @@ def _with_records(
 
 
 def criteria_notes(cases: Sequence[Case]) -> dict[str, int]:
-    """Cases whose trial's criteria are undivided, by why."""
+    """Counts cases whose trial's criteria are undivided, by reason."""
     mixed = sum(case.provenance["criteria_mixed"] for case in cases)
     return {
         "criteria kept whole, no headings to split them by": sum(not case.provenance["criteria_split"] for case in cases) - mixed,

@@ -93,7 +93,7 @@ def _parts(place: int, path: Path) -> list[_Part]:
 
 
 def _wanted_in(wanted: Collection[str], part: _Part) -> tuple[int, list[Trial], list[Beside]]:
-    """(how many records there are, those that are wanted, what stands beside them)"""
+    """(how many records there are, those that are wanted, what else was found)"""
     read = from_files(part.files, wanted) if part.files else from_file(part.path, wanted)
     count, found, beside = 0, list[Trial](), list[Beside]()
     for item in read:
