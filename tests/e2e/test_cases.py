@@ -30,9 +30,11 @@ def marked(script: Path) -> object:
 
 
 @pytest.mark.slow
-def test_the_cases_are_there() -> None:
-    if not scripts():
+def test_every_case_has_a_script() -> None:
+    if not CASES.is_dir():
         pytest.skip(f"no cases at {CASES}; set EHRMIND_CASES to the folder that holds them")
+    cases = {readme.parent for group in GROUPS for readme in CASES.glob(f"{group}/*/README.md")}
+    assert cases and cases == {script.parent for script in scripts()}
 
 
 @pytest.mark.parametrize("script", [marked(script) for script in scripts()])
