@@ -18,8 +18,9 @@ from tests.model_configs import CONFIGS
 from tests.small_models import small_model
 
 LORA = {"lora": {"rank": 4, "alpha": 8}}
-FAMILIES: list[tuple[str, dict[str, Any]]] = [("llama", {}), ("qwen3", {}), ("gemma3", {}), ("qwen3", LORA)]
-FAMILIES += [("qwen3_5", {}), ("gemma3_images", {}), ("hidden_dropout", {}), ("lfm2", LORA)]
+FAMILIES: list[Any] = [("llama", {}), ("gemma3", {}), ("qwen3", LORA), ("qwen3_5", {})]
+FAMILIES += [pytest.param(*case, marks=pytest.mark.slow) for case in (("qwen3", {}), ("gemma3_images", {}), ("hidden_dropout", {}))]
+FAMILIES += [pytest.param("lfm2", LORA, marks=pytest.mark.slow)]
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 

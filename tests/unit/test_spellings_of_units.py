@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ehrmind.calculators import CALCULATORS
@@ -70,6 +70,7 @@ def test_no_spelling_is_forgotten(wanted: str, analyte: str | None, size: float,
     assert convert(1.0, text, wanted, analyte) == pytest.approx(size, rel=1e-6)
 
 
+@example(spelling=("g/dL", "hemoglobin", 1, "G/DL"), other=("10^9/L", None))  # giga stands before a litre alone
 @given(spelling=st.sampled_from(ALL), other=st.sampled_from(sorted(SPELLINGS, key=str)))
 def test_a_unit_of_another_kind_is_refused(spelling: tuple[str, str | None, float, str], other: tuple[str, str | None]) -> None:
     wanted, _, _, text = spelling

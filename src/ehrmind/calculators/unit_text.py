@@ -109,7 +109,7 @@ _COUNT = re.compile(
     rf"x?(?:10(?:e|ex|exp|x|_|')?\+?0?(1[0-2]|[1-9])|e([369]|12)|({'|'.join(sorted(_WORDS_OF_POWERS, key=len, reverse=True))}))"
     r"(?:cells?|counts?|platelets?|plts?|wbc|#)?/(l|dl|ml|ul|nl|pl|mm3|cmm)"
 )
-_CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera: a small g is a gram
+_CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera, per litre alone: a small g is a gram, and G/DL is g/dL in capitals
 _MOLAR = {"mM": "millimole", "μM": "micromole", "uM": "micromole", "nM": "nanomole", "pM": "picomole"}
 _NOTE = re.compile(r"[{(\s]*\b(feu|ddu|d-du|jds|ifcc|ngsp|dcct|urea|po4|tetramer|hb4)\b[})]*", re.IGNORECASE)
 _OF_HEMOGLOBIN = re.compile(r"\s(?:of\s+)?(?:total\s+)?(?:hgb|hb|ha?emoglobin)$", re.IGNORECASE)
@@ -153,8 +153,8 @@ def _readings(plain: str) -> list[Reading]:
     if count := _COUNT.fullmatch(normal):
         power = 10.0 ** int(count[1] or count[2]) if count[1] or count[2] else _WORDS_OF_POWERS[count[3]]
         found.append(Reading((), (_PART[count[4]],), power))
-    if plain[0:1] in _CAPITALS and (below := normal_unit(plain[1:])).startswith("/") and below[1:] in _PART:
-        found.append(Reading((), (_PART[below[1:]],), _CAPITALS[plain[0]]))
+    if plain[0:1] in _CAPITALS and normal_unit(plain[1:]) == normal_unit("/L"):
+        found.append(Reading((), ("litre",), _CAPITALS[plain[0]]))
     if plain == "a":
         found.append(Reading(("year",), ()))
     parts = _parts(normal)

@@ -246,7 +246,8 @@ def _at(files: Sequence[Path]) -> str:
 def _row(labels: pl.DataFrame, files: Sequence[Path], place: int) -> str:
     """`FILE, row 3` of the label at a place; those that ACES makes have no row."""
     if "row" not in labels.columns:
-        return f"{_at(files)}, label {place + 1} of those that it makes"
+        made = _at(files).endswith((".yaml", ".yml"))
+        return f"{_at(files)}, label {place + 1} of those that it makes" if made else f"{_at(files)}, row {place + 1}"
     row = labels.row(place, named=True)
     return f"{files[row['file']]}, row {row['row']}"
 
