@@ -35,6 +35,7 @@ from tests.served_model import served
 from tests.small_models import EVERY_FAMILY, cases, small_model
 
 FAST = ("llama", "qwen3", "gemma3")
+SERVED_IN_CI = (*FAST, "qwen3_5", "fp8", "tied")  # a server takes ten seconds to start; `make test-long` serves every family
 GREEDY = Decoding(temperature=0.0, max_new_tokens=16)
 ADVICE = {
     "do_sample": True,
@@ -107,8 +108,14 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
     assert {name: said[name] for name in ADVICE} == ADVICE and not advice_of(tmp_path / "arm")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", [name for name in EVERY_FAMILY if name != "gemma3_images"])  # the small one has no image processor
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SERVED_IN_CI else pytest.mark.long)
+        for name in EVERY_FAMILY
+        if name != "gemma3_images"  # the small one has no image processor
+    ],
+)
 def test_a_served_model_of_every_family_answers_as_it_does_here(tmp_path: Path, family: str) -> None:
     """Behind `transformers serve`; its client is `ehrmind predict`."""
     base = loud_model(tmp_path / "base", family)
