@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ehrmind.cli.errors import is_sigterm
 from ehrmind.types import InputError
 
 SHORTEST = 16
@@ -36,5 +37,7 @@ def view(
         typer.echo("no token is asked for: everybody who can log in to this machine can read the records of these runs", err=True)
     try:
         serve(root, port, None if no_token else token or new_token(), lambda address: typer.echo(f"open {address}"))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and not is_sigterm(ended):
+            raise
         typer.echo("the view has ended")
