@@ -187,7 +187,7 @@ FAMILIES = {
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Of all three families of tasks."""
+    """Cases of all three families of tasks."""
     truth = {"kind": "label", "labels": ["no", "yes"], "value": 1}
     fields = {"history": "2 days before: potassium 5.9 mmol/L (high)", "question": "Readmitted within 30 days?"}
     ehr = Case("e-1", "ehr", "readmission_30d", "ehr/outcome/readmission_30d", "train", "p-1", fields, truth, "Potassium is high; so yes.")

@@ -51,7 +51,7 @@ def cases(n: int = 14, seed: int = 9) -> list[Case]:
 
 
 def texts() -> list[str]:
-    """What the tokenizers are trained on."""
+    """Texts that the tokenizers are trained on."""
     return [messages(case)[0].content + gold_response(case) for case in cases(50)]
 
 

@@ -1,4 +1,4 @@
-"""Where an answer ends, the day a template writes, and what a template opens or leaves out, on models opened from a directory."""
+"""End of an answer, the day a template writes, and what a template opens or leaves out, on models opened from a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a publication states limits in SI units, a value in those units is compared with them; at, below and above each one."""
+"""If a publication states limits in SI units, a value in those units is compared with them; at, below and above each one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run saves is what it trained: every family, all weights or an adapter, is read back by `transformers` alone and answers alike."""
+"""A run saves what it trained: every family, all weights or an adapter, is read back by `transformers` alone and answers alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program writes where there is no value is null at the boundary; 0 and 1970-01-01 are values."""
+"""Text that a program writes for a missing value is null at the boundary; 0 and 1970-01-01 are values."""
 
 from __future__ import annotations
 
