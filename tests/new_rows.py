@@ -14,7 +14,7 @@ import pytest
 from ehrmind.cli import main
 from ehrmind.config.predict import Predict
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.predicted import Predictions
+from ehrmind.runs.predictions import Predictions
 from ehrmind.stages.predict import predict, settings_of
 from ehrmind.types import Case
 from tests.meds_data import write_meds

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ehrmind.predicted import read_predictions
+from ehrmind.runs.predictions import read_predictions
 from ehrmind.sources import load_cases, save_cases
 from ehrmind.sources.made_up import made_up_cases
 from tests.e2e.recipes import DEMO, ROOT, SMOKE, ehrmind

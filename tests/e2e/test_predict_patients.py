@@ -14,9 +14,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ehrmind.predicted import read_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
+from ehrmind.runs.predictions import read_predictions
 from ehrmind.sources import load_cases, save_cases
 from ehrmind.stages.models import choose
 from ehrmind.stages.predict import settings_of

@@ -12,8 +12,8 @@ from opened_page import Opened
 from run_folder import CANARY, HOSTILE, finished_run
 from view_server import viewed
 
-from ehrmind.run_list import purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import purge
 
 pytestmark = pytest.mark.browser
 HIDDEN = {"\u202e": "⟨U+202E⟩", "\u202c": "⟨U+202C⟩", "\u2028": "⟨U+2028⟩", "\u2029": "⟨U+2029⟩", "\u200b": "⟨U+200B⟩"}

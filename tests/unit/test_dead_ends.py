@@ -24,8 +24,8 @@ from ehrmind.config import EhrFiles, Prompts, TableFile, TrialFiles, load_recipe
 from ehrmind.config.parts import Decoding
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.files import free_if_refused
-from ehrmind.run_start import FOLDERS, holds_work
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.start import FOLDERS, holds_work
 from ehrmind.sources import save_cases
 from ehrmind.sources.made_up import made_up_cases
 from ehrmind.sources.made_up.trials import made_up_trials

@@ -17,8 +17,8 @@ from ehrmind.config import Recipe
 from ehrmind.engines.answers import Answer, AnswerFile
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
-from ehrmind.run_list import list_runs, purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import list_runs, purge
 from ehrmind.sources.made_up.general import KINDS, made_up_general
 from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.stages.comparison import comparison

@@ -16,11 +16,11 @@ from ehrmind.config import Decoding, Model
 from ehrmind.engines.answers import Answer
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.served import EndpointEngine, completion
-from ehrmind.predicted import read_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card import model_card
+from ehrmind.runs.predictions import read_predictions
 from ehrmind.sources import save_cases
 from ehrmind.stages.export import described, export_model
 from ehrmind.stages.export_questions import gather

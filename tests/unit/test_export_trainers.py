@@ -18,8 +18,8 @@ from ehrmind.engines.local.engine import open_engine
 from ehrmind.files import write_json
 from ehrmind.prompts import gold_response, messages
 from ehrmind.rl.advantages import advantages
-from ehrmind.run_list import purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import purge
 from ehrmind.sources import load_cases
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.made_up.trials import made_up_trials

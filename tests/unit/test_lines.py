@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind import predicted, tasks
+from ehrmind import tasks
 from ehrmind.files import lines_of
-from ehrmind.predicted import Predictions
 from ehrmind.report.reading import _metrics
 from ehrmind.runs import Run
+from ehrmind.runs import predictions as predicted
+from ehrmind.runs.predictions import Predictions
 from ehrmind.sources.files import read_lines
 from ehrmind.types import Case
 from ehrmind.view.curves import so_far

@@ -15,8 +15,8 @@ import pytest
 
 from ehrmind.config import EhrFiles
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.predicted import read_predictions
 from ehrmind.report.prediction_page import pieces, write_prediction_page
+from ehrmind.runs.predictions import read_predictions
 from ehrmind.sources import save_cases
 from ehrmind.sources.ehr import read_ehr
 from ehrmind.sources.made_up import made_up_cases

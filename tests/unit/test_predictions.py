@@ -16,8 +16,8 @@ import pytest
 
 from ehrmind.config import parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.run_list import purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import purge
 from ehrmind.sources.labels import label_truth
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.predictions import write_predictions

@@ -13,8 +13,8 @@ import pytest
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
-from ehrmind.run_list import list_runs, purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError, Prompt
 from tests.medcalc_cases import SHORT

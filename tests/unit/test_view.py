@@ -14,8 +14,8 @@ import pytest
 from run_folder import CANARY, HOSTILE, finished_run
 
 from ehrmind.cli import main
-from ehrmind.run_list import purge
 from ehrmind.runs import Run
+from ehrmind.runs.listing import purge
 from ehrmind.view import guard, index, searching, server
 
 PORT, TOKEN = 8765, "a-token-for-the-tests"

@@ -13,7 +13,7 @@ from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
-    from ehrmind.predicted import Predictions
+    from ehrmind.runs.predictions import Predictions
 
 
 class FormatName(StrEnum):
@@ -79,7 +79,7 @@ def predict(
         failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
     else:
         from ehrmind.files import free_if_refused
-        from ehrmind.predicted import holds_work
+        from ehrmind.runs.predictions import holds_work
         from ehrmind.stages.predict import ask
         from ehrmind.world import is_restarted, joined
 
@@ -94,7 +94,7 @@ def predict(
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
     """Prints the predictions and writes the page. Returns whether none of at least `TELLING` cases
     was answered."""
-    from ehrmind.predicted import TELLING
+    from ehrmind.runs.predictions import TELLING
 
     for line in found.lines():
         typer.echo(line)

@@ -52,7 +52,7 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
     from rich.console import Console
     from rich.table import Table
 
-    from ehrmind.run_list import list_runs
+    from ehrmind.runs.listing import list_runs
 
     table = Table("run", "recipe", "state", "last stage", "protected")
     for summary in list_runs(root):
@@ -64,11 +64,11 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
 
 def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
-    from ehrmind import run_list
+    from ehrmind.runs import listing
 
     if not yes:
         typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder} for good?", abort=True, err=True)
-    typer.echo(f"removed {_size(run_list.purge(folder))} of {folder}")
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}")
 
 
 def _size(count: int) -> str:

@@ -57,7 +57,7 @@ def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tu
             failed = _show(finished, out, whole=stages is None)
     else:
         from ehrmind.files import free_if_refused
-        from ehrmind.run_start import holds_work
+        from ehrmind.runs.start import holds_work
         from ehrmind.stages.seeds import run_seeds
         from ehrmind.world import is_restarted, joined
 

@@ -9,7 +9,7 @@ from ehrmind.cluster.joined import joined
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Cluster, parse_section
 from ehrmind.files import free_if_refused
-from ehrmind.predicted import Predictions, holds_work, refuse_used
+from ehrmind.runs.predictions import Predictions, holds_work, refuse_used
 from ehrmind.stages.predict import ask
 
 

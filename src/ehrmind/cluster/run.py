@@ -19,8 +19,8 @@ from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines import Engine
 from ehrmind.files import empty, free_if_refused
-from ehrmind.run_start import holds_work
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.start import holds_work
 from ehrmind.sources.each import done_by
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.pipeline import open_local

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.files import write_private
-from ehrmind.predicted import Predictions, read_predictions
 from ehrmind.report.rendering import render
 from ehrmind.report.words import ABSENT, number, percent
+from ehrmind.runs.predictions import Predictions, read_predictions
 
 MOST_SHOWN = 500
 MOST_PATIENTS = 100

@@ -25,10 +25,10 @@ from ehrmind.config.recipe import apply_override
 from ehrmind.engines import Engine
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
-from ehrmind.predicted import Format, Predictions, frame_of, open_predictions
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
+from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
 from ehrmind.stages.kinds import refuse_other_kinds
 from ehrmind.stages.models import Chosen, choose, digests, is_marked
 from ehrmind.stages.pipeline import VERSIONS

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ehrmind import tasks
-from ehrmind.predicted import Row
+from ehrmind.runs.predictions import Row
 from ehrmind.stages.repeated import vote
 from ehrmind.types import Case, Completion
 from ehrmind.verify.judge import read

@@ -25,7 +25,7 @@ import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
 from ehrmind.files import file_name, is_json, lines_of, write_json, write_text
-from ehrmind.run_start import FOLDERS, is_bare
+from ehrmind.runs.start import FOLDERS, is_bare
 from ehrmind.types import Case, Group, InputError
 from ehrmind.world import current, on_first
 
