@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ehrmind.files import write_private
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -82,6 +83,7 @@ def load_cases(path: Path | str) -> list[Case]:
         raise InputError(f"There is no file at {path}; `ehrmind data` writes Cases.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+    parquet_file(raw, str(path)).close()
     try:
         frame = pl.read_parquet(io.BytesIO(raw))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
@@ -111,7 +113,7 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
     for name in _JSON:
         try:
             values[name] = json.loads(row[name] or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             values[name] = None
         if not isinstance(values[name], dict):
             raise InputError(f"{path}, row {number}, column '{name}': not a JSON object; write the file again with `ehrmind data`.")

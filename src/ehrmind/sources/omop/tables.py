@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources import cells, dates
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
-from ehrmind.sources.omop.packed import Said, form_of, head_of, is_cut_off, polars_can, unpacked
+from ehrmind.sources.omop.packed import HEAD, Said, form_of, head_of, is_cut_off, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
+from ehrmind.sources.text_tables import MAX_COLUMNS
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -258,6 +260,7 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     import polars as pl
 
     if part.form == "parquet":
+        parquet_file(part.path, part.name, broken="cannot be read as parquet; write it again").close()  # looked at before it is read
         return pl.scan_parquet(part.path, hive_partitioning=False)
     if part.form == "arrow":
         return pl.scan_ipc(part.path, hive_partitioning=False)
@@ -267,6 +270,9 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     if b"\r" in head and b"\n" not in head:
         raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
     separator = _separator(part)
+    columns = head.partition(b"\n")[0].count(separator.encode()) + 1
+    if len(head) >= HEAD and b"\n" not in head or columns > MAX_COLUMNS:
+        raise InputError(f"{part.name} has a first line of {columns:,} columns and more; a header and lines below it are wanted.")
     if is_cut_off(part.path, separator):
         raise InputError(f"{part.name} is cut off within its last row; fetch or write it again.")
     quote = None if separator == "\t" and table in UNQUOTED else '"'

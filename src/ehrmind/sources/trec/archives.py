@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ehrmind.sources.bounds import refuse_growth
 from ehrmind.sources.files import MAX_BYTES, read_bytes, unzipped
 from ehrmind.sources.trec.formats import FORMS, Beside, Content, Found, reader_of
 from ehrmind.sources.trec.keys import trial_key
@@ -90,6 +91,7 @@ def _from_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
     elif member.file_size > MAX_BYTES:
         raise InputError(f"{path}, {name}: larger than {MAX_BYTES >> 20} MiB; unpack the archive into a folder and give that.")
     else:
+        refuse_growth(min(member.compress_size, path.stat().st_size), member.file_size, f"{path}, {name}")
         try:
             content = archive.read(member)
         except _BROKEN:
