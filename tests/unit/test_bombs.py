@@ -8,11 +8,13 @@ import io
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,6 +85,46 @@ def test_a_zip_of_one_record_that_grows_is_refused_in_little_memory(tmp_path: Pa
     peak, said = peak_mib(REFUSED.format(imports=imports, call=f'list(from_file(Path(sys.argv[1]), ["{NCT}"]))'), str(bomb))
     assert said.startswith(f"{bomb}, {NCT}.xml grows to 200 times its size")
     assert peak < 1536
+
+
+def test_zips_that_hold_themselves_links_passwords_or_members_over_each_other_are_refused(tmp_path: Path) -> None:
+    record = RECORD.format("title").encode()
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr(f"{NCT}.xml", record)
+    link = zipfile.ZipInfo(f"etc/{NCT}.xml")
+    link.external_attr = 0o120777 << 16
+    for name, member, content, said in (
+        ("nested", "more.zip", inner.getvalue(), "holds another archive"),
+        ("link", link, b"/etc/passwd", "not well-formed XML"),
+        ("broken", f"{NCT}.xml", b"PK\x03\x04", "not well-formed XML"),
+    ):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(member, content)
+        with pytest.raises(InputError, match=said):
+            list(from_file(tmp_path / f"{name}.zip", [NCT]))
+    locked = bytearray(inner.getvalue())
+    locked[6] |= 1
+    locked[inner.getvalue().index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(bytes(locked))
+    with pytest.raises(InputError, match="cannot be read from the archive"):
+        list(from_file(tmp_path / "locked.zip", [NCT]))
+
+
+@pytest.mark.parametrize("read", [lambda path: list(from_file(path, [NCT])), lambda path: convert_omop(path, path.with_name("meds"))])
+def test_members_that_lie_over_each_other_are_counted_together(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("person.csv", b"x" * (60 * MIB))
+    whole = buffer.getvalue()
+    start, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    entry = whole[start:end]
+    entries = b"".join(entry.replace(b"person.csv", f"p{n:05}.csv"[:10].ljust(10, "x").encode()) for n in range(50))
+    count = (50).to_bytes(2, "little")
+    tail = whole[end : end + 8] + count + count + len(entries).to_bytes(4, "little") + whole[end + 16 :]
+    (tmp_path / "over.zip").write_bytes(whole[:start] + entries + tail)
+    with pytest.raises(InputError, match=r"over\.zip grows to 200 times its size"):
+        read(tmp_path / "over.zip")
 
 
 def test_a_record_of_xml_that_has_no_end_is_refused_and_many_ordinary_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +368,59 @@ def test_ordinary_parquet_of_every_type_is_read_as_before(tmp_path: Path) -> Non
     table = read_table(tmp_path / "a.parquet")
     assert [tuple(row.values()) for row in table.rows] == expected and list(table.columns) == frame.columns
     assert pl.concat(list(text_batches(tmp_path / "a.parquet", "a"))[1:]).height == 3000
+
+
+def sheet(path: Path, cells: str, more: str = "", **parts: str) -> Path:
+    """A workbook of one sheet, as XML."""
+    book = openpyxl.Workbook()
+    book.active.append(["question", "answer"])  # type: ignore[union-attr]
+    buffer = io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as made, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in made.namelist():
+            content = made.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                head = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+                content = head + f"<sheetData>{cells}</sheetData>{more}</worksheet>".encode()
+            out.writestr(name, parts.get(name.rpartition("/")[2].partition(".")[0], content))
+    return path
+
+
+ROWS = (
+    '<row r="1"><c r="A1" t="inlineStr"><is><t>question</t></is></c><c r="B1" t="inlineStr"><is><t>answer</t></is></c></row>'
+    '<row r="2"><c r="A2" t="inlineStr"><is><t>How many?</t></is></c><c r="B2"><v>3</v></c></row>'
+)
+LINK = '<hyperlinks><hyperlink display="&gt;" ref="A1:XFD1048576" location="a"/></hyperlinks>'
+DTD = '<!DOCTYPE sst [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><sst><si><t>&b;</t></si></sst>'
+
+
+@pytest.mark.parametrize(
+    ("cells", "more", "parts"),
+    [
+        (ROWS, '<mergeCells count="1"><mergeCell ref="A1:XFD1048576"/></mergeCells>', {}),
+        (ROWS, "<mergeCells><mergeCell a='>' ref='A1:XFD1048576'/></mergeCells>", {}),
+        (ROWS, '<mergeCells><mergeCell ref="&#65;1:XFD1048576"/></mergeCells>', {}),
+        (ROWS, LINK, {}),
+        (f'{ROWS}<row r="3">{"<c/>" * 5_100_000}</row>', "", {}),
+        (f'{ROWS}<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>', "", {}),
+        (ROWS, "", {"styles": DTD}),
+        (f"{ROWS}{'<a>' * 100_000}", "", {}),
+    ],
+)
+def test_a_workbook_that_asks_for_more_cells_than_fit_is_refused(tmp_path: Path, cells: str, more: str, parts: dict[str, str]) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"a\.xlsx"):
+        read_table(sheet(tmp_path / "a.xlsx", cells, more, **parts))
+    assert time.monotonic() - started < 15
+
+
+def test_a_workbook_whose_dimension_lies_is_read(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "a.xlsx", ROWS, '<hyperlinks><hyperlink ref="A2" location="a"/></hyperlinks>')
+    lies = path.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(lies)) as made, zipfile.ZipFile(path, "w") as out:
+        for name in made.namelist():
+            out.writestr(name, made.read(name).replace(b"<sheetData>", b'<dimension ref="A1:XFD1048576"/><sheetData>'))
+    assert read_table(path).rows == [{"question": "How many?", "answer": "3"}]
 
 
 def test_large_real_files_are_not_limited() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from ehrmind.types import InputError
@@ -37,6 +38,14 @@ def refuse_growth(packed: int, unpacked: int, name: str) -> None:
             f"{name} grows to {MOST_GROWTH} times its size and more when it is unpacked ({packed:,} bytes to {unpacked >> 20:,} MiB or "
             "more), which no records do; unpack it yourself if that is meant."
         )
+
+
+def refuse_grown_zip(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises InputError where a member says that it grows too much, or all together: some may lie over each other. No member can be
+    read beyond the size that it says."""
+    for member in archive.infolist():
+        refuse_growth(min(member.compress_size, path.stat().st_size), member.file_size, f"{path}, {PurePosixPath(member.filename).name}")
+    refuse_growth(path.stat().st_size, sum(member.file_size for member in archive.infolist()), str(path))
 
 
 def unpacked_blocks(file: IO[bytes], packed: int, name: str) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ehrmind.sources.bounds import LONGEST_LINE, is_packed, refuse_growth, unpacked_blocks
+from ehrmind.sources.bounds import LONGEST_LINE, is_packed, unpacked_blocks
 from ehrmind.types import InputError
 
 HEAD = 1 << 20  # bytes that are looked at before a file is read
@@ -41,7 +41,6 @@ def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
     """Unpacks a file, but no more bytes than the archive announces and the disk has room for.
     Raises InputError."""
     member = archive.getinfo(place)
-    refuse_growth(min(member.compress_size, Path(str(archive.filename)).stat().st_size), member.file_size, f"{archive.filename}, {place}")
     size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
         raise InputError(f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources import cells, dates
-from ehrmind.sources.bounds import parquet_file
+from ehrmind.sources.bounds import parquet_file, refuse_grown_zip
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
 from ehrmind.sources.omop.packed import HEAD, Said, form_of, head_of, is_cut_off, polars_can, unpacked
@@ -205,6 +205,7 @@ def find_tables(
     else:
         try:
             with zipfile.ZipFile(source) as archive:
+                refuse_grown_zip(archive, source)
                 members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
                 if len(members) < sum(not member.is_dir() for member in archive.infolist()):
                     raise InputError(f"{source} has two members of one name; pack it again.")
