@@ -120,3 +120,11 @@ def is_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_leftover(name: str) -> bool:  # STUB
+    return re.fullmatch(r"\.(.+)\.(partial|replaced)", name) is not None
+
+
+def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:  # STUB
+    return []

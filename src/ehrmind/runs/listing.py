@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,11 @@ from pathlib import Path
 import yaml
 
 from ehrmind.files import write_json
+from ehrmind.removal import Left, told
 from ehrmind.runs import Run
+from ehrmind.runs.lock import only_writer
+from ehrmind.runs.protected import clear
+from ehrmind.runs.start import PURGING
 from ehrmind.types import InputError
 
 
@@ -33,13 +36,41 @@ def list_runs(root: Path) -> list[RunSummary]:
 
 
 def purge(path: Path) -> int:
-    """Remove everything a run protects (record text, rollouts, checkpoints, models); figures stay. Returns the bytes freed."""
+    """Remove everything a run protects (record text, rollouts, checkpoints, models), of all its seeds; figures stay. Returns the bytes
+    that are gone. Raises InputError where something is left, after all else is removed; such a run is not marked as purged."""
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    freed = sum(purge(part.path) for part in Run(path).seeds()) + _bytes(path / "protected")
-    shutil.rmtree(path / "protected", ignore_errors=True)
-    write_json(path / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": freed})
+    with only_writer(path):
+        parts = [*_seeds(path), path]
+        before = sum(_bytes(part / "protected") for part in parts)
+        for part in parts:
+            (part / "stages").mkdir(exist_ok=True)
+            write_json(part / "stages" / f"{PURGING}.json", {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
+        left = [found for part in parts[:-1] for found in _purged(part)]
+        left += _purged(path, mark=not left)
+        freed = before - sum(_bytes(part / "protected") for part in parts)
+        if left:
+            raise InputError(
+                f"{path} still holds what it protects: {told(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
+                "as purged. Mend that and give the same command again."
+            )
     return freed
+
+
+def _purged(part: Path, *, mark: bool = True) -> list[Left]:
+    """What is left of one run folder's protected content; where nothing is, it is marked."""
+    before = _bytes(part / "protected")
+    left = clear(part / "protected")
+    if mark and not left:
+        earlier = Run(part).done("purged") or {}
+        write_json(part / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": earlier.get("bytes", 0) + before})
+        (part / "stages" / f"{PURGING}.json").unlink()
+    return left
+
+
+def _seeds(path: Path) -> list[Path]:
+    """The folders of seeds, those too that a kill left without a recipe."""
+    return [folder for folder in sorted(path.glob("seeds/*")) if folder.name.isdecimal() and folder.is_dir()]
 
 
 def _summary(path: Path) -> RunSummary:
