@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from ehrmind.files import write_json
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -36,9 +35,12 @@ def purge(path: Path) -> int:
     """Remove everything a run protects (record text, rollouts, checkpoints, models); figures stay. Returns the bytes freed."""
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    freed = sum(purge(part.path) for part in Run(path).seeds()) + _bytes(path / "protected")
+    run = Run(path)
+    freed = sum(purge(part.path) for part in run.seeds()) + _bytes(path / "protected")
+    facts = {"time": round(time.time(), 3), "bytes": freed}
+    run.manifest.record_purge("protected/", facts)
     shutil.rmtree(path / "protected", ignore_errors=True)
-    write_json(path / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": freed})
+    run.write_json("stages/purged.json", facts)
     return freed
 
 

@@ -7,18 +7,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ehrmind.files import is_leftover
+
 FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models")
-_MADE = r"recipe\.yaml|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
+_MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
 _HALF_WRITTEN = r"(?:[^/]+/)*\.[^/]+\.[^/]+(?:/.+)?"  # `.recipe.yaml.partial`, `protected/cases/.train.parquet.x1y2`
 _IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HALF_WRITTEN})")
 
 
 def is_bare(folder: Path) -> bool:
-    """Tells whether the folder holds only our empty folders: a kill came before the recipe had its
-    name."""
+    """Tells whether the folder holds only our empty folders: a kill came before the recipe was
+    listed in a manifest, so that it counts as never written."""
     folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
     files = set(_files(folder))
-    return bool(files | folders) and files <= {".recipe.yaml.partial"} and folders <= set(FOLDERS)
+    unlisted = {name for name in files if "/" not in name and (name == "recipe.yaml" or is_leftover(name))}
+    return bool(files | folders) and files == unlisted and folders <= set(FOLDERS)
 
 
 def holds_work(folder: Path) -> bool:
