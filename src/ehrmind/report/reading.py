@@ -49,7 +49,7 @@ def read_run(run: Run) -> Figures:
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     recipe = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
     marks = {stage: run.done(stage) or {} for stage in run.finished()}
-    plan, results = run.read_json("plan.json"), run.read_json("results.json")
+    plan, results = run.read_json("plan.json"), run.read_json("results.json") if (run.path / "results.json").is_file() else None
     if results is None:
         missing = next((stage for stage in expected_stages(recipe, plan) if stage not in marks), "the comparison of the arms")
         raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`.")

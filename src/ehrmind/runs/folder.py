@@ -104,14 +104,16 @@ class Run:
 
     @on_first
     def done(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage left behind, or None while it is not finished."""
-        found: dict[str, Any] | None = self.read_json(f"stages/{stage}.json")
+        """What a finished stage left behind, or None while it is not finished, or where somebody removed its mark to have it done again."""
+        name = f"stages/{stage}.json"
+        found: dict[str, Any] | None = self.read_json(name) if (self.path / name).is_file() else None
         return found
 
     @on_first
     def finished(self) -> list[str]:
         """The stages that are done, by name."""
-        return [name.removeprefix("stages/").removesuffix(".json") for name in self.manifest.names("stages/")]
+        there = [name for name in self.manifest.names("stages/") if (self.path / name).is_file()]
+        return [name.removeprefix("stages/").removesuffix(".json") for name in there]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`what` is "damaged", "gone" or "unknown" (there, and not listed)."""
+    """`what` is "damaged" or "gone"; of a whole folder also "torn" (a last line), "half-written" and "unknown" (there, and not listed)."""
 
     name: str
     what: str
@@ -217,8 +217,8 @@ class Manifest:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file, which every
-        write replaces, so whoever waited looks again."""
+        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file, which
+        every write replaces, so whoever waited looks again."""
         clear_leftovers(self.root, NAME)
         while True:
             self.read()
@@ -227,7 +227,7 @@ class Manifest:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError:  # a file system without such locks; the run's own lock has to do
                 pass
-            if os.path.exists(self.file) and _stamp(descriptor) == _stamp(self.file):
+            if self.file.exists() and _stamp(descriptor) == _stamp(self.file):
                 break
             os.close(descriptor)
         try:
@@ -260,5 +260,5 @@ def _safely(find: Callable[[str], Listed], name: str) -> Listed | None:
 
 
 def _stamp(file: Path | int) -> tuple[int, ...]:
-    found = os.stat(file)
+    found = os.fstat(file) if isinstance(file, int) else file.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
