@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,13 @@ def litter(folder: Path) -> list[Path]:
 
 
 def test_a_run_killed_at_any_change_before_its_recipe_is_taken_by_both(recipe: Recipe, tmp_path: Path) -> None:
-    def begin(folder: Path, *, resume: bool = False) -> Run:
+    def begin(folder: Path, resume: bool = False) -> Run:
         with only_writer(folder):
             return open_run(folder, recipe, resume=resume)
 
     for nth in itertools.count(1):
         left = tmp_path / "left"
-        ended = in_child(lambda: begin(left), killed_at=nth)
+        ended = in_child(partial(begin, left), killed_at=nth)
         if ended == DONE:
             break
         assert ended == -signal.SIGKILL
@@ -44,7 +45,7 @@ def test_a_run_killed_at_any_change_before_its_recipe_is_taken_by_both(recipe: R
             copy = tmp_path / f"{nth}-{resume}"
             if left.exists():
                 shutil.copytree(left, copy)
-            if not resume and (copy / "recipe.yaml").is_file():
+            if not resume and (copy / "manifest.json").is_file():
                 with pytest.raises(InputError, match="--resume"):
                     begin(copy)
                 continue
@@ -56,13 +57,13 @@ def test_a_run_killed_at_any_change_before_its_recipe_is_taken_by_both(recipe: R
 
 
 def test_predictions_killed_at_any_change_before_they_begin_are_taken_by_both(tmp_path: Path) -> None:
-    def begin(folder: Path, *, resume: bool = False) -> Predictions:
+    def begin(folder: Path, resume: bool = False) -> Predictions:
         with only_writer(folder):
             return open_predictions(folder, ASKED, resume=resume)
 
     for nth in itertools.count(1):
         left = tmp_path / "left"
-        ended = in_child(lambda: begin(left), killed_at=nth)
+        ended = in_child(partial(begin, left), killed_at=nth)
         if ended == DONE:
             break
         assert ended == -signal.SIGKILL

@@ -75,9 +75,7 @@ def refuse_taken(url: str, store: Any, root: str, owner: str) -> None:
     """Raises InputError where another process has taken the place of the owner."""
     found = read_lease(store, root)
     if found is not None and found.owner != owner:
-        raise InputError(
-            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more."
-        )
+        raise InputError(f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more.")
 
 
 def read_lease(store: Any, root: str) -> Lease | None:

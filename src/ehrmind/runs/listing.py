@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,8 +47,7 @@ def purge(path: Path) -> int:
         parts = [*_seeds(path), path]
         before = sum(_bytes(part / "protected") for part in parts)
         for part in parts:
-            (part / "stages").mkdir(exist_ok=True)
-            write_json(part / "stages" / f"{PURGING}.json", {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
+            _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us now, the run is not resumed
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
         freed = before - sum(_bytes(part / "protected") for part in parts)
@@ -62,10 +64,25 @@ def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     before = _bytes(part / "protected")
     left = clear(part / "protected")
     if mark and not left:
-        earlier = Run(part).done("purged") or {}
-        write_json(part / "stages" / "purged.json", {"time": round(time.time(), 3), "bytes": earlier.get("bytes", 0) + before})
-        (part / "stages" / f"{PURGING}.json").unlink()
+        facts = {"time": round(time.time(), 3), "bytes": before}
+        with suppress(InputError):  # a damaged manifest, or a folder without one, is purged all the same
+            Run(part).manifest.record_purge("protected/", facts)
+        _mark(part, "purged", facts)
+        _mark(part, PURGING, None)
     return left
+
+
+def _mark(part: Path, name: str, facts: Mapping[str, Any] | None) -> None:
+    """Writes a stage's mark or, without facts, takes it away."""
+    run, file = Run(part), f"stages/{name}.json"
+    try:
+        run.manifest.read()
+    except InputError:
+        write = (lambda: (part / file).unlink(missing_ok=True)) if facts is None else (lambda: write_json(part / file, facts))
+        (part / "stages").mkdir(exist_ok=True)
+        write()
+    else:
+        run.remove(file) if facts is None else run.write_json(file, facts)
 
 
 def _seeds(path: Path) -> list[Path]:

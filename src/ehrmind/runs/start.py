@@ -11,19 +11,19 @@ from ehrmind.files import is_leftover
 from ehrmind.runs.lock import LOCK, WRITER
 
 FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models")
-_MADE = r"recipe\.yaml|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
-_HELD = rf"{re.escape(LOCK)}|protected/{re.escape(WRITER)}"
-_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HELD})")
-PURGING = "purging"  # a stage's mark: a removal of what is protected that has begun
+_MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
+_HELD = ("recipe.yaml", LOCK, f"protected/{WRITER}")
+_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{re.escape(LOCK)}|protected/{re.escape(WRITER)})")
+PURGING = "purging"  # mark of a removal of what is protected that has begun
 
 
 def is_bare(folder: Path) -> bool:
-    """Tells whether the folder holds only our empty folders: a kill came before the recipe had its
-    name."""
+    """Tells whether the folder holds only our empty folders: a kill came before the recipe was
+    listed in a manifest, so that it counts as never written."""
     folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
     files = set(_files(folder))
-    made = all(re.fullmatch(_HELD, name) or (is_leftover(name) and name.startswith(".recipe.yaml.")) for name in files)
-    return bool(files | folders) and made and folders <= set(FOLDERS)
+    unlisted = {name for name in files if name in _HELD or ("/" not in name and is_leftover(name))}
+    return bool(files | folders) and files == unlisted and folders <= set(FOLDERS)
 
 
 def holds_work(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
@@ -77,7 +76,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
             for arm, rows in of_arms.items():
                 elsewhere[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
-    singles = [json.loads((run.of_seed(seed).path / "results.json").read_text(encoding="utf-8")) for seed in parts]
+    singles = [run.of_seed(seed).read_json("results.json") for seed in parts]
     seconds: Counter[str] = Counter()
     for single in singles:
         seconds.update(single["seconds"])
