@@ -90,10 +90,12 @@ def verify(folder: RunFolder) -> None:
 def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
     from ehrmind.runs import listing
+    from ehrmind.runs.protected import linked
 
+    elsewhere = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
-        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder} for good?", abort=True, err=True)
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}")
+        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder}{elsewhere}, for good?", abort=True, err=True)
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{elsewhere}")
 
 
 def _size(count: int) -> str:

@@ -21,6 +21,7 @@ from ehrmind.files import write_private
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rollouts import split_blocks
 from ehrmind.runs import Run
+from ehrmind.runs.lock import writes_into
 from ehrmind.types import Case, InputError
 from ehrmind.verify.process import ProcessAudit, audit
 from ehrmind.verify.process.known import known, with_numbers_of
@@ -45,6 +46,7 @@ class Judged:
         return verdict, "sound" if self.audited.sound else "unsound"
 
 
+@writes_into("folder", make=False)
 def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int = 0) -> tuple[Path, int]:
     """Write RUN/protected/review.csv (mode 0600): n answers of the headline decoding, every arm, verdict and audit result in turn giving
     one, which ones by seed. Returns the file and how many it holds. Raises InputError for an arm that was not scored, a purged run."""

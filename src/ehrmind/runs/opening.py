@@ -10,8 +10,10 @@ import yaml
 from ehrmind.config import Recipe, differing_keys, parse_recipe
 from ehrmind.files import clear_leftovers, write_text
 from ehrmind.runs.folder import Run
+from ehrmind.runs.lock import sign
+from ehrmind.runs.protected import keep_private
 from ehrmind.runs.recovery import recover
-from ehrmind.runs.start import FOLDERS, is_bare
+from ehrmind.runs.start import FOLDERS, PURGING, is_bare
 from ehrmind.types import InputError
 from ehrmind.world import on_first
 
@@ -37,6 +39,8 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
+        if run.done(PURGING) is not None:
+            raise InputError(f"{path} is purged in part; go on with `ehrmind runs purge {path}`, and choose another --out.")
         if run.manifest.read().purged is not None or run.done("purged") is not None:
             raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
         recover(run)
@@ -50,7 +54,9 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
 def _make_folders(run: Run) -> None:
     for folder in FOLDERS:
         (run.path / folder).mkdir(parents=True, exist_ok=True)
+    keep_private(run.protected)
     run.protected.chmod(0o700)
+    sign(run.path, run.protected)
 
 
 def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:

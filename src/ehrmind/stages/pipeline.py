@@ -17,6 +17,7 @@ from typing import Any
 from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import writes_into
 from ehrmind.stages.baseline import boosted_counts
 from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
@@ -84,6 +85,7 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     refuse_what_cannot_fit(found, recipe, available)
 
 
+@writes_into("out")
 def run_pipeline(
     recipe: Recipe,
     out: Path,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import writes_into
 from ehrmind.stages.comparison import Outcome, outcomes
 from ehrmind.stages.evaluate import stage_of
 from ehrmind.stages.models import day_of
@@ -18,6 +19,7 @@ from ehrmind.stages.results import compared, elsewhere_outcomes, scored_arms
 from ehrmind.world import current
 
 
+@writes_into("out")
 def run_seeds(
     recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
 ) -> Run:
