@@ -177,7 +177,8 @@ def is_leftover(name: str) -> bool:
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
     """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays, unless we know to be `alone` there. A folder that a kill left renamed aside gets its name back."""
+    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left renamed
+    aside gets its name back."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -188,12 +189,12 @@ def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = Fals
         match = _HALF.fullmatch(entry)
         if match is None or head not in (None, match[1]):
             continue
-        with _free(folder / entry) as free:
-            if alone or free:
+        with _free(folder / entry, alone) as free:
+            if free:
                 if match[2] == "replaced" and not os.path.lexists(folder / match[1]):
                     (folder / entry).rename(folder / match[1])
-                else:
-                    remove(folder / entry)
+                elif remove(folder / entry):
+                    continue
                 cleared.append(entry)
     return cleared
 
@@ -275,23 +276,21 @@ def _hold(descriptor: int) -> bool:
 
 
 @contextmanager
-def _free(leftover: Path) -> Iterator[bool]:
-    """Whether no living process holds it; none can while the block lasts. Where that cannot be told, one may."""
+def _free(leftover: Path, alone: bool) -> Iterator[bool]:
+    """Whether no living process holds it; none can while the block lasts. Where that cannot be told, nobody does if we are `alone`."""
+    descriptor, free = None, True
     try:
         descriptor = os.open(leftover, os.O_NOFOLLOW | (os.O_RDONLY if leftover.is_dir() else os.O_RDWR))
-    except OSError:
-        yield False
-        return
-    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        free = False
     except OSError:
-        os.close(descriptor)
-        yield False
-        return
+        free = alone
     try:
-        yield True
+        yield free
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:

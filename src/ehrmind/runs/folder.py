@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ehrmind.files import file_name, json_bytes, new_sibling, parquet_bytes
-from ehrmind.files import remove as remove_path
+from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
 from ehrmind.runs.rollouts import Row, rollout_bytes

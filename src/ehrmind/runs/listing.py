@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def purge(path: Path) -> int:
         parts = [*_seeds(path), path]
         before = sum(_bytes(part / "protected") for part in parts)
         for part in parts:
-            _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us now, the run is not resumed
+            _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
         freed = before - sum(_bytes(part / "protected") for part in parts)
@@ -62,27 +61,42 @@ def purge(path: Path) -> int:
 def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     """What is left of one run folder's protected content; where nothing is, it is marked."""
     before = _bytes(part / "protected")
+    facts = {"time": round(time.time(), 3), "bytes": _purged_before(part) + before}
     left = clear(part / "protected")
     if mark and not left:
-        facts = {"time": round(time.time(), 3), "bytes": before}
-        with suppress(InputError):  # a damaged manifest, or a folder without one, is purged all the same
+        if _has_manifest(part):
             Run(part).manifest.record_purge("protected/", facts)
         _mark(part, "purged", facts)
-        _mark(part, PURGING, None)
+        if _has_manifest(part):
+            Run(part).remove(f"stages/{PURGING}.json")
+        (part / "stages" / f"{PURGING}.json").unlink(missing_ok=True)
     return left
 
 
-def _mark(part: Path, name: str, facts: Mapping[str, Any] | None) -> None:
-    """Writes a stage's mark or, without facts, takes it away."""
-    run, file = Run(part), f"stages/{name}.json"
-    try:
-        run.manifest.read()
-    except InputError:
-        write = (lambda: (part / file).unlink(missing_ok=True)) if facts is None else (lambda: write_json(part / file, facts))
-        (part / "stages").mkdir(exist_ok=True)
-        write()
+def _mark(part: Path, name: str, facts: dict[str, Any]) -> None:
+    if _has_manifest(part):
+        Run(part).write_json(f"stages/{name}.json", facts)
     else:
-        run.remove(file) if facts is None else run.write_json(file, facts)
+        (part / "stages").mkdir(exist_ok=True)
+        write_json(part / "stages" / f"{name}.json", facts)
+
+
+def _purged_before(part: Path) -> int:
+    """Bytes that an earlier purge removed."""
+    mark = part / "stages" / "purged.json"
+    try:
+        return int(json.loads(mark.read_text(encoding="utf-8"))["bytes"]) if mark.is_file() else 0
+    except (ValueError, LookupError, TypeError):
+        return 0
+
+
+def _has_manifest(part: Path) -> bool:
+    """Whether there is a manifest to keep; a run of an earlier version, or a damaged one, can be purged too."""
+    try:
+        Run(part).manifest.read()
+    except InputError:
+        return False
+    return True
 
 
 def _seeds(path: Path) -> list[Path]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.files import Stored, clear_leftovers, replace_folder, stored, stored_bytes, write_bytes
-from ehrmind.files import remove as remove_path
+from ehrmind.removal import remove as remove_path
+from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
 from ehrmind.types import InputError
 
@@ -99,8 +100,7 @@ class Manifest:
         with self._alone():
             if any(_under(name, listed) for name in names for listed in self.read().files):
                 self._change(lambda found: [_place(found, name, {}) for name in names])
-            for name in names:
-                remove_path(self.root / name)
+            say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
         """Says that everything listed under `prefix` is removed for good; call it before the removal."""

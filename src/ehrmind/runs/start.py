@@ -12,9 +12,10 @@ from ehrmind.runs.lock import LOCK, WRITER
 
 FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models")
 _MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
-_HELD = ("recipe.yaml", LOCK, f"protected/{WRITER}")
-_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{re.escape(LOCK)}|protected/{re.escape(WRITER)})")
-PURGING = "purging"  # mark of a removal of what is protected that has begun
+_HELD = rf"{re.escape(LOCK)}|protected/{re.escape(WRITER)}"
+_FIRST = r"\.(?:recipe\.yaml|manifest\.json)\..+"
+_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HELD})")
+PURGING = "purging"  # a stage's mark: a removal of what is protected that has begun
 
 
 def is_bare(folder: Path) -> bool:
@@ -22,8 +23,9 @@ def is_bare(folder: Path) -> bool:
     listed in a manifest, so that it counts as never written."""
     folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
     files = set(_files(folder))
-    unlisted = {name for name in files if name in _HELD or ("/" not in name and is_leftover(name))}
-    return bool(files | folders) and files == unlisted and folders <= set(FOLDERS)
+    unlisted = {"recipe.yaml"} if (folder / "recipe.yaml").is_file() and not (folder / "manifest.json").is_file() else set()
+    made = (name in unlisted or re.fullmatch(_HELD, name) or (re.fullmatch(_FIRST, name) and is_leftover(name)) for name in files)
+    return bool(files | folders) and all(made) and folders <= set(FOLDERS)
 
 
 def holds_work(folder: Path) -> bool:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ehrmind.files import is_leftover
 from ehrmind.runs.lines import lines_in
+from ehrmind.runs.lock import LOCK, WRITER
 from ehrmind.runs.manifest import NAME, Fault, Manifest
 from ehrmind.types import InputError
 
 EDITED = ("protected/review.csv",)  # files that people write into
-LOCKS = ("run.lock", ".lock")  # held by the process that works in the folder; their content says nothing
+LOCKS = (LOCK, WRITER, f"protected/{WRITER}")  # of the process that works in the folder
 
 
 def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
