@@ -30,8 +30,10 @@ def read_yaml(path: Path) -> Any:
     return yaml_value(read_text(path), str(path))
 
 
-def yaml_value(text: str, name: str) -> Any:
+def yaml_value(text: str | bytes, name: str) -> Any:
     """The value of a YAML text. Raises InputError for what is not YAML, for a key that is given twice, and for what is out of bounds."""
+    if isinstance(text, bytes):
+        text = _decoded(text, name)
     if len(text) > MAX_BYTES:
         raise _too_large(name, MAX_BYTES)
     try:
@@ -124,10 +126,14 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
     if len(content) > most:
         raise _too_large(str(path), most)
+    return _decoded(content, str(path))
+
+
+def _decoded(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
+        raise InputError(f"{name} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
 
 
 def _too_large(name: str, most: int) -> InputError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.config.recipe import apply_override
-from ehrmind.documents import read_yaml
+from ehrmind.documents import yaml_value
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
@@ -98,7 +98,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:
     if parts := run.seeds():
         raise InputError(f"{run.path} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    tree = read_yaml(run.path / "recipe.yaml")
+    tree = yaml_value(run.manifest.read_bytes("recipe.yaml"), str(run.path / "recipe.yaml"))
     recipe = _changed(tree, overrides, model, source=str(run.path / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{run.path} was purged: its cases are gone; run its recipe again into a new folder.")
