@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ehrmind.report.review_sheet import harmless
 from ehrmind.runs import Run
 from ehrmind.statistics import mean_interval
 from ehrmind.types import InputError
@@ -69,17 +70,24 @@ def _sample(run: Run) -> dict[Key, Mapping[str, Any]]:
 
 def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[int, Verdict]]:
     columns, rows = _table(file)
+    known = {_as_written(key): key for key in sample} | {key: key for key in sample}
     found = []
     for place, row in rows:
         cells = {name: row[at].strip() if at < len(row) else "" for name, at in columns.items()}
-        key = (cells["case"].lstrip("'"), cells["arm"].lstrip("'"))
+        key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
-                f"{file}, row {place}: there is no answer of {key[1] or '?'} to {key[0] or '?'} in this run's exported review."
+                f"{file}, row {place}: there is no answer of {cells['arm'] or '?'} to {cells['case'] or '?'} in this run's exported review."
             )
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))
     return found
+
+
+def _as_written(key: Key) -> Key:
+    """Case and arm as the sheet has them, without an apostrophe in front, which some spreadsheets take away."""
+    case, arm = (harmless(part).strip().lstrip("'") for part in key)
+    return case, arm
 
 
 def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:
