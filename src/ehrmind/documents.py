@@ -62,7 +62,11 @@ def top_text(path: Path, key: str) -> str | None:
         if depth == 1 and isinstance(event, yaml.NodeEvent):
             scalars.append(event.value if isinstance(event, yaml.ScalarEvent) else None)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-    return dict(zip(scalars[::2], scalars[1::2], strict=False)).get(key) if any(isinstance(event, yaml.MappingStartEvent) for event in events[2:3]) else None
+    return (
+        dict(zip(scalars[::2], scalars[1::2], strict=False)).get(key)
+        if any(isinstance(event, yaml.MappingStartEvent) for event in events[2:3])
+        else None
+    )
 
 
 def _kept(events: Iterable[Any], kept: list[Any]) -> Iterator[Any]:

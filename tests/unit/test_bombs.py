@@ -127,7 +127,9 @@ def test_members_that_lie_over_each_other_are_counted_together(tmp_path: Path, r
         read(tmp_path / "over.zip")
 
 
-def test_a_record_of_xml_that_has_no_end_is_refused_and_many_ordinary_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_of_xml_that_has_no_end_is_refused_and_many_ordinary_ones_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ehrmind.sources.trec.xml.MAX_RECORD", 1 << 18)
     (tmp_path / "one.xml").write_text(RECORD.format("word " * 100_000))
     with pytest.raises(InputError, match=r"one\.xml: a record of more than"):
@@ -167,7 +169,9 @@ def test_elements_that_lie_deep_are_read_like_others(tmp_path: Path) -> None:
 
 
 def packed(form: str, content: bytes) -> bytes:
-    return gzip.compress(content) if form == "gz" else bz2.compress(content) if form == "bz2" else pa.compress(content, "zstd", asbytes=True)
+    return (
+        gzip.compress(content) if form == "gz" else bz2.compress(content) if form == "bz2" else pa.compress(content, "zstd", asbytes=True)
+    )
 
 
 @pytest.fixture

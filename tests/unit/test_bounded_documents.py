@@ -58,7 +58,12 @@ def test_hostile_yaml_is_refused_in_seconds_as_recipe_override_and_endpoint(name
 
 def test_ordinary_aliases_and_merge_keys_are_read() -> None:
     text = "a: &a {n: 5, seed: 1}\nb: *a\nc: {<<: *a, seed: 2}\nd: [*a, *a]\n"
-    assert yaml_value(text, "it") == {"a": {"n": 5, "seed": 1}, "b": {"n": 5, "seed": 1}, "c": {"n": 5, "seed": 2}, "d": [{"n": 5, "seed": 1}] * 2}
+    assert yaml_value(text, "it") == {
+        "a": {"n": 5, "seed": 1},
+        "b": {"n": 5, "seed": 1},
+        "c": {"n": 5, "seed": 2},
+        "d": [{"n": 5, "seed": 1}] * 2,
+    }
 
 
 def test_a_text_of_many_digits_stays_a_text() -> None:

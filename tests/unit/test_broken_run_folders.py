@@ -68,7 +68,11 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "empty": replaced("recipe.yaml", b""),
     "binary": replaced("recipe.yaml", bytes(range(256)) * 100),
     "a list": replaced("recipe.yaml", b"- a\n"),
-    "of laughs": replaced("recipe.yaml", b"a: &a [x]\n" + b"".join(b"a%d: &a%d [*a%s, *a%s]\n" % (n, n, b"%d" % (n - 1) if n else b"", b"%d" % (n - 1) if n else b"") for n in range(40))),
+    "of laughs": replaced(
+        "recipe.yaml",
+        b"a: &a [x]\n"
+        + b"".join(b"a%d: &a%d [*a%s, *a%s]\n" % (n, n, b"%d" % (n - 1) if n else b"", b"%d" % (n - 1) if n else b"") for n in range(40)),
+    ),
     "deep": replaced("recipe.yaml", b"name: " + b"[" * 50_000),
     "name a number": replaced("recipe.yaml", b"name: [1]\n"),
     "a pipe": pipe,
@@ -85,7 +89,10 @@ LISTED_AS_EVER: dict[str, Callable[[Path], object]] = {
     "metrics of another type": replaced("metrics.jsonl", b'[1]\n{"stage": 1}\n"a"\n' + b"[" * 50_000 + b"\n\xff\xfe\n"),
     "protected leads to itself": no_protected,
     "stages is a file": lambda run: (shutil.rmtree(run / "stages"), (run / "stages").write_text("")),
-    "seeds that are none": lambda run: ((run / "seeds" / "abc").mkdir(parents=True), (run / "seeds" / "abc" / "recipe.yaml").write_text("name: a")),
+    "seeds that are none": lambda run: (
+        (run / "seeds" / "abc").mkdir(parents=True),
+        (run / "seeds" / "abc" / "recipe.yaml").write_text("name: a"),
+    ),
 }
 
 
@@ -122,7 +129,9 @@ def test_a_broken_folder_is_listed_with_the_reason_and_the_others_as_ever(
 
 def test_results_of_another_form_are_named_even_where_the_manifest_lists_them(tmp_path: Path, whole: Path) -> None:
     shutil.copytree(whole, tmp_path / "good")
-    for number, found in enumerate(([], {}, {"arms": {}}, {"arms": {"base": {"n": 1}}, "pairs": {}, "decoding": "greedy", "scorer": "ehrmind"})):
+    for number, found in enumerate(
+        ([], {}, {"arms": {}}, {"arms": {"base": {"n": 1}}, "pairs": {}, "decoding": "greedy", "scorer": "ehrmind"})
+    ):
         shutil.copytree(whole, tmp_path / f"run-{number}")
         Run(tmp_path / f"run-{number}").put("results.json", json_bytes(found))
         assert "not of the form" in " ".join(matrix([tmp_path / "good", tmp_path / f"run-{number}"])["unread"])

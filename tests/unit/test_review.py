@@ -84,7 +84,9 @@ SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 ALPHABET = st.sampled_from([*SIGNS, ";", ",", "|", "\t", "\n", "\r", '"', "'", " ", "\u00a0", "\u2028", "a", "cmd"])
 
 
-@pytest.mark.parametrize("cell", ["a;=1", "a;  =1", 'a;"=1"', "a\n-1", "a\r=1", "a\u2028=1", "a|@x", "a\t+1", "\uff1d1", "a;\uff0b1", '"\n=cmd|\' /C calc\'!A0'])
+@pytest.mark.parametrize(
+    "cell", ["a;=1", "a;  =1", 'a;"=1"', "a\n-1", "a\r=1", "a\u2028=1", "a|@x", "a\t+1", "\uff1d1", "a;\uff0b1", "\"\n=cmd|' /C calc'!A0"]
+)
 def test_a_sign_that_could_begin_a_cell_has_an_apostrophe_in_front(cell: str) -> None:
     made = harmless(cell)
     at = next(place for place, letter in enumerate(made) if letter in SIGNS)
@@ -97,7 +99,10 @@ def test_no_cell_is_a_formula_wherever_a_spreadsheet_splits_the_file(cells: list
     csv.writer(lines, quoting=csv.QUOTE_ALL).writerow([harmless(cell) for cell in cells])
     text = lines.getvalue()
     for mark in (",", ";", "\t", "|"):
-        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=mark), *([part] for part in re.split(rf"[\r\n{re.escape(mark)}]", text))]
+        rows = [
+            *csv.reader(io.StringIO(text, newline=""), delimiter=mark),
+            *([part] for part in re.split(rf"[\r\n{re.escape(mark)}]", text)),
+        ]
         for found in (cell for row in rows for cell in row):
             assert not found.strip(' "\u00a0').startswith(tuple(SIGNS)), (mark, found)
 

@@ -33,14 +33,18 @@ def refuse_endless(windows: Mapping[str, Any]) -> None:
     for name, side in ((name, side) for name in windows for side in ("start", "end")):
         said = str(windows[name].get(side) or "").strip()
         if len(said) > LONGEST_SIDE:
-            raise ValueError(f"window {str(name)[:80]}, {side}: {len(said):,} characters; a reference and a span have at most {LONGEST_SIDE}.")
+            raise ValueError(
+                f"window {str(name)[:80]}, {side}: {len(said):,} characters; a reference and a span have at most {LONGEST_SIDE}."
+            )
         parts = _EXPRESSION.fullmatch(said)
         try:
             beyond = parts is not None and parts["how"] in ("+", "-") and abs(parse_timedelta(parts["what"].strip())) > LONGEST_SPAN
         except OverflowError:
             beyond = True
         if beyond:
-            raise ValueError(f"window {str(name)[:80]}, {side}: more than {LONGEST_SPAN.days:,} days; where it has no limit, leave it null.")
+            raise ValueError(
+                f"window {str(name)[:80]}, {side}: more than {LONGEST_SPAN.days:,} days; where it has no limit, leave it null."
+            )
 
 
 class Bounds(NamedTuple):

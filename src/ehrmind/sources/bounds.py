@@ -126,7 +126,11 @@ def text_batches(source: Path | bytes, name: str) -> Iterator[pl.DataFrame]:
     import polars as pl
     import pyarrow as pa
 
-    texts = [field.name for field in parquet_file(source, name).schema_arrow if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    texts = [
+        field.name
+        for field in parquet_file(source, name).schema_arrow
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    ]
     file = parquet_file(source, name, read_dictionary=texts)
     try:
         names = file.schema_arrow.names
