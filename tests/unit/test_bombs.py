@@ -1,4 +1,4 @@
-"""Small files that grow are refused by a sentence, in bounded memory; ordinary ones of the same forms are read. Bombs are made on the spot."""
+"""Small files that grow are refused by a sentence, in bounded memory; ordinary ones of the same forms are read. Bombs are made here."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ehrmind.types import InputError
 
 def matrix(folders: Sequence[Path]) -> dict[str, Any]:
     """`tests`: the sets of cases, each known by the digest of its ids; `rows`: a run's arm with its figures by digest, and in `gain` its
-    difference from the run's own base on the same cases; `unread`: why other folders could not be read. `own` marks the run's own held-out cases, so that what stands beside them is
-    another task. Raises InputError where no folder is a finished run."""
+    difference from the run's own base on the same cases; `unread`: why other folders could not be read. `own` marks the run's own
+    held-out cases, so that what stands beside them is another task. Raises InputError where no folder is a finished run."""
     tests: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     trained_for: dict[str, str] = {}

@@ -272,7 +272,7 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
         raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
     separator = _separator(part)
     columns = head.partition(b"\n")[0].count(separator.encode()) + 1
-    if len(head) >= HEAD and b"\n" not in head or columns > MAX_COLUMNS:
+    if (len(head) >= HEAD and b"\n" not in head) or columns > MAX_COLUMNS:
         raise InputError(f"{part.name} has a first line of {columns:,} columns and more; a header and lines below it are wanted.")
     if is_cut_off(part.path, separator):
         raise InputError(f"{part.name} is cut off within its last row; fetch or write it again.")
