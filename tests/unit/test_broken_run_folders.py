@@ -18,6 +18,7 @@ from ehrmind.report.compare import matrix
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs
 from ehrmind.view.curves import curves
+from ehrmind.view.index import stamps_of
 from ehrmind.view.known import described, known_runs, run_of
 from tests.run_folder import finished_run
 
@@ -125,6 +126,15 @@ def test_a_broken_folder_is_listed_with_the_reason_and_the_others_as_ever(
         said = capsys.readouterr()
         assert "rlvr" in said.out and "The others are compared" in said.err
     assert time.monotonic() - started < 20
+
+
+def test_a_pipe_among_the_rollouts_is_passed_over(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    rollouts = tmp_path / "run" / "protected" / "rollouts"
+    before = set(stamps_of(rollouts))
+    os.mkfifo(rollouts / "pilot-000009.parquet")
+    (rollouts / "pilot-000010.parquet").symlink_to(rollouts / "pilot-000010.parquet")
+    assert before and set(stamps_of(rollouts)) == before
 
 
 def test_results_of_another_form_are_named_even_where_the_manifest_lists_them(tmp_path: Path, whole: Path) -> None:
