@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpyxl
@@ -56,6 +57,7 @@ def peak_mib(code: str, *arguments: str) -> tuple[int, str]:
 
 REFUSED = """
 from pathlib import Path
+from typing import Any
 from ehrmind.types import InputError
 {imports}
 try:
@@ -258,7 +260,7 @@ def test_a_packed_csv_file_is_read_in_batches_as_it_is_at_once(tmp_path: Path, m
     assert pl.concat(csv_batches(tmp_path / "a.csv", 10)).equals(pl.concat(batches))
 
 
-SCHEMA = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32}
+SCHEMA: dict[str, Any] = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32}
 
 
 def meds(folder: Path) -> Path:
@@ -377,7 +379,7 @@ def test_ordinary_parquet_of_every_type_is_read_as_before(tmp_path: Path) -> Non
 def sheet(path: Path, cells: str, more: str = "", **parts: str) -> Path:
     """A workbook of one sheet, as XML."""
     book = openpyxl.Workbook()
-    book.active.append(["question", "answer"])  # type: ignore[union-attr]
+    book.active.append(["question", "answer"])
     buffer = io.BytesIO()
     book.save(buffer)
     with zipfile.ZipFile(buffer) as made, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

@@ -63,6 +63,16 @@ def no_protected(run: Path) -> None:
     (run / "protected").symlink_to(run / "protected")
 
 
+def no_stages(run: Path) -> None:
+    shutil.rmtree(run / "stages")
+    (run / "stages").write_text("")
+
+
+def other_seeds(run: Path) -> None:
+    (run / "seeds" / "abc").mkdir(parents=True)
+    (run / "seeds" / "abc" / "recipe.yaml").write_text("name: a")
+
+
 BROKEN: dict[str, Callable[[Path], object]] = {
     "missing": lambda run: (run / "recipe.yaml").unlink(),
     "torn": lambda run: (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text()[:100] + "\n  x: ["),
@@ -89,11 +99,8 @@ LISTED_AS_EVER: dict[str, Callable[[Path], object]] = {
     "results nested": replaced("results.json", b"[" * 100_000),
     "metrics of another type": replaced("metrics.jsonl", b'[1]\n{"stage": 1}\n"a"\n' + b"[" * 50_000 + b"\n\xff\xfe\n"),
     "protected leads to itself": no_protected,
-    "stages is a file": lambda run: (shutil.rmtree(run / "stages"), (run / "stages").write_text("")),
-    "seeds that are none": lambda run: (
-        (run / "seeds" / "abc").mkdir(parents=True),
-        (run / "seeds" / "abc" / "recipe.yaml").write_text("name: a"),
-    ),
+    "stages is a file": no_stages,
+    "seeds that are none": other_seeds,
 }
 
 
@@ -179,7 +186,7 @@ def test_names_of_folders_and_runs_do_nothing_to_a_terminal(tmp_path: Path, whol
 
 def test_bytes_that_are_no_text_in_a_folder_s_name_are_an_id_that_a_browser_can_send(tmp_path: Path, whole: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9"
-    shutil.copytree(os.fsencode(whole), odd)
+    shutil.copytree(whole, os.fsdecode(odd))
     (name,) = known_runs(tmp_path)
     assert name.encode() and run_of(tmp_path, name).path == Path(os.fsdecode(odd)) and printable(odd)
 

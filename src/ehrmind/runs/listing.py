@@ -109,7 +109,8 @@ def _seeds(path: Path) -> list[Path]:
 
 def _summary(path: Path) -> RunSummary:
     """A line of a run folder, whatever is wrong with it."""
-    name, problem, stages, protected = "", "", (), 0
+    name, problem, protected = "", "", 0
+    stages: tuple[str, ...] = ()
     try:
         name = recipe_name(path)
         stages = tuple(mark.stem for mark in sorted((path / "stages").glob("*.json"), key=_moment))
