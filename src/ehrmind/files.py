@@ -173,8 +173,8 @@ def is_leftover(name: str) -> bool:
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
     """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left renamed
-    aside gets its name back."""
+    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left
+    renamed aside gets its name back."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -260,17 +260,16 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def new_sibling(path: Path) -> Path:
+def new_sibling(path: Path, mode: int = 0o700) -> Path:
     """A new hidden folder beside `path`, to fill; a leftover until somebody renames or removes it. No other process must clear there."""
     sibling = _sibling(path, "partial")
-    sibling.mkdir(mode=0o700)
+    sibling.mkdir(mode=mode)
     return sibling
 
 
 def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
     while True:
-        partial = _sibling(path, "partial")
-        partial.mkdir(mode=mode)
+        partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)
         if _hold(descriptor):
             return partial, descriptor
