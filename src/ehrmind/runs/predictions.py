@@ -10,7 +10,6 @@ every case is answered once, wherever the work was stopped. `asked.json` is what
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ehrmind.config import differing_keys
-from ehrmind.files import clear_leftovers, file_name, is_leftover, write_private
+from ehrmind.files import clear_leftovers, file_name, is_leftover, parquet_bytes, write_private
 from ehrmind.removal import remove, say_left
 from ehrmind.runs.lock import LOCK, WRITER, sign
 from ehrmind.runs.protected import keep_private
@@ -68,13 +67,13 @@ class Predictions:
 
     @on_first
     def write_part(self, number: int, rows: Sequence[Row]) -> None:
-        write_private(self.part(number), _parquet(frame_of(rows)))
+        write_private(self.part(number), parquet_bytes(frame_of(rows)))
 
     def parts(self) -> pl.DataFrame:
         """All parts that are written, in order."""
         import polars as pl
 
-        return pl.concat([pl.read_parquet(file) for file in self._part_files()])
+        return pl.concat([pl.readparquet_bytes(file) for file in self._part_files()])
 
     def final(self) -> Path | None:
         """The whole, where it is finished."""
@@ -87,7 +86,7 @@ class Predictions:
 
     def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
         target = self.path / f"predictions.{form}"
-        write_private(target, _parquet(frame) if form == "parquet" else frame.write_ndjson().encode())
+        write_private(target, parquet_bytes(frame) if form == "parquet" else frame.write_ndjson().encode())
         return target
 
     @on_first
@@ -98,7 +97,7 @@ class Predictions:
             (self.path / "parts").rmdir()
 
     def write_meds(self, task: str, frame: pl.DataFrame) -> None:
-        write_private(self.meds(task), _parquet(frame))
+        write_private(self.meds(task), parquet_bytes(frame))
 
     def lines(self) -> list[str]:
         """What became of the cases, for a person: counts, no text of a record."""
@@ -188,7 +187,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     file = Predictions(path).final()
     if file is None:
         raise InputError(f"{path} holds no finished predictions; go on with `ehrmind predict … --out {path} --resume`.")
-    return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
+    return pl.readparquet_bytes(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
 
 
 def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
@@ -225,9 +224,3 @@ def schema() -> dict[str, Any]:
         "tokens": pl.Int64,
         "finish_reason": pl.String,
     }
-
-
-def _parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
