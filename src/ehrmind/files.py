@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ehrmind import removal
-from ehrmind.removal import say_left
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -177,8 +176,8 @@ def is_leftover(name: str) -> bool:
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
     """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left renamed
-    aside gets its name back."""
+    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left
+    renamed aside gets its name back."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -293,6 +292,8 @@ def _free(leftover: Path, alone: bool) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def remove(path: Path) -> None:
-    """Removes what is ours and of no more use. Says on standard error what is left of it."""
-    say_left(removal.remove(path))
+def remove(path: Path) -> list[removal.Left]:
+    """Removes what is ours and of no more use. Returns what is left of it, and says it on standard error."""
+    left = removal.remove(path)
+    removal.say_left(left)
+    return left

@@ -40,7 +40,7 @@ def list_runs(root: Path) -> list[RunSummary]:
 def purge(path: Path) -> int:
     """Remove everything a run protects (record text, rollouts, checkpoints, models), of all its seeds; figures stay. Returns the bytes
     that are gone. Raises InputError where something is left, after all else is removed; such a run is not marked as purged."""
-    if not (path / "recipe.yaml").is_file():
+    if not (path / "recipe.yaml").is_file() or not ((path / "manifest.json").is_file() or (path / "stages").is_dir()):
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     with only_writer(path):
         parts = [*_seeds(path), path]
