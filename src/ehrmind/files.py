@@ -248,17 +248,16 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def new_sibling(path: Path) -> Path:
+def new_sibling(path: Path, mode: int = 0o700) -> Path:
     """A new hidden folder beside `path`, to fill; a leftover until somebody renames or removes it. No other process must clear there."""
     sibling = _sibling(path, "partial")
-    sibling.mkdir(mode=0o700)
+    sibling.mkdir(mode=mode)
     return sibling
 
 
 def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
     while True:
-        partial = _sibling(path, "partial")
-        partial.mkdir(mode=mode)
+        partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)
         if _hold(descriptor):
             return partial, descriptor
