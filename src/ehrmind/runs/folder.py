@@ -139,7 +139,7 @@ class Run:
 
     @on_first
     def _beside(self, arm: str) -> str:
-        self.model(arm).parent.mkdir(parents=True, exist_ok=True)
+        self.model(arm).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return str(new_sibling(self.model(arm)))
 
     def _place_model(self, arm: str, made: Path) -> None:

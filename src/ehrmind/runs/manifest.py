@@ -77,8 +77,9 @@ class Manifest:
         path, new = self.root / name, {name: stored_bytes(content)}
         with self._alone():
             self._announce(name, new)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, content, private=name.startswith(self.private))
+            private = name.startswith(self.private)
+            path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+            write_bytes(path, content, private=private)
             self._list(name, new)
 
     def put_folder(self, name: str, made: Path) -> None:
@@ -212,7 +213,7 @@ class Manifest:
         self._write(copy)
 
     def _write(self, contents: Contents) -> None:
-        write_bytes(self.file, written(contents))
+        write_bytes(self.file, written(contents), private=NAME.startswith(self.private))
         self._seen = _stamp(self.file), contents
 
     @contextmanager
