@@ -108,7 +108,7 @@ class Manifest:
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
-        """Says that everything listed under `prefix` is removed for good; call it before the removal."""
+        """Says that everything listed under `prefix` was removed for good."""
 
         def purge(found: Contents) -> None:
             gone = {name: there for name, there in found.files.items() if name.startswith(prefix)}
@@ -224,7 +224,7 @@ class Manifest:
         self._write(copy)
 
     def _write(self, contents: Contents) -> None:
-        write_bytes(self.file, written(contents))
+        write_bytes(self.file, written(contents), private=NAME.startswith(self.private))
         self._seen = _stamp(self.file), contents
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import clear_leftovers, make_folder, write_text
+from ehrmind.files import clear_leftovers, write_text
 from ehrmind.runs.folder import Run
 from ehrmind.runs.lock import sign
 from ehrmind.runs.protected import keep_private
@@ -40,11 +40,11 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
         if run.done(PURGING) is not None:
-            raise InputError(f"{path} is purged in part; go on with `ehrmind runs purge {path}`, and choose another --out.")
+            raise InputError(f"{path} is purged in part; `ehrmind runs purge {path}` goes on with that. Choose another --out.")
         if run.manifest.read().purged is not None or run.done("purged") is not None:
             raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
-        recover(run)
         _make_folders(run)  # a kill may have come before the last of them
+        recover(run)
         return
     _make_folders(run)
     write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
@@ -52,10 +52,10 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _make_folders(run: Run) -> None:
-    for folder in FOLDERS:
-        make_folder(run.path / folder, private=folder.startswith("protected"))
+    run.path.mkdir(parents=True, exist_ok=True)
     keep_private(run.protected)
-    run.protected.chmod(0o700)
+    for folder in FOLDERS:
+        (run.path / folder).mkdir(mode=0o700 if folder.startswith("protected") else 0o777, exist_ok=True)
     sign(run.path, run.protected)
 
 
