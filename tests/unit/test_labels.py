@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ehrmind.tasks.labelled import numbers_of
+from ehrmind.labels import labels_of
 from ehrmind.verify import reasons
 from ehrmind.verify.compare import read_label
 
-TRIALS = numbers_of(("not relevant", "excluded", "eligible"))
-YES_NO = numbers_of(("no", "yes"))
+TRIALS = labels_of(("not relevant", "excluded", "eligible"))
+YES_NO = labels_of(("no", "yes"))
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
+from ehrmind.labels import label_key
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
+from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number
 from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.characters import plain
+from ehrmind.labels import label_key
 from ehrmind.sources import cells
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import CellError, is_null, is_null_text, label_key, plain
+from ehrmind.sources.cells import CellError, is_null, is_null_text
 from ehrmind.sources.dates import day, has_time, order_of
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.identity import group_key
