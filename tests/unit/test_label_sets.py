@@ -122,7 +122,9 @@ def bare(text: str) -> str:
     text = unicodedata.normalize("NFC", text.translate({ord(sign): "-" for sign in "\u2212\u2013\u2010"}))
     text = re.sub(r"(?<![0-9\u00b2])\u00bd(?![0-9\u00b2])", "1/2", text)
     text = "".join(unicodedata.normalize("NFKC", sign) if sign.isalpha() or sign.isdecimal() else sign for sign in text)
-    text = "".join(sign for sign in text.casefold() if sign not in "\u200b'\"\u2019_ \u00a0\t").rstrip(".")
+    text = "".join(sign for sign in text.casefold() if sign not in "\u200b_ \u00a0\t").replace("\u2019", "'").rstrip(".")
+    while len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
+        text = text[1:-1].rstrip(".")
     kept = [sign for at, sign in enumerate(text) if not (sign == "-" and 0 < at < len(text) - 1)]
     return unicodedata.normalize("NFC", "".join(kept))
 

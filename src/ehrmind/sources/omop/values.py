@@ -167,7 +167,7 @@ def _scalar(cell: str, kind: Kind, convention: Convention) -> float | int | date
         text = plain(cell)
         if cells.is_no_number(cell):
             return None
-        if not _WHOLE.fullmatch(text) or abs(number := int(re.split("[.,]", text)[0])) >= 2**63:
+        if len(text) > cells.LONGEST or not _WHOLE.fullmatch(text) or abs(number := int(re.split("[.,]", text)[0])) >= 2**63:
             raise CellError("not a whole number")
         return number
     if cells.is_no_number(cell) or (set(cell) <= set("0-/: .T") and "0000" in cell):  # also PostgreSQL's infinity, MySQL's day of none
