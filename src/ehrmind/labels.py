@@ -90,7 +90,8 @@ def is_number(word: str) -> bool:
 
 def says_a_number(word: str) -> bool:
     """Tells whether a label has a number in it, in digits, in signs (\u00bd), Roman or in words."""
-    return any(letter.isnumeric() for letter in word) or not _NUMERALS.isdisjoint(re.findall(r"[a-z]+", word.casefold()))
+    words = re.findall(r"[a-z]+", word.casefold())
+    return any(letter.isnumeric() for letter in word) or any({part, part.rstrip("abc")} & _NUMERALS for part in words)  # IIIa
 
 
 def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:

@@ -163,6 +163,8 @@ class TableFile(Section):
             return labels
         if any(isinstance(label, bool) for label in labels):
             raise ValueError("without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']")
+        if any(isinstance(label, float) for label in labels):
+            raise ValueError("a number with a decimal point has lost zeros in YAML; put such labels in quotes: ['0.50', '1.5']")
         return [str(label) if isinstance(label, int) else label for label in labels]
 
     @model_validator(mode="after")
