@@ -189,3 +189,10 @@ def test_a_number_that_is_no_place_of_a_label_is_refused_with_its_row(label: str
     path.write_text(f'question,answer\nq?,a\nr?,"{label}"\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"row 2, column 'answer'"):
         read_table_cases(TableFile(path=path, kind="label", labels=["a", "b"], labels_from=1))
+
+
+@pytest.mark.parametrize("said", [{"tolerance": 1e308}, {"tolerance": 1e200, "absolute_tolerance": 1.7e308}])
+def test_a_tolerance_under_which_any_answer_is_right_is_refused(said: dict[str, float], tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,answer\nq?,5e307\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"row 1, column 'answer': its tolerance"):
+        read_table_cases(TableFile(path=tmp_path / "q.csv", kind="number", **said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -189,4 +190,6 @@ def _truth(file: TableFile, answer: str, where: str, how: dict[str, Any]) -> dic
     if file.kind == "integer":
         return {"kind": "integer", "value": value, "unit": file.unit}
     margin = max(abs(value) * file.tolerance, file.absolute_tolerance)
+    if not (math.isfinite(value - margin) and math.isfinite(value + margin)):
+        raise InputError(f"{where}: its tolerance reaches beyond every number, so that any answer would be right; give a smaller one.")
     return {"kind": "decimal", "value": value, "low": value - margin, "high": value + margin, "unit": file.unit}
