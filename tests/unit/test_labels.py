@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,21 @@ import pytest
 
 from ehrmind.config import TableFile
 from ehrmind.labels import labels_of, problem_of, refuse_labels
+from ehrmind.prompts.protocol import wrap
 from ehrmind.sources import load_cases, save_cases
+from ehrmind.sources.table import read_table_cases
 from ehrmind.sources.unanswered import ehr_to_ask
+from ehrmind.stages.prediction_rows import shown
 from ehrmind.tasks.labelled import listed
 from ehrmind.types import Case, InputError
 from ehrmind.verify import reasons
+from ehrmind.verify.audit import check_cases
+from ehrmind.verify.benchmark import benchmark_score
 from ehrmind.verify.compare import read_label
+from ehrmind.verify.elsewhere import Question, compute_score
+from ehrmind.verify.judge import judge, read
 from ehrmind.verify.process.conclusion import label_words
+from ehrmind.verify.reward import PAPER
 from tests.new_rows import times_file
 
 TRIALS = labels_of(("not relevant", "excluded", "eligible"))
@@ -176,3 +185,26 @@ def test_a_thousand_labels_and_the_longest_answer_are_judged_at_once() -> None:
     for answer in ("label " * 66, names[-1], f"{names[0]} or {names[3]}", "(" * 400, "- " * 200, "1:" * 200, "9" * 400, "'" * 400):
         assert read_label(answer, labels).value == (len(names) - 1 if answer == names[-1] else None)
     assert time.process_time() - began < 1
+
+
+def test_a_label_is_shown_and_rewarded_in_its_own_spelling_however_it_is_answered() -> None:
+    truth = {"kind": "label", "value": 1, "labels": ["Follow-up", "2", "A+"]}
+    case = Case("c", "table", "t", "table/t/label", "train", "g", {"question": "q?", "record": ""}, truth)
+    for said, label, right in (("FOLLOW UP.", "Follow-up", 0.0), (2, "2", 1.0), ("a+", "A+", 0.0), (1, None, 0.0)):
+        text = wrap("So.", json.dumps({"answer": said}))
+        answer, reason = read(case, text)
+        assert (None if reason else shown(case, answer)) == label
+        question = Question(case, think=True, reward=PAPER, opening="", max_new_tokens=99).to_json()
+        assert compute_score("t", text, question)["acc"] == right
+    report = check_cases([replace(case, id=f"c{value}", truth={**truth, "value": value}) for value in range(3)])
+    assert report.ok and report.by_corruption["place of a label that says a number"].total == 5, "1 of them spells the label 2"
+
+
+@pytest.mark.parametrize("numbers", [["1", "2", "3"], ["0", "1"], ["3", "2", "1"]])
+def test_labels_of_a_file_that_are_numbers_are_answered_by_their_numbers(numbers: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "asa.csv"
+    path.write_text("question,answer\n" + "".join(f"{number}?,{number}.0\n" for number in numbers))
+    for case in read_table_cases(TableFile(path=path, kind="label", labels=numbers))[0]:
+        right = [said for said in numbers if judge(case, wrap(None, f'{{"answer": {said}}}'), think=False).correct]
+        assert right == [case.fields["question"].rstrip("?")]
+        assert benchmark_score(case, wrap(None, f'{{"answer": {right[0]}}}'))
