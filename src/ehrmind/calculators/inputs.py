@@ -16,13 +16,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ehrmind.calculators.units import accepted, convert, convert_as_medcalc, straight_line
+from ehrmind.characters import MINUS
 from ehrmind.types import InputError
 
 ABSENT = "not mentioned, so taken as absent"
 MAX_TEXT = 200
 _YES = {"yes", "y", "true", "present", "positive", "1"}
 _NO = {"no", "n", "false", "absent", "negative", "none", "0"}
-_NUMBER = re.compile(r"\s*([+-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|[1-9]\d?(?:,\d{2})+,\d{3}(?![\d,])"  # 250,000, and 2,50,000 as in India
+_NUMBER = re.compile(rf"\s*([+-]?(?:{_THOUSANDS}|\d*)(?:\.\d*)?(?:[eE][+-]?\d{{1,2}})?)\s*(.*)", re.DOTALL)
+_TYPED_MINUS = re.compile(rf"\s*[{MINUS}](?=[\d.])")
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 
 
@@ -199,11 +202,11 @@ def shown_text(given: Any) -> str:
 def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     if isinstance(given, list | tuple) and len(given) == 2:
         number, unit = given
+        if isinstance(number, str):
+            number, rest = _written(item, number)
+            number = None if rest else number
     elif isinstance(given, str):
-        found = _NUMBER.fullmatch(given[:MAX_TEXT])
-        number, unit = (found[1].replace(",", ""), found[2].strip() or None) if found else (None, None)
-        if unit and re.match(r",\d", unit):
-            raise InputError(f"{item.name}: {shown_text(given)} has a decimal comma; write a point.")
+        number, unit = _written(item, given)
     else:
         number, unit = given, None
     try:
@@ -213,6 +216,16 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     if not math.isfinite(value) or not (unit is None or isinstance(unit, str)):
         raise InputError(f"{item.name}: {shown_text(given)} is not a number with a unit.")
     return value, unit
+
+
+def _written(item: Quantity, text: str) -> tuple[str | None, str | None]:
+    """The number at the beginning of a text, as Python writes it, and the unit behind it."""
+    found = _NUMBER.fullmatch(_TYPED_MINUS.sub("-", text, count=1)) if len(text) <= MAX_TEXT else None
+    if found is None:
+        return None, None
+    if re.match(r",\d", found[2]):
+        raise InputError(f"{item.name}: {shown_text(text)} has a decimal comma; write a point.")
+    return found[1].replace(",", ""), found[2].strip() or None
 
 
 def _convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
@@ -229,4 +242,4 @@ def _shown(value: float) -> str:
 
 def _letters(text: str) -> str:
     """Letters and digits only: casing, spaces and dashes do not matter."""
-    return re.sub(r"[^a-z0-9]", "", text.casefold()[:MAX_TEXT])
+    return re.sub(r"[^a-z0-9]", "", text.casefold()) if len(text) <= MAX_TEXT else ""

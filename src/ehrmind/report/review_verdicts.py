@@ -15,12 +15,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ehrmind.labels import label_key
 from ehrmind.runs import Run
 from ehrmind.statistics import mean_interval
 from ehrmind.types import InputError
 
-YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x"})
-NO = frozenset({"no", "n", "false", "0", "nein", "non"})
+YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"})  # also as spreadsheets say TRUE
+NO = frozenset({"no", "n", "false", "0", "nein", "non", "falsch", "faux", "falso"})
 SOUND, RIGHT = "reasoning_sound", "answer_right"
 LARGEST = 200 << 20
 Key = tuple[str, str]  # case and arm
@@ -83,7 +84,7 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
 
 
 def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:
-    word = cell.casefold().strip(" .'")
+    word = label_key(cell.strip(" '"))
     if word in YES | NO:
         return word in YES
     if word in ("", "-", "?", "n/a", "na"):

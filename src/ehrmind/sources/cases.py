@@ -10,10 +10,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
 from ehrmind.files import parquet_bytes, write_private
+from ehrmind.labels import problem_of, refuse_labels
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -118,9 +120,27 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
             values[name] = None
         if not isinstance(values[name], dict):
             raise InputError(f"{path}, row {number}, column '{name}': not a JSON object; write the file again with `ehrmind data`.")
+    if values["truth"].get("kind") == "label":
+        _check_labels(values["truth"], f"{path}, row {number}, column 'truth'")
     if row["split"] not in get_args(Split):
         raise InputError(f"{path}, row {number}, column 'split': not one of {', '.join(get_args(Split))}.")
     return Case(**values)
+
+
+def _check_labels(truth: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for labels that no answer can be told by, and for a place that none of them has."""
+    labels, value = truth.get("labels"), truth.get("value")
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")
+    if not _told_apart(tuple(labels)):
+        refuse_labels(labels, where)
+    if not truth.get("unanswered") and (type(value) is not int or not 0 <= value < len(labels)):
+        raise InputError(f"{where}: its value is no place among {len(labels)} labels; write the file again with `ehrmind data`.")
+
+
+@lru_cache(maxsize=256)
+def _told_apart(labels: tuple[str, ...]) -> bool:
+    return problem_of(labels) is None
 
 
 def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:

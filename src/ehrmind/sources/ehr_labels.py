@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.cells import LARGEST_WHOLE
 from ehrmind.sources.sentinels import written
 from ehrmind.sources.subject_columns import moments, place, subject_numbers
 from ehrmind.types import InputError
@@ -109,7 +110,7 @@ def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> t
     if not dtype.is_numeric():
         raise InputError(f"{path}, column '{column}': {dtype} values; a label is yes or no, or a whole number.")
     numbers = values.cast(pl.Float64).fill_nan(None)
-    if (wrong := numbers.is_infinite() | (numbers != numbers.round(0))).any():
+    if (wrong := (numbers.abs() > LARGEST_WHOLE) | (numbers != numbers.round(0))).any():
         raise InputError(f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0.")
     return _declared(numbers.cast(pl.Int64), path, boolean)
 
@@ -124,7 +125,7 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
         truth = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
         return words.replace_strict(list(truth), list(truth.values()), default=None, return_dtype=pl.Int64), "boolean"
     numbers = words.cast(pl.Float64, strict=False)
-    wrong = words.is_not_null() & (numbers.is_null() | ~numbers.is_finite() | (numbers != numbers.round(0))).fill_null(True)
+    wrong = words.is_not_null() & (numbers.is_null() | ~(numbers.abs() <= LARGEST_WHOLE) | (numbers != numbers.round(0))).fill_null(True)
     if wrong.any():
         strange = wrong & ~words.is_in(sorted(TRUE | FALSE)).fill_null(True)
         if not strange.any():

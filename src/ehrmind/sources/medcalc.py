@@ -14,16 +14,17 @@ import difflib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
+from ehrmind.labels import label_key
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
+from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number
 from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.hub import fetch, is_hub_id
@@ -38,6 +39,7 @@ ROW_IDS = ("Row Number", "Unique ID")
 REQUIRED = (NAME, NOTE, QUESTION, ANSWER, LOWER, UPPER)
 MAX_ENTITIES = 20_000  # characters; the longest published ones have 1,292
 _TRUE, _FALSE = {"true", "1"}, {"false", "0"}
+_ODD_NUMBER, _PLAIN_NUMBER = re.compile(r"[0-9](?:_|[xXoObBjJ])"), re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _AS_THEY_ARE = {"Category": "category", "Output Type": "output_type", "Note ID": "note_id", "Note Type": "note_type", "source": "source"}
 
 
@@ -234,6 +236,15 @@ def _check_entities(text: str) -> None:
         raise MisfitError(ENTITIES, "it is not a Python literal") from None
     if not isinstance(entities, dict):
         raise MisfitError(ENTITIES, "it is not a dictionary")
+    if _ODD_NUMBER.search(text) and not all(map(_PLAIN_NUMBER.fullmatch, _numbers_of(text.strip()))):
+        raise MisfitError(ENTITIES, "a number in it is not in plain digits; write 1000 for 1_000, and 16 for 0x10")
+
+
+def _numbers_of(literal: str) -> Iterator[str]:
+    """The numbers of a Python literal, as they are written."""
+    for node in ast.walk(ast.parse(literal, mode="eval")):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex):
+            yield ast.get_source_segment(literal, node) or ""
 
 
 def _flag(row: Mapping[str, str], column: str) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.sources.cells import CellError, label_key
+from ehrmind.labels import label_key
+from ehrmind.sources.cells import CellError
 from ehrmind.sources.identity import record_key
 from ehrmind.sources.same_people import data_set_of, names_of_people
 from ehrmind.types import Case, InputError, Split

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.calculators.catalogue import entry_by_name, unit_asked
+from ehrmind.labels import refuse_labels
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.ehr import open_data_set, references, usable
@@ -152,6 +153,7 @@ def ehr_to_ask(
     data, (asked, days) = open_data_set(folder), _times(times)
     name = task or task_name(times)
     words = tuple(answers) or (GRADES if name.startswith(GRADED) else YES_NO)
+    refuse_labels(words)
     found = usable(data, asked, [times], "leave_out" if leave_out_unusable else "refuse")
     cases = [replace(case, split="held_out") for case in references(data, found.rows, name, question, words)]
     read = FileRead(times.name, sha256_of(times), asked.height)

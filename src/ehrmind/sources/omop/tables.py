@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.characters import plain
 from ehrmind.sources import cells, dates
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
@@ -168,7 +169,7 @@ class TableFile:
         if kind == "moment":
             return dates.order_of(found, self.dates)
         decided = cells.decimal_of(found, self.decimal)
-        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, cells.plain(cell))), None)
+        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, plain(cell))), None)
         if decided == "comma" and later and thousands is not None:
             raise found.error(thousands, "its point groups thousands, which only cells after it show; say --decimal comma")
         return decided
