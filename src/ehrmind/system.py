@@ -39,7 +39,9 @@ _LIBRARIES = frozenset({"polars", "pyarrow", "safetensors", "safetensors_rust", 
 _BARE = (OSError, Exception)  # Rust's input and output errors arrive as these, without a number
 _SAID = re.compile(
     r"(?:[A-Za-z][A-Za-z ]{0,60}: ){0,4}(?:[A-Z][A-Za-z /,-]{3,60} \(os error (\d{1,3})\)|(?:[A-Za-z]{1,30}\()?Os \{ code: (\d{1,3}), )"
+    r"|(?:\[Errno \d{1,3}\] )?[A-Z][A-Za-z ]{3,60}\. Detail: \[errno (\d{1,3})\] "  # pyarrow's
 )
+_PATH = re.compile(r"(?!.*//)[^\s/]{0,255}(?:/[^\s/]{1,255})+")  # no blank in it, and a folder
 _LOADER = re.compile(r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack|invalid ELF header)")
 
 
@@ -61,7 +63,7 @@ def number_of(error: BaseException) -> int | None:
     if type(error).__module__.partition(".")[0] not in _LIBRARIES and not (isinstance(error, OSError) or type(error) in _BARE):
         return None
     said = _SAID.match(str(error)[:1000])
-    return int(said[1] or said[2]) if said else None
+    return int(next(filter(None, said.groups()))) if said else None
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -84,12 +86,14 @@ def why(error: BaseException) -> str:
 
 
 def path_of(error: BaseException) -> str | None:
-    """The path that an OSError names. None where it is no path of this machine: a text that was taken for a path may be a record."""
+    """The path that an OSError names. None for a text that was taken for a path, which may be a record."""
     name = error.filename if isinstance(error, OSError) else None
     if isinstance(name, bytes):
         name = os.fsdecode(name)
     if not isinstance(name, str) or not name or len(name) > 4096 or "\n" in name:
         return None
+    if _PATH.fullmatch(name):
+        return name
     try:
         there = os.path.lexists(name) or (os.path.dirname(name) != "" and os.path.isdir(os.path.dirname(name)))
     except (OSError, ValueError):

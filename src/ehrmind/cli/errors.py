@@ -24,7 +24,7 @@ from ehrmind.types import InputError
 BAD_INPUT, FAULT, INTERRUPTED, CLOSED, TERMINATED = 2, 1, 130, 141, 143
 RESUMABLE = ("run", "pilot", "evaluate", "predict")  # the commands that have --resume
 _PACKAGE = Path(__file__).resolve().parents[1]
-_VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?'.*' (?=is not one of )")
+_VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
 _EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")
 # What a library raises of something that it was given, whatever that was: never a matter of a record's text alone.
 _GIVEN = {
@@ -134,8 +134,9 @@ def _has(error: BaseException, number: int) -> bool:
 
 
 def _of_typer(error: TyperException) -> str:
-    """Typer's sentence without the value that an option was given: a name of a patient, or a key, may stand there by a slip."""
-    said = _VALUE.sub("it ", error.format_message().rstrip("."))
+    """Typer's sentence, without the value that an option was given unless it is one short word: a line of a record may stand there by a
+    slip."""
+    said = _VALUE.sub(lambda found: f"'{found[1]}' " if found[1] else "it ", error.format_message().rstrip("."))
     return _EXTRA.sub("There are more arguments than this command takes; put quotes around a text or a name that holds spaces", said)
 
 

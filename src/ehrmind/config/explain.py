@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,18 @@ def key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
     if isinstance(node, yaml.SequenceNode):
         return next((found for child in node.value if (found := key_given_twice(child))), None)
     return None
+
+
+def not_yaml(error: Exception) -> str:
+    """Where a file is no YAML and why, without its words: the line that is wrong may hold a key that opens an endpoint."""
+    if isinstance(error, UnicodeDecodeError):
+        return f" is not UTF-8 text (byte {error.start:,}); save it as UTF-8"
+    if isinstance(error, RecursionError):
+        return " is not valid YAML: it is nested too deeply"
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it holds signs that YAML does not allow"
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    said = re.sub(r"(['\"])(?!<[a-z ]+>).{2,}\1", "a word", " ".join(str(problem).split()))
+    return f"{where} is not valid YAML: {said}"
 
 
 def _message(problem: Mapping[str, Any], place: list[str], schema: Mapping[str, Any]) -> str:

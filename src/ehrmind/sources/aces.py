@@ -240,7 +240,7 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
 
 def _said(error: Exception) -> str:
     """The first words of an error on one line, at most three hundred characters."""
-    said = " ".join(" ".join(map(str, error.args)).split())
+    said = " ".join(" ".join(map(str, error.args)).split()).partition("valid columns:")[0]  # those of the data set
     return f"{type(error).__name__}: {said[:300]}"
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.headers import at, kind_of, there
 from ehrmind.sources.sentinels import written
 from ehrmind.sources.subject_columns import moments, place, subject_numbers
 from ehrmind.types import InputError
@@ -107,7 +108,7 @@ def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> t
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         return _from_words(values.cast(pl.String), path, boolean)
     if not dtype.is_numeric():
-        raise InputError(f"{path}, column '{column}': {dtype} values; a label is yes or no, or a whole number.")
+        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; a label is yes or no, or a whole number.")
     numbers = values.cast(pl.Float64).fill_nan(None)
     if (wrong := numbers.is_infinite() | (numbers != numbers.round(0))).any():
         raise InputError(f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0.")
@@ -154,10 +155,11 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
     strange = [name for name in table.columns if name not in ("subject_id", "prediction_time", *wanted) and name.lower() not in INDEXES]
     for name in ("subject_id", "prediction_time", *([column] if column else [])):
         if name not in table.columns:
-            raise InputError(f"{path} has no column '{name}', which {'is to be the label' if name == column else 'MEDS labels require'}.")
+            raise InputError(f"{path} has no column '{name}', which {'is to be the label' if name == column else 'MEDS labels require'}; {there(table.columns, name)}.")
     if strange:
         raise InputError(
-            f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or name it with --label-column."
+            f"{path} does not fit MEDS labels: {at(table.columns, table.columns.index(strange[0]))} is none of theirs; leave it out, or name "
+            "it with --label-column."
         )
     if not table.height:
         return pl.DataFrame()

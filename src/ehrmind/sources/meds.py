@@ -13,6 +13,7 @@ from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
 from ehrmind.sources.ehr_labels import whole_labels
 from ehrmind.sources.files import sha256_of
+from ehrmind.sources.headers import kind_of, there
 from ehrmind.sources.label_files import OTHER_TABLES
 from ehrmind.sources.meds_splits import folder_splits, said_splits
 from ehrmind.sources.sentinels import is_nothing, real, written
@@ -82,7 +83,7 @@ def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
     """Adds a shard's subjects to those `seen` in the shards before it. Raises InputError for one that is there."""
     here = set(subjects.tolist())
     if twice := seen & here:
-        raise InputError(f"{shard}: {len(twice)} subject(s), such as {min(twice)}, are in another shard too; MEDS keeps one together.")
+        raise InputError(f"{shard}: {len(twice)} subject(s) are in another shard too; MEDS keeps all events of one together.")
     seen |= here
 
 
@@ -151,7 +152,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
         ("numeric_value", events["numeric_value"].dtype.is_numeric() or events["numeric_value"].dtype == pl.Null, "numbers"),
     ):
         if not fits:
-            raise InputError(f"{path}, column '{column}': {events[column].dtype} values; MEDS has {wanted} there.")
+            raise InputError(f"{path}, column '{column}': {kind_of(events[column].dtype)} values; MEDS has {wanted} there.")
     events = events.with_columns(subject_numbers(events["subject_id"], path), _never_early(events["time"]), _never_early(events["end"]))
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
@@ -198,10 +199,10 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     import polars as pl
 
     if column not in events.columns:
-        raise InputError(f"{path} has no column '{column}' for site_column; it has {', '.join(events.columns)}.")
+        raise InputError(f"{path} has no column '{column}' for site_column; {there(events.columns, column)}.")
     dtype = events[column].dtype
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(f"{path}, column '{column}': {dtype} values; a site is a text or an integer, so write the column as one.")
+        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; a site is a text or an integer, so write the column as one.")
     return events[column].cast(pl.String).alias("site")
 
 
@@ -212,7 +213,7 @@ def _conform(table: Any, schema: Any, path: Path) -> None:
     try:
         schema.align(table)
     except (SchemaValidationError, TableValidationError) as error:
-        raise InputError(f"{path} does not fit MEDS: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} does not fit MEDS: the types of its columns are not those of DataSchema ({type(error).__name__}).") from None
 
 
 def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
