@@ -230,7 +230,7 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
-    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
+    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}") and path.is_file()}
     ordered = sorted(found, key=lambda path: (len(path.parts), str(path)))
     for other in ordered[1:]:
         if ordered[0].suffix != other.suffix or not filecmp.cmp(ordered[0], other, shallow=False):

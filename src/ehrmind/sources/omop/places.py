@@ -112,6 +112,8 @@ def listed(folder: Path) -> dict[str, int]:
             found[f"{Path(here).relative_to(folder).as_posix()}/"] = 0
         for name in files:
             path = Path(here, name)
+            if path.exists() and not path.is_file():
+                continue  # a pipe, which may never end
             found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.exists() else 0
     return found
 

@@ -23,6 +23,7 @@ from ehrmind.sources.headers import is_name, kind_of, there
 from ehrmind.sources.omop.packed import Said, form_of, head_of, is_cut_off, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
+from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def find_tables(
     """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
     if not source.exists():
         raise InputError(f"There is nothing at {source}; give a folder or a zip of OMOP tables.")
+    if not source.is_dir():
+        refuse_no_file(source)
     if source.is_dir():
         tables, unread = tables_in(source, listed(source), wanted)
         paths = {place: source / place for found in tables.values() for place in found.places}
