@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import yaml
 
 NEAR = 0.7  # of the same letters in the same order: a slip of the keyboard, a plural; `newkey` is not `seed`
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -20,33 +17,6 @@ def explain(problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) ->
         place = [str(part) for part in problem["loc"] if "[" not in str(part)]  # without pydantic's names of a union's choices
         messages.setdefault(".".join(place) or "the recipe", []).append(_message(problem, place, schema))
     return "; ".join(f"{key}: {', or '.join(found)}" for key, found in messages.items())
-
-
-def key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
-    """YAML itself would keep the last of the two and say nothing."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.add(key.value)
-            if found := key_given_twice(value):
-                return found
-    if isinstance(node, yaml.SequenceNode):
-        return next((found for child in node.value if (found := key_given_twice(child))), None)
-    return None
-
-
-def not_yaml(error: Exception) -> str:
-    """Where a file is no YAML and why, without its words: the line that is wrong may hold a key that opens an endpoint."""
-    if isinstance(error, UnicodeDecodeError):
-        return f" is not UTF-8 text (byte {error.start:,}); save it as UTF-8"
-    if isinstance(error, RecursionError):
-        return " is not valid YAML: it is nested too deeply"
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it holds signs that YAML does not allow"
-    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-    said = re.sub(r"(['\"])(?!<[a-z ]+>).{2,}\1", "a word", " ".join(str(problem).split()))
-    return f"{where} is not valid YAML: {said}"
 
 
 def _message(problem: Mapping[str, Any], place: list[str], schema: Mapping[str, Any]) -> str:

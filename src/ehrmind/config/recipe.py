@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
-from ehrmind.config.explain import explain, key_given_twice, not_yaml
+from ehrmind.config.explain import explain
 from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
-from ehrmind.system import refuse_no_file, why
+from ehrmind.documents import read_yaml, yaml_value
+from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
@@ -152,18 +152,9 @@ class Recipe(Section):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
     refuse_no_file(path, "There is no recipe at {path}; `recipes/` holds the ones that ship.", "name the recipe's file")
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text)
-        twice = key_given_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}{not_yaml(error)}.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {why(error)}.") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
-    if twice:
-        raise InputError(f"{path}, line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice; keep one.")
     for override in overrides:
         apply_override(tree, override)
     recipe = parse_recipe(tree, source=str(path))
@@ -206,10 +197,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         shown = f"'{override}'" if re.fullmatch(r"[\w./=-]{1,60}", override) else "An argument"
         raise InputError(f"{shown} is not an override; write key=value, for example rlvr.steps=20.")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        raise InputError(f"The value of '{key[:60]}' is not valid YAML.") from None
+    value = yaml_value(text, f"The value of the override {key[:80]}")
     *parents, last = key.split(".")
     node = tree
     for parent in parents:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import VOTING, split_arm
+from ehrmind.documents import read_yaml
 from ehrmind.files import lines_of
 from ehrmind.runs import Run
 from ehrmind.types import InputError
@@ -46,15 +47,12 @@ class Figures:
 
 def read_run(run: Run) -> Figures:
     """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
-    import yaml
-
     stored = run.path / "recipe.yaml"
     if not stored.is_file():
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    try:
-        recipe = yaml.safe_load(stored.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{stored} is not valid YAML, so this run cannot be shown; run its recipe again into a new folder.") from None
+    recipe = read_yaml(stored)
+    if not isinstance(recipe, dict):
+        raise InputError(f"{stored} is not a recipe, so this run cannot be shown; run its recipe again into a new folder.")
     marks = {mark.stem: _json(mark) for mark in sorted((run.path / "stages").glob("*.json"))}
     pilot, plan, gains, provenance = (run.path / f"{name}.json" for name in ("pilot", "plan", "gains", "provenance"))
     results = run.path / "results.json"
