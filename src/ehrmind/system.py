@@ -42,7 +42,9 @@ _SAID = re.compile(
     r"|(?:\[Errno \d{1,3}\] )?[A-Z][A-Za-z ]{3,60}\. Detail: \[errno (\d{1,3})\] "  # pyarrow's
 )
 _PATH = re.compile(r"(?!.*//)[^\s/]{0,255}(?:/[^\s/]{1,255})+")  # no blank in it, and a folder
-_LOADER = re.compile(r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack|invalid ELF header)")
+_LOADER = re.compile(
+    r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack|invalid ELF header)"
+)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -83,6 +85,14 @@ def why(error: BaseException) -> str:
         return type(error).__name__
     remedy = f"; {REMEDIES[number]}" if number in REMEDIES else ""
     return f"{os.strerror(number)}{remedy}"
+
+
+def unread(error: BaseException, path: object, otherwise: str) -> InputError:
+    """The error for a file that could not be read: the system's reason where it has one, else `otherwise`, which is about the content."""
+    number = number_of(error)
+    if number is None or number in (errno.ENOENT, errno.EINVAL):
+        return InputError(otherwise)
+    return InputError(f"{path} cannot be read: {why(error)}.")
 
 
 def path_of(error: BaseException) -> str | None:

@@ -23,7 +23,16 @@ NUMBER = 918273.5  # no limit, factor or example of any calculator
 
 def spoilt(name: str, unit: str | None) -> list[object]:
     """Ways to write a value that no input reads, a canary in each."""
-    return [CANARY, [CANARY, unit or "kg"], [40, CANARY], [NUMBER, unit or "years"], (CANARY, CANARY, CANARY), {CANARY: CANARY}, [CANARY] * 4, NUMBER]
+    return [
+        CANARY,
+        [CANARY, unit or "kg"],
+        [40, CANARY],
+        [NUMBER, unit or "years"],
+        (CANARY, CANARY, CANARY),
+        {CANARY: CANARY},
+        [CANARY] * 4,
+        NUMBER,
+    ]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

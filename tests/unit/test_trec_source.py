@@ -84,7 +84,11 @@ def test_topics_are_read_from_queries_jsonl_gzipped_too(tmp_path: Path) -> None:
         ("t.xml", "<topics><topic number='1'>a</topic>", "line 1: not well-formed XML"),
         ("t.xml", "<topics><topic>a</topic></topics>", "topic 1: no 'number'"),
         ("t.xml", "<topics><topic number='1'> </topic></topics>", "topic 1: no text"),
-        ("t.xml", "<topics><topic number='1'>a</topic><topic number='1'>b</topic></topics>", "topic 2: its id is that of another topic before it"),
+        (
+            "t.xml",
+            "<topics><topic number='1'>a</topic><topic number='1'>b</topic></topics>",
+            "topic 2: its id is that of another topic before it",
+        ),
         ("t.xml", "<topics/>", "holds no topic"),
         ("t.jsonl", '{"_id": "1", "text": "a"}\n{"_id": "2"', "row 2: not valid JSON"),
         ("t.jsonl", '{"_id": "1"}', "row 1: a topic needs"),

@@ -140,7 +140,7 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
     unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if _site_key(site) not in keys]
     if unknown:
         raise InputError(
-            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has {len(there):,} other sites; name "
-            "one as the events do."
+            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has {len(there):,} other sites; "
+            "name one as the events do."
         )
     return found

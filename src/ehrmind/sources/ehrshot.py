@@ -20,7 +20,7 @@ from ehrmind.sources.sentinels import is_nothing, real, written
 from ehrmind.sources.splits import split_of_subjects
 from ehrmind.sources.subject_columns import FORMATS, moments, place, subject_numbers
 from ehrmind.sources.timeline import BIRTH, COLUMNS, DEATH, Timeline
-from ehrmind.system import why
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, di
     kinds = rows["label_type"].unique(maintain_order=True).to_list()
     if len(kinds) != 1 or kinds[0] not in KINDS:
         wrong = rows["label_type"] != (kinds[0] if kinds[0] in KINDS else KINDS[0])
-        raise InputError(f"{place(path, wrong.fill_null(True), 'label_type')}: boolean or categorical is wanted, and one of them throughout.")
+        where = place(path, wrong.fill_null(True), "label_type")
+        raise InputError(f"{where}: boolean or categorical is wanted, and one of them throughout.")
     values, read = whole_labels(rows["value"], path, boolean=kinds[0] == "boolean")
     if kinds[0] == "categorical" and read == "boolean":
         raise InputError(f"{path}, column 'value': yes and no, where label_type says categorical.")
@@ -230,8 +231,10 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
-    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}") and path.is_file()}
+    found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
     ordered = sorted(found, key=lambda path: (len(path.parts), str(path)))
+    for path in ordered:
+        refuse_no_file(path)
     for other in ordered[1:]:
         if ordered[0].suffix != other.suffix or not filecmp.cmp(ordered[0], other, shallow=False):
             raise InputError(f"{ordered[0]} and {other} are both there; leave one.")

@@ -17,25 +17,32 @@ if TYPE_CHECKING:
 MOST = 20
 NEAR = 0.8  # of the letters of the name that was asked for
 # Words of column names and nothing else: no finding, no drug, no name of a person, no answer.
-_WORDS = frozenset(
-    "a abstain age aid aids aliases and answer answers at audit birth boolean brief calculator care categorical category cell chart code "
-    "codes column comment concept condition conditions context corpus count criteria data dataset date datetime day days death description "
-    "difficulty doc docid document domain dose drug eligibility encounter end entities ethnicity event exclusion explanation feature "
-    "features field file first float from gender grade ground group hadm hospital icu id ids in inclusion index input inputs instruction "
-    "integer interventions is item iteration judgment key kind label labels language last limit location lower maximum mean measurement "
-    "minimum modifier month mrn name nct note notes num number numeric observation occurrence of official omop option options order output "
-    "parent patient pathology period person prediction probability procedure prompt provider qid qrel qualifier quantity queries query "
-    "question rationale reason record records relevance relevant report response result results row sample score section series service set "
-    "sex shard site source specimen split stage start static status stay study subject summary table target task test text time timestamp "
-    "title topic train trial truth tuning type unique unit unnamed upper value values visit vocabulary year zip".split()
-)
+_NAMES = """
+a abstain age aid aids aliases and answer answers at audit birth boolean brief calculator care categorical category cell chart
+code codes column comment concept condition conditions context corpus count criteria data dataset date datetime day days death
+description difficulty doc docid document domain dose drug eligibility encounter end entities ethnicity event exclusion
+explanation feature features field file first float from gender grade ground group hadm hospital icu id ids in inclusion index
+input inputs instruction integer interventions is item iteration judgment key kind label labels language last limit location
+lower maximum mean measurement minimum modifier month mrn name nct note notes num number numeric observation occurrence of
+official omop option options order output parent pathology patient period person prediction probability procedure prompt
+provider qid qrel qualifier quantity queries query question rationale reason record records relevance relevant report response
+result results row sample score section series service set sex shard site source specimen split stage start static status stay
+study subject summary table target task test text time timestamp title topic train trial truth tuning type unique unit unnamed
+upper value values visit vocabulary year zip
+"""
+_WORDS = frozenset(_NAMES.split())
 
 
 def is_name(column: str) -> bool:
     """Tells whether a text is what a column is called: one to six of the known words, or x1, x2."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\sA-Za-z0-9_./():-]", column)
     letters = [word.lower() for word in words if not word.isdigit()]
-    return bool(letters) and len(words) <= 6 and all(word in _WORDS for word in letters) and all(len(word) < 3 for word in words if word.isdigit())
+    return (
+        bool(letters)
+        and len(words) <= 6
+        and all(word in _WORDS for word in letters)
+        and all(len(word) < 3 for word in words if word.isdigit())
+    )
 
 
 def at(columns: Sequence[str], place: int) -> str:

@@ -140,7 +140,9 @@ def _check_columns(table: Table, label: str) -> str:
     if not id_columns:
         missing.insert(0, "'Row Number' or 'Unique ID'")
     if missing:
-        raise InputError(f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; {there(table.columns, quote=SINGLE)}.")
+        raise InputError(
+            f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; {there(table.columns, quote=SINGLE)}."
+        )
     return id_columns[0]
 
 

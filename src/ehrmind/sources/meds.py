@@ -20,6 +20,7 @@ from ehrmind.sources.sentinels import is_nothing, real, written
 from ehrmind.sources.static_facts import SEXES, fact_of
 from ehrmind.sources.subject_columns import place, subject_numbers
 from ehrmind.sources.timeline import COLUMNS, Timeline
+from ehrmind.system import unread
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
 
     try:
         events = pl.read_parquet(path, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unread(error, path, f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
     if "patient_id" in events.columns and "subject_id" not in events.columns:
         raise InputError(f"{path} is of MEDS before 0.3 (it has 'patient_id'); convert the data set to 0.3 or 0.4.")
     for column in ("subject_id", "time", "code"):
@@ -213,7 +214,9 @@ def _conform(table: Any, schema: Any, path: Path) -> None:
     try:
         schema.align(table)
     except (SchemaValidationError, TableValidationError) as error:
-        raise InputError(f"{path} does not fit MEDS: the types of its columns are not those of DataSchema ({type(error).__name__}).") from None
+        raise InputError(
+            f"{path} does not fit MEDS: the types of its columns are not those of DataSchema ({type(error).__name__})."
+        ) from None
 
 
 def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
@@ -248,8 +251,8 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
         return {}, {}, frozenset(declared)
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise unread(error, path, f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
     names, parents = {}, {}
     if {"code", "description"} <= set(frame.columns):
         names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if not is_null_text(name)}

@@ -175,7 +175,9 @@ def _why(calculator: Calculator, case: Case, ours: Result) -> tuple[str, str]:
         also.append(f"{release}'s way gives {shown(theirs)}")
     releases = " and ".join(also) or "no release computes them"
     none = "the stored answer follows from none"
-    kind = f"no release's way computes the entities; {none}" if not also else f"the entities give another value; {none} of the releases' ways"
+    kind = (
+        f"no release's way computes the entities; {none}" if not also else f"the entities give another value; {none} of the releases' ways"
+    )
     return f"the entities give {shown(ours.value)}; {releases}; {none}", kind
 
 

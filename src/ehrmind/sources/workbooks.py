@@ -48,9 +48,13 @@ def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[l
     chosen = _choose(formulas, name, sheet, remedy)
     about = formulas[chosen]
     if about.max_row * about.max_column > MAX_CELLS:
-        raise InputError(f"{name}, {_called(formulas, chosen, sheet)} spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV.")
+        raise InputError(
+            f"{name}, {_called(formulas, chosen, sheet)} spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV."
+        )
     if merged := sorted(str(cells) for cells in about.merged_cells.ranges):
-        raise InputError(f"{name}, {_called(formulas, chosen, sheet)}: the cells {merged[0]} are merged, so their rows share one value; split them.")
+        raise InputError(
+            f"{name}, {_called(formulas, chosen, sheet)}: the cells {merged[0]} are merged, so their rows share one value; split them."
+        )
     computed = {(cell.row, cell.column) for row in about.iter_rows() for cell in row if cell.data_type == "f"}
     values = _open(raw, name, values=True)[chosen]
     return *_cells(values, computed, name), _hidden(about)

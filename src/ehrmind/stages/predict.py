@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -279,7 +280,8 @@ def endpoint_of(given: str, model: str) -> EndpointArm:
         return parse_section(EndpointArm, {"url": given, "model": model}, "--endpoint")
     file = Path(given)
     if not file.is_file():
-        raise InputError(f"--endpoint {given} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
+        shown = given if re.fullmatch(r"[\w./~-]{1,200}", given) else "as it is given"
+        raise InputError(f"--endpoint {shown} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
     tree = read_yaml(file)
     if not isinstance(tree, dict):
         raise InputError(f"{file} is not a section of YAML with url and model, as a recipe has under endpoints.NAME.")

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ehrmind.system import why
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 OTHER_TABLES = (
@@ -112,8 +112,8 @@ def listed(folder: Path) -> dict[str, int]:
             found[f"{Path(here).relative_to(folder).as_posix()}/"] = 0
         for name in files:
             path = Path(here, name)
-            if path.exists() and not path.is_file():
-                continue  # a pipe, which may never end
+            if path.exists():
+                refuse_no_file(path)
             found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.exists() else 0
     return found
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from ehrmind.sources.files import MAX_BYTES, read_bytes, unzipped
 from ehrmind.sources.trec.formats import FORMS, Beside, Content, Found, reader_of
 from ehrmind.sources.trec.keys import trial_key
-from ehrmind.system import refuse_no_file, why
+from ehrmind.system import refuse_no_file, unread, why
 from ehrmind.types import InputError
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
@@ -68,8 +68,8 @@ def _from_zip(path: Path, wanted: Collection[str]) -> Iterator[Found]:
     refuse_no_file(path)
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError):
-        raise InputError(f"{path} is not a whole zip archive; fetch it again.") from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise unread(error, path, f"{path} is not a whole zip archive; fetch it again.") from None
     with archive:
         for member in archive.infolist():
             if not member.is_dir():
@@ -92,8 +92,8 @@ def _from_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
     else:
         try:
             content = archive.read(member)
-        except _BROKEN:
-            raise InputError(f"{path}, {name}: cannot be read from the archive; fetch it again.") from None
+        except _BROKEN as error:
+            raise unread(error, f"{path}, {name}", f"{path}, {name}: cannot be read from the archive; fetch it again.") from None
         shown = f"{path}, {name}"
         yield from reader(Content(shown, unzipped(content, shown) if name.lower().endswith(".gz") else content), wanted)
 
