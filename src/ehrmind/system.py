@@ -105,7 +105,7 @@ def path_of(error: BaseException) -> str | None:
     if _PATH.fullmatch(name):
         return name
     try:
-        there = os.path.lexists(name) or (os.path.dirname(name) != "" and os.path.isdir(os.path.dirname(name)))
+        there = os.path.lexists(name) or (os.sep in name and Path(name).parent.is_dir())
     except (OSError, ValueError):
         return None
     return name if there else None

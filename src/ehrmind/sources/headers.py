@@ -62,6 +62,15 @@ def there(columns: Sequence[str], asked: str | None = None, quote: str = "") -> 
     return f"it has {', '.join(shown)}{more}"
 
 
+def some(columns: Sequence[str], most: int) -> str:
+    """`ward, unit and 3 more`: of some columns those whose names may be shown."""
+    shown = [column for column in columns if is_name(column)][:most]
+    others = len(columns) - len(shown)
+    return " and ".join(
+        part for part in (", ".join(shown), f"{others:,} {'more' if shown else 'whose names are not shown here'}" if others else "") if part
+    )
+
+
 def _is_near(column: str, asked: str | None) -> bool:
     if asked is None or len(column) > 2 * len(asked):
         return False

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.sources import headers
 from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
 from ehrmind.sources.ehr_labels import whole_labels
 from ehrmind.sources.files import sha256_of
-from ehrmind.sources.headers import kind_of, there
 from ehrmind.sources.label_files import OTHER_TABLES
 from ehrmind.sources.meds_splits import folder_splits, said_splits
 from ehrmind.sources.sentinels import is_nothing, real, written
@@ -57,7 +57,7 @@ class Meds:
         """Counts what lies in the folder and is not read, except a column that is `used`
         otherwise."""
         beside = [name for name in self.beside if name != used]
-        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
+        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(headers.some(beside, MOST_NAMED)): len(beside)}
         said[BY_FOLDER] = len(self.splits) if self.by_folder else 0
         return {note: count for note, count in said.items() if count}
 
@@ -153,7 +153,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
         ("numeric_value", events["numeric_value"].dtype.is_numeric() or events["numeric_value"].dtype == pl.Null, "numbers"),
     ):
         if not fits:
-            raise InputError(f"{path}, column '{column}': {kind_of(events[column].dtype)} values; MEDS has {wanted} there.")
+            raise InputError(f"{path}, column '{column}': {headers.kind_of(events[column].dtype)} values; MEDS has {wanted} there.")
     events = events.with_columns(subject_numbers(events["subject_id"], path), _never_early(events["time"]), _never_early(events["end"]))
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
@@ -200,10 +200,12 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     import polars as pl
 
     if column not in events.columns:
-        raise InputError(f"{path} has no column '{column}' for site_column; {there(events.columns, column)}.")
+        raise InputError(f"{path} has no column '{column}' for site_column; {headers.there(events.columns, column)}.")
     dtype = events[column].dtype
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; a site is a text or an integer, so write the column as one.")
+        raise InputError(
+            f"{path}, column '{column}': {headers.kind_of(dtype)} values; a site is a text or an integer, so write the column as one."
+        )
     return events[column].cast(pl.String).alias("site")
 
 
