@@ -199,10 +199,8 @@ def find_tables(
     source: Path, scratch: Path, wanted: Collection[str], *, decimal: Decimal | None, dates: DayOrder | None, ignore_zones: bool
 ) -> tuple[dict[str, TableFile], list[str]]:
     """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
-    if not source.exists():
-        raise InputError(f"There is nothing at {source}; give a folder or a zip of OMOP tables.")
     if not source.is_dir():
-        refuse_no_file(source)
+        refuse_no_file(source, "There is nothing at {path}; give a folder or a zip of OMOP tables.")
     if source.is_dir():
         tables, unread = tables_in(source, listed(source), wanted)
         paths = {place: source / place for found in tables.values() for place in found.places}
