@@ -26,12 +26,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ehrmind.documents import yaml_value
 from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parquet_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
 from ehrmind.runs.rollouts import Row, rollout_bytes
-from ehrmind.types import Case
+from ehrmind.types import Case, InputError
 from ehrmind.world import current, on_first
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ class Run:
     def seeds(self) -> list[Run]:
         """The runs of several seeds; none where there is one."""
         return [Run(stored.parent) for stored in sorted(self.path.glob("seeds/*/recipe.yaml"), key=lambda stored: int(stored.parent.name))]
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as it was stored, with every default. Raises InputError where that is damaged, or no recipe."""
+        found = yaml_value(self.manifest.read_bytes("recipe.yaml").decode(errors="replace"), str(self.path / "recipe.yaml"))
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path / 'recipe.yaml'} is not a recipe; run its recipe again into a new folder.")
+        return found
 
     @on_first
     def put(self, name: str, content: bytes) -> None:

@@ -35,7 +35,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         if not resume:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
         clear_leftovers(path, alone=True)
-        before = _as_known_here(yaml.safe_load(run.manifest.read_bytes("recipe.yaml")))
+        before = _as_known_here(run.recipe())
         differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")

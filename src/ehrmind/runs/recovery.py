@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from ehrmind.config import split_arm
 from ehrmind.files import clear_leftovers
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
@@ -97,7 +95,7 @@ def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
 
 def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
     """Whether a stage scores any of these models, in whatever way."""
-    recipe = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
+    recipe = run.recipe()
     arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
     return re.fullmatch(rf"(?:evaluate|elsewhere-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage) is not None
 

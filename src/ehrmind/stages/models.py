@@ -10,8 +10,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.runs import Run
 from ehrmind.types import Case, InputError
@@ -58,7 +56,7 @@ def _of_run(where: Path, arm: str | None) -> Chosen:
     run = Run(where)
     if parts := run.seeds():
         raise InputError(f"{where} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    recipe = parse_recipe(yaml.safe_load(run.manifest.read_bytes("recipe.yaml")), source=str(where / "recipe.yaml"))
+    recipe = parse_recipe(run.recipe(), source=str(where / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{where} was purged: its models are gone; run its recipe again into a new folder.")
     there = [name for name in PREFERRED if _is_there(run, recipe, name)]

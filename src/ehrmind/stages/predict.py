@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from ehrmind.config import DataSource, EndpointArm, parse_section
 from ehrmind.config.endpoint import why_not_sent
 from ehrmind.config.predict import Predict
 from ehrmind.config.recipe import apply_override
+from ehrmind.documents import read_yaml
 from ehrmind.engines import Engine
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
@@ -276,17 +278,13 @@ def served_model(endpoint: EndpointArm, cases: Sequence[Case], data: Path) -> tu
 
 def endpoint_of(given: str, model: str) -> EndpointArm:
     """A URL, or a YAML file with the section that a recipe has under `endpoints.NAME`. Raises InputError."""
-    import yaml
-
     if "://" in given:
         return parse_section(EndpointArm, {"url": given, "model": model}, "--endpoint")
     file = Path(given)
     if not file.is_file():
-        raise InputError(f"--endpoint {given} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        tree = None
+        shown = given if re.fullmatch(r"[\w./~-]{1,200}", given) else "as it is given"
+        raise InputError(f"--endpoint {shown} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
+    tree = read_yaml(file)
     if not isinstance(tree, dict):
         raise InputError(f"{file} is not a section of YAML with url and model, as a recipe has under endpoints.NAME.")
     return parse_section(EndpointArm, {"model": model, **tree}, str(file))

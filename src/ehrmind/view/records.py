@@ -7,10 +7,9 @@ from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-import yaml
-
 from ehrmind import tasks
 from ehrmind.config import History
+from ehrmind.documents import read_yaml
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
 from ehrmind.runs.folder import CASES
@@ -85,5 +84,5 @@ class Cases:
 
 def _history(run: Run) -> History:
     """How coded records were written into the prompts."""
-    recipe = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = read_yaml(run.path / "recipe.yaml")
     return History.model_validate(recipe.get("prompts", {}).get("history", {}))
