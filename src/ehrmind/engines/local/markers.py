@@ -82,11 +82,11 @@ def find_markers(tokenizer: Any, render: Render) -> Markers:
         for number, token in added
         if len(token.content.strip()) > 1
         and not _is_ours(token.content)
-        and (token.special or number in named or (_is_bracketed(token.content) and token.content in template))
+        and (token.special or number in named or token.content in written or (_is_bracketed(token.content) and token.content in template))
     }
     whole = sorted((token.content for token in tokens.values() if not token.single_word), key=len, reverse=True)
     words = sorted((token.content for token in tokens.values() if token.single_word), key=len, reverse=True)
-    strings = sorted((text for text in written - {*whole, *words} if not _is_ours(text)), key=len, reverse=True)
+    strings = sorted((text for text in written - {*whole, *words} if not (_is_ours(text) or text.isalnum())), key=len, reverse=True)
     patterns = [
         *map(re.escape, whole),
         *(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words),  # as `tokenizers` takes single words
@@ -131,12 +131,13 @@ def _written(render: Render) -> Iterator[str]:
 
 
 def _pieces(text: str, *, marked: bool) -> Iterator[str]:
-    """Yields the markers of a text. Words beside a bracketed marker, such as a role, are none unless they end in a colon."""
+    """Yields the markers of a text. Words beside a bracketed marker, such as a role, are none unless they end in a colon; a word alone is
+    one if the tokenizer has it as an added token."""
     yield from (found.strip() for found in BRACKETED.findall(text))
     for words in BRACKETED.sub("\n", text).splitlines():
         said = words.strip()
         named = said.endswith(COLONS) and (said[0].isalnum() or said[0] == "#")
-        if len(said) > 1 and (named or (not marked and not said.isalnum())):
+        if len(said) > 1 and (named or not marked):
             yield said
 
 
