@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ehrmind.prompts.protocol import TAGS
@@ -37,12 +39,13 @@ Render = Callable[[Sequence[Message], bool], str]  # messages, and whether an an
 @dataclass(frozen=True)
 class Markers:
     """`ids` are the tokens that no text may spell, `spelled` finds markers as they are written. `folds` tells that the tokenizer may find a
-    token in another spelling too, such as in capitals or in full-width letters."""
+    token in another spelling too, such as in capitals or in full-width letters; `folded` finds the template's words in such spellings."""
 
     tokenizer: Any
     ids: frozenset[int]
     spelled: re.Pattern[str] | None
     folds: bool
+    folded: re.Pattern[str] | None = None
 
     def apart(self, text: str) -> str:
         """Returns the text with every marker taken apart, the protocol's own tags excepted. Raises
@@ -50,7 +53,8 @@ class Markers:
         for number in range(ROUNDS):
             separator = SEPARATORS[number % len(SEPARATORS)]
             made = text if self.spelled is None else self.spelled.sub(lambda found, mark=separator: _cut(found.group(), mark), text)
-            for start, end in reversed(self._tokens(made)) if made != text or self.folds else ():
+            places = self._tokens(made) if made != text or self.folds else []
+            for start, end in reversed(places or self._words(made)):
                 made = made[:start] + _cut(made[start:end], separator) + made[end:]
             if made == text:
                 return text
@@ -69,6 +73,16 @@ class Markers:
         places = zip(read["input_ids"], read["offset_mapping"], strict=True)
         found = [(start, end) for token, (start, end) in places if token in self.ids]
         return [(start, end) for start, end in found if text[start:end].strip() not in TAGS]
+
+    def _words(self, text: str) -> list[tuple[int, int]]:
+        """Finds the places of the template's words as the tokenizer normalises them."""
+        if self.folded is None:
+            return []
+        normaliser = self.tokenizer.backend_tokenizer.normalizer
+        letters = {letter: _folded(normaliser, letter) for letter in set(text)}
+        starts = list(accumulate((len(letters[letter]) for letter in text), initial=0))
+        found = self.folded.finditer("".join(letters[letter] for letter in text))
+        return [(bisect_right(starts, match.start()) - 1, bisect_left(starts, match.end())) for match in found]
 
 
 def find_markers(tokenizer: Any, render: Render) -> Markers:
@@ -94,7 +108,7 @@ def find_markers(tokenizer: Any, render: Render) -> Markers:
     ]
     spelled = re.compile("|".join(patterns), 0 if tokenizer.is_fast else re.IGNORECASE) if patterns else None
     ids = frozenset(tokens) - {tokenizer.unk_token_id}
-    return Markers(tokenizer, ids, spelled, _folds(tokenizer, tokens.values()))
+    return Markers(tokenizer, ids, spelled, _folds(tokenizer, tokens.values()), _folded_words(tokenizer, strings))
 
 
 def _alone(text: str) -> str:
@@ -149,6 +163,19 @@ def _is_ours(content: str) -> bool:
 def _is_bracketed(content: str) -> bool:
     """Tells a marker from a word, a number or a run of spaces that a tokenizer has as a whole."""
     return re.search(r"[^\w\s]", content) is not None and re.search(r"\w", content) is not None
+
+
+def _folded_words(tokenizer: Any, strings: Sequence[str]) -> re.Pattern[str] | None:
+    """Builds the pattern of the template's words in normalised text; None where nothing is normalised."""
+    normaliser = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+    if normaliser is None or not strings:
+        return None
+    return re.compile("|".join(_alone("".join(_folded(normaliser, letter) for letter in text)) for text in strings))
+
+
+def _folded(normaliser: Any, letter: str) -> str:
+    """One letter as it is normalised. A space stays one, because normalisers may drop those at a text's ends alone."""
+    return str(normaliser.normalize_str(letter)) or (letter if letter.isspace() else "")
 
 
 def _folds(tokenizer: Any, tokens: Iterable[Any]) -> bool:
