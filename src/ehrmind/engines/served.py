@@ -26,13 +26,13 @@ class EndpointEngine:
 
     context = 1 << 30
 
-    def __init__(self, client: EndpointClient, *, refuses_gaps: bool, harmless: Callable[[Message], Message] | None = None) -> None:
+    def __init__(self, client: EndpointClient, *, refuses_gaps: bool, harmless: Callable[[Message], Message] = lambda turn: turn) -> None:
         self.client, self.refuses_gaps, self.harmless = client, refuses_gaps, harmless
         self.prompts: list[tuple[Message, ...]] = []
         self.unanswered: Counter[str] = Counter()
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        self.prompts.append(tuple(messages if self.harmless is None else map(self.harmless, messages)))
+        self.prompts.append(tuple(map(self.harmless, messages)))
         return Prompt((len(self.prompts) - 1,))
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
@@ -56,17 +56,17 @@ class EndpointEngine:
         return [completions[start : start + members] for start in range(0, len(completions), members)]
 
 
-def harmless_of(folder: Path | None) -> Callable[[Message], Message] | None:
+def harmless_of(folder: Path | None) -> Callable[[Message], Message]:
     """Returns what takes a served model's markers out of a message, by its tokenizer in `folder`. Without one, or without the library that
-    reads it, there is none: the markers of the known families are out of every prompt already (`prompts.protocol.neutral`)."""
+    reads it, a message stays as it is: the markers of the known families are out of every prompt already (`prompts.protocol.neutral`)."""
     if folder is None or find_spec("transformers") is None:
-        return None
+        return lambda turn: turn
     from ehrmind.engines.local.ordinary import chat_of
 
     try:
         return chat_of(folder, {}).harmless
     except InputError:  # a directory that is named and cannot be opened: the server has the weights
-        return None
+        return lambda turn: turn
 
 
 def completion(answer: Answer, *, thinks: bool = True) -> Completion:
