@@ -14,6 +14,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -52,7 +53,7 @@ class Markers:
         InputError where one cannot be."""
         for number in range(ROUNDS):
             separator = SEPARATORS[number % len(SEPARATORS)]
-            made = text if self.spelled is None else self.spelled.sub(lambda found, mark=separator: _cut(found.group(), mark), text)
+            made = text if self.spelled is None else self.spelled.sub(partial(_cut_found, separator), text)
             places = self._tokens(made) if made != text or self.folds else []
             for start, end in reversed(places or self._words(made)):
                 made = made[:start] + _cut(made[start:end], separator) + made[end:]
@@ -114,6 +115,10 @@ def find_markers(tokenizer: Any, render: Render) -> Markers:
 def _alone(text: str) -> str:
     """Builds the pattern of a string that is no part of a longer word: "User:", and not that of "EndUser:"."""
     return rf"(?<![^\W_]){re.escape(text)}" if text[0].isalnum() else re.escape(text)
+
+
+def _cut_found(mark: str, found: re.Match[str]) -> str:
+    return _cut(found.group(), mark)
 
 
 def _cut(spelling: str, mark: str) -> str:
