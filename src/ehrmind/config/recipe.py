@@ -22,6 +22,7 @@ from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain, key_given_twice
 from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
+from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
@@ -163,6 +164,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}, line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice; keep one.")
     for override in overrides:
         apply_override(tree, override)
+        key, _, value = override.partition("=")
+        refuse_odd_numbers(value, f"The override {key[:80]}")
+    refuse_odd_numbers(path.read_text(encoding="utf-8-sig"), str(path))
     recipe = parse_recipe(tree, source=str(path))
     return _with_paths_from(recipe, path.parent)
 
