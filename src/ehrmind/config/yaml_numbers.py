@@ -23,10 +23,9 @@ def refuse_odd_numbers(text: str, name: str) -> None:
             if (tag.endswith(":int") and not _PLAIN_WHOLE.fullmatch(event.value)) or (
                 tag.endswith(":float") and set(event.value) & set("_:")
             ):
-                raise InputError(
-                    f"{name}, line {event.start_mark.line + 1}: YAML does not read {event.value[:40]} as it stands; "
-                    "write a plain number, or put quotes around it if it is a text."
-                )
+                line = event.start_mark.line + 1 if event.start_mark is not None else 0
+                problem = "YAML does not read a number there as it stands (010 is 8 to it, 1:30 is 90)"
+                raise InputError(f"{name}, line {line}: {problem}; write a plain number, or put quotes around it if it is a text.")
     except yaml.YAMLError:
         return  # which the reader says
     finally:

@@ -36,7 +36,8 @@ class ScriptedEngine:
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return Prompt(tuple(ord(character) for message in messages for character in message.content))
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        del own
         return tuple(ord(character) for character in text)
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
@@ -61,7 +62,7 @@ class ScriptedEngine:
         return ScriptedLearner(self)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             write_text(partial / "config.json", json.dumps({"skill": self.skill}))
         return {}
 
@@ -81,7 +82,7 @@ class ScriptedLearner:
         return {"loss": 0.0}
 
     def save(self, folder: Path, progress: Mapping[str, Any]) -> None:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             write_text(partial / "progress.json", json.dumps({**progress, "skill": self.engine.skill}))
 
     def resume(self, folder: Path) -> dict[str, Any]:

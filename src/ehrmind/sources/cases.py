@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ehrmind.files import write_private
+from ehrmind.files import parquet_bytes, write_private
 from ehrmind.labels import problem_of, refuse_labels
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -63,14 +64,17 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all: a sibling file is written, flushed to disk and renamed."""
+    """Write Cases, whole or not at all."""
+    write_private(Path(path), cases_bytes(cases))
+
+
+def cases_bytes(cases: Sequence[Case]) -> bytes:
+    """The parquet file of these Cases."""
     import polars as pl
 
     columns: dict[str, list[str | None]] = {name: [getattr(case, name) for case in cases] for name in (*_TEXT, "rationale")}
     columns |= {name: [_to_json(getattr(case, name)) for case in cases] for name in _JSON}
-    buffer = io.BytesIO()
-    pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)).write_parquet(buffer)
-    write_private(Path(path), buffer.getvalue())
+    return parquet_bytes(pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)))
 
 
 def load_cases(path: Path | str) -> list[Case]:
@@ -78,12 +82,11 @@ def load_cases(path: Path | str) -> list[Case]:
     import polars as pl
 
     path = Path(path)
+    refuse_no_file(path, "There is no file at {path}; `ehrmind data` writes Cases.")
     try:
         raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"There is no file at {path}; `ehrmind data` writes Cases.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
     try:
         frame = pl.read_parquet(io.BytesIO(raw))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
@@ -97,7 +100,7 @@ def load_cases(path: Path | str) -> list[Case]:
 
 def refuse_unanswered(cases: Sequence[Case], what: str) -> None:
     """Raises InputError where a gold answer is missing: such cases can be predicted, and neither learned from nor scored."""
-    missing = [case.id for case in cases if not case.is_answered]
+    missing = [case.place for case in cases if not case.is_answered]
     if missing:
         raise InputError(
             f"{what}: {len(missing):,} of {len(cases):,} cases, such as {missing[0]}, have no gold answer, so they can be neither learned "
@@ -145,7 +148,7 @@ def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:
     for number, case in enumerate(cases, start=1):
         first = seen.setdefault(case.id, number)
         if first != number:
-            raise InputError(f"{path}, rows {first} and {number}, column 'id': both are '{case.id}'.")
+            raise InputError(f"{path}, rows {first} and {number}, column 'id': both are the same; ids must be unique.")
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

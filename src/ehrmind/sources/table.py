@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehrmind.characters import plain
 from ehrmind.labels import label_key
-from ehrmind.sources import cells
+from ehrmind.sources import cells, headers
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.cells import CellError, is_null, is_null_text
 from ehrmind.sources.dates import day, has_time, order_of
@@ -51,7 +51,7 @@ def rows_of(file: TableFile, names: Iterable[str]) -> Table:
     columns = {name: getattr(file, name) for name in names} | {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
         if column is not None and column not in table.columns:
-            raise InputError(f"{table.name} has no column '{column}' for {name}; it has {', '.join(table.columns)}.")
+            raise InputError(f"{table.name} has no column '{column}' for {name}; {headers.there(table.columns, column)}.")
     _refuse_repeated_ids(file, table)
     return table
 

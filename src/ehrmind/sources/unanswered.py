@@ -179,8 +179,9 @@ def _counted(
 ) -> Found:
     if not cases:
         raise InputError("There is nothing to ask: no row of the files could be used.")
-    ids = Counter(case.id for case in cases)
-    if twice := next((name for name, times in ids.items() if times > 1), None):
-        raise InputError(f"The id {twice} is that of {ids[twice]} rows; ids must be unique.")
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if (first := seen.setdefault(case.id, case)) is not case:
+            raise InputError(f"{first.place} and {case.place} have one id; ids must be unique.")
     about = {"without an answer, to be predicted": len(cases), "groups": len({case.group for case in cases}), **(notes or {})}
     return cases, Counts(len(cases), left_out or {}, about, dict(Counter(case.stratum for case in cases)), files)

@@ -79,7 +79,7 @@ DECIDING = {
 def record(case: Case) -> str:
     """The history as text. A Case itself is a reference; `prompts.records` writes its history before it is asked."""
     if "history" not in case.fields:
-        raise InputError(f"Case {case.id} is a reference without its history; ask it through a recipe.")
+        raise InputError(f"The case {case.place} is a reference without its history; ask it through a recipe.")
     return case.fields["history"]
 
 

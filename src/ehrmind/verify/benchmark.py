@@ -29,7 +29,9 @@ def benchmark_score(case: Case, text: str) -> bool:
     truth = case.truth
     kind = truth["kind"]
     if kind not in KINDS:
-        raise InputError(f"Case {case.id} has a truth of kind '{kind}'; the benchmark has no rule for it, score it with `scorer: ehrmind`.")
+        raise InputError(
+            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: ehrmind`."
+        )
     answer = _last_answer(text)
     if kind == "label":
         return answer is not None and read_label(answer, labels_of(tuple(truth["labels"]))).value == truth["value"]
