@@ -249,8 +249,9 @@ def test_right_labels_are_right_in_every_form_and_all_else_is_wrong() -> None:
 
 
 @pytest.mark.long
-def test_fifty_thousand_sets_of_labels() -> None:
-    began = time.monotonic()
-    taken = run(50_000, seed=2)
-    print(f"50,000 sets of labels, {taken:,} of them taken, in {time.monotonic() - began:.0f} s")
-    assert taken > 25_000
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_fifty_thousand_sets_of_labels(seed: int) -> None:
+    began = time.process_time()
+    taken = run(10_000, seed)
+    print(f"10,000 sets of labels, {taken:,} of them taken, in {time.process_time() - began:.0f} s of a processor")
+    assert taken > 8_000
