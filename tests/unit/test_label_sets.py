@@ -121,12 +121,14 @@ def bare(text: str) -> str:
     """What a reader of the label sees, by a rule of our own: no case, no spaces, joints or quotes; signs count."""
     text = unicodedata.normalize("NFC", text.translate({ord(sign): "-" for sign in "\u2212\u2013\u2010"}))
     text = re.sub(r"(?<![0-9\u00b2])\u00bd(?![0-9\u00b2])", "1/2", text)
-    text = "".join(unicodedata.normalize("NFKC", sign) if sign.isalpha() or sign.isdecimal() else sign for sign in text)
+    text = "".join(
+        unicodedata.normalize("NFKC", sign) if unicodedata.category(sign)[0] == "L" or unicodedata.category(sign) in ("Nl", "Nd") else sign
+        for sign in text
+    )
     text = "".join(sign for sign in text.casefold() if sign not in "\u200b_ \u00a0\t").replace("\u2019", "'").rstrip(".")
     while len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
         text = text[1:-1].rstrip(".")
-    kept = [sign for at, sign in enumerate(text) if not (sign == "-" and 0 < at < len(text) - 1)]
-    return unicodedata.normalize("NFC", "".join(kept))
+    return unicodedata.normalize("NFC", re.sub(r"(?<=\w)-+(?=\w)", "", text))
 
 
 def value_of(text: str) -> Decimal | None:
@@ -137,7 +139,7 @@ def value_of(text: str) -> Decimal | None:
     if comma and (len(tail) != 3 or not head.strip("+-0")):
         plain = f"{head}.{tail}"
     try:
-        found = Decimal(plain.replace("\u2212", "-")) if "_" not in plain else None
+        found = Decimal(plain.replace("\u2212", "-").replace("\u2013", "-")) if "_" not in plain else None
     except InvalidOperation:
         return None
     return found if found is not None and found.is_finite() else None
@@ -247,8 +249,9 @@ def test_right_labels_are_right_in_every_form_and_all_else_is_wrong() -> None:
 
 
 @pytest.mark.long
-def test_fifty_thousand_sets_of_labels() -> None:
-    began = time.monotonic()
-    taken = run(50_000, seed=2)
-    print(f"50,000 sets of labels, {taken:,} of them taken, in {time.monotonic() - began:.0f} s")
-    assert taken > 25_000
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_fifty_thousand_sets_of_labels(seed: int) -> None:
+    began = time.process_time()
+    taken = run(10_000, seed)
+    print(f"10,000 sets of labels, {taken:,} of them taken, in {time.process_time() - began:.0f} s of a processor")
+    assert taken > 8_000

@@ -13,7 +13,7 @@ import pytest
 
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.inputs import Quantity
-from ehrmind.config import TableFile
+from ehrmind.config import TableFile, load_recipe
 from ehrmind.prompts.protocol import wrap
 from ehrmind.sources import cells
 from ehrmind.sources.cells import CellError
@@ -196,3 +196,17 @@ def test_a_tolerance_under_which_any_answer_is_right_is_refused(said: dict[str, 
     (tmp_path / "q.csv").write_text("question,answer\nq?,5e307\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"row 1, column 'answer': its tolerance"):
         read_table_cases(TableFile(path=tmp_path / "q.csv", kind="number", **said))
+
+
+@pytest.mark.parametrize("written", ["010", "0x10", "0b11", "1:30", "1_0", "-0_1", "1:30.5", "1_000.5", "[2, 010]"])
+def test_a_number_that_yaml_reads_otherwise_than_people_is_refused_with_its_line(written: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    plain = "name: t\nseed: SEED\ndata: {train: {synthetic: {n: 4}}, held_out: {synthetic: {n: 4, seed: 1}}}\nmodel: {tiny: {}}\n"
+    path.write_text(plain.replace("SEED", written))
+    with pytest.raises(InputError, match=r"r\.yaml, line 2: YAML does not read"):
+        load_recipe(path)
+    path.write_text(plain.replace("SEED", "1_000").replace("name: t", "name: '010'"))
+    assert (load_recipe(path).seed, load_recipe(path).name) == (1000, "010")
+    with pytest.raises(InputError, match="The override seed, line 1"):
+        load_recipe(path, [f"seed={written}"])
+    assert load_recipe(path, ["seed=12", "model.date=2026-01-31", "rlvr.learning_rate=1.5e-5"]).seed == 12

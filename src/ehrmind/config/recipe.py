@@ -22,7 +22,8 @@ from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain
 from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
-from ehrmind.documents import read_yaml, yaml_value
+from ehrmind.config.yaml_numbers import refuse_odd_numbers
+from ehrmind.documents import read_text, read_yaml, yaml_value
 from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
@@ -157,6 +158,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
     for override in overrides:
         apply_override(tree, override)
+        key, _, value = override.partition("=")
+        refuse_odd_numbers(value, f"The override {key[:80]}")
+    refuse_odd_numbers(read_text(path), str(path))
     recipe = parse_recipe(tree, source=str(path))
     return _with_paths_from(recipe, path.parent)
 
