@@ -22,6 +22,7 @@ from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
 from ehrmind.engines.local.engine import device_of
+from ehrmind.engines.local.gate import weight_files
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
 from ehrmind.engines.local.products import ONEDNN
 from ehrmind.engines.local.replay import GROWTH
@@ -85,10 +86,13 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
         config = config.get("text_config") or config
         hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
+        sizes = hidden, layers, heads, feed_forward, vocabulary
     except (OSError, ValueError, KeyError):
         return None
+    if not all(type(size) is int and size > 0 for size in sizes):
+        return None  # widths by layer, as of OpenELM; what is wrong is said when the model is opened
     weight = 2 if model.dtype == "bfloat16" else FP32
-    parameters = sum(_parameters(file) for file in folder.glob("*.safetensors"))
+    parameters = sum(_parameters(file) for file in weight_files(folder))
     width = config.get("head_dim") or hidden // heads
     key_heads = config.get("num_key_value_heads") or heads
     adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
