@@ -147,7 +147,7 @@ def _methods() -> frozenset[str]:
 
 def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
     for _, key, value in _walk(config):
-        if key == "quantization_config" and value and value.get("quant_method") not in QUANTISED:
+        if key == "quantization_config" and value and str(value.get("quant_method")) not in QUANTISED:
             how = str(value.get("quant_method"))[:40]
             raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
 
@@ -176,7 +176,7 @@ def _refuse_tokenizer_class(name: Any, file: str, folder: Path) -> None:
 
 def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("peft_type")
-    if kind not in MERGED:
+    if str(kind) not in MERGED:
         raise _refusal(folder, "adapter_config.json", "peft_type", kind, "is no kind of adapter that can be merged here", "use another")
     if mapping := config.get("auto_mapping"):
         library = mapping.get("parent_library") if isinstance(mapping, dict) else None

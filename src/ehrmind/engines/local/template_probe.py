@@ -27,7 +27,7 @@ def is_bounded(template: str) -> bool:
     places = sorted({str(Path(str(module.__file__)).parents[1]) for module in (jinja2, markupsafe)})
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", __file__, *places],
+            [sys.executable, "-I", "-S", __file__, str(SECONDS), *places],
             input=template.encode("utf-8", "surrogatepass"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -76,9 +76,9 @@ def _child() -> None:
     except ImportError:  # no such bounds on this system; the parent's timeout remains
         pass
     else:
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1])))
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-    sys.path[1:1] = sys.argv[1:]
+    sys.path[1:1] = sys.argv[2:]
     try:
         _render(sys.stdin.buffer.read().decode("utf-8", "surrogatepass"))
     except MemoryError:
