@@ -326,6 +326,7 @@ OPENED: dict[str, Change] = {
     "paths of the machine it was saved on": tokenizer(tokenizer_file="/root/.cache/a/tokenizer.json", vocab_file="/root/no/such/file"),
     "a tokenizer of an unknown class": tokenizer(tokenizer_class="OwnTokenizerFast"),
     "an old config": config(**OLD),
+    "an infinite number": config(time_step_limit=[0.0, {"__float__": "Infinity"}]),
     "an endless length": tokenizer(model_max_length=1000000000000000019884624838656),
     "other templates": written("additional_chat_templates/tool_use.jinja", "{{ messages[0].content }}"),
     "a pickled index of another library": said("pytorch_model.bin.index.json", weight_map={"a": "pytorch_model-00001-of-00002.bin"}),

@@ -19,7 +19,6 @@ from ehrmind.config import Decoding, Model
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import shape_of
 from ehrmind.prompts import messages
-from ehrmind.stages.export import described, export_model
 from ehrmind.types import InputError
 from tests.small_models import cases, small_model
 

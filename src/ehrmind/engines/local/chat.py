@@ -141,7 +141,7 @@ def named_ends(folder: Path) -> frozenset[int]:
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         tree = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
-        for part in (tree, tree.get("text_config") or {}):
+        for part in (part for part in (tree, tree.get("text_config")) if isinstance(part, dict)):
             ids = part.get("eos_token_id")
             found |= {int(token) for token in (ids if isinstance(ids, list) else [ids]) if isinstance(token, int)}
     return frozenset(found)

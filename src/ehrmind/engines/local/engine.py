@@ -173,6 +173,8 @@ def as_it_is(folder: Path) -> Any:
     admit_tokenizer(folder)
     with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
+        tokenizer.decode(tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"])  # some faults show in use alone
+        _ = len(tokenizer), tokenizer.all_special_ids, tokenizer.added_tokens_decoder
     said = tokenizer.chat_template
     for template in said.values() if isinstance(said, dict) else [said]:
         if isinstance(template, str) and not is_bounded(template):

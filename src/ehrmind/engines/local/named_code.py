@@ -83,6 +83,7 @@ OF_ADAPTER = (
     _of("base_model_name_or_path", lambda value: not (value is None or isinstance(value, str)), "is no path"),
     _of("arrow_config", _there, "names further adapters to load"),
 )
+WRITTEN = {"__float__"}  # how transformers writes an infinite number
 TOKEN_KEY = re.compile(r".*_tokens?\Z")
 OUTSIDE = "names a file outside the directory"
 LIBRARIES = ("transformers", "peft", "torch", "trl", "accelerate")
@@ -97,7 +98,7 @@ def refuse_named_code(trees: Mapping[str, Mapping[str, Any]], folder: Path) -> N
             for rule in (*EVERYWHERE, *rules):
                 if key in rule.keys and rule.refused(value):
                     raise _refusal(folder, name, place, value, rule.why)
-            if name == "config.json" and (key.startswith("__") or key in _methods()):
+            if name == "config.json" and (key.startswith("__") or key in _methods()) and key not in WRITTEN:
                 raise _refusal(folder, name, place, value, "stands for code of transformers")
             if (
                 name == "config.json"

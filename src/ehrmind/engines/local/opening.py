@@ -245,4 +245,9 @@ def opening(folder: Path, what: str = "") -> Iterator[None]:
         why = f"it asks for more than there is ({type(error).__name__})"
         raise cannot(folder, f"{why}; get the model's own files") from None
     except Exception as error:  # noqa: BLE001 - whatever a library makes of somebody's file is no fault of this program
-        raise cannot(folder, f"{what} cannot be read ({short(error)}); get its files again" if what else short(error)) from None
+        raise cannot(
+            folder,
+            f"{what} cannot be read ({short(error)}); get its files again"
+            if what
+            else f"transformers cannot build it ({short(error)}); get the model's own config.json and weights",
+        ) from None

@@ -25,7 +25,7 @@ POSITIVE = {
     *("n_embd", "n_layer", "n_head", "d_model"),
 }
 COUNTED = re.compile(r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z")  # lists are made of that length
-MOST_COUNTED, LARGEST = 100_000, 2**31
+MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
 UNBOUNDED = re.compile("theta|length|position|base|scale|factor|token|seed|window|context|limit")  # numbers that no tensor has as its size
 SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # of tied and packed weights, counted again as they are read
 SPARE_MODULES, MODULES_OF_A_TENSOR, MOST_MODULES = 20_000, 20, 2_000_000
@@ -42,6 +42,9 @@ def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
         for key in sorted(POSITIVE & part.keys()):
             if part[key] is not None and _is_number(part[key]) and not part[key] >= 1:
                 raise cannot(folder, f"config.json says {key} {shown(part[key])}; get the model's own config.json")
+        length = part.get("max_position_embeddings")
+        if length is not None and not (_is_number(length) and 1 <= length < LONGEST):
+            raise cannot(folder, f"config.json says max_position_embeddings {shown(length)}; get the model's own config.json")
     for key, value in _numbers(config):
         most = MOST_COUNTED if COUNTED.search(key) else math.inf if UNBOUNDED.search(key) else LARGEST
         if value != value or abs(value) > most:
