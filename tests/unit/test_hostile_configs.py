@@ -132,3 +132,43 @@ def test_a_drawn_odd_value_at_a_drawn_key_is_opened_or_refused_in_one_sentence(t
             raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
         assert largest() - before < BYTES, what
         shutil.rmtree(folder)
+
+
+LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "width": ("untied", {"hidden_size": 10**12}, "says hidden_size 1000000000000, which no model has"),
+    "width below the bound": ("untied", {"hidden_size": 2 * 10**6}, "describes a model of more than .* numbers, and its weight files hold"),
+    "words": ("llama", {"vocab_size": 2 * 10**9}, "describes a model of more than .* numbers"),
+    "layers": ("qwen3", {"num_hidden_layers": 10**9}, "says num_hidden_layers 1000000000, which no model has"),
+    "layers below the bound": ("llama", {"num_hidden_layers": 90_000}, "describes a model of more than .* parts"),
+    "feed-forward part": ("untied", {"intermediate_size": 2 * 10**9}, "describes a model of more than .* numbers"),
+    "labels": ("untied", {"num_labels": 10**9}, "says num_labels 1000000000, which no model has"),
+    "labels within": ("gemma3", {"text_config": {"num_labels": 10**9}}, "says num_labels 1000000000, which no model has"),
+    "positions": ("gpt2", {"n_positions": 10**9}, "describes a model of more than .* numbers"),
+    "experts": ("mxfp4", {"num_local_experts": 90_000}, "describes a model of more than"),
+    "state": ("bamba", {"mamba_d_state": 10**8}, "describes a model of more than|cannot build it"),
+    "a number without an end": ("untied", {"hidden_size": 10**4000}, "which no model has"),
+    "no heads": ("untied", {"num_attention_heads": 0}, "says num_attention_heads 0"),
+    "no heads of keys": ("llama", {"num_key_value_heads": 0}, "says num_key_value_heads 0"),
+    "a word for a length": ("bloom", {"max_position_embeddings": "long"}, "says max_position_embeddings"),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+@pytest.mark.filterwarnings("ignore")
+def test_a_size_that_the_weights_do_not_have_is_refused_before_memory_is_taken(tmp_path: Path, what: str) -> None:
+    family, sizes, sentence = LARGE[what]
+    folder = small_model(tmp_path / "model", family)
+    tree = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**tree, **sizes}))
+    before, began = largest(), time.monotonic()
+    with pytest.raises(InputError, match=sentence):
+        open_engine(Model(name="model", device="cpu"), folder, rows=2)
+    assert time.monotonic() - began < SECONDS and largest() - before < BYTES // 4
+
+
+def test_a_config_without_one_of_its_keys_is_opened_or_one_sentence(tmp_path: Path) -> None:
+    folder = small_model(tmp_path / "model", "untied")
+    tree = json.loads((folder / "config.json").read_text())
+    for key in tree:
+        (folder / "config.json").write_text(json.dumps({name: value for name, value in tree.items() if name != key}))
+        opened_or_refused(folder, f"without {key}")
