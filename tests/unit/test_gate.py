@@ -20,7 +20,7 @@ from ehrmind.engines.local.dropout import dropout_of
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.gate import admit_adapter, admit_model
 from ehrmind.engines.local.memory import shape_of
-from ehrmind.engines.local.ordinary import chat_of, prompts_of, writes_today
+from ehrmind.engines.local.ordinary import chat_elsewhere, chat_of, writes_today
 from ehrmind.engines.local.proof import reopened
 from ehrmind.stages.export import described, export_model
 from ehrmind.types import InputError
@@ -212,7 +212,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "export": lambda folder: export_model(*described(folder), folder.parent / "out", card=""),
     "proof": lambda folder: reopened(folder, "model", torch.float32),
     "chat": lambda folder: chat_of(folder, {}),
-    "other trainers": lambda folder: prompts_of(folder, {}),
+    "other trainers": lambda folder: chat_elsewhere(folder, {}),
     "predict": writes_today,
     "memory": lambda folder: shape_of(folder, Model(name="model", device="cpu")),
     "base of an adapter": lambda folder: opened_adapter(lora(folder.parent / "adapter"), folder),

@@ -65,9 +65,9 @@ def watching() -> tuple[list[str], Any]:
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+        def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
             learnt.append(text)
-            return super().response_tokens(text, prompt)
+            return super().response_tokens(text, prompt, own=own)
 
     return learnt, lambda _, folder: Watched.load(folder, plan)
 

@@ -88,7 +88,8 @@ def ask(
         settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(_asked_as_here(endpoint_of(endpoint, served or model), settings, named), cases, data)
+        asked = _asked_as_here(endpoint_of(endpoint, served or model), settings, named)
+        about, opened = served_model(asked, cases, data, None if named is None else named.folder)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -254,11 +255,13 @@ def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Call
     return {"name": chosen.name, "arm": chosen.arm, "sha256": digests(chosen.folder)}, opened
 
 
-def served_model(endpoint: EndpointArm, cases: Sequence[Case], data: Path) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
-    """The same of a model behind an endpoint. Records go to another machine only where the endpoint's section says so, by the rules of a
-    recipe's endpoints; those marked restricted never do. Raises InputError."""
+def served_model(
+    endpoint: EndpointArm, cases: Sequence[Case], data: Path, folder: Path | None = None
+) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
+    """The same of a model behind an endpoint; `folder` is where it lies here, if it does. Records go to another machine only where the
+    endpoint's section says so, by the rules of a recipe's endpoints; those marked restricted never do. Raises InputError."""
     from ehrmind.engines.endpoint import EndpointClient, key_of
-    from ehrmind.engines.served import EndpointEngine
+    from ehrmind.engines.served import EndpointEngine, harmless_of
 
     restricted = any(map(is_marked, cases))
     if refusal := why_not_sent(ENDPOINT, endpoint, {data.name: DataSource(cases=[data], restricted=restricted)}):
@@ -267,7 +270,7 @@ def served_model(endpoint: EndpointArm, cases: Sequence[Case], data: Path) -> tu
 
     def opened(answers: Path) -> Engine:
         client = EndpointClient(endpoint, ENDPOINT, answers)
-        return cast(Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse"))
+        return cast(Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder)))
 
     return {"name": endpoint.model, "served": endpoint.url, "body": endpoint.body}, opened
 

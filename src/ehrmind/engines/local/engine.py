@@ -5,7 +5,7 @@ Every directory passes the gate (`gate.py`) first: weights are safetensors, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -71,8 +71,8 @@ class LocalEngine:
                 "take it out of the text or out of the tokenizer's added tokens."
             )
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        ids = self.chat.response_tokens(text, prompt)
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        ids = self.chat.response_tokens(text, prompt, own=own)
         self._refuse_without_place(ids)
         return ids
 
@@ -183,6 +183,11 @@ def as_it_is(folder: Path) -> Any:
                 "the model's own template."
             )
     return tokenizer
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Prompt:
+    """The prompt of a conversation by a tokenizer alone, for those who have no engine. Raises InputError."""
+    return open_chat(tokenizer, frozenset(), arguments).prompt(messages)
 
 
 def device_of(settings: Model) -> str:

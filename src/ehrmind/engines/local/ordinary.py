@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,7 +22,7 @@ from ehrmind.engines.local.gate import ADAPTER, admit_adapter, admit_model
 from ehrmind.engines.local.opening import opened_config, opening
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
-from ehrmind.types import InputError, Message, Prompt
+from ehrmind.types import InputError, Message
 
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
@@ -54,14 +54,14 @@ def writes_today(folder: Path) -> bool:
     return isinstance(template, str) and reads_date(template)
 
 
-def prompts_of(folder: Path, arguments: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
-    """(what turns messages into the prompt that another trainer makes of them for this model, the longest sequence it takes); its weights
-    are not opened. Raises InputError, also where another trainer could not keep an answer's form."""
+def chat_elsewhere(folder: Path, arguments: dict[str, Any]) -> tuple[Chat, int]:
+    """(how another trainer makes prompts for this model, the longest sequence it takes), without opening its weights. Raises InputError,
+    also where another trainer could not keep an answer's form."""
     chat = replace(chat_of(folder, arguments), header="", closing="")  # which no other trainer writes
     with opening(folder):
         shape: Any = opened_config(folder).get_text_config()
     _refuse_lost_tags(chat.tokenizer, folder)
-    return chat.prompt, int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
+    return chat, int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
 
 
 def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
