@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ehrmind.prompts import gold_response, messages
 from ehrmind.runs import Run
 from ehrmind.sources import load_cases, save_cases
 from ehrmind.stages import pinned
-from ehrmind.stages.models import choose, dated, day_of
+from ehrmind.stages.models import choose, dated, day_of, differing_files, digests
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.seeds import run_seeds
@@ -66,6 +67,7 @@ def scripted(recipe: Recipe, folder: Path) -> ScriptedEngine:
         "merges.txt",
         "model.safetensors.index.json",
         "additional_chat_templates/tool_use.jinja",
+        "tekken.json",
     ],
 )
 def test_a_run_is_not_resumed_where_a_file_that_decides_answers_was_changed_or_added(tmp_path: Path, name: str) -> None:
@@ -77,6 +79,35 @@ def test_a_run_is_not_resumed_where_a_file_that_decides_answers_was_changed_or_a
         run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=scripted)
     with pytest.raises(InputError, match=rf"The arm base of .* is not the run's: {name} changed; put that back"):
         choose(tmp_path / "run")
+
+
+def test_weights_in_a_folder_of_the_directory_are_digested_too(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model", "llama")
+    (model / "parts").mkdir()
+    (model / "model.safetensors").rename(model / "parts" / "a.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "parts/a.safetensors", "b": "../elsewhere.safetensors", "c": None}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "elsewhere.safetensors").write_text("")
+    found = digests(model)
+    assert {"parts/a.safetensors", "model.safetensors.index.json", "tokenizer.json"} <= found.keys()
+    assert not any("elsewhere" in name for name in found)
+    (model / "parts" / "a.safetensors").write_text("others")
+    assert differing_files(found, digests(model)) == ["parts/a.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "added_tokens.json", "generation_config.json"])
+def test_a_prediction_is_not_resumed_with_another_tokenizer_or_template(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    model = small_model(tmp_path / "model", "llama")
+    (model / "chat_template.jinja").write_text(CHATML + CHATML_END)
+    save_cases(cases(2), tmp_path / "new.parquet")
+    command = ("predict", model, tmp_path / "new.parquet", "--out", tmp_path / "out", "decoding.max_new_tokens=2")
+    assert ehrmind(*command) == 0
+    (model / name).write_text((model / name).read_text() + " " if (model / name).is_file() else "{}")
+    assert ehrmind(*command, "--resume") == 2
+    said = capsys.readouterr().err
+    assert re.search(rf"cannot be resumed; these differ: .*model\.sha256\.{re.escape(name)}", said), said
 
 
 def test_a_run_of_an_earlier_version_named_its_weights_alone_and_goes_on(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def named_ends(folder: Path) -> frozenset[int]:
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         tree = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
-        for part in (tree, tree.get("text_config") or {}):
+        for part in (part for part in (tree, tree.get("text_config")) if isinstance(part, dict)):
             ids = part.get("eos_token_id")
             found |= {int(token) for token in (ids if isinstance(ids, list) else [ids]) if isinstance(token, int)}
     return frozenset(found)
@@ -196,12 +196,10 @@ def _in_order(text: str, contents: Sequence[str]) -> bool:
 
 def render(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], *, generation: bool = True) -> str:
     """The template's own text. Raises InputError where the template refuses."""
-    from jinja2 import TemplateError
-
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **arguments))
-    except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - a template is a program of the model's, and its faults are not this program's
         said = " ".join(str(error).split())[:200].rstrip(".")
         roles = ", ".join(message.role for message in messages)
         raise InputError(
