@@ -49,7 +49,9 @@ model: {name: path/to/model}
   exception: `decoding.top_p` is 1 in place of 0.95.
 - Any key can be changed on the command line, as YAML behind its dotted name:
   `ehrmind run RECIPE --out RUN rlvr.steps=20 'arms=[base, rlvr]'`.
-- An unknown key is refused, and the nearest one is named. A file is looked for beside the recipe first, then in the working directory.
+- An unknown key is refused, and the nearest one is named; so is a key that is given twice. A number that no experiment has is refused
+  with the most that is possible (`n: 1000000000000`), and so is a file of more than 4 MiB, 64 levels or 30,000 values, aliases
+  (`*name`) counting for all that they stand for. A file is looked for beside the recipe first, then in the working directory.
 - `RUN/recipe.yaml` is the recipe with every default written out.
 - `SOURCE` below stands for each of `data.source`, `data.train`, `data.tuning`, `data.held_out`, `data.elsewhere.NAME` and
   `evaluate.general.source`; `NAME` is a name that you choose.

@@ -212,6 +212,35 @@ def test_what_is_wrong_with_a_task_file_is_one_sentence_that_names_it(folder: Pa
     assert "\n" not in str(error.value) and SECRET not in str(error.value)
 
 
+LAUGHS = "\n".join(["x0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"x{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        ("predicates:", f"{LAUGHS}\npredicates:", "more than 30,000 values"),
+        ("{code: MEDS_DEATH}", "&d {code: *d}", "holds itself"),
+        ("{code: MEDS_DEATH}", f"{{code: {'[' * 9000}{']' * 9000}}}", "deep in each other"),
+        ("start + 48h", "start + 1000000000000000000 days", "gap, end: more than 1,000,000 days"),
+        ("start + 48h", "start + 999999999 days", "gap, end: more than 1,000,000 days"),
+        ("start + 48h", f"start + {'9' * 150}.5 weeks", "gap, end: more than 1,000,000 days"),
+        ("start + 48h", f"start + {'1d ' * 5000}", "at most 200"),
+        ("windows:", "windows:\n" + "".join(f"  w{i}: {{start: trigger, end: start + 1d}}\n" for i in range(200)), "at most 100"),
+        ("trigger + 24h", "trigger - 1000000000000000000000 h", "input, end: more than 1,000,000 days"),
+    ],
+)
+def test_a_task_without_end_is_refused_at_once(folder: Path, right: str, wrong: str, sentence: str) -> None:
+    path = task(folder, DEATH_IN_HOSPITAL.replace(right, wrong, 1))
+    with pytest.raises(InputError, match=sentence) as refused:
+        found(folder, path)
+    assert str(refused.value).startswith(str(path)) and len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("span", ["100000d", "1000 days", "2 weeks", "36500 days"])
+def test_a_long_window_is_ordinary(folder: Path, span: str) -> None:
+    assert found(folder, task(folder, READMISSION.replace("30d", span)))
+
+
 def test_a_code_that_nobody_has_labels_everyone_no(folder: Path) -> None:
     assert {value for *_, value in found(folder, task(folder, READMISSION.replace("Admission", "Intake")))} == {0}
 

@@ -6,8 +6,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 NEAR = 0.7  # of the same letters in the same order: a slip of the keyboard, a plural; `newkey` is not `seed`
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
@@ -19,21 +17,6 @@ def explain(problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) ->
         place = [str(part) for part in problem["loc"] if "[" not in str(part)]  # without pydantic's names of a union's choices
         messages.setdefault(".".join(place) or "the recipe", []).append(_message(problem, place, schema))
     return "; ".join(f"{key}: {', or '.join(found)}" for key, found in messages.items())
-
-
-def key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
-    """YAML itself would keep the last of the two and say nothing."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.add(key.value)
-            if found := key_given_twice(value):
-                return found
-    if isinstance(node, yaml.SequenceNode):
-        return next((found for child in node.value if (found := key_given_twice(child))), None)
-    return None
 
 
 def _message(problem: Mapping[str, Any], place: list[str], schema: Mapping[str, Any]) -> str:

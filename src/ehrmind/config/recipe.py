@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
-from ehrmind.config.explain import explain, key_given_twice
+from ehrmind.config.explain import explain
 from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
+from ehrmind.documents import read_yaml, yaml_value
+from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
@@ -149,18 +151,10 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
-    if not path.is_file():
-        raise InputError(f"There is no recipe at {path}; `recipes/` holds the ones that ship.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text)
-        twice = key_given_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    refuse_no_file(path, "There is no recipe at {path}; `recipes/` holds the ones that ship.", "name the recipe's file")
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
-    if twice:
-        raise InputError(f"{path}, line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice; keep one.")
     for override in overrides:
         apply_override(tree, override)
     recipe = parse_recipe(tree, source=str(path))
@@ -201,11 +195,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Put `dotted.key=value` into a tree; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"'{override}' is not an override; write key=value, for example rlvr.steps=20.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"The value in '{override}' is not valid YAML.") from None
+        shown = f"'{override}'" if re.fullmatch(r"[\w./=-]{1,60}", override) else "An argument"
+        raise InputError(f"{shown} is not an override; write key=value, for example rlvr.steps=20.")
+    value = yaml_value(text, f"The value of the override {key[:80]}")
     *parents, last = key.split(".")
     node = tree
     for parent in parents:

@@ -22,7 +22,8 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.sources.aces_windows import Matches, Windows
+from ehrmind.documents import read_text, refuse_unbounded
+from ehrmind.sources.aces_windows import Matches, Windows, refuse_endless
 from ehrmind.sources.meds import Meds, read_shard
 from ehrmind.types import InputError
 
@@ -193,6 +194,8 @@ def _task(path: Path) -> Any:
         task = TaskExtractorConfig.load(path)
         for predicate in task.plain_predicates.values():
             predicate.code = _as_text(predicate.code)
+    except InputError:
+        raise
     except _errors() as error:
         raise InputError(f"{path} is no ACES task file: {_said(error)}") from None
     if task.label_window is None:
@@ -215,12 +218,15 @@ def _refuse_circles(path: Path) -> None:
     """Raises ValueError: ACES itself never comes back from predicates that are made of each other."""
     import ruamel.yaml
 
-    tree = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    text = read_text(path)
+    refuse_unbounded(ruamel.yaml.YAML(typ="safe", pure=True).parse(text), str(path))
+    tree = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
     if not isinstance(tree, Mapping):
         raise ValueError("it should be a mapping with predicates, trigger and windows.")
     predicates = tree.get("predicates") or {}
     made_of = {name: re.findall(r"\w+", str(said["expr"])) for name, said in predicates.items() if "expr" in said}
     graphlib.TopologicalSorter(made_of).prepare()
+    refuse_endless(tree.get("windows") or {})
 
 
 def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
@@ -240,7 +246,7 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
 
 def _said(error: Exception) -> str:
     """The first words of an error on one line, at most three hundred characters."""
-    said = " ".join(" ".join(map(str, error.args)).split())
+    said = " ".join(" ".join(map(str, error.args)).split()).partition("valid columns:")[0]  # those of the data set
     return f"{type(error).__name__}: {said[:300]}"
 
 
@@ -251,7 +257,8 @@ def _errors() -> tuple[type[Exception], ...]:
     from polars.exceptions import PolarsError
     from ruamel.yaml.error import YAMLError
 
-    return ValueError, LookupError, TypeError, AttributeError, YAMLError, nx.NetworkXException, TreeError, PolarsError
+    of_python = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, AssertionError)
+    return *of_python, YAMLError, nx.NetworkXException, TreeError, PolarsError
 
 
 @contextmanager

@@ -7,6 +7,7 @@ that begins a window outside of it end it at once. Times are microseconds since 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,32 @@ if TYPE_CHECKING:
     import polars as pl
 
 ANY_EVENT, RECORD_START, RECORD_END = "_ANY_EVENT", "_RECORD_START", "_RECORD_END"
+MOST_WINDOWS, LONGEST_SIDE = 100, 200  # LONGEST_SIDE in characters
+LONGEST_SPAN = timedelta(days=1_000_000)  # 2,700 years: a hundred of them are microseconds that a 64-bit number holds
 _EXPRESSION = re.compile(r"(?P<to>[\w.]+)(?:\s*(?P<how>->|<-|\+|-)\s*(?P<what>.+))?")
+
+
+def refuse_endless(windows: Mapping[str, Any]) -> None:
+    """Raises ValueError for a task's windows, as its file has them, that lie farther away than any record."""
+    from aces.utils import parse_timedelta
+
+    if len(windows) > MOST_WINDOWS:
+        raise ValueError(f"{len(windows):,} windows; a task has at most {MOST_WINDOWS}.")
+    for name, side in ((name, side) for name in windows for side in ("start", "end")):
+        said = str(windows[name].get(side) or "").strip()
+        if len(said) > LONGEST_SIDE:
+            raise ValueError(
+                f"window {str(name)[:80]}, {side}: {len(said):,} characters; a reference and a span have at most {LONGEST_SIDE}."
+            )
+        parts = _EXPRESSION.fullmatch(said)
+        try:
+            beyond = parts is not None and parts["how"] in ("+", "-") and abs(parse_timedelta(parts["what"].strip())) > LONGEST_SPAN
+        except OverflowError:
+            beyond = True
+        if beyond:
+            raise ValueError(
+                f"window {str(name)[:80]}, {side}: more than {LONGEST_SPAN.days:,} days; where it has no limit, leave it null."
+            )
 
 
 class Bounds(NamedTuple):

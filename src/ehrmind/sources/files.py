@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ehrmind.files import lines_of
+from ehrmind.sources import headers
 from ehrmind.sources.cells import Column, TypedNumber
-from ehrmind.sources.text_tables import SEPARATORS, Rows, check_length, decoded, json_lines, separated
+from ehrmind.sources.text_tables import SEPARATORS, Rows, check_lengths, decoded, json_lines, separated
 from ehrmind.sources.workbooks import read_sheet
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 Item = TypeVar("Item")
@@ -72,7 +74,9 @@ def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "s
             columns, rows, separator = separated(text, name, ("\t",) if ending.endswith(".tsv") else tuple(SEPARATORS))
     repeated = [column for column, times in Counter(columns).items() if times > 1]
     if repeated:
-        raise InputError(f"{name} has more than one column named '{repeated[0]}'.")
+        twice = [place + 1 for place, column in enumerate(columns) if column == repeated[0]]
+        called = f"'{repeated[0]}'" if headers.is_name(repeated[0]) else f"alike (columns {twice[0]} and {twice[1]})"
+        raise InputError(f"{name} has more than one column named {called}; if its first line is a row, write the columns' names above it.")
     if not rows:
         raise InputError(f"{name} has a header but no rows.")
     made = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -114,16 +118,13 @@ def stem(path: Path | str) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the files in it.")
+    refuse_no_file(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; split it into smaller files.")
         return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"There is no file at {path}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
 
 
 def unzipped(raw: bytes, name: str) -> bytes:
@@ -144,14 +145,13 @@ def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
         frame = pl.read_parquet(io.BytesIO(raw))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         raise InputError(f"{name} is not a parquet file, or a broken one; fetch or write it again.") from None
-    for column, dtype in frame.schema.items():
+    for place, dtype in enumerate(frame.dtypes):
         if dtype.is_nested() or dtype == pl.Binary:
-            raise InputError(f"{name}, column '{column}': {dtype} values; text or numbers are wanted.")
+            raise InputError(f"{name}, {headers.at(frame.columns, place)}: {headers.kind_of(dtype)} values; text or numbers are wanted.")
     numbers = [column for column, dtype in frame.schema.items() if dtype.is_numeric()]
     texts = frame.select(pl.all().cast(pl.String).fill_null(""))
     is_number = [column in numbers for column in texts.columns]
     rows = [[TypedNumber(value) if typed else value for value, typed in zip(row, is_number, strict=True)] for row in texts.rows()]
     for number, fields in enumerate(rows, start=1):
-        for column, value in zip(texts.columns, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, texts.columns)
     return texts.columns, rows

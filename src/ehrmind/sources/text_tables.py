@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ehrmind.sources.cells import TypedNumber
+from ehrmind.sources.headers import at as column_at
 from ehrmind.types import InputError
 
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
@@ -76,8 +77,7 @@ def _rows(text: str, name: str, separator: str, header: list[str]) -> Rows:
         if len(fields) != len(header):
             counted = f"{len(fields)} values for {len(header)} columns"
             raise InputError(f"{name}, row {number}: {counted}; quote values that hold {SEPARATORS[separator]} or line ends.")
-        for column, value in zip(header, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, header)
         rows.append(fields)
     return rows
 
@@ -115,8 +115,7 @@ def json_lines(lines: Sequence[str], name: str) -> tuple[list[str], Rows]:
     columns = list(dict.fromkeys(column for row in objects for column in row))
     rows = [[row.get(column, "") for column in columns] for row in objects]
     for number, fields in enumerate(rows, start=1):
-        for column, value in zip(columns, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, columns)
     return columns, rows
 
 
@@ -147,6 +146,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def check_length(value: str, name: str, number: int, column: str) -> None:
-    if len(value) > MAX_FIELD:
-        raise InputError(f"{name}, row {number}, column '{column}': {len(value):,} characters; at most {MAX_FIELD:,} fit.")
+def check_lengths(fields: Sequence[str], name: str, number: int, columns: Sequence[str]) -> None:
+    for place, value in enumerate(fields):
+        if len(value) > MAX_FIELD:
+            raise InputError(f"{name}, row {number}, {column_at(columns, place)}: {len(value):,} characters; at most {MAX_FIELD:,} fit.")

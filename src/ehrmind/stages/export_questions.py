@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.config.recipe import apply_override
 from ehrmind.prompts import messages
@@ -99,7 +97,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:
     if parts := run.seeds():
         raise InputError(f"{run.path} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    tree = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))
+    tree = run.recipe()
     recipe = _changed(tree, overrides, model, source=str(run.path / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{run.path} was purged: its cases are gone; run its recipe again into a new folder.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +23,14 @@ from ehrmind.config import DataSource, EndpointArm, parse_section
 from ehrmind.config.endpoint import why_not_sent
 from ehrmind.config.predict import Predict
 from ehrmind.config.recipe import apply_override
+from ehrmind.documents import read_yaml
 from ehrmind.engines import Engine
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
+from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
 from ehrmind.stages.kinds import refuse_other_kinds
 from ehrmind.stages.models import Chosen, choose, digests, is_marked
@@ -108,8 +111,8 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
 
     if settings.model.date is not None or not writes_today(named.folder):
         return settings
-    asked = out / "asked.json"
-    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    asked = Predictions(out).asked_before()
+    before = asked["settings"]["model"].get("date") if asked is not None else None
     day = date.fromisoformat(before) if before else date.today()
     return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
 
@@ -123,6 +126,7 @@ def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | Non
     return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 
+@writes_into("out")
 def predict(
     cases: Sequence[Case],
     out: Path,
@@ -277,17 +281,13 @@ def served_model(
 
 def endpoint_of(given: str, model: str) -> EndpointArm:
     """A URL, or a YAML file with the section that a recipe has under `endpoints.NAME`. Raises InputError."""
-    import yaml
-
     if "://" in given:
         return parse_section(EndpointArm, {"url": given, "model": model}, "--endpoint")
     file = Path(given)
     if not file.is_file():
-        raise InputError(f"--endpoint {given} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        tree = None
+        shown = given if re.fullmatch(r"[\w./~-]{1,200}", given) else "as it is given"
+        raise InputError(f"--endpoint {shown} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
+    tree = read_yaml(file)
     if not isinstance(tree, dict):
         raise InputError(f"{file} is not a section of YAML with url and model, as a recipe has under endpoints.NAME.")
     return parse_section(EndpointArm, {"model": model, **tree}, str(file))

@@ -1,0 +1,164 @@
+"""YAML and JSON of strangers become plain values, within bounds on size, depth and time.
+
+An alias of YAML stands for all that it names, so a few lines can mean a billion values: they are counted from the parser's events,
+before anything is built. The file's name begins every message; no message quotes what the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ehrmind.system import why
+from ehrmind.types import InputError
+
+MAX_BYTES = 4 << 20  # of a file that people write; the longest recipe here has 10 KiB
+MAX_VALUES = 30_000  # keys, values and list items, with all that aliases stand for
+MAX_DEPTH = 64  # lists and mappings within each other; a recipe has six
+MAX_NUMBER = 300  # characters: Python's floats end after 309 digits
+MAX_RESULT = 256 << 20  # bytes of a JSON file that ehrmind itself writes
+_QUOTED = re.compile(r"(['\"])(?!<[a-z ]+>\1).{2,}?\1")
+_NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXob_.,:+-]*")
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's value. Raises InputError naming the file."""
+    return yaml_value(read_text(path), str(path))
+
+
+def yaml_value(text: str, name: str) -> Any:
+    """The value of a YAML text. Raises InputError for what is not YAML, for a key that is given twice, and for what is out of bounds."""
+    if len(text) > MAX_BYTES:
+        raise _too_large(name, MAX_BYTES)
+    try:
+        refuse_unbounded(yaml.parse(text, Loader=yaml.SafeLoader), name)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        twice = _key_given_twice(node)
+        value = None if node is None or twice else loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except InputError:  # a ValueError too
+        raise
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not valid YAML: {_said(error)}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        # SafeLoader does not wrap what int(), date() and its own tables raise of `2001-99-99` or `!!bool maybe`.
+        raise InputError(f"{name} is not valid YAML: a number, a date or a tag in it cannot be read; put quotes around texts.") from None
+    if twice is not None:
+        raise InputError(f"{name}, line {twice.start_mark.line + 1}: the key '{str(twice.value)[:80]}' is given twice; keep one.")
+    return value
+
+
+def refuse_unbounded(events: Iterable[Any], name: str) -> None:
+    """Raises InputError where a parser's events (PyYAML's or ruamel's) come to more values or a deeper tree than the bounds. Takes
+    as much time as the text is long, whatever its aliases stand for."""
+    whole: dict[str, tuple[int, int]] = {}  # by anchor: how many values it stands for, and how deep they are
+    open_: list[list[Any]] = []  # by depth: the anchor, the values so far, the depth below
+    total = 0
+
+    def add(values: int, depth: int) -> None:
+        nonlocal total
+        if len(open_) + depth > MAX_DEPTH:
+            raise InputError(f"{name}: lists and mappings lie more than {MAX_DEPTH} deep in each other; write them flatter.")
+        if open_:
+            open_[-1][1] += values
+            open_[-1][2] = max(open_[-1][2], depth + 1)
+            seen = open_[-1][1]
+        else:
+            total += values
+            seen = total
+        if seen > MAX_VALUES:
+            raise InputError(f"{name} comes to more than {MAX_VALUES:,} values once its aliases are written out; write fewer.")
+
+    for event in events:
+        kind = type(event).__name__
+        if kind in ("SequenceStartEvent", "MappingStartEvent"):
+            open_.append([event.anchor, 1, 0])
+            add(0, 0)
+        elif kind in ("SequenceEndEvent", "MappingEndEvent"):
+            anchor, values, depth = open_.pop()
+            if anchor is not None:
+                whole[anchor] = values, depth
+            add(values, depth)
+        elif kind == "ScalarEvent":
+            if len(event.value) > MAX_NUMBER and (event.tag is not None or not event.style) and _NUMBER.fullmatch(event.value):
+                raise InputError(f"{name} holds a number of {len(event.value):,} characters; put quotes around it if it is a text.")
+            if event.anchor is not None:
+                whole[event.anchor] = 1, 0
+            add(1, 0)
+        elif kind == "AliasEvent":
+            if any(anchor == event.anchor for anchor, _, _ in open_):
+                raise InputError(f"{name}: what an alias names holds itself; write out what is meant.")
+            add(*whole.get(event.anchor, (1, 0)))
+
+
+def read_json(path: Path, *, most: int = MAX_RESULT) -> Any:
+    """A JSON file's value. Raises InputError naming the file."""
+    return json_value(read_text(path, most), str(path))
+
+
+def json_value(text: str | bytes, name: str) -> Any:
+    """The value of a JSON text. Raises InputError for what is not JSON and for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise InputError(f"{name}: lists and objects lie too deep in each other; write them flatter.") from None
+    except ValueError:  # broken JSON, broken UTF-8, an integer of more digits than Python reads
+        raise InputError(f"{name} is not valid JSON, or holds a number that is too long.") from None
+
+
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """A regular file's text, of at most so many bytes. Raises InputError naming the file: a pipe or a device would have no end."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{path} is no regular file.")
+        if about.st_size > most:
+            raise _too_large(str(path), most)
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
+    if len(content) > most:
+        raise _too_large(str(path), most)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
+
+
+def _too_large(name: str, most: int) -> InputError:
+    return InputError(f"{name} is larger than {most >> 20} MiB, which no such file is; is it the right one?")
+
+
+def _said(error: yaml.YAMLError) -> str:
+    """The problem and its line, without the snippet of the text that PyYAML adds, and without a word of the text: it may be a key."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
+    said = " ".join(str(problem or getattr(error, "reason", None) or "it cannot be read").split())
+    return f"{_QUOTED.sub('a word', said)[:200]}{where}"
+
+
+def _key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
+    """The second of two equal keys: YAML itself would keep it and say nothing."""
+    waiting, seen = [node], set[int]()
+    while waiting:
+        here = waiting.pop()
+        if here is None or id(here) in seen:  # by an alias it may be met again
+            continue
+        seen.add(id(here))
+        if isinstance(here, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in here.value:
+                if str(key.value) in keys:
+                    return key
+                keys.add(str(key.value))
+                waiting.append(value)
+        elif isinstance(here, yaml.SequenceNode):
+            waiting += here.value
+    return None
