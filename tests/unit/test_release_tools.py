@@ -65,7 +65,7 @@ def test_a_bill_names_no_place_on_this_machine() -> None:
     assert cleaned["components"][0] == {"name": "x", "purl": "pkg:pypi/x@1", "externalReferences": files[1:]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_bill_of_this_environment_is_valid_and_the_same_each_time(tmp_path: Path) -> None:
     tools = ROOT / ".venv-tools" / "bin" / "python"
     if not tools.exists():
