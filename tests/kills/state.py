@@ -1,0 +1,81 @@
+"""A folder as bytes that can be compared, without what is a recorded time; and who can read the record text in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+# Times and durations that are recorded, by key, in files of JSON and of JSON lines.
+TIMES = ("time", "seconds", "tokens_per_second", "sample_seconds", "learn_seconds", "finished", "started")
+# A scoring that was begun and killed is written down as one more, so their number may differ: what a run says of itself.
+COUNTED = ("held_out_scorings",)
+FREED = ("bytes",)  # of `runs purge`: what a second one removes is less
+SCORINGS = "held_out_scorings.jsonl"
+_CURVES = re.compile(r"events\.out\.tfevents\..+")  # TensorBoard names its files after the moment, and begins them with it
+
+
+def state_of(folder: Path) -> dict[str, str]:
+    """Digests by path under the folder; a folder's is "/"."""
+    paths = sorted(folder.rglob("*"))
+    return {_CURVES.sub("events", path.relative_to(folder).as_posix()): _digest(path) for path in paths}
+
+
+def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
+    """What is there too much, missing or another, by path."""
+    more = [f"left over: {name}" for name in found.keys() - wanted.keys()]
+    less = [f"missing: {name}" for name in wanted.keys() - found.keys()]
+    return sorted([*more, *less, *(f"differs: {name}" for name in wanted.keys() & found.keys() if wanted[name] != found[name])])
+
+
+def leaks(folder: Path, given: Iterable[str], canary: str) -> list[str]:
+    """Files with record text that others than their owner may read; `given` are the inputs. A parquet file counts as one with text,
+    because its columns are packed."""
+    known = set(given)
+    open_files = (path for path in sorted(folder.rglob("*")) if path.is_file() and _open_to_others(path, folder))
+    return [
+        f"readable by others: {name}"
+        for path in open_files
+        if (name := path.relative_to(folder).as_posix()) not in known and (canary.encode() in path.read_bytes() or ".parquet" in name)
+    ]
+
+
+def _open_to_others(path: Path, folder: Path) -> bool:
+    inside = [path, *(parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder)]
+    return all(stat.S_IMODE(part.stat().st_mode) & 0o077 for part in inside)
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return "/"
+    content = path.read_bytes()
+    if _CURVES.fullmatch(path.name):
+        return "curves"
+    if path.name == SCORINGS:
+        content = b"".join(sorted(set(_plain(content.decode()).encode().splitlines(keepends=True))))
+    elif path.suffix in (".json", ".jsonl"):
+        content = _plain(content.decode()).encode()
+    elif path.suffix == ".html":
+        content = _without_times(content.decode()).encode()
+    return sha256(content).hexdigest()
+
+
+def _plain(text: str) -> str:
+    try:
+        return json.dumps(_timeless(json.loads(text)), indent=0)
+    except ValueError:
+        return "".join(json.dumps(_timeless(json.loads(line))) + "\n" for line in text.split("\n") if line)
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(inner) for key, inner in value.items() if key not in (*TIMES, *COUNTED, *FREED)}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _without_times(page: str) -> str:
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: UTC)?|\d+(?:\.\d+)? s\b", "TIME", page)
