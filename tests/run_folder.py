@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
-from ehrmind.files import write_json
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Run, open_run, rollout_rows
 from ehrmind.sources.made_up import made_up_cases
@@ -49,14 +47,13 @@ def finished_run(
     with run.stage("data") as facts:
         run.save_cases({"train": train, "tuning": train[:0], "held_out": held_out})
         facts |= {"digest": "0" * 64, "cases": {"train": 70, "tuning": 0, "held_out": cases}}
-    write_json(
-        path / "provenance.json", {"seed": 5, "recipe_digest": "f" * 64, "data": facts, "versions": {"ehrmind": "0.1", "python": "3.11"}}
-    )
+    versions = {"ehrmind": "0.1", "python": "3.11"}
+    run.write_json("provenance.json", {"seed": 5, "recipe_digest": "f" * 64, "data": facts, "versions": versions})
     with run.stage("pilot"):
         groups = [_group(case, "base", 8) for case in train[:42]]
         rows = rollout_rows("pilot", "base", 0, groups)
         run.write_rollouts("pilot", 0, rows)
-        write_json(path / "pilot.json", diagnose(rows, 8, {case.id: case for case in train}))
+        run.write_json("pilot.json", diagnose(rows, 8, {case.id: case for case in train}))
     if "sft" in arms:
         with run.stage("warmup"):
             for step in range(20):
@@ -68,7 +65,7 @@ def finished_run(
     for arm in arms:
         for decoding in ("greedy", "sampled"):
             _evaluate(run, arm, decoding, held_out)
-    seconds = {mark.stem: json.loads(mark.read_text())["seconds"] for mark in sorted((path / "stages").glob("*.json"))}
+    seconds = {stage: (run.done(stage) or {})["seconds"] for stage in run.finished()}
     write_results(run, made, held_out, seconds)
     return run
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-
+from ehrmind.files import sync_tree
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -15,7 +14,7 @@ def write_tensorboard(run: Run) -> None:
     except ImportError:
         raise InputError("tracking.tensorboard needs TensorBoard: pip install 'ehrmind[tracking]', or set it to false.") from None
     folder = run.path / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)
+    run.remove("tensorboard")
     writers: dict[str, SummaryWriter] = {}
     for row in run.metrics():
         writer = writers.setdefault(row["stage"], SummaryWriter(str(folder / row["stage"])))
@@ -24,3 +23,6 @@ def write_tensorboard(run: Run) -> None:
                 writer.add_scalar(name, value, row["step"], walltime=row["time"])
     for writer in writers.values():
         writer.close()
+    if writers:
+        sync_tree(folder)
+        run.manifest.add("tensorboard")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,14 +77,13 @@ def predict(
             raise InputError("--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out.")
         failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
     else:
-        from ehrmind.files import free_if_refused
+        from ehrmind.runs.lock import only_writer
         from ehrmind.runs.predictions import holds_work
         from ehrmind.stages.predict import ask
         from ehrmind.world import is_restarted, joined
 
-        with joined("cpu" if endpoint else "auto") as world:
-            with free_if_refused(out, holds_work) if world.first else nullcontext():
-                found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
+        with joined("cpu" if endpoint else "auto") as world, only_writer(out, holds_work):
+            found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
             failed = world.from_first(lambda: _show(found, out, page=page))
     if failed:
         raise typer.Exit(1)

@@ -62,13 +62,40 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
     Console(markup=False, highlight=False, soft_wrap=True).print(table)
 
 
+def verify(folder: RunFolder) -> None:
+    """Prove a run folder: every stored file and line is what was written. Names what is damaged, gone or unknown; exit code 1."""
+    import sys
+
+    from ehrmind.runs.verifying import verify as faults_of
+
+    seen: list[int] = []
+
+    def tell(name: str, size: int) -> None:
+        seen.append(size)
+        if size >= 64 * MIB:
+            sys.stderr.write(f"proving {name} ({_size(size)})\n")
+
+    found = 0
+    for fault in faults_of(folder, tell):
+        typer.echo(f"{fault.what}: {fault.name}")
+        found += 1
+    if found:
+        typer.echo(
+            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore the files from a copy."
+        )
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: {len(seen):,} files, {_size(sum(seen))}, all as they were stored")
+
+
 def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
     from ehrmind.runs import listing
+    from ehrmind.runs.protected import linked
 
+    elsewhere = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
-        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder} for good?", abort=True, err=True)
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}")
+        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder}{elsewhere}, for good?", abort=True, err=True)
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{elsewhere}")
 
 
 def _size(count: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,15 +55,14 @@ def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tu
         with run_on_cluster(recipe, out, resume=resume, stages=stages) as finished:
             failed = _show(finished, out, whole=stages is None)
     else:
-        from ehrmind.files import free_if_refused
+        from ehrmind.runs.lock import only_writer
         from ehrmind.runs.start import holds_work
         from ehrmind.stages.seeds import run_seeds
         from ehrmind.world import is_restarted, joined
 
         folder = _folder(out)
-        with joined(recipe.model.device) as world:
-            with free_if_refused(folder, holds_work) if world.first else nullcontext():
-                finished = run_seeds(recipe, folder, resume=resume or is_restarted(), stages=stages)
+        with joined(recipe.model.device) as world, only_writer(folder, holds_work):
+            finished = run_seeds(recipe, folder, resume=resume or is_restarted(), stages=stages)
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)

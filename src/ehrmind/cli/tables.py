@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,8 +84,8 @@ def _show_measures(found: Mapping[str, Any]) -> None:
 
 
 def _read(run: Run, name: str) -> Mapping[str, Any] | None:
-    file = run.path / name
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    found: Mapping[str, Any] | None = run.read_json(name)
+    return found
 
 
 def _table(title: str, *columns: str) -> Table:

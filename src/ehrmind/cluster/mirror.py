@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from ehrmind.cluster.lease import leased, refuse_taken
 from ehrmind.cluster.private import private_folder
 from ehrmind.types import InputError
 
@@ -27,7 +28,7 @@ def is_url(out: str) -> bool:
 class Mirror:
     """The files under a URL. Raises InputError where its kind of store cannot be used here."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, owner: str = "") -> None:
         from fsspec.core import url_to_fs
 
         try:
@@ -35,8 +36,16 @@ class Mirror:
         except (ImportError, ValueError) as error:
             raise InputError(f"{url} cannot be used: {' '.join(str(error).split())}.") from None
         self.url = url
+        self._owner = owner  # of the lease under which is written
         self._known: dict[str, tuple[int, int]] = {}  # by name: size and time of what lies there
         self._lock = threading.Lock()
+
+    @contextmanager
+    def leased(self) -> Iterator[str]:
+        """No other process writes there until the block ends; yields the owner's name, which its workers are told. Raises InputError."""
+        with leased(self.url, self._store, self._root) as owner:
+            self._owner = owner
+            yield owner
 
     def is_empty(self) -> bool:
         return not self._names()
@@ -56,6 +65,8 @@ class Mirror:
     def push(self, folder: Path) -> None:
         """Make what lies there equal to the folder: what is new or changed goes up, what is gone is removed."""
         with self._lock:
+            if self._owner:
+                refuse_taken(self.url, self._store, self._root, self._owner)
             here = sorted((_counts(name), name) for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder)))
             for _, name in here:
                 try:
@@ -79,7 +90,8 @@ class Mirror:
 
     def _names(self) -> list[str]:
         self._store.invalidate_cache()
-        return sorted(found.removeprefix(self._root).strip("/") for found in self._store.find(self._root))
+        names = (found.removeprefix(self._root).strip("/") for found in self._store.find(self._root))
+        return sorted(name for name in names if _is_whole(name))
 
 
 @contextmanager
@@ -88,6 +100,10 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
     over, before, failed = threading.Event(), _milestones(folder), ""
 
     def watch() -> None:
+        with suppress(InputError):  # another has taken our place, which the next push in the main thread says
+            look()
+
+    def look() -> None:
         nonlocal before, failed
         while not over.wait(SECONDS_BETWEEN_LOOKS):
             now = _milestones(folder)
@@ -111,16 +127,17 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def staged(url: str) -> Iterator[tuple[Path, Mirror]]:
-    """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends."""
-    mirror = Mirror(url)
+def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, str]]:
+    """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends. A command leases the
+    URL; its workers get the `owner` of that lease. Raises InputError where another command has it."""
+    mirror = Mirror(url, owner or "")
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()  # a local cluster's own folder goes with it
-    with private_folder("ehrmind-run", Path(place)) as made:
+    with mirror.leased() if owner is None else nullcontext(owner) as named, private_folder("ehrmind-run", Path(place)) as made:
         folder = made / "run"
         folder.mkdir()
         if not mirror.is_empty():
             mirror.pull(folder)
-        yield folder, mirror
+        yield folder, mirror, named
 
 
 def _milestones(folder: Path) -> frozenset[Path]:
@@ -138,7 +155,11 @@ def _counts(name: str) -> int:
 def _name(path: Path, folder: Path) -> str:
     """Within the folder; "" of what is not whole yet."""
     name = path.relative_to(folder).as_posix()
-    return "" if ".partial" in name or any(part.startswith(".") for part in name.split("/")) else name
+    return name if _is_whole(name) else ""
+
+
+def _is_whole(name: str) -> bool:
+    return ".partial" not in name and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

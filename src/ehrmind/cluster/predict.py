@@ -8,7 +8,7 @@ from typing import Any
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Cluster, parse_section
-from ehrmind.files import free_if_refused
+from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.predictions import Predictions, holds_work, refuse_used
 from ehrmind.stages.predict import ask
 
@@ -20,11 +20,12 @@ def predict_on_cluster(
     settings = parse_section(Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster")
     refuse_used(out, resume=resume)
     places = {"model": str(Path(model).resolve()), "data": str(data.resolve()), "out": str(out.resolve())}
-    with free_if_refused(out, holds_work), joined(settings) as cluster:
+    with only_writer(out, holds_work, wait=WAIT_FOR_WORKERS), joined(settings) as cluster, lent(out, wait=WAIT_FOR_WORKERS):
         work(settings, on_gpu("auto", settings.workers), _predict, {**places, "asked": asked}, cluster)
     return Predictions(out)
 
 
 def _predict(config: dict[str, Any]) -> None:
     """What a worker does; whether it is the first or takes a lost one's place, it goes on with what is there."""
-    ask(config["model"], Path(config["data"]), Path(config["out"]), **config["asked"], resume=True)
+    with only_writer(Path(config["out"]), wait=WAIT_FOR_WORKERS):
+        ask(config["model"], Path(config["data"]), Path(config["out"]), **config["asked"], resume=True)

@@ -18,8 +18,9 @@ from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines import Engine
-from ehrmind.files import empty, free_if_refused
+from ehrmind.removal import remove_contents, say_left
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.start import holds_work
 from ehrmind.sources.each import done_by
 from ehrmind.stages.data import prepare_data
@@ -35,20 +36,20 @@ def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tu
     URL in an object store: then the run is a copy on this machine, and what is added to it until the block ends goes there too. Raises
     InputError."""
     if not is_url(out):
-        with free_if_refused(Path(out).resolve(), holds_work):
-            run = _run(recipe, Path(out).resolve(), None, resume, stages)
-        yield run
+        folder = Path(out).resolve()
+        with only_writer(folder, holds_work, wait=WAIT_FOR_WORKERS):
+            yield _run(recipe, folder, None, "", resume, stages)
         return
-    with staged(out) as (folder, mirror):
+    with staged(out) as (folder, mirror, owner):
         with _store_free_if_refused(folder, mirror):
-            run = _run(recipe, folder, mirror, resume, stages)
+            run = _run(recipe, folder, mirror, owner, resume, stages)
         yield run
         mirror.push(folder)
 
 
 @contextmanager
 def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
-    """Does for what lies under the URL what `free_if_refused` does; the workers may have put
+    """Does for what lies under the URL what `only_writer` does for a folder; the workers may have put
     something there."""
     was_used = any(folder.iterdir())
     try:
@@ -57,19 +58,21 @@ def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
         if not was_used:
             mirror.pull(folder)
             if not holds_work(folder):
-                empty(folder)
+                say_left(remove_contents(folder))
                 mirror.push(folder)
         raise
 
 
-def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, resume: bool, stages: tuple[str, ...] | None) -> Run:
+def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, owner: str, resume: bool, stages: tuple[str, ...] | None) -> Run:
     run = open_run(folder, recipe, resume=resume)
-    config = {"recipe": recipe.model_dump(mode="json"), "out": mirror.url if mirror is not None else str(folder), "stages": stages}
+    out = mirror.url if mirror is not None else str(folder)
+    config = {"recipe": recipe.model_dump(mode="json"), "out": out, "owner": owner, "stages": stages}
     with joined(recipe.cluster) as cluster:
         read_data(run, recipe)
         if mirror is not None:
             mirror.push(folder)
-        work(recipe.cluster, on_gpu(recipe.model.device, recipe.cluster.workers), run_recipe, config, cluster)
+        with lent(folder, wait=WAIT_FOR_WORKERS) if mirror is None else nullcontext():
+            work(recipe.cluster, on_gpu(recipe.model.device, recipe.cluster.workers), run_recipe, config, cluster)
     if mirror is not None:
         mirror.pull(folder)
     return run
@@ -92,9 +95,10 @@ def run_recipe(config: dict[str, Any]) -> None:
         out = Path(config["out"])
         if not (out / "recipe.yaml").is_file():
             raise InputError(f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store.")
-        run_seeds(recipe, out, resume=True, stages=stages)
+        with only_writer(out, wait=WAIT_FOR_WORKERS):
+            run_seeds(recipe, out, resume=True, stages=stages)
         return
-    with staged(config["out"]) as (folder, mirror):
+    with staged(config["out"], config["owner"]) as (folder, mirror, _):
         current().gather(None)  # nobody writes there before everybody has read
         with kept(mirror, folder) if current().first else nullcontext():
             run_seeds(recipe, folder, resume=True, stages=stages, open_engine=partial(_opened, mirror, folder))

@@ -1,6 +1,7 @@
 """What an endpoint answered, and the file that keeps it, so that a run that goes on asks nothing twice.
 
-The file is append-only JSONL, a line an answer, under the hash of what was asked. A line that a crash tore is cut off.
+The file is append-only JSONL, a line an answer, under the hash of what was asked, with a digest of the line. A line that a crash tore is
+cut off; one that is damaged is asked again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Decoding
+from ehrmind.runs.lines import Line, append_line, lines_in, mend
 from ehrmind.types import FinishReason, Message
 
 MOST_TOKENS = 1 << 18  # what is told beyond this is no count of tokens
@@ -88,24 +91,25 @@ class AnswerFile:
         self.tokens = (0, 0)  # of all prompts and of all answers
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        lines = path.read_bytes().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            os.truncate(path, sum(map(len, lines[:-1])))
-            lines.pop()
-        for line in lines:
-            try:
-                row = json.loads(line)
-                self._keep(row.pop("key"), Answer(**row))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # torn by something else than us: that question is asked again
+        mend(path)
+        lost = [line.number for line in lines_in(path) if not self._read(line)]
+        if lost:
+            many = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+            sys.stderr.write(f"{path}, line {lost[0]}{many}: damaged; what was asked there is asked again\n")
 
     def add(self, key: str, answer: Answer) -> None:
-        line = json.dumps({"key": key, **dataclasses.asdict(answer)}) + "\n"
-        with self.path.open("a", encoding="ascii") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, {"key": key, **dataclasses.asdict(answer)}, private=True)
         self._keep(key, answer)
+
+    def _read(self, line: Line) -> bool:
+        """Whether the line is an answer. One of an earlier version has no digest."""
+        try:
+            row = line.row if line.row is not None or b'"digest"' in line.text else json.loads(line.text)
+            row = dict(row or {})
+            self._keep(row.pop("key"), Answer(**row))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+        return True
 
     def _keep(self, key: str, answer: Answer) -> None:
         prompt, completion = self.tokens

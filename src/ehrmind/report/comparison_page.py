@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ehrmind.files import write_text
 from ehrmind.report.compare import matrix
 from ehrmind.report.page import without_folders
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.rendering import render, write_page
+from ehrmind.report.rendering import render
 from ehrmind.report.tables import flattened, moment
 from ehrmind.report.words import ABSENT, Cell, Table, accuracy, arm_name, interval, number, p_value, percent, points
 from ehrmind.runs import Run
@@ -28,7 +29,8 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"{out} cannot be written; name a file in a folder that exists.")
     runs = [read_run(Run(folder)) for folder in folders]
-    return write_page(out, render("comparison.html", contents(folders, runs)), private=False)
+    write_text(out, render("comparison.html", contents(folders, runs)))
+    return out
 
 
 def contents(folders: Sequence[Path], runs: Sequence[Figures]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ehrmind.report import (
     tables,
 )
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.rendering import render, write_page
+from ehrmind.report.rendering import render
 from ehrmind.report.words import arm_name, interval, p_value, percent, points
 from ehrmind.runs import Run
 from ehrmind.types import InputError
@@ -38,10 +38,11 @@ def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
     figures = read_run(run)
     browser = _browser(run, figures) if with_text else None  # before anything is written
     shown = contents(figures)
-    written = [write_page(folder / PAGE, render("page.html", shown), private=False)]
-    if browser is not None:
-        written.append(write_page(run.protected / PAGE_WITH_TEXT, render("page.html", shown, browser), private=True))
-    return written
+    run.put(PAGE, render("page.html", shown).encode())
+    if browser is None:
+        return [folder / PAGE]
+    run.put(f"protected/{PAGE_WITH_TEXT}", render("page.html", shown, browser).encode())
+    return [folder / PAGE, run.protected / PAGE_WITH_TEXT]
 
 
 def contents(figures: Figures) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ehrmind.config import VOTING, split_arm
-from ehrmind.files import lines_of
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -48,32 +45,27 @@ def read_run(run: Run) -> Figures:
     """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
     import yaml
 
-    stored = run.path / "recipe.yaml"
-    if not stored.is_file():
+    if not any((run.path / name).is_file() for name in ("recipe.yaml", "manifest.json")):
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    try:
-        recipe = yaml.safe_load(stored.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{stored} is not valid YAML, so this run cannot be shown; run its recipe again into a new folder.") from None
-    marks = {mark.stem: _json(mark) for mark in sorted((run.path / "stages").glob("*.json"))}
-    pilot, plan, gains, provenance = (run.path / f"{name}.json" for name in ("pilot", "plan", "gains", "provenance"))
-    results = run.path / "results.json"
-    if not results.is_file():
-        missing = next(
-            (stage for stage in expected_stages(recipe, _json(plan) if plan.is_file() else None) if stage not in marks),
-            "the comparison of the arms",
-        )
+    recipe = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
+    marks = {stage: run.done(stage) or {} for stage in run.finished()}
+    plan, results = run.read_json("plan.json"), run.read_json("results.json") if (run.path / "results.json").is_file() else None
+    if results is None:
+        missing = next((stage for stage in expected_stages(recipe, plan) if stage not in marks), "the comparison of the arms")
         raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`.")
+    metrics: dict[str, list[dict[str, Any]]] = {}
+    for row in run.metrics():
+        metrics.setdefault(row["stage"], []).append(row)
     return Figures(
         recipe=recipe,
-        results=_json(results),
-        pilot=_json(pilot) if pilot.is_file() else None,
-        plan=_json(plan) if plan.is_file() else None,
-        gains=_json(gains) if gains.is_file() else None,
-        metrics=_metrics(run.path / "metrics.jsonl"),
+        results=results,
+        pilot=run.read_json("pilot.json"),
+        plan=plan,
+        gains=run.read_json("gains.json"),
+        metrics={stage: sorted(rows, key=lambda row: row["step"]) for stage, rows in metrics.items()},
         marks=marks,
-        provenance=_json(provenance) if provenance.is_file() else {},
-        review=_json(review) if (review := run.path / "review.json").is_file() else None,
+        provenance=run.read_json("provenance.json") or {},
+        review=run.read_json("review.json"),
     )
 
 
@@ -97,22 +89,3 @@ def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = 
             yield f"samples-{arm}"
         if recipe["evaluate"].get("repeats"):
             yield f"repeated-{arm}"
-
-
-def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
-    by_stage: dict[str, list[dict[str, Any]]] = {}
-    lines = lines_of(path.read_text(encoding="utf-8")) if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            by_stage.setdefault(row["stage"], []).append(row)
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}, line {number}: not a line of metrics; remove it and write the page again.") from None
-    return {stage: sorted(rows, key=lambda row: row["step"]) for stage, rows in by_stage.items()}
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is not JSON, so this run cannot be shown; resume the run to have it written again.") from None

@@ -1,13 +1,11 @@
-"""Templates -> one HTML file: autoescaped, with a policy that allows nothing outside itself; written whole or not at all."""
+"""Templates -> one HTML file: autoescaped, with a policy that allows nothing outside itself."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 
@@ -32,16 +30,3 @@ def render(template: str, shown: Mapping[str, Any], browser: Mapping[str, Any] |
 
 def _asset(name: str) -> str:
     return (resources.files("ehrmind.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def write_page(path: Path, html: str, *, private: bool) -> Path:
-    """Whole or not at all, and never readable by others where it is private, not even for a moment."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(html)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from ehrmind.files import write_private
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rollouts import split_blocks
 from ehrmind.runs import Run
+from ehrmind.runs.lock import writes_into
 from ehrmind.types import Case, InputError
 from ehrmind.verify.process import ProcessAudit, audit
 from ehrmind.verify.process.known import known, with_numbers_of
@@ -46,6 +46,7 @@ class Judged:
         return verdict, "sound" if self.audited.sound else "unsound"
 
 
+@writes_into("folder", make=False)
 def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int = 0) -> tuple[Path, int]:
     """Write RUN/protected/review.csv (mode 0600): n answers of the headline decoding, every arm, verdict and audit result in turn giving
     one, which ones by seed. Returns the file and how many it holds. Raises InputError for an arm that was not scored, a purged run."""
@@ -66,18 +67,17 @@ def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int
     target = run.protected / "review.csv"
     write_private(target, b"\xef\xbb\xbf" + lines.getvalue().encode("utf-8", "replace"))  # the mark by which spreadsheets know UTF-8
     kept = [{"case": one.case.id, "arm": one.row["arm"], "correct": one.row["correct"], "sound": one.audited.sound} for one in sample]
-    write_private(run.protected / "review.json", json.dumps({"seed": seed, "answers": kept}, indent=1).encode())
+    run.write_json("protected/review.json", {"seed": seed, "answers": kept})
     return target, len(sample)
 
 
 def _cases(run: Run, figures: Figures) -> dict[str, Case]:
     from ehrmind.prompts.records import with_histories
-    from ehrmind.sources import load_cases
 
-    if not run.cases("held_out").is_file():
+    if not run.has_cases("held_out"):
         raise InputError(f"{run.path} holds no cases any more (was it purged?), so there is nothing to review.")
     history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
-    return {case.id: case for case in with_histories(load_cases(run.cases("held_out")), history)[0]}
+    return {case.id: case for case in with_histories(run.load_split("held_out"), history)[0]}
 
 
 def _judged(run: Run, figures: Figures, arm: str, cases: dict[str, Case]) -> list[Judged]:

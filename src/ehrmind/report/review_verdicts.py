@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import write_json
 from ehrmind.runs import Run
 from ehrmind.statistics import mean_interval
 from ehrmind.types import InputError
@@ -58,15 +56,15 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
     if not verdicts:
         raise InputError(f"No row of {', '.join(str(file) for file in files)} has a yes or no; fill in {SOUND} and {RIGHT}.")
     found = _figures(list(verdicts.values()), sample, empty)
-    write_json(run.path / "review.json", found)
+    run.write_json("review.json", found)
     return found
 
 
 def _sample(run: Run) -> dict[Key, Mapping[str, Any]]:
-    kept = run.protected / "review.json"
-    if not kept.is_file():
+    kept = run.read_json("protected/review.json")
+    if kept is None:
         raise InputError(f"{run.path} has no exported review; write one by `ehrmind review export {run.path}`.")
-    return {(row["case"], row["arm"]): row for row in json.loads(kept.read_text(encoding="utf-8"))["answers"]}
+    return {(row["case"], row["arm"]): row for row in kept["answers"]}
 
 
 def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[int, Verdict]]:

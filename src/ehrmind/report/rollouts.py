@@ -26,7 +26,7 @@ def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: Hi
     has no rollouts, such as after a purge."""
     import polars as pl
 
-    files = sorted(run.rollouts.glob("*.parquet"))
+    files = run.rollout_files()
     if not files:
         raise InputError(f"{run.path} holds no rollouts (was it purged?), so there is no text to show; leave --with-text out.")
     index = pl.concat(
@@ -82,10 +82,9 @@ def split_blocks(text: str) -> tuple[str | None, str | None]:
 
 def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, dict[str, str]]:
     from ehrmind.prompts.records import with_histories
-    from ehrmind.sources import load_cases
 
     found: Sequence[Case] = [
-        case for split in ("train", "held_out") if run.cases(split).is_file() for case in load_cases(run.cases(split)) if case.id in wanted
+        case for split in ("train", "held_out") if run.has_cases(split) for case in run.load_split(split) if case.id in wanted
     ]
     found, _ = with_histories(found, history or History())
     return {

@@ -3,7 +3,8 @@
     asked.json  provenance.json  parts/000000.parquet  endpoint.jsonl
     predictions.parquet or predictions.jsonl   predictions.html   meds/<task>.parquet
 
-It holds what a model said of records: mode 0700, every file 0600. A part is whole or absent; what is there is not asked again, so that
+It holds what a model said of records: mode 0700, every file 0600, looked at whenever it is opened. One process at a time writes there
+(`lock.py`). A part is whole or absent; what is there is not asked again, so that
 every case is answered once, wherever the work was stopped. `asked.json` is what the answers depend on, and a folder belongs to it.
 """
 
@@ -11,14 +12,18 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ehrmind.config import differing_keys
-from ehrmind.files import file_name, write_private
+from ehrmind.files import clear_leftovers, file_name, is_leftover, write_private
+from ehrmind.removal import remove, say_left
+from ehrmind.runs.lock import LOCK, WRITER, sign
+from ehrmind.runs.protected import keep_private
 from ehrmind.types import InputError
 from ehrmind.world import on_first
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
+_PART = re.compile(r"[0-9]{6,}\.parquet")
 TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
@@ -55,7 +61,10 @@ class Predictions:
     @on_first
     def written_parts(self) -> list[int]:
         """Their numbers."""
-        return sorted(int(file.stem) for file in (self.path / "parts").glob("*.parquet"))
+        return sorted(int(file.stem) for file in self._part_files())
+
+    def _part_files(self) -> list[Path]:
+        return [file for file in sorted((self.path / "parts").glob("*.parquet")) if _PART.fullmatch(file.name)]
 
     @on_first
     def write_part(self, number: int, rows: Sequence[Row]) -> None:
@@ -65,7 +74,7 @@ class Predictions:
         """All parts that are written, in order."""
         import polars as pl
 
-        return pl.concat([pl.read_parquet(file) for file in sorted((self.path / "parts").glob("*.parquet"))])
+        return pl.concat([pl.read_parquet(file) for file in self._part_files()])
 
     def final(self) -> Path | None:
         """The whole, where it is finished."""
@@ -83,10 +92,10 @@ class Predictions:
 
     @on_first
     def tidy(self) -> None:
-        """Once the whole is on the disk: away with the parts, and with what a kill left half-written."""
-        shutil.rmtree(self.path / "parts", ignore_errors=True)
-        for torn in self.path.rglob(".*"):
-            torn.unlink()
+        """Once the whole is on the disk: away with the parts, and with nothing that is not ours. Says what is left of them."""
+        say_left([left for file in self._part_files() for left in remove(file)])
+        with suppress(OSError):  # somebody else's file in it stays
+            (self.path / "parts").rmdir()
 
     def write_meds(self, task: str, frame: pl.DataFrame) -> None:
         write_private(self.meds(task), _parquet(frame))
@@ -132,25 +141,38 @@ def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> P
 def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     folder = Predictions(path)
     plain: dict[str, Any] = json.loads(json.dumps(asked))
-    if refuse_used(path, resume=resume):
-        if differing := differing_keys(folder.about("asked"), plain):
-            raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
-        return
+    is_begun = refuse_used(path, resume=resume)
+    if is_begun and (differing := differing_keys(folder.about("asked"), plain)):
+        raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
     path.mkdir(parents=True, exist_ok=True)
+    if is_begun:
+        keep_private(path)
     path.chmod(0o700)
-    folder.write_about("asked", plain)
-    (path / "parts").mkdir()
+    sign(path, path)
+    for part in (path, path / "parts", path / "meds"):
+        clear_leftovers(part, alone=True)
+    if not is_begun:
+        folder.write_about("asked", plain)
 
 
 def holds_work(path: Path) -> bool:
     """Tells whether anything was answered in the folder, or something in it is not ours."""
-    idle = {path / "asked.json", *path.glob(".asked.json.*")}
-    return any(file not in idle for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+    return any(
+        file != path / "asked.json" and not _is_bare(file, path) for file in path.rglob("*") if file.is_symlink() or not file.is_dir()
+    )
+
+
+def _is_bare(entry: Path, folder: Path) -> bool:
+    """Whether a kill before `asked.json` had its name, or a lock, left this."""
+    if entry.parent != folder:
+        return False
+    name = entry.name
+    return name in (LOCK, WRITER) or (is_leftover(name) and name.startswith(".asked.json."))
 
 
 def refuse_used(path: Path, *, resume: bool) -> bool:
     """Whether predictions have begun there. Raises InputError where they have and are not to go on, or where something else is."""
-    if not path.exists() or not any(not file.name.startswith(".") for file in path.iterdir()):
+    if not path.exists() or all(_is_bare(entry, path) for entry in path.iterdir()):
         return False
     if not (path / "asked.json").is_file():
         raise InputError(f"{path} is not empty and holds no predictions; choose another --out.")

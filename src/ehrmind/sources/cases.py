@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ehrmind.files import write_private
+from ehrmind.files import parquet_bytes, write_private
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -61,14 +61,17 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all: a sibling file is written, flushed to disk and renamed."""
+    """Write Cases, whole or not at all."""
+    write_private(Path(path), cases_bytes(cases))
+
+
+def cases_bytes(cases: Sequence[Case]) -> bytes:
+    """The parquet file of these Cases."""
     import polars as pl
 
     columns: dict[str, list[str | None]] = {name: [getattr(case, name) for case in cases] for name in (*_TEXT, "rationale")}
     columns |= {name: [_to_json(getattr(case, name)) for case in cases] for name in _JSON}
-    buffer = io.BytesIO()
-    pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)).write_parquet(buffer)
-    write_private(Path(path), buffer.getvalue())
+    return parquet_bytes(pl.DataFrame({name: columns[name] for name in _COLUMNS}, schema=dict.fromkeys(_COLUMNS, pl.String)))
 
 
 def load_cases(path: Path | str) -> list[Case]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ehrmind.engines.answers import AnswerFile
-from ehrmind.files import write_json, write_private
 from ehrmind.runs import Run
 from ehrmind.sources.contamination import learned_from, shared_text
 from ehrmind.types import Case
@@ -22,8 +20,8 @@ def check_contamination(run: Run, splits: Mapping[str, Sequence[Case]]) -> dict[
             known["teacher"] = _told(run)
         places[name.removeprefix("elsewhere-")], rows[name] = shared_text(splits[name], known)
     found = {name: places[name] for name in sorted(places)}
-    write_json(run.path / "contamination.json", found)
-    write_private(run.protected / "contamination.json", json.dumps(rows, indent=1, sort_keys=True).encode())
+    run.write_json("protected/contamination.json", {name: rows[name] for name in sorted(rows)})
+    run.write_json("contamination.json", found)
     return found
 
 

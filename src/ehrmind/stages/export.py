@@ -5,7 +5,6 @@ What it was trained on travels inside the directory (`ehrmind.json`): a model of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,8 @@ def _about(chosen: Chosen) -> dict[str, Any]:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    file = run.path / "provenance.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found: dict[str, Any] = run.read_json("provenance.json") or {}
+    return found
 
 
 def _names(recipe: Recipe) -> list[str]:
@@ -63,9 +62,7 @@ def _names(recipe: Recipe) -> list[str]:
 
 
 def _cases(run: Run, split: str) -> list[Case]:
-    from ehrmind.sources import load_cases
-
-    return load_cases(run.cases(split)) if run.cases(split).is_file() else []
+    return run.load_split(split) if run.has_cases(split) else []
 
 
 def _data_sets(cases: Sequence[Case]) -> dict[str, str]:

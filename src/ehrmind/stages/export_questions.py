@@ -99,7 +99,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:
     if parts := run.seeds():
         raise InputError(f"{run.path} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    tree = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
     recipe = _changed(tree, overrides, model, source=str(run.path / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{run.path} was purged: its cases are gone; run its recipe again into a new folder.")

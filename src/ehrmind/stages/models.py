@@ -58,7 +58,7 @@ def _of_run(where: Path, arm: str | None) -> Chosen:
     run = Run(where)
     if parts := run.seeds():
         raise InputError(f"{where} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    recipe = parse_recipe(yaml.safe_load((where / "recipe.yaml").read_text(encoding="utf-8")), source=str(where / "recipe.yaml"))
+    recipe = parse_recipe(yaml.safe_load(run.manifest.read_bytes("recipe.yaml")), source=str(where / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{where} was purged: its models are gone; run its recipe again into a new folder.")
     there = [name for name in PREFERRED if _is_there(run, recipe, name)]
@@ -69,6 +69,7 @@ def _of_run(where: Path, arm: str | None) -> Chosen:
         raise InputError(f"{where} has no model yet; run its recipe first.")
     chosen = arm or there[0]
     folder, pinned = _folder(run, recipe, chosen), dated(recipe, day_of(run))
+    run.prove_model(chosen)
     refuse_changed(f"The arm {chosen} of {where}", "the run's", digests_of(run, chosen), folder, "put that back")
     return Chosen(folder, f"{where.resolve().name}/{chosen}", chosen, asks_of(pinned), run, recipe)
 

@@ -17,6 +17,7 @@ from typing import Any
 from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import writes_into
 from ehrmind.stages.baseline import boosted_counts
 from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
@@ -84,6 +85,7 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     refuse_what_cannot_fit(found, recipe, available)
 
 
+@writes_into("out")
 def run_pipeline(
     recipe: Recipe,
     out: Path,
@@ -124,6 +126,8 @@ def run_pipeline(
             facts |= pilot(run, recipe, open_engine(recipe, folders["base"]), splits["train"])
         diagnosis = run.done("pilot")
     if diagnosis is not None:
+        if run.read_json("pilot.json") is None:  # it was damaged
+            run.write_json("pilot.json", {name: found for name, found in diagnosis.items() if name != "seconds"})
         recipe = _follow(run, recipe, diagnosis, splits["train"])
     models = models_of(recipe)
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
@@ -204,7 +208,7 @@ def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: li
             check_contamination(run, splits)
     if run.read_json("results.json") is None:
         elsewhere = [name for name in splits if name.startswith("elsewhere-")]
-        marks = {mark.stem: run.done(mark.stem) or {} for mark in sorted((run.path / "stages").glob("*.json"))}
+        marks = {stage: run.done(stage) or {} for stage in run.finished()}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
         named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
         write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
@@ -254,7 +258,7 @@ def _build_base(run: Run, recipe: Recipe) -> None:
         cases = [*made_up_cases(1500, seed=0, split="train"), *made_up_trials(500, seed=0, split="train")]
         text = [messages(case)[0].content + gold_response(case) for case in cases]
         with run.stage("model") as facts:
-            build_tiny(recipe.model.tiny, text, run.model("base"), seed=recipe.seed)
+            run.keep_model("base", partial(build_tiny, recipe.model.tiny, text, seed=recipe.seed))
             facts["built"] = recipe.model.tiny.family
 
 

@@ -28,6 +28,7 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
+from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
 from ehrmind.stages.kinds import refuse_other_kinds
 from ehrmind.stages.models import Chosen, choose, digests, is_marked
@@ -122,6 +123,7 @@ def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | Non
     return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
 
 
+@writes_into("out")
 def predict(
     cases: Sequence[Case],
     out: Path,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ehrmind import tasks
 from ehrmind.config import ARMS, Recipe
-from ehrmind.files import write_text
 from ehrmind.measures import trec_run
 from ehrmind.runs import Run
 from ehrmind.stages.comparison import Outcome, columns, comparison, outcomes
@@ -80,7 +78,7 @@ def write_results(
 def scored_arms(run: Run, recipe: Recipe) -> list[str]:
     """Every arm whose scoring is done: those of `ARMS` in their order, then the others as the marks name them."""
     before, after = "evaluate-", f"-{recipe.evaluate.decodings[0]}"
-    marks = [mark.stem for mark in sorted((run.path / "stages").glob(f"{before}*{after}.json"))]
+    marks = [mark for mark in run.finished() if mark.startswith(before) and mark.endswith(after)]
     names = [mark.removeprefix(before).removesuffix(after) for mark in marks]
     return [*(arm for arm in ARMS if arm in names), *(name for name in names if name not in ARMS)]
 
@@ -124,8 +122,7 @@ def _forgetting(recipe: Recipe, general: Mapping[str, Any]) -> dict[str, Any]:
 
 def gate(run: Run) -> str | None:
     """What fails the forgetting gate, in a sentence; None where nothing does, or where the recipe sets no gate."""
-    file = run.path / "results.json"
-    found = json.loads(file.read_text(encoding="utf-8")).get("forgetting") if file.is_file() else None
+    found = (run.read_json("results.json") or {}).get("forgetting")
     if not found or not found["gate"]:
         return None
     failing = [arm for arm, row in found["arms"].items() if not row["kept"]]
@@ -157,9 +154,8 @@ def _named(cases: Sequence[Case]) -> dict[str, Any]:
 
 def _write_trec_runs(run: Run, found: Found) -> None:
     """Ids, ranks and scores only: RUN/trec_runs/ARM-DECODING.txt."""
-    (run.path / "trec_runs").mkdir(exist_ok=True)
     for (arm, how), rows in found.items():
         pairs = [row for row in rows if row["case"].family == "trials"]
         scores = tasks.trials.eligibility_scores([row["answer"] for row in pairs], [row["probabilities"] for row in pairs])
         topics, documents = ([row["case"].provenance[key] for row in pairs] for key in ("topic", "trial"))
-        write_text(run.path / "trec_runs" / f"{arm}-{how}.txt", trec_run(topics, documents, scores, f"{arm}-{how}"))
+        run.put(f"trec_runs/{arm}-{how}.txt", trec_run(topics, documents, scores, f"{arm}-{how}").encode())

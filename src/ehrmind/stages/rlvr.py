@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ehrmind.config import Recipe
@@ -50,13 +51,14 @@ def rlvr(run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Cas
             if last or (step + 1) % settings.tuning_every == 0:
                 metrics["tuning_accuracy"] = tuning_accuracy(engine, recipe, tuning)
                 if metrics["tuning_accuracy"] >= state["best"]:  # of equals the longer trained
-                    state |= {"best": metrics["tuning_accuracy"], "best_step": step + 1, "saved": engine.save(run.model(arm))}
+                    state |= {"best": metrics["tuning_accuracy"], "best_step": step + 1, "saved": run.keep_model(arm, engine.save)}
                 stop = stop or _exhausted(recipe, history, len(tuning))
             state |= {"step": step + 1, "stopped": stop}
             run.write_rollouts(stage, step, rows)
             run.log(stage, arm, step, metrics)
             if last or stop is not None or state["step"] % settings.checkpoint_every == 0:
-                learner.save(run.new_checkpoint(stage, state["step"]), {**state, "order": questions.state})
+                reached = {**state, "order": questions.state}
+                run.keep_checkpoint(stage, state["step"], partial(learner.save, progress=reached))
             ticker.advance(1, metrics)
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
@@ -11,6 +10,7 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import writes_into
 from ehrmind.stages.comparison import Outcome, outcomes
 from ehrmind.stages.evaluate import stage_of
 from ehrmind.stages.models import day_of
@@ -19,6 +19,7 @@ from ehrmind.stages.results import compared, elsewhere_outcomes, scored_arms
 from ehrmind.world import current
 
 
+@writes_into("out")
 def run_seeds(
     recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
 ) -> Run:
@@ -75,7 +76,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
             for arm, rows in of_arms.items():
                 elsewhere[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
-    singles = [json.loads((run.of_seed(seed).path / "results.json").read_text(encoding="utf-8")) for seed in parts]
+    singles = [run.of_seed(seed).read_json("results.json") for seed in parts]
     seconds: Counter[str] = Counter()
     for single in singles:
         seconds.update(single["seconds"])

@@ -13,6 +13,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ehrmind import tasks
@@ -52,9 +53,9 @@ def warmup(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diag
             metrics = learner.learn_from_responses(batch)
             run.log(stage, "sft", step, metrics)
             if (step + 1) % settings.checkpoint_every == 0:
-                learner.save(run.new_checkpoint(stage, step + 1), {"step": step + 1})
+                run.keep_checkpoint(stage, step + 1, partial(learner.save, progress={"step": step + 1}))
             ticker.advance(1, metrics)
-    return {"steps": total, **counts, "saved": engine.save(run.model("sft"))}
+    return {"steps": total, **counts, "saved": run.keep_model("sft", engine.save)}
 
 
 def traces(

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from ehrmind.files import lines_of
 from ehrmind.report import rlvr_tables, tables
 from ehrmind.report.drawing import place_of
 from ehrmind.report.plots import running_mean
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.words import Cell, Table, arm_name
 from ehrmind.runs import Run
+from ehrmind.runs.lines import lines_in
 from ehrmind.types import InputError
 
 MOST_POINTS = 400  # of a line; a longer one is drawn by the means of neighbours
@@ -112,20 +112,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line that is an object."""
+    """Every line that is as it was written; one that is being written is left for the next time."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        return [line.row for line in lines_in(path) if line.row is not None]
     except OSError:
         return []
-    found = []
-    for line in lines_of(text):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    return found
 
 
 def _mark(path: Path) -> dict[str, Any]:
