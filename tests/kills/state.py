@@ -15,6 +15,7 @@ TIMES = ("time", "seconds", "tokens_per_second", "sample_seconds", "learn_second
 # A scoring that was begun and killed is written down as one more, so their number may differ: what a run says of itself.
 COUNTED = ("held_out_scorings",)
 FREED = ("bytes",)  # of `runs purge`: what a second one removes is less
+OF_LINE = ("digest",)  # of a line with its time, in files of JSON lines
 SCORINGS = "held_out_scorings.jsonl"
 _CURVES = re.compile(r"events\.out\.tfevents\..+")  # TensorBoard names its files after the moment, and begins them with it
 
@@ -57,6 +58,8 @@ def _digest(path: Path) -> str:
         return "curves"
     if path.name == SCORINGS:
         content = b"".join(sorted(set(_plain(content.decode()).encode().splitlines(keepends=True))))
+    elif path.name == "manifest.json":
+        content = _listed(json.loads(content)).encode()
     elif path.suffix in (".json", ".jsonl"):
         content = _plain(content.decode()).encode()
     elif path.suffix == ".html":
@@ -64,11 +67,20 @@ def _digest(path: Path) -> str:
     return sha256(content).hexdigest()
 
 
+def _listed(manifest: dict[str, Any]) -> str:
+    """A run folder's manifest without the digests of what holds recorded times, its own among them."""
+    gone = manifest["purged"] or {}
+    stored = {name: found["sha256"] for name, found in {**manifest["files"], **gone.get("files", {})}.items()}
+    timeless = {name: "" if name.endswith((".json", ".jsonl", ".html")) else digest for name, digest in stored.items()}
+    return json.dumps([sorted(timeless.items()), sorted(manifest["files"]), sorted(gone), manifest["replacing"]])
+
+
 def _plain(text: str) -> str:
     try:
         return json.dumps(_timeless(json.loads(text)), indent=0)
     except ValueError:
-        return "".join(json.dumps(_timeless(json.loads(line))) + "\n" for line in text.split("\n") if line)
+        lines = [_timeless(json.loads(line)) for line in text.split("\n") if line]
+        return "".join(json.dumps({key: value for key, value in line.items() if key not in OF_LINE}) + "\n" for line in lines)
 
 
 def _timeless(value: Any) -> Any:
