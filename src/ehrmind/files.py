@@ -14,14 +14,14 @@ import json
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ehrmind.removal import remove
+from ehrmind import removal
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -118,17 +118,20 @@ def writing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
-    """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced."""
+    """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
+    and all in it are the owner's alone, whatever libraries wrote there."""
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder.parent, folder.name)
     partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
     try:
         yield partial
+        if private:
+            _take_from_others(partial)
         sync_tree(partial)
         replace_folder(partial, folder)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         raise
     finally:
         os.close(held)
@@ -173,8 +176,8 @@ def is_leftover(name: str) -> bool:
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
     """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left renamed
-    aside gets its name back."""
+    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left
+    renamed aside gets its name back."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -195,30 +198,15 @@ def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = Fals
     return cleared
 
 
-@contextmanager
-def free_if_refused(folder: Path, holds_work: Callable[[Path], bool], errors: type[BaseException] = Exception) -> Iterator[None]:
-    """Frees the folder if the block ends by an error, so that the corrected command finds no folder
-    in its way. The folder must have been new or empty before, and hold no work now."""
-    was_there = folder.exists()
-    was_used = was_there and (not folder.is_dir() or any(folder.iterdir()))
-    try:
-        yield
-    except errors:
-        if not was_used and folder.is_dir() and not holds_work(folder):
-            empty(folder)
-            if not was_there:
-                folder.rmdir()
-        raise
-
-
-def empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        remove(path)
-
-
 def file_name(name: str) -> str:
     """A name that comes from a person as part of a file's; no two names share one."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
+
+
+def _take_from_others(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
 
 
 def sync_tree(folder: Path) -> None:
@@ -260,17 +248,16 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def new_sibling(path: Path) -> Path:
+def new_sibling(path: Path, mode: int = 0o700) -> Path:
     """A new hidden folder beside `path`, to fill; a leftover until somebody renames or removes it. No other process must clear there."""
     sibling = _sibling(path, "partial")
-    sibling.mkdir(mode=0o700)
+    sibling.mkdir(mode=mode)
     return sibling
 
 
 def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
     while True:
-        partial = _sibling(path, "partial")
-        partial.mkdir(mode=mode)
+        partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)
         if _hold(descriptor):
             return partial, descriptor
@@ -302,3 +289,10 @@ def _free(leftover: Path, alone: bool) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def remove(path: Path) -> list[removal.Left]:
+    """Removes what is ours and of no more use. Returns what is left of it, and says it on standard error."""
+    left = removal.remove(path)
+    removal.say_left(left)
+    return left

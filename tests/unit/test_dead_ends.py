@@ -23,8 +23,8 @@ from ehrmind.cli.options import in_options
 from ehrmind.config import EhrFiles, Prompts, TableFile, TrialFiles, load_recipe, parse_recipe
 from ehrmind.config.parts import Decoding
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.files import free_if_refused
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import only_writer
 from ehrmind.runs.start import FOLDERS, holds_work
 from ehrmind.sources import save_cases
 from ehrmind.sources.made_up import made_up_cases
@@ -99,7 +99,7 @@ def test_the_corrected_command_runs_in_the_same_place(recipe: Path, tmp_path: Pa
 def test_what_took_work_and_what_is_not_ours_stays_after_an_error(tmp_path: Path) -> None:
     for name in ("protected/rollouts/pilot-000000.parquet", "pilot.json", "mine.txt", "protected/checkpoints/rlvr/step-1/progress.json"):
         folder = tmp_path / name.replace("/", "-")
-        with pytest.raises(InputError), free_if_refused(folder, holds_work):
+        with pytest.raises(InputError), only_writer(folder, holds_work):
             run = open_run(folder, parse_recipe(TINY), resume=False)
             (run.path / name).parent.mkdir(parents=True, exist_ok=True)
             (run.path / name).write_text("work")
@@ -114,10 +114,10 @@ def test_a_run_killed_before_its_recipe_has_its_name_is_resumed_and_started_anew
         for folder in FOLDERS[:at]:
             (run / folder).mkdir(parents=True, exist_ok=True)
         if at:
-            (run / ".recipe.yaml.partial").write_text("name: t")
+            (run / ".recipe.yaml.0a1b2c3d.partial").write_text("name: t")
         opened = open_run(run, load_recipe(recipe), resume=resume)
         assert all((opened.path / folder).is_dir() for folder in FOLDERS) and (run / "recipe.yaml").is_file()
-        assert not (run / ".recipe.yaml.partial").exists()
+        assert not (run / ".recipe.yaml.0a1b2c3d.partial").exists()
 
 
 def test_a_run_killed_before_its_last_folder_is_made_is_resumed(recipe: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class ScriptedEngine:
         return ScriptedLearner(self)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             write_text(partial / "config.json", json.dumps({"skill": self.skill}))
         return {}
 
@@ -81,7 +81,7 @@ class ScriptedLearner:
         return {"loss": 0.0}
 
     def save(self, folder: Path, progress: Mapping[str, Any]) -> None:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             write_text(partial / "progress.json", json.dumps({**progress, "skill": self.engine.skill}))
 
     def resume(self, folder: Path) -> dict[str, Any]:

@@ -40,13 +40,12 @@ def list_runs(root: Path) -> list[RunSummary]:
 def purge(path: Path) -> int:
     """Remove everything a run protects (record text, rollouts, checkpoints, models), of all its seeds; figures stay. Returns the bytes
     that are gone. Raises InputError where something is left, after all else is removed; such a run is not marked as purged."""
-    if not (path / "recipe.yaml").is_file():
+    if not (path / "recipe.yaml").is_file() or not ((path / "manifest.json").is_file() or (path / "stages").is_dir()):
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     with only_writer(path):
         parts = [*_seeds(path), path]
         before = sum(_bytes(part / "protected") for part in parts)
         for part in parts:
-            (part / "stages").mkdir(exist_ok=True)
             _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
@@ -63,10 +62,10 @@ def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     """What is left of one run folder's protected content; where nothing is, it is marked."""
     before = _bytes(part / "protected")
     facts = {"time": round(time.time(), 3), "bytes": _purged_before(part) + before}
-    if _has_manifest(part):
-        Run(part).manifest.record_purge("protected/", facts)
     left = clear(part / "protected")
     if mark and not left:
+        if _has_manifest(part):
+            Run(part).manifest.record_purge("protected/", facts)
         _mark(part, "purged", facts)
         if _has_manifest(part):
             Run(part).remove(f"stages/{PURGING}.json")
@@ -78,6 +77,7 @@ def _mark(part: Path, name: str, facts: dict[str, Any]) -> None:
     if _has_manifest(part):
         Run(part).write_json(f"stages/{name}.json", facts)
     else:
+        (part / "stages").mkdir(exist_ok=True)
         write_json(part / "stages" / f"{name}.json", facts)
 
 

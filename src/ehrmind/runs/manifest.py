@@ -103,7 +103,7 @@ class Manifest:
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
-        """Says that everything listed under `prefix` is removed for good; call it before the removal."""
+        """Says that everything listed under `prefix` was removed for good."""
 
         def purge(found: Contents) -> None:
             gone = {name: there for name, there in found.files.items() if name.startswith(prefix)}

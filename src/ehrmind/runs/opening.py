@@ -39,12 +39,12 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
-        if run.done(PURGING) is not None:
-            raise InputError(f"{path} is purged in part; go on with `ehrmind runs purge {path}`, and choose another --out.")
         if run.manifest.read().purged is not None or run.done("purged") is not None:
             raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
-        recover(run)
+        if run.done(PURGING) is not None:
+            raise InputError(f"{path} is purged in part; `ehrmind runs purge {path}` goes on with that. Choose another --out.")
         _make_folders(run)  # a kill may have come before the last of them
+        recover(run)
         return
     _make_folders(run)
     write_text(stored, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
@@ -52,10 +52,10 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _make_folders(run: Run) -> None:
-    for folder in FOLDERS:
-        (run.path / folder).mkdir(parents=True, exist_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
     keep_private(run.protected)
-    run.protected.chmod(0o700)
+    for folder in FOLDERS:
+        (run.path / folder).mkdir(exist_ok=True)
     sign(run.path, run.protected)
 
 

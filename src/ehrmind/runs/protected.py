@@ -7,6 +7,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ehrmind.removal import Left, remove
@@ -31,8 +32,10 @@ _OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
 
 
 def keep_private(folder: Path) -> None:
-    """Takes from others what they may do in a folder that holds record text, such as an unpacked or copied one, and says so. Raises
-    InputError where it cannot, because the folder is another user's or leads nowhere."""
+    """Makes a folder that will hold record text its owner's alone. If it is there, it takes from others what they may do in it, such as in
+    an unpacked or copied one, and says so. Raises InputError where it cannot, because the folder is another user's or leads nowhere."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=FOLDER)
     if folder.is_symlink() and not folder.exists():
         raise InputError(f"{folder} links to {folder.readlink()}, which is not there; mount that disk, or make that folder.")
     mended, still = 0, 0

@@ -91,8 +91,7 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
     from ehrmind.engines.local.ordinary import is_adapter, say_how_to_answer
 
     refuse_used(out)
-    with written_whole(out) as partial:
-        partial.chmod(0o700)
+    with written_whole(out, private=True) as partial:
         if is_adapter(chosen.folder) and merge:
             merge_adapter(chosen.folder, partial, out.name)
         else:

@@ -41,8 +41,7 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
     carried = _carried(trainer, material)
     missing = [*fewer, *not_carried(material.recipe, trainer), *material.not_carried]
     write_rows = {"verl": verl_rows, "trl": trl_rows}[trainer]
-    with written_whole(out) as folder:
-        folder.chmod(0o700)
+    with written_whole(out, private=True) as folder:
         (folder / "data").mkdir()
         for name, split in SPLIT_NAMES.items():
             if asked := getattr(material, split):

@@ -108,8 +108,8 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
 
     if settings.model.date is not None or not writes_today(named.folder):
         return settings
-    asked = out / "asked.json"
-    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    asked = Predictions(out).asked_before()
+    before = asked["settings"]["model"].get("date") if asked is not None else None
     day = date.fromisoformat(before) if before else date.today()
     return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
 

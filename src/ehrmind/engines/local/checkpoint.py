@@ -33,7 +33,7 @@ def save_checkpoint(folder: Path, trained: Trained, optimiser: torch.optim.Optim
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
 
     def write() -> None:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, partial / "state.safetensors")
             (partial / "progress.json").write_text(json.dumps(dict(progress)), encoding="utf-8")
 

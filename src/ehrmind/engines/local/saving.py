@@ -36,7 +36,7 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
     weights = full_weights(network, dtype)
 
     def write() -> dict[str, Any]:
-        with written_whole(folder) as partial:
+        with written_whole(folder, private=True) as partial:
             write_model(network, weights, partial, dtype)
             engine.tokenizer.save_pretrained(partial)
             _copy_processors(engine.folder, partial)

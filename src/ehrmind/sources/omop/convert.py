@@ -58,8 +58,7 @@ def convert_omop(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; name a new folder.")
     counts = OmopCounts()
-    with written_whole(out.resolve()) as partial:
-        partial.chmod(0o700)
+    with written_whole(out.resolve(), private=True) as partial:
         for part in ("scratch", "data", "metadata"):
             (partial / part).mkdir()
         scratch = partial / "scratch"
@@ -79,8 +78,6 @@ def convert_omop(
             _about(tables.get("cdm_source"), name, source) | ({"readings": readings} if readings else {}),
         )
         shutil.rmtree(scratch)
-        for path in partial.rglob("*"):
-            path.chmod(0o700 if path.is_dir() else 0o600)
     return counts
 
 
