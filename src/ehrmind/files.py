@@ -87,9 +87,11 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """A file that may hold record text: readable by its owner only, whole or not there; folders above it are made. Raises InputError."""
+    """A file that may hold record text: readable by its owner only, whole or not there; folders above it are made, and what killed
+    commands left half-written beside it goes, whatever its name was to be. Raises InputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path.parent)
         write_bytes(path, content, private=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -123,7 +125,7 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder.parent, folder.name)
-    partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
+    partial, held = held_sibling(folder, 0o700 if private else 0o777)
     try:
         yield partial
         if private:
@@ -255,7 +257,7 @@ def new_sibling(path: Path, mode: int = 0o700) -> Path:
     return sibling
 
 
-def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
+def held_sibling(path: Path, mode: int) -> tuple[Path, int]:
     while True:
         partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)

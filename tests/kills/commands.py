@@ -25,6 +25,13 @@ rlvr: {steps: 2, questions_per_step: 4, samples: 2, checkpoint_every: 1, tuning_
 arms: [base, sft_rlvr]
 evaluate: {decodings: [greedy]}
 """
+ACES = """
+predicates: {visit: {code: Visit/IP}, drug: {code: RxNorm/161}}
+trigger: visit
+windows:
+  input: {start: null, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
+  target: {start: input.end, end: start + 30d, start_inclusive: false, end_inclusive: true, label: drug}
+"""
 ENTITIES = {"weight": [70, "kg"], "height": [170, "cm"], "creatinine": [1, "mg/dL"], "sex": "male", "age": [40, "years"]}
 COCKCROFT = "Creatinine Clearance (Cockcroft-Gault Equation)"
 OMOP = {
@@ -87,6 +94,16 @@ def meds(folder: Path, starter: Starter | None = None) -> None:
     from tests.meds_data import write_meds
 
     write_meds(folder / "meds")
+
+
+def aces(folder: Path, starter: Starter | None = None) -> None:
+    """A data set whose times are no microseconds, which ACES gets in a temporary copy."""
+    import polars as pl
+
+    meds(folder)
+    for shard in (folder / "meds" / "data").rglob("*.parquet"):
+        pl.read_parquet(shard).with_columns(pl.col("time").cast(pl.Datetime("ms")), text_value=pl.lit(CANARY)).write_parquet(shard)
+    (folder / "task.yaml").write_text(ACES)
 
 
 def times(folder: Path, starter: Starter | None = None) -> None:
@@ -171,6 +188,7 @@ COMMANDS = (
     Command("data audit, packed", "data audit medcalc.csv --out corrected.csv.gz", medcalc),
     Command("data trials", f"{PAIRS} --out cases.parquet", trials),
     Command("data ehr", f"{HISTORIES} --out cases.parquet", meds),
+    Command("data ehr, ACES", "data ehr --meds meds --aces task.yaml --out cases.parquet", aces),
     Command("data omop", "data omop omop --out meds", omop),
     Command("data synthetic medcalc", "data synthetic medcalc --n 20 --out cases.parquet", nothing),
     Command("data synthetic trials", "data synthetic trials --n 20 --out cases.parquet", nothing),

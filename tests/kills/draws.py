@@ -6,7 +6,8 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from tests.kills.layer import KINDS, NEEDS_ROOM
 from tests.kills.starter import Ended, Starter
 from tests.kills.state import differences, leaks, state_of
 
-ACTS = {"SIGKILL": 8, "power": 5, "clock": 2, "SIGTERM": 2, "SIGINT": 2, "ENOSPC": 3}  # how often each is drawn
-ORDERLY = {"SIGTERM": 143, "SIGINT": 130, "ENOSPC": 2}  # acts after which the command itself puts things away, and its code then
+ACTS = {"SIGKILL": 8, "power": 5, "clock": 2, "SIGTERM": 2, "SIGINT": 2, "ENOSPC": 2, "disk": 2}  # how often each is drawn
+NO_ROOM = ("ENOSPC", "disk")  # told to Python's calls by the layer; a file system that is too small, which libraries meet too
+ORDERLY = {"SIGTERM": 143, "SIGINT": 130, "ENOSPC": 2, "disk": 2}  # the command itself puts things away, and ends with this code
 KINDS_OF = {"SIGKILL": KINDS, "power": KINDS, "SIGTERM": KINDS[:-1], "SIGINT": KINDS[:-1], "ENOSPC": NEEDS_ROOM}
 HIDDEN = re.compile(r"(?:^|/)\.(?!ehrmind-(?:lock|writer)$)")  # a lock that nobody holds any more is in nobody's way
 TRIES = 3
+PAGE = 4096
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One strike: `act` at the `when`-th event of `kind`, or at a share of the time."""
+    """One strike: `act` at the `when`-th event of `kind`, or at a share of the time or of the bytes that it writes."""
 
     command: Command
     act: str
@@ -34,7 +37,8 @@ class Draw:
     seed: int = 0
 
     def __str__(self) -> str:
-        place = f"{self.share:.0%} of its time" if self.act == "clock" else f"{self.kind} {self.when}"
+        shares = {"clock": f"{self.share:.0%} of its time", "disk": f"{self.share:.0%} of what it writes"}
+        place = shares.get(self.act, f"{self.kind} {self.when}")
         return f"{self.command.name}: {self.act} at {place}, seed {self.seed}"
 
 
@@ -55,6 +59,7 @@ class Undisturbed:
     given: dict[str, str]
     state: dict[str, str]
     ended: Ended
+    bytes: int
 
 
 @dataclass
@@ -76,23 +81,40 @@ class Bench:
         ended = self.starter.run(command.arguments.split(), self.work)
         if ended.code:
             raise RuntimeError(f"{command.name} undisturbed: {ended.code}, {ended.err}")
-        return Undisturbed(given, state_of(self.work), ended)
+        return Undisturbed(given, state_of(self.work), ended, _room(self.work) - _room(self.inputs))
 
-    def fresh(self) -> dict[str, str]:
+    @property
+    def can_mount(self) -> bool:
+        """Whether a file system of a size of ours can be had; else the layer alone tells a command that its disk is full."""
+        self.work.mkdir(exist_ok=True)
+        can = mounted(self.work, 1 << 20)
+        return can and subprocess.run(["umount", self.work], check=False).returncode == 0
+
+    def fresh(self, room: int | None = None) -> dict[str, str]:
+        if self.work.is_mount():
+            subprocess.run(["umount", self.work], check=True)
         for folder in (self.work, self._after):
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.inputs, self.work)
+        self.work.mkdir()
+        if room is not None:
+            mounted(self.work, room + _room(self.inputs))
+        shutil.copytree(self.inputs, self.work, dirs_exist_ok=True)
         return state_of(self.work)
 
     @property
     def _after(self) -> Path:
         return self.work.with_name("work.after")
 
-    def strike(self, draw: Draw, seconds: float) -> Ended:
-        self.fresh()
+    def strike(self, draw: Draw, whole: Undisturbed) -> Ended:
         given = draw.command.arguments.split()
+        if draw.act == "disk":
+            self.fresh(int(draw.share * whole.bytes))
+            ended = self.starter.run(given, self.work)
+            subprocess.run(["mount", "-o", "remount,size=1g", self.work], check=True)
+            return ended
+        self.fresh()
         if draw.act == "clock":
-            return self.starter.run(given, self.work, after=draw.share * seconds)
+            return self.starter.run(given, self.work, after=draw.share * whole.ended.seconds)
         strike = {"act": draw.act, "kind": draw.kind, "when": draw.when, "seed": draw.seed}
         ended = self.starter.run(given, self.work, strike)
         if self._after.is_dir():
@@ -102,13 +124,13 @@ class Bench:
 
     def faults(self, draw: Draw, whole: Undisturbed) -> tuple[str, list[str]]:
         """(resumed, refused or not struck; what went wrong)."""
-        ended = self.strike(draw, whole.ended.seconds)
+        ended = self.strike(draw, whole)
         wrong = [*self._told(ended), *self._leaks(draw, whole)]
         if draw.act in ORDERLY and ended.code != 0:
             wrong += self._put_away(draw, ended)
-        how = "resumed"
+        how = "not struck" if draw.act in ("clock", "disk") and ended.code == 0 else "resumed"
         for _ in range(TRIES):
-            if not differences(whole.state, state_of(self.work)) and draw.kind == "exit":
+            if not differences(whole.state, state_of(self.work)) and (draw.kind == "exit" or how == "not struck"):
                 break  # it had said that it was done, and it was
             if draw.act == "power" and draw.kind == "exit" and not draw.command.resumes:
                 wrong.append("it had ended well, and a loss of power took what it had written")
@@ -135,10 +157,13 @@ class Bench:
         return faults + ([f"a fault: {_last(ended)}"] if "fault of ehrmind" in said or "Traceback" in said else [])
 
     def _put_away(self, draw: Draw, ended: Ended) -> list[str]:
-        """After an orderly end: the code and the sentence are right, and nothing half-written is left."""
+        """After an orderly end: the code and the sentence are right, and nothing half-written is left. Two exceptions, which the next
+        command puts away: what --resume begins with, and a signal that comes while things are being put away."""
         wrong = [] if ended.code == ORDERLY[draw.act] else [f"{draw.act}: ended with {ended.code}, {_last(ended)}"]
-        if draw.act == "ENOSPC" and not re.search("disk is full|No space left", ended.err):
+        if draw.act in NO_ROOM and not re.search("disk is full|No space left", ended.err):
             wrong.append(f"the disk is full, and it says: {_last(ended)}")
+        if draw.command.resumes or draw.kind == "remove":
+            return wrong
         return wrong + [f"half-written: {name}" for name in state_of(self.work) if HIDDEN.search(name)]
 
     def _heed(self, ended: Ended, whole: Undisturbed) -> bool:
@@ -152,12 +177,22 @@ def _last(ended: Ended) -> str:
     return (ended.err.strip().splitlines() or [""])[-1][:300]
 
 
-def drawn(command: Command, whole: Undisturbed, n: int, draw: random.Random) -> Iterator[Draw]:
+def mounted(place: Path, size: int) -> bool:
+    asked = ["mount", "-t", "tmpfs", "-o", f"size={max(1, size // PAGE) * PAGE}", "tmpfs", place]
+    return bool(shutil.which("mount")) and subprocess.run(asked, check=False, capture_output=True).returncode == 0
+
+
+def _room(folder: Path) -> int:
+    """Bytes that the files of a folder take, in whole pages."""
+    return sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
+
+
+def drawn(command: Command, whole: Undisturbed, n: int, draw: random.Random, acts: Mapping[str, int]) -> Iterator[Draw]:
     """Moments of one command: the kind of event is drawn first, so that rare ones are met as often."""
     kinds = [kind for kind in KINDS if whole.ended.counts.get(kind)]
     for _ in range(n):
-        (act,) = draw.choices(list(ACTS), list(ACTS.values()))
-        if act == "clock":
+        (act,) = draw.choices(list(acts), list(acts.values()))
+        if act in ("clock", "disk"):
             yield Draw(command, act, share=draw.random())
             continue
         kind = draw.choice([kind for kind in kinds if kind in KINDS_OF[act]])
@@ -182,18 +217,21 @@ def run_draws(folder: Path, n: int, seed: int, only: str = "", *, torch: bool = 
     (folder / "said").mkdir()
     bench = Bench(folder, Starter(folder / "said"))
     tallies: dict[str, Tally] = {}
+    acts = ACTS if bench.can_mount else {act: often for act, often in ACTS.items() if act != "disk"}
     try:
         for command, many in shares(chosen, n, draw).items():
             if not many:
                 continue
             whole = bench.undisturbed(command)
             tally = tallies[command.name] = Tally()
-            for one in drawn(command, whole, many, draw):
+            for one in drawn(command, whole, many, draw, acts):
                 how, wrong = bench.faults(one, whole)
-                tally.struck += 1
+                tally.struck += how != "not struck"
                 tally.resumed += how == "resumed" and not wrong
                 tally.refused += how == "refused" and not wrong
                 tally.failed += [f"{one}: {'; '.join(wrong)}"] if wrong else []
     finally:
         bench.starter.close()
+        if bench.work.is_mount():
+            subprocess.run(["umount", bench.work], check=False)
     return tallies

@@ -71,8 +71,10 @@ def _listed(manifest: dict[str, Any]) -> str:
     """A run folder's manifest without the digests of what holds recorded times, its own among them."""
     gone = manifest["purged"] or {}
     stored = {name: found["sha256"] for name, found in {**manifest["files"], **gone.get("files", {})}.items()}
-    timeless = {name: "" if name.endswith((".json", ".jsonl", ".html")) else digest for name, digest in stored.items()}
-    return json.dumps([sorted(timeless.items()), sorted(manifest["files"]), sorted(gone), manifest["replacing"]])
+    timed = {name for name in stored if name.endswith((".json", ".jsonl", ".html")) or _CURVES.search(name)}
+    timeless = {_CURVES.sub("events", name): "" if name in timed else digest for name, digest in stored.items()}
+    there = sorted({_CURVES.sub("events", name) for name in manifest["files"]})
+    return json.dumps([sorted(timeless.items()), there, sorted(gone), manifest["replacing"]])
 
 
 def _plain(text: str) -> str:
