@@ -1,0 +1,98 @@
+"""Command line: the tree of verbs, and the one place where errors leave the program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ehrmind import __version__
+from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
+from ehrmind.cli.errors import INTERRUPTED, end_on_sigterm, is_sigterm, say
+from ehrmind.world import wait_for_the_first_to_speak
+
+app = typer.Typer(
+    name="ehrmind",
+    help="Adapt an open language model to clinical reasoning over health records, and prove that it got better.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Turn the files people hold into Cases.")
+synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
+new = typer.Typer(help="New rows without answers, for `ehrmind predict`.")
+exports = typer.Typer(help="Models out of run folders, onto a hub only where you say so; data and reward for verl and TRL.")
+reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
+runs = typer.Typer(help="List run folders, prove what they hold, and remove it.")
+
+app.command("run")(stages.run)
+app.command("pilot")(stages.pilot)
+app.command("evaluate")(stages.evaluate)
+app.command("predict")(predict.predict)
+app.command("check")(cases.check)
+app.command("calc")(calc.calc)
+app.command("report")(reports.report)
+app.command("compare")(reports.compare)
+app.command("view")(view.view)
+app.command("doctor")(doctor.doctor)
+data.command("medcalc")(cases.medcalc)
+data.command("trials")(trials.trials)
+data.command("ehr")(ehr.ehr)
+data.command("omop")(omop.omop)
+data.command("table")(cases.table)
+data.command("audit")(cases.audit)
+synthetic.command("medcalc")(cases.synthetic_medcalc)
+synthetic.command("trials")(trials.synthetic_trials)
+synthetic.command("ehr")(ehr.synthetic_ehr)
+new.command("medcalc")(unanswered.medcalc)
+new.command("trials")(unanswered.trials)
+new.command("ehr")(unanswered.ehr)
+new.command("table")(unanswered.table)
+exports.command("model")(export.model)
+exports.command("push")(export.push)
+exports.command("verl")(export.verl)
+exports.command("trl")(export.trl)
+reviews.command("export")(review.export)
+reviews.command("read")(review.read)
+runs.command("list")(reports.list_)
+runs.command("verify")(reports.verify)
+runs.command("purge")(reports.purge)
+data.add_typer(synthetic, name="synthetic")
+data.add_typer(new, name="new")
+app.add_typer(data, name="data")
+app.add_typer(exports, name="export")
+app.add_typer(runs, name="runs")
+app.add_typer(reviews, name="review")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ehrmind {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")] = False,
+) -> None:
+    """Adapt an open language model to clinical reasoning over health records, and prove that it got better."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 143
+    for SIGTERM."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end_on_sigterm()
+    try:
+        code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
+        if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
+            raise KeyboardInterrupt
+    except SystemExit as error:
+        if not is_sigterm(error):
+            raise
+        code = say(error, given[0] if given else "")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's outermost line
+        wait_for_the_first_to_speak()
+        code = say(error, given[0] if given else "")
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,102 @@
+"""Command line: the verbs that look at run folders after the work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MIB = 2**20
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Also write a browser of sampled rollouts, record text included, under protected/.")
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="FILE.html", help="Also write a page that lays these runs side by side.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the page of each run, one standalone file; with --compare also one of all of them together."""
+    from ehrmind.report import write_comparison, write_report
+
+    for folder in folders:
+        for page in write_report(folder, with_text=with_text):
+            typer.echo(f"wrote {page}")
+    if compare is not None:
+        typer.echo(f"wrote {write_comparison(folders, compare)}")
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run folders.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)] = None,
+) -> None:
+    """Lay runs side by side: every arm of each on every set of cases (train on one, test on all)."""
+    from ehrmind.cli.tables import show_matrix
+    from ehrmind.files import write_json
+    from ehrmind.report.compare import matrix
+
+    found = matrix(folders)
+    show_matrix(found)
+    if out is not None:
+        write_json(out, found)
+        typer.echo(f"wrote {out}")
+
+
+def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs")) -> None:
+    """List the run folders of a folder: what they ran, how far they came, how much they protect."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ehrmind.runs.listing import list_runs
+
+    table = Table("run", "recipe", "state", "last stage", "protected")
+    for summary in list_runs(root):
+        state = "finished" if summary.finished else "not finished"
+        last = summary.stages[-1] if summary.stages else "none"
+        table.add_row(str(summary.path), summary.name, state, last, _size(summary.protected_bytes))
+    Console(markup=False, highlight=False, soft_wrap=True).print(table)
+
+
+def verify(folder: RunFolder) -> None:
+    """Prove a run folder: every stored file and line is what was written. Names what is damaged, gone or unknown; exit code 1."""
+    import sys
+
+    from ehrmind.runs.verifying import verify as faults_of
+
+    seen: list[int] = []
+
+    def tell(name: str, size: int) -> None:
+        seen.append(size)
+        if size >= 64 * MIB:
+            sys.stderr.write(f"proving {name} ({_size(size)})\n")
+
+    found = 0
+    for fault in faults_of(folder, tell):
+        typer.echo(f"{fault.what}: {fault.name}")
+        found += 1
+    if found:
+        typer.echo(
+            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore the files from a copy."
+        )
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: {len(seen):,} files, {_size(sum(seen))}, all as they were stored")
+
+
+def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
+    from ehrmind.runs import listing
+    from ehrmind.runs.protected import linked
+
+    elsewhere = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
+    if not yes:
+        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder}{elsewhere}, for good?", abort=True, err=True)
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{elsewhere}")
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:,.1f} MiB"

@@ -1,0 +1,96 @@
+"""Command line: the verbs that run a recipe, whole or in part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ehrmind.cli.offline import stay_offline
+from ehrmind.types import InputError
+
+if TYPE_CHECKING:
+    from ehrmind.runs import Run
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)]
+RunPath = Annotated[
+    str, typer.Option("--out", metavar="RUN", help="The run folder to make; on a cluster also a URL, such as s3://…", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.", show_default=False),
+]
+
+
+def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+    """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
+    _stages(recipe, out, overrides or [], resume, None, cluster)
+
+
+def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+    """Sample answers to training questions and say what the base model can and cannot do."""
+    _stages(recipe, out, overrides or [], resume, ("pilot",), cluster)
+
+
+def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+    """Score the recipe's model on the held-out cases as it is; model.name=RUN/protected/models/ARM scores one that a run trained."""
+    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
+
+
+def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
+    from ehrmind.config import load_recipe
+
+    started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if "WORLD_SIZE" in os.environ and cluster is None else []  # by torchrun
+    recipe = load_recipe(path, [*started, *overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
+    stay_offline(recipe.data.online)
+    if recipe.cluster.address is not None:
+        from ehrmind.cluster.run import run_on_cluster
+
+        with run_on_cluster(recipe, out, resume=resume, stages=stages) as finished:
+            failed = _show(finished, out, whole=stages is None)
+    else:
+        from ehrmind.runs.lock import only_writer
+        from ehrmind.runs.start import holds_work
+        from ehrmind.stages.seeds import run_seeds
+        from ehrmind.world import is_restarted, joined
+
+        folder = _folder(out)
+        with joined(recipe.model.device) as world, only_writer(folder, holds_work):
+            finished = run_seeds(recipe, folder, resume=resume or is_restarted(), stages=stages)
+            failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _folder(out: str) -> Path:
+    from ehrmind.cluster.mirror import is_url
+
+    if is_url(out):
+        raise InputError(
+            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or give a folder."
+        )
+    return Path(out)
+
+
+def _show(finished: Run, out: str, *, whole: bool) -> bool:
+    """On the terminal and, of a whole recipe, as a page. Whether a gate of the recipe's own fails."""
+    from ehrmind.cli.tables import show_pilot, show_results
+    from ehrmind.stages.results import gate
+
+    show_pilot(finished)
+    show_results(finished)
+    if whole:
+        from ehrmind.report import write_report
+
+        pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]
+        typer.echo(f"page: {out.rstrip('/')}/{pages[-1].name}")
+    failed = gate(finished)
+    if failed:
+        typer.echo(failed, err=True)
+    return failed is not None

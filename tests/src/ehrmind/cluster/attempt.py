@@ -1,0 +1,11 @@
+"""`python -m ehrmind.cluster.attempt HOST:PORT`: join a cluster and leave it, in a process that may be killed or die of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+if __name__ == "__main__":
+    import ray
+
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)

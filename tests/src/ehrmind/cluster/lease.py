@@ -1,0 +1,147 @@
+"""Lock of a run folder in an object store, which knows no locks: an object says who writes under the URL,
+renewed while that process lives.
+
+    URL/protected/.ehrmind-lock   owner, process, machine, since, renewed
+
+One that is no longer renewed is taken over. A store that cannot create an object only where there is none may show two owners for a moment;
+so an owner looks again a little later, and before each push: the one whose name stands there goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ehrmind.runs.lock import LOCK, WAIT
+from ehrmind.types import InputError
+
+RENEWED_EVERY, STALE_AFTER = 15.0, 120.0  # seconds; a cluster's workers end within a minute of their command
+SETTLES_WITHIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the object holds; times are seconds since 1970 on its owner's clock."""
+
+    owner: str
+    process: int
+    machine: str
+    since: float
+    renewed: float
+
+    def __str__(self) -> str:
+        began = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
+        return f"process {self.process} of machine {self.machine}, since {began}"
+
+
+@contextmanager
+def leased(url: str, store: Any, root: str) -> Iterator[str]:
+    """Holds what lies under the URL until the block ends; yields the owner's name. Raises InputError where another process does."""
+    now = time.time()
+    lease = Lease(secrets.token_hex(16), os.getpid(), socket.gethostname(), now, now)
+    _take(url, store, root, lease)
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(RENEWED_EVERY):
+            with suppress(OSError):  # a store that is away for a while
+                found = read_lease(store, root)
+                if found is not None and found.owner != lease.owner:
+                    return  # every push looks, and ends the run
+                _write(store, root, replace(lease, renewed=time.time()))
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield lease.owner
+    finally:
+        over.set()
+        thread.join()
+        _give_back(store, root, lease)
+
+
+def refuse_taken(url: str, store: Any, root: str, owner: str) -> None:
+    """Raises InputError where another process has taken the place of the owner."""
+    found = read_lease(store, root)
+    if found is not None and found.owner != owner:
+        raise InputError(f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more.")
+
+
+def read_lease(store: Any, root: str) -> Lease | None:
+    """None where there is none, or what is there is no lease."""
+    store.invalidate_cache()
+    try:
+        tree = json.loads(store.cat_file(_place(root)))
+        return Lease(**{field.name: tree[field.name] for field in fields(Lease)})
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _take(url: str, store: Any, root: str, lease: Lease) -> None:
+    until = time.monotonic() + WAIT
+    while (found := read_lease(store, root)) is not None and not _is_over(store, root, found):
+        if time.monotonic() >= until:
+            _refuse(url, root, found)
+        time.sleep(SETTLES_WITHIN / 4)
+    if found is not None:
+        sys.stderr.write(f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n")
+    try:
+        _write(store, root, lease, mode="create" if found is None else "overwrite")
+    except FileExistsError:
+        pass
+    time.sleep(SETTLES_WITHIN)
+    now = read_lease(store, root)
+    if now is None or now.owner != lease.owner:
+        _refuse(url, root, now)
+
+
+def _is_over(store: Any, root: str, found: Lease) -> bool:
+    """Whether its owner is dead here, or has not renewed it for long and does not now: clocks may differ."""
+    import psutil
+
+    if found.machine == socket.gethostname() and not psutil.pid_exists(found.process):
+        return True
+    if time.time() - found.renewed < STALE_AFTER:
+        return False
+    time.sleep(2 * RENEWED_EVERY)
+    return read_lease(store, root) in (None, found)
+
+
+def _refuse(url: str, root: str, found: Lease | None) -> None:
+    raise InputError(
+        f"{url} is in use: {found or 'another process'} writes there, and only one may. Wait until it has ended, or end it, then give the "
+        f"same command again; the place of one that was killed can be taken after {STALE_AFTER:.0f} s."
+    )
+
+
+def _write(store: Any, root: str, lease: Lease, mode: str = "overwrite") -> None:
+    place = _place(root)
+    store.makedirs(place.rpartition("/")[0], exist_ok=True)
+    if getattr(store, "local_file", False):
+        Path(f"{root}/protected").chmod(0o700)
+    store.pipe_file(place, json.dumps(asdict(lease)).encode(), mode=mode)
+
+
+def _give_back(store: Any, root: str, lease: Lease) -> None:
+    with suppress(OSError):
+        found = read_lease(store, root)
+        if found is not None and found.owner == lease.owner:
+            store.rm_file(_place(root))
+        if getattr(store, "local_file", False):  # which, unlike others, has empty folders
+            for made in (Path(root, "protected"), Path(root)):
+                made.rmdir()
+
+
+def _place(root: str) -> str:
+    return f"{root}/protected/{LOCK}"

@@ -1,0 +1,199 @@
+"""A run folder in an object store: what fsspec reaches under a URL is kept like a folder of this machine, and a new cluster starts from it.
+
+Files go up whole, then the manifest that lists them; what is gone is removed after that. Where something listed is replaced, the manifest
+first says what will stand there. So what is found under the URL at any time can be resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from ehrmind.cluster.lease import leased, refuse_taken
+from ehrmind.cluster.listing import is_manifest, manifests, replacing, steady
+from ehrmind.cluster.private import private_folder
+from ehrmind.files import write_bytes
+from ehrmind.runs.contents import Contents, written
+from ehrmind.types import InputError
+
+SECONDS_BETWEEN_LOOKS = 0.5
+ROUNDS = 3  # of looking for what changed while it went up; the rest waits for the next push
+
+
+def is_url(out: str) -> bool:
+    return "://" in out
+
+
+class Mirror:
+    """The files under a URL. Raises InputError where its kind of store cannot be used here."""
+
+    def __init__(self, url: str, owner: str = "") -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self._store, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{url} cannot be used: {' '.join(str(error).split())}.") from None
+        self.url = url
+        self._owner = owner  # of the lease under which is written
+        self._known: dict[str, tuple[int, int]] = {}  # by name: size and time of what lies there
+        self._listed: dict[str, Contents] = {}  # by name: the manifests that lie there
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def leased(self) -> Iterator[str]:
+        """No other process writes there until the block ends; yields the owner's name, which its workers are told. Raises InputError."""
+        with leased(self.url, self._store, self._root) as owner:
+            self._owner = owner
+            yield owner
+
+    def is_empty(self) -> bool:
+        return not self._names()
+
+    def pull(self, folder: Path, under: str = "") -> None:
+        """Fetch what lies there, or what of it lies `under` a name."""
+        for name in self._names():
+            if name.startswith(under):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                self._store.get_file(f"{self._root}/{name}", str(folder / name))
+                self._known[name] = _stamp(folder / name)
+        self._listed |= {name: found for name, found in manifests(folder).items() if name.startswith(under)}
+        for stored in (folder / "recipe.yaml", *folder.glob("seeds/*/recipe.yaml")):  # a store has no empty folders
+            for made in ("stages", *(f"protected/{kind}" for kind in ("cases", "rollouts", "checkpoints", "models"))):
+                (stored.parent / made).mkdir(parents=True, exist_ok=True)
+            (stored.parent / "protected").chmod(0o700)
+
+    def push(self, folder: Path) -> None:
+        """Make what lies there equal to the folder: what is new or changed goes up, what is gone is removed."""
+        with self._lock:
+            if self._owner:
+                refuse_taken(self.url, self._store, self._root, self._owner)
+            for _ in range(ROUNDS):
+                before = manifests(folder)
+                for name, pending in replacing(self._listed, before).items():
+                    self._put_manifest(name, pending)
+                here = self._put_files(folder)
+                after = manifests(folder)
+                if after == before:
+                    break
+            for name, found in steady(before, after, self._known.keys()).items():
+                if self._listed.get(name) != found:
+                    self._put_manifest(name, found)
+            gone = (self._known.keys() | self._listed.keys()) - here
+            for _, name in sorted(((_counts(name), name) for name in gone), reverse=True):
+                self._store.rm_file(f"{self._root}/{name}")
+                self._known.pop(name, None)
+                self._listed.pop(name, None)
+
+    def _put_files(self, folder: Path) -> set[str]:
+        """Everything that is new or changed, but manifests; the names of all there is."""
+        names = {name for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder))}
+        for _, name in sorted((_counts(name), name) for name in names if not is_manifest(name)):
+            try:
+                stamp = _stamp(folder / name)
+                if self._known.get(name) != stamp:
+                    self._put(folder / name, name)
+                    self._known[name] = stamp
+            except FileNotFoundError:  # an old checkpoint, removed meanwhile
+                continue
+        return names
+
+    def _put_manifest(self, name: str, contents: Contents) -> None:
+        """An object store shows an object whole or not at all; a folder does by renaming."""
+        there = f"{self._root}/{name}"
+        self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
+        if getattr(self._store, "local_file", False):
+            write_bytes(Path(there), written(contents))
+        else:
+            self._store.pipe_file(there, written(contents))
+        self._listed[name] = contents
+
+    def _put(self, file: Path, name: str) -> None:
+        there, (run, protected, _) = f"{self._root}/{name}", name.partition("protected/")
+        self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
+        if protected and getattr(self._store, "local_file", False):
+            Path(f"{self._root}/{run}protected").chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
+        self._store.put_file(str(file), there)
+
+    def _names(self) -> list[str]:
+        self._store.invalidate_cache()
+        names = (found.removeprefix(self._root).strip("/") for found in self._store.find(self._root))
+        return sorted(name for name in names if _is_whole(name))
+
+
+@contextmanager
+def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
+    """Push the folder at each checkpoint and at each stage's end, beside the work, and once more when the block ends well."""
+    over, before, failed = threading.Event(), _milestones(folder), ""
+
+    def watch() -> None:
+        with suppress(InputError):  # another has taken our place, which the next push in the main thread says
+            look()
+
+    def look() -> None:
+        nonlocal before, failed
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            now = _milestones(folder)
+            if now != before or failed:
+                try:
+                    mirror.push(folder)
+                    before, failed = now, ""
+                except OSError as error:
+                    if not failed:
+                        sys.stderr.write(f"{mirror.url} could not be written ({type(error).__name__}); it is tried again\n")
+                    failed = type(error).__name__
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    mirror.push(folder)
+
+
+@contextmanager
+def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, str]]:
+    """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends. A command leases the
+    URL; its workers get the `owner` of that lease. Raises InputError where another command has it."""
+    mirror = Mirror(url, owner or "")
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()  # a local cluster's own folder goes with it
+    with mirror.leased() if owner is None else nullcontext(owner) as named, private_folder("ehrmind-run", Path(place)) as made:
+        folder = made / "run"
+        folder.mkdir()
+        if not mirror.is_empty():
+            mirror.pull(folder)
+        yield folder, mirror, named
+
+
+def _milestones(folder: Path) -> frozenset[Path]:
+    """What the run, or one of its seeds, can be resumed from."""
+    runs, marks = (folder, *folder.glob("seeds/*")), ("stages/*.json", "protected/checkpoints/*/step-*/progress.json")
+    return frozenset(path for run in runs for mark in marks for path in run.glob(mark))
+
+
+def _counts(name: str) -> int:
+    """Whether others count only once it is there."""
+    parts = name.split("/")
+    return int(parts[-1] == "progress.json" or "stages" in parts[:-1] or parts[-1] in ("results.json", "recipe.yaml"))
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Within the folder; "" of what is not whole yet."""
+    name = path.relative_to(folder).as_posix()
+    return name if _is_whole(name) else ""
+
+
+def _is_whole(name: str) -> bool:
+    return ".partial" not in name and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

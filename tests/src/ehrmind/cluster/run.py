@@ -1,0 +1,112 @@
+"""A recipe on a cluster: the same stages, the same run folder.
+
+The driver makes the folder and reads the data into it; a worker always goes on in it, whether it is the first there or takes the place of a
+lost one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ehrmind.cluster.data import each_on_ray
+from ehrmind.cluster.joined import joined
+from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
+from ehrmind.cluster.workers import on_gpu, work
+from ehrmind.config import Recipe, parse_recipe
+from ehrmind.engines import Engine
+from ehrmind.removal import remove_contents, say_left
+from ehrmind.runs import Run, open_run
+from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
+from ehrmind.runs.start import holds_work
+from ehrmind.sources.each import done_by
+from ehrmind.stages.data import prepare_data
+from ehrmind.stages.pipeline import open_local
+from ehrmind.stages.seeds import parts_of, run_seeds
+from ehrmind.types import InputError
+from ehrmind.world import current
+
+
+@contextmanager
+def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tuple[str, ...] | None = None) -> Iterator[Run]:
+    """`run_seeds` by the workers of `recipe.cluster`, and the run they leave. `out` is a folder that every node sees under this path, or a
+    URL in an object store: then the run is a copy on this machine, and what is added to it until the block ends goes there too. Raises
+    InputError."""
+    if not is_url(out):
+        folder = Path(out).resolve()
+        with only_writer(folder, holds_work, wait=WAIT_FOR_WORKERS):
+            yield _run(recipe, folder, None, "", resume, stages)
+        return
+    with staged(out) as (folder, mirror, owner):
+        with _store_free_if_refused(folder, mirror):
+            run = _run(recipe, folder, mirror, owner, resume, stages)
+        yield run
+        mirror.push(folder)
+
+
+@contextmanager
+def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
+    """Does for what lies under the URL what `only_writer` does for a folder; the workers may have put
+    something there."""
+    was_used = any(folder.iterdir())
+    try:
+        yield
+    except Exception:
+        if not was_used:
+            mirror.pull(folder)
+            if not holds_work(folder):
+                say_left(remove_contents(folder))
+                mirror.push(folder)
+        raise
+
+
+def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, owner: str, resume: bool, stages: tuple[str, ...] | None) -> Run:
+    run = open_run(folder, recipe, resume=resume)
+    out = mirror.url if mirror is not None else str(folder)
+    config = {"recipe": recipe.model_dump(mode="json"), "out": out, "owner": owner, "stages": stages}
+    with joined(recipe.cluster) as cluster:
+        read_data(run, recipe)
+        if mirror is not None:
+            mirror.push(folder)
+        with lent(folder, wait=WAIT_FOR_WORKERS) if mirror is None else nullcontext():
+            work(recipe.cluster, on_gpu(recipe.model.device, recipe.cluster.workers), run_recipe, config, cluster)
+    if mirror is not None:
+        mirror.pull(folder)
+    return run
+
+
+def read_data(run: Run, recipe: Recipe) -> None:
+    """The sources become the run's cases while no worker holds a CPU yet: Ray Data would wait for ever for one."""
+    whole = {run: recipe} if recipe.seeds == 1 else {run.of_seed(seed): part for seed, part in parts_of(recipe).items()}
+    for part, its_recipe in whole.items():
+        if part.done("data") is None:
+            open_run(part.path, its_recipe, resume=True)
+            with done_by(each_on_ray):
+                prepare_data(part, its_recipe)
+
+
+def run_recipe(config: dict[str, Any]) -> None:
+    """What a worker does."""
+    recipe, stages = parse_recipe(config["recipe"]), config["stages"]
+    if not is_url(config["out"]):
+        out = Path(config["out"])
+        if not (out / "recipe.yaml").is_file():
+            raise InputError(f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store.")
+        with only_writer(out, wait=WAIT_FOR_WORKERS):
+            run_seeds(recipe, out, resume=True, stages=stages)
+        return
+    with staged(config["out"], config["owner"]) as (folder, mirror, _):
+        current().gather(None)  # nobody writes there before everybody has read
+        with kept(mirror, folder) if current().first else nullcontext():
+            run_seeds(recipe, folder, resume=True, stages=stages, open_engine=partial(_opened, mirror, folder))
+
+
+def _opened(mirror: Mirror, folder: Path, recipe: Recipe, model: Path) -> Engine:
+    """The other workers get the models of the run from the store, where the first one has put them."""
+    current().from_first(lambda: mirror.push(folder))
+    if not current().first and model.is_relative_to(folder):
+        mirror.pull(folder, under=model.relative_to(folder).as_posix() + "/")
+    return open_local(recipe, model)

@@ -1,0 +1,60 @@
+"""The recipe: one YAML file that says everything an experiment does, as pydantic models."""
+
+from ehrmind.config.arms import ARMS, VOTING, WAYS, Arm, split_arm
+from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
+from ehrmind.config.endpoint import Endpoint, EndpointArm, Price, Send, Teacher
+from ehrmind.config.parts import (
+    Cluster,
+    Decoding,
+    Evaluate,
+    General,
+    Lora,
+    Model,
+    Optimiser,
+    Pilot,
+    Prompts,
+    Rlvr,
+    TinyModel,
+    Tracking,
+    Warmup,
+)
+from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
+
+__all__ = [
+    "ARMS",
+    "VOTING",
+    "WAYS",
+    "Arm",
+    "Cluster",
+    "Data",
+    "DataSource",
+    "Decoding",
+    "EhrFiles",
+    "Endpoint",
+    "EndpointArm",
+    "Evaluate",
+    "General",
+    "History",
+    "Lora",
+    "Model",
+    "Optimiser",
+    "Pilot",
+    "Price",
+    "Prompts",
+    "Recipe",
+    "Rlvr",
+    "Send",
+    "Synthetic",
+    "TableFile",
+    "Teacher",
+    "TinyModel",
+    "Tracking",
+    "TrialFiles",
+    "Warmup",
+    "differing_keys",
+    "load_recipe",
+    "parse_recipe",
+    "parse_section",
+    "recipe_digest",
+    "split_arm",
+]

@@ -1,0 +1,254 @@
+"""The recipe: one YAML file that says everything an experiment does.
+
+`load_recipe(path, overrides)` reads YAML, applies `dotted.key=value` overrides (values are YAML too) and
+validates. An unknown key fails and names the nearest one; relative paths are taken from the recipe's folder
+first, then from the working directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from ehrmind.config.arms import ARMS, Arm
+from ehrmind.config.data import Data, DataSource, Synthetic
+from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
+from ehrmind.config.explain import explain, key_given_twice
+from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
+from ehrmind.config.section import Section
+from ehrmind.types import InputError
+from ehrmind.verify.reward import PAPER, RewardWeights
+
+S = TypeVar("S", bound=Section)
+
+
+class Recipe(Section):
+    """One experiment. Every key has a default but `data` and `model`."""
+
+    name: str = Field(default="run", description="what the page calls it")
+    seed: int = Field(default=0, description="of everything that is drawn")
+    seeds: PositiveInt = Field(default=1, description="run the recipe under so many seeds, from `seed` on, and pool them")
+    data: Data
+    model: Model
+    prompts: Prompts = Prompts()
+    decoding: Decoding = Decoding()
+    reward: RewardWeights = PAPER
+    pilot: Pilot = Pilot()
+    warmup: Warmup = Warmup()
+    teacher: Teacher | None = Field(default=None, description="of the warm-up, with warmup.traces=teacher")
+    rlvr: Rlvr = Rlvr()
+    evaluate: Evaluate = Evaluate()
+    stages: Literal["all", "auto"] = Field(
+        default="all", description="`auto` follows the pilot's plan: whether to warm up, on which strata, with which traces"
+    )
+    arms: list[Arm] = Field(
+        default=list(ARMS),
+        min_length=1,
+        description="base, rlvr, sft, sft_rlvr; and any of them asked in another way: _few_shot, _no_thinking, _open_book, _tool, "
+        "_majority, _best behind its name, such as base_open_book",
+    )
+    endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], EndpointArm] = Field(
+        default={}, description="models behind endpoints, by name: scored on the held-out cases beside the arms"
+    )
+    tracking: Tracking = Tracking()
+    sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
+    sampler_tokens: PositiveInt = Field(
+        default=262144, description="tokens whose keys and values are kept at once, a prompt counting once for its group"
+    )
+    shards: PositiveInt = Field(
+        default=1,
+        description="parts of every batch, sampled and learnt apart and summed in order; part of the result. Without: one a worker",
+    )
+    threads: PositiveInt | None = Field(
+        default=None,
+        description="CPU threads of a worker; part of bit-for-bit reproducibility. Without: the cores, or an even part",
+    )
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="before")
+    @classmethod
+    def shards_where_they_are_said(cls, tree: Any) -> Any:
+        """`rlvr.shards`, as recipes and run folders up to 0.1 have it, is read as `shards`. Where none are said, every worker has one."""
+        if not isinstance(tree, Mapping):
+            return tree
+        if isinstance(tree.get("rlvr"), Mapping) and "shards" in tree["rlvr"]:
+            rlvr = dict(tree["rlvr"])
+            old = rlvr.pop("shards")
+            if "shards" in tree and tree["shards"] != old:
+                raise ValueError("shards and rlvr.shards are one key now and differ; keep shards")
+            tree = {**tree, "rlvr": rlvr, "shards": old}
+        workers = workers_said(tree.get("cluster"))
+        return {**tree, "shards": workers} if "shards" not in tree and workers is not None else tree
+
+    @model_validator(mode="after")
+    def workers_divide_shards(self) -> Recipe:
+        if self.shards % self.cluster.workers:
+            raise ValueError(
+                f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to a multiple of it"
+            )
+        if self.cluster.strategy == "fsdp" and self.model.lora is not None:
+            raise ValueError("cluster.strategy=fsdp cuts what model.lora keeps small already, gradients and optimiser; use ddp with it")
+        return self
+
+    @model_validator(mode="after")
+    def nothing_twice(self) -> Recipe:
+        for name, chosen in (("arms", self.arms), ("evaluate.decodings", self.evaluate.decodings)):
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{name} names something twice; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def a_teacher_is_there_and_may_be_sent_to(self) -> Recipe:
+        if self.warmup.traces == "teacher" and self.teacher is None:
+            raise ValueError("warmup.traces=teacher needs teacher, such as `teacher: {url: http://localhost:8000/v1, model: NAME}`")
+        if self.warmup.traces == "teacher" and not self.prompts.think:
+            raise ValueError("warmup.traces=teacher teaches reasoning, and prompts.think=false asks for none; set it to true")
+        if self.teacher is not None and (refusal := why_not_sent("teacher", self.teacher, {"data.train": self.data.train})):
+            raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def endpoints_are_named_apart_and_may_be_sent_to(self) -> Recipe:
+        sources = {"data.held_out": self.data.held_out} | {f"data.elsewhere.{name}": more for name, more in self.places.items()}
+        for name, endpoint in self.endpoints.items():
+            if any(name == arm or name.startswith(f"{arm}_") for arm in (*ARMS, *self.arms)):
+                raise ValueError(f"endpoints.{name} has the name of an arm; choose another")
+            if refusal := why_not_sent(f"endpoints.{name}", endpoint, sources):
+                raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def general_is_one_place(self) -> Recipe:
+        if self.evaluate.general is not None and "general" in self.data.elsewhere:
+            raise ValueError("data.elsewhere.general has the name of what evaluate.general asks; choose another")
+        return self
+
+    @property
+    def places(self) -> dict[str, DataSource]:
+        """All further held-out cases by name: those of `data.elsewhere`, and general questions."""
+        asked = self.evaluate.general
+        if asked is None:
+            return self.data.elsewhere
+        made_up = DataSource(synthetic=Synthetic(family="general", n=asked.n, seed=asked.seed))
+        return {**self.data.elsewhere, "general": asked.source or made_up}
+
+    @model_validator(mode="after")
+    def samples_differ(self) -> Recipe:
+        if self.evaluate.probabilities == "samples" and self.decoding.temperature == 0:
+            raise ValueError("evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0")
+        if self.evaluate.repeats and self.decoding.temperature == 0:
+            raise ValueError("evaluate.repeats needs answers that differ; raise decoding.temperature above 0")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
+    if not path.is_file():
+        raise InputError(f"There is no recipe at {path}; `recipes/` holds the ones that ship.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+        twice = key_given_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
+    if twice:
+        raise InputError(f"{path}, line {twice.start_mark.line + 1}: the key '{twice.value}' is given twice; keep one.")
+    for override in overrides:
+        apply_override(tree, override)
+    recipe = parse_recipe(tree, source=str(path))
+    return _with_paths_from(recipe, path.parent)
+
+
+def parse_recipe(tree: dict[str, Any], source: str = "recipe") -> Recipe:
+    return parse_section(Recipe, tree, source)
+
+
+def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+    """A part of a recipe, or all of it. What is wrong is said in one sentence that begins with `source`."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error.errors(), kind.model_json_schema())}") from None
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Of all that is part of the result: not of who runs it."""
+    tree = recipe.model_dump(mode="json", exclude={"cluster"})
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ, for the message that refuses a resume."""
+    names = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            names += differing_keys(before, after, f"{prefix}{key}.")
+        elif before != after:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Put `dotted.key=value` into a tree; the value is YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"'{override}' is not an override; write key=value, for example rlvr.steps=20.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"The value in '{override}' is not valid YAML.") from None
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.get(parent)
+        if not isinstance(child, dict):
+            child = node[parent] = {}
+        node = child
+    node[last] = value
+
+
+def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
+    """Make file paths absolute: beside the recipe if there, else from the working directory."""
+
+    def located(text: str | Path) -> str:
+        path = Path(text).expanduser()
+        for base in (folder, Path.cwd()):
+            if (base / path).exists():
+                return str((base / path).resolve())
+        return str(text)
+
+    def source(value: DataSource) -> DataSource:
+        changes: dict[str, Any] = {
+            "cases": [Path(located(path)) for path in value.cases],
+            "medcalc": [located(path) for path in value.medcalc],
+        }
+        if value.trials is not None:
+            files = value.trials
+            there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
+            changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
+        if value.table is not None:
+            changes["table"] = value.table.model_copy(update={"path": Path(located(value.table.path))})
+        if value.ehr is not None:
+            given = {name: getattr(value.ehr, name) for name in ("meds", "labels", "aces", "ehrshot")}
+            there = {name: Path(located(path)) for name, path in given.items() if path is not None}
+            changes["ehr"] = value.ehr.model_copy(update=there)
+        return value.model_copy(update=changes)
+
+    splits = {name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")}
+    data = recipe.data.model_copy(update={**splits, "elsewhere": {name: source(more) for name, more in recipe.data.elsewhere.items()}})
+    evaluate, model = recipe.evaluate, recipe.model
+    if evaluate.general is not None and evaluate.general.source is not None:
+        general = evaluate.general.model_copy(update={"source": source(evaluate.general.source)})
+        evaluate = evaluate.model_copy(update={"general": general})
+    if model.name is not None:
+        model = model.model_copy(update={"name": located(model.name)})
+    return recipe.model_copy(update={"data": data, "model": model, "evaluate": evaluate})

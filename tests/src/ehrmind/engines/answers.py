@@ -1,0 +1,117 @@
+"""What an endpoint answered, and the file that keeps it, so that a run that goes on asks nothing twice.
+
+The file is append-only JSONL, a line an answer, under the hash of what was asked, with a digest of the line. A line that a crash tore is
+cut off; one that is damaged is asked again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ehrmind.config import Decoding
+from ehrmind.runs.lines import Line, append_line, lines_in, mend
+from ehrmind.types import FinishReason, Message
+
+MOST_TOKENS = 1 << 18  # what is told beyond this is no count of tokens
+CHARACTERS_PER_TOKEN = 3  # about, where nothing is told
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an endpoint. `draw` tells samples of the same messages apart and is the seed of their sampling."""
+
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    draw: int = 0
+
+    def key(self, model: str, body: dict[str, Any]) -> str:
+        """The hash of all that decides an answer."""
+        messages = [[message.role, message.content] for message in self.messages]
+        asked = [model, body, messages, self.decoding.model_dump(mode="json"), self.draw]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`text` is the message's content and `reasoning` what some endpoints hand out beside it. `failure` names why there is none."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: FinishReason = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failure: str | None = None
+
+
+def read_answer(raw: bytes, question: Question) -> Answer | None:
+    """A chat completion, or None for anything else. Tokens that the endpoint does not count are estimated from the text."""
+    try:
+        tree = json.loads(raw)
+        choice = tree["choices"][0]
+        message = choice["message"]
+        text, reasoning = _text(message.get("content")), _text(message.get("reasoning_content") or message.get("reasoning"))
+        usage = tree.get("usage")
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+    asked = sum(len(part.content) for part in question.messages)
+    return Answer(
+        text,
+        reasoning,
+        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        prompt_tokens=_tokens(usage, "prompt_tokens", asked),
+        completion_tokens=_tokens(usage, "completion_tokens", len(text) + len(reasoning)),
+    )
+
+
+def _text(value: Any) -> str:
+    """As it can be stored; null is no text. Raises TypeError for anything else."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return (value or "").encode("utf-8", "replace").decode()
+
+
+def _tokens(usage: Any, name: str, characters: int) -> int:
+    told = usage.get(name) if isinstance(usage, dict) else None
+    return told if type(told) is int and 0 <= told <= MOST_TOKENS else -(-characters // CHARACTERS_PER_TOKEN)
+
+
+class AnswerFile:
+    """The answers of one stage. Readable by its owner alone, for answers quote records."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answers: dict[str, Answer] = {}
+        self.tokens = (0, 0)  # of all prompts and of all answers
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        mend(path)
+        lost = [line.number for line in lines_in(path) if not self._read(line)]
+        if lost:
+            many = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+            sys.stderr.write(f"{path}, line {lost[0]}{many}: damaged; what was asked there is asked again\n")
+
+    def add(self, key: str, answer: Answer) -> None:
+        append_line(self.path, {"key": key, **dataclasses.asdict(answer)}, private=True)
+        self._keep(key, answer)
+
+    def _read(self, line: Line) -> bool:
+        """Whether the line is an answer. One of an earlier version has no digest."""
+        try:
+            row = line.row if line.row is not None or b'"digest"' in line.text else json.loads(line.text)
+            row = dict(row or {})
+            self._keep(row.pop("key"), Answer(**row))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+        return True
+
+    def _keep(self, key: str, answer: Answer) -> None:
+        prompt, completion = self.tokens
+        self.tokens = (prompt + answer.prompt_tokens, completion + answer.completion_tokens)
+        self.answers[key] = answer

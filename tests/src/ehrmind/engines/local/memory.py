@@ -1,0 +1,240 @@
+"""Memory that a run will need, estimated before it starts.
+
+The largest of four moments counts: sampling (KV cache), supervised steps, policy steps
+(activations, gradients, optimiser), saving (an adapter is merged in a copy). AdamW's moments and
+the sums of gradients are fp32. Trained bf16 weights have fp32 masters too, counted with the
+optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
+Activations are those that transformers' Llama-like layers keep for the backward pass. On CUDA they
+are counted. On CPU the coefficients were fitted to measured peaks (`benchmarks/memory.py`). The
+rest is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from safetensors import safe_open
+
+from ehrmind.config import Model, Optimiser, Recipe
+from ehrmind.engines.local.engine import device_of
+from ehrmind.engines.local.heads import TOKENS_AT_ONCE
+from ehrmind.engines.local.products import ONEDNN
+from ehrmind.engines.local.replay import GROWTH
+from ehrmind.files import lines_of
+from ehrmind.types import InputError
+
+GIB = 2**30
+FP32, BF16 = 4, 2
+PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
+# On CPU, floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
+OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
+ALLOCATOR = 1.05  # what it holds beyond what is asked of it
+PASSING = 1.1  # on CUDA, what a layer's backward pass holds for a moment beside what was kept
+NARROW = 0.85  # under bf16 autocast some of them are half as wide, and their fp32 sources are kept too
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a decoder-only model. `bytes` of one weight; `trainable` parameters are all or the adapters'."""
+
+    parameters: int
+    trainable: int
+    hidden: int
+    feed_forward: int
+    layers: int
+    heads: int
+    key_heads: int
+    width: int
+    vocabulary: int
+    bytes: int
+    narrow: bool
+    device: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by what they are for. Weights, reference and optimiser stay; of the others the largest moment counts."""
+
+    weights: int
+    reference: int
+    optimiser: int
+    gradients: int
+    activations: int
+    keys_and_values: int
+    saving: int = 0
+
+    @property
+    def total(self) -> int:
+        largest_moment = max(self.gradients + self.activations, self.keys_and_values, self.saving)
+        return int(ALLOCATOR * (self.weights + self.reference + self.optimiser + largest_moment))
+
+    def __str__(self) -> str:
+        parts = vars(self) | {"total": self.total}
+        return ", ".join(f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total")
+
+
+def shape_of(folder: Path, model: Model) -> Shape | None:
+    """From a model directory's files alone; None where its configuration is of a kind not known here."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config") or config
+        hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+        feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
+    except (OSError, ValueError, KeyError):
+        return None
+    weight = 2 if model.dtype == "bfloat16" else FP32
+    parameters = sum(_parameters(file) for file in folder.glob("*.safetensors"))
+    width = config.get("head_dim") or hidden // heads
+    key_heads = config.get("num_key_value_heads") or heads
+    adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    return Shape(
+        parameters=parameters + adapters,
+        trainable=adapters or parameters,
+        hidden=hidden,
+        feed_forward=feed_forward,
+        layers=layers,
+        heads=heads,
+        key_heads=key_heads,
+        width=width,
+        vocabulary=vocabulary,
+        bytes=weight,
+        narrow=model.autocast or weight < FP32,
+        device=device_of(model),
+    )
+
+
+def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True, workers: int = 1) -> Estimate:
+    """Of one worker, in that of the stages that will run which takes most; evaluation and pilot only sample."""
+    prompt, new = recipe.prompts.max_tokens, recipe.decoding.max_new_tokens
+    group = prompt + recipe.rlvr.samples * new  # a long group goes alone, however many tokens it has
+    tokens = min(max(recipe.warmup.tokens_per_microbatch, prompt + new), recipe.warmup.batch * (prompt + new))
+    tokens_of_groups = min(max(recipe.rlvr.tokens_per_microbatch, group), recipe.rlvr.questions_per_step * group)
+    sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
+    weights, trained = shape.parameters * shape.bytes, shape.trainable * FP32
+    cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    narrow = recipe.model.lora is None and shape.bytes < FP32
+    masters = shape.trainable * (FP32 - (shape.bytes if cut > 1 else 0)) if narrow else 0  # what FSDP2 shards are the masters
+    copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
+    # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
+    layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
+    sampling = Estimate(weights // cut, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0))
+
+    def learning(reference: int, activations: int) -> Estimate:
+        return replace(
+            sampling,
+            reference=reference // cut,
+            optimiser=(2 * trained + masters) // cut,
+            gradients=sums * trained // cut + (trained if cut > 1 else 0),
+            activations=activations + (layers if cut > 1 else 0),
+            saving=weights if recipe.model.lora is not None else 0,
+        )
+
+    stages = [sampling]
+    if warmup:
+        stages.append(learning(0, _activations(shape, tokens, recipe.warmup)))
+    if rlvr:
+        stages.append(learning(copy, _activations(shape, tokens_of_groups, recipe.rlvr)))
+    return max(stages, key=lambda stage: stage.total)
+
+
+def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> None:
+    """Raises InputError that names the largest part and the change that shrinks it."""
+    if found.total <= available:
+        return
+    adapts, learns = recipe.model.lora is not None, found.optimiser > 0
+    smaller = ["use a smaller model"]
+    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []  # else its masters are fp32
+    smaller += ["model.lora"] if learns and not adapts else []
+    smaller += ["rlvr.kl=0"] if found.reference else []
+    advice = {
+        found.weights + found.reference + (found.saving if adapts else 0): " or ".join(smaller),
+        found.optimiser + found.gradients: "lower model.lora.rank" if adapts else "set model.lora",
+        found.activations: "lower rlvr.tokens_per_microbatch and warmup.tokens_per_microbatch, or set gradient_checkpointing=true in both",
+        found.keys_and_values: "lower sampler_tokens or sampler_rows",
+    }
+    raise InputError(
+        f"This run needs about {_size(found.total)} of memory ({found}) and there are {_size(available)}; {advice[max(advice)]}."
+    )
+
+
+def memory_of(device: str) -> int:
+    """Bytes that the device has in all, on CPU within the control group's limit."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[1])
+    limits = [int(psutil.virtual_memory().total)]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):
+            continue  # no such group, or no limit
+    return min(limits)
+
+
+def free_memory() -> int:
+    """Bytes of the machine's memory that nothing uses now, within the control group's limit (whose count of used bytes has files in it that
+    make room when asked)."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        group = Path("/sys/fs/cgroup")
+        counts = dict(line.split() for line in lines_of((group / "memory.stat").read_text()))
+        used = int((group / "memory.current").read_text()) - int(counts.get("file", 0))
+        return min(free, int((group / "memory.max").read_text()) - used)
+    except (OSError, ValueError):
+        return free  # no such group, or no limit
+
+
+def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
+    layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
+    kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
+    if shape.device == "cuda" and shape.narrow:  # the weights in autocast's type, and the output layer's gradient before it is added
+        logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
+    return int(kept + logits + tokens * shape.hidden * FP32 * 4)
+
+
+def _kept_on_cpu(shape: Shape) -> float:
+    """Bytes of a token in a layer."""
+    numbers = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
+    return numbers * FP32 * (NARROW if shape.narrow else 1.0)
+
+
+def _kept_on_cuda(shape: Shape) -> float:
+    """Bytes of a token in a layer: both norms' input and result; queries, keys, values, attention's result and its copy for the product
+    after it; the feed-forward part's gate before and after its function, its values, and their product."""
+    stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
+    heads = 3 * shape.heads + 2 * shape.key_heads
+    kept = 2 * shape.hidden * (stream + number) + (heads * shape.width + 4 * shape.feed_forward) * number
+    return PASSING * kept
+
+
+def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:
+    """Of the fullest stage, greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it; and of the
+    weights that are packed while it samples."""
+    on_cpu = shape.device == "cpu"
+    room = new if on_cpu else -(-new // GROWTH) * GROWTH
+    tokens = min(recipe.sampler_rows * (prompt + room), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * room))
+    number = FP32 if on_cpu else BF16 if shape.narrow else shape.bytes
+    working = PREFILLED * (3 * shape.feed_forward + 6 * shape.hidden) * FP32
+    packs = shape.bytes == FP32 and (ONEDNN if on_cpu else shape.narrow)
+    packed = shape.parameters * (BF16 if shape.narrow else FP32) if packs else 0
+    return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working + packed
+
+
+def _parameters(file: Path) -> int:
+    """Counts the parameters of a safetensors file from its header; of a quantised file, once it is
+    dequantised."""
+    with safe_open(file, framework="pt") as tensors:
+        sizes = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  # no mapping
+    scales = {name for name in sizes if name.endswith(("_scale_inv", "_scales"))}
+    return sum(size * (2 if name.endswith("_blocks") else 1) for name, size in sizes.items() if name not in scales)
+
+
+def _size(size: Any) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,60 @@
+"""The hub's client with manners: where it goes, errors of one sentence, downloads that end. Data sets and models share it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ehrmind.types import InputError
+
+_RESTARTS = 3
+
+
+def endpoint() -> str | None:
+    """Another hub than the usual one; read now, because the client keeps what it saw when it was imported."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+@contextmanager
+def clear_errors(what: str) -> Iterator[None]:
+    """The hub client's errors, some of them pages long, as one sentence each."""
+    from huggingface_hub import errors
+
+    # The client's HTTP library has changed name over its versions; the bases of its own error lead to it.
+    broken: tuple[type[BaseException], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise InputError(f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`.") from None
+    except errors.RepositoryNotFoundError:
+        raise InputError(f"{what} is not on the hub, or not for you to see; check its spelling, or log in with `hf auth login`.") from None
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{what} does not exist on the hub; give a branch, tag or commit that does.") from None
+    except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise InputError(f"{what} cannot be reached; check the network and try again.") from None
+        raise InputError(f"{what} is not on the hub.") from None
+    except broken as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise InputError(f"{what} does not fit on the disk of the hub's local cache; make room, or set HF_HOME.") from None
+        raise InputError(f"{what} did not arrive whole ({type(error).__name__}); nothing half-written was kept, try again.") from None
+
+
+def bar_with_an_end() -> Any:
+    """The client's progress bar, which also gives up. The client starts anew for ever where a server that cannot
+    resume keeps closing the connection; the bar is what it tells of every byte and of every start from zero."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        restarts = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.restarts += (n or 0) < 0
+            if self.restarts > _RESTARTS:
+                raise ConnectionError("the connection keeps closing")
+            return super().update(n)
+
+    return Bar

@@ -1,0 +1,5 @@
+"""Case -> messages. The only room that writes the answer protocol."""
+
+from ehrmind.prompts.chat import gold_response, messages
+
+__all__ = ["gold_response", "messages"]

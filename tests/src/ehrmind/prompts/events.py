@@ -1,0 +1,87 @@
+"""Codes -> what kind of event they are and what to call them, by the vocabularies that MEDS, EHRSHOT and OMOP exports use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ehrmind.prompts.reference_ranges import is_unread, limits
+from ehrmind.sources.static_facts import sex_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KINDS = ("diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other")
+# The beginning of a code, in lower case, up to its first separator. Vocabularies that mix kinds go where most of their codes belong.
+VOCABULARIES = {
+    "diagnoses": ("snomed", "icd10cm", "icd9cm", "icd10", "icd9", "diagnosis", "condition", "conditions", "drg"),
+    "procedures": ("icd10pcs", "icd9proc", "cpt4", "cpt", "hcpcs", "procedure", "procedures", "device"),
+    "labs": ("loinc", "lab", "labs", "measurement", "microbiology"),
+    "drugs": ("rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end", "immunization"),
+    "visits": (
+        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge", "ed_registration", "ed_out",
+        "transfer_to", "admission", "discharge", "cms place of service",
+    ),
+    "vitals": (
+        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature", "subject_weight_at_infusion",
+        "subject_fluid_output",
+    ),
+    "demographics": ("gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance"),
+    "notes": ("note", "notes", "stanford_note", "document"),
+}  # fmt: skip
+_KIND = {vocabulary: kind for kind, vocabularies in VOCABULARIES.items() for vocabulary in vocabularies}
+TABLES = {
+    "condition_occurrence": "diagnoses",
+    "procedure_occurrence": "procedures",
+    "device_exposure": "procedures",
+    "measurement": "labs",
+    "drug_exposure": "drugs",
+    "visit_occurrence": "visits",
+    "visit_detail": "visits",
+    "observation": "other",
+    "person": "demographics",
+    "death": "other",
+    "note": "notes",
+}
+SPOKEN = {
+    "GENDER//F": "female",
+    "GENDER//M": "male",
+    "Gender/F": "female",
+    "Gender/M": "male",
+    "MEDS_DEATH": "death",
+    "MEDS_BIRTH": "birth",
+}
+
+
+def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str, str]) -> pl.DataFrame:
+    """Describes every row of `Timeline.whats`: kind, name, unit, the limits (low, high) of what is
+    common, and whether there are limits but none in this unit (unread). The name is the data set's
+    own, else the code's own words. `parents` has LOINC codes for codes that are not LOINC."""
+    import polars as pl
+
+    rows = [
+        (
+            kind_of(code, table),
+            SPOKEN.get(code) or names.get(code) or sex_of(code) or _words(code),
+            unit,
+            *limits(code, unit, parents),
+            is_unread(code, unit, parents),
+        )
+        for code, table, unit in whats.select("code", "table", "unit").iter_rows()
+    ]
+    schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32, "unread": pl.Boolean}
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def kind_of(code: str, table: str | None = None) -> str:
+    """By the OMOP table where it is known, else by the code's vocabulary."""
+    if table is not None and table in TABLES:
+        return TABLES[table]
+    vocabulary = re.split(r"/|//", code.lower(), maxsplit=1)[0].strip()
+    return _KIND.get(vocabulary) or next((kind for name, kind in _KIND.items() if vocabulary.startswith(f"{name} ")), "other")
+
+
+def _words(code: str) -> str:
+    """`HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`; `LOINC/718-7` says no more than itself."""
+    return " ".join(part.replace("_", " ").lower() for part in code.split("//") if part) if "//" in code else code

@@ -1,0 +1,70 @@
+"""What a manifest says, and how it is written: a line a file, and a digest of all that follows it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ehrmind.files import Stored
+from ehrmind.types import InputError
+
+VERSION = 1
+HEAD = b'{\n "digest": "%s",\n'
+Listed = dict[str, Stored]  # by name: the path within the folder, with slashes
+
+
+@dataclass
+class Contents:
+    """`replacing` has by name of a file or folder what will stand there. `purged` has `time`, `bytes` and the `files` that were removed
+    for good."""
+
+    files: Listed = field(default_factory=dict)
+    replacing: dict[str, Listed] = field(default_factory=dict)
+    purged: dict[str, Any] | None = None
+
+
+def written(contents: Contents) -> bytes:
+    """A manifest as it lies on the disk."""
+    rest = {
+        "version": VERSION,
+        "purged": contents.purged,
+        "replacing": {name: as_json(new) for name, new in contents.replacing.items()},
+    }
+    files = ",\n".join(
+        f'  {json.dumps(name)}: {{"sha256": "{there.sha256}", "bytes": {there.bytes}}}' for name, there in sorted(contents.files.items())
+    )
+    body = "".join(f' "{key}": {json.dumps(value)},\n' for key, value in rest.items()) + f' "files": {{\n{files}\n }}\n}}\n'
+    return HEAD % _digest(body.encode()) + body.encode()
+
+
+def parsed(raw: bytes, file: Path) -> Contents:
+    """Raises InputError for what is not as `written` left it."""
+    try:
+        body = raw[len(HEAD % b"") + 64 :]
+        if raw != HEAD % _digest(body) + body:
+            raise ValueError
+        tree = json.loads(raw)
+        if tree["version"] > VERSION:
+            raise InputError(f"{file} was written by a later version of ehrmind than this one; use that.")
+        return Contents(_listed(tree["files"]), {name: _listed(new) for name, new in tree["replacing"].items()}, tree["purged"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f"{file} is damaged, so nothing in {file.parent} can be proven any more; restore it from a copy, or choose another --out and "
+            "run again."
+        ) from None
+
+
+def as_json(files: Listed) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": there.sha256, "bytes": there.bytes} for name, there in sorted(files.items())}
+
+
+def _listed(tree: Mapping[str, Any]) -> Listed:
+    return {name: Stored(there["sha256"], there["bytes"]) for name, there in tree.items()}
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

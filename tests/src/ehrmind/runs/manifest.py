@@ -1,0 +1,274 @@
+"""The manifest of a folder: digest and size of every file that is stored there, and a digest of itself.
+
+    {"digest": "…", "version": 1, "purged": null, "replacing": {}, "files": {"results.json": {"sha256": "…", "bytes": 812}}}
+
+An artefact is written first, then the manifest, whole. So a file that is not listed counts as never written. Before something listed is
+replaced, `replacing` names what will stand there, so that a kill leaves either the old or the new, and `settle` knows which. Removal
+unlists first. A write costs two flushes to the disk, however many files are listed: nothing old is read again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, write_bytes
+from ehrmind.removal import remove as remove_path
+from ehrmind.removal import say_left
+from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
+from ehrmind.types import InputError
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`what` is "damaged" or "gone"; of a whole folder also "torn" (a last line), "half-written" and "unknown" (there, and not listed)."""
+
+    name: str
+    what: str
+
+
+@dataclass
+class Manifest:
+    """The manifest of the folder `root`. Files whose name begins with one of `private` are the owner's alone."""
+
+    root: Path
+    private: tuple[str, ...] = ("protected/",)
+    _seen: tuple[tuple[int, ...], Contents] | None = field(default=None, repr=False)
+
+    @property
+    def file(self) -> Path:
+        return self.root / NAME
+
+    def create(self, *names: str) -> None:
+        """Begins a manifest, listing what lies there under these names."""
+        self._write(Contents({name: found for name in names for name, found in self._lying(name).items()}))
+
+    def read(self) -> Contents:
+        """Raises InputError where there is none, or a damaged one."""
+        try:
+            if self._seen is not None and self._seen[0] == _stamp(self.file):
+                return self._seen[1]
+            with self.file.open("rb") as file:
+                stamp, raw = _stamp(file.fileno()), file.read()
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.root} has no {NAME}: it was made by an earlier version of ehrmind, which stored no digests, or the file was "
+                "removed. Restore it from a copy, go on with the version that made the folder, or choose another --out."
+            ) from None
+        self._seen = stamp, parsed(raw, self.file)
+        return self._seen[1]
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The names that are listed, in order."""
+        return sorted(name for name in self.read().files if name.startswith(prefix))
+
+    def holds(self, name: str) -> bool:
+        return name in self.read().files
+
+    def put(self, name: str, content: bytes) -> None:
+        """Writes a file, whole or not at all, and lists it. What is listed there is replaced."""
+        path, new = self.root / name, {name: stored_bytes(content)}
+        with self._alone():
+            self._announce(name, new)
+            private = name.startswith(self.private)
+            make_folder(path.parent, private=private)
+            write_bytes(path, content, private=private)
+            self._list(name, new)
+
+    def put_folder(self, name: str, made: Path) -> None:
+        """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
+        new = {f"{name}/{part}": found for part, found in _files(made)}
+        self._close(name, made)
+        with self._alone():
+            self._announce(name, new)
+            replace_folder(made, self.root / name)
+            self._list(name, new)
+
+    def add(self, *names: str) -> None:
+        """Lists files and folders that were written by others."""
+        new = {name: self._lying(name) for name in names}  # read before others have to wait
+        for name in names:
+            self._close(name, self.root / name)
+        with self._alone():
+            self._change(lambda found: [_place(found, name, files) for name, files in new.items()])
+
+    def remove(self, *names: str) -> None:
+        """Unlists files and folders, then removes them."""
+        with self._alone():
+            if any(_under(name, listed) for name in names for listed in self.read().files):
+                self._change(lambda found: [_place(found, name, {}) for name in names])
+            say_left([left for name in names for left in remove_path(self.root / name)])
+
+    def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
+        """Says that everything listed under `prefix` was removed for good."""
+
+        def purge(found: Contents) -> None:
+            gone = {name: there for name, there in found.files.items() if name.startswith(prefix)}
+            before = (found.purged or {}).get("files", {})
+            found.purged = {**facts, "files": {**before, **as_json(gone)}}
+            found.files = {name: there for name, there in found.files.items() if name not in gone}
+            found.replacing = {name: new for name, new in found.replacing.items() if not name.startswith(prefix)}
+
+        with self._alone():
+            self._change(purge)
+
+    def settle(self) -> None:
+        """After a kill: finds out which of the old and the new stands where something was being replaced. Leftovers were cleared before."""
+        pending = self.read().replacing
+        if pending:
+            lying = {name: _safely(self._lying, name) for name in pending}
+
+            def choose(found: Contents) -> None:
+                for name, new in list(found.replacing.items()):
+                    if lying[name] == new:
+                        _place(found, name, new)
+                found.replacing = {}
+
+            with self._alone():
+                self._change(choose)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The content of a listed file. Raises InputError where it is not what was stored."""
+        for last in (False, True):
+            expected = self._expected(name)
+            try:
+                content = (self.root / name).read_bytes()
+            except FileNotFoundError:
+                content = None
+            if content is not None and stored_bytes(content) in expected:
+                return content
+            if last:
+                raise InputError(self.said(Fault(name, "gone" if content is None else "damaged")))
+            self._seen = None  # a living run may just have replaced it
+        raise AssertionError
+
+    def prove(self, *names: str, told: Callable[[str, int], None] | None = None) -> None:
+        """Raises InputError naming the first listed file, of these or in these folders, that is not what was stored."""
+        for name in names:
+            for fault in self.faults(name, told=told):
+                raise InputError(self.said(fault))
+
+    def faults(self, under: str = "", told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
+        """Every listed file, of all or in a folder, that is gone or damaged. `told` hears each name and size before it is read."""
+        for name, there in sorted(self.read().files.items()):
+            if under and not _under(under, name):
+                continue
+            if told:
+                told(name, there.bytes)
+            fault = self._fault(name)
+            if fault is not None and self._changed_meanwhile(name):
+                fault = self._fault(name)
+            if fault is not None:
+                yield fault
+
+    def said(self, fault: Fault) -> str:
+        """A sentence for commands that read."""
+        what = {"gone": "is gone", "damaged": "is damaged: its content is not what was stored"}.get(fault.what, "is not listed")
+        return (
+            f"{self.root / fault.name} {what}; restore it from a copy, or go on with the command that made it and --resume, which makes "
+            "again what can be made again."
+        )
+
+    def _fault(self, name: str) -> Fault | None:
+        path, expected = self.root / name, self._expected(name)
+        if not expected:
+            return None
+        try:
+            if path.is_symlink() or not path.is_file():
+                return Fault(name, "gone" if not os.path.lexists(path) else "damaged")
+            whole = path.stat().st_size in {one.bytes for one in expected} and stored(path) in expected
+        except FileNotFoundError:
+            return Fault(name, "gone")
+        return None if whole else Fault(name, "damaged")
+
+    def _expected(self, name: str) -> list[Stored]:
+        """What may stand there: two things while it is being replaced; none where it is not listed (any more)."""
+        found = self.read()
+        new = [files[name] for files in found.replacing.values() if name in files]
+        return [*([found.files[name]] if name in found.files else []), *new]
+
+    def _changed_meanwhile(self, name: str) -> bool:
+        before, self._seen = self._expected(name), None
+        return self._expected(name) != before
+
+    def _announce(self, name: str, new: Listed) -> None:
+        if any(_under(name, listed) for listed in self.read().files):
+            self._change(lambda found: found.replacing.update({name: new}))
+
+    def _close(self, name: str, path: Path) -> None:
+        """To others, whatever modes its writer gave."""
+        if name.startswith(self.private):
+            for one in (path, *path.rglob("*")):
+                one.chmod(0o700 if one.is_dir() else 0o600)
+
+    def _list(self, name: str, new: Listed) -> None:
+        self._change(lambda found: _place(found, name, new))
+
+    def _lying(self, name: str) -> Listed:
+        path = self.root / name
+        return {f"{name}/{part}": found for part, found in _files(path)} if path.is_dir() else {name: stored(path)}
+
+    def _change(self, act: Callable[[Contents], object]) -> None:
+        found = self.read()
+        copy = Contents(dict(found.files), dict(found.replacing), found.purged)
+        act(copy)
+        self._write(copy)
+
+    def _write(self, contents: Contents) -> None:
+        write_bytes(self.file, written(contents))
+        self._seen = _stamp(self.file), contents
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file, which
+        every write replaces, so whoever waited looks again."""
+        clear_leftovers(self.root, NAME)
+        while True:
+            self.read()
+            descriptor = os.open(self.file, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:  # a file system without such locks; the run's own lock has to do
+                pass
+            if self.file.exists() and _stamp(descriptor) == _stamp(self.file):
+                break
+            os.close(descriptor)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _place(contents: Contents, name: str, new: Listed) -> None:
+    """Lists `new` in place of what is listed as or under `name`."""
+    for listed in [listed for listed in contents.files if _under(name, listed)]:
+        del contents.files[listed]
+    contents.replacing.pop(name, None)
+    contents.files.update(new)
+
+
+def _under(name: str, listed: str) -> bool:
+    return listed == name or listed.startswith(name.rstrip("/") + "/")
+
+
+def _files(folder: Path) -> Iterable[tuple[str, Stored]]:
+    return [(path.relative_to(folder).as_posix(), stored(path)) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _safely(find: Callable[[str], Listed], name: str) -> Listed | None:
+    try:
+        return find(name)
+    except OSError:
+        return None
+
+
+def _stamp(file: Path | int) -> tuple[int, ...]:
+    found = os.fstat(file) if isinstance(file, int) else file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,131 @@
+"""Folders that hold record text: open to their owner alone, and removed so that nothing is left unsaid."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ehrmind.removal import Left, remove
+from ehrmind.runs.lock import WRITER
+from ehrmind.types import InputError
+
+FOLDER, FILE, OTHERS = 0o700, 0o600, 0o077
+# What a run writes under `protected/`, by which a folder that a link leads to is known to be ours.
+_HALF = r"\.[^/]+\.[0-9a-z_]{8}(?:\.[a-z]+)?|[^/]+\.partial"
+_KINDS = {
+    "cases": rf"[^/]+\.parquet|{_HALF}",
+    "rollouts": rf"[^/]+-[0-9]{{6,}}\.parquet|{_HALF}",
+    "checkpoints": rf"[^/]+/(?:step-[0-9]+|{_HALF})/.+",
+    "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",
+    "predictions": rf"[^/]+\.parquet|{_HALF}",
+    "teacher": rf"[^/]+\.jsonl|{_HALF}",
+    "endpoints": rf"[^/]+\.jsonl|{_HALF}",
+}
+_ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
+_OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))
+_OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
+
+
+def keep_private(folder: Path) -> None:
+    """Makes a folder that will hold record text its owner's alone. If it is there, it takes from others what they may do in it, such as in
+    an unpacked or copied one, and says so. Raises InputError where it cannot, because the folder is another user's or leads nowhere."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=FOLDER)
+    if folder.is_symlink() and not folder.exists():
+        raise InputError(f"{folder} links to {folder.readlink()}, which is not there; mount that disk, or make that folder.")
+    mended, still = 0, 0
+    for path, found in _entries(folder):
+        mode = stat.S_IMODE(found.st_mode)
+        if not mode & OTHERS:
+            continue
+        try:
+            path.chmod(mode & (FOLDER if stat.S_ISDIR(found.st_mode) else FILE))
+        except PermissionError:
+            if found.st_uid != os.geteuid():
+                raise InputError(
+                    f"{path} belongs to another user and is open to others (mode {mode:04o}), so no record text is written there; "
+                    "copy the folder, so that it is yours."
+                ) from None
+        if stat.S_IMODE(path.stat().st_mode) & OTHERS:
+            still += 1
+        else:
+            mended += 1
+    if mended:
+        sys.stderr.write(f"{folder} holds record text and was open to others ({mended:,} files and folders); it is its owner's alone now\n")
+    if still:
+        sys.stderr.write(
+            f"{folder} holds record text and stays open to others ({still:,} files and folders): its file system keeps no modes, so say by "
+            "its mount's options who may read there\n"
+        )
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The folder, though it be a link, and all in it but links, each with its state; what goes meanwhile is passed over."""
+    yield folder, folder.stat()
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISLNK(found.st_mode):
+                yield path, found
+
+
+def clear(protected: Path) -> list[Left]:
+    """Removes a `protected/` with all in it. What a link leads to is removed too where it is such a folder or a part of one, and nothing
+    else; the link stays, to an empty folder. Returns what is left."""
+    if protected.is_symlink():
+        return _clear_linked(protected, _OURS) or _clear(protected)
+    return _clear(protected) or ([] if _is_mount(protected) else remove(protected))
+
+
+def linked(protected: Path) -> list[Path]:
+    """The places elsewhere that a `protected/` and its folders lead to."""
+    parts = sorted(protected.iterdir()) if protected.is_dir() else []
+    return [path.resolve() for path in (protected, *parts) if path.is_symlink() and path.is_dir()]
+
+
+def _clear(folder: Path) -> list[Left]:
+    left: list[Left] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_symlink():
+            left += _clear_linked(path, _OURS_OF.get(path.name)) or _emptied(path)
+        else:
+            left += _kept_links(path) or remove(path)
+    return left
+
+
+def _clear_linked(link: Path, ours: re.Pattern[str] | None) -> list[Left]:
+    """What keeps a link's content from being removed as a part of this run."""
+    if not link.exists():
+        return [(link, f"it links to {link.readlink()}, which is not there: mount that disk, or remove the link")]
+    target = link.resolve()
+    if target.is_file() and ours is None:
+        return [(link, f"it links to {target}, which may not be of this run: remove both")]
+    for path in target.rglob("*"):
+        name = path.relative_to(target).as_posix()
+        if path.is_symlink() or (not path.is_dir() and (ours is None or not ours.fullmatch(name))):
+            return [(link, f"it links to {target}, where {name} is not known to be of a run: remove by hand what is")]
+    return []
+
+
+def _emptied(link: Path) -> list[Left]:
+    return [left for path in sorted(link.resolve().iterdir()) for left in remove(path)] or remove(link)
+
+
+def _kept_links(folder: Path) -> list[Left]:
+    """Links deeper down that lead to something: removing them would leave it where nobody looks."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() and path.exists())
+    return [(path, f"it links to {path.resolve()}, which may not be of this run: remove both") for path in found]
+
+
+def _is_mount(folder: Path) -> bool:
+    """An encrypted disk may be mounted there; its folder stays, empty."""
+    return os.path.ismount(folder)

@@ -1,0 +1,201 @@
+"""Before a run goes on: everything in its folder is proven, and what is damaged is named before anything is computed from it.
+
+What can be made again is dropped, so that the stages make it; an unfinished stage goes back to its newest whole state. What cannot be
+made again without hours of work is refused, with the two ways on: a copy, or removing the stage's mark, so that the stage is done again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ehrmind.config import split_arm
+from ehrmind.files import clear_leftovers
+from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
+from ehrmind.runs.lines import mend, read_lines
+from ehrmind.runs.manifest import Fault
+from ehrmind.types import InputError
+
+MUCH = 1 << 30  # bytes; reading fewer is done before anybody wonders
+TRAINED = {"base": "model", "sft": "warmup", "rlvr": "rlvr-rlvr", "sft_rlvr": "rlvr-sft_rlvr"}  # the stage that makes a model
+STANDS_ON = {"warmup": ("sft", "sft_rlvr"), "rlvr-rlvr": ("rlvr",), "rlvr-sft_rlvr": ("sft_rlvr",)}  # the models that a stage decides
+PINNED = ("recipe.yaml", "provenance.json", "stages/data.json", "protected/cases/")
+_ROLLOUTS = re.compile(rf"{ROLLOUTS}/(?P<stage>.+)-(?P<step>\d{{6,}})\.parquet")
+_CHECKPOINT = re.compile(rf"(?P<folder>{CHECKPOINTS}/[^/]+/step-\d+)/.+")
+_MODEL = re.compile(rf"(?P<folder>{MODELS}/(?P<arm>{'|'.join(TRAINED)}))/.+")
+Faults = Mapping[str, Fault]
+
+
+def recover(run: Run) -> None:
+    """Proves what a run will read and drops what it makes again. Raises InputError for what it cannot make again."""
+    clear_all_leftovers(run)
+    run.manifest.settle()
+    for name in (METRICS, ALARMS, SCORINGS):
+        mend(run.path / name)
+        read_lines(run.path / name)
+    run.remove(*_never_listed(run))
+    faults = {fault.name: fault for fault in run.manifest.faults(told=_teller(run))}
+    if not faults:
+        return
+    _refuse_pinned(run, faults)
+    again, stand_on_it = _done_again(run, faults)
+    _refuse_lost_work(run, faults, set(run.finished()).difference(again, stand_on_it))
+    for name, fault in faults.items():
+        sys.stderr.write(f"{run.path / name} is {fault.what}; {_remedy(name)}\n")
+    if stand_on_it:
+        sys.stderr.write(f"done again, for they stand on it: {', '.join(stand_on_it)}\n")
+    for name in faults:
+        _drop(run, name)
+    run.remove(*(f"stages/{stage}.json" for stage in (*again, *stand_on_it)))
+    for stage in (*stand_on_it, *(stage for stage in again if stage in STANDS_ON)):
+        run.remove(f"{CHECKPOINTS}/{stage}")
+        run.forget(stage, 0)
+    if again or stand_on_it or any(name.startswith(("results.json", "protected/predictions/", "trec_runs/")) for name in faults):
+        run.remove("results.json")
+
+
+def clear_all_leftovers(run: Run) -> None:
+    """What a kill left half-written anywhere in the run, which is ours alone; its seeds are runs of their own."""
+    waiting = [run.path]
+    while waiting:
+        folder = waiting.pop()
+        clear_leftovers(folder, alone=True)
+        waiting += [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path != run.path / "seeds"]
+
+
+def _refuse_pinned(run: Run, faults: Faults) -> None:
+    pinned = [fault for name, fault in faults.items() if name.startswith(PINNED)]
+    if pinned:
+        raise InputError(
+            f"{run.path / pinned[0].name} is {pinned[0].what}{_and_more(pinned)}; the run began with it and it cannot be made again: "
+            "restore it from a copy, or choose another --out."
+        )
+
+
+def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
+    """(stages that are done again, further ones that stand on them). Done again is what takes neither sampling nor training, where
+    something of it is damaged, and every stage whose mark somebody removed."""
+    again = []
+    for name, fault in faults.items():
+        stage = _stage_of_mark(name)
+        if stage is None:
+            again += [made for made in [_made_by(name)] if made is not None]
+        elif fault.what == "gone" or stage not in STANDS_ON:
+            again.append(stage)
+    models = {model for stage in again for model in STANDS_ON.get(stage, ())}
+    if not models:
+        return sorted(set(again)), []
+    known = {*run.finished(), *(match["stage"] for name in run.manifest.names(f"{ROLLOUTS}/") if (match := _ROLLOUTS.fullmatch(name)))}
+    known |= {name.split("/")[2] for name in run.manifest.names(f"{CHECKPOINTS}/")}
+    stand_on_it = {stage for stage in known if _is_of(run, stage, models)} | ({"rlvr-sft_rlvr"} & known if "warmup" in again else set())
+    return sorted(set(again)), sorted(stand_on_it.difference(again))
+
+
+def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
+    """Whether a stage scores any of these models, in whatever way."""
+    recipe = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
+    arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
+    return re.fullmatch(rf"(?:evaluate|elsewhere-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage) is not None
+
+
+def _made_by(name: str) -> str | None:
+    """The quick stage that makes a file; None of what is made at every end of a run, or by other commands."""
+    if name.endswith("contamination.json"):
+        return "contamination"
+    if name.startswith(f"{MODELS}/base/"):
+        return "model"
+    return "baseline" if name.startswith("protected/predictions/gradient_boosting-") else None
+
+
+def _refuse_lost_work(run: Run, faults: Faults, finished: set[str]) -> None:
+    lost = [(fault, stage) for fault in faults.values() if (stage := _needed_by(fault.name, finished)) is not None]
+    if lost:
+        fault, stage = lost[0]
+        raise InputError(
+            f"{run.path / fault.name} is {fault.what}{_and_more(lost)}; the stage {stage} is finished and needs it: restore it from a "
+            f"copy, or remove {run.path / 'stages' / stage}.json, and --resume does the stage again."
+        )
+
+
+def _needed_by(name: str, finished: set[str]) -> str | None:
+    """The finished stage that a damaged file belongs to and that does not make it again by itself; None where there is none."""
+    stage = _stage_of_mark(name)
+    if match := _ROLLOUTS.fullmatch(name):
+        stage = match["stage"]
+        if stage.startswith("intervention-"):
+            stage = "pilot"
+        elif stage.startswith("resample-"):
+            stage = "warmup"
+        elif stage.startswith("votes-"):
+            voted = f"evaluate-{stage.removeprefix('votes-')}_"
+            stage = next((one for one in sorted(finished) if one.startswith(voted)), stage)
+    elif match := _MODEL.fullmatch(name):
+        stage = TRAINED[match["arm"]]
+    return stage if stage in finished else None
+
+
+def _stage_of_mark(name: str) -> str | None:
+    return name.removeprefix("stages/").removesuffix(".json") if name.startswith("stages/") else None
+
+
+def _and_more(found: Sequence[Any]) -> str:
+    return f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
+
+
+def _remedy(name: str) -> str:
+    if stage := _stage_of_mark(name):
+        return f"the stage {stage} is done again"
+    if _CHECKPOINT.fullmatch(name):
+        return "the newest whole checkpoint before it is taken, or the stage starts again"
+    if match := _ROLLOUTS.fullmatch(name):
+        return f"{match['stage']} goes back to its newest whole state before it"
+    if match := _MODEL.fullmatch(name):
+        return f"the stage {TRAINED[match['arm']]} makes it again"
+    if name.endswith("review.json"):
+        return "it is no longer used; write it again by `ehrmind review`"
+    return "it is made again"
+
+
+def _drop(run: Run, name: str) -> None:
+    """Removes what is damaged and what has seen more than it; the stages then find nothing, and make it."""
+    if match := _ROLLOUTS.fullmatch(name):
+        stage, step = match["stage"], int(match["step"])
+        later = [one for one in run.checkpoint_names(stage) if int(one.removeprefix("step-")) > step]
+        run.remove(*(f"{CHECKPOINTS}/{stage}/{one}" for one in later))
+        run.forget(stage, step)
+    elif match := _MODEL.fullmatch(name):
+        run.remove(match["folder"], f"{CHECKPOINTS}/{TRAINED[match['arm']]}")
+    elif match := _CHECKPOINT.fullmatch(name):
+        run.remove(match["folder"])
+    else:
+        run.remove(name)
+
+
+def _never_listed(run: Run) -> list[str]:
+    """Rollouts, models and checkpoints that a kill left whole and not listed: they count as never written."""
+    listed = set(run.manifest.names())
+    folders = {match["folder"] for name in listed if (match := _CHECKPOINT.fullmatch(name) or _MODEL.fullmatch(name))}
+    found = [f"{ROLLOUTS}/{path.name}" for path in run.rollouts.glob("*.parquet")]
+    found = [name for name in found if _ROLLOUTS.fullmatch(name) and name not in listed]
+    made = [*(run.path / MODELS).glob("*"), *(run.path / CHECKPOINTS).glob("*/*")]
+    for path in made:
+        name = path.relative_to(run.path).as_posix()
+        if (_MODEL.fullmatch(f"{name}/x") or _CHECKPOINT.fullmatch(f"{name}/x")) and name not in folders:
+            found.append(name)
+    return sorted(found)
+
+
+def _teller(run: Run) -> Callable[[str, int], None] | None:
+    """Says what is being read where that takes a while."""
+    if sum(there.bytes for there in run.manifest.read().files.values()) < MUCH:
+        return None
+
+    def tell(name: str, size: int) -> None:
+        if size >= MUCH // 4:
+            sys.stderr.write(f"proving {run.path / name} ({size / (1 << 30):.1f} GiB)\n")
+
+    return tell

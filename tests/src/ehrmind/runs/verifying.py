@@ -1,0 +1,39 @@
+"""A whole folder proven: every file that its manifest lists, every line of its append-only files, and what nobody listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ehrmind.files import is_leftover
+from ehrmind.runs.lines import lines_in
+from ehrmind.runs.lock import LOCK, WRITER
+from ehrmind.runs.manifest import NAME, Fault, Manifest
+from ehrmind.types import InputError
+
+EDITED = ("protected/review.csv",)  # files that people write into
+LOCKS = (LOCK, WRITER, f"protected/{WRITER}")  # of the process that works in the folder
+
+
+def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
+    """Every fault of a folder with a manifest, and of the runs of its seeds. `told` hears each name and size before it is read. Raises
+    InputError where there is no manifest, or a damaged one."""
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; `ehrmind runs list FOLDER` shows the runs there are.")
+    manifest = Manifest(folder)
+    listed = set(manifest.names())
+    yield from manifest.faults(told=told)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_dir() and not path.is_symlink()) or name.startswith("seeds/") or name in listed:
+            continue
+        if name.endswith(".jsonl"):
+            yield from (
+                Fault(f"{name}, line {line.number}", "torn" if line.is_torn else "damaged") for line in lines_in(path) if line.row is None
+            )
+        elif any(is_leftover(part) for part in name.split("/")):
+            yield Fault(name, "half-written")
+        elif name not in (NAME, *EDITED, *LOCKS):
+            yield Fault(name, "unknown")
+    for seed in sorted(folder.glob("seeds/*")):
+        yield from (Fault(f"seeds/{seed.name}/{fault.name}", fault.what) for fault in verify(seed, told))

@@ -1,0 +1,150 @@
+"""The recipe's data become three checked splits, once; a resumed run reads them back from its own folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+from ehrmind.config import DataSource, Recipe
+from ehrmind.prompts.records import with_histories
+from ehrmind.runs import Run
+from ehrmind.sources.cases import refuse_unanswered
+from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
+from ehrmind.types import Case, InputError, Split
+from ehrmind.world import current
+
+
+def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
+    """Cases by split, leak-checked at every start. Raises InputError when a split is empty or a note is in two. Of several workers the
+    first reads them, so that no other needs the files."""
+    world = current()
+    if world.size == 1:
+        return _prepared(run, recipe)
+    told = world.from_first(lambda: {name: [case.to_json() for case in cases] for name, cases in _prepared(run, recipe).items()})
+    return {name: [Case.from_json(case) for case in cases] for name, cases in told.items()}
+
+
+def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
+    mark = run.done("data")
+    if mark is not None:
+        splits = run.load_cases()
+        _check_leaks(splits)
+        if _digest(splits) != mark["digest"]:
+            raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
+        return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
+    with run.stage("data") as facts:
+        splits, facts["sources"], dropped = read_splits(recipe)
+        _check_leaks(splits)
+        run.save_cases(splits)  # references stay references
+        for name, cases in splits.items():
+            splits[name], written = with_histories(cases, recipe.prompts.history)
+            facts |= {"histories": {**facts.get("histories", {}), name: written}} if written else {}
+        facts |= {"digest": _digest(splits), "cases": {name: len(cases) for name, cases in splits.items()}}
+        facts["train_notes_also_held_out_dropped"] = dropped
+    return splits
+
+
+def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], int]:
+    """(cases by split, what was read, train cases dropped because held_out has their note)."""
+    data, sources = recipe.data, {}
+    train, sources["train"] = read_source(recipe, data.train, "train")
+    held_out, sources["held_out"] = read_source(recipe, data.held_out, "held_out")
+    dropped = 0
+    if data.exclude_leaks:
+        train, dropped = without_leaks(train, held_out)
+    if data.tuning.share_of_train is not None:
+        train, part = split_by_group(train, data.tuning.share_of_train, recipe.seed)
+        tuning = [dataclasses.replace(case, split="tuning") for case in part]
+        tuning, counts = _limited(tuning, data.tuning.limit, recipe.seed)
+        sources["tuning"] = {"share_of_train": data.tuning.share_of_train, **counts}
+    else:
+        tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
+    splits = {"train": train, "tuning": tuning, "held_out": held_out}
+    for name, source in recipe.places.items():
+        splits[f"elsewhere-{name}"], sources[f"elsewhere-{name}"] = read_source(recipe, source, "held_out")
+    for name, cases in splits.items():
+        if not cases:
+            general = name == "elsewhere-general" and recipe.evaluate.general is not None
+            key = "evaluate.general.source" if general else f"data.{name.replace('-', '.')}"
+            raise InputError(f"{key} gives no case; check its files and limit.")
+        refuse_unanswered(cases, f"data.{name.replace('-', '.')}")
+    return splits, sources, dropped
+
+
+def _check_leaks(splits: dict[str, list[Case]]) -> None:
+    """What is held out, here or elsewhere, is neither learned from nor selected by."""
+    for name in splits.keys() - {"train", "tuning"}:
+        check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits[name])
+
+
+def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], dict[str, Any]]:
+    """One source's cases, relabelled to `split`, and its counts."""
+    from ehrmind.sources import load_cases
+
+    facts: dict[str, Any] = {}
+    if source.synthetic is not None:
+        from ehrmind.sources.made_up import made_up_cases
+        from ehrmind.sources.made_up.general import made_up_general
+        from ehrmind.sources.made_up.trials import made_up_trials
+
+        asked = source.synthetic
+        looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
+        if asked.family == "trials":
+            cases = made_up_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
+        elif asked.family == "general":
+            cases = made_up_general(asked.n, asked.seed, split, asked.tasks)
+        else:
+            cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
+        facts = {"made_up": len(cases), "seed": asked.seed}
+    elif source.medcalc:
+        from ehrmind.sources.medcalc import read_medcalc
+
+        cases, read = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
+        facts = read.to_dict()
+    elif source.trials is not None:
+        from ehrmind.sources.trec import read_trials
+
+        cases, read = read_trials(source.trials)
+        cases, facts = _of_split(cases, split), read.to_dict()
+    elif source.table is not None:
+        from ehrmind.sources.table import read_table_cases
+
+        cases, read = read_table_cases(source.table)
+        cases, facts = _of_split(cases, split), read.to_dict()
+    elif source.ehr is not None:
+        from ehrmind.sources.ehr import read_ehr
+
+        cases, read = read_ehr(source.ehr)
+        cases, facts = _of_split(cases, split), read.to_dict()
+    else:
+        cases = _of_split([case for path in source.cases for case in load_cases(path)], split)
+        facts = {"files": [path.name for path in source.cases]}
+    if source.recompute:
+        from ehrmind.sources.relabel import recomputed
+
+        cases, facts["recomputed"] = recomputed(cases)
+    cases, taken = _limited(cases, source.limit, recipe.seed)
+    return cases, {**facts, **taken}
+
+
+def _of_split(cases: list[Case], split: Split) -> list[Case]:
+    """Cases of several splits give each its own; those of one split may be used for another, but held-out ones never to learn or select."""
+    splits = {case.split for case in cases}
+    if len(splits) > 1:
+        return [case for case in cases if case.split == split]
+    if splits == {"held_out"} and split != "held_out":
+        raise InputError(f"data.{split} names cases that are marked held_out; they are for evaluation only, so name others.")
+    return [dataclasses.replace(case, split=split) for case in cases]
+
+
+def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case], dict[str, int]]:
+    """At most `limit` of the cases, drawn by seed in their order, and how many there are and were left out."""
+    if limit is None or limit >= len(cases):
+        return cases, {"cases": len(cases)}
+    chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), limit))
+    return [case for index, case in enumerate(cases) if index in chosen], {"cases": limit, "left_out_by_limit": len(cases) - limit}
+
+
+def _digest(splits: dict[str, list[Case]]) -> str:
+    return splits_digest([case for cases in splits.values() for case in cases])

@@ -1,0 +1,124 @@
+"""Prediction from a coded history: what will happen, or what a result will be, asked at a prediction time.
+
+The questions of the 15 EHRSHOT tasks (arXiv 2307.02028) follow the code of its benchmark where that and its website differ: what
+counts, over which horizon, seen from when. Any other label file is a task too, with a question of its own or one made from its name.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ehrmind.files import lines_of
+from ehrmind.measures import label_measures, risk_measures
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
+from ehrmind.types import Case, InputError
+
+__all__ = [
+    "aids",
+    "answer_example",
+    "check",
+    "corruptions",
+    "gold_answer",
+    "measures",
+    "options",
+    "question",
+    "read",
+    "record",
+    "risks",
+    "same_truth",
+    "worked",
+]
+
+_ADMITTED = "The patient was admitted to hospital today, and it is 23:59."
+_DISCHARGED = "The patient was discharged from hospital today, and it is 23:59."
+_FIRST = "Will the patient get a first diagnosis of {} between 1 and 365 days from now?"
+_NEXT = "In one minute the patient's next {} result comes in. Will it be normal{}"
+QUESTIONS = {
+    "guo_los": f"{_ADMITTED} Will this hospital stay last 7 days or more, counted from the admission?",
+    "guo_readmission": f"{_DISCHARGED} Will the patient be admitted to hospital again within 30 days?",
+    "guo_icu": f"{_ADMITTED} Will the patient be transferred to intensive care before the discharge from this stay?",
+    "lab_thrombocytopenia": _NEXT.format(
+        "platelet count", " (150 x10^9/L or more), mild (100 to 149), moderate (50 to 99) or severe (below 50)?"
+    ),
+    "lab_hyperkalemia": _NEXT.format("potassium", " (5.5 mmol/L or less), mild (above 5.5), moderate (above 6) or severe (above 7)?"),
+    "lab_hypoglycemia": _NEXT.format("glucose", " (above 3.9 mmol/L), mild (3.5 to 3.9), moderate (3.0 to 3.4) or severe (below 3.0)?"),
+    "lab_hyponatremia": _NEXT.format("sodium", " (above 135 mmol/L), mild (130 to 135), moderate (125 to 129) or severe (below 125)?"),
+    "lab_anemia": _NEXT.format("hemoglobin", " (120 g/L or more), mild (110 to 119), moderate (70 to 109) or severe (below 70)?"),
+    "new_hypertension": f"{_DISCHARGED} {_FIRST.format('essential hypertension')}",
+    "new_hyperlipidemia": f"{_DISCHARGED} {_FIRST.format('hyperlipidemia')}",
+    "new_pancan": f"{_DISCHARGED} {_FIRST.format('pancreatic cancer')}",
+    "new_celiac": f"{_DISCHARGED} {_FIRST.format('celiac disease')}",
+    "new_lupus": f"{_DISCHARGED} {_FIRST.format('lupus')}",
+    "new_acutemi": f"{_DISCHARGED} {_FIRST.format('acute myocardial infarction')}",
+    "chexpert": "In 24 hours the patient's next chest radiograph is reported. Will it show {}?",
+}
+
+# What the history's lines about a task's question have in them, in small letters.
+DECIDING = {
+    "lab_thrombocytopenia": ("platelet",),
+    "lab_hyperkalemia": ("potassium",),
+    "lab_hypoglycemia": ("glucose",),
+    "lab_hyponatremia": ("sodium",),
+    "lab_anemia": ("hemoglobin",),
+    "next_creatinine_high": ("creatinine",),
+    "guo_readmission": ("admi", "discharge", "visit", "inpatient"),
+    "readmission_30d": ("admi", "discharge", "visit", "inpatient"),
+    "guo_los": ("admi", "discharge", "visit", "inpatient"),
+    "guo_icu": ("icu", "intensive", "critical"),
+    "new_hypertension": ("blood pressure", "hypertens"),
+    "new_hyperlipidemia": ("cholesterol", "lipid", "triglycerid"),
+    "new_celiac": ("celiac", "coeliac", "transglutaminase"),
+    "new_lupus": ("lupus", "antinuclear"),
+    "new_acutemi": ("infarct", "troponin", "chest pain", "angina"),
+    "new_pancan": ("pancrea", "ca 19-9"),
+}
+
+
+def record(case: Case) -> str:
+    """The history as text. A Case itself is a reference; `prompts.records` writes its history before it is asked."""
+    if "history" not in case.fields:
+        raise InputError(f"Case {case.id} is a reference without its history; ask it through a recipe.")
+    return case.fields["history"]
+
+
+def question(case: Case) -> str:
+    asked = case.fields.get("question") or QUESTIONS.get(case.task)
+    if asked is None and case.task.startswith("chexpert_"):
+        asked = QUESTIONS["chexpert"].format(case.task.removeprefix("chexpert_").replace("_", " "))
+    asked = asked or f"Seen from the time of this record, what holds for '{case.task.replace('_', ' ')}'?"
+    return f"{asked} Answer with one of: {', '.join(case.truth['labels'])}."
+
+
+def aids(case: Case) -> Mapping[str, str]:
+    """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
+    words = DECIDING.get(case.task, ())
+    lines = [line for line in lines_of(case.fields.get("history", "")) if any(word in line.lower() for word in words)]
+    return {"events": "\n".join(["What the record says of it:", *lines])} if lines else {}
+
+
+def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+    """Of the labels; and of the risk that the label is above the first (yes; any grade above normal), with intervals over subjects."""
+    truths, labels = [case.truth["value"] for case in cases], cases[0].truth["labels"]
+    return {
+        **label_measures(truths, answers, labels),
+        "risk": risk_measures([truth > 0 for truth in truths], risks(answers, probabilities), [case.group for case in cases]),
+    }
+
+
+def risks(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
+    """Of each answer the probability of any label but the first; without probabilities the answer itself, one half for a malformed one."""
+
+    def risk(answer: Any, shares: Sequence[float] | None) -> float:
+        if shares is not None:
+            return 1.0 - shares[0]
+        return 0.5 if answer is None else float(answer > 0)
+
+    return [risk(answer, shares) for answer, shares in zip(answers, probabilities, strict=True)]
+
+
+def worked(case: Case, draw: random.Random) -> Case | None:
+    """The case itself where its source says how the label comes about; else None: outcomes come without reasons."""
+    del draw
+    return case if case.rationale else None

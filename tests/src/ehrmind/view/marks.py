@@ -1,0 +1,100 @@
+"""Where record and answer say the same: numbers with their units, and days, that stand in both. And texts cut into pieces for the page.
+
+A number is grounded here if the same number stands in the record, in the same unit or with none. A bare digit is left out, since
+every record holds those. What is wrong with a number is the process audit's to say (`ehrmind.verify.process`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ehrmind.verify.process.amounts import alike, digits
+from ehrmind.verify.process.numbers import Token, tokens
+from ehrmind.verify.process.thought import is_list_number
+from ehrmind.verify.process.units import Unit, unit_behind
+
+LONGEST = 200_000  # characters of a text that are looked at
+MOST_MARKS = 2_000
+
+
+class Span(NamedTuple):
+    """A stretch of a text, and what it is: "grounded" or "finding", with a sentence on it."""
+
+    start: int
+    end: int
+    kind: str
+    said: str = ""
+
+
+class Value(NamedTuple):
+    key: object
+    unit: Unit
+    start: int
+    end: int
+
+
+def grounded(record: str, text: str) -> tuple[list[Span], list[Span]]:
+    """(spans of the record that the text says, spans of the text that the record says)."""
+    by_key: dict[object, list[Value]] = defaultdict(list)
+    for value in _values(record):
+        by_key[value.key].append(value)
+    here: set[Span] = set()
+    there: list[Span] = []
+    for value in _values(text):
+        same = [other for other in by_key.get(value.key, ())[:64] if alike(value.unit, other.unit)]
+        if same and len(there) < MOST_MARKS:
+            there.append(Span(value.start, value.end, "grounded"))
+            here |= {Span(other.start, other.end, "grounded") for other in same}
+    return sorted(here)[:MOST_MARKS], there
+
+
+def _values(text: str) -> Iterator[Value]:
+    """Numbers with their units, and days; without those that count lines, and without bare digits."""
+    found = tokens(text[:LONGEST])
+    for place, token in enumerate(found):
+        if token.date is not None:
+            yield Value(token.date, (), token.start, token.end)
+        elif token.kind == "number" and not is_list_number(found, place):
+            unit, behind = unit_behind(found, place + 1)
+            if unit or _tells(token):
+                yield Value(round(token.value, 9), unit, token.start, found[behind - 1].end if unit else token.end)
+
+
+def _tells(token: Token) -> bool:
+    return digits(token) > 1 or token.worth < 1
+
+
+def pieces(text: str, spans: Iterable[Span], start: int = 0, end: int | None = None) -> list[list[str]]:
+    """The text from `start` to `end` in order, as [words, kind, sentence]; where spans overlap, findings come first."""
+    end = len(text) if end is None else end
+    cut: list[list[str]] = []
+    at = start
+    for span in _apart(spans):
+        if span.start < at or span.end > end:
+            continue
+        if span.start > at:
+            cut.append([text[at : span.start], "", ""])
+        cut.append([text[span.start : span.end], span.kind, span.said])
+        at = span.end
+    return [*cut, [text[at:end], "", ""]] if at < end else cut
+
+
+def _apart(spans: Iterable[Span]) -> Sequence[Span]:
+    """Without those that overlap one of more weight, in order."""
+    taken: list[Span] = []
+    last = -1
+    ordered = sorted(spans, key=lambda span: (span.start, span.kind != "finding", -span.end))
+    findings = [span for span in ordered if span.kind == "finding"]
+    place = 0
+    for span in ordered:
+        if span.kind != "finding":
+            while place < len(findings) and findings[place].end <= span.start:
+                place += 1
+            if place < len(findings) and findings[place].start < span.end:
+                continue
+        if span.start >= last:
+            taken.append(span)
+            last = span.end
+    return taken[:MOST_MARKS]

@@ -1,0 +1,101 @@
+// What every part of the page is made with. Text reaches the page as text nodes only: it is shown, never parsed.
+
+// Characters that are invisible or turn text around are written out. Tabs and line ends stay.
+const HIDDEN = /[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u00AD\u061C\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu;
+
+export const visible = (text) =>
+  String(text).replace(HIDDEN, (character) => `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+
+export const byId = (id) => document.getElementById(id);
+
+export function element(tag, text, kind) {
+  const made = document.createElement(tag);
+  if (text !== undefined && text !== null) made.textContent = visible(text);
+  if (kind) made.className = kind;
+  return made;
+}
+
+export function button(text, act) {
+  const made = element("button", text);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+// A select's options, [[value, label]] behind one that lets everything through; what was chosen stays chosen.
+export function fill(select, options, all) {
+  const told = JSON.stringify(options);
+  if (select.dataset.options === told) return;
+  select.dataset.options = told;
+  const chosen = select.value;
+  select.replaceChildren(new Option(all, ""), ...options.map(([value, label]) => new Option(visible(label), value)));
+  if (chosen && !options.some(([value]) => String(value) === chosen)) select.append(new Option(visible(chosen), chosen));
+  select.value = chosen;
+}
+
+// Pieces of a text, [words, kind, sentence], into a block.
+export function block(title, pieces) {
+  const text = element("p", undefined, "text");
+  text.tabIndex = 0;
+  for (const [words, kind, said] of pieces) {
+    if (!kind) {
+      text.append(visible(words));
+      continue;
+    }
+    const mark = element("mark", words, kind);
+    mark.title = kind === "grounded" ? "stands in the record and in the answer" : visible(said);
+    text.append(mark);
+  }
+  return [element("h4", title), text];
+}
+
+// A table of the report: {caption, columns, rows of [text, note, tone]}.
+export function table(shown) {
+  const made = element("table");
+  made.append(element("caption", shown.caption));
+  const head = element("tr");
+  for (const column of shown.columns) {
+    const cell = element("th", column);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const body = element("tbody");
+  for (const row of shown.rows) {
+    const line = element("tr");
+    row.forEach(([text, note, tone], place) => {
+      const cell = element(place ? "td" : "th", text, tone);
+      if (!place) cell.scope = "row";
+      if (note) cell.append(" ", element("small", note));
+      line.append(cell);
+    });
+    body.append(line);
+  }
+  const header = element("thead");
+  header.append(head);
+  made.append(header, body);
+  const scroll = element("div", undefined, "scroll");
+  scroll.tabIndex = 0;
+  scroll.append(made);
+  return scroll;
+}
+
+// A figure in three digits; a dash for what is absent.
+export function figure(value) {
+  if (value === null || value === undefined) return "–";
+  const told = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
+  return told.replaceAll("-", "−");
+}
+
+// Only training has steps; elsewhere they are batches.
+export const where = (stage, step) => (/^(rlvr-|warmup)/.test(stage) ? `${stage}, step ${step + 1}` : step ? `${stage}, batch ${step + 1}` : stage);
+
+const address = (name, asked) => `/api/${name}?${new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== "" && value !== null && value !== undefined))}`;
+
+// What the server says, or an error with its sentence. `known` is the version that the page has: null comes back where it is still that.
+export async function ask(name, asked = {}, known = null, signal = undefined) {
+  const answer = await fetch(address(name, asked), { headers: known ? { "If-None-Match": known } : {}, signal });
+  if (answer.status === 304) return null;
+  if (!answer.ok) throw new Error(await answer.text());
+  const found = await answer.json();
+  return { found, version: answer.headers.get("ETag") };
+}
