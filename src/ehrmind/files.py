@@ -123,7 +123,7 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
     and all in it are the owner's alone, whatever libraries wrote there."""
     folder = folder.resolve() if folder.is_symlink() else folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
     clear_leftovers(folder.parent, folder.name)
     partial, held = held_sibling(folder, 0o700 if private else 0o777)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ehrmind.files import write_json
 from ehrmind.removal import Left, told
 from ehrmind.runs import Run
 from ehrmind.runs.lock import only_writer
-from ehrmind.runs.protected import clear
+from ehrmind.runs.protected import clear, linked
 from ehrmind.runs.start import PURGING
 from ehrmind.types import InputError
 
@@ -44,12 +45,12 @@ def purge(path: Path) -> int:
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     with only_writer(path):
         parts = [*_seeds(path), path]
-        before = sum(_bytes(part / "protected") for part in parts)
+        before = sum(_bytes(part) for part in parts)
         for part in parts:
             _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
-        freed = before - sum(_bytes(part / "protected") for part in parts)
+        freed = before - sum(_bytes(part) for part in parts)
         if left:
             raise InputError(
                 f"{path} still holds what it protects: {told(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
@@ -60,7 +61,7 @@ def purge(path: Path) -> int:
 
 def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     """What is left of one run folder's protected content; where nothing is, it is marked."""
-    before = _bytes(part / "protected")
+    before = _bytes(part)
     facts = {"time": round(time.time(), 3), "bytes": _purged_before(part) + before}
     left = clear(part / "protected")
     if mark and not left:
@@ -107,9 +108,12 @@ def _seeds(path: Path) -> list[Path]:
 def _summary(path: Path) -> RunSummary:
     recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
     stages = sorted((path / "stages").glob("*.json"), key=lambda mark: mark.stat().st_mtime)
-    protected = sum(_bytes(folder) for folder in (path / "protected", *path.glob("seeds/*/protected")))
+    protected = sum(_bytes(part) for part in (path, *path.glob("seeds/*")))
     return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), protected)
 
 
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def _bytes(part: Path) -> int:
+    """What a run folder protects, on whatever disk it lies."""
+    places = {(part / "protected").resolve(), *linked(part / "protected")}
+    found = (path.lstat() for place in places for path in place.rglob("*"))
+    return sum(file.st_size for file in found if stat.S_ISREG(file.st_mode))

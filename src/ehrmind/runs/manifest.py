@@ -222,7 +222,7 @@ class Manifest:
         self._write(copy)
 
     def _write(self, contents: Contents) -> None:
-        write_bytes(self.file, written(contents))
+        write_bytes(self.file, written(contents), private=NAME.startswith(self.private))
         self._seen = _stamp(self.file), contents
 
     @contextmanager
