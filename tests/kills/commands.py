@@ -36,8 +36,9 @@ ENTITIES = {"weight": [70, "kg"], "height": [170, "cm"], "creatinine": [1, "mg/d
 COCKCROFT = "Creatinine Clearance (Cockcroft-Gault Equation)"
 OMOP = {
     "PERSON": "person_id,gender_concept_id,year_of_birth\n1,8532,1960\n2,8507,1970\n",
-    "VISIT_OCCURRENCE": "visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_end_date\n7,1,9201,2020-01-05,2020-01-09\n",
-    "NOTE": f"note_id,person_id,note_type_concept_id,note_date,note_text\n1,1,8,2020-01-06,{CANARY} is well\n2,2,8,2020-02-06,{CANARY} coughs\n",
+    "VISIT_OCCURRENCE": "visit_occurrence_id,person_id,visit_concept_id,visit_start_date\n7,1,9201,2020-01-05\n",
+    "NOTE": "note_id,person_id,note_type_concept_id,note_date,note_text\n"
+    f"1,1,8,2020-01-06,{CANARY} is well\n2,2,8,2020-02-06,{CANARY} coughs\n",
 }
 
 

@@ -28,7 +28,7 @@ NEEDS_ROOM = ("open", "mkdir", "fsync", "rename")
 class Layer:
     """`act` strikes at the `when`-th event of `kind` under `root`; None only counts."""
 
-    root: str
+    root: Path
     act: str | None = None
     kind: str = ""
     when: int = 0
@@ -54,7 +54,7 @@ class Layer:
 
     def _fsync(self, synced: Callable[[Any], None], descriptor: Any) -> None:
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-        path = os.readlink(f"/proc/self/fd/{number}")
+        path = Path(f"/proc/self/fd/{number}").readlink()
         self._event("fsync", [path])
         synced(descriptor)
         if self.disk is not None and self._ours(path):
@@ -72,21 +72,21 @@ class Layer:
         elif event in ("os.remove", "os.rmdir"):
             self._event("remove", [_place(given[0], given[1])])
 
-    def _event(self, kind: str, paths: list[str]) -> None:
+    def _event(self, kind: str, paths: list[Path]) -> None:
         if self.closed or self.busy or not any(map(self._ours, paths)):
             return
         self.counts[kind] += 1
         if self.disk is not None:
             self._quietly(lambda disk: disk.noted(paths))
         if self.full and kind in NEEDS_ROOM:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), paths[0])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths[0]))
         if self.act is not None and (kind, self.counts[kind]) == (self.kind, self.when):
             self._strike(paths[0])
 
-    def _strike(self, path: str) -> None:
+    def _strike(self, path: Path) -> None:
         if self.act == "ENOSPC":
             self.full = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if self.act == "power":
             self._quietly(lambda disk: disk.lose_power(self.seed))
         number = signal.SIGKILL if self.act in ("power", "SIGKILL") else signal.Signals[str(self.act)]
@@ -102,12 +102,12 @@ class Layer:
         finally:
             self.busy = False
 
-    def _ours(self, path: str) -> bool:
-        return path == self.root or path.startswith(self.root + os.sep)
+    def _ours(self, path: Path) -> bool:
+        return path.is_relative_to(self.root)
 
 
-def _place(path: Any, folder: Any) -> str:
-    name = os.fsdecode(path) if not isinstance(path, int) else os.readlink(f"/proc/self/fd/{path}")
-    if isinstance(folder, int) and folder >= 0:
-        name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
-    return os.path.abspath(name)
+def _place(path: Any, folder: Any) -> Path:
+    if isinstance(path, int):
+        return Path(f"/proc/self/fd/{path}").readlink()
+    above = Path(f"/proc/self/fd/{folder}").readlink() if isinstance(folder, int) and folder >= 0 else Path.cwd()
+    return above / os.fsdecode(path)

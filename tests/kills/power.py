@@ -21,7 +21,7 @@ Names = dict[str, int]  # of a folder's entries, with their inodes
 class Disk:
     """The folder `root`, whose content so far is on the disk. Keeps every inode it knows open, so that no number comes again."""
 
-    root: str
+    root: Path
     contents: dict[int, bytes] = field(default_factory=dict)
     names: dict[int, list[Names]] = field(default_factory=dict)
     modes: dict[int, int] = field(default_factory=dict)
@@ -30,46 +30,44 @@ class Disk:
     def __post_init__(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        for folder, _, files in os.walk(self.root):
-            self._sync(folder)
-            for name in files:
-                self._sync(os.path.join(folder, name))
+        for path in (self.root, *self.root.rglob("*")):
+            self._sync(path)
 
     def synced(self, descriptor: int) -> None:
         """After an fsync."""
-        self._sync(f"/proc/self/fd/{descriptor}")
+        self._sync(Path(f"/proc/self/fd/{descriptor}"))
 
-    def noted(self, paths: list[str]) -> None:
+    def noted(self, paths: list[Path]) -> None:
         """Before names change there: the names so far may be what the disk has."""
         for path in paths:
-            folder = os.path.dirname(path)
-            if os.path.isdir(folder):
-                self._note(folder)
+            if path.parent.is_dir():
+                self._note(path.parent)
 
     def lose_power(self, seed: int) -> None:
         """Puts a folder beside `root`, named `.after`, that holds what is left; the one who started the command exchanges them."""
         draw = random.Random(seed)
-        for folder, _, files in os.walk(self.root):
-            self._note(folder)
-            for name in files:
-                self._keep(os.path.join(folder, name))
-        self._write(os.stat(self.root).st_ino, Path(f"{self.root}.after"), draw)
+        for path in (self.root, *self.root.rglob("*")):
+            if path.is_dir():
+                self._note(path)
+            else:
+                self._keep(path)
+        self._write(self.root.stat().st_ino, self.root.with_name(f"{self.root.name}.after"), draw)
 
-    def _sync(self, path: str) -> None:
+    def _sync(self, path: Path) -> None:
         number = self._keep(path)
         if stat.S_ISDIR(self.modes[number]):
             self.names[number] = [_names(path)]
         elif stat.S_ISREG(self.modes[number]):
-            self.contents[number] = Path(path).read_bytes()
+            self.contents[number] = path.read_bytes()
 
-    def _note(self, folder: str) -> None:
+    def _note(self, folder: Path) -> None:
         number, now = self._keep(folder), _names(folder)
         worlds = self.names.setdefault(number, [{}])  # a new folder may be found empty
         if worlds[-1] != now:
             worlds.append(now)
 
-    def _keep(self, path: str) -> int:
-        found = os.stat(path)
+    def _keep(self, path: Path) -> int:
+        found = path.stat()
         if found.st_ino not in self.kept:
             self.kept[found.st_ino] = os.open(path, os.O_RDONLY)
         self.modes[found.st_ino] = found.st_mode
@@ -98,6 +96,6 @@ class Disk:
         return draw.choice((safe, start + written[: len(written) // 2], now))
 
 
-def _names(folder: str) -> Names:
+def _names(folder: Path) -> Names:
     with os.scandir(folder) as entries:
         return {entry.name: entry.inode() for entry in entries}

@@ -87,8 +87,8 @@ def _kill(group: int) -> None:
 
 def _import_what_is_slow() -> None:
     import polars  # noqa: F401
-    import torch  # noqa: F401
-    import torch.utils.tensorboard
+    import torch
+    import torch.utils.tensorboard  # noqa: F401
     import transformers  # noqa: F401
 
     import ehrmind.cli.app
@@ -121,7 +121,7 @@ def _become(asked: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(asked["cwd"])
     tempfile.tempdir = os.environ["TMPDIR"] = str(Path(asked["cwd"]) / "tmp")
-    layer = Layer(asked["cwd"], **asked["strike"])
+    layer = Layer(Path(asked["cwd"]), **asked["strike"])
     layer.install()
     code = 1
     try:

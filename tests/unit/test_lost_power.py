@@ -20,7 +20,7 @@ def worlds(root: Path, write: Callable[[Path, Disk], None]) -> set[bytes | None]
     for seed in range(40):
         root.mkdir()
         (root / "file").write_bytes(OLD)
-        disk = Disk(str(root))
+        disk = Disk(root)
         write(root, disk)
         disk.lose_power(seed)
         after = root.with_name(f"{root.name}.after")
@@ -41,11 +41,11 @@ def sync(disk: Disk, path: Path) -> None:
 
 def replace(root: Path, disk: Disk, *, content: bool, folder: bool) -> None:
     partial = root / ".partial"
-    disk.noted([str(partial)])
+    disk.noted([partial])
     partial.write_bytes(NEW)
     if content:
         sync(disk, partial)
-    disk.noted([str(partial), str(root / "file")])
+    disk.noted([partial, root / "file"])
     partial.replace(root / "file")
     if folder:
         sync(disk, root)

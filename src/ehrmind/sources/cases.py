@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ehrmind.files import parquet_bytes, write_private
+from ehrmind.files import clear_leftovers, parquet_bytes, write_private
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -61,7 +61,8 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all."""
+    """Write Cases, whole or not at all. What killed commands left half-written beside them goes, whatever its name was to be."""
+    clear_leftovers(Path(path).parent)
     write_private(Path(path), cases_bytes(cases))
 
 
