@@ -44,8 +44,8 @@ OMOP = {
 
 @dataclass(frozen=True)
 class Command:
-    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it has --resume. `torch`: it opens a model. `records`: what it writes has
-    a patient behind it."""
+    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it has --resume. `torch`: it opens a model.
+    `records`: what it writes has a patient behind it."""
 
     name: str
     arguments: str

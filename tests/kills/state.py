@@ -66,11 +66,13 @@ def _digest(path: Path) -> str:
 def _compared(path: Path, content: bytes) -> bytes:
     """What of a file does not depend on the time."""
     if path.name == SCORINGS:
-        return b"".join(sorted(set(_plain(content.decode()).encode().splitlines(keepends=True))))
+        return "\n".join(sorted(set(_plain_lines(content.decode())))).encode()
     if path.name == "manifest.json":
         return _listed(json.loads(content)).encode()
-    if path.suffix in (".json", ".jsonl"):
+    if path.suffix == ".json":
         return _plain(content.decode()).encode()
+    if path.suffix == ".jsonl":
+        return "\n".join(_plain_lines(content.decode())).encode()
     if path.suffix == ".html":
         return _without_times(content.decode()).encode()
     return content
@@ -87,11 +89,12 @@ def _listed(manifest: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    try:
-        return json.dumps(_timeless(json.loads(text)), indent=0)
-    except ValueError:
-        lines = [_timeless(json.loads(line)) for line in text.split("\n") if line]
-        return "".join(json.dumps({key: value for key, value in line.items() if key not in OF_LINE}) + "\n" for line in lines)
+    return json.dumps(_timeless(json.loads(text)), indent=0)
+
+
+def _plain_lines(text: str) -> list[str]:
+    lines = [_timeless(json.loads(line)) for line in text.split("\n") if line]
+    return [json.dumps({key: value for key, value in line.items() if key not in OF_LINE}) for line in lines]
 
 
 def _timeless(value: Any) -> Any:
