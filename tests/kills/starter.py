@@ -7,6 +7,8 @@ process it has started and then how that ended.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -85,19 +87,18 @@ def _kill(group: int) -> None:
         pass
 
 
-def _import_what_is_slow() -> None:
-    import polars  # noqa: F401
-    import torch
-    import torch.utils.tensorboard  # noqa: F401
-    import transformers  # noqa: F401
-
-    import ehrmind.cli.app
-    import ehrmind.stages.pipeline
-    import ehrmind.stages.predict  # noqa: F401
+def _import_too(names: Path) -> None:
+    """Imports what a command has imported, so that the next need not. Imports alone start no threads, which no fork would have."""
+    for name in json.loads(names.read_text()) if names.is_file() else []:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    names.unlink(missing_ok=True)
 
 
 def _serve() -> None:
-    _import_what_is_slow()
+    import ehrmind.cli.app  # noqa: F401
+
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
@@ -106,6 +107,7 @@ def _serve() -> None:
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+        _import_too(Path(asked["folder"]) / "modules.json")
 
 
 def _become(asked: dict[str, Any]) -> None:
@@ -129,6 +131,7 @@ def _become(asked: dict[str, Any]) -> None:
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 0
     layer.close(folder / "counts.json")
+    (folder / "modules.json").write_text(json.dumps(sorted(sys.modules)))
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

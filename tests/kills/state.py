@@ -104,4 +104,7 @@ def _timeless(value: Any) -> Any:
 
 
 def _without_times(page: str) -> str:
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: UTC)?|\d+(?:\.\d+)? s\b", "TIME", page)
+    """Also without how often held-out cases were scored, which a page says as often as it was begun."""
+    page = re.sub(r"<tr>(?:(?!</tr>).)*held-out cases scored: (?:(?!</tr>).)*</tr>\n?", "", page, flags=re.DOTALL)
+    page = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: UTC)?|\d+(?:\.\d+)? s\b", "TIME", page)
+    return re.sub(r"<td(?: class=\"warn\")?>\d+</td><td>TIME</td>", "SCORINGS", page)

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from ehrmind.cli import main
+from ehrmind.runs import open_run
 from ehrmind.temporary import temporary_folder
 from tests.exported import cases_file
 from tests.kills import commands
+from tests.run_folder import recipe
 
 CANARY = "Canary-of-the-record"
 NOT_OURS = (".notes.partial", ".notes.12345678.partial.bak", ".notes.XYZ45678.partial", "notes.12345678.partial", ".12345678.partial")
@@ -66,3 +68,14 @@ def test_a_temporary_folder_is_private_and_those_of_killed_commands_go(tmp_path:
         assert not left.exists() and other.exists() and mine != again
         assert mine.stat().st_mode & 0o777 == 0o700 == again.stat().st_mode & 0o777
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_checkpoints_of_a_stage_that_is_done_go_when_the_run_goes_on(tmp_path: Path) -> None:
+    made = recipe(kl=0.0)
+    run = open_run(tmp_path / "run", made, resume=False)
+    with run.stage("warmup"):
+        pass
+    for name in ("warmup/step-000001", "rlvr-sft_rlvr"):  # a kill came after the mark, or within the removal; the other is not done
+        (run.checkpoints("warmup").parent / name).mkdir(parents=True)
+    open_run(tmp_path / "run", made, resume=True)
+    assert [path.name for path in run.checkpoints("warmup").parent.iterdir()] == ["rlvr-sft_rlvr"]
