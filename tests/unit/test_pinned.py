@@ -25,6 +25,7 @@ from tests.chat_templates import CHATML, CHATML_END
 from tests.medcalc_cases import SHORT
 from tests.new_rows import ehrmind
 from tests.small_models import cases, small_model
+from tests.stored import drop
 
 LATER = date.today() + timedelta(days=3)
 WITH_DAY = "{{ '<|user|>' + strftime_now('%d %b %Y') + '<|end|>\n' }}" + CHATML + CHATML_END
@@ -97,7 +98,7 @@ def test_an_arm_that_was_changed_after_its_training_is_neither_scored_nor_asked(
     assert "chat_template.jinja" in run.done("warmup")["model_sha256"]  # type: ignore[index]
     (run.model("sft") / "chat_template.jinja").write_text(CHATML + CHATML_END)
     for tried in (lambda: run_pipeline(chosen, tmp_path / "run", resume=True), lambda: choose(tmp_path / "run", "sft")):
-        with pytest.raises(InputError, match=r"chat_template\.jinja changed; put that back"):
+        with pytest.raises(InputError, match=r"chat_template\.jinja is damaged.* restore"):
             tried()
 
 
@@ -123,7 +124,7 @@ def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Pat
 def test_all_seeds_have_the_day_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(tmp_path / "model", "llama")
     run = run_seeds(recipe(model, seeds=2), tmp_path / "run", stages=("pilot",), open_engine=scripted)
-    (run.of_seed(1).path / "provenance.json").unlink()
+    drop(run.of_seed(1).path / "provenance.json")
     monkeypatch.setattr(pinned, "date", Later)
     run_seeds(recipe(model, seeds=2), tmp_path / "run", resume=True, stages=("pilot",), open_engine=scripted)
     assert [day_of(part) for part in run.seeds()] == [date.today()] * 2

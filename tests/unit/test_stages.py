@@ -18,6 +18,7 @@ from ehrmind.runs.listing import list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError, Prompt
 from tests.medcalc_cases import SHORT
+from tests.stored import store
 
 HIDDEN = "maintenance"
 
@@ -92,7 +93,7 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
 def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", recipe(arms=["base"]))
     stored = done.path / "recipe.yaml"
-    stored.write_text(stored.read_text().replace("  rehearse: own\n", ""))
+    store(stored, stored.read_text().replace("  rehearse: own\n", ""))
     assert "rehearse:" not in stored.read_text()
     run(tmp_path / "run", recipe(arms=["base"]), resume=True)
     with pytest.raises(InputError, match=r"warmup\.rehearse"):

@@ -88,6 +88,7 @@ class Manifest:
         self._close(name, made)
         with self._alone():
             self._announce(name, new)
+            make_folder((self.root / name).parent, private=name.startswith(self.private))
             replace_folder(made, self.root / name)
             self._list(name, new)
 
@@ -157,7 +158,8 @@ class Manifest:
 
     def faults(self, under: str = "", told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
         """Every listed file, of all or in a folder, that is gone or damaged. `told` hears each name and size before it is read."""
-        for name, there in sorted(self.read().files.items()):
+        files = self.read().files
+        for name, there in [(under, files[under])] if under in files else sorted(files.items()):
             if under and not _under(under, name):
                 continue
             if told:
