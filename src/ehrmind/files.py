@@ -169,6 +169,13 @@ def append(path: Path, content: bytes, *, private: bool = False) -> None:
         sync_folder(path.parent)
 
 
+def make_folder(folder: Path, *, private: bool = False) -> None:
+    """With those above it that are not there yet."""
+    if not folder.is_dir():
+        make_folder(folder.parent, private=private)
+        folder.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
+
+
 def is_leftover(name: str) -> bool:
     """Whether a file name (not a path) is that of something not yet whole, or replaced."""
     return _HALF.fullmatch(name) is not None

@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ehrmind.files import file_name, json_bytes, new_sibling, parquet_bytes
+from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parquet_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
@@ -139,12 +139,20 @@ class Run:
 
     @on_first
     def _beside(self, arm: str) -> str:
+<<<<<<< HEAD
         self.model(arm).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+=======
+        make_folder(self.model(arm).parent, private=True)
+>>>>>>> files
         return str(new_sibling(self.model(arm)))
 
     def _place_model(self, arm: str, made: Path) -> None:
         self.manifest.put_folder(f"{MODELS}/{arm}", made)
         remove_path(made.parent)
+
+    @on_first
+    def _make_private(self, folder: Path) -> None:
+        make_folder(folder, private=True)
 
     def prove_model(self, arm: str) -> None:
         """Raises InputError where a file of the arm's model is not what was stored."""
@@ -153,6 +161,7 @@ class Run:
     def keep_checkpoint(self, stage: str, step: int, save: Callable[[Path], object]) -> None:
         """Stores the checkpoint that `save`, called by all workers, writes whole; of those before, the newest stays."""
         self.remove(*(f"{CHECKPOINTS}/{stage}/{old}" for old in self.checkpoint_names(stage)[:-1]))
+        self._make_private(self.checkpoints(stage))
         name = f"step-{step:06d}"
         save(self.checkpoints(stage) / name)
         current().from_first(lambda: self.manifest.add(f"{CHECKPOINTS}/{stage}/{name}"))

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import clear_leftovers, write_text
+from ehrmind.files import clear_leftovers, make_folder, write_text
 from ehrmind.runs.folder import Run
 from ehrmind.runs.lock import sign
 from ehrmind.runs.protected import keep_private
@@ -55,7 +55,7 @@ def _make_folders(run: Run) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     keep_private(run.protected)
     for folder in FOLDERS:
-        (run.path / folder).mkdir(mode=0o700 if folder.startswith("protected") else 0o777, exist_ok=True)
+        make_folder(run.path / folder, private=folder.startswith("protected"))
     sign(run.path, run.protected)
 
 
