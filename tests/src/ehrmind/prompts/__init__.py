@@ -1,5 +1,0 @@
-"""Case -> messages. The only room that writes the answer protocol."""
-
-from ehrmind.prompts.chat import gold_response, messages
-
-__all__ = ["gold_response", "messages"]

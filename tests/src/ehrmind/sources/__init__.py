@@ -1,5 +1,0 @@
-"""Sources: the files people hold become Cases. No prompt and no engine is known here."""
-
-from ehrmind.sources.cases import Counts, FileRead, load_cases, save_cases
-
-__all__ = ["Counts", "FileRead", "load_cases", "save_cases"]
