@@ -23,7 +23,7 @@ data:
 model: {tiny: {hidden: 16, layers: 1, heads: 2}}
 decoding: {temperature: 1.0, max_new_tokens: 12}
 pilot: {questions: 4, samples: 2, interventions: 0}
-rlvr: {steps: 40, questions_per_step: 4, samples: 2, checkpoint_every: 1, tuning_every: 0}
+rlvr: {steps: 40, questions_per_step: 4, samples: 2, checkpoint_every: 1, tuning_every: 100}
 arms: [base, rlvr]
 evaluate: {decodings: [greedy]}
 """
@@ -57,7 +57,7 @@ def test_of_two_starts_at_the_same_moment_one_runs_as_if_alone(undisturbed: Path
     last = said[loser.pid].strip().splitlines()[-1]
     assert "is in use: process" in last and "Traceback" not in said[loser.pid]
     assert figures(tmp_path / "run") == figures(undisturbed)
-    assert not [path for path in (tmp_path / "run").rglob(".*")], "nothing of either is left"
+    assert not list((tmp_path / "run").rglob(".*")), "nothing of either is left"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -69,4 +69,4 @@ def test_a_stopped_run_is_resumed_at_once(how: signal.Signals, undisturbed: Path
     second = start(tmp_path, "run", "--resume")
     assert second.wait(300) == 0 and first.wait() != 0
     assert figures(tmp_path / "run") == figures(undisturbed)
-    assert not [path for path in (tmp_path / "run").rglob(".*")]
+    assert not list((tmp_path / "run").rglob(".*"))

@@ -187,10 +187,10 @@ def _room(folder: Path) -> int:
     return sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
 
 
-def drawn(command: Command, whole: Undisturbed, n: int, draw: random.Random, acts: Mapping[str, int]) -> Iterator[Draw]:
-    """Moments of one command: the kind of event is drawn first, so that rare ones are met as often."""
+def drawn(command: Command, whole: Undisturbed, draw: random.Random, acts: Mapping[str, int]) -> Iterator[Draw]:
+    """Moments of one command, without end: the kind of event is drawn first, so that rare ones are met as often."""
     kinds = [kind for kind in KINDS if whole.ended.counts.get(kind)]
-    for _ in range(n):
+    while True:
         (act,) = draw.choices(list(acts), list(acts.values()))
         if act in ("clock", "disk"):
             yield Draw(command, act, share=draw.random())
@@ -224,9 +224,11 @@ def run_draws(folder: Path, n: int, seed: int, only: str = "", *, torch: bool = 
                 continue
             whole = bench.undisturbed(command)
             tally = tallies[command.name] = Tally()
-            for one in drawn(command, whole, many, draw, acts):
+            for one in drawn(command, whole, draw, acts):
+                if tally.struck == many:
+                    break
                 how, wrong = bench.faults(one, whole)
-                tally.struck += how != "not struck"
+                tally.struck += how != "not struck" or bool(wrong)
                 tally.resumed += how == "resumed" and not wrong
                 tally.refused += how == "refused" and not wrong
                 tally.failed += [f"{one}: {'; '.join(wrong)}"] if wrong else []
