@@ -89,7 +89,7 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """A file that may hold record text: readable by its owner only, whole or not there; folders above it are made. Raises InputError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_bytes(path, content, private=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -121,9 +121,9 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
     and all in it are the owner's alone, whatever libraries wrote there."""
     folder = folder.resolve() if folder.is_symlink() else folder
-    folder.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+    make_folder(folder.parent, private=private)
     clear_leftovers(folder.parent, folder.name)
-    partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
+    partial, held = held_sibling(folder, 0o700 if private else 0o777)
     try:
         yield partial
         if private:
@@ -170,10 +170,11 @@ def append(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:
-    """With those above it that are not there yet."""
+    """With those above it that are not there yet, and all their names on the disk."""
     if not folder.is_dir():
         make_folder(folder.parent, private=private)
         folder.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def is_leftover(name: str) -> bool:
@@ -262,7 +263,7 @@ def new_sibling(path: Path, mode: int = 0o700) -> Path:
     return sibling
 
 
-def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
+def held_sibling(path: Path, mode: int) -> tuple[Path, int]:
     while True:
         partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)

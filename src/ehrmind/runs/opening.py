@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import clear_leftovers, write_text
+from ehrmind.files import clear_leftovers, make_folder, write_text
 from ehrmind.runs.folder import Run
 from ehrmind.runs.lock import sign
 from ehrmind.runs.protected import keep_private
@@ -52,7 +52,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _make_folders(run: Run) -> None:
-    run.path.mkdir(parents=True, exist_ok=True)
+    make_folder(run.path)
     keep_private(run.protected)
     for folder in FOLDERS:
         make_folder(run.path / folder, private=folder.startswith("protected"))

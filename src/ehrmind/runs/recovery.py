@@ -35,7 +35,7 @@ def recover(run: Run) -> None:
     for name in (METRICS, ALARMS, SCORINGS):
         mend(run.path / name)
         read_lines(run.path / name)
-    run.remove(*_never_listed(run))
+    run.remove(*_never_listed(run), *_of_no_use(run))
     faults = {fault.name: fault for fault in run.manifest.faults(told=_teller(run))}
     if not faults:
         return
@@ -185,6 +185,12 @@ def _never_listed(run: Run) -> list[str]:
         if (_MODEL.fullmatch(f"{name}/x") or _CHECKPOINT.fullmatch(f"{name}/x")) and name not in folders:
             found.append(name)
     return sorted(found)
+
+
+def _of_no_use(run: Run) -> list[str]:
+    """Checkpoints of stages that are done: a kill came between the stage's mark and their removal, or within it."""
+    left = (run.path / CHECKPOINTS).glob("*")
+    return sorted(f"{CHECKPOINTS}/{path.name}" for path in left if (run.path / "stages" / f"{path.name}.json").is_file())
 
 
 def _teller(run: Run) -> Callable[[str, int], None] | None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ehrmind.files import parquet_bytes, write_private
+from ehrmind.files import clear_leftovers, parquet_bytes, write_private
 from ehrmind.labels import problem_of, refuse_labels
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import Case, InputError, Split
@@ -64,7 +64,8 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all."""
+    """Write Cases, whole or not at all. What killed commands left half-written beside them goes, whatever its name was to be."""
+    clear_leftovers(Path(path).parent)
     write_private(Path(path), cases_bytes(cases))
 
 

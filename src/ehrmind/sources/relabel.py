@@ -25,7 +25,7 @@ from ehrmind.calculators.inputs import unquoted
 from ehrmind.calculators.labels import agrees, entities_of, truth_of, work_case
 from ehrmind.calculators.telling import formula_first, shown
 from ehrmind.calculators.working import Value
-from ehrmind.files import write_private
+from ehrmind.files import clear_leftovers, write_private
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER
 from ehrmind.sources.cases import Counts
 from ehrmind.sources.cells import is_number, number
@@ -116,6 +116,7 @@ def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     raw = text.getvalue().encode()
+    clear_leftovers(out.parent)
     write_private(out, gzip.compress(raw, mtime=0) if out.name.endswith(".gz") else raw)
 
 
