@@ -1,28 +1,45 @@
-"""Curves for TensorBoard, on request (`tracking.tensorboard: true`): made from metrics.jsonl when the run ends."""
+"""Curves for TensorBoard, on request (`tracking.tensorboard: true`): made from metrics.jsonl when the run ends.
+
+TensorBoard's own writer puts the machine's name into every file's name. Here its records go into one file a stage, which says nothing of
+the machine and is the same bytes whenever it is written from the same metrics.
+"""
 
 from __future__ import annotations
 
-from ehrmind.files import sync_tree
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ehrmind.runs import Run
 from ehrmind.types import InputError
+
+FILE = "events.out.tfevents.ehrmind"  # TensorBoard looks for the second and third word
+_ABOUT = ("stage", "arm", "step", "time")
 
 
 def write_tensorboard(run: Run) -> None:
     """Write `RUN/tensorboard/<stage>/` anew from the run's metrics. Figures only."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import tensorboard  # noqa: F401 - whether it is installed
     except ImportError:
         raise InputError("tracking.tensorboard needs TensorBoard: pip install 'ehrmind[tracking]', or set it to false.") from None
-    folder = run.path / "tensorboard"
     run.remove("tensorboard")
-    writers: dict[str, SummaryWriter] = {}
+    by_stage: dict[str, list[dict[str, Any]]] = {}
     for row in run.metrics():
-        writer = writers.setdefault(row["stage"], SummaryWriter(str(folder / row["stage"])))
-        for name, value in row.items():
-            if name not in ("stage", "arm", "step", "time"):
-                writer.add_scalar(name, value, row["step"], walltime=row["time"])
-    for writer in writers.values():
-        writer.close()
-    if writers:
-        sync_tree(folder)
-        run.manifest.add("tensorboard")
+        by_stage.setdefault(row["stage"], []).append(row)
+    for stage, rows in by_stage.items():
+        run.put(f"tensorboard/{stage}/{FILE}", _events(rows))
+
+
+def _events(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    writer.write(Event(wall_time=rows[0]["time"], file_version="brain.Event:2").SerializeToString())
+    for row in rows:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name not in _ABOUT]
+        writer.write(Event(wall_time=row["time"], step=row["step"], summary=Summary(value=values)).SerializeToString())
+    return buffer.getvalue()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import pytest
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
+from ehrmind.report import write_report
+from ehrmind.report.review_sheet import export_review
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError, Prompt
 from tests.medcalc_cases import SHORT
 from tests.stored import store
@@ -271,6 +276,32 @@ def test_tensorboard_gets_the_curves_on_request(base: Path, tmp_path: Path) -> N
     done = run(tmp_path / "run", recipe(arms=["rlvr"], tracking={"tensorboard": True}))
     events = EventAccumulator(str(done.path / "tensorboard" / "rlvr-rlvr")).Reload()
     assert [event.step for event in events.Scalars("reward")] == [0, 1, 2, 3]
+    assert events.Tags()["scalars"] and {"arm", "step", "time"}.isdisjoint(events.Tags()["scalars"])
+    files = sorted(path for path in (done.path / "tensorboard").rglob("*") if path.is_file())
+    assert {path.name for path in files} == {"events.out.tfevents.ehrmind"} and len(files) == len({path.parent for path in files})
+    before = [path.read_bytes() for path in files]
+    write_tensorboard(done)
+    assert [path.read_bytes() for path in files] == before, "the same metrics are the same bytes"
+    assert done.manifest.holds(f"tensorboard/rlvr-rlvr/{files[0].name}")
+
+
+def test_nothing_outside_protected_names_the_machine_or_the_person(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("canary-host", "canary-user", "canary-home")
+    monkeypatch.setattr(socket, "gethostname", lambda: names[0])
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: names[0])
+    monkeypatch.setattr("platform.node", lambda: names[0])
+    for variable, name in (("USER", names[1]), ("LOGNAME", names[1]), ("HOSTNAME", names[0]), ("HOME", f"/{names[2]}")):
+        monkeypatch.setenv(variable, name)
+    real = os.uname().nodename
+    done = run(tmp_path / "run", recipe(tracking={"tensorboard": True}))
+    write_report(done.path)
+    export_review(done.path, n=5)
+    shareable = [file for file in done.path.rglob("*") if file.is_file() and "protected" not in file.relative_to(done.path).parts]
+    assert len(shareable) > 20
+    for file in shareable:
+        content = f"{file.relative_to(done.path)}\n".encode() + file.read_bytes()
+        for name in (*names, *([real] if len(real) > 5 else [])):
+            assert name.encode() not in content, file
 
 
 def test_only_protected_holds_record_text_and_purge_removes_it(base: Path, tmp_path: Path) -> None:

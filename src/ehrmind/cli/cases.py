@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ehrmind.cli.offline import stay_offline
+from ehrmind.printable import printable
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
     """What became of every row, and where the Cases are."""
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*counts.lines(), f"wrote {out}"]))
+    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*map(printable, counts.lines()), f"wrote {out}"]))
 
 
 class SplitName(StrEnum):
@@ -160,7 +161,7 @@ def audit(
 
 
 def synthetic_medcalc(
-    n: Annotated[int, typer.Option(min=1, help="How many cases, the calculators in turn.")],
+    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many cases, the calculators in turn.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
@@ -215,11 +216,11 @@ def _print(report: CheckReport) -> None:
     if report.failures:
         table = Table("case", "stratum", "what", "reason", title=f"the first {len(report.failures)} that came out wrong")
         for failure in report.failures:
-            table.add_row(failure["case"], failure["stratum"], failure["what"], failure["reason"])
+            table.add_row(*map(printable, (failure["case"], failure["stratum"], failure["what"], failure["reason"])))
         console.print(table)
     table = Table("case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells")
     for row in report.drawn:
-        table.add_row(row["case"], row["from"], row["cell"], row["read_as"])
+        table.add_row(*map(printable, (row["case"], row["from"], row["cell"], row["read_as"])))
     console.print(table)
     if report.ok:
         console.print("Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried.")

@@ -16,11 +16,11 @@ from ehrmind.types import InputError
 
 
 def synthetic_ehr(
-    subjects: Annotated[int, typer.Option(min=1, help="How many.")],
+    subjects: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The MEDS data set to write; a new folder.", show_default=False)],
     seed: Annotated[int, typer.Option(help="A shard is a function of the seed and its number.")] = 0,
-    events: Annotated[int, typer.Option(min=20, help="Events a subject, on average.")] = 400,
-    labels: Annotated[int, typer.Option(min=1, help="Labels a subject and task, at most.")] = 10,
+    events: Annotated[int, typer.Option(min=20, max=1_000_000, help="Events a subject, on average.")] = 400,
+    labels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Labels a subject and task, at most.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Make up a MEDS data set with two label tasks: correlated diseases, results, drugs and visits, no patient behind them."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ehrmind.printable import printable
+from ehrmind.types import InputError
+
 MIB = 2**20
+WIDTH = 300
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 
 
@@ -45,6 +50,8 @@ def compare(
     if out is not None:
         write_json(out, found)
         typer.echo(f"wrote {out}")
+    if found["unread"]:
+        raise InputError(f"The others are compared; {' '.join(found['unread'])}")
 
 
 def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs")) -> None:
@@ -54,12 +61,17 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
 
     from ehrmind.runs.listing import list_runs
 
-    table = Table("run", "recipe", "state", "last stage", "protected")
+    table = Table()
+    for name in ("run", "recipe", "state", "last stage", "protected"):
+        table.add_column(name, overflow="fold")
     for summary in list_runs(root):
         state = "finished" if summary.finished else "not finished"
+        if summary.problem:
+            state = f"cannot be read: {summary.problem.removeprefix(f'{summary.path}/').removeprefix(f'{summary.path}: ')}"
         last = summary.stages[-1] if summary.stages else "none"
-        table.add_row(str(summary.path), summary.name, state, last, _size(summary.protected_bytes))
-    Console(markup=False, highlight=False, soft_wrap=True).print(table)
+        table.add_row(*map(printable, (summary.path, summary.name, state, last)), _size(summary.protected_bytes))
+    width = None if sys.stdout.isatty() else WIDTH  # a file or a pipe has no width of its own
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def verify(folder: RunFolder) -> None:

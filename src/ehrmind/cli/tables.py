@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ehrmind.printable import printable
+
 if TYPE_CHECKING:
     from ehrmind.runs import Run
 
@@ -24,7 +26,7 @@ def show_pilot(run: Run) -> None:
     for stratum, row in [*found["by_stratum"].items(), ("overall", found["overall"])]:
         pass_at = (_percent(row["pass@1"], row["pass@1_ci95"]), _percent(row["pass@k"], row["pass@k_ci95"]))
         says = (row.get("kind", ""), row.get("cause") or ("not found" if "cause" in row else ""))
-        table.add_row(stratum, str(row["questions"]), *pass_at, f"{row['reliable@k']:.0%}", f"{row['format_rate']:.0%}", *says)
+        _add(table, stratum, str(row["questions"]), *pass_at, f"{row['reliable@k']:.0%}", f"{row['format_rate']:.0%}", *says)
     _print(table)
     if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
         _print("Where hardly a question is solved beyond luck, knowledge is missing: RLVR alone has nothing to reinforce there.")
@@ -37,18 +39,18 @@ def show_results(run: Run) -> None:
         return
     arms = _table(f"held-out cases, {found['decoding']} decoding, {found['scorer']} scorer", "arm", "n", "accuracy", "95 %", "not parsed")
     for arm, row in found["arms"].items():
-        arms.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
+        _add(arms, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
     _print(arms)
     for name, place in found.get("elsewhere", {}).items():
         table = _table(f"elsewhere: {name}", "arm", "n", "accuracy", "95 %")
         for arm, row in place["arms"].items():
-            table.add_row(arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
+            _add(table, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
         _print(table)
     _show_measures(found)
     pairs = _table("paired differences (adjusted: Holm)", "pair", "points", "95 %", "p", "adjusted p")
     for pair, row in found["pairs"].items():
         p_values = (f"{row[key]:.2g}" if key in row else "-" for key in ("p", "p_holm"))
-        pairs.add_row(pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
+        _add(pairs, pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
     if found["pairs"]:
         _print(pairs)
     from ehrmind.report.evaluation_tables import sentences
@@ -64,7 +66,7 @@ def show_matrix(found: Mapping[str, Any]) -> None:
     for row in found["rows"]:
         cells = {digest: f"{cell['accuracy']:.1%} ({_interval(cell['ci95'])})" for digest, cell in row["cells"].items()}
         cells[row["own"]] = f"[{cells[row['own']]}]"
-        table.add_row(row["run"], row["arm"], *(cells.get(test["digest"], "-") for test in found["tests"]))
+        _add(table, row["run"], row["arm"], *(cells.get(test["digest"], "-") for test in found["tests"]))
     _print(table)
 
 
@@ -78,7 +80,7 @@ def _show_measures(found: Mapping[str, Any]) -> None:
         for task, figures in measured.items():
             ranks = figures.get("ranking") or {}
             ranking = (f"{ranks[name]:.3f}" if name in ranks else "-" for name in ("ndcg@10", "p@10"))
-            table.add_row(task, arm, *(f"{figures[name]:.3f}" for name in names), *ranking)
+            _add(table, task, arm, *(f"{figures[name]:.3f}" for name in names), *ranking)
     if table.row_count:
         _print(table)
 
@@ -89,9 +91,9 @@ def _read(run: Run, name: str) -> Mapping[str, Any] | None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+        table.add_column(printable(column), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     return table
 
 
@@ -104,7 +106,13 @@ def _interval(bounds: list[float]) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
+def _add(table: Table, *cells: str) -> None:
+    """A row; names in it come from recipes and files."""
+    table.add_row(*map(printable, cells))
+
+
 def _print(shown: Table | str) -> None:
     """A file or a pipe has no width of its own; rich would take 80 columns and cut."""
+    shown = printable(shown) if isinstance(shown, str) else shown
     width = None if sys.stdout.isatty() else 160
     Console(markup=False, highlight=False, width=width).print(shown)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ehrmind.report.reading import read_run
+from ehrmind.report.reading import Figures, read_run
 from ehrmind.runs import Run
+from ehrmind.types import InputError
 
 
 def matrix(folders: Sequence[Path]) -> dict[str, Any]:
     """`tests`: the sets of cases, each known by the digest of its ids; `rows`: a run's arm with its figures by digest, and in `gain` its
-    difference from the run's own base on the same cases. `own` marks the run's own held-out cases, so that what stands beside them is
-    another task. Raises InputError for a folder that is no finished run."""
+    difference from the run's own base on the same cases; `unread`: why other folders could not be read. `own` marks the run's own
+    held-out cases, so that what stands beside them is another task. Raises InputError where no folder is a finished run."""
     tests: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     trained_for: dict[str, str] = {}
-    for folder in folders:
-        figures = read_run(Run(folder))
+    unread: list[str] = []
+    for folder, figures in _read(folders, unread):
         name, results = figures.recipe.get("name", folder.name), figures.results
         places = {"held_out": results["arms"], **{place: found["arms"] for place, found in results.get("elsewhere", {}).items()}}
         pairs = {"held_out": results["pairs"], **{place: found.get("pairs", {}) for place, found in results.get("elsewhere", {}).items()}}
@@ -38,7 +39,37 @@ def matrix(folders: Sequence[Path]) -> dict[str, Any]:
             }
             rows.append({"run": name, "folder": folder.name, "arm": arm, "own": found["held_out"]["digest"], "cells": cells})
     _name(tests, trained_for)
-    return {"decoding": "each run's first", "tests": list(tests.values()), "rows": rows}
+    return {"decoding": "each run's first", "tests": list(tests.values()), "rows": rows, "unread": unread}
+
+
+def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Figures]]:
+    """The runs that can be read; what is wrong with the others is added to `unread`. Raises InputError where there is no other."""
+    for folder in folders:
+        try:
+            figures = read_run(Run(folder))
+            _refuse_other_shape(figures, folder)
+        except InputError as error:
+            unread.append(str(error))
+            if len(unread) == len(folders):
+                raise
+            continue
+        yield folder, figures
+
+
+def _refuse_other_shape(figures: Figures, folder: Path) -> None:
+    """Raises InputError where what is compared is not in the results."""
+    try:
+        for found in (figures.results, *figures.results.get("elsewhere", {}).values()):
+            for row in found["arms"].values():
+                low, high = row["ci95"]
+                float(row["accuracy"]), int(row["n"]), float(low), float(high)
+            for pair in found.get("pairs", {}).values():
+                float(pair["difference"]), pair["ci95"], pair["p"]
+        figures.results["pairs"].items()
+        next(iter(figures.results["arms"]))
+        figures.recipe.get("name")
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
+        raise InputError(f"{folder / 'results.json'} is not of the form that this version writes; run its recipe again.") from None
 
 
 def _name(tests: Mapping[str, dict[str, Any]], trained_for: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """A sample of a finished run's answers as a sheet that a clinician fills in with any spreadsheet. It holds record text: protected.
 
-A spreadsheet may run a cell that begins with = + - @ as a formula, so such a cell gets an apostrophe in front. What is needed to read the
+A spreadsheet may run a cell that begins with = + - @ as a formula, and one of another locale splits the file at semicolons, tabs or bars
+as well, whatever quotes say. So such a sign gets an apostrophe in front wherever one of them could begin a cell. What is needed to read the
 sheet back (which answers, the verdict, the audit) is kept beside it, so that nothing a reviewer changes in these columns counts.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ from ehrmind.verify.process.known import known, with_numbers_of
 GIVEN = ("case", "stratum", "arm", "record", "question", "thinking", "answer", "verifier", "audit")
 ASKED = ("reviewer", "reasoning_sound (yes/no)", "answer_right (yes/no)", "comment")
 LONGEST = 32_000  # characters of a cell; spreadsheets hold 32,767
-RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
+RISKY = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212")  # full-width and small forms too, and the minus sign
+SEPARATORS = frozenset(",;|\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,15 @@ def said(audited: ProcessAudit, text: str) -> str:
 
 def harmless(cell: str) -> str:
     """What no spreadsheet takes for a formula, nor refuses for its length or control characters."""
-    plain = "".join(letter for letter in cell if letter in "\n\t" or letter.isprintable() or letter.isspace())
-    cut = plain if len(plain) <= LONGEST else f"{plain[:LONGEST]} … (cut)"
-    return f"'{cut}" if cut.lstrip(" ").startswith(RISKY) else cut
+    plain = re.sub(r"\r\n?", "\n", cell)
+    kept: list[str] = ["'"] if plain[:1] in SEPARATORS else []
+    begins = True  # whether a cell may begin here, for some spreadsheet
+    for letter in plain:
+        if not (letter in "\n\t" or letter.isprintable() or letter.isspace()):
+            continue
+        if begins and letter in RISKY:
+            kept.append("'")
+        kept.append(letter)
+        begins = letter in SEPARATORS or (begins and (letter.isspace() or letter == '"'))
+    made = "".join(kept)
+    return made if len(made) <= LONGEST else f"{made[:LONGEST]} … (cut)"

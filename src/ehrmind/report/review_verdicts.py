@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.labels import label_key
+from ehrmind.report.review_sheet import harmless
 from ehrmind.runs import Run
 from ehrmind.statistics import mean_interval
 from ehrmind.system import refuse_no_file, why
@@ -71,10 +72,11 @@ def _sample(run: Run) -> dict[Key, Mapping[str, Any]]:
 
 def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[int, Verdict]]:
     columns, rows = _table(file)
+    known = {_as_written(key): key for key in sample} | {key: key for key in sample}
     found = []
     for place, row in rows:
         cells = {name: row[at].strip() if at < len(row) else "" for name, at in columns.items()}
-        key = (cells["case"].lstrip("'"), cells["arm"].lstrip("'"))
+        key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
                 f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of this run, with its "
@@ -83,6 +85,12 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))
     return found
+
+
+def _as_written(key: Key) -> Key:
+    """Case and arm as the sheet has them, without an apostrophe in front, which some spreadsheets take away."""
+    case, arm = (harmless(part).strip().lstrip("'") for part in key)
+    return case, arm
 
 
 def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:

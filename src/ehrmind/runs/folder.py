@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+_SEED = re.compile(r"-?[0-9]{1,19}")
 SPLITS = ("train", "tuning", "held_out")
 METRICS, ALARMS, SCORINGS = "metrics.jsonl", "alarms.jsonl", "held_out_scorings.jsonl"
 CASES, ROLLOUTS, MODELS, CHECKPOINTS = (f"protected/{kind}" for kind in ("cases", "rollouts", "models", "checkpoints"))
@@ -82,7 +83,8 @@ class Run:
 
     def seeds(self) -> list[Run]:
         """The runs of several seeds; none where there is one."""
-        return [Run(stored.parent) for stored in sorted(self.path.glob("seeds/*/recipe.yaml"), key=lambda stored: int(stored.parent.name))]
+        stored = [path for path in self.path.glob("seeds/*/recipe.yaml") if _SEED.fullmatch(path.parent.name)]
+        return [Run(path.parent) for path in sorted(stored, key=lambda path: int(path.parent.name))]
 
     def recipe(self) -> dict[str, Any]:
         """The recipe as it was stored, with every default. Raises InputError where that is damaged, or no recipe."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ehrmind.documents import top_text
 from ehrmind.files import write_json
 from ehrmind.removal import Left, told
 from ehrmind.runs import Run
@@ -18,6 +18,8 @@ from ehrmind.runs.lock import only_writer
 from ehrmind.runs.protected import clear, linked
 from ehrmind.runs.start import PURGING
 from ehrmind.types import InputError
+
+MADE_BY_A_RUN = ("recipe.yaml", "manifest.json", "stages", "protected", "metrics.jsonl", "results.json")
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,14 @@ class RunSummary:
     stages: tuple[str, ...]
     finished: bool
     protected_bytes: int
+    problem: str = ""  # why it cannot be read
 
 
 def list_runs(root: Path) -> list[RunSummary]:
     """The run folders directly under `root`, by name."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; name the one that holds your runs.")
-    return [_summary(stored.parent) for stored in sorted(root.glob("*/recipe.yaml"))]
+    return [_summary(path) for path in run_folders(root)]
 
 
 def purge(path: Path) -> int:
@@ -106,14 +109,58 @@ def _seeds(path: Path) -> list[Path]:
 
 
 def _summary(path: Path) -> RunSummary:
-    recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
-    stages = sorted((path / "stages").glob("*.json"), key=lambda mark: mark.stat().st_mtime)
-    protected = sum(_bytes(part) for part in (path, *path.glob("seeds/*")))
-    return RunSummary(path, recipe["name"], tuple(m.stem for m in stages), (path / "results.json").is_file(), protected)
+    """A line of a run folder, whatever is wrong with it."""
+    name, problem, protected = "", "", 0
+    stages: tuple[str, ...] = ()
+    try:
+        name = recipe_name(path)
+        stages = tuple(mark.stem for mark in sorted((path / "stages").glob("*.json"), key=_moment))
+        protected = sum(_bytes(part) for part in (path, *path.glob("seeds/*")))
+    except InputError as error:
+        problem = str(error)
+    except (OSError, RuntimeError) as error:  # the latter: a link that leads to itself
+        problem = f"{path}: {getattr(error, 'strerror', None) or type(error).__name__}."
+    return RunSummary(path, name, stages, (path / "results.json").is_file(), protected, problem)
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders directly under `root` that a run has made, by name: those too whose recipe is gone or broken."""
+    found = []
+    for path in root.iterdir():
+        try:
+            made = any(os.path.lexists(path / part) for part in MADE_BY_A_RUN) if path.is_dir() else False
+        except OSError:
+            made = True
+        if made and not path.name.startswith("."):
+            found.append(path)
+    return sorted(found)
+
+
+def recipe_name(path: Path) -> str:
+    """The name in a run folder's recipe. Raises InputError where the recipe cannot be read or is none."""
+    stored = path / "recipe.yaml"
+    name = top_text(stored, "name")
+    if name is None:
+        raise InputError(f"{stored} is no recipe of a run: it has no name.")
+    return name
+
+
+def _moment(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _bytes(part: Path) -> int:
-    """What a run folder protects, on whatever disk it lies."""
-    places = {(part / "protected").resolve(), *linked(part / "protected")}
-    found = (path.lstat() for place in places for path in place.rglob("*"))
-    return sum(file.st_size for file in found if stat.S_ISREG(file.st_mode))
+    """What a run folder protects, on whatever disk it lies; files that go away meanwhile do not count."""
+    found = 0
+    for place in {(part / "protected").resolve(), *linked(part / "protected")}:
+        for here, _, files in os.walk(place):
+            for name in files:
+                try:
+                    about = Path(here, name).lstat()
+                except OSError:
+                    continue
+                found += about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return found

@@ -55,6 +55,8 @@ class Manifest:
         try:
             if self._seen is not None and self._seen[0] == _stamp(self.file):
                 return self._seen[1]
+            if not self.file.is_file() and os.path.lexists(self.file):
+                raise InputError(f"{self.file} is no regular file; restore it from a copy, or choose another --out.")
             with self.file.open("rb") as file:
                 stamp, raw = _stamp(file.fileno()), file.read()
         except FileNotFoundError:
@@ -139,14 +141,11 @@ class Manifest:
         """The content of a listed file. Raises InputError where it is not what was stored."""
         for last in (False, True):
             expected = self._expected(name)
-            try:
-                content = (self.root / name).read_bytes()
-            except FileNotFoundError:
-                content = None
+            content = _regular(self.root / name, {one.bytes for one in expected})
             if content is not None and stored_bytes(content) in expected:
                 return content
             if last:
-                raise InputError(self.said(Fault(name, "gone" if content is None else "damaged")))
+                raise InputError(self.said(Fault(name, "damaged" if os.path.lexists(self.root / name) else "gone")))
             self._seen = None  # a living run may just have replaced it
         raise AssertionError
 
@@ -268,6 +267,14 @@ def _safely(find: Callable[[str], Listed], name: str) -> Listed | None:
     try:
         return find(name)
     except OSError:
+        return None
+
+
+def _regular(path: Path, sizes: Iterable[int]) -> bytes | None:
+    """A file's content where it has one of the sizes; a pipe, a link to itself or what has grown is not even opened."""
+    try:
+        return path.read_bytes() if path.is_file() and path.stat().st_size in sizes else None
+    except (FileNotFoundError, RuntimeError):
         return None
 
 

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from ehrmind.files import clear_leftovers, parquet_bytes, write_private
 from ehrmind.labels import problem_of, refuse_labels
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import Case, InputError, Split
 
@@ -88,6 +89,7 @@ def load_cases(path: Path | str) -> list[Case]:
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}.") from None
+    parquet_file(raw, str(path)).close()
     try:
         frame = pl.read_parquet(io.BytesIO(raw))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
@@ -117,7 +119,7 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
     for name in _JSON:
         try:
             values[name] = json.loads(row[name] or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             values[name] = None
         if not isinstance(values[name], dict):
             raise InputError(f"{path}, row {number}, column '{name}': not a JSON object; write the file again with `ehrmind data`.")

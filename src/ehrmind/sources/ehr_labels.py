@@ -7,16 +7,18 @@ the column that the user names is read, and none without a name.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.cells import LARGEST_WHOLE
+from ehrmind.sources.files import read_bytes
 from ehrmind.sources.headers import at, kind_of, there
 from ehrmind.sources.sentinels import written
 from ehrmind.sources.subject_columns import moments, place, subject_numbers
+from ehrmind.sources.text_tables import check_size
 from ehrmind.system import refuse_no_file, unread
 from ehrmind.types import InputError
 
@@ -218,14 +220,13 @@ def label_table(path: Path) -> pl.DataFrame:
     """A parquet or CSV file, its columns under today's names. Raises InputError where it is neither."""
     import polars as pl
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     _refuse_nothing(path)
     if path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         table = csv_table(path)
     else:
         try:
-            table = pl.DataFrame(pq.read_table(path, partitioning=None))
+            table = pl.DataFrame(parquet_file(path, str(path)).read())
         except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
             raise unread(error, path, f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
     return table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
@@ -243,11 +244,11 @@ def csv_table(path: Path) -> pl.DataFrame:
 
     _refuse_nothing(path)
     try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        mark = max(",;\t", key=header.count)
-        frame = pl.read_csv(path, infer_schema=False, separator=mark)
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
+        content, _ = read_bytes(path)
+        header = content[: content.find(b"\n") + 1 or None].decode("utf-8-sig")
+        check_size(str(path), 1, max(map(header.count, ",;\t")) + 1)
+        frame = pl.read_csv(content, infer_schema=False, separator=max(",;\t", key=header.count))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError) as error:
         raise unread(error, path, f"{path} cannot be read as CSV.") from None
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     return frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.sources.bounds import csv_batches
 from ehrmind.sources.ehr_labels import DAYS, csv_table, whole_labels
 from ehrmind.sources.files import sha256_of
 from ehrmind.sources.headers import there
@@ -176,13 +177,12 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
     wanted = ("patient_id", "start", "end", "code", "value", "unit", "omop_table")
     rows_before = 0
     try:
-        scan = pl.scan_csv(path, infer_schema=False)
-        missing = [column for column in wanted if column not in scan.collect_schema().names()]
-        if missing:
-            raise InputError(
-                f"{name} has no column '{missing[0]}', which the EHRSHOT release has; {there(scan.collect_schema().names(), missing[0])}."
-            )
-        for raw in scan.select(wanted).collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True):
+        for read in csv_batches(path, ROWS_AT_ONCE):
+            if missing := [column for column in wanted if column not in read.columns]:
+                raise InputError(f"{name} has no column '{missing[0]}', which the EHRSHOT release has; {there(read.columns, missing[0])}.")
+            if not read.height:
+                continue
+            raw = read.select(wanted)
             batch = raw.with_columns(
                 subject_numbers(raw["patient_id"], name, rows_before),
                 _moment("start").alias("start"),

@@ -6,11 +6,8 @@ what a cell means. Nothing is guessed or repaired. No message quotes a value: a 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +17,15 @@ from typing import TypeVar
 
 from ehrmind.files import lines_of
 from ehrmind.sources import headers
+from ehrmind.sources.bounds import parquet_file, text_batches, unpacked_bytes
 from ehrmind.sources.cells import Column, TypedNumber
-from ehrmind.sources.text_tables import SEPARATORS, Rows, check_lengths, decoded, json_lines, separated
+from ehrmind.sources.text_tables import SEPARATORS, Rows, check_lengths, check_size, decoded, json_lines, separated
 from ehrmind.sources.workbooks import read_sheet
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 Item = TypeVar("Item")
-MAX_BYTES = 1 << 30  # after decompression; a gzip bomb stops here
+MAX_BYTES = 1 << 30  # of a file that is read whole, after decompression; as Python's texts it takes some three times as much memory
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 
 
@@ -55,6 +53,7 @@ def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "s
     """
     name, ending = str(path), path.name.lower().removesuffix(".gz")
     raw = _bytes(path)
+    sha256 = hashlib.sha256(raw).hexdigest()
     if not ending.endswith(TABLES) or (ending != path.name.lower() and ending.endswith((".parquet", ".xlsx"))):
         raise InputError(f"{name} has an ending that is not known here: give a .csv, .tsv, .xlsx, .jsonl or .parquet file, or .csv.gz.")
     if sheet is not None and not ending.endswith(".xlsx"):
@@ -68,6 +67,7 @@ def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "s
         columns, rows, notes = read_sheet(raw, name, sheet, several_sheets)
     else:
         text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
+        del raw  # a large file is not kept twice
         if ending.endswith((".jsonl", ".ndjson")):
             columns, rows = json_lines(lines_of(text), name)
         else:
@@ -80,7 +80,7 @@ def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "s
     if not rows:
         raise InputError(f"{name} has a header but no rows.")
     made = [dict(zip(columns, row, strict=True)) for row in rows]
-    return Table(name, hashlib.sha256(raw).hexdigest(), tuple(columns), made, separator == ";", notes)
+    return Table(name, sha256, tuple(columns), made, separator == ";", notes)
 
 
 def read_bytes(path: Path) -> tuple[bytes, str]:
@@ -122,36 +122,39 @@ def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; split it into smaller files.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; split it into smaller files.")
+        return content
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}.") from None
 
 
 def unzipped(raw: bytes, name: str) -> bytes:
     """A gzip file's content. Raises InputError for a broken file and for a bomb."""
-    try:
-        content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error):
-        raise InputError(f"{name} is not a whole gzip file; it may be cut short, so fetch it again.") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB once decompressed; split it into smaller files.")
-    return content
+    return unpacked_bytes(raw, name, MAX_BYTES)
 
 
 def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
     import polars as pl
 
-    try:
-        frame = pl.read_parquet(io.BytesIO(raw))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{name} is not a parquet file, or a broken one; fetch or write it again.") from None
-    for place, dtype in enumerate(frame.dtypes):
-        if dtype.is_nested() or dtype == pl.Binary:
-            raise InputError(f"{name}, {headers.at(frame.columns, place)}: {headers.kind_of(dtype)} values; text or numbers are wanted.")
-    numbers = [column for column, dtype in frame.schema.items() if dtype.is_numeric()]
-    texts = frame.select(pl.all().cast(pl.String).fill_null(""))
-    is_number = [column in numbers for column in texts.columns]
-    rows = [[TypedNumber(value) if typed else value for value, typed in zip(row, is_number, strict=True)] for row in texts.rows()]
-    for number, fields in enumerate(rows, start=1):
-        check_lengths(fields, name, number, texts.columns)
-    return texts.columns, rows
+    about = parquet_file(raw, name).metadata
+    check_size(name, about.num_rows, about.num_columns)
+    rows: Rows = []
+    size = 0
+    columns: list[str] = []
+    for frame in text_batches(raw, name):
+        columns = frame.columns
+        for place, dtype in enumerate(frame.dtypes):
+            if dtype.is_nested() or dtype == pl.Binary:
+                raise InputError(f"{name}, {headers.at(columns, place)}: {headers.kind_of(dtype)} values; text or numbers are wanted.")
+        texts = frame.select(pl.all().cast(pl.String).fill_null(""))
+        is_number = [dtype.is_numeric() for dtype in frame.dtypes]
+        for row in texts.iter_rows():
+            check_lengths(row, name, len(rows) + 1, columns)
+            rows.append([TypedNumber(value) if typed else value for value, typed in zip(row, is_number, strict=True)])
+            size += sum(map(len, row))
+        if size > MAX_BYTES:
+            raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB once its texts are written out; split it into smaller files.")
+    return columns, rows

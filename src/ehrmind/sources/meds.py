@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehrmind.documents import read_json
 from ehrmind.sources import headers
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
 from ehrmind.sources.ehr_labels import whole_labels
@@ -131,9 +132,10 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     import pyarrow.parquet as pq
     from meds.schema import DataSchema
 
+    parquet_file(path, str(path)).close()  # looked at before it is read
     try:
         events = pl.read_parquet(path, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise unread(error, path, f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
     if "patient_id" in events.columns and "subject_id" not in events.columns:
         raise InputError(f"{path} is of MEDS before 0.3 (it has 'patient_id'); convert the data set to 0.3 or 0.4.")
@@ -251,6 +253,7 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
     path, declared = metadata / "codes.parquet", set(said)
     if not path.is_file():
         return {}, {}, frozenset(declared)
+    parquet_file(path, str(path)).close()
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -273,10 +276,7 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        raise InputError(f"{path} is not valid JSON; write it again.") from None
+    tree = read_json(path)
     return tree if isinstance(tree, dict) else {}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.splits import split_of_subjects, split_of_word
 from ehrmind.sources.subject_columns import subject_numbers
 from ehrmind.system import unread
@@ -41,8 +42,9 @@ def folder_splits(data: Path, shards: Sequence[Path]) -> dict[int, Split]:
     found: dict[int, Split] = {}
     for shard, split in zip(shards, splits, strict=True):
         try:
+            parquet_file(shard, str(shard)).close()
             subjects = pl.read_parquet(shard, columns=["subject_id"], hive_partitioning=False)["subject_id"].unique()
-        except (pl.exceptions.PolarsError, OSError):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return {}  # said where the shard is read
         assert split is not None
         found |= dict.fromkeys(subjects.to_list(), split)
@@ -51,9 +53,8 @@ def folder_splits(data: Path, shards: Sequence[Path]) -> dict[int, Split]:
 
 def _table(path: Path) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, partitioning=None)
+        return parquet_file(path, str(path)).read()
     except (pa.ArrowException, OSError) as error:
         raise unread(error, path, f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None

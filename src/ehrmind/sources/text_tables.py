@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,9 @@ from ehrmind.types import InputError
 
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MAX_CELLS = 20_000_000  # of a table, each of which is a text of Python's; a row is a question to be asked
+MAX_COLUMNS = 10_000
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _EXCEL_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n")  # the first line that tells Excel how to open a file
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -46,6 +48,7 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
         named = " or ".join(SEPARATORS[separator] for separator in possible)
         raise InputError(f"{name}, header: its columns may be separated by {named}; quote the names of columns that hold one of them.")
     separator = possible[0]
+    check_size(name, 1, len(headers[separator]))
     if not any(headers[separator]):
         raise InputError(f"{name} is empty: it has no header line.")
     return headers[separator], _rows(text, name, separator, headers[separator]), separator
@@ -78,6 +81,7 @@ def _rows(text: str, name: str, separator: str, header: list[str]) -> Rows:
             counted = f"{len(fields)} values for {len(header)} columns"
             raise InputError(f"{name}, row {number}: {counted}; quote values that hold {SEPARATORS[separator]} or line ends.")
         check_lengths(fields, name, number, header)
+        check_size(name, number, len(header))
         rows.append(fields)
     return rows
 
@@ -92,11 +96,11 @@ def _is_even(text: str, separator: str) -> bool:
 
 def _records(text: str, name: str, separator: str) -> Iterator[list[str]]:
     """The records but for blank lines. `strict`, so that a quote left open does not swallow the rows after it."""
-    # The module's own limit does not say which column is too long: lift it here, `check_length` has ours.
+    # The module's own limit does not say which column is too long: lift it here, `check_lengths` has ours.
     before = csv.field_size_limit(len(text) + 1)
     number = 0
     try:
-        for fields in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator):
+        for fields in csv.reader((line[0] for line in _LINE.finditer(text)), strict=True, delimiter=separator):
             if fields:
                 yield fields
                 number += 1
@@ -113,6 +117,7 @@ def json_lines(lines: Sequence[str], name: str) -> tuple[list[str], Rows]:
     if not objects:
         raise InputError(f"{name} holds no row.")
     columns = list(dict.fromkeys(column for row in objects for column in row))
+    check_size(name, len(objects), len(columns))
     rows = [[row.get(column, "") for column in columns] for row in objects]
     for number, fields in enumerate(rows, start=1):
         check_lengths(fields, name, number, columns)
@@ -144,6 +149,14 @@ def _object(line: str, name: str, number: int) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def check_size(name: str, rows: int, columns: int) -> None:
+    """Raises InputError for a table that has too many columns or cells."""
+    if columns > MAX_COLUMNS:
+        raise InputError(f"{name} has {columns:,} columns; at most {MAX_COLUMNS:,} fit, so leave out those that are not needed.")
+    if rows * columns > MAX_CELLS:
+        raise InputError(f"{name} has more than {MAX_CELLS:,} cells; leave out columns that are not needed, or split it into files.")
 
 
 def check_lengths(fields: Sequence[str], name: str, number: int, columns: Sequence[str]) -> None:

@@ -39,6 +39,8 @@ _BROKEN = (
 )
 MAX_UNPACKED = 128 << 20  # bytes of a workbook's parts; openpyxl takes some ten times as much memory
 MAX_CELLS = 5_000_000  # of the rectangle that holds all cells, empty ones included
+_CELL = re.compile(rb"<(?:\w+:)?(?:c|si|row|col|xf)[\s/>]")
+_RANGE = re.compile(rb"<(?:\w+:)?(?:mergeCell|hyperlink)\s(?:[^>\"']|\"[^\"]{0,500}\"|'[^']{0,500}'){0,500}?\bref\s*=\s*([\"'])(.*?)\1")
 
 
 def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[list[str], Rows, dict[str, int]]:
@@ -64,11 +66,29 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
     """A part is never unpacked beyond the size that the archive declares for it, so that the declared sizes are a bound."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as parts:
-            unpacked = sum(part.file_size for part in parts.infolist())
+            if sum(part.file_size for part in parts.infolist()) > MAX_UNPACKED:
+                raise InputError(f"{name} is larger than {MAX_UNPACKED >> 20} MiB once unpacked; save the sheet as CSV.")
+            cells = sum(_cells_said(parts.read(part)) for part in parts.infolist())
+    except InputError:
+        raise
     except (*_BROKEN, zipfile.BadZipFile):
         raise InputError(f"{name} is not an .xlsx workbook, or a broken or encrypted one; save it again without a password.") from None
-    if unpacked > MAX_UNPACKED:
-        raise InputError(f"{name} is larger than {MAX_UNPACKED >> 20} MiB once unpacked; save the sheet as CSV.")
+    if cells > MAX_CELLS:
+        raise InputError(f"{name} has {cells:,} cells, with those of merged ranges and links; save the sheet as CSV.")
+
+
+def _cells_said(part: bytes) -> int:
+    """Counts the cells that openpyxl would make of a part: one an element, and every one of a range that is merged or a link.
+    Raises ValueError for a part in an encoding in which it cannot be told."""
+    from openpyxl.utils import range_boundaries
+
+    if part.startswith((b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")):
+        raise ValueError("UTF-16")
+    cells = len(_CELL.findall(part))
+    for found in _RANGE.finditer(part):
+        low, first, high, last = (edge or 1 for edge in range_boundaries(found[2].decode("ascii")))  # ValueError where it is none
+        cells += (high - low + 1) * (last - first + 1)
+    return cells
 
 
 def _open(raw: bytes, name: str, *, values: bool) -> Workbook:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ehrmind.documents import read_json, read_yaml
 from ehrmind.report import rlvr_tables, tables
 from ehrmind.report.drawing import place_of
 from ehrmind.report.plots import running_mean
@@ -79,10 +77,12 @@ def _results(run: Run) -> tuple[list[Table], str]:
     """The tables of arms and pairs, or the sentence that says why there are none."""
     try:
         figures = read_run(run)
+        pairs = tables.pairs(figures)
+        return [tables.arms(figures), *([pairs] if pairs else [])], ""
     except InputError as error:
         return [], "" if not (run.path / "results.json").is_file() else str(error)
-    pairs = tables.pairs(figures)
-    return [tables.arms(figures), *([pairs] if pairs else [])], ""
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return [], "The results of this run are not of the form that this version writes."
 
 
 def _chart(figures: Figures, runs: Mapping[str, Sequence[Mapping[str, Any]]], name: str, title: str) -> dict[str, Any]:
@@ -121,14 +121,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _mark(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _arms(run: Run) -> list[str]:
     try:
-        return [str(arm) for arm in yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))["arms"]]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return [str(arm) for arm in read_yaml(run.path / "recipe.yaml")["arms"]]
+    except (InputError, KeyError, TypeError):
         return []

@@ -141,8 +141,10 @@ def stamps_of(folder: Path) -> dict[str, Stamp]:
             for entry in entries:
                 if entry.name.endswith(".parquet"):
                     try:
-                        stat = entry.stat()
-                    except FileNotFoundError:
+                        stat, is_file = entry.stat(), entry.is_file()
+                    except OSError:  # gone meanwhile, or a link to itself
+                        continue
+                    if not is_file:  # a pipe would never be read
                         continue
                     found[entry.name] = (stat.st_size, stat.st_mtime_ns)
     except (FileNotFoundError, NotADirectoryError):

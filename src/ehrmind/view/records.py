@@ -8,7 +8,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from ehrmind import tasks
-from ehrmind.config import History
+from ehrmind.config import History, parse_section
 from ehrmind.documents import read_yaml
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
@@ -84,5 +84,7 @@ class Cases:
 
 def _history(run: Run) -> History:
     """How coded records were written into the prompts."""
-    recipe = read_yaml(run.path / "recipe.yaml")
-    return History.model_validate(recipe.get("prompts", {}).get("history", {}))
+    stored = run.path / "recipe.yaml"
+    recipe = read_yaml(stored)
+    prompts = recipe.get("prompts") if isinstance(recipe, dict) else None
+    return parse_section(History, prompts.get("history") or {} if isinstance(prompts, dict) else {}, str(stored))

@@ -3,7 +3,6 @@ becomes one sentence."""
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import shutil
 import zipfile
@@ -11,8 +10,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ehrmind.sources.bounds import LONGEST_LINE, is_packed, unpacked_blocks
 from ehrmind.system import is_full, unread
 from ehrmind.types import InputError
+
+HEAD = 1 << 20  # bytes that are looked at before a file is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Said:
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
     """Unpacks a file, but no more bytes than the archive announces and the disk has room for.
     Raises InputError."""
-    size, room = archive.getinfo(place).file_size >> 20, shutil.disk_usage(scratch).free >> 20
+    member = archive.getinfo(place)
+    size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
         raise InputError(f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room.")
     path = _fresh(scratch)
@@ -51,15 +54,18 @@ def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
 
 
 def polars_can(path: Path, scratch: Path) -> Path:
-    """The file, or a copy of it without a packing that polars does not read."""
+    """The file, or a plain copy of one that is packed: polars reads bzip2 not at all, and gzip and zstd whole into memory."""
     with path.open("rb") as file:
-        if file.read(3) != b"BZh":
+        if not is_packed(file.read(4)):
             return path
-    plain = _fresh(scratch)
-    with Said(str(path)), bz2.open(path) as packed, plain.open("wb") as copy:
-        while block := packed.read(1 << 24):
+    plain, line = _fresh(scratch), 0
+    with path.open("rb") as packed, plain.open("wb") as copy:
+        for block in unpacked_blocks(packed, path.stat().st_size, str(path)):
             if shutil.disk_usage(scratch).free < 1 << 28:
                 raise InputError(f"{path}: there is no room beside the output to unpack it; make room.")
+            line = len(block) - block.rfind(b"\n") - 1 if b"\n" in block else line + len(block)
+            if line > LONGEST_LINE:
+                raise InputError(f"{path} has a line of more than {LONGEST_LINE >> 20} MiB, which no table has; write it again.")
             copy.write(block)
     return plain
 
@@ -79,10 +85,10 @@ def head_of(path: Path) -> bytes:
         file.seek(0)
         if magic.startswith(b"\x1f\x8b"):
             with gzip.open(file) as plain:
-                return plain.read(1 << 20)
+                return plain.read(HEAD)
         if magic == b"\x28\xb5\x2f\xfd":
-            return bytes(pa.CompressedInputStream(file, "zstd").read(1 << 20))
-        return file.read(1 << 20)
+            return bytes(pa.CompressedInputStream(file, "zstd").read(HEAD))
+        return file.read(HEAD)
 
 
 def form_of(path: Path, form: str) -> str:

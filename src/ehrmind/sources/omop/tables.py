@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from ehrmind.characters import plain
 from ehrmind.sources import cells, dates
+from ehrmind.sources.bounds import parquet_file, refuse_grown_zip
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
 from ehrmind.sources.headers import is_name, kind_of, there
-from ehrmind.sources.omop.packed import Said, form_of, head_of, is_cut_off, polars_can, unpacked
+from ehrmind.sources.omop.packed import HEAD, Said, form_of, head_of, is_cut_off, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
+from ehrmind.sources.text_tables import MAX_COLUMNS
 from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 
@@ -208,6 +210,7 @@ def find_tables(
     else:
         try:
             with zipfile.ZipFile(source) as archive:
+                refuse_grown_zip(archive, source)
                 members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
                 if len(members) < sum(not member.is_dir() for member in archive.infolist()):
                     raise InputError(f"{source} has two members of one name; pack it again.")
@@ -264,6 +267,7 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     import polars as pl
 
     if part.form == "parquet":
+        parquet_file(part.path, part.name, broken="cannot be read as parquet; write it again").close()  # looked at before it is read
         return pl.scan_parquet(part.path, hive_partitioning=False)
     if part.form == "arrow":
         return pl.scan_ipc(part.path, hive_partitioning=False)
@@ -273,6 +277,9 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     if b"\r" in head and b"\n" not in head:
         raise InputError(f"{part.name} ends its lines with a carriage return alone; save it with line feeds.")
     separator = _separator(part)
+    columns = head.partition(b"\n")[0].count(separator.encode()) + 1
+    if (len(head) >= HEAD and b"\n" not in head) or columns > MAX_COLUMNS:
+        raise InputError(f"{part.name} has a first line of {columns:,} columns and more; a header and lines below it are wanted.")
     if is_cut_off(part.path, separator):
         raise InputError(f"{part.name} is cut off within its last row; fetch or write it again.")
     quote = None if separator == "\t" and table in UNQUOTED else '"'

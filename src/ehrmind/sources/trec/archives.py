@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ehrmind.sources.bounds import refuse_grown_zip
 from ehrmind.sources.files import MAX_BYTES, read_bytes, unzipped
 from ehrmind.sources.trec.formats import FORMS, Beside, Content, Found, reader_of
 from ehrmind.sources.trec.keys import trial_key
@@ -33,7 +34,7 @@ def from_files(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Found
     """Reads the records of a folder's files. A file whose name has the number of another trial is
     counted without being opened."""
     for file in files:
-        if _is_litter(file.name) or (reader_of(file.name) is None and not file.name.lower().endswith(".zip")):
+        if not file.is_file() or _is_litter(file.name) or (reader_of(file.name) is None and not file.name.lower().endswith(".zip")):
             yield Beside("unread", file.name)
         elif _is_another(file.name, wanted):
             yield None
@@ -71,6 +72,7 @@ def _from_zip(path: Path, wanted: Collection[str]) -> Iterator[Found]:
     except (zipfile.BadZipFile, OSError) as error:
         raise unread(error, path, f"{path} is not a whole zip archive; fetch it again.") from None
     with archive:
+        refuse_grown_zip(archive, path)
         for member in archive.infolist():
             if not member.is_dir():
                 yield from _from_member(archive, member, path, wanted)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ehrmind.sources.files import read_lines
 from ehrmind.sources.trec.keys import refuse_other_years, trial_key
-from ehrmind.sources.trec.qrels import columns_of, is_header
+from ehrmind.sources.trec.qrels import columns_of, is_header, refuse_long
 from ehrmind.sources.trec.topics import Topic, TopicIndex
 from ehrmind.types import InputError
 
@@ -17,6 +17,7 @@ def pairs_to_ask(path: Path, topics: Path, patients: Mapping[str, Topic], *, any
     """(topic, trial's number) in the file's order, each pair once. Raises InputError naming file and row."""
     named: list[tuple[str, str, int]] = []
     for number, line in enumerate(read_lines(path)[0], start=1):
+        refuse_long(line, f"{path}, row {number}")
         values = columns_of(line)
         if not values or (not named and is_header(values)):
             continue

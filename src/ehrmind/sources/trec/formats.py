@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from ehrmind.documents import json_value
+from ehrmind.sources.bounds import text_batches
 from ehrmind.sources.trec.criteria import Criteria, is_mixed, split_criteria, statements
 from ehrmind.sources.trec.keys import trial_key
 from ehrmind.sources.trec.text import one_line, plain
-from ehrmind.sources.trec.xml import parse_xml, text_of, texts_of
+from ehrmind.sources.trec.xml import elements, text_of, texts_of
 from ehrmind.types import InputError
 
 _NO_LIMIT = re.compile(r"n/?a\b.*|none|null|nan|no limit|not applicable|not specified|-+|\\n", re.IGNORECASE)
@@ -65,11 +66,9 @@ def reader_of(name: str) -> Reader | None:
 def _from_xml(file: Content, wanted: Collection[str]) -> Iterator[Found]:
     del wanted
     name = file.name
-    root = parse_xml(file.raw, name)
-    studies = [root] if root.tag == "clinical_study" else list(root.iter("clinical_study"))
-    if not studies:
-        raise InputError(f"{name} is no ClinicalTrials.gov record: it has no <clinical_study>.")
-    for study in studies:
+    found = False
+    for study in elements(file.raw, name, "clinical_study"):
+        found = True
         yield _trial(
             name,
             text_of(study, "id_info/nct_id"),
@@ -81,15 +80,14 @@ def _from_xml(file: Content, wanted: Collection[str]) -> Iterator[Found]:
             split_criteria(text_of(study, "eligibility/criteria/textblock") or text_of(study, "eligibility/criteria")),
             texts_of(study, "id_info/nct_alias"),
         )
+    if not found:
+        raise InputError(f"{name} is no ClinicalTrials.gov record: it has no <clinical_study>.")
 
 
 def _from_json(file: Content, wanted: Collection[str]) -> Iterator[Found]:
     """API v2: one study, a list of studies, or a page of them."""
     name = file.name
-    try:
-        tree = json.loads(file.raw)
-    except (ValueError, RecursionError):
-        raise InputError(f"{name} is not valid JSON.") from None
+    tree = json_value(file.raw, name)
     if isinstance(tree, dict) and "FullStudiesResponse" in tree:
         raise InputError(f"{name} is of the registry's old API; download the studies as JSON from API version 2.")
     if isinstance(tree, dict) and "studies" not in tree and not {"protocolSection", "nct_id", "_id"} & tree.keys():
@@ -105,17 +103,21 @@ def _from_json(file: Content, wanted: Collection[str]) -> Iterator[Found]:
 
 
 def _from_jsonl(file: Content, wanted: Collection[str]) -> Iterator[Found]:
+    lines = io.TextIOWrapper(io.BytesIO(file.raw), encoding="utf-8-sig")  # a text's own U+2028 ends no line
     try:
-        text = file.raw.decode("utf-8-sig")
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _from_row(json_value(line, f"{file.name}, row {number}"), f"{file.name}, row {number}", wanted)
+    except UnicodeDecodeError:
+        raise InputError(f"{file.name} is not UTF-8 text{_where(file.raw)}; save it as UTF-8.") from None
+
+
+def _where(raw: bytes) -> str:
+    try:
+        raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file.name} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from None
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):  # a text's own U+2028 ends no line
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise InputError(f"{file.name}, row {number}: not valid JSON.") from None
-            yield _from_row(row, f"{file.name}, row {number}", wanted)
+        return f" (byte {error.start:,})"
+    return ""
 
 
 def _from_row(row: Any, name: str, wanted: Collection[str]) -> Trial | None:
@@ -153,14 +155,11 @@ def _from_api(study: dict[str, Any], name: str) -> Trial:
 
 
 def _from_table(file: Content, wanted: Collection[str]) -> Iterator[Found]:
-    import polars as pl
-
-    try:
-        frame = pl.read_parquet(io.BytesIO(file.raw))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{file.name} is not a parquet file, or a broken one; fetch or write it again.") from None
-    for number, row in enumerate(frame.iter_rows(named=True), start=1):
-        yield _from_columns(row, f"{file.name}, row {number}", wanted)
+    number = 0
+    for frame in text_batches(file.raw, file.name):
+        for row in frame.iter_rows(named=True):
+            number += 1
+            yield _from_columns(row, f"{file.name}, row {number}", wanted)
 
 
 def _from_columns(row: dict[str, Any], name: str, wanted: Collection[str]) -> Trial | None:

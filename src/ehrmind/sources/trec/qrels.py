@@ -12,6 +12,7 @@ from ehrmind.sources.files import read_lines
 from ehrmind.sources.trec.keys import TopicKey, topic_key, trial_key
 from ehrmind.types import InputError
 
+MAX_LINE = 10_000
 HEADER = ["query-id", "corpus-id", "score"]
 _NAMES = {
     "topic": "query-id queryid qid query topic topic-id topicid topic-number patient patient-id",
@@ -42,6 +43,7 @@ def read_qrels(path: Path) -> tuple[list[Judgment], FileRead, int]:
     repeated = rows = 0
     header: dict[str, int] | None = None
     for number, line in enumerate(lines, start=1):
+        refuse_long(line, f"{path}, row {number}")
         values = columns_of(line)
         if not values:
             continue
@@ -63,6 +65,12 @@ def read_qrels(path: Path) -> tuple[list[Judgment], FileRead, int]:
     if not judgments:
         raise InputError(f"{path} holds no judgment.")
     return list(judgments.values()), FileRead(path.name, sha256, rows), repeated
+
+
+def refuse_long(line: str, where: str) -> None:
+    """Raises InputError for a line that no judgment has: its columns would fill the memory."""
+    if len(line) > MAX_LINE:
+        raise InputError(f"{where}: {len(line):,} characters; a line of judgments has at most {MAX_LINE:,}.")
 
 
 def columns_of(line: str) -> list[str]:
