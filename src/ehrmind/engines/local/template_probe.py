@@ -46,7 +46,7 @@ def _render(template: str) -> None:
     class Generation(Extension):
         """transformers' own block, which marks what the assistant says."""
 
-        tags = frozenset({"generation"})
+        tags = {"generation"}  # noqa: RUF012 - as its base has it
 
         def parse(self, parser):  # type: ignore[no-untyped-def]
             next(parser.stream)
