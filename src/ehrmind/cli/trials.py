@@ -54,7 +54,7 @@ def trials(
 
 
 def synthetic_trials(
-    n: Annotated[int, typer.Option(min=1, help="How many pairs, five to a patient.")],
+    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many pairs, five to a patient.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
