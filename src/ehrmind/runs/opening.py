@@ -55,7 +55,7 @@ def _make_folders(run: Run) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     keep_private(run.protected)
     for folder in FOLDERS:
-        (run.path / folder).mkdir(mode=0o700 if folder.startswith("protected") else 0o777, exist_ok=True)
+        make_folder(run.path / folder, private=folder.startswith("protected"))
     sign(run.path, run.protected)
 
 
