@@ -1,9 +1,9 @@
-# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE.
+# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, STRICT.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format bench wheelhouse clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format bench wheelhouse audit sbom clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -14,11 +14,15 @@ PYTEST_ARGS ?=
 JOBS ?= 2
 TORCH_INDEX ?=
 WHEELHOUSE ?=
+STRICT ?=
 EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/setup.stamp
+# What looks at the product's environment and is no part of it.
+TOOLS := .venv-tools
+TOOLS_STAMP := $(TOOLS)/setup.stamp
 FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pytest says 5 when no test is selected; that is no failure.
@@ -81,6 +85,20 @@ wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own
 	$(if $(TORCH_INDEX),$(PIP) wheel --constraint constraints.txt --index-url $(TORCH_INDEX) --wheel-dir wheelhouse torch)
 	$(PIP) wheel --constraint constraints.txt --find-links wheelhouse --wheel-dir wheelhouse '.[$(EXTRAS)]' hatchling editables
 
+$(TOOLS_STAMP): tools/constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer with the venv module was found; name one: PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint tools/constraints.txt cyclonedx-bom pip_audit
+	@touch $@
+
+audit: ## known advisories of the pinned versions, where a database can be reached; findings are listed, and fail only with STRICT=1
+	@if $(MAKE) --no-print-directory $(TOOLS_STAMP) >/dev/null 2>&1; then STRICT=$(STRICT) $(TOOLS)/bin/python tools/audit.py constraints.txt; \
+	else echo "pip-audit cannot be installed from here, so no version was looked up; run make audit on a connected machine."; \
+	[ "$(STRICT)" != 1 ]; fi
+
+sbom: setup $(TOOLS_STAMP) ## a CycloneDX bill of materials of what .venv has, into sbom.cdx.json
+	$(TOOLS)/bin/python tools/sbom.py $(BIN)/python sbom.cdx.json
+
 clean: ## remove caches and build outputs; runs and .venv stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -133,10 +133,10 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     """Every row passes verl's own length filter, and its tokens are those that our engine would have read."""
     import polars as pl
 
-    from ehrmind.engines.local.ordinary import prompts_of
+    from ehrmind.engines.local.ordinary import chat_elsewhere
     from ehrmind.types import Message
 
-    ours, _ = prompts_of(Path(config.actor_rollout_ref.model.path), dict(config.data.apply_chat_template_kwargs))
+    ours, _ = chat_elsewhere(Path(config.actor_rollout_ref.model.path), dict(config.data.apply_chat_template_kwargs))
     compared = differ = 0
     for part in ("train", "val"):
         rows, tokenizer = rows_of(folder, config, part)
@@ -145,7 +145,7 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
             turns = row["raw_prompt"]
             given = {"add_generation_prompt": True, "tokenize": True, "return_dict": False, **config.data.apply_chat_template_kwargs}
             theirs = tokenizer.apply_chat_template(turns, **given)
-            differ += list(ours([Message(**turn) for turn in turns]).token_ids) != list(theirs)
+            differ += list(ours.prompt([Message(**turn) for turn in turns]).token_ids) != list(theirs)
             compared += 1
     return compared, differ
 

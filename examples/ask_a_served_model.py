@@ -17,6 +17,7 @@ from pathlib import Path
 from openai import OpenAI
 
 from ehrmind.config import Endpoint
+from ehrmind.engines.served import harmless_of
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
 from ehrmind.sources import load_cases
@@ -38,6 +39,7 @@ def main() -> None:
     how = settings_of(choose(Path(given.model)).asks, {})
     (case,), _ = with_histories(load_cases(given.cases)[:1], how.prompts.history)
     (turn,) = messages(case, how.prompts.think)  # one user turn: instruction, record, question
+    turn = harmless_of(Path(given.model))(turn)  # no record ends its turn in this model's own tokens
     client = OpenAI(base_url=given.url, api_key="none", timeout=300.0)
     reply = client.chat.completions.create(
         model=given.name or given.model,

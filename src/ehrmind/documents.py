@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ehrmind.system import why
 from ehrmind.types import InputError
 
 MAX_BYTES = 4 << 20  # of a file that people write; the longest recipe here has 10 KiB
@@ -23,6 +24,7 @@ MAX_VALUES = 30_000  # keys, values and list items, with all that aliases stand 
 MAX_DEPTH = 64  # lists and mappings within each other; a recipe has six
 MAX_NUMBER = 300  # characters: Python's floats end after 309 digits
 MAX_RESULT = 256 << 20  # bytes of a JSON file that ehrmind itself writes
+_QUOTED = re.compile(r"(['\"])(?!<[a-z ]+>\1).{2,}?\1")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, ten times as fast, where PyYAML has its C library
 _NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXob_.,:+-]*")
 
@@ -128,7 +130,7 @@ def refuse_unbounded(events: Iterable[Any], name: str) -> None:
             add(1, 0)
         elif kind == "AliasEvent":
             if any(anchor == event.anchor for anchor, _, _ in open_):
-                raise InputError(f"{name}: what the alias *{event.anchor[:80]} names holds itself; write out what is meant.")
+                raise InputError(f"{name}: what an alias names holds itself; write out what is meant.")
             add(*whole.get(event.anchor, (1, 0)))
 
 
@@ -158,7 +160,7 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
     if len(content) > most:
         raise _too_large(str(path), most)
     return _decoded(content, str(path))
@@ -176,11 +178,11 @@ def _too_large(name: str, most: int) -> InputError:
 
 
 def _said(error: yaml.YAMLError) -> str:
-    """The problem and its line, without the snippet of the text that PyYAML adds."""
+    """The problem and its line, without the snippet of the text that PyYAML adds, and without a word of the text: it may be a key."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
     said = " ".join(str(problem or getattr(error, "reason", None) or "it cannot be read").split())
-    return f"{said[:200]}{where}"
+    return f"{_QUOTED.sub('a word', said)[:200]}{where}"
 
 
 def _key_given_twice(node: yaml.Node | None) -> yaml.Node | None:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ehrmind import removal
-from ehrmind.removal import say_left
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ def stored_bytes(content: bytes) -> Stored:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text or of JSON lines, without their ends: LF, CR or both.
-
     `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
     """
     lines = re.split(r"\r\n|\n|\r", text)
@@ -64,7 +62,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as it is stored: a person can read it, and lone surrogates do not end a run."""
+    """JSON for people to read too; lone surrogates do not end a run."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -90,7 +88,7 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """A file that may hold record text: readable by its owner only, whole or not there; folders above it are made. Raises InputError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_bytes(path, content, private=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -122,13 +120,13 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
     and all in it are the owner's alone, whatever libraries wrote there."""
     folder = folder.resolve() if folder.is_symlink() else folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent, private=private)
     clear_leftovers(folder.parent, folder.name)
-    partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
+    partial, held = held_sibling(folder, 0o700 if private else 0o777)
     try:
         yield partial
         if private:
-            _take_from_others(partial)
+            take_from_others(partial)
         sync_tree(partial)
         replace_folder(partial, folder)
     except BaseException:
@@ -141,14 +139,12 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
 def replace_folder(made: Path, folder: Path) -> None:
     """Renames a whole folder to its place. What stood there is first renamed aside; a kill in between leaves it under a name from which
     `clear_leftovers` puts it back."""
-    aside = None
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):  # an empty one is replaced at once
-        aside = _sibling(folder, "replaced")
+    aside = _sibling(folder, "replaced")
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # an empty one is replaced at once
         folder.rename(aside)
     made.rename(folder)
     sync_folder(folder.parent)
-    if aside is not None:
-        remove(aside)
+    remove(aside)
 
 
 def append(path: Path, content: bytes, *, private: bool = False) -> None:
@@ -170,15 +166,22 @@ def append(path: Path, content: bytes, *, private: bool = False) -> None:
         sync_folder(path.parent)
 
 
+def make_folder(folder: Path, *, private: bool = False) -> None:
+    """With those above it that are not there yet, and all their names on the disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent, private=private)
+        folder.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def is_leftover(name: str) -> bool:
     """Whether a file name (not a path) is that of something not yet whole, or replaced."""
     return _HALF.fullmatch(name) is not None
 
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
-    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left renamed
-    aside gets its name back."""
+    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. A folder that was
+    renamed aside gets its name back. What a living process writes stays; where that cannot be told, all does, unless we are `alone`."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -204,7 +207,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
 
 
-def _take_from_others(folder: Path) -> None:
+def take_from_others(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
@@ -212,10 +215,9 @@ def _take_from_others(folder: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Flushes everything in a folder to the disk, and the folder itself."""
-    for path in folder.rglob("*"):
+    for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             sync_folder(path)
-    sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:
@@ -249,17 +251,16 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def new_sibling(path: Path) -> Path:
+def new_sibling(path: Path, mode: int = 0o700) -> Path:
     """A new hidden folder beside `path`, to fill; a leftover until somebody renames or removes it. No other process must clear there."""
     sibling = _sibling(path, "partial")
-    sibling.mkdir(mode=0o700)
+    sibling.mkdir(mode=mode)
     return sibling
 
 
-def _sibling_folder(path: Path, mode: int) -> tuple[Path, int]:
+def held_sibling(path: Path, mode: int) -> tuple[Path, int]:
     while True:
-        partial = _sibling(path, "partial")
-        partial.mkdir(mode=mode)
+        partial = new_sibling(path, mode)
         descriptor = os.open(partial, os.O_RDONLY)
         if _hold(descriptor):
             return partial, descriptor
@@ -293,6 +294,8 @@ def _free(leftover: Path, alone: bool) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def remove(path: Path) -> None:
-    """Removes what is ours and of no more use. Says on standard error what is left of it."""
-    say_left(removal.remove(path))
+def remove(path: Path) -> list[removal.Left]:
+    """Removes what is ours and of no more use. Returns what is left of it, and says it on standard error."""
+    left = removal.remove(path)
+    removal.say_left(left)
+    return left

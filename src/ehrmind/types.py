@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -46,6 +47,17 @@ class Case:
     def is_answered(self) -> bool:
         """Whether the gold answer is known. Where it is not, the case can be asked, and neither learned from nor scored."""
         return not self.truth.get("unanswered", False)
+
+    @property
+    def place(self) -> str:
+        """Where a person finds the case, for messages: file and row. An id is shown where no file is known, and only if it is a short
+        word: it may be what a file calls a patient."""
+        cell = self.provenance.get("cell")
+        known = cell if isinstance(cell, Mapping) else self.provenance
+        file, row = known.get("file"), known.get("row")
+        if isinstance(file, str) and isinstance(row, int):
+            return f"row {row} of {file}"
+        return self.id if re.fullmatch(r"[A-Za-z0-9_.:-]{1,120}", self.id) else f"a case of {self.stratum}"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)

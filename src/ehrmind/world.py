@@ -57,7 +57,7 @@ class World:
         try:
             made = make()
         except InputError as error:
-            _from_first(REFUSED + str(error).encode())
+            _from_first(REFUSED + str(error).encode("utf-8", "replace"))
             raise
         finally:
             _acting_alone.reset(token)

@@ -51,9 +51,9 @@ def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+        def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
             learnt.append(text)
-            return super().response_tokens(text, prompt)
+            return super().response_tokens(text, prompt, own=own)
 
     return run_pipeline(chosen, folder / "run", open_engine=lambda _, where: Watched.load(where, one_and_two)), learnt
 

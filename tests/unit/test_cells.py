@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ehrmind.calculators.inputs import Quantity
+from ehrmind.labels import label_key
 from ehrmind.sources.cells import (
     CellError,
     Column,
@@ -18,7 +19,6 @@ from ehrmind.sources.cells import (
     is_null_text,
     is_number,
     label,
-    label_key,
     number,
     whole,
 )

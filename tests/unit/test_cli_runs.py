@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,10 @@ def finished(tmp_path: Path, recipe: Path) -> Run:
     run = open_run(tmp_path / "runs" / "a", load_recipe(recipe), resume=False)
     by_stratum = {"medcalc/lab/known": PILOT | {"kind": "misapplied"}, "medcalc/risk/lacking": PILOT | {"kind": "missing"}}
     found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT}
-    (run.path / "pilot.json").write_text(json.dumps(found))
+    run.write_json("pilot.json", found)
     pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9}}
-    (run.path / "results.json").write_text(
-        json.dumps({"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"})
-    )
-    (run.protected / "cases" / "train.parquet").write_bytes(b"record text" * 100_000)
+    run.write_json("results.json", {"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"})
+    run.put("protected/cases/train.parquet", b"record text" * 100_000)
     return run
 
 

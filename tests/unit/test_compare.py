@@ -18,6 +18,7 @@ from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.evaluated_run import opened, plan, recipe
 from tests.medcalc_cases import SHORT
+from tests.stored import store
 
 SUMS = {"synthetic": {"n": 12, "seed": 3, **SHORT, "tasks": ["maintenance-fluids"]}}
 MATCHES = {"synthetic": {"family": "trials", "n": 10, "seed": 3, "difficulty": "easy"}}
@@ -62,7 +63,7 @@ def test_runs_of_other_cases_and_older_runs_share_no_column(runs: list[Run]) -> 
     file = runs[1].path / "results.json"
     older = json.loads(file.read_text())
     del older["test_sets"]
-    file.write_text(json.dumps(older))
+    store(file, json.dumps(older))
     found = matrix([run.path for run in runs])
     assert len(found["tests"]) == 4 and all(len(row["cells"]) == 2 for row in found["rows"])
 

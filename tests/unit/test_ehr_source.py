@@ -91,7 +91,7 @@ def test_a_label_that_cannot_be_used_is_refused_with_its_row_or_counted(folder: 
 def test_a_subject_without_a_split_is_refused(folder: Path) -> None:
     path = folder / "metadata" / "subject_splits.parquet"
     pl.read_parquet(path).filter(pl.col("subject_id") != 7).write_parquet(path)
-    with pytest.raises(InputError, match=r"have no place for 1 labelled subject.* such as 7"):
+    with pytest.raises(InputError, match=r"have no place for 1 labelled subject.*, the first that of row 7 of labels.parquet"):
         read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
 
 

@@ -114,7 +114,7 @@ def test_a_copy_of_a_file_of_a_release_is_no_second_one(tmp_path: Path) -> None:
             "row 3, column 'end': no time without a zone",
         ),
         ("0,1,1960-05-01 00:00:00,,,,,,person\n", "row 1, column 'code': no value"),
-        (PERSON.format(p=1) + PERSON.format(p=2) + PERSON.format(p=1), "patient 1 are not together"),
+        (PERSON.format(p=1) + PERSON.format(p=2) + PERSON.format(p=1), r"the rows of 1 patient\(s\) are not together"),
         ("", "no rows"),
     ],
 )
@@ -132,7 +132,7 @@ def test_events_that_do_not_fit_are_refused_with_file_and_row(
         ("1,2020-01-05T23:59:00,boolean,maybe\n", "row 1, column 'value'"),
         ("1,soon,boolean,True\n", "row 1, column 'prediction_time'"),
         ("one,2020-01-05T23:59:00,boolean,True\n", "row 1, column 'patient_id'"),
-        ("1,2020-01-05T23:59:00,essay,True\n", "column 'label_type': essay"),
+        ("1,2020-01-05T23:59:00,essay,True\n", "row 1, column 'label_type': boolean or categorical is wanted"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_with_file_and_row(tmp_path: Path, labels: str, says: str) -> None:
@@ -143,7 +143,7 @@ def test_labels_that_do_not_fit_are_refused_with_file_and_row(tmp_path: Path, la
 def test_an_absent_task_names_those_there_are_and_splits_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labels for 'guo_icu'; it has guo_los"):
         read_ehrshot_labels(release(tmp_path), "guo_icu")
-    with pytest.raises(InputError, match=r"person_id_map.csv, row 2: subject 1 is in two splits"):
+    with pytest.raises(InputError, match=r"person_id_map.csv, rows 1 and 2: one subject is in two splits"):
         open_ehrshot(release(tmp_path, splits="train,1\ntest,1\n"))
     with pytest.raises(InputError, match=r"no ehrshot.csv under it"):
         open_ehrshot(tmp_path / "EHRSHOT_ASSETS" / "splits")

@@ -33,6 +33,7 @@ from tests.exported import cases_file, launched, made_up_splits, prepared_run
 from tests.meds_data import write_meds
 from tests.new_rows import ehrmind
 from tests.small_models import small_model
+from tests.stored import drop, store
 
 TRAINERS = ("verl", "trl")
 FILES = {"train": "train", "val": "tuning"}
@@ -228,14 +229,14 @@ def purged(tmp_path: Path) -> Path:
 
 def unprepared(tmp_path: Path) -> Path:
     run = prepared_run(tmp_path / "run")
-    (run.path / "stages" / "data.json").unlink()
+    drop(run.path / "stages" / "data.json")
     return run.path
 
 
 def tampered(tmp_path: Path) -> Path:
     run = prepared_run(tmp_path / "run")
     mark = json.loads((run.path / "stages" / "data.json").read_text())
-    write_json(run.path / "stages" / "data.json", {**mark, "digest": "0" * 64})
+    store(run.path / "stages" / "data.json", json.dumps({**mark, "digest": "0" * 64}))
     return run.path
 
 
@@ -253,7 +254,7 @@ def folder_of_predictions(tmp_path: Path) -> Path:
 def broken_recipe(tmp_path: Path) -> Path:
     run = prepared_run(tmp_path / "run")
     tree = yaml.safe_load((run.path / "recipe.yaml").read_text())
-    (run.path / "recipe.yaml").write_text(yaml.safe_dump({**tree, "rlvr": {"sample": 2}}))
+    store(run.path / "recipe.yaml", yaml.safe_dump({**tree, "rlvr": {"sample": 2}}))
     return run.path
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ehrmind import tasks
 from ehrmind.files import lines_of
-from ehrmind.report.reading import _metrics
 from ehrmind.runs import Run
 from ehrmind.runs import predictions as predicted
+from ehrmind.runs.lines import append_line
 from ehrmind.runs.predictions import Predictions
 from ehrmind.sources.files import read_lines
 from ehrmind.types import Case
@@ -44,7 +44,7 @@ def test_no_module_splits_texts_at_other_characters() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "splitlines"
     ]
-    assert [ast.unparse(node.func) for _, node in calls] == ["path.read_bytes().splitlines"]
+    assert not calls
 
 
 def test_json_lines_of_other_programs_keep_their_texts(tmp_path: Path) -> None:
@@ -58,9 +58,7 @@ def test_alarms_and_metrics_of_a_run_come_back_as_they_were_said(tmp_path: Path)
     run.raise_alarm("rlvr-base", "base", 3, "odd", INSIDE)
     run.raise_alarm("rlvr-base", "base", 4, "odd", "late")
     assert [alarm["said"] for alarm in run.alarms()] == [INSIDE, "late"]
-    row = json.dumps({"stage": "rlvr-base", "arm": "base", "step": 0, "note": INSIDE}, ensure_ascii=False)
-    (tmp_path / "metrics.jsonl").write_text(row + "\n", encoding="utf-8")
-    assert [found["note"] for found in _metrics(tmp_path / "metrics.jsonl")["rlvr-base"]] == [INSIDE]
+    append_line(tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "note": INSIDE})
     assert [found["note"] for found in so_far(run).metrics["rlvr-base"]] == [INSIDE]
     run.forget_metrics("rlvr-base", 4)
     assert [alarm["said"] for alarm in run.alarms()] == [INSIDE] and [found["note"] for found in run.metrics()] == [INSIDE]

@@ -135,7 +135,7 @@ def test_rows_without_an_answer_are_left_out_and_counted_by_reason(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "column", "value", "said"),
     [
-        (DECIMAL, "Ground Truth Answer", "sixty", "'sixty' is not a number"),
+        (DECIMAL, "Ground Truth Answer", "sixty", "it is not a number"),
         (DECIMAL, "Ground Truth Answer", "1_000", "not a number"),
         (DECIMAL, "Ground Truth Answer", "NaN", "empty"),
         (DECIMAL, "Ground Truth Answer", "inf", "not a number"),

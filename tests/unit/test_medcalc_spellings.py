@@ -87,7 +87,7 @@ def test_numbers_of_rows_and_calculators_meet_however_a_program_wrote_them(tmp_p
     case = read(write(tmp_path / "rows.csv", floats))[0]
     assert case.provenance["row"] == 24 and case.id.startswith("medcalc-24-") and case.provenance["note_in_test"] is True
     for again in ("24", "024", "24.00"):
-        with pytest.raises(InputError, match=r"row 2, column 'Row Number': '.*' is also row 1's"):
+        with pytest.raises(InputError, match=r"row 2, column 'Row Number': it is also row 1's"):
             read(write(tmp_path / "rows.csv", floats, SCORE | {"Row Number": again, "note_in_test": "0"}))
     assert medcalc_to_ask([write(tmp_path / "rows.csv", floats)])[0][0].id.startswith("medcalc-24-")
 

@@ -16,6 +16,7 @@ from ehrmind.runs import Run
 from ehrmind.stages.export import described
 from ehrmind.types import InputError
 from tests.run_folder import CANARY, finished_run
+from tests.stored import store
 
 SHA = "ab12" * 16
 
@@ -24,7 +25,7 @@ SHA = "ab12" * 16
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made = finished_run(tmp_path_factory.mktemp("runs") / "run", arms=["base", "sft_rlvr"], cases=28)
     made.model("sft_rlvr").mkdir()
-    (made.model("sft_rlvr") / "config.json").write_text("{}")
+    store(made.model("sft_rlvr") / "config.json", "{}")
     provenance = json.loads((made.path / "provenance.json").read_text())
     file = {"name": "rows | <b>.csv", "sha256": SHA, "rows": 1064, "hub": "owner/medcalc", "revision": "c0ffee"}
     sources: dict[str, Any] = {
@@ -34,10 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     }
     provenance["data"] |= {"sources": sources, "digest": "d" * 64}
     provenance |= {"model": {"name": "owner/base-model", "revision": "1234", "sha256": {"model.safetensors": SHA}}}
-    (made.path / "provenance.json").write_text(json.dumps(provenance))
+    store(made.path / "provenance.json", json.dumps(provenance))
     recipe = yaml.safe_load((made.path / "recipe.yaml").read_text())
     recipe["data"]["train"]["licence"] = "CC-BY-SA-4.0"
-    (made.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    store(made.path / "recipe.yaml", yaml.safe_dump(recipe))
     return made
 
 
@@ -100,7 +101,8 @@ def test_a_model_of_unknown_origin_is_to_be_treated_as_restricted(tmp_path: Path
 
 
 def test_a_run_that_is_not_finished_has_no_card(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("arms: [base]\nevaluate: {decodings: [greedy]}\ndata: {}\n")
+    Run(tmp_path).manifest.create()
+    store(tmp_path / "recipe.yaml", "arms: [base]\nevaluate: {decodings: [greedy]}\ndata: {}\n")
     with pytest.raises(InputError, match="is not finished"):
         model_card({"arm": "base"}, Run(tmp_path), name="x")
 

@@ -47,9 +47,9 @@ def rarely(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 class Watched(ScriptedEngine):
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
         LEARNT.append(text)
-        return super().response_tokens(text, prompt)
+        return super().response_tokens(text, prompt, own=own)
 
 
 @pytest.fixture

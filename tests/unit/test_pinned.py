@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ehrmind.prompts import gold_response, messages
 from ehrmind.runs import Run
 from ehrmind.sources import load_cases, save_cases
 from ehrmind.stages import pinned
-from ehrmind.stages.models import choose, dated, day_of
+from ehrmind.stages.models import choose, dated, day_of, differing_files, digests
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.seeds import run_seeds
@@ -25,6 +26,7 @@ from tests.chat_templates import CHATML, CHATML_END
 from tests.medcalc_cases import SHORT
 from tests.new_rows import ehrmind
 from tests.small_models import cases, small_model
+from tests.stored import drop
 
 LATER = date.today() + timedelta(days=3)
 WITH_DAY = "{{ '<|user|>' + strftime_now('%d %b %Y') + '<|end|>\n' }}" + CHATML + CHATML_END
@@ -65,6 +67,7 @@ def scripted(recipe: Recipe, folder: Path) -> ScriptedEngine:
         "merges.txt",
         "model.safetensors.index.json",
         "additional_chat_templates/tool_use.jinja",
+        "tekken.json",
     ],
 )
 def test_a_run_is_not_resumed_where_a_file_that_decides_answers_was_changed_or_added(tmp_path: Path, name: str) -> None:
@@ -76,6 +79,35 @@ def test_a_run_is_not_resumed_where_a_file_that_decides_answers_was_changed_or_a
         run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=scripted)
     with pytest.raises(InputError, match=rf"The arm base of .* is not the run's: {name} changed; put that back"):
         choose(tmp_path / "run")
+
+
+def test_weights_in_a_folder_of_the_directory_are_digested_too(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model", "llama")
+    (model / "parts").mkdir()
+    (model / "model.safetensors").rename(model / "parts" / "a.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "parts/a.safetensors", "b": "../elsewhere.safetensors", "c": None}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "elsewhere.safetensors").write_text("")
+    found = digests(model)
+    assert {"parts/a.safetensors", "model.safetensors.index.json", "tokenizer.json"} <= found.keys()
+    assert not any("elsewhere" in name for name in found)
+    (model / "parts" / "a.safetensors").write_text("others")
+    assert differing_files(found, digests(model)) == ["parts/a.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "added_tokens.json", "generation_config.json"])
+def test_a_prediction_is_not_resumed_with_another_tokenizer_or_template(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    model = small_model(tmp_path / "model", "llama")
+    (model / "chat_template.jinja").write_text(CHATML + CHATML_END)
+    save_cases(cases(2), tmp_path / "new.parquet")
+    command = ("predict", model, tmp_path / "new.parquet", "--out", tmp_path / "out", "decoding.max_new_tokens=2")
+    assert ehrmind(*command) == 0
+    (model / name).write_text((model / name).read_text() + " " if (model / name).is_file() else "{}")
+    assert ehrmind(*command, "--resume") == 2
+    said = capsys.readouterr().err
+    assert re.search(rf"cannot be resumed; these differ: .*model\.sha256\.{re.escape(name)}", said), said
 
 
 def test_a_run_of_an_earlier_version_named_its_weights_alone_and_goes_on(tmp_path: Path) -> None:
@@ -97,7 +129,7 @@ def test_an_arm_that_was_changed_after_its_training_is_neither_scored_nor_asked(
     assert "chat_template.jinja" in run.done("warmup")["model_sha256"]  # type: ignore[index]
     (run.model("sft") / "chat_template.jinja").write_text(CHATML + CHATML_END)
     for tried in (lambda: run_pipeline(chosen, tmp_path / "run", resume=True), lambda: choose(tmp_path / "run", "sft")):
-        with pytest.raises(InputError, match=r"chat_template\.jinja changed; put that back"):
+        with pytest.raises(InputError, match=r"chat_template\.jinja is damaged.* restore"):
             tried()
 
 
@@ -123,7 +155,7 @@ def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Pat
 def test_all_seeds_have_the_day_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(tmp_path / "model", "llama")
     run = run_seeds(recipe(model, seeds=2), tmp_path / "run", stages=("pilot",), open_engine=scripted)
-    (run.of_seed(1).path / "provenance.json").unlink()
+    drop(run.of_seed(1).path / "provenance.json")
     monkeypatch.setattr(pinned, "date", Later)
     run_seeds(recipe(model, seeds=2), tmp_path / "run", resume=True, stages=("pilot",), open_engine=scripted)
     assert [day_of(part) for part in run.seeds()] == [date.today()] * 2

@@ -124,14 +124,14 @@ def test_whatever_stops_it_every_patient_is_answered_once(patients: list[Case], 
         with pytest.raises(KeyboardInterrupt):
             asked(patients, tmp_path / "out", engine=engine(stop_after), part=3, resume=True)
         assert not (tmp_path / "out" / "predictions.parquet").exists()
-        for torn in ("parts/.000009.parquet.half", ".predictions.parquet.half"):
+        for torn in ("parts/.000009.parquet.0a1b2c3d.partial", ".predictions.parquet.0a1b2c3d.partial"):
             (tmp_path / "out" / torn).write_bytes(b"half of it")
     asked(patients, tmp_path / "out", engine=engine(0), part=3, resume=True)
     assert len(seen) == 30 and set(seen.values()) == {1}
     whole = asked(patients, tmp_path / "whole", part=3)
     assert read_predictions(tmp_path / "out").equals(read_predictions(whole.path))
     assert asked(patients, tmp_path / "out", engine=engine(1), part=3, resume=True).final(), "what is finished asks nothing"
-    names = {"asked.json", "provenance.json", "predictions.parquet", "meds"}
+    names = {"asked.json", "provenance.json", "predictions.parquet", "manifest.json", "meds"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == names, "neither parts nor halves stay"
 
 
@@ -177,7 +177,7 @@ def test_only_the_owner_can_read_what_was_predicted(patients: list[Case], tmp_pa
     write_prediction_page(out)
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     files = [file for file in out.rglob("*") if file.is_file()]
-    assert len(files) == 5 and all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+    assert len(files) == 6 and all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
 
 
 def test_json_lines_say_what_parquet_says(patients: list[Case], tmp_path: Path) -> None:

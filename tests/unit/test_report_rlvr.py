@@ -13,12 +13,13 @@ from run_folder import finished_run
 
 from ehrmind.report import write_report
 from ehrmind.runs import Run
+from tests.stored import store
 
 STRATA = {"medcalc/risk/curb-65": 40, "medcalc/dosage/morphine-equivalents": 60}
 
 
 def changed(path: Path, **parts: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+    store(path, json.dumps({**json.loads(path.read_text()), **parts}))
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_questions_asked_are_shown_by_stratum_where_the_recipe_chose_them(run: R
     assert not [caption for caption in page(run).tables if "Questions asked" in caption]  # in turn: as train has them
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
     recipe["rlvr"]["questions"] = "pass_rate"
-    (run.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    store(run.path / "recipe.yaml", yaml.safe_dump(recipe))
     shown = page(run)
     header, *rows = shown.table("Questions asked in RLVR, drawn by their pass rate")
     assert header == ["Stratum", "In train", "pass@1 in the pilot", "RLVR only"]

@@ -16,6 +16,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 from ehrmind.report import write_report
 from ehrmind.report.rollouts import as_json, sampled_rollouts, split_blocks, spread
 from ehrmind.runs import Run
+from tests.stored import drop
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,6 @@ def test_thinking_and_answer_are_shown_apart_only_where_the_text_keeps_the_proto
 
 def test_a_rollout_whose_case_is_gone_is_still_shown(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", cases=14)
-    run.cases("train").unlink()
+    drop(run.cases("train"))
     sample = sampled_rollouts(run, 1)
     assert any(row["case"] not in sample["cases"] for row in sample["rollouts"])

@@ -169,9 +169,9 @@ def test_kappa_is_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
     ("spoil", "said"),
     [
         (lambda rows: rows[1].__setitem__(RIGHT, "perhaps"), "row 2: answer_right is neither yes nor no"),
-        (lambda rows: rows[2].__setitem__(0, "somebody-else"), "row 3: there is no answer of"),
+        (lambda rows: rows[2].__setitem__(0, "somebody-else"), "row 3: this run's exported review has no answer of this case"),
         (lambda rows: rows[0].__setitem__(SOUND, "opinion"), "has no column reasoning_sound"),
-        (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "was judged otherwise before"),
+        (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "was judged otherwise in a row before"),
     ],
 )
 def test_a_bad_sheet_is_refused_in_one_sentence(run: Run, tmp_path: Path, spoil: Callable[[Rows], None], said: str) -> None:
@@ -188,7 +188,7 @@ def test_an_empty_sheet_and_a_spreadsheets_own_file_are_refused(run: Run, tmp_pa
     (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     with pytest.raises(InputError, match="save it as CSV"):
         read_reviews(run.path, [tmp_path / "book.xlsx"])
-    with pytest.raises(InputError, match="could not be read"):
+    with pytest.raises(InputError, match="There is no file at"):
         read_reviews(run.path, [tmp_path / "nowhere.csv"])
 
 

@@ -23,6 +23,7 @@ from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError, Prompt
 from tests.medcalc_cases import SHORT
+from tests.stored import store
 
 HIDDEN = "maintenance"
 
@@ -70,9 +71,9 @@ def watching() -> tuple[list[str], Any]:
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):
-        def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+        def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
             learnt.append(text)
-            return super().response_tokens(text, prompt)
+            return super().response_tokens(text, prompt, own=own)
 
     return learnt, lambda _, folder: Watched.load(folder, plan)
 
@@ -97,7 +98,7 @@ def test_the_pilot_names_strata_without_a_right_answer_and_the_warm_up_follows_i
 def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", recipe(arms=["base"]))
     stored = done.path / "recipe.yaml"
-    stored.write_text(stored.read_text().replace("  rehearse: own\n", ""))
+    store(stored, stored.read_text().replace("  rehearse: own\n", ""))
     assert "rehearse:" not in stored.read_text()
     run(tmp_path / "run", recipe(arms=["base"]), resume=True)
     with pytest.raises(InputError, match=r"warmup\.rehearse"):

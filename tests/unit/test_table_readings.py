@@ -188,7 +188,7 @@ def test_the_command_line_says_how_answers_were_read_and_takes_the_same_decision
     assert ehrmind("data", "table", "g.csv", "--kind", "label", *labels, "--labels-from", "1", "--out", "g.parquet") == 0
     assert truths(load_cases("g.parquet")) == [0, 3]
     assert ehrmind("data", "table", "g.csv", "--kind", "label", "--label", "a-b", "--label", "a b", "--out", "x") == 2
-    assert "must say something, and differ" in capsys.readouterr().err
+    assert "'a-b' and 'a b' are one and the same" in capsys.readouterr().err
 
 
 def test_rows_to_be_predicted_are_named_and_grouped_as_in_training(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ LEARNT: list[str] = []
 
 
 class Watched(ScriptedEngine):
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
         LEARNT.append(text)
-        return super().response_tokens(text, prompt)
+        return super().response_tokens(text, prompt, own=own)
 
 
 def answered(body: dict[str, Any]) -> tuple[str, str]:

@@ -108,13 +108,13 @@ def test_files_of_two_years_are_refused_unless_the_user_says_so(
 
 
 def test_a_bare_number_that_two_years_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"row 1: topic '1' is 2 topics .* write the year"):
+    with pytest.raises(InputError, match=r"row 1: its topic is 2 topics .* write the year"):
         read_trials(collection(tmp_path / "c", topics=topics_of("trec-20211", "trec-20221"), qrels=f"1 0 {NCT[1]} 2\n"))
 
 
 def test_a_topic_given_under_two_spellings_of_its_number_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.xml").write_text(topics_of("1", "01"))
-    with pytest.raises(InputError, match="topic 2: the id '01' is used before"):
+    with pytest.raises(InputError, match="topic 2: its id is that of another topic before it"):
         read_topics(tmp_path / "t.xml")
 
 

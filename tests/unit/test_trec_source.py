@@ -84,7 +84,11 @@ def test_topics_are_read_from_queries_jsonl_gzipped_too(tmp_path: Path) -> None:
         ("t.xml", "<topics><topic number='1'>a</topic>", "line 1: not well-formed XML"),
         ("t.xml", "<topics><topic>a</topic></topics>", "topic 1: no 'number'"),
         ("t.xml", "<topics><topic number='1'> </topic></topics>", "topic 1: no text"),
-        ("t.xml", "<topics><topic number='1'>a</topic><topic number='1'>b</topic></topics>", "topic 2: the id '1' is used before"),
+        (
+            "t.xml",
+            "<topics><topic number='1'>a</topic><topic number='1'>b</topic></topics>",
+            "topic 2: its id is that of another topic before it",
+        ),
         ("t.xml", "<topics/>", "holds no topic"),
         ("t.jsonl", '{"_id": "1", "text": "a"}\n{"_id": "2"', "row 2: not valid JSON"),
         ("t.jsonl", '{"_id": "1"}', "row 1: a topic needs"),
@@ -278,7 +282,7 @@ def test_balance_is_for_train_only_and_counted(tmp_path: Path) -> None:
 def test_a_judgment_of_an_unknown_topic_is_refused_with_its_row(tmp_path: Path) -> None:
     files = a_collection(tmp_path)
     write(files.qrels, f"1 0 {NCT[1]} 2\n99 0 {NCT[1]} 2\n")
-    with pytest.raises(InputError, match=r"qrels.txt, row 2: topic '99' is not in the topics file"):
+    with pytest.raises(InputError, match=r"qrels.txt, row 2: its topic is not in the topics file"):
         read_trials(files)
 
 

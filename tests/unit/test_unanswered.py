@@ -52,7 +52,7 @@ def test_new_rows_of_all_four_families_become_cases_that_nobody_can_learn_from(t
 def test_held_out_cases_without_answers_are_not_scored(tmp_path: Path) -> None:
     save_cases(medcalc_to_ask([medcalc_csv(tmp_path)])[0], tmp_path / "new.parquet")
     data = {"train": {"synthetic": {"n": 7, **SHORT}}, "held_out": {"cases": [tmp_path / "new.parquet"]}}
-    with pytest.raises(InputError, match=r"data\.held_out: 2 of 2 cases, such as medcalc-1-notes-\w+, have no gold answer"):
+    with pytest.raises(InputError, match=r"data\.held_out: 2 of 2 cases, such as row 1 of notes\.csv, have no gold answer"):
         read_splits(parse_recipe({"data": data, "model": {"tiny": {}}}))
 
 

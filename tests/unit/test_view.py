@@ -17,6 +17,7 @@ from ehrmind.cli import main
 from ehrmind.runs import Run
 from ehrmind.runs.listing import purge
 from ehrmind.view import guard, index, searching, server
+from tests.stored import drop
 
 PORT, TOKEN = 8765, "a-token-for-the-tests"
 HOME = f"http://127.0.0.1:{PORT}"
@@ -265,7 +266,7 @@ def test_a_file_that_goes_between_the_listing_and_the_reading_is_looked_for_agai
 def test_a_run_that_has_hardly_begun_is_shown_with_a_line_half_written(root: Path) -> None:
     run = Run(root / "whole")
     for gone in ("results.json", "alarms.jsonl", "pilot.json"):
-        (run.path / gone).unlink(missing_ok=True)
+        drop(run.path / gone)
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "rlvr-rlvr", "arm": "rl')
     run.raise_alarm("rlvr-rlvr", "rlvr", 3, "length", "answers grow")

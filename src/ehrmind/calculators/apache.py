@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ehrmind.calculators.calculator import Calculator, Deviation
-from ehrmind.calculators.inputs import Choice, Flag
+from ehrmind.calculators.inputs import Choice, Flag, refused
 from ehrmind.calculators.vocabulary import (
     AA_GRADIENT,
     AGE,
@@ -26,7 +26,6 @@ from ehrmind.calculators.vocabulary import (
     WHITE_CELLS,
 )
 from ehrmind.calculators.working import Steps, num
-from ehrmind.types import InputError
 
 NORMAL = "not given, so taken as normal"
 ACUTE_KIDNEY_FAILURE = Flag("acute_kidney_failure", "acute renal failure")
@@ -96,7 +95,7 @@ def apache_ii(
 ) -> float:
     """All measurements are the worst of the first day; `chronic_kidney_failure` counts only where `only_in_kidney_failure`."""
     if gcs != int(gcs):
-        raise InputError(f"gcs: {num(gcs)} is not a whole number, which a Glasgow Coma Score is.")
+        raise refused("gcs", num(gcs), "is not a whole number, which a Glasgow Coma Score is.")
     steps.points("age", f"{num(age)} years", band(age, AGES, 0))
     by_admission = {"elective surgery": 2, "emergency surgery": 5, "no operation": nonoperative}
     chronic = f"{ORGAN_FAILURE.label}, {admitted_after}" if organ_failure_history else "none"

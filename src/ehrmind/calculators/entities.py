@@ -14,9 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from ehrmind.calculators.calculator import Calculator, Convention
-from ehrmind.calculators.inputs import Flag, Input, Quantity
+from ehrmind.calculators.inputs import Flag, Input, Quantity, ValueRefusedError
 from ehrmind.calculators.working import Result
-from ehrmind.types import InputError
 
 # Units as some rows write them, and what their notes say.
 MISPRINTS = {"m^3": "mm^3", "s mm hg": "mm Hg", "mc/kg/min": "mcg/kg/min", "degrees fahreinheit": "F"}
@@ -85,7 +84,8 @@ def _joined(item: Input, before: Any, value: Any) -> Any:
         return value
     if isinstance(item, Flag):
         return item.read(before) or item.read(value)
-    raise InputError(f"{item.name}: the entities give it twice, as {before} and as {value}.")
+    twice = f"{item.name}: the entities give it twice"
+    raise ValueRefusedError(f"{twice}, as {before} and as {value}.", f"{twice}, with two values.")
 
 
 def _letters(key: str) -> str:

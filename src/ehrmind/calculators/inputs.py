@@ -16,14 +16,36 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ehrmind.calculators.units import accepted, convert, convert_as_medcalc, straight_line
+from ehrmind.characters import MINUS
 from ehrmind.types import InputError
 
 ABSENT = "not mentioned, so taken as absent"
 MAX_TEXT = 200
 _YES = {"yes", "y", "true", "present", "positive", "1"}
 _NO = {"no", "n", "false", "absent", "negative", "none", "0"}
-_NUMBER = re.compile(r"\s*([+-]?(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)\s*(.*)", re.DOTALL)
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|[1-9]\d?(?:,\d{2})+,\d{3}(?![\d,])"  # 250,000, and 2,50,000 as in India
+_NUMBER = re.compile(rf"\s*([+-]?(?:{_THOUSANDS}|\d*)(?:\.\d*)?(?:[eE][+-]?\d{{1,2}})?)\s*(.*)", re.DOTALL)
+_TYPED_MINUS = re.compile(rf"\s*[{MINUS}](?=[\d.])")
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
+
+
+class ValueRefusedError(InputError):
+    """An input's value that cannot be read. The message quotes it to whoever typed it; `unquoted` does not, for values of a file, which
+    were cut out of a patient's note."""
+
+    def __init__(self, said: str, unquoted: str) -> None:
+        super().__init__(said)
+        self.unquoted = unquoted
+
+
+def refused(name: str, given: str, problem: str) -> ValueRefusedError:
+    """The error for an input whose value was `given` in words."""
+    return ValueRefusedError(f"{name}: {given} {problem}", f"{name}: its value {problem}")
+
+
+def unquoted(error: InputError) -> str:
+    """What a calculator says, without any value."""
+    return error.unquoted if isinstance(error, ValueRefusedError) else str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +76,11 @@ class Quantity:
             change = convert_as_medcalc if benchmark else _convert
             value = change(value, unit, self.unit, self.analyte) if unit is not None else value
         except InputError as error:
-            raise InputError(f"{self.name}: {error}; give it in {self.accepted}.") from None
+            unread = f"{self.name}: its unit is not read; give it in {self.accepted}."
+            raise ValueRefusedError(f"{self.name}: {error}; give it in {self.accepted}.", unread) from None
         if not benchmark and not self.low <= value <= self.high:
-            raise InputError(f"{self.name}: {_shown(value)} {self.unit} is outside {_shown(self.low)} to {_shown(self.high)} {self.unit}.")
+            limits = f"is outside {_shown(self.low)} to {_shown(self.high)} {self.unit}."
+            raise refused(self.name, f"{_shown(value)} {self.unit}", limits)
         return value
 
     def conversion(self, given: Any) -> str | None:
@@ -119,7 +143,7 @@ class Flag:
             return given
         text = str(given).strip().casefold()
         if text not in _YES | _NO:
-            raise InputError(f"{self.name}: {shown_text(given)} is neither yes nor no.")
+            raise refused(self.name, shown_text(given), "is neither yes nor no.")
         return text in _YES
 
     def describe(self) -> str:
@@ -147,7 +171,7 @@ class Choice:
         if found is None:
             near = difflib.get_close_matches(str(given)[:MAX_TEXT].casefold(), self.options, n=1)
             hint = f", did you mean '{near[0]}'?" if near else "."
-            raise InputError(f"{self.name}: {shown_text(given)} is none of {', '.join(self.options)}{hint}")
+            raise refused(self.name, shown_text(given), f"is none of {', '.join(self.options)}{hint}")
         return found
 
     def describe(self) -> str:
@@ -176,7 +200,7 @@ class Day:
             year, month, day = (found[1], found[2], found[3]) if found[1] else (found[6], found[4], found[5])
             return datetime.date(int(year), int(month), int(day))
         except ValueError:
-            raise InputError(f"{self.name}: {shown_text(given)} is not a day; write it as 2024-02-29 or 02/29/2024.") from None
+            raise refused(self.name, shown_text(given), "is not a day; write it as 2024-02-29 or 02/29/2024.") from None
 
     def describe(self) -> str:
         return "a day, as 2024-02-29 or 02/29/2024"
@@ -199,11 +223,11 @@ def shown_text(given: Any) -> str:
 def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     if isinstance(given, list | tuple) and len(given) == 2:
         number, unit = given
+        if isinstance(number, str):
+            number, rest = _written(item, number)
+            number = None if rest else number
     elif isinstance(given, str):
-        found = _NUMBER.fullmatch(given[:MAX_TEXT])
-        number, unit = (found[1].replace(",", ""), found[2].strip() or None) if found else (None, None)
-        if unit and re.match(r",\d", unit):
-            raise InputError(f"{item.name}: {shown_text(given)} has a decimal comma; write a point.")
+        number, unit = _written(item, given)
     else:
         number, unit = given, None
     try:
@@ -211,8 +235,18 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value) or not (unit is None or isinstance(unit, str)):
-        raise InputError(f"{item.name}: {shown_text(given)} is not a number with a unit.")
+        raise refused(item.name, shown_text(given), "is not a number with a unit.")
     return value, unit
+
+
+def _written(item: Quantity, text: str) -> tuple[str | None, str | None]:
+    """The number at the beginning of a text, as Python writes it, and the unit behind it."""
+    found = _NUMBER.fullmatch(_TYPED_MINUS.sub("-", text, count=1)) if len(text) <= MAX_TEXT else None
+    if found is None:
+        return None, None
+    if re.match(r",\d", found[2]):
+        raise refused(item.name, shown_text(text), "has a decimal comma; write a point.")
+    return found[1].replace(",", ""), found[2].strip() or None
 
 
 def _convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
@@ -229,4 +263,4 @@ def _shown(value: float) -> str:
 
 def _letters(text: str) -> str:
     """Letters and digits only: casing, spaces and dashes do not matter."""
-    return re.sub(r"[^a-z0-9]", "", text.casefold()[:MAX_TEXT])
+    return re.sub(r"[^a-z0-9]", "", text.casefold()) if len(text) <= MAX_TEXT else ""

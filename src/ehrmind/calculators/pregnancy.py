@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 
 from ehrmind.calculators.calculator import Calculator, Deviation
+from ehrmind.calculators.inputs import ValueRefusedError, refused
 from ehrmind.calculators.vocabulary import CYCLE_LENGTH, LAST_PERIOD, TODAY
 from ehrmind.calculators.working import Steps, num
-from ehrmind.types import InputError
 
 LONGEST = 45 * 7  # days; who has not given birth by then counts from another period
 
@@ -29,8 +29,11 @@ def day_of_conception(steps: Steps, *, last_period: datetime.date, cycle_length:
 def gestational_age(steps: Steps, *, last_period: datetime.date, today: datetime.date) -> tuple[int, int]:
     days = (today - last_period).days
     if not 0 <= days <= LONGEST:
-        when = "before the last menstrual period" if days < 0 else f"{days // 7} weeks after the last menstrual period"
-        raise InputError(f"today: {_written(today)} is {when} ({_written(last_period)}), in no pregnancy.")
+        when, than = ("before", "") if days < 0 else (f"{days // 7} weeks after", f"more than {LONGEST // 7} weeks ")
+        raise ValueRefusedError(
+            f"today: {_written(today)} is {when} the last menstrual period ({_written(last_period)}), in no pregnancy.",
+            f"today: its value is {than}{'before' if days < 0 else 'after'} the last menstrual period, in no pregnancy.",
+        )
     steps(f"days from {_written(last_period)} to {_written(today)}", num(days), days, "days")
     return steps("gestational age", f"{days} days = {days // 7} * 7 + {days % 7}", divmod(days, 7))
 
@@ -38,11 +41,11 @@ def gestational_age(steps: Steps, *, last_period: datetime.date, today: datetime
 def _after(steps: Steps, what: str, day: datetime.date, days: int, longer: float) -> datetime.date:
     shift = round(longer)
     if abs(longer - shift) > 1e-6:  # weeks may have been converted
-        raise InputError(f"cycle_length: {num(longer + 28)} is not a whole number of days.")
+        raise refused("cycle_length", num(longer + 28), "is not a whole number of days.")
     try:
         result = day + datetime.timedelta(days + shift)
     except OverflowError:
-        raise InputError(f"last_period: {_written(day)} is too late for a calendar.") from None
+        raise refused("last_period", _written(day), "is too late for a calendar.") from None
     later = f" {'-' if shift < 0 else '+'} {abs(shift)} days" if shift else ""
     return steps(what, f"{_written(day)} + {days} days{later}", result)
 

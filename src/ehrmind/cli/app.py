@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ehrmind import __version__
 from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
-from ehrmind.cli.errors import INTERRUPTED, end_on_sigterm, is_sigterm, say
+from ehrmind.cli.errors import INTERRUPTED, closed_pipe, end_at_once_on_another_signal, end_on_sigterm, is_sigterm, say
 from ehrmind.world import wait_for_the_first_to_speak
 
 app = typer.Typer(
@@ -80,19 +82,27 @@ def _top(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 143
-    for SIGTERM."""
+    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 141
+    where the output's reader has gone, 143 for SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     end_on_sigterm()
     try:
         code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             raise KeyboardInterrupt
+        sys.stdout.flush()  # while a closed pipe or a full disk can still be told
     except SystemExit as error:
-        if not is_sigterm(error):
+        if not is_sigterm(error) and closed_pipe(error) is None:
             raise
-        code = say(error, given[0] if given else "")
+        code = _said(closed_pipe(error) or error, given)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's outermost line
         wait_for_the_first_to_speak()
-        code = say(error, given[0] if given else "")
+        code = _said(error, given)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: BaseException, given: Sequence[str]) -> int:
+    end_at_once_on_another_signal()
+    if closed_pipe(error) is not None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left to be written has no reader
+    return say(error, given[0] if given else "")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ehrmind.cli.cases import AsJson, say_counts
-from ehrmind.files import written_whole
+from ehrmind.files import clear_leftovers, written_whole
 from ehrmind.types import InputError
 
 
@@ -26,7 +26,8 @@ def synthetic_ehr(
     """Make up a MEDS data set with two label tasks: correlated diseases, results, drugs and visits, no patient behind them."""
     from ehrmind.sources.made_up.cohort import write_cohort
 
-    if out.exists() and any(out.iterdir()):
+    clear_leftovers(out.parent)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; name a new folder.")
     with written_whole(out) as partial:
         counts = write_cohort(partial, subjects, seed=seed, events_per_subject=events, labels_per_subject=labels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,13 +18,21 @@ from pathlib import Path
 from typer.exceptions import Abort, TyperException
 
 from ehrmind.cluster.desk import WorkerError
+from ehrmind.system import chain, is_broken_library, is_full, number_of, path_of, why
 from ehrmind.types import InputError
 
-BAD_INPUT, FAULT, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+BAD_INPUT, FAULT, INTERRUPTED, CLOSED, TERMINATED = 2, 1, 130, 141, 143
 RESUMABLE = ("run", "pilot", "evaluate", "predict")  # the commands that have --resume
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_TEXTS = ("No space left on device", "os error 28", "Disk quota exceeded")
 _PACKAGE = Path(__file__).resolve().parents[1]
+_VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
+_EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")
+# What a library raises of something that it was given, whatever that was: never a matter of a record's text alone.
+_GIVEN = {
+    "RecursionError": "something that was given is nested too deeply to be read",
+    "OverflowError": "a number that was given is larger than can be computed with",
+    "SecurityError": "a template that was given does what is not allowed to it",
+    "UnicodeEncodeError": "a name that was given holds bytes that are no text; rename it with letters of UTF-8",
+}
 
 
 def end_on_sigterm() -> None:
@@ -39,10 +48,21 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, leave)
 
 
+def end_at_once_on_another_signal() -> None:
+    """From the first error on: a second Ctrl-C would break into the sentence on the first one."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def is_sigterm(error: SystemExit) -> bool:
     """Tells whether SIGTERM ended the command. If Ray's handler came after ours, the code is the
     signal's number."""
     return error.code == TERMINATED or error.code == int(signal.SIGTERM)
+
+
+def closed_pipe(error: BaseException) -> BaseException | None:
+    """The error of a pipe whose reader has gone (`| head`), which typer turns into an exit without a word."""
+    return next((found for found in chain(error) if number_of(found) == errno.EPIPE), None)
 
 
 def say(error: BaseException, command: str = "run") -> int:
@@ -50,8 +70,17 @@ def say(error: BaseException, command: str = "run") -> int:
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         traceback.print_exception(error)
     code, sentence = _sentence(error, command in RESUMABLE)
-    sys.stderr.write(f"ehrmind: {' '.join(sentence.split())}\n")
+    try:
+        sys.stderr.write(f"ehrmind: {shown(sentence)}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # nobody is there to read it; the exit code says it
+        pass
     return code
+
+
+def shown(sentence: str) -> str:
+    """One line for a terminal: a name may hold line ends, colours, and bytes that are no text."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(sentence.split()))
 
 
 def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
@@ -65,43 +94,70 @@ def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
     if isinstance(error, TyperException):
         return (
             BAD_INPUT,
-            f"{error.format_message().rstrip('.')}. `ehrmind --help` and `ehrmind COMMAND --help` say what there is.",
+            f"{_of_typer(error)}. `ehrmind --help` and `ehrmind COMMAND --help` say what there is.",
         )
     if isinstance(error, Abort):
+        if isinstance(error.__cause__, EOFError):  # typer takes any for an answer that nobody gave
+            return _fault(error.__cause__)
         return INTERRUPTED, "nobody said yes, so nothing was done; --yes answers beforehand."
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, f"stopped by the keyboard; {on}."
     if isinstance(error, SystemExit):
         return TERMINATED, f"stopped by SIGTERM; {on}."
-    if _disk_is_full(error):
-        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-        return BAD_INPUT, f"the disk is full{where}; make room: {on}."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_full(error):
+        where = next((f" ({path})" for found in chain(error) if (path := path_of(found))), "")
+        what = "quota of this disk is used up" if _has(error, errno.EDQUOT) else "disk is full"
+        return BAD_INPUT, f"the {what}{where}; make room: {on}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number_of(error) == errno.ENOMEM:
         smaller = "a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less"
         return BAD_INPUT, f"memory ran out; {smaller if resumable else 'a machine with more of it, or smaller files, are needed'}."
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return BAD_INPUT, f"{error.filename} cannot be used: {error.strerror}."
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ehrmind"):
-        package = error.name.partition(".")[0]
-        return BAD_INPUT, f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
-    what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {_place(error)}"
+    if number_of(error) == errno.EPIPE:
+        return CLOSED, f"whatever read the output has gone; {on}."
+    if number_of(error) is not None:
+        return BAD_INPUT, f"{path_of(error) or 'a file or a connection'} cannot be used: {why(error)}."
+    if (package := _package(error)) is not None:
+        return BAD_INPUT, package
+    if (given := _GIVEN.get(type(error).__name__)) is not None:
+        return BAD_INPUT, f"{given} ({type(error).__name__} in {place_of(error)})."
+    return _fault(error)
+
+
+def _fault(error: BaseException) -> tuple[int, str]:
+    what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {place_of(error)}"
     return FAULT, (
         f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
     )
 
 
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Also where a library wraps the operating system's error in one of its own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        if any(text in str(error) for text in _FULL_TEXTS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _has(error: BaseException, number: int) -> bool:
+    return any(number_of(found) == number for found in chain(error))
 
 
-def _place(error: BaseException) -> str:
+def _of_typer(error: TyperException) -> str:
+    """Typer's sentence, without the value that an option was given unless it is one short word: a line of a record may stand there by a
+    slip."""
+    said = _VALUE.sub(lambda found: f"'{found[1]}' " if found[1] else "it ", error.format_message().rstrip("."))
+    return _EXTRA.sub("There are more arguments than this command takes; put quotes around a text or a name that holds spaces", said)
+
+
+def _package(error: BaseException) -> str | None:
+    """A sentence on a package that is not there, or that is there and broken; None for any other error, and for our own modules."""
+    found: BaseException | None = error
+    while found is not None and not (isinstance(found, ImportError) or is_broken_library(found)):
+        found = found.__cause__  # what a library says it comes from; an import that was tried and done without is none
+    if found is None:
+        return None
+    name = (found.name or "") if isinstance(found, ImportError) else ""
+    package = name.partition(".")[0]
+    if package == "ehrmind":
+        return None
+    if isinstance(found, ModuleNotFoundError) and package:
+        return f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
+    which = f"the package '{package}'" if package else "a package"
+    return f"{which} is installed and cannot be loaded; install it again, in the version of constraints.txt ({place_of(error)})."
+
+
+def place_of(error: BaseException) -> str:
     """File and line of our innermost frame."""
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
     if not ours:

@@ -100,7 +100,7 @@ def verify(folder: RunFolder) -> None:
 
 
 def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay."""
+    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay. Fails while anything is left."""
     from ehrmind.runs import listing
     from ehrmind.runs.protected import linked
 

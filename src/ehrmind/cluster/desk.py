@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import traceback
 from pathlib import Path
 from typing import Any
 
+from ehrmind.system import number_of, path_of
 from ehrmind.types import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -70,8 +72,8 @@ def told(error: Exception) -> Exception:
         return InputError(str(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return MemoryError()
-    if isinstance(error, OSError) and error.errno is not None:
-        return OSError(error.errno, error.strerror, error.filename)
+    if (number := number_of(error)) is not None:
+        return OSError(number, os.strerror(number), path_of(error))
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
     place = f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()}, line {ours[-1].lineno}" if ours else "a library"
     return WorkerError(f"{type(error).__name__} in {place}")

@@ -96,10 +96,8 @@ def _take(url: str, store: Any, root: str, lease: Lease) -> None:
         time.sleep(SETTLES_WITHIN / 4)
     if found is not None:
         sys.stderr.write(f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n")
-    try:
-        _write(store, root, lease, mode="create" if found is None else "overwrite")
-    except FileExistsError:
-        pass
+    with suppress(FileExistsError):  # somebody was faster
+        _write(store, root, lease, mode="overwrite" if store.exists(_place(root)) else "create")
     time.sleep(SETTLES_WITHIN)
     now = read_lease(store, root)
     if now is None or now.owner != lease.owner:

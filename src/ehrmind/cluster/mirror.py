@@ -1,7 +1,7 @@
 """A run folder in an object store: what fsspec reaches under a URL is kept like a folder of this machine, and a new cluster starts from it.
 
-Files go up whole; what makes others count (a checkpoint's progress, a stage's mark) goes up after them and is removed before them. So what
-is found under the URL at any time can be resumed.
+Files go up whole, then the manifest that lists them; what is gone is removed after that. Where something listed is replaced, the manifest
+first says what will stand there. So what is found under the URL at any time can be resumed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ehrmind.cluster.lease import leased, refuse_taken
+from ehrmind.cluster.listing import is_manifest, manifests, replacing, steady
 from ehrmind.cluster.private import private_folder
+from ehrmind.files import write_bytes
+from ehrmind.runs.contents import Contents, written
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
+ROUNDS = 3  # of looking for what changed while it went up; the rest waits for the next push
 
 
 def is_url(out: str) -> bool:
@@ -38,6 +42,7 @@ class Mirror:
         self.url = url
         self._owner = owner  # of the lease under which is written
         self._known: dict[str, tuple[int, int]] = {}  # by name: size and time of what lies there
+        self._listed: dict[str, Contents] = {}  # by name: the manifests that lie there
         self._lock = threading.Lock()
 
     @contextmanager
@@ -57,6 +62,7 @@ class Mirror:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self._store.get_file(f"{self._root}/{name}", str(folder / name))
                 self._known[name] = _stamp(folder / name)
+        self._listed |= {name: found for name, found in manifests(folder).items() if name.startswith(under)}
         for stored in (folder / "recipe.yaml", *folder.glob("seeds/*/recipe.yaml")):  # a store has no empty folders
             for made in ("stages", *(f"protected/{kind}" for kind in ("cases", "rollouts", "checkpoints", "models"))):
                 (stored.parent / made).mkdir(parents=True, exist_ok=True)
@@ -67,19 +73,45 @@ class Mirror:
         with self._lock:
             if self._owner:
                 refuse_taken(self.url, self._store, self._root, self._owner)
-            here = sorted((_counts(name), name) for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder)))
-            for _, name in here:
-                try:
-                    stamp = _stamp(folder / name)
-                    if self._known.get(name) != stamp:
-                        self._put(folder / name, name)
-                        self._known[name] = stamp
-                except FileNotFoundError:  # an old checkpoint, removed meanwhile
-                    continue
-            gone = self._known.keys() - {name for _, name in here}
+            for _ in range(ROUNDS):
+                before = manifests(folder)
+                for name, pending in replacing(self._listed, before).items():
+                    self._put_manifest(name, pending)
+                here = self._put_files(folder)
+                after = manifests(folder)
+                if after == before:
+                    break
+            for name, found in steady(before, after, self._known.keys()).items():
+                if self._listed.get(name) != found:
+                    self._put_manifest(name, found)
+            gone = (self._known.keys() | self._listed.keys()) - here
             for _, name in sorted(((_counts(name), name) for name in gone), reverse=True):
                 self._store.rm_file(f"{self._root}/{name}")
-                del self._known[name]
+                self._known.pop(name, None)
+                self._listed.pop(name, None)
+
+    def _put_files(self, folder: Path) -> set[str]:
+        """Everything that is new or changed, but manifests; the names of all there is."""
+        names = {name for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder))}
+        for _, name in sorted((_counts(name), name) for name in names if not is_manifest(name)):
+            try:
+                stamp = _stamp(folder / name)
+                if self._known.get(name) != stamp:
+                    self._put(folder / name, name)
+                    self._known[name] = stamp
+            except FileNotFoundError:  # an old checkpoint, removed meanwhile
+                continue
+        return names
+
+    def _put_manifest(self, name: str, contents: Contents) -> None:
+        """An object store shows an object whole or not at all; a folder does by renaming."""
+        there = f"{self._root}/{name}"
+        self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
+        if getattr(self._store, "local_file", False):
+            write_bytes(Path(there), written(contents))
+        else:
+            self._store.pipe_file(there, written(contents))
+        self._listed[name] = contents
 
     def _put(self, file: Path, name: str) -> None:
         there, (run, protected, _) = f"{self._root}/{name}", name.partition("protected/")

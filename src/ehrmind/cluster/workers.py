@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ehrmind.cluster.desk import ToDesk, open_desk, told
+from ehrmind.cluster.desk import ToDesk, WorkerError, open_desk, told
 from ehrmind.cluster.joined import AnyCluster
 from ehrmind.config import Cluster
-from ehrmind.files import lines_of
+from ehrmind.system import why
 from ehrmind.types import InputError
 from ehrmind.world import PATIENCE, current, is_of_connection
 
@@ -144,8 +144,11 @@ def _why(error: BaseException, settings: Cluster) -> BaseException:
     if not isinstance(error, TrainingFailedError):
         return InputError(LOST_HEAD) if isinstance(error, RayError) else error
     failures = getattr(error, "worker_failures", {})
-    last = next((lines_of(str(getattr(failure, "_base_exc", failure))) for failure in failures.values()), [])
+    last = next((getattr(failure, "_base_exc", failure) for failure in failures.values()), None)
+    cause = (
+        "an unknown cause" if last is None else str(last) if isinstance(last, WorkerError) else why(last)
+    )  # not Ray's words: they quote ours
     return InputError(
         f"Workers were lost more often than cluster.restarts={settings.restarts} allows, "
-        f"at last by {last[0] if last else 'an unknown cause'}; finished work is kept, and the same command with --resume goes on."
+        f"at last by {cause}; finished work is kept, and the same command with --resume goes on."
     )

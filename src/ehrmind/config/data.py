@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ehrmind.config.section import Section
-from ehrmind.sources.cells import label_key
+from ehrmind.labels import is_number, refuse_labels
 
 
 class Synthetic(Section):
@@ -164,16 +163,16 @@ class TableFile(Section):
             return labels
         if any(isinstance(label, bool) for label in labels):
             raise ValueError("without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']")
+        if any(isinstance(label, float) for label in labels):
+            raise ValueError("a number with a decimal point has lost zeros in YAML; put such labels in quotes: ['0.50', '1.5']")
         return [str(label) if isinstance(label, int) else label for label in labels]
 
     @model_validator(mode="after")
     def labels_are_named(self) -> TableFile:
         if (self.kind == "label") != bool(self.labels):
             raise ValueError("kind label needs labels, and the other kinds have none")
-        keys = [label_key(label) for label in self.labels]
-        if "" in keys or len(set(keys)) < len(keys):
-            raise ValueError("labels must say something, and differ in more than capitals, spaces, hyphens and full stops")
-        if self.labels_from is not None and (self.kind != "label" or any(re.fullmatch("-?[0-9]+", key) for key in keys)):
+        refuse_labels(self.labels)
+        if self.labels_from is not None and (self.kind != "label" or any(map(is_number, self.labels))):
             raise ValueError("labels_from is for labels that are words, where answers are their places")
         if self.decimal is not None and self.kind not in ("number", "integer"):
             raise ValueError("decimal is for kinds number and integer")

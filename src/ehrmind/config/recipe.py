@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +22,9 @@ from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain
 from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
 from ehrmind.config.section import Section
-from ehrmind.documents import read_yaml, yaml_value
+from ehrmind.config.yaml_numbers import refuse_odd_numbers
+from ehrmind.documents import read_text, read_yaml, yaml_value
+from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
@@ -149,13 +152,15 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
-    if not path.is_file():
-        raise InputError(f"There is no recipe at {path}; `recipes/` holds the ones that ship.")
+    refuse_no_file(path, "There is no recipe at {path}; `recipes/` holds the ones that ship.", "name the recipe's file")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
     for override in overrides:
         apply_override(tree, override)
+        key, _, value = override.partition("=")
+        refuse_odd_numbers(value, f"The override {key[:80]}")
+    refuse_odd_numbers(read_text(path), str(path))
     recipe = parse_recipe(tree, source=str(path))
     return _with_paths_from(recipe, path.parent)
 
@@ -194,7 +199,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Put `dotted.key=value` into a tree; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"'{override}' is not an override; write key=value, for example rlvr.steps=20.")
+        shown = f"'{override}'" if re.fullmatch(r"[\w./=-]{1,60}", override) else "An argument"
+        raise InputError(f"{shown} is not an override; write key=value, for example rlvr.steps=20.")
     value = yaml_value(text, f"The value of the override {key[:80]}")
     *parents, last = key.split(".")
     node = tree

@@ -35,7 +35,8 @@ class Engine(Protocol):
 
     def prompt(self, messages: Sequence[Message]) -> Prompt: ...
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]: ...
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        """`own`: the model wrote the text itself, and its special tokens are meant."""
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         """What stands between a finished turn of the assistant and its next one, without the token that ended the first."""

@@ -89,7 +89,7 @@ class AnswerFile:
         self.path = path
         self.answers: dict[str, Answer] = {}
         self.tokens = (0, 0)  # of all prompts and of all answers
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         mend(path)
         lost = [line.number for line in lines_in(path) if not self._read(line)]

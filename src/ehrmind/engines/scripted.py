@@ -36,7 +36,8 @@ class ScriptedEngine:
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return Prompt(tuple(ord(character) for message in messages for character in message.content))
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        del own
         return tuple(ord(character) for character in text)
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 from ehrmind.config import Decoding
 from ehrmind.engines.answers import Answer, Question
@@ -19,17 +21,18 @@ from ehrmind.types import Completion, InputError, Message, Prompt, Segment
 
 
 class EndpointEngine:
-    """`refuses_gaps`: a question that stays unanswered ends the work; otherwise its completion is empty and has the reason `error`."""
+    """`refuses_gaps`: a question that stays unanswered ends the work; otherwise its completion is empty and has the reason `error`.
+    `harmless` takes apart what spells a turn of the served model, if its tokenizer is here (`Chat.harmless`)."""
 
     context = 1 << 30
 
-    def __init__(self, client: EndpointClient, *, refuses_gaps: bool) -> None:
-        self.client, self.refuses_gaps = client, refuses_gaps
+    def __init__(self, client: EndpointClient, *, refuses_gaps: bool, harmless: Callable[[Message], Message] = lambda turn: turn) -> None:
+        self.client, self.refuses_gaps, self.harmless = client, refuses_gaps, harmless
         self.prompts: list[tuple[Message, ...]] = []
         self.unanswered: Counter[str] = Counter()
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        self.prompts.append(tuple(messages))
+        self.prompts.append(tuple(map(self.harmless, messages)))
         return Prompt((len(self.prompts) - 1,))
 
     def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
@@ -51,6 +54,19 @@ class EndpointEngine:
             completion(answer, thinks=asks_for_thinking(question.messages)) for question, answer in zip(asked, answers, strict=True)
         ]
         return [completions[start : start + members] for start in range(0, len(completions), members)]
+
+
+def harmless_of(folder: Path | None) -> Callable[[Message], Message]:
+    """Returns what takes a served model's markers out of a message, by its tokenizer in `folder`. Without one, or without the library that
+    reads it, a message stays as it is: the markers of the known families are out of every prompt already (`prompts.protocol.neutral`)."""
+    if folder is None or find_spec("transformers") is None:
+        return lambda turn: turn
+    from ehrmind.engines.local.ordinary import chat_of
+
+    try:
+        return chat_of(folder, {}).harmless
+    except InputError:  # a directory that is named and cannot be opened: the server has the weights
+        return lambda turn: turn
 
 
 def completion(answer: Answer, *, thinks: bool = True) -> Completion:

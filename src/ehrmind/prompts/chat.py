@@ -51,7 +51,7 @@ def asks_for_thinking(turns: Sequence[Message]) -> bool:
 
 def _question(case: Case, asking: Asking) -> Message:
     task = tasks.of(case)
-    form = wrap("your reasoning" if asking.think else None, task.answer_example(case))
+    form = wrap("your reasoning" if asking.think else None, neutral(task.answer_example(case)))
     known = task.aids(case) if asking.aids else {}
     given = "".join(f"\n\n{neutral(known[aid])}" for aid in asking.aids if aid in known)
     offer = f"{_OFFER_TOOL}\n\n" if asking.tool else ""

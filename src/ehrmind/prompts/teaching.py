@@ -31,7 +31,7 @@ _SURE = re.compile(r"\s*\W{0,3}confidence\W{1,5}(\d{1,3}(?:\.\d{1,3})?)\s{0,3}%?
 
 def teaching_messages(case: Case, asking: Asking, *, confidence: bool) -> list[Message]:
     asked = "\n\n".join(turn.content for turn in messages(case, asking=asking))
-    answer = f"The right answer:\n{tasks.of(case).gold_answer(case)}"
+    answer = f"The right answer:\n{neutral(tasks.of(case).gold_answer(case))}"
     return [Message("user", "\n\n".join([_TASK, "The question:", asked, answer, _HOW, *([_CONFIDENCE] if confidence else [])]))]
 
 

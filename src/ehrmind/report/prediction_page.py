@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import write_private
 from ehrmind.report.rendering import render
 from ehrmind.report.words import ABSENT, number, percent
 from ehrmind.runs.predictions import Predictions, read_predictions
@@ -22,10 +21,8 @@ MOST_PATIENTS = 100
 def write_prediction_page(folder: Path, most: int = MOST_SHOWN) -> Path:
     """Raises InputError where the predictions are not finished."""
     frame = read_predictions(folder)
-    target = Predictions(folder).page
     shown = contents(frame.head(most).to_dicts(), frame, Predictions(folder).about("provenance"))
-    write_private(target, render("predictions.html", shown).encode())
-    return target
+    return Predictions(folder).write_page(render("predictions.html", shown))
 
 
 def contents(rows: Sequence[Mapping[str, Any]], frame: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:

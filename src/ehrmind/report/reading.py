@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ehrmind.config import VOTING, split_arm
-from ehrmind.documents import yaml_value
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -46,7 +45,7 @@ def read_run(run: Run) -> Figures:
     """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
     if not any((run.path / name).is_file() for name in ("recipe.yaml", "manifest.json")):
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    recipe = yaml_value(run.manifest.read_bytes("recipe.yaml"), str(run.path / "recipe.yaml"))
+    recipe = run.recipe()
     marks = {stage: run.done(stage) or {} for stage in run.finished()}
     plan, results = run.read_json("plan.json"), run.read_json("results.json") if (run.path / "results.json").is_file() else None
     if results is None:

@@ -15,13 +15,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ehrmind.labels import label_key
 from ehrmind.report.review_sheet import harmless
 from ehrmind.runs import Run
 from ehrmind.statistics import mean_interval
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
-YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x"})
-NO = frozenset({"no", "n", "false", "0", "nein", "non"})
+YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"})  # also as spreadsheets say TRUE
+NO = frozenset({"no", "n", "false", "0", "nein", "non", "falsch", "faux", "falso"})
 SOUND, RIGHT = "reasoning_sound", "answer_right"
 LARGEST = 200 << 20
 Key = tuple[str, str]  # case and arm
@@ -51,7 +53,7 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
             before = verdicts.get((verdict.reviewer, verdict.key))
             if before is not None and before != verdict:
                 raise InputError(
-                    f"{file}, row {place}: {verdict.key[0]} of {verdict.key[1]} was judged otherwise before by this reviewer; keep one."
+                    f"{file}, row {place}: this answer was judged otherwise in a row before, by the same reviewer; keep one of the rows."
                 )
             verdicts[verdict.reviewer, verdict.key] = verdict
     if not verdicts:
@@ -77,7 +79,8 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
         key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
-                f"{file}, row {place}: there is no answer of {cells['arm'] or '?'} to {cells['case'] or '?'} in this run's exported review."
+                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of this run, with its "
+                "columns case and arm as they were exported."
             )
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))
@@ -91,7 +94,7 @@ def _as_written(key: Key) -> Key:
 
 
 def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:
-    word = cell.casefold().strip(" .'")
+    word = label_key(cell.strip(" '"))
     if word in YES | NO:
         return word in YES
     if word in ("", "-", "?", "n/a", "na"):
@@ -120,10 +123,11 @@ def _table(file: Path) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
 
 
 def _text(file: Path) -> str:
+    refuse_no_file(file)
     try:
         content = file.read_bytes() if file.stat().st_size <= LARGEST else None
     except OSError as error:
-        raise InputError(f"{file} could not be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{file} could not be read: {why(error)}.") from None
     if content is None:
         raise InputError(f"{file} is larger than a review can be; is it the right file?")
     if content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):

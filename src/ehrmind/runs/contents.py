@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def written(contents: Contents) -> bytes:
         "replacing": {name: as_json(new) for name, new in contents.replacing.items()},
     }
     files = ",\n".join(
-        f'  {json.dumps(name)}: {{"sha256": "{there.sha256}", "bytes": {there.bytes}}}' for name, there in sorted(contents.files.items())
+        f'  {encode_basestring_ascii(name)}: {{"sha256": "{there.sha256}", "bytes": {there.bytes}}}'
+        for name, there in sorted(contents.files.items())
     )
     body = "".join(f' "{key}": {json.dumps(value)},\n' for key, value in rest.items()) + f' "files": {{\n{files}\n }}\n}}\n'
     return HEAD % _digest(body.encode()) + body.encode()
@@ -43,19 +45,20 @@ def written(contents: Contents) -> bytes:
 
 def parsed(raw: bytes, file: Path) -> Contents:
     """Raises InputError for what is not as `written` left it."""
+    body = raw[len(HEAD % b"") + 64 :]
     try:
-        body = raw[len(HEAD % b"") + 64 :]
-        if raw != HEAD % _digest(body) + body:
-            raise ValueError
-        tree = json.loads(raw)
-        if tree["version"] > VERSION:
-            raise InputError(f"{file} was written by a later version of ehrmind than this one; use that.")
-        return Contents(_listed(tree["files"]), {name: _listed(new) for name, new in tree["replacing"].items()}, tree["purged"])
+        tree = json.loads(raw) if raw == HEAD % _digest(body) + body else None
+        later = tree is not None and tree["version"] > VERSION
+        if tree is not None and not later:
+            return Contents(_listed(tree["files"]), {name: _listed(new) for name, new in tree["replacing"].items()}, tree["purged"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise InputError(
-            f"{file} is damaged, so nothing in {file.parent} can be proven any more; restore it from a copy, or choose another --out and "
-            "run again."
-        ) from None
+        later = False
+    if later:
+        raise InputError(f"{file} was written by a later version of ehrmind than this one; use that.")
+    raise InputError(
+        f"{file} is damaged, so nothing in {file.parent} can be proven any more; restore it from a copy, or choose another --out and "
+        "run again."
+    )
 
 
 def as_json(files: Listed) -> dict[str, dict[str, Any]]:

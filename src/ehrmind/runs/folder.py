@@ -26,12 +26,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ehrmind.files import file_name, json_bytes, new_sibling, parquet_bytes
+from ehrmind.documents import yaml_value
+from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parquet_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
 from ehrmind.runs.rollouts import Row, rollout_bytes
-from ehrmind.types import Case
+from ehrmind.types import Case, InputError
 from ehrmind.world import current, on_first
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ class Run:
         """The runs of several seeds; none where there is one."""
         stored = [path for path in self.path.glob("seeds/*/recipe.yaml") if _SEED.fullmatch(path.parent.name)]
         return [Run(path.parent) for path in sorted(stored, key=lambda path: int(path.parent.name))]
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as it was stored, with every default. Raises InputError where that is damaged, or no recipe."""
+        found = yaml_value(self.manifest.read_bytes("recipe.yaml").decode(errors="replace"), str(self.path / "recipe.yaml"))
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path / 'recipe.yaml'} is not a recipe; run its recipe again into a new folder.")
+        return found
 
     @on_first
     def put(self, name: str, content: bytes) -> None:
@@ -141,12 +149,16 @@ class Run:
 
     @on_first
     def _beside(self, arm: str) -> str:
-        self.model(arm).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.model(arm).parent, private=True)
         return str(new_sibling(self.model(arm)))
 
     def _place_model(self, arm: str, made: Path) -> None:
         self.manifest.put_folder(f"{MODELS}/{arm}", made)
         remove_path(made.parent)
+
+    @on_first
+    def _make_private(self, folder: Path) -> None:
+        make_folder(folder, private=True)
 
     def prove_model(self, arm: str) -> None:
         """Raises InputError where a file of the arm's model is not what was stored."""
@@ -155,6 +167,7 @@ class Run:
     def keep_checkpoint(self, stage: str, step: int, save: Callable[[Path], object]) -> None:
         """Stores the checkpoint that `save`, called by all workers, writes whole; of those before, the newest stays."""
         self.remove(*(f"{CHECKPOINTS}/{stage}/{old}" for old in self.checkpoint_names(stage)[:-1]))
+        self._make_private(self.checkpoints(stage))
         name = f"step-{step:06d}"
         save(self.checkpoints(stage) / name)
         current().from_first(lambda: self.manifest.add(f"{CHECKPOINTS}/{stage}/{name}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ehrmind.files import write_json
 from ehrmind.removal import Left, told
 from ehrmind.runs import Run
 from ehrmind.runs.lock import only_writer
-from ehrmind.runs.protected import clear
+from ehrmind.runs.protected import clear, linked
 from ehrmind.runs.start import PURGING
 from ehrmind.types import InputError
 
@@ -43,16 +44,16 @@ def list_runs(root: Path) -> list[RunSummary]:
 def purge(path: Path) -> int:
     """Remove everything a run protects (record text, rollouts, checkpoints, models), of all its seeds; figures stay. Returns the bytes
     that are gone. Raises InputError where something is left, after all else is removed; such a run is not marked as purged."""
-    if not (path / "recipe.yaml").is_file():
+    if not (path / "recipe.yaml").is_file() or not ((path / "manifest.json").is_file() or (path / "stages").is_dir()):
         raise InputError(f"{path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     with only_writer(path):
         parts = [*_seeds(path), path]
-        before = sum(_bytes(part / "protected") for part in parts)
+        before = sum(_bytes(part) for part in parts)
         for part in parts:
             _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
-        freed = before - sum(_bytes(part / "protected") for part in parts)
+        freed = before - sum(_bytes(part) for part in parts)
         if left:
             raise InputError(
                 f"{path} still holds what it protects: {told(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
@@ -63,7 +64,7 @@ def purge(path: Path) -> int:
 
 def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     """What is left of one run folder's protected content; where nothing is, it is marked."""
-    before = _bytes(part / "protected")
+    before = _bytes(part)
     facts = {"time": round(time.time(), 3), "bytes": _purged_before(part) + before}
     left = clear(part / "protected")
     if mark and not left:
@@ -114,7 +115,7 @@ def _summary(path: Path) -> RunSummary:
     try:
         name = recipe_name(path)
         stages = tuple(mark.stem for mark in sorted((path / "stages").glob("*.json"), key=_moment))
-        protected = sum(_bytes(folder) for folder in (path / "protected", *path.glob("seeds/*/protected")))
+        protected = sum(_bytes(part) for part in (path, *path.glob("seeds/*")))
     except InputError as error:
         problem = str(error)
     except (OSError, RuntimeError) as error:  # the latter: a link that leads to itself
@@ -151,13 +152,15 @@ def _moment(path: Path) -> float:
         return 0.0
 
 
-def _bytes(folder: Path) -> int:
-    """The files in a folder; links are not followed."""
+def _bytes(part: Path) -> int:
+    """What a run folder protects, on whatever disk it lies; files that go away meanwhile do not count."""
     found = 0
-    for here, _, files in os.walk(folder):
-        for name in files:
-            try:
-                found += Path(here, name).lstat().st_size
-            except OSError:
-                continue
+    for place in {(part / "protected").resolve(), *linked(part / "protected")}:
+        for here, _, files in os.walk(place):
+            for name in files:
+                try:
+                    about = Path(here, name).lstat()
+                except OSError:
+                    continue
+                found += about.st_size if stat.S_ISREG(about.st_mode) else 0
     return found

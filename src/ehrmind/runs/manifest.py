@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import Stored, clear_leftovers, replace_folder, stored, stored_bytes, write_bytes
+from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, take_from_others, write_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
@@ -79,33 +79,40 @@ class Manifest:
         path, new = self.root / name, {name: stored_bytes(content)}
         with self._alone():
             self._announce(name, new)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, content, private=name.startswith(self.private))
+            private = name.startswith(self.private)
+            make_folder(path.parent, private=private)
+            write_bytes(path, content, private=private)
             self._list(name, new)
 
     def put_folder(self, name: str, made: Path) -> None:
         """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
         new = {f"{name}/{part}": found for part, found in _files(made)}
+        if name.startswith(self.private):
+            take_from_others(made)
         with self._alone():
             self._announce(name, new)
+            make_folder((self.root / name).parent, private=name.startswith(self.private))
             replace_folder(made, self.root / name)
             self._list(name, new)
 
     def add(self, *names: str) -> None:
         """Lists files and folders that were written by others."""
         new = {name: self._lying(name) for name in names}  # read before others have to wait
+        for name in names:
+            if name.startswith(self.private):
+                take_from_others(self.root / name)
         with self._alone():
-            self._change(lambda found: [_place(found, name, files) for name, files in new.items()])
+            self._change(lambda found: _place_all(found, new))
 
     def remove(self, *names: str) -> None:
         """Unlists files and folders, then removes them."""
         with self._alone():
             if any(_under(name, listed) for name in names for listed in self.read().files):
-                self._change(lambda found: [_place(found, name, {}) for name in names])
+                self._change(lambda found: _place_all(found, {name: {} for name in names}))
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
-        """Says that everything listed under `prefix` is removed for good; call it before the removal."""
+        """Says that everything listed under `prefix` was removed for good."""
 
         def purge(found: Contents) -> None:
             gone = {name: there for name, there in found.files.items() if name.startswith(prefix)}
@@ -152,7 +159,8 @@ class Manifest:
 
     def faults(self, under: str = "", told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
         """Every listed file, of all or in a folder, that is gone or damaged. `told` hears each name and size before it is read."""
-        for name, there in sorted(self.read().files.items()):
+        files = self.read().files
+        for name, there in [(under, files[under])] if under in files else sorted(files.items()):
             if under and not _under(under, name):
                 continue
             if told:
@@ -211,7 +219,7 @@ class Manifest:
         self._write(copy)
 
     def _write(self, contents: Contents) -> None:
-        write_bytes(self.file, written(contents))
+        write_bytes(self.file, written(contents), private=NAME.startswith(self.private))
         self._seen = _stamp(self.file), contents
 
     @contextmanager
@@ -241,6 +249,11 @@ def _place(contents: Contents, name: str, new: Listed) -> None:
         del contents.files[listed]
     contents.replacing.pop(name, None)
     contents.files.update(new)
+
+
+def _place_all(contents: Contents, new: Mapping[str, Listed]) -> None:
+    for name, files in new.items():
+        _place(contents, name, files)
 
 
 def _under(name: str, listed: str) -> bool:

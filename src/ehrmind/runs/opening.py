@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import clear_leftovers, write_text
+from ehrmind.files import clear_leftovers, make_folder, write_text
 from ehrmind.runs.folder import Run
 from ehrmind.runs.lock import sign
 from ehrmind.runs.protected import keep_private
@@ -35,14 +35,14 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         if not resume:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
         clear_leftovers(path, alone=True)
-        before = _as_known_here(yaml.safe_load(run.manifest.read_bytes("recipe.yaml")))
+        before = _as_known_here(run.recipe())
         differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
         if differing:
             raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
-        if run.manifest.read().purged is not None or run.done("purged") is not None:
-            raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
         if run.done(PURGING) is not None:
             raise InputError(f"{path} is purged in part; `ehrmind runs purge {path}` goes on with that. Choose another --out.")
+        if run.manifest.read().purged is not None or run.done("purged") is not None:
+            raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
         _make_folders(run)  # a kill may have come before the last of them
         recover(run)
         return
@@ -52,10 +52,10 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _make_folders(run: Run) -> None:
-    run.path.mkdir(parents=True, exist_ok=True)
+    make_folder(run.path)
     keep_private(run.protected)
     for folder in FOLDERS:
-        (run.path / folder).mkdir(exist_ok=True)
+        make_folder(run.path / folder, private=folder.startswith("protected"))
     sign(run.path, run.protected)
 
 

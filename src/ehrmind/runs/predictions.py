@@ -1,10 +1,10 @@
 """The folder of `ehrmind predict`: the only code that knows its paths.
 
-    asked.json  provenance.json  parts/000000.parquet  endpoint.jsonl
+    asked.json  provenance.json  parts/000000.parquet  endpoint.jsonl  manifest.json
     predictions.parquet or predictions.jsonl   predictions.html   meds/<task>.parquet
 
 It holds what a model said of records: mode 0700, every file 0600, looked at whenever it is opened. One process at a time writes there
-(`lock.py`). A part is whole or absent; what is there is not asked again, so that
+(`lock`), and every file has its digest in the manifest (`manifest`). A part is whole or absent; what is there is not asked again, so that
 every case is answered once, wherever the work was stopped. `asked.json` is what the answers depend on, and a folder belongs to it.
 """
 
@@ -13,16 +13,18 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ehrmind.config import differing_keys
-from ehrmind.files import clear_leftovers, file_name, is_leftover, write_private
-from ehrmind.removal import remove, say_left
+from ehrmind.files import clear_leftovers, file_name, json_bytes, parquet_bytes, write_json
 from ehrmind.runs.lock import LOCK, WRITER, sign
+from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import keep_private
 from ehrmind.types import InputError
 from ehrmind.world import on_first
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
-_PART = re.compile(r"[0-9]{6,}\.parquet")
+PARTS = "parts/"
+_IDLE = re.compile(rf"asked\.json|manifest\.json|{re.escape(LOCK)}|{re.escape(WRITER)}|\.(?:asked|manifest)\.json\.[0-9a-f]{{8}}\.partial")
 TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
@@ -42,6 +45,11 @@ class Predictions:
     """Paths and records of one prediction."""
 
     path: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Digests of all that is stored, every file its owner's alone. The first worker's alone."""
+        return Manifest(self.path, private=("",))
 
     @property
     def answers(self) -> Path:
@@ -55,26 +63,20 @@ class Predictions:
     def meds(self, task: str) -> Path:
         return self.path / "meds" / f"{file_name(task)}.parquet"
 
-    def part(self, number: int) -> Path:
-        return self.path / "parts" / f"{number:06d}.parquet"
-
     @on_first
     def written_parts(self) -> list[int]:
         """Their numbers."""
-        return sorted(int(file.stem) for file in self._part_files())
-
-    def _part_files(self) -> list[Path]:
-        return [file for file in sorted((self.path / "parts").glob("*.parquet")) if _PART.fullmatch(file.name)]
+        return [int(Path(name).stem) for name in self.manifest.names(PARTS)]
 
     @on_first
     def write_part(self, number: int, rows: Sequence[Row]) -> None:
-        write_private(self.part(number), _parquet(frame_of(rows)))
+        self.manifest.put(f"{PARTS}{number:06d}.parquet", parquet_bytes(frame_of(rows)))
 
     def parts(self) -> pl.DataFrame:
-        """All parts that are written, in order."""
+        """All parts that are written, in order. Raises InputError where one is not what was stored."""
         import polars as pl
 
-        return pl.concat([pl.read_parquet(file) for file in self._part_files()])
+        return pl.concat([pl.read_parquet(io.BytesIO(self.manifest.read_bytes(name))) for name in self.manifest.names(PARTS)])
 
     def final(self) -> Path | None:
         """The whole, where it is finished."""
@@ -86,19 +88,23 @@ class Predictions:
         return next((name for form in FORMATS if (self.path / (name := f"predictions.{form}")).is_file()), None)
 
     def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
-        target = self.path / f"predictions.{form}"
-        write_private(target, _parquet(frame) if form == "parquet" else frame.write_ndjson().encode())
-        return target
+        name = f"predictions.{form}"
+        self.manifest.put(name, parquet_bytes(frame) if form == "parquet" else frame.write_ndjson().encode())
+        return self.path / name
+
+    def write_page(self, html: str) -> Path:
+        self.manifest.put(self.page.name, html.encode())
+        return self.page
 
     @on_first
     def tidy(self) -> None:
         """Once the whole is on the disk: away with the parts, and with nothing that is not ours. Says what is left of them."""
-        say_left([left for file in self._part_files() for left in remove(file)])
+        self.manifest.remove(*self.manifest.names(PARTS))
         with suppress(OSError):  # somebody else's file in it stays
-            (self.path / "parts").rmdir()
+            (self.path / PARTS).rmdir()
 
     def write_meds(self, task: str, frame: pl.DataFrame) -> None:
-        write_private(self.meds(task), _parquet(frame))
+        self.manifest.put(self.meds(task).relative_to(self.path).as_posix(), parquet_bytes(frame))
 
     def lines(self) -> list[str]:
         """What became of the cases, for a person: counts, no text of a record."""
@@ -123,11 +129,16 @@ class Predictions:
         )
 
     def write_about(self, name: Literal["asked", "provenance"], about: Mapping[str, Any]) -> None:
-        write_private(self.path / f"{name}.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
+        self.manifest.put(f"{name}.json", json_bytes(about))
 
     def about(self, name: Literal["asked", "provenance"]) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
+        """Raises InputError where it is not what was stored."""
+        found: dict[str, Any] = json.loads(self.manifest.read_bytes(f"{name}.json"))
         return found
+
+    def asked_before(self) -> dict[str, Any] | None:
+        """What the folder was asked when it began, if it has."""
+        return self.about("asked") if self.manifest.file.is_file() else None
 
 
 def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> Predictions:
@@ -149,30 +160,44 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
         keep_private(path)
     path.chmod(0o700)
     sign(path, path)
-    for part in (path, path / "parts", path / "meds"):
-        clear_leftovers(part, alone=True)
-    if not is_begun:
-        folder.write_about("asked", plain)
+    for part in ("", PARTS, "meds"):
+        clear_leftovers(path / part, alone=True)
+    if is_begun:
+        _recover(folder)
+        return
+    for part in (PARTS, "meds"):
+        (path / part).mkdir(mode=0o700, exist_ok=True)
+    write_json(path / "asked.json", plain, private=True)
+    folder.manifest.create("asked.json")
+
+
+def _recover(folder: Predictions) -> None:
+    """What is damaged or gone is named, and asked again where a part of it is; what was whole once is left to a person."""
+    folder.manifest.settle()
+    for fault in list(folder.manifest.faults()):
+        if fault.what == "damaged" and not fault.name.startswith(PARTS):
+            raise InputError(f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it again.")
+        sys.stderr.write(f"{folder.path / fault.name} is {fault.what}; it is made again\n")
+        folder.manifest.remove(fault.name)
 
 
 def holds_work(path: Path) -> bool:
     """Tells whether anything was answered in the folder, or something in it is not ours."""
     return any(
-        file != path / "asked.json" and not _is_bare(file, path) for file in path.rglob("*") if file.is_symlink() or not file.is_dir()
+        file.is_symlink() or not file.is_dir() for file in path.rglob("*") if not (file.parent == path and _IDLE.fullmatch(file.name))
     )
 
 
-def _is_bare(entry: Path, folder: Path) -> bool:
-    """Whether a kill before `asked.json` had its name, or a lock, left this."""
-    if entry.parent != folder:
-        return False
-    name = entry.name
-    return name in (LOCK, WRITER) or (is_leftover(name) and name.startswith(".asked.json."))
+def is_bare(path: Path) -> bool:
+    """Tells whether the folder holds only what a kill left before its manifest, or a lock. What is not listed counts as never written."""
+    made = {path / "asked.json", path / PARTS, path / "meds"}
+    found = set(path.rglob("*"))
+    return not (path / NAME).is_file() and all(entry in made or (entry.parent == path and _IDLE.fullmatch(entry.name)) for entry in found)
 
 
 def refuse_used(path: Path, *, resume: bool) -> bool:
     """Whether predictions have begun there. Raises InputError where they have and are not to go on, or where something else is."""
-    if not path.exists() or all(_is_bare(entry, path) for entry in path.iterdir()):
+    if not path.exists() or is_bare(path):
         return False
     if not (path / "asked.json").is_file():
         raise InputError(f"{path} is not empty and holds no predictions; choose another --out.")
@@ -186,6 +211,8 @@ def read_predictions(path: Path) -> pl.DataFrame:
     import polars as pl
 
     file = Predictions(path).final()
+    if Predictions(path).manifest.file.is_file() and file is not None:
+        Predictions(path).manifest.prove(file.name)
     if file is None:
         raise InputError(f"{path} holds no finished predictions; go on with `ehrmind predict … --out {path} --resume`.")
     return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
@@ -225,9 +252,3 @@ def schema() -> dict[str, Any]:
         "tokens": pl.Int64,
         "finish_reason": pl.String,
     }
-
-
-def _parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from ehrmind.config import split_arm
 from ehrmind.files import clear_leftovers
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
@@ -37,7 +35,7 @@ def recover(run: Run) -> None:
     for name in (METRICS, ALARMS, SCORINGS):
         mend(run.path / name)
         read_lines(run.path / name)
-    run.remove(*_never_listed(run))
+    run.remove(*_never_listed(run), *_of_no_use(run))
     faults = {fault.name: fault for fault in run.manifest.faults(told=_teller(run))}
     if not faults:
         return
@@ -97,7 +95,7 @@ def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
 
 def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
     """Whether a stage scores any of these models, in whatever way."""
-    recipe = yaml.safe_load(run.manifest.read_bytes("recipe.yaml"))
+    recipe = run.recipe()
     arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
     return re.fullmatch(rf"(?:evaluate|elsewhere-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage) is not None
 
@@ -187,6 +185,12 @@ def _never_listed(run: Run) -> list[str]:
         if (_MODEL.fullmatch(f"{name}/x") or _CHECKPOINT.fullmatch(f"{name}/x")) and name not in folders:
             found.append(name)
     return sorted(found)
+
+
+def _of_no_use(run: Run) -> list[str]:
+    """Checkpoints of stages that are done: a kill came between the stage's mark and their removal, or within it."""
+    left = (run.path / CHECKPOINTS).glob("*")
+    return sorted(f"{CHECKPOINTS}/{path.name}" for path in left if (run.path / "stages" / f"{path.name}.json").is_file())
 
 
 def _teller(run: Run) -> Callable[[str, int], None] | None:

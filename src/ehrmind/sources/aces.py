@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.documents import read_text, refuse_unbounded
 from ehrmind.sources.aces_windows import Matches, Windows, refuse_endless
 from ehrmind.sources.meds import Meds, read_shard
+from ehrmind.temporary import temporary_folder
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
     numbers = [name for name, dtype in raw.schema.items() if dtype.is_float()]
     unreal = numbers and not raw.select(pl.all_horizontal((pl.col(name).is_finite().fill_null(True)).all() for name in numbers)).item()
     try:
-        with TemporaryDirectory() as folder:
+        with temporary_folder("ehrmind-aces") as folder:
             read = shard
             if unreal or raw.schema["time"] != pl.Datetime("us"):
-                read = Path(folder) / "events.parquet"
+                read = folder / "events.parquet"
                 real = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers]
                 raw.with_columns(*real, pl.col("time").cast(pl.Datetime("us"))).write_parquet(read)
             found = get_predicates_df(task, SimpleNamespace(standard="meds", path=str(read)))
@@ -246,7 +246,7 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
 
 def _said(error: Exception) -> str:
     """The first words of an error on one line, at most three hundred characters."""
-    said = " ".join(" ".join(map(str, error.args)).split())
+    said = " ".join(" ".join(map(str, error.args)).split()).partition("valid columns:")[0]  # those of the data set
     return f"{type(error).__name__}: {said[:300]}"
 
 

@@ -56,20 +56,15 @@ def truth(
         age, least, most = (_days(text, column, decimals) for text, column in ((answer, ANSWER), (lower, LOWER), (upper, UPPER)))
         _check_order(least, age, most)
         if age % 1:
-            raise MisfitError(ANSWER, f"{shown(answer)} is not a whole number of days")
+            raise MisfitError(ANSWER, "it is not a whole number of days")
         return about | {"weeks": int(age) // 7, "days": int(age) % 7}
     value, low, high = (_number(text, column, decimals) for text, column in ((answer, ANSWER), (lower, LOWER), (upper, UPPER)))
     _check_order(low, value, high)
     if calculator.kind == "decimal":
         return about | {"value": value, "low": low, "high": high, "unit": unit}
     if value % 1:
-        raise MisfitError(ANSWER, f"{shown(answer)} is not a whole number, and the {calculator.name} is one")
+        raise MisfitError(ANSWER, f"it is not a whole number, and the {calculator.name} is one")
     return about | {"value": int(value), "unit": unit}
-
-
-def shown(value: str) -> str:
-    """A cell for a message: quoted if it is one short word, else its length, since a shifted row may put record text anywhere."""
-    return f"'{value}'" if len(value) <= 24 and len(value.split()) == 1 else f"a text of {len(value):,} characters"
 
 
 def _check_order(low: float | date, value: float | date, high: float | date) -> None:
@@ -83,10 +78,10 @@ def _number(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
     try:
         value = number(text, decimals[column])
     except CellError:
-        raise MisfitError(column, f"{shown(text)} is not a number") from None
+        raise MisfitError(column, "it is not a number") from None
     if value is None:
         empty = is_null(text)
-        raise MisfitError(column, "it is empty, a number is wanted" if empty else f"{shown(text)} is not a number")
+        raise MisfitError(column, "it is empty, a number is wanted" if empty else "it is not a number")
     return value
 
 
@@ -95,9 +90,9 @@ def _date(text: str, column: str) -> date:
         found = day(text, "month-first")
     except CellError as problem:
         no_such = "calendar" in str(problem)
-        raise MisfitError(column, f"{shown(text)} is not {'a day of the calendar' if no_such else 'a date'} as MM/DD/YYYY") from None
+        raise MisfitError(column, f"it is not {'a day of the calendar' if no_such else 'a date'} as MM/DD/YYYY") from None
     if found is None:
-        raise MisfitError(column, f"{shown(text)} is not a date as MM/DD/YYYY")
+        raise MisfitError(column, "it is not a date as MM/DD/YYYY")
     return found
 
 
@@ -111,4 +106,4 @@ def _days(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
             return _number(text, column, decimals)
     except MisfitError:
         pass
-    raise MisfitError(column, f"{shown(text)} is neither (weeks, days) nor a number of days")
+    raise MisfitError(column, "it is neither (weeks, days) nor a number of days")

@@ -10,11 +10,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ehrmind.files import parquet_bytes, write_private
+from ehrmind.files import clear_leftovers, parquet_bytes, write_private
+from ehrmind.labels import problem_of, refuse_labels
 from ehrmind.sources.bounds import parquet_file
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import Case, InputError, Split
 
 _TEXT = ("id", "family", "task", "stratum", "split", "group")
@@ -62,7 +65,8 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all."""
+    """Write Cases, whole or not at all. What killed commands left half-written beside them goes, whatever its name was to be."""
+    clear_leftovers(Path(path).parent)
     write_private(Path(path), cases_bytes(cases))
 
 
@@ -80,12 +84,11 @@ def load_cases(path: Path | str) -> list[Case]:
     import polars as pl
 
     path = Path(path)
+    refuse_no_file(path, "There is no file at {path}; `ehrmind data` writes Cases.")
     try:
         raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"There is no file at {path}; `ehrmind data` writes Cases.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
     parquet_file(raw, str(path)).close()
     try:
         frame = pl.read_parquet(io.BytesIO(raw))
@@ -100,7 +103,7 @@ def load_cases(path: Path | str) -> list[Case]:
 
 def refuse_unanswered(cases: Sequence[Case], what: str) -> None:
     """Raises InputError where a gold answer is missing: such cases can be predicted, and neither learned from nor scored."""
-    missing = [case.id for case in cases if not case.is_answered]
+    missing = [case.place for case in cases if not case.is_answered]
     if missing:
         raise InputError(
             f"{what}: {len(missing):,} of {len(cases):,} cases, such as {missing[0]}, have no gold answer, so they can be neither learned "
@@ -120,9 +123,27 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
             values[name] = None
         if not isinstance(values[name], dict):
             raise InputError(f"{path}, row {number}, column '{name}': not a JSON object; write the file again with `ehrmind data`.")
+    if values["truth"].get("kind") == "label":
+        _check_labels(values["truth"], f"{path}, row {number}, column 'truth'")
     if row["split"] not in get_args(Split):
         raise InputError(f"{path}, row {number}, column 'split': not one of {', '.join(get_args(Split))}.")
     return Case(**values)
+
+
+def _check_labels(truth: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for labels that no answer can be told by, and for a place that none of them has."""
+    labels, value = truth.get("labels"), truth.get("value")
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")
+    if not _told_apart(tuple(labels)):
+        refuse_labels(labels, where)
+    if not truth.get("unanswered") and (type(value) is not int or not 0 <= value < len(labels)):
+        raise InputError(f"{where}: its value is no place among {len(labels)} labels; write the file again with `ehrmind data`.")
+
+
+@lru_cache(maxsize=256)
+def _told_apart(labels: tuple[str, ...]) -> bool:
+    return problem_of(labels) is None
 
 
 def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:
@@ -130,7 +151,7 @@ def _refuse_duplicates(cases: Sequence[Case], path: Path) -> None:
     for number, case in enumerate(cases, start=1):
         first = seen.setdefault(case.id, number)
         if first != number:
-            raise InputError(f"{path}, rows {first} and {number}, column 'id': both are '{case.id}'.")
+            raise InputError(f"{path}, rows {first} and {number}, column 'id': both are the same; ids must be unique.")
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ place. A decimal mark is the convention of a column: `decimal_of` looks at all o
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ehrmind.characters import plain
+from ehrmind.labels import label_key
 from ehrmind.types import InputError
 
 Decimal = Literal["point", "comma"]
@@ -22,22 +23,6 @@ INFINITIES = frozenset({"inf", "infinity"})  # without their sign
 _NULL_TEXTS = NULLS - {"na", "n/a", "none", "nil"}  # these four may be what a text says
 LONGEST = 200  # characters of a cell that may be a value; a longer one is a text
 LARGEST_WHOLE = 2**53  # above it a float cannot tell neighbours apart
-
-_MINUS = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d"
-_SPACES = "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000\t"
-_PLAIN = str.maketrans(
-    {
-        **dict.fromkeys(_MINUS, "-"),
-        **dict.fromkeys(_SPACES, " "),
-        **dict.fromkeys("\u2019\u02bc\uff07", "'"),
-        **dict.fromkeys("\ufeff\u200b\u200e\u200f\u2060", None),
-        "\uff0b": "+",
-        "\uff0e": ".",
-        "\uff0c": ",",
-        "\u066b": ".",
-        "\u066c": "'",
-    }
-)
 
 
 class CellError(ValueError):
@@ -66,12 +51,6 @@ class Column:
 
     def error(self, row: int, problem: object) -> InputError:
         return InputError(f"{self.place(row)}: {problem}.")
-
-
-def plain(cell: str) -> str:
-    """The cell with ordinary spaces, minus signs and decimal digits, and nothing around it."""
-    text = cell if cell.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in cell.translate(_PLAIN))
-    return text.strip()
 
 
 def is_null(cell: str) -> bool:
@@ -233,23 +212,12 @@ def _not_a_number(cell: str) -> CellError:
 # Labels
 
 
-def label_key(word: str) -> str:
-    """The spelling that decides which label a word is: without case, width, runs of spaces and the full stop at the end; a hyphen or an
-    underscore between letters is a space; a whole number is itself however it is written."""
-    text = unicodedata.normalize("NFKC", plain(word)).translate(_PLAIN).casefold()
-    if len(text) > LONGEST:
-        return " ".join(text.split())
-    if found := re.fullmatch(r"\+?(-?)0*([0-9]+)(?:[.,]0+)?", text):
-        return found[1] + found[2]
-    return " ".join(re.sub(r"(?<=\w)[-_]+(?=\w)|_", " ", text.rstrip(". ")).split())
-
-
 def label(cell: str, labels: Sequence[str], labels_from: int | None = None) -> int | None:
     """The place of a label among `labels`, from 0; None where the cell says that there is none (and no label is called so).
 
     A number that is no label counts places from `labels_from` where that is said, and is refused where it is not."""
     places = {label_key(word): place for place, word in enumerate(labels)}
-    key = label_key(cell)
+    key = label_key(cell) if len(cell.strip()) <= 2 * LONGEST else ""
     if key in places:
         return places[key]
     if is_null(cell):

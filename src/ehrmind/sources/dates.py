@@ -9,7 +9,8 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Literal
 
-from ehrmind.sources.cells import LONGEST, CellError, Column, is_null, plain
+from ehrmind.characters import plain
+from ehrmind.sources.cells import LONGEST, CellError, Column, is_null
 
 DayOrder = Literal["day-first", "month-first"]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 UNKNOWN, UNBORN, TWICE = "the subject has no events", "the prediction time is before birth", "the same subject and time twice"
 UNLABELLED = "there is no label"
-UNDATED = "events without a time, which is known of sex, race and ethnicity only, left out (codes such as {})"
+UNDATED = "events without a time, which is known of sex, race and ethnicity only, left out (of {:,} different codes)"
 REMEDY = "mend the labels, or leave it out with --leave-out-unusable (in a recipe `unusable: leave_out`)"
 OLDEST = 120  # years; beyond it a birth stands for none, as 1800-01-01, or was moved on purpose, as MIMIC-III moves those above 89
 TOO_OLD = "labels of people who would be older than {} years: a birth that may stand for an unknown or a hidden one"
@@ -179,7 +179,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
         left_out[reason] = int((kept & wrong).sum())
         kept &= ~wrong
     about = labels.with_columns(pl.Series("age", ages(born, times), pl.Float64).fill_nan(None), pl.Series("sex", sexes.tolist(), pl.String))
-    notes = {UNDATED.format(", ".join(code for code, _ in undated.most_common(3))): undated.total()} if undated else {}
+    notes = {UNDATED.format(len(undated)): undated.total()} if undated else {}
     about = about.filter(pl.Series(kept))
     if too_old := int((about["age"] > OLDEST).sum()):
         notes[TOO_OLD.format(OLDEST)] = too_old

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.bounds import parquet_file
+from ehrmind.sources.cells import LARGEST_WHOLE
 from ehrmind.sources.files import read_bytes
+from ehrmind.sources.headers import at, kind_of, there
 from ehrmind.sources.sentinels import written
 from ehrmind.sources.subject_columns import moments, place, subject_numbers
 from ehrmind.sources.text_tables import check_size
+from ehrmind.system import refuse_no_file, unread
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -109,9 +112,9 @@ def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> t
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         return _from_words(values.cast(pl.String), path, boolean)
     if not dtype.is_numeric():
-        raise InputError(f"{path}, column '{column}': {dtype} values; a label is yes or no, or a whole number.")
+        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; a label is yes or no, or a whole number.")
     numbers = values.cast(pl.Float64).fill_nan(None)
-    if (wrong := numbers.is_infinite() | (numbers != numbers.round(0))).any():
+    if (wrong := (numbers.abs() > LARGEST_WHOLE) | (numbers != numbers.round(0))).any():
         raise InputError(f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0.")
     return _declared(numbers.cast(pl.Int64), path, boolean)
 
@@ -126,7 +129,7 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
         truth = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
         return words.replace_strict(list(truth), list(truth.values()), default=None, return_dtype=pl.Int64), "boolean"
     numbers = words.cast(pl.Float64, strict=False)
-    wrong = words.is_not_null() & (numbers.is_null() | ~numbers.is_finite() | (numbers != numbers.round(0))).fill_null(True)
+    wrong = words.is_not_null() & (numbers.is_null() | ~(numbers.abs() <= LARGEST_WHOLE) | (numbers != numbers.round(0))).fill_null(True)
     if wrong.any():
         strange = wrong & ~words.is_in(sorted(TRUE | FALSE)).fill_null(True)
         if not strange.any():
@@ -156,11 +159,11 @@ def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) ->
     strange = [name for name in table.columns if name not in ("subject_id", "prediction_time", *wanted) and name.lower() not in INDEXES]
     for name in ("subject_id", "prediction_time", *([column] if column else [])):
         if name not in table.columns:
-            raise InputError(f"{path} has no column '{name}', which {'is to be the label' if name == column else 'MEDS labels require'}.")
+            what = "is to be the label" if name == column else "MEDS labels require"
+            raise InputError(f"{path} has no column '{name}', which {what}; {there(table.columns, name)}.")
     if strange:
-        raise InputError(
-            f"{path} does not fit MEDS labels: '{strange[0]}' is none of their columns; leave it out, or name it with --label-column."
-        )
+        which = at(table.columns, table.columns.index(strange[0]))
+        raise InputError(f"{path} does not fit MEDS labels: {which} is none of theirs; leave it out, or name it with --label-column.")
     if not table.height:
         return pl.DataFrame()
     subjects = subject_numbers(table["subject_id"], path)
@@ -224,13 +227,14 @@ def label_table(path: Path) -> pl.DataFrame:
     else:
         try:
             table = pl.DataFrame(parquet_file(path, str(path)).read())
-        except (pa.ArrowException, OSError, pl.exceptions.PolarsError):
-            raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
+        except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+            raise unread(error, path, f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
     return table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
 
 
 def _refuse_nothing(path: Path) -> None:
-    if path.is_file() and path.stat().st_size == 0:
+    refuse_no_file(path)
+    if path.stat().st_size == 0:
         raise InputError(f"{path} is empty: 0 bytes.")
 
 
@@ -244,8 +248,8 @@ def csv_table(path: Path) -> pl.DataFrame:
         header = content[: content.find(b"\n") + 1 or None].decode("utf-8-sig")
         check_size(str(path), 1, max(map(header.count, ",;\t")) + 1)
         frame = pl.read_csv(content, infer_schema=False, separator=max(",;\t", key=header.count))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError):
-        raise InputError(f"{path} cannot be read as CSV.") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError) as error:
+        raise unread(error, path, f"{path} cannot be read as CSV.") from None
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     return frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
 

@@ -37,8 +37,8 @@ def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles
     as `train` where it has none. Raises InputError for a subject that those forget, and for what cannot be split as asked."""
     unsplit = [case for case in cases if data.splits and case.provenance["subject"] not in data.splits]
     if unsplit:
-        who = f"{len(unsplit)} labelled subject(s), such as {unsplit[0].provenance['subject']}"
-        raise InputError(f"The splits of {data.folder} have no place for {who}.")
+        who = f"{len({case.group for case in unsplit})} labelled subject(s), the first that of {unsplit[0].place}"
+        raise InputError(f"The splits of {data.folder} have no place for {who}; give each subject a split.")
     if files.split_by == "subject":
         if data.splits:
             return list(cases), Counter(), {}
@@ -139,7 +139,8 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
     keys = set(map(_site_key, there))
     unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if _site_key(site) not in keys]
     if unknown:
-        some = ", ".join(sorted(there)[:MOST_SITES_NAMED]) or "none"
-        more = f" and {len(there) - MOST_SITES_NAMED} more" if len(there) > MOST_SITES_NAMED else ""
-        raise InputError(f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}'; there are {some}{more}.")
+        raise InputError(
+            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has {len(there):,} other sites; "
+            "name one as the events do."
+        )
     return found

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from ehrmind.sources.bounds import csv_batches
 from ehrmind.sources.ehr_labels import DAYS, csv_table, whole_labels
 from ehrmind.sources.files import sha256_of
+from ehrmind.sources.headers import there
 from ehrmind.sources.sentinels import is_nothing, real, written
 from ehrmind.sources.splits import split_of_subjects
 from ehrmind.sources.subject_columns import FORMATS, moments, place, subject_numbers
 from ehrmind.sources.timeline import BIRTH, COLUMNS, DEATH, Timeline
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ EVENTS = ("ehrshot.csv", "ehrshot.csv.gz")
 EVENTS_IN = re.compile(r"[.](?:csv|tsv|txt|parquet)\b", re.IGNORECASE)
 BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
 ROWS_AT_ONCE = 4_000_000
+KINDS = ("boolean", "categorical")  # of labels
 # The release packs 14 findings into one number, the first in the highest bit; each is a task of its own here.
 CHEXPERT = (
     "no_finding", "enlarged_cardiomediastinum", "cardiomegaly", "lung_lesion", "lung_opacity", "edema", "consolidation", "pneumonia",
@@ -74,7 +77,7 @@ class Ehrshot:
     def _timeline(self, rows: pl.DataFrame, seen: set[int]) -> Timeline:
         patients = set(rows["patient_id"].unique().to_list())
         if twice := seen & patients:
-            raise InputError(f"{self.events}: the rows of patient {min(twice)} are not together; sort the file by patient_id.")
+            raise InputError(f"{self.events}: the rows of {len(twice):,} patient(s) are not together; sort the file by patient_id.")
         seen |= patients
         return Timeline(_as_meds(rows))
 
@@ -102,17 +105,19 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, di
         raise InputError(f"'{finding}' is no finding of chexpert; there are {', '.join(CHEXPERT)}.")
     if task == "chexpert":
         raise InputError(f"chexpert is 14 tasks; name one of {', '.join(f'chexpert_{name}' for name in CHEXPERT)}.")
-    place = "chexpert" if finding is not None else task
-    path = _find(folder, (f"{place}/labeled_patients.csv", f"benchmark/{place}/labeled_patients.csv"))
+    under = "chexpert" if finding is not None else task
+    path = _find(folder, (f"{under}/labeled_patients.csv", f"benchmark/{under}/labeled_patients.csv"))
     if path is None:
-        there = sorted(file.parent.name for file in folder.rglob("labeled_patients.csv"))
-        raise InputError(f"{folder} has no labels for '{task}'; it has {', '.join(there) or 'none'}.")
+        others = sorted(file.parent.name for file in folder.rglob("labeled_patients.csv"))
+        raise InputError(f"{folder} has no labels for '{task}'; it has {', '.join(others) or 'none'}.")
     rows = _csv(path, ("patient_id", "prediction_time", "label_type", "value"))
     if not rows.height:
         raise InputError(f"{path} is empty: it has a header but no labels.")
-    kinds = rows["label_type"].unique().to_list()
-    if len(kinds) != 1 or kinds[0] not in ("boolean", "categorical"):
-        raise InputError(f"{path}, column 'label_type': {', '.join(map(str, kinds))}; boolean or categorical throughout is wanted.")
+    kinds = rows["label_type"].unique(maintain_order=True).to_list()
+    if len(kinds) != 1 or kinds[0] not in KINDS:
+        wrong = rows["label_type"] != (kinds[0] if kinds[0] in KINDS else KINDS[0])
+        where = place(path, wrong.fill_null(True), "label_type")
+        raise InputError(f"{where}: boolean or categorical is wanted, and one of them throughout.")
     values, read = whole_labels(rows["value"], path, boolean=kinds[0] == "boolean")
     if kinds[0] == "categorical" and read == "boolean":
         raise InputError(f"{path}, column 'value': yes and no, where label_type says categorical.")
@@ -174,7 +179,7 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
     try:
         for read in csv_batches(path, ROWS_AT_ONCE):
             if missing := [column for column in wanted if column not in read.columns]:
-                raise InputError(f"{name} has no column '{missing[0]}', which the EHRSHOT release has.")
+                raise InputError(f"{name} has no column '{missing[0]}', which the EHRSHOT release has; {there(read.columns, missing[0])}.")
             if not read.height:
                 continue
             raw = read.select(wanted)
@@ -195,7 +200,7 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
             rows_before += batch.height
             yield batch.with_columns(pl.col("end_read").alias("end")).drop("end_read")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{name} cannot be read as CSV: {type(error).__name__}.") from None
+        raise InputError(f"{name} cannot be read as CSV: {why(error)}.") from None
     if not rows_before:
         raise InputError(f"{name} has a header but no rows.")
 
@@ -220,7 +225,7 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     frame = csv_table(path)
     for column in columns:
         if column not in frame.columns:
-            raise InputError(f"{path} has no column '{column}', which the EHRSHOT release has.")
+            raise InputError(f"{path} has no column '{column}', which the EHRSHOT release has; {there(frame.columns, column)}.")
     return frame
 
 
@@ -228,6 +233,8 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
     found = {path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")}
     ordered = sorted(found, key=lambda path: (len(path.parts), str(path)))
+    for path in ordered:
+        refuse_no_file(path)
     for other in ordered[1:]:
         if ordered[0].suffix != other.suffix or not filecmp.cmp(ordered[0], other, shallow=False):
             raise InputError(f"{ordered[0]} and {other} are both there; leave one.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ehrmind.files import lines_of
+from ehrmind.sources import headers
 from ehrmind.sources.bounds import parquet_file, text_batches, unpacked_bytes
 from ehrmind.sources.cells import Column, TypedNumber
-from ehrmind.sources.text_tables import SEPARATORS, Rows, check_length, check_size, decoded, json_lines, separated
+from ehrmind.sources.text_tables import SEPARATORS, Rows, check_lengths, check_size, decoded, json_lines, separated
 from ehrmind.sources.workbooks import read_sheet
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 Item = TypeVar("Item")
@@ -73,7 +74,9 @@ def read_table(path: Path, sheet: str | None = None, *, several_sheets: str = "s
             columns, rows, separator = separated(text, name, ("\t",) if ending.endswith(".tsv") else tuple(SEPARATORS))
     repeated = [column for column, times in Counter(columns).items() if times > 1]
     if repeated:
-        raise InputError(f"{name} has more than one column named '{repeated[0]}'.")
+        twice = [place + 1 for place, column in enumerate(columns) if column == repeated[0]]
+        called = f"'{repeated[0]}'" if headers.is_name(repeated[0]) else f"alike (columns {twice[0]} and {twice[1]})"
+        raise InputError(f"{name} has more than one column named {called}; if its first line is a row, write the columns' names above it.")
     if not rows:
         raise InputError(f"{name} has a header but no rows.")
     made = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -115,23 +118,17 @@ def stem(path: Path | str) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the files in it.")
+    refuse_no_file(path)
     try:
-        about = path.stat()
-        if not (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)):  # a shell's <(command) is a pipe
-            raise InputError(f"{path} is no file but a device; name a file.")
-        if about.st_size > MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; split it into smaller files.")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; split it into smaller files.")
         return content
-    except FileNotFoundError:
-        raise InputError(f"There is no file at {path}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
 
 
 def unzipped(raw: bytes, name: str) -> bytes:
@@ -148,15 +145,14 @@ def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
     size = 0
     columns: list[str] = []
     for frame in text_batches(raw, name):
-        for column, dtype in frame.schema.items():
-            if dtype.is_nested() or dtype == pl.Binary:
-                raise InputError(f"{name}, column '{column}': {dtype} values; text or numbers are wanted.")
         columns = frame.columns
+        for place, dtype in enumerate(frame.dtypes):
+            if dtype.is_nested() or dtype == pl.Binary:
+                raise InputError(f"{name}, {headers.at(columns, place)}: {headers.kind_of(dtype)} values; text or numbers are wanted.")
         texts = frame.select(pl.all().cast(pl.String).fill_null(""))
         is_number = [dtype.is_numeric() for dtype in frame.dtypes]
         for row in texts.iter_rows():
-            for column, value in zip(columns, row, strict=True):
-                check_length(value, name, len(rows) + 1, column)
+            check_lengths(row, name, len(rows) + 1, columns)
             rows.append([TypedNumber(value) if typed else value for value, typed in zip(row, is_number, strict=True)])
             size += sum(map(len, row))
         if size > MAX_BYTES:

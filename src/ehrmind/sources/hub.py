@@ -93,6 +93,9 @@ def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint:
         raise InputError(f"The hub's local cache has '{hub}' at {known}; name one of them as revision ({hint}).")
     names = [path.relative_to(snapshots[commit]).as_posix() for path in snapshots[commit].rglob("*") if path.is_file()]
     chosen = _choose(names, split, f"The local copy of the hub data set '{hub}' ({hint})")
+    for name in chosen:  # links into the cache's own blobs, and nowhere else
+        if not (snapshots[commit] / name).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"The hub's local cache has '{name}' of '{hub}' as a link to a place outside it; download the data set again.")
     return [HubFile(snapshots[commit] / name, name, hub, commit) for name in chosen]
 
 

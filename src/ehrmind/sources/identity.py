@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ehrmind.sources.cells import LONGEST, CellError, TypedNumber, is_null, plain
+from ehrmind.characters import plain
+from ehrmind.sources.cells import LONGEST, CellError, TypedNumber, is_null
 
 _WHOLE = re.compile(r"\+?(-?)0*([0-9]+)(?:[.,]0*)?")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")

@@ -14,18 +14,20 @@ import difflib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ehrmind.calculators.catalogue import CATALOGUE, CATEGORY_SPELLINGS, Entry, entry_by_name, unit_asked
-from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, shown, truth
+from ehrmind.labels import label_key
+from ehrmind.sources.answers import ANSWER, LOWER, UPPER, MisfitError, abstention, truth
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number, label_key
+from ehrmind.sources.cells import Column, Decimal, TypedNumber, decimal_of, decimal_readings, is_null, is_null_text, is_number
 from ehrmind.sources.each import each
 from ehrmind.sources.files import Table, read_table, stem
+from ehrmind.sources.headers import there
 from ehrmind.sources.hub import fetch, is_hub_id
 from ehrmind.sources.identity import record_key, short_id
 from ehrmind.sources.person import person_of
@@ -36,8 +38,10 @@ NAME, NOTE, QUESTION = "Calculator Name", "Patient Note", "Question"
 ENTITIES, EXPLANATION = "Relevant Entities", "Ground Truth Explanation"
 ROW_IDS = ("Row Number", "Unique ID")
 REQUIRED = (NAME, NOTE, QUESTION, ANSWER, LOWER, UPPER)
+SINGLE = "'"
 MAX_ENTITIES = 20_000  # characters; the longest published ones have 1,292
 _TRUE, _FALSE = {"true", "1"}, {"false", "0"}
+_ODD_NUMBER, _PLAIN_NUMBER = re.compile(r"[0-9](?:_|[xXoObBjJ])"), re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _AS_THEY_ARE = {"Category": "category", "Output Type": "output_type", "Note ID": "note_id", "Note Type": "note_type", "source": "source"}
 
 
@@ -110,12 +114,12 @@ def _read(split: Split, located: _Located) -> _Read:
         try:
             row_id = _row_id(row, id_column)
             if (key := record_key(row_id)) in rows_by_id:
-                raise MisfitError(id_column, f"'{row_id}' is also row {rows_by_id[key]}'s; every row needs its own")
+                raise MisfitError(id_column, f"it is also row {rows_by_id[key]}'s; every row needs its own")
             rows_by_id[key] = number
             reason, case = _case(row, (number, row_id), table, located, split, decimals)
         except MisfitError as misfit:
             where = f"{located.label}, row {number}"
-            label = "" if misfit.column == id_column else f" ({id_column} {row_id})"
+            label = f" ({id_column} {row_id})" if misfit.column != id_column and row_id.isdecimal() and len(row_id) < 8 else ""
             misfits.append(f"{where}{label}, column '{misfit.column}': {misfit.problem}")
             continue
         if case is None:
@@ -138,8 +142,9 @@ def _check_columns(table: Table, label: str) -> str:
     if not id_columns:
         missing.insert(0, "'Row Number' or 'Unique ID'")
     if missing:
-        found = ", ".join(f"'{column[:40]}'" for column in table.columns[:20])
-        raise InputError(f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; it has {found}.")
+        raise InputError(
+            f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; {there(table.columns, quote=SINGLE)}."
+        )
     return id_columns[0]
 
 
@@ -197,7 +202,7 @@ def _case(
 def _row_id(row: Mapping[str, str], column: str) -> str:
     value = short_id(row[column])
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
-        raise MisfitError(column, f"{shown(value)} is not a number or a short id" if value else "it is empty")
+        raise MisfitError(column, "it is not a number or a short id" if value else "it is empty")
     return value
 
 
@@ -210,7 +215,7 @@ def _calculator(row: Mapping[str, str]) -> Entry:
         raise MisfitError(NAME, "it is none of the 55 calculators" + (f", did you mean '{near[0]}'?" if near else "")) from None
     stated = row.get("Calculator ID", "").strip()
     if not is_null(stated) and record_key(stated) != str(calculator.id):
-        raise MisfitError("Calculator ID", f"{shown(stated)} is not the id of the {calculator.name}, which is {calculator.id}")
+        raise MisfitError("Calculator ID", f"it is not the id of the {calculator.name}, which is {calculator.id}")
     return calculator
 
 
@@ -220,7 +225,7 @@ def _category(row: Mapping[str, str]) -> str | None:
         return None
     spelling = row["Category"].strip().casefold()
     if spelling not in CATEGORY_SPELLINGS:
-        raise MisfitError("Category", f"{shown(row['Category'])} is not a category; known are {', '.join(sorted(CATEGORY_SPELLINGS))}")
+        raise MisfitError("Category", f"it is not a category; known are {', '.join(sorted(CATEGORY_SPELLINGS))}")
     return CATEGORY_SPELLINGS[spelling]
 
 
@@ -234,12 +239,21 @@ def _check_entities(text: str) -> None:
         raise MisfitError(ENTITIES, "it is not a Python literal") from None
     if not isinstance(entities, dict):
         raise MisfitError(ENTITIES, "it is not a dictionary")
+    if _ODD_NUMBER.search(text) and not all(map(_PLAIN_NUMBER.fullmatch, _numbers_of(text.strip()))):
+        raise MisfitError(ENTITIES, "a number in it is not in plain digits; write 1000 for 1_000, and 16 for 0x10")
+
+
+def _numbers_of(literal: str) -> Iterator[str]:
+    """The numbers of a Python literal, as they are written."""
+    for node in ast.walk(ast.parse(literal, mode="eval")):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex):
+            yield ast.get_source_segment(literal, node) or ""
 
 
 def _flag(row: Mapping[str, str], column: str) -> bool:
     value = label_key(row[column])
     if value not in _TRUE | _FALSE:
-        raise MisfitError(column, f"{shown(row[column])} is neither True nor False")
+        raise MisfitError(column, "it is neither True nor False")
     return value in _TRUE
 
 

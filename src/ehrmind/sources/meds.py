@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.documents import read_json
+from ehrmind.sources import headers
 from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.each import each
@@ -20,6 +21,7 @@ from ehrmind.sources.sentinels import is_nothing, real, written
 from ehrmind.sources.static_facts import SEXES, fact_of
 from ehrmind.sources.subject_columns import place, subject_numbers
 from ehrmind.sources.timeline import COLUMNS, Timeline
+from ehrmind.system import unread
 from ehrmind.types import InputError, Split
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Meds:
         """Counts what lies in the folder and is not read, except a column that is `used`
         otherwise."""
         beside = [name for name in self.beside if name != used]
-        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(_some(beside)): len(beside)}
+        said = {NOT_READ.format(_some(self.unread)): len(self.unread), NOT_SHOWN.format(headers.some(beside, MOST_NAMED)): len(beside)}
         said[BY_FOLDER] = len(self.splits) if self.by_folder else 0
         return {note: count for note, count in said.items() if count}
 
@@ -83,7 +85,7 @@ def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
     """Adds a shard's subjects to those `seen` in the shards before it. Raises InputError for one that is there."""
     here = set(subjects.tolist())
     if twice := seen & here:
-        raise InputError(f"{shard}: {len(twice)} subject(s), such as {min(twice)}, are in another shard too; MEDS keeps one together.")
+        raise InputError(f"{shard}: {len(twice)} subject(s) are in another shard too; MEDS keeps all events of one together.")
     seen |= here
 
 
@@ -133,8 +135,8 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     parquet_file(path, str(path)).close()  # looked at before it is read
     try:
         events = pl.read_parquet(path, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise unread(error, path, f"{path} is not a parquet file, or there is none, or it is broken; MEDS is parquet.") from None
     if "patient_id" in events.columns and "subject_id" not in events.columns:
         raise InputError(f"{path} is of MEDS before 0.3 (it has 'patient_id'); convert the data set to 0.3 or 0.4.")
     for column in ("subject_id", "time", "code"):
@@ -153,7 +155,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
         ("numeric_value", events["numeric_value"].dtype.is_numeric() or events["numeric_value"].dtype == pl.Null, "numbers"),
     ):
         if not fits:
-            raise InputError(f"{path}, column '{column}': {events[column].dtype} values; MEDS has {wanted} there.")
+            raise InputError(f"{path}, column '{column}': {headers.kind_of(events[column].dtype)} values; MEDS has {wanted} there.")
     events = events.with_columns(subject_numbers(events["subject_id"], path), _never_early(events["time"]), _never_early(events["end"]))
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
@@ -200,10 +202,12 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     import polars as pl
 
     if column not in events.columns:
-        raise InputError(f"{path} has no column '{column}' for site_column; it has {', '.join(events.columns)}.")
+        raise InputError(f"{path} has no column '{column}' for site_column; {headers.there(events.columns, column)}.")
     dtype = events[column].dtype
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(f"{path}, column '{column}': {dtype} values; a site is a text or an integer, so write the column as one.")
+        raise InputError(
+            f"{path}, column '{column}': {headers.kind_of(dtype)} values; a site is a text or an integer, so write the column as one."
+        )
     return events[column].cast(pl.String).alias("site")
 
 
@@ -214,7 +218,9 @@ def _conform(table: Any, schema: Any, path: Path) -> None:
     try:
         schema.align(table)
     except (SchemaValidationError, TableValidationError) as error:
-        raise InputError(f"{path} does not fit MEDS: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{path} does not fit MEDS: the types of its columns are not those of DataSchema ({type(error).__name__})."
+        ) from None
 
 
 def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
@@ -250,8 +256,8 @@ def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str]
     parquet_file(path, str(path)).close()
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise InputError(f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise unread(error, path, f"{path} is not a parquet file, or a broken one; fetch or write it again.") from None
     names, parents = {}, {}
     if {"code", "description"} <= set(frame.columns):
         names = {code: name for code, name in frame.select("code", "description").drop_nulls().iter_rows() if not is_null_text(name)}

@@ -9,6 +9,7 @@ from typing import Any
 from ehrmind.sources.bounds import parquet_file
 from ehrmind.sources.splits import split_of_subjects, split_of_word
 from ehrmind.sources.subject_columns import subject_numbers
+from ehrmind.system import unread
 from ehrmind.types import InputError, Split
 
 
@@ -55,5 +56,5 @@ def _table(path: Path) -> Any:
 
     try:
         return parquet_file(path, str(path)).read()
-    except (pa.ArrowException, OSError):
-        raise InputError(f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise unread(error, path, f"{path} is not a parquet file, or there is none; MEDS is parquet.") from None

@@ -12,7 +12,8 @@ import gzip
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from typing import Any
 from ehrmind.calculators import CALCULATORS, Calculator, Convention, Deviation, Result
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.entities import work_entities
+from ehrmind.calculators.inputs import unquoted
 from ehrmind.calculators.labels import agrees, entities_of, truth_of, work_case
 from ehrmind.calculators.telling import formula_first, shown
 from ehrmind.calculators.working import Value
-from ehrmind.files import write_private
+from ehrmind.files import clear_leftovers, write_private
 from ehrmind.sources.answers import ANSWER, LOWER, UPPER
 from ehrmind.sources.cases import Counts
 from ehrmind.sources.cells import is_number, number
@@ -37,14 +39,17 @@ AUDIT = "Audit"  # the corrected copy's own column
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One row: the stored answer, ours (None: not computable), and why they differ. Holds no note."""
+    """One row: its id and its place in the file, the stored answer, ours (None: not computable), and why they differ. `reason` may hold
+    values of the row, for the corrected copy; `kind` says it without them, for a terminal and a job's log."""
 
     row: int | str
+    place: int
     calculator: str
     stored: str
     computed: str | None
     agrees: bool
     reason: str | None
+    kind: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Audit:
         return {name: (good[name], total[name]) for name in sorted(total)}
 
     def lines(self) -> Iterator[str]:
-        """The audit for a person to read."""
+        """The audit for a person to read. Values stand in the corrected copy alone."""
         good, computed = sum(row.agrees for row in self.rows), sum(row.computed is not None for row in self.rows)
         yield f"{good:,} of {len(self.rows):,} labels agree with the {self.convention} convention"
         yield f"{len(self.rows) - computed:,} cannot be computed"
@@ -70,7 +75,7 @@ class Audit:
         yield from (f"{name:<32} {agree:>7} {total:>6}" for name, (agree, total) in self.by_calculator.items())
         for row in self.rows:
             if not row.agrees:
-                yield f"row {row.row}, {row.calculator}: stored {row.stored}, computed {row.computed or '-'}: {row.reason}"
+                yield f"row {row.place}, {row.calculator}: {row.kind}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -79,7 +84,11 @@ class Audit:
             "agree": sum(row.agrees for row in self.rows),
             "not_computable": sum(row.computed is None for row in self.rows),
             "by_calculator": {name: {"agree": good, "rows": total} for name, (good, total) in self.by_calculator.items()},
-            "disagreements": [asdict(row) for row in self.rows if not row.agrees],
+            "disagreements": [
+                {"row": row.place, "calculator": row.calculator, "computable": row.computed is not None, "reason": row.kind}
+                for row in self.rows
+                if not row.agrees
+            ],
             "left_out": dict(self.counts.left_out),
         }
 
@@ -107,6 +116,7 @@ def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     raw = text.getvalue().encode()
+    clear_leftovers(out.parent)
     write_private(out, gzip.compress(raw, mtime=0) if out.name.endswith(".gz") else raw)
 
 
@@ -132,23 +142,25 @@ def recomputed(cases: Sequence[Case]) -> tuple[list[Case], dict[str, int]]:
 
 def _audited(case: Case, convention: Convention) -> Audited:
     calculator = CALCULATORS[case.truth["calculator"]]
-    row, stored = case.provenance["row"], case.provenance["benchmark_answer"]["answer"]
+    found = partial(
+        Audited, case.provenance["row"], case.provenance["cell"]["row"], calculator.slug, case.provenance["benchmark_answer"]["answer"]
+    )
     if "entities" not in case.provenance:
-        return Audited(row, calculator.slug, stored, None, False, "not computable: the row has no entities")
+        return found(None, False, why := "not computable: the row has no entities", why)
     try:
         result = work_entities(calculator, entities_of(case), convention)
     except InputError as error:
-        return Audited(row, calculator.slug, stored, None, False, f"not computable: {error}")
+        return found(None, False, f"not computable: {error}", f"not computable: {unquoted(error)}")
     if agrees(case.truth, result):
-        return Audited(row, calculator.slug, stored, shown(result.value), True, None)
-    return Audited(row, calculator.slug, stored, shown(result.value), False, _why(calculator, case, result))
+        return found(shown(result.value), True, None, None)
+    return found(shown(result.value), False, *_why(calculator, case, result))
 
 
 RELEASES: dict[Convention, str] = {"medcalc": "MedCalc-Bench v1.0", "medcalc-verified": "MedCalc-Bench Verified"}
 
 
-def _why(calculator: Calculator, case: Case, ours: Result) -> str:
-    """Which of the releases' own ways gives the stored answer."""
+def _why(calculator: Calculator, case: Case, ours: Result) -> tuple[str, str]:
+    """Which of the releases' own ways gives the stored answer; the same without values."""
     entities = entities_of(case)
     also = []
     for convention, release in RELEASES.items():
@@ -160,10 +172,14 @@ def _why(calculator: Calculator, case: Case, ours: Result) -> str:
             own = calculator.deviations_of(convention)
             moved = [found.what for found in own if _value(calculator, (found,), entities, convention) != plain]
             default = "unit conversions are rounded on the way" if convention == "medcalc" else "it follows the publication here"
-            return f"{release}: {'; '.join(moved) or default}"
+            return (why := f"{release}: {'; '.join(moved) or default}"), why
         also.append(f"{release}'s way gives {shown(theirs)}")
     releases = " and ".join(also) or "no release computes them"
-    return f"the entities give {shown(ours.value)}; {releases}; the stored answer follows from none"
+    none = "the stored answer follows from none"
+    kind = (
+        f"no release's way computes the entities; {none}" if not also else f"the entities give another value; {none} of the releases' ways"
+    )
+    return f"the entities give {shown(ours.value)}; {releases}; {none}", kind
 
 
 def _value(calculator: Calculator, deviations: tuple[Deviation, ...], entities: Mapping[str, Any], convention: Convention) -> Value | None:

@@ -7,12 +7,13 @@ import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.sources.cells import CellError, label_key
+from ehrmind.labels import label_key
+from ehrmind.sources.cells import CellError
 from ehrmind.sources.identity import record_key
 from ehrmind.sources.same_people import data_set_of, names_of_people
 from ehrmind.types import Case, InputError, Split
@@ -90,12 +91,14 @@ def split_of_groups(
 def split_of_subjects(subjects: pl.Series, splits: pl.Series, path: object) -> dict[int, Split]:
     """{subject: split} of a file of both. Raises InputError naming file and row for a split that is none and for a subject in two."""
     found: dict[int, Split] = {}
+    rows: dict[int, int] = {}
     for row, (subject, said) in enumerate(zip(subjects.to_list(), splits.to_list(), strict=True), start=1):
         split = split_of_word(said or "")
         if split is None:
-            raise InputError(f"{path}, row {row}, column 'split': '{said}' is not one of {', '.join(SPLITS)}.")
+            raise InputError(f"{path}, row {row}, column 'split': it is not one of {', '.join(SPLITS)}.")
         if found.setdefault(subject, split) != split:
-            raise InputError(f"{path}, row {row}: subject {subject} is in two splits.")
+            raise InputError(f"{path}, rows {rows[subject]} and {row}: one subject is in two splits; keep one of the rows.")
+        rows.setdefault(subject, row)
     return found
 
 
@@ -118,9 +121,14 @@ def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequ
         if shared:
             droppable = (first, second) == ("train", "held_out")
             remedy = "set data.exclude_leaks=true to drop them from train" if droppable else "choose other files"
-            which = f"{len(shared)} group(s) of {first} ({len(leaking)} cases, such as {', '.join(sorted(leaking)[:3])})"
+            which = f"{len(shared)} group(s) of {first} ({len(leaking)} cases, such as {_places(leaking, ours)})"
             raise InputError(f"Leak: {which} are also in {second}; {remedy}.")
     _refuse_repeated_ids(splits)
+
+
+def _places(ids: Collection[str], cases: Iterable[Case]) -> str:
+    """Where some cases stand, three of them at most."""
+    return ", ".join(list(dict.fromkeys(case.place for case in sorted(cases, key=lambda case: case.id) if case.id in ids))[:3])
 
 
 def without_leaks(train: Sequence[Case], held_out: Sequence[Case]) -> tuple[list[Case], int]:
@@ -169,7 +177,7 @@ def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
     times = Counter(case.id for cases in splits.values() for case in cases)
     repeated = [name for name, count in times.items() if count > 1]
     if repeated:
-        named = ", ".join(repeated[:3])
+        named = _places(repeated, (case for cases in splits.values() for case in cases))
         raise InputError(
             f"{len(repeated)} case id(s) are used more than once, such as {named}; ids must be unique, and tables of one file name need a "
             "`name` of their own."

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ehrmind.sources.cells import LARGEST_WHOLE, CellError
+from ehrmind.sources.headers import kind_of
 from ehrmind.sources.identity import record_key
 from ehrmind.sources.sentinels import written
 from ehrmind.types import InputError
@@ -41,7 +42,7 @@ def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl
     elif dtype in (pl.String, pl.Categorical, pl.Enum):
         read = _from_texts(values.cast(pl.String))
     elif not dtype.is_integer() and dtype != pl.Null:
-        raise InputError(f"{path}, column '{column}': {dtype} values; subjects are whole numbers.")
+        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; subjects are whole numbers.")
     numbers = read.cast(pl.Int64, strict=False)
     if numbers.null_count():
         wrong = numbers.is_null()
@@ -86,7 +87,7 @@ def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
         return values.cast(pl.Datetime("us")), 0
     if dtype not in (pl.String, pl.Categorical, pl.Enum):
-        raise InputError(f"{path}, column '{column}': {dtype} values; MEDS has timestamps without a zone there.")
+        raise InputError(f"{path}, column '{column}': {kind_of(dtype)} values; MEDS has timestamps without a zone there.")
     texts = written(values.cast(pl.String)).str.strip_chars()
     if texts.null_count():
         raise InputError(f"{place(path, texts.is_null(), column)}: no value.")

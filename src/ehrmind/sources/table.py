@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ehrmind.sources import cells
+from ehrmind.characters import plain
+from ehrmind.labels import label_key
+from ehrmind.sources import cells, headers
 from ehrmind.sources.cases import Counts, FileRead
-from ehrmind.sources.cells import CellError, is_null, is_null_text, label_key, plain
+from ehrmind.sources.cells import CellError, is_null, is_null_text
 from ehrmind.sources.dates import day, has_time, order_of
 from ehrmind.sources.files import Table, read_table, stem
 from ehrmind.sources.identity import group_key
@@ -48,7 +51,7 @@ def rows_of(file: TableFile, names: Iterable[str]) -> Table:
     columns = {name: getattr(file, name) for name in names} | {f"the aid {aid}": column for aid, column in file.aids.items()}
     for name, column in columns.items():
         if column is not None and column not in table.columns:
-            raise InputError(f"{table.name} has no column '{column}' for {name}; it has {', '.join(table.columns)}.")
+            raise InputError(f"{table.name} has no column '{column}' for {name}; {headers.there(table.columns, column)}.")
     _refuse_repeated_ids(file, table)
     return table
 
@@ -187,4 +190,6 @@ def _truth(file: TableFile, answer: str, where: str, how: dict[str, Any]) -> dic
     if file.kind == "integer":
         return {"kind": "integer", "value": value, "unit": file.unit}
     margin = max(abs(value) * file.tolerance, file.absolute_tolerance)
+    if not (math.isfinite(value - margin) and math.isfinite(value + margin)):
+        raise InputError(f"{where}: its tolerance reaches beyond every number, so that any answer would be right; give a smaller one.")
     return {"kind": "decimal", "value": value, "low": value - margin, "high": value + margin, "unit": file.unit}

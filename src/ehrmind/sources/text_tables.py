@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ehrmind.sources.cells import TypedNumber
+from ehrmind.sources.headers import at as column_at
 from ehrmind.types import InputError
 
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
@@ -79,8 +80,7 @@ def _rows(text: str, name: str, separator: str, header: list[str]) -> Rows:
         if len(fields) != len(header):
             counted = f"{len(fields)} values for {len(header)} columns"
             raise InputError(f"{name}, row {number}: {counted}; quote values that hold {SEPARATORS[separator]} or line ends.")
-        for column, value in zip(header, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, header)
         check_size(name, number, len(header))
         rows.append(fields)
     return rows
@@ -96,7 +96,7 @@ def _is_even(text: str, separator: str) -> bool:
 
 def _records(text: str, name: str, separator: str) -> Iterator[list[str]]:
     """The records but for blank lines. `strict`, so that a quote left open does not swallow the rows after it."""
-    # The module's own limit does not say which column is too long: lift it here, `check_length` has ours.
+    # The module's own limit does not say which column is too long: lift it here, `check_lengths` has ours.
     before = csv.field_size_limit(len(text) + 1)
     number = 0
     try:
@@ -120,8 +120,7 @@ def json_lines(lines: Sequence[str], name: str) -> tuple[list[str], Rows]:
     check_size(name, len(objects), len(columns))
     rows = [[row.get(column, "") for column in columns] for row in objects]
     for number, fields in enumerate(rows, start=1):
-        for column, value in zip(columns, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, columns)
     return columns, rows
 
 
@@ -160,6 +159,7 @@ def check_size(name: str, rows: int, columns: int) -> None:
         raise InputError(f"{name} has more than {MAX_CELLS:,} cells; leave out columns that are not needed, or split it into files.")
 
 
-def check_length(value: str, name: str, number: int, column: str) -> None:
-    if len(value) > MAX_FIELD:
-        raise InputError(f"{name}, row {number}, column '{column}': {len(value):,} characters; at most {MAX_FIELD:,} fit.")
+def check_lengths(fields: Sequence[str], name: str, number: int, columns: Sequence[str]) -> None:
+    for place, value in enumerate(fields):
+        if len(value) > MAX_FIELD:
+            raise InputError(f"{name}, row {number}, {column_at(columns, place)}: {len(value):,} characters; at most {MAX_FIELD:,} fit.")

@@ -136,7 +136,7 @@ class Timeline:
 
         if not self.has(subjects).all():
             missing = subjects[~self.has(subjects)]
-            raise InputError(f"{len(missing)} subject(s) have no events, such as {missing[0]}.")
+            raise InputError(f"{len(missing)} subject(s) have no events; give cases of this data set.")
         places = np.searchsorted(self._subjects, subjects)
         starts, ends = self._starts[places], self._ends[places]
         never = np.full(len(subjects), np.iinfo(np.int64).min)

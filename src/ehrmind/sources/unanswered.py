@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.calculators.catalogue import entry_by_name, unit_asked
+from ehrmind.labels import refuse_labels
 from ehrmind.sources.cases import Counts, FileRead
 from ehrmind.sources.cells import is_null_text
 from ehrmind.sources.ehr import open_data_set, references, usable
@@ -152,6 +153,7 @@ def ehr_to_ask(
     data, (asked, days) = open_data_set(folder), _times(times)
     name = task or task_name(times)
     words = tuple(answers) or (GRADES if name.startswith(GRADED) else YES_NO)
+    refuse_labels(words)
     found = usable(data, asked, [times], "leave_out" if leave_out_unusable else "refuse")
     cases = [replace(case, split="held_out") for case in references(data, found.rows, name, question, words)]
     read = FileRead(times.name, sha256_of(times), asked.height)
@@ -177,8 +179,9 @@ def _counted(
 ) -> Found:
     if not cases:
         raise InputError("There is nothing to ask: no row of the files could be used.")
-    ids = Counter(case.id for case in cases)
-    if twice := next((name for name, times in ids.items() if times > 1), None):
-        raise InputError(f"The id {twice} is that of {ids[twice]} rows; ids must be unique.")
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if (first := seen.setdefault(case.id, case)) is not case:
+            raise InputError(f"{first.place} and {case.place} have one id; ids must be unique.")
     about = {"without an answer, to be predicted": len(cases), "groups": len({case.group for case in cases}), **(notes or {})}
     return cases, Counts(len(cases), left_out or {}, about, dict(Counter(case.stratum for case in cases)), files)

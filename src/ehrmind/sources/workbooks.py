@@ -15,7 +15,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.sources.cells import TypedNumber
-from ehrmind.sources.text_tables import Rows, check_length
+from ehrmind.sources.headers import is_name
+from ehrmind.sources.text_tables import Rows, check_lengths
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[l
     chosen = _choose(formulas, name, sheet, remedy)
     about = formulas[chosen]
     if about.max_row * about.max_column > MAX_CELLS:
-        raise InputError(f"{name}, sheet '{chosen}' spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV.")
+        raise InputError(
+            f"{name}, {_called(formulas, chosen, sheet)} spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV."
+        )
     if merged := sorted(str(cells) for cells in about.merged_cells.ranges):
-        raise InputError(f"{name}, sheet '{chosen}': the cells {merged[0]} are merged, so their rows share one value; split them.")
+        raise InputError(
+            f"{name}, {_called(formulas, chosen, sheet)}: the cells {merged[0]} are merged, so their rows share one value; split them."
+        )
     computed = {(cell.row, cell.column) for row in about.iter_rows() for cell in row if cell.data_type == "f"}
     values = _open(raw, name, values=True)[chosen]
     return *_cells(values, computed, name), _hidden(about)
@@ -101,14 +106,29 @@ def _choose(book: Workbook, name: str, sheet: str | None, remedy: str) -> str:
     names = [str(title) for title in (found.title for found in book.worksheets)]
     if sheet is not None:
         if sheet not in names:
-            raise InputError(f"{name} has no sheet '{sheet}'; it has {', '.join(names)}.")
+            raise InputError(f"{name} has no sheet '{sheet}'; it has {_listed(names)}.")
         return sheet
     filled = [found.title for found in book.worksheets if _holds_anything(found)]
     if len(filled) > 1:
-        raise InputError(f"{name} has several sheets ({', '.join(filled)}); {remedy}.")
+        raise InputError(f"{name} has several sheets ({_listed(filled)}); {remedy}.")
     if not filled:
         raise InputError(f"{name} is empty: no sheet holds a cell.")
     return str(filled[0])
+
+
+def _listed(sheets: list[str]) -> str:
+    """The sheets by their names, as far as those are no names of people: one may have been made for each patient."""
+    known = [sheet for sheet in sheets if _is_plain(sheet)]
+    others = len(sheets) - len(known)
+    return ", ".join([*known, *([f"{others} whose names are not shown here"] if others else [])])
+
+
+def _called(book: Workbook, chosen: str, asked: str | None) -> str:
+    return f"sheet '{chosen}'" if asked is not None or _is_plain(chosen) else f"sheet {book.sheetnames.index(chosen) + 1}"
+
+
+def _is_plain(sheet: str) -> bool:
+    return is_name(re.sub(r"(?i)\b(?:sheet|tabelle|feuil|hoja|more|all|page)(?=[\W_\d]|$)", "data", sheet))
 
 
 def _holds_anything(sheet: Worksheet) -> bool:
@@ -128,8 +148,7 @@ def _cells(sheet: Worksheet, computed: set[tuple[int, int]], name: str) -> tuple
             if cell.value is not None and cell.column > len(header):
                 raise InputError(f"{name}, cell {cell.coordinate}: a value in a column without a name; name it in the first row.")
         fields = [_text(cell) for cell in line[: len(header)]]
-        for column, value in zip(header, fields, strict=True):
-            check_length(value, name, number, column)
+        check_lengths(fields, name, number, header)
         rows.append(fields)
     return header, rows
 

@@ -12,6 +12,7 @@ from ehrmind.runs import Run
 from ehrmind.sources.cases import refuse_unanswered
 from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
+from ehrmind.verify.drawn import refuse_unproven
 from ehrmind.world import current
 
 
@@ -32,10 +33,12 @@ def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
         _check_leaks(splits)
         if _digest(splits) != mark["digest"]:
             raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
+        _prove(splits, recipe)
         return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
     with run.stage("data") as facts:
         splits, facts["sources"], dropped = read_splits(recipe)
         _check_leaks(splits)
+        facts["proven"] = _prove(splits, recipe)
         run.save_cases(splits)  # references stay references
         for name, cases in splits.items():
             splits[name], written = with_histories(cases, recipe.prompts.history)
@@ -70,6 +73,12 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
             raise InputError(f"{key} gives no case; check its files and limit.")
         refuse_unanswered(cases, f"data.{name.replace('-', '.')}")
     return splits, sources, dropped
+
+
+def _prove(splits: dict[str, list[Case]], recipe: Recipe) -> dict[str, int]:
+    """Tries the verifier on a drawn part of all cases, before anything is learned or scored by it."""
+    cases = [case for of in splits.values() for case in of]
+    return refuse_unproven(cases, recipe.seed, think=recipe.prompts.think)
 
 
 def _check_leaks(splits: dict[str, list[Case]]) -> None:

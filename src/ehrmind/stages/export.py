@@ -12,7 +12,7 @@ from typing import Any
 from ehrmind import __version__
 from ehrmind.config import Recipe
 from ehrmind.config.endpoint import names_of
-from ehrmind.files import write_json, write_text, written_whole
+from ehrmind.files import clear_leftovers, write_json, write_text, written_whole
 from ehrmind.runs import Run
 from ehrmind.stages.models import ABOUT, Chosen, about_model, choose, digests, is_marked
 from ehrmind.types import Case, InputError
@@ -103,6 +103,8 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
 
 
 def refuse_used(out: Path) -> None:
+    """Raises InputError. What killed commands left half-written beside it goes."""
+    clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; name a new folder.")
 

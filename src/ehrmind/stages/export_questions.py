@@ -12,7 +12,6 @@ from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.config.recipe import apply_override
-from ehrmind.documents import yaml_value
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import Asking
 from ehrmind.prompts.records import with_histories
@@ -98,7 +97,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
 def _of_run(run: Run, arm: str | None, model: str | None, overrides: Sequence[str]) -> tuple[Recipe, Splits, Path | None]:
     if parts := run.seeds():
         raise InputError(f"{run.path} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    tree = yaml_value(run.manifest.read_bytes("recipe.yaml"), str(run.path / "recipe.yaml"))
+    tree = run.recipe()
     recipe = _changed(tree, overrides, model, source=str(run.path / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{run.path} was purged: its cases are gone; run its recipe again into a new folder.")
@@ -149,18 +148,20 @@ def _located(recipe: Recipe) -> Path:
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
     """(rows by split, how many prompts of each were too long, the longest prompt that is let through, in tokens)."""
     asking = Asking(recipe.prompts.think, tuple(recipe.prompts.aids))
-    limit, prompt_of = recipe.prompts.max_tokens, None
+    limit, chat = recipe.prompts.max_tokens, None
     if folder is not None:
-        from ehrmind.engines.local.ordinary import prompts_of
+        from ehrmind.engines.local.ordinary import chat_elsewhere
 
-        prompt_of, context = prompts_of(folder, recipe.model.template)
+        chat, context = chat_elsewhere(folder, recipe.model.template)
         limit = prompt_limit(recipe.prompts, recipe.decoding, context)
     weights = _class_weights(recipe, splits["train"])
     rows: dict[str, list[Asked]] = {name: [] for name in LEARNED_FROM}
     for name in LEARNED_FROM:
         for case in splits[name]:
             turns = messages(case, asking=asking)
-            prompt = prompt_of(turns) if prompt_of else None
+            if chat is not None:  # other trainers tokenise what stands here: it spells no turn of this model's
+                turns = [chat.harmless(turn) for turn in turns]
+            prompt = chat.prompt(turns) if chat else None
             if prompt is not None and len(prompt.token_ids) > limit:
                 continue
             reward = weights(case) if name == "train" else recipe.reward

@@ -8,7 +8,6 @@ The reward is `ehrmind.verify.elsewhere`, imported where the trainer runs; nothi
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 import shlex
@@ -18,7 +17,7 @@ from typing import Any
 
 from ehrmind import __version__
 from ehrmind.config import recipe_digest
-from ehrmind.files import write_json, write_private, write_text, written_whole
+from ehrmind.files import parquet_bytes, write_json, write_private, write_text, written_whole
 from ehrmind.stages.export import refuse_used
 from ehrmind.stages.export_options import Carried, not_carried, trl_options, verl_options
 from ehrmind.stages.export_questions import Asked, Material, gather
@@ -95,9 +94,7 @@ def _turns(one: Asked) -> list[dict[str, str]]:
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import polars as pl
 
-    buffer = io.BytesIO()
-    pl.DataFrame(rows, infer_schema_length=None).write_parquet(buffer)
-    write_private(path, buffer.getvalue())
+    write_private(path, parquet_bytes(pl.DataFrame(rows, infer_schema_length=None)))
 
 
 def _carried(trainer: str, material: Material) -> Carried:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
-from ehrmind.documents import yaml_value
 from ehrmind.runs import Run
 from ehrmind.types import Case, InputError
 
@@ -20,8 +19,8 @@ RESTRICTED_SETS = ("EHRSHOT",)  # by their makers' agreement, whatever file thei
 PREFERRED = ("sft_rlvr", "rlvr", "sft", "base")
 DECIDING = (  # what an answer depends on: weights, where an answer ends, text to tokens and back, messages to text
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("chat_template*", "additional_chat_templates/*"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "tekken.json", "*.tiktoken"),
+    *("chat_template*", "additional_chat_templates/*", "adapter_config.json"),
 )
 
 
@@ -57,8 +56,7 @@ def _of_run(where: Path, arm: str | None) -> Chosen:
     run = Run(where)
     if parts := run.seeds():
         raise InputError(f"{where} pools {len(parts)} seeds; name the run of one, such as {parts[0].path}.")
-    stored = where / "recipe.yaml"
-    recipe = parse_recipe(yaml_value(run.manifest.read_bytes("recipe.yaml"), str(stored)), source=str(stored))
+    recipe = parse_recipe(run.recipe(), source=str(where / "recipe.yaml"))
     if run.done("purged") is not None:
         raise InputError(f"{where} was purged: its models are gone; run its recipe again into a new folder.")
     there = [name for name in PREFERRED if _is_there(run, recipe, name)]
@@ -135,10 +133,25 @@ def is_marked(case: Case) -> bool:
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file that an answer depends on."""
     found = {}
-    for path in sorted({path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()}):
+    files = {*_named_weights(folder), *(path for pattern in DECIDING for path in folder.glob(pattern))}
+    for path in sorted(path for path in files if path.is_file()):
         with path.open("rb") as file:
             found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _named_weights(folder: Path) -> Iterator[Path]:
+    """Files inside the directory that an index or the config names as weights, in a folder of it too. What is wrong with them is said
+    when the model is opened."""
+    for file in (folder / "config.json", *folder.glob("*.safetensors.index.json")):
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+            named = {tree.get("transformers_weights"), *(tree.get("weight_map") or {}).values()}
+        except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+            continue
+        yield from (
+            folder / name for name in named if isinstance(name, str) and ".." not in Path(name).parts and not Path(name).is_absolute()
+        )
 
 
 def digests_of(run: Run, arm: str) -> Mapping[str, str]:

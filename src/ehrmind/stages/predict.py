@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,8 @@ def ask(
         settings = _pinned(settings, named, out)
         about, opened = local_model(named, settings)
     else:
-        about, opened = served_model(_asked_as_here(endpoint_of(endpoint, served or model), settings, named), cases, data)
+        asked = _asked_as_here(endpoint_of(endpoint, served or model), settings, named)
+        about, opened = served_model(asked, cases, data, None if named is None else named.folder)
     options: dict[str, Any] = {"model": about, "data": data.name, "open_engine": opened, "form": form, "resume": resume}
     if endpoint is None:
         return predict(cases, out, settings, **options)
@@ -109,8 +111,8 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
 
     if settings.model.date is not None or not writes_today(named.folder):
         return settings
-    asked = out / "asked.json"
-    before = json.loads(asked.read_text(encoding="utf-8"))["settings"]["model"].get("date") if asked.is_file() else None
+    asked = Predictions(out).asked_before()
+    before = asked["settings"]["model"].get("date") if asked is not None else None
     day = date.fromisoformat(before) if before else date.today()
     return settings.model_copy(update={"model": settings.model.model_copy(update={"date": day})})
 
@@ -257,11 +259,13 @@ def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Call
     return {"name": chosen.name, "arm": chosen.arm, "sha256": digests(chosen.folder)}, opened
 
 
-def served_model(endpoint: EndpointArm, cases: Sequence[Case], data: Path) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
-    """The same of a model behind an endpoint. Records go to another machine only where the endpoint's section says so, by the rules of a
-    recipe's endpoints; those marked restricted never do. Raises InputError."""
+def served_model(
+    endpoint: EndpointArm, cases: Sequence[Case], data: Path, folder: Path | None = None
+) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
+    """The same of a model behind an endpoint; `folder` is where it lies here, if it does. Records go to another machine only where the
+    endpoint's section says so, by the rules of a recipe's endpoints; those marked restricted never do. Raises InputError."""
     from ehrmind.engines.endpoint import EndpointClient, key_of
-    from ehrmind.engines.served import EndpointEngine
+    from ehrmind.engines.served import EndpointEngine, harmless_of
 
     restricted = any(map(is_marked, cases))
     if refusal := why_not_sent(ENDPOINT, endpoint, {data.name: DataSource(cases=[data], restricted=restricted)}):
@@ -270,7 +274,7 @@ def served_model(endpoint: EndpointArm, cases: Sequence[Case], data: Path) -> tu
 
     def opened(answers: Path) -> Engine:
         client = EndpointClient(endpoint, ENDPOINT, answers)
-        return cast(Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse"))
+        return cast(Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder)))
 
     return {"name": endpoint.model, "served": endpoint.url, "body": endpoint.body}, opened
 
@@ -281,7 +285,8 @@ def endpoint_of(given: str, model: str) -> EndpointArm:
         return parse_section(EndpointArm, {"url": given, "model": model}, "--endpoint")
     file = Path(given)
     if not file.is_file():
-        raise InputError(f"--endpoint {given} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
+        shown = given if re.fullmatch(r"[\w./~-]{1,200}", given) else "as it is given"
+        raise InputError(f"--endpoint {shown} is neither a URL such as http://localhost:8000/v1 nor a file; write one of the two.")
     tree = read_yaml(file)
     if not isinstance(tree, dict):
         raise InputError(f"{file} is not a section of YAML with url and model, as a recipe has under endpoints.NAME.")

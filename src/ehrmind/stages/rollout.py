@@ -37,13 +37,13 @@ def render_prompts(
     limit = prompt_limit(recipe.prompts, decoding, engine.context)
     asking = asking or asking_of(recipe)
     prompts = {case.id: _fitted(engine, case, asking, limit) for case in cases}
-    too_long = [name for name, prompt in prompts.items() if len(prompt.token_ids) > limit]
+    too_long = [case for case in cases if len(prompts[case.id].token_ids) > limit]
     if too_long and recipe.prompts.too_long == "refuse":
-        lengths = [len(prompts[name].token_ids) for name in too_long]
+        lengths = [len(prompts[case.id].token_ids) for case in too_long]
         remedy = how_to_fit(recipe.prompts, decoding, engine.context, max(lengths))
         raise InputError(
-            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0]} ({lengths[0]}; the "
-            f"longest has {max(lengths)}); {remedy}, or set prompts.too_long=leave_out."
+            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0].place} ({lengths[0]}; "
+            f"the longest has {max(lengths)}); {remedy}, or set prompts.too_long=leave_out."
         )
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 

@@ -64,8 +64,8 @@ def _refuse(chat: Chat, name: str, asking: Asking, case: Case, gold: str) -> Non
             )
         how = "without a thought" if not asking.think else "with its thought"
         raise InputError(
-            f"The tokenizer or chat template of {name} does not keep a right answer {how} ({verdict.reason}), such as that of {case.id}; "
-            "use a tokenizer that gives back JSON and tags as they are written, and a template that adds nothing to them."
+            f"The tokenizer or chat template of {name} does not keep a right answer {how} ({verdict.reason}), such as that of "
+            f"{case.place}; use a tokenizer that gives back JSON and tags as they are written, and a template that adds nothing to them."
         )
 
 

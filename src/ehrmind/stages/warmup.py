@@ -87,6 +87,7 @@ def _proven(
     recipe: Recipe, engine: Engine, worked: Iterable[tuple[Case, str | None]], prompts: Mapping[str, Prompt], most: int | None
 ) -> tuple[list[Pair], dict[str, Any]]:
     """Worked answers that the verifier finds right, that fit, each once and up to `most` a stratum; and counts."""
+    own = recipe.warmup.traces == "pilot"
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
     pairs: list[Pair] = []
@@ -100,7 +101,7 @@ def _proven(
             left_out["prompt too long"] += 1
         elif not judge(case, text, think=recipe.prompts.think).correct:
             left_out["the verifier refuses the worked answer"] += 1
-        elif len(tokens := engine.response_tokens(text, prompts[case.id])) + len(prompts[case.id].token_ids) > engine.context:
+        elif len(tokens := engine.response_tokens(text, prompts[case.id], own=own)) + len(prompts[case.id].token_ids) > engine.context:
             left_out["response too long"] += 1
         elif (prompts[case.id], text) in seen:
             left_out["the same question and answer as another"] += 1
@@ -191,7 +192,7 @@ def rehearsal(run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompt
         raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
     rows = [row for row in run.read_rollouts("pilot").to_dicts() if row["stratum"] not in strata and row["finish_reason"] == "stop"]
     drawn = random.Random(f"{recipe.seed}:rehearsal").sample(rows, k=min(count, len(rows)))
-    return [(prompts[row["case"]], engine.response_tokens(row["text"], prompts[row["case"]])) for row in drawn]
+    return [(prompts[row["case"]], engine.response_tokens(row["text"], prompts[row["case"]], own=True)) for row in drawn]
 
 
 def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> set[str]:

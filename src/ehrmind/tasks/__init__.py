@@ -55,5 +55,5 @@ def of(case: Case) -> Task:
     """The task of a case. Raises InputError for a family that nobody wrote: that is the data's fault, not the answer's."""
     task = TASKS.get(case.family)
     if task is None:
-        raise InputError(f"Case {case.id} is of the family '{case.family}'; known families are {', '.join(sorted(TASKS))}.")
+        raise InputError(f"A case ({case.place}) is of a family that is not known here; known are {', '.join(sorted(TASKS))}.")
     return task

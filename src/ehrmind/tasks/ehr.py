@@ -12,7 +12,7 @@ from typing import Any
 
 from ehrmind.files import lines_of
 from ehrmind.measures import label_measures, risk_measures
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
+from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, listed, options, read, same_truth
 from ehrmind.types import Case, InputError
 
 __all__ = [
@@ -79,7 +79,7 @@ DECIDING = {
 def record(case: Case) -> str:
     """The history as text. A Case itself is a reference; `prompts.records` writes its history before it is asked."""
     if "history" not in case.fields:
-        raise InputError(f"Case {case.id} is a reference without its history; ask it through a recipe.")
+        raise InputError(f"The case {case.place} is a reference without its history; ask it through a recipe.")
     return case.fields["history"]
 
 
@@ -88,7 +88,7 @@ def question(case: Case) -> str:
     if asked is None and case.task.startswith("chexpert_"):
         asked = QUESTIONS["chexpert"].format(case.task.removeprefix("chexpert_").replace("_", " "))
     asked = asked or f"Seen from the time of this record, what holds for '{case.task.replace('_', ' ')}'?"
-    return f"{asked} Answer with one of: {', '.join(case.truth['labels'])}."
+    return f"{asked} Answer with one of: {listed(case.truth['labels'])}."
 
 
 def aids(case: Case) -> Mapping[str, str]:

@@ -2,22 +2,19 @@
 
 A truth is `{"kind": "label", "value": 2, "labels": ["not relevant", "excluded", "eligible"]}`: the number is the
 place of the word, in the prompt, the gold answer, the check and the warm-up alike. An answer may be the word, the
-number, or both where they agree.
+number (where no label says one itself), or both where they agree. `ehrmind.labels` has the spelling.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ehrmind.labels import label_key, labels_of, says_a_number
 from ehrmind.types import Case
 from ehrmind.verify import reasons
 from ehrmind.verify.compare import read_label
-
-# Other words for a label, as papers and released prompts have them.
-ALSO: Mapping[str, tuple[str, ...]] = {"not relevant": ("irrelevant",), "excluded": ("ineligible", "not eligible")}
 
 
 def answer_example(case: Case) -> str:
@@ -36,7 +33,7 @@ def options(case: Case) -> tuple[str, ...]:
 
 def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     """The label's number, and the reason why it is none (None: it is one)."""
-    value, _, reason = read_label(answer, numbers_of(tuple(case.truth["labels"])))
+    value, _, reason = read_label(answer, labels_of(tuple(case.truth["labels"])))
     if reason is not None:
         return None, reason
     return value, reasons.WRONG_UNIT if unit is not None and unit != "" else None
@@ -50,36 +47,45 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     return value, None if value == case.truth["value"] else reasons.WRONG_LABEL
 
 
-@lru_cache(maxsize=256)
-def numbers_of(labels: tuple[str, ...]) -> dict[str, int]:
-    """{word: number} of the labels and their other names, in lower case."""
-    return {name: number for number, label in enumerate(labels) for name in (label.lower(), *ALSO.get(label, ()))}
+def listed(labels: Sequence[str]) -> str:
+    """The labels as a question lists them; in quotes where one of them holds a comma or ends in a full stop."""
+    plain = not any("," in label or label.endswith(".") for label in labels)
+    return ", ".join(labels if plain else [f'"{label}"' for label in labels])
 
 
 def corruptions(case: Case) -> Iterator[tuple[str, str]]:
-    """Every other label in every form, and the ways not to commit to one."""
-    labels, value = case.truth["labels"], case.truth["value"]
+    """Every other label in every form, and the ways not to commit to one; without those that happen to spell the label itself."""
+    right = label_key(case.truth["labels"][case.truth["value"]])
+    for name, answer in _wrong(case.truth["labels"], case.truth["value"]):
+        if isinstance(answer, list) or label_key(str(answer)) != right:
+            yield name, as_json(answer)
+    yield "wrong unit", json.dumps({"answer": case.truth["labels"][case.truth["value"]], "unit": "kg"})
+    for nothing in ("null", '""', "{}", "[]", *(['"unknown"'] if right != "unknown" else [])):
+        yield "no value", f'{{"answer": {nothing}}}'
+
+
+def _wrong(labels: Sequence[str], value: int) -> Iterator[tuple[str, Any]]:
     gold = labels[value]
     for number, label in enumerate(labels):
         if number != value:
-            yield "swapped label", as_json(label)
-            yield "swapped label", as_json(number)
-            yield "swapped label", as_json(str(number))
-            yield "word and number disagree", as_json(f"{value} ({label})")
-            yield "word and number disagree", as_json(f"{gold}: {number}")
-            yield "list of guesses", as_json([gold, label])
-            yield "list of guesses", as_json(f"{gold} or {label}")
-            yield "list of guesses", as_json(f"{label}, {gold}")
-            yield "list of guesses", as_json(f"{value} or {number}")
-    yield "no such label", as_json(len(labels))
-    yield "no such label", as_json(-1)
-    yield "no such label", as_json(value + 0.4)
-    yield "no such label", as_json("perhaps")
-    yield "negated label", as_json(f"not {gold}")
-    yield "expression", as_json(f"{value} + 0")
-    yield "wrong unit", json.dumps({"answer": gold, "unit": "kg"})
-    for nothing in ("null", '""', "{}", "[]", '"unknown"'):
-        yield "no value", f'{{"answer": {nothing}}}'
+            yield "swapped label", label
+            yield "swapped label", number
+            yield "swapped label", str(number)
+            yield "word and number disagree", f"{value} ({label})"
+            yield "word and number disagree", f"{gold}: {number}"
+            yield "list of guesses", [gold, label]
+            yield "list of guesses", f"{gold} or {label}"
+            yield "list of guesses", f"{label}, {gold}"
+            yield "list of guesses", f"{value} or {number}"
+    if any(map(says_a_number, labels)):
+        yield "place of a label that says a number", value
+        yield "place of a label that says a number", value + 1
+    yield "no such label", len(labels)
+    yield "no such label", -1
+    yield "no such label", value + 0.4
+    yield "no such label", "perhaps"
+    yield "negated label", f"not {gold}"
+    yield "expression", f"{value} + 0"
 
 
 def same_truth(case: Case, other: Case) -> bool:

@@ -22,7 +22,7 @@ def record(case: Case) -> str:
 
 def question(case: Case) -> str:
     if case.truth["kind"] == "label":
-        return f"{case.fields['question']} Answer with one of: {', '.join(case.truth['labels'])}."
+        return f"{case.fields['question']} Answer with one of: {labelled.listed(case.truth['labels'])}."
     return case.fields["question"]
 
 

@@ -12,8 +12,8 @@ import datetime
 import json
 import re
 
+from ehrmind.labels import labels_of
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
-from ehrmind.tasks.labelled import numbers_of
 from ehrmind.types import Case, InputError
 from ehrmind.verify.compare import read_label
 from ehrmind.verify.parse import MAX_ANSWER
@@ -29,10 +29,12 @@ def benchmark_score(case: Case, text: str) -> bool:
     truth = case.truth
     kind = truth["kind"]
     if kind not in KINDS:
-        raise InputError(f"Case {case.id} has a truth of kind '{kind}'; the benchmark has no rule for it, score it with `scorer: ehrmind`.")
+        raise InputError(
+            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: ehrmind`."
+        )
     answer = _last_answer(text)
     if kind == "label":
-        return answer is not None and read_label(answer, numbers_of(tuple(truth["labels"]))).value == truth["value"]
+        return answer is not None and read_label(answer, labels_of(tuple(truth["labels"]))).value == truth["value"]
     if kind == "date":
         return answer is not None and _date(answer) == truth["value"]
     if kind == "weeks_days":

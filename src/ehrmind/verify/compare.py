@@ -10,12 +10,15 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ehrmind.characters import MINUS
+from ehrmind.labels import LONGEST, Labels, label_key, words_of
 from ehrmind.verify import reasons
 
 MAX_TEXT = 120
+LARGEST_WHOLE = 2**53  # above it a JSON number cannot tell neighbours apart
+MAX_LABEL = 2 * LONGEST  # a label with a number, quotes or spaces around it
 
 
 class Reading(NamedTuple):
@@ -26,13 +29,12 @@ class Reading(NamedTuple):
     reason: str | None = None
 
 
-# Typographic minus signs, hyphens and dashes; spaces that do not break.
-_DASHES, _SPACES = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "\u00a0\u2007\u2009\u202f"
-_PLAIN = str.maketrans(_DASHES + _SPACES, "-" * len(_DASHES) + " " * len(_SPACES))
+_PLAIN = str.maketrans({**dict.fromkeys(MINUS, "-"), **dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")})
 _DIGIT = re.compile(r"[0-9]")
-_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_THOUSANDS = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9,])"  # no group begins with 0: 0,500 is 0.5
+_NUMBER = re.compile(rf"[+-]?(?:(?:{_THOUSANDS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?")
 _DIGITS_OF_UNITS = re.compile(r"1\.73|(?<=[A-Za-z)])(?:\^|\*\*)?-?[0-9](?![0-9.])")  # /1.73 m^2, min-1
-_NO_UNIT_BEGINS_SO = re.compile(r"[-+*×·÷=^!<>±~,;|&]|[x/]\s*[(.0-9]")
+_NO_UNIT_BEGINS_SO = re.compile(r"[-+*×·÷=^!<>±~,;|&_²³¹\u00bc-\u00be\u2070-\u209f\u2150-\u218f]|[x/]\s*[(.0-9]")
 
 _SPREAD = re.compile(r"±|\+/-|\.\.|\bbetween\b|^[<>≤≥]")
 _OPERATOR = re.compile(r"[*×·÷^=√]|/\s*[(.0-9]|\+\s*[(.0-9a-z]|[0-9)]\s*x\s*[(.0-9]|[0-9a-z]\(")
@@ -161,27 +163,61 @@ def _count(part: Any, pattern: re.Pattern[str]) -> int | None:
     return None
 
 
-_LABEL_AND_NUMBER = re.compile(r"([0-9])\s*(?:[:=,-]|\()\s*([a-z][a-z ]*?)\s*\)?|([a-z][a-z ]*?)\s*(?:[:=,-]|\()\s*([0-9])\s*\)?")
+_TRUTHS = (("false", "true"), ("no", "yes"))  # of labels, for JSON's false and true
+_NUMBER_FIRST = re.compile(r"([0-9]{1,3})\s*[:=,(-]\s*(.+)")
+_NUMBER_LAST = re.compile(r"(.*[^\s:=,(-])\s*[:=,(-]\s*([0-9]{1,3})")
 
 
-def read_label(answer: Any, labels: Mapping[str, int]) -> Reading:
-    """One of `labels` ({word: number}, words in lower case), given back as its number: the word, the number, or both where they agree."""
+def read_label(answer: Any, labels: Labels) -> Reading:
+    """One of `labels`, given back as its place: by its own word or another word for it, else by its place where no label says a number
+    itself, or by both where they agree. A bare number that spells a label is that label."""
     kind = type(answer)
     if kind is bool:
-        return Reading(labels["yes" if answer else "no"]) if labels.keys() >= {"yes", "no"} else Reading(reason=reasons.NOT_A_LABEL)
-    if kind is int or (kind is float and answer.is_integer()):
-        return Reading(int(answer)) if answer in labels.values() else Reading(reason=reasons.NOT_A_LABEL)
-    if kind is not str or len(answer) > MAX_TEXT:
+        said = [labels.numbers[pair[answer]] for pair in _TRUTHS if labels.numbers.keys() >= {*pair}]
+        return Reading(said[0]) if said else Reading(reason=reasons.NOT_A_LABEL)
+    if kind is int or kind is float:
+        if not abs(answer) <= LARGEST_WHOLE:  # NaN too
+            return Reading(reason=reasons.NOT_A_LABEL)
+        answer = repr(answer)
+    elif kind is not str or len(answer) > MAX_LABEL:
         return Reading(reason=reasons.GUESSES if kind is list else reasons.NOT_A_LABEL)
-    text = " ".join(answer.translate(_PLAIN).strip(" .").lower().replace("_", " ").replace("-", " - ").split())
-    words = text.replace(" - ", " ")
-    if words in labels:
-        return Reading(labels[words])
-    if len(text) == 1 and text.isascii() and text.isdigit():
-        return Reading(int(text)) if int(text) in labels.values() else Reading(reason=reasons.NOT_A_LABEL)
-    if both := _LABEL_AND_NUMBER.fullmatch(text):
-        word, number = both[2] or both[3], int(both[1] or both[4])
-        if word in labels:
-            return Reading(number) if labels[word] == number else Reading(reason=reasons.GUESSES)
-    named = {number for word, number in labels.items() if re.search(rf"\b{re.escape(word)}\b", words)}
-    return Reading(reason=reasons.GUESSES if len(named) > 1 else reasons.NOT_A_LABEL)
+    key = label_key(answer)
+    place = labels.numbers.get(key, _place(key, labels))
+    if place is not None:
+        return Reading(place)
+    if labels.counted and (both := _word_and_place(answer, labels)) is not None:
+        return Reading(both[0]) if both[0] == both[1] else Reading(reason=reasons.GUESSES)
+    return Reading(reason=reasons.GUESSES if _several(key, labels) else reasons.NOT_A_LABEL)
+
+
+def _place(key: str, labels: Labels) -> int | None:
+    """The place that a bare number is, where labels are counted."""
+    if not labels.counted or not (key.isascii() and key.isdigit() and len(key) < 10):
+        return None
+    return int(key) if int(key) < len(labels.names) else None
+
+
+def _word_and_place(answer: str, labels: Labels) -> tuple[int, int] | None:
+    """(place of the word, place that is said beside it), where an answer has both."""
+    text = answer.translate(_PLAIN).strip(" .").removesuffix(")")
+    if first := _NUMBER_FIRST.fullmatch(text):
+        number, word = first[1], first[2]
+    elif last := _NUMBER_LAST.fullmatch(text):
+        word, number = last[1], last[2]
+    else:
+        return None
+    place = labels.numbers.get(label_key(word))
+    return None if place is None else (place, int(number))
+
+
+def _several(key: str, labels: Labels) -> bool:
+    """Tells whether a text that is no label names more than one."""
+    words = words_of(key)
+    named = {
+        place
+        for at, word in enumerate(words)
+        if word in labels.spoken
+        for spoken, place in labels.spoken[word]
+        if f"{' '.join(words[at : at + spoken.count(' ')])} " == spoken
+    }
+    return len(named) > 1

@@ -24,7 +24,7 @@ def judge(case: Case, text: str, *, finish_reason: FinishReason = "stop", think:
     task = tasks.of(case)
     if not case.is_answered:
         raise InputError(
-            f"Case {case.id} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned from nor scored."
+            f"The case {case.place} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned from nor scored."
         )
     given, unit, reason = parse(text, think)
     answer = None

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from ehrmind.runs import Run
+from ehrmind.runs.folder import ROLLOUTS
 from ehrmind.types import InputError
 
 WORD = pl.Categorical  # few words, said many times
@@ -107,8 +108,10 @@ class Index:
         files = {number: name for number, name in seen.files.items() if number not in left_out}
         before, behind = [name for at, name in new if at > self._newest], [name for at, name in new if at <= self._newest]
         parts = []
+        changed = damaged(self.run, [*before, *behind])
+        self._unread |= {name: there[name] for name in changed}
         for names in (before, behind):
-            numbered = {name: next(self._next) for name in names}
+            numbered = {name: next(self._next) for name in names if name not in changed}
             added, read, broken = light(self.run.rollouts, numbered)
             self._stamps |= {name: there[name] for name in read}
             self._unread |= {name: there[name] for name in broken}
@@ -118,6 +121,16 @@ class Index:
         frame = pl.concat([parts[0], kept, parts[1]], rechunk=True)
         numbers = {name: number for number, name in files.items()}
         return Rollouts(self.run, frame, files, numbers, tuple(self._unread), f"{self._boot}-{next(self._next)}", left)
+
+
+def damaged(run: Run, names: Sequence[str]) -> set[str]:
+    """Files of rollouts that are not what the run stored. One that is not listed yet is taken as it is, and so are all where the run has no
+    manifest that can be read."""
+    try:
+        run.manifest.read()
+        return {name for name in names if any(run.manifest.faults(f"{ROLLOUTS}/{name}")) and (run.rollouts / name).is_file()}
+    except (InputError, OSError):
+        return set()
 
 
 def stamps_of(folder: Path) -> dict[str, Stamp]:

@@ -12,6 +12,7 @@ from ehrmind.config import History, parse_section
 from ehrmind.documents import read_yaml
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
+from ehrmind.runs.folder import CASES
 from ehrmind.sources import load_cases
 from ehrmind.types import Case, InputError
 from ehrmind.view.index import Stamp, stamps_of
@@ -62,6 +63,8 @@ class Cases:
         self._asked.cache_clear()
         for name in sorted(there, key=lambda name: (not name.startswith("elsewhere-"), name)):
             try:
+                if self.run.manifest.file.is_file():
+                    self.run.manifest.prove(f"{CASES}/{name}")
                 self._cases |= {case.id: case for case in load_cases(self.run.cases(name.removesuffix(".parquet")))}
             except InputError:
                 continue  # gone meanwhile, or broken: its cases are said to be missing where they are asked for

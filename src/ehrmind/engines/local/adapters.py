@@ -13,11 +13,15 @@ from safetensors import safe_open
 from torch.nn import Parameter
 
 from ehrmind.config import Lora
-from ehrmind.engines.local.quantised import in_plain_numbers, of_one_type, refuse_untrainable
+from ehrmind.engines.local.gate import ADAPTER, ADAPTER_WEIGHTS, admit_adapter, short, weight_files
+from ehrmind.engines.local.named_code import shown
+from ehrmind.engines.local.opening import OURS_ALONE, opened_config, refuse_unfit
+from ehrmind.engines.local.quantised import of_one_type, refuse_untrainable
+from ehrmind.engines.local.sizes import within_files
 from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
-ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS, MOST_TOKENS = ADAPTER_WEIGHTS, 1 << 20
 READ_ROUND, MIXERS = ".out_proj", ("Mamba", "Bamba", "FalconH1Mixer")  # whose kernels read that weight past an adapter's forward pass
 
 
@@ -59,28 +63,46 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     """(a peft model in plain numbers, its base enlarged where the adapter brings tokens; the types of the base's weights). Raises
     InputError where the two do not fit."""
     from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{folder} has no {WEIGHTS}; save the adapter in safetensors.")
+    _refuse_odd_numbers(admit_adapter(folder), folder)
+    refuse_unfit(base)
     refuse_untrainable(base)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    files = [*weight_files(base), folder / WEIGHTS]
     try:
-        plain = in_plain_numbers(AutoConfig.from_pretrained(base, **common))
-        network: Any = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **common)
+        with within_files(files, base):
+            plain = opened_config(base)
+            network: Any = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **OURS_ALONE)
         rows = max(_rows_wanted(folder, network), default=0)
         if rows > network.get_input_embeddings().weight.shape[0]:
             torch.manual_seed(0)  # rows that the adapter does not bring are drawn
             network.resize_token_embeddings(rows)
         of_one_type(network, network.dtype)
         types = {name: weight.dtype for name, weight in network.state_dict().items()}
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), within_files(files, folder):
             warnings.simplefilter("ignore")  # of tied layers and saved embeddings, which are looked after here
             adapted = PeftModel.from_pretrained(network, str(folder)).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
-        raise InputError(f"{folder} cannot be opened on its base {base.name}: {' '.join(str(error).split())[:300]}") from None
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the libraries make of somebody's files
+        raise InputError(f"{folder} cannot be opened on its base {base.name}: {short(error)}") from None
     _refuse_other_weights(folder, adapted)
     return adapted, types
+
+
+def _refuse_odd_numbers(config: dict[str, Any], folder: Path) -> None:
+    """Refuses ranks that no tensor of the adapter has, and tokens beyond any vocabulary, before memory is taken for them."""
+    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+        widest = max((size for name in tensors.keys() for size in tensors.get_slice(name).get_shape()), default=0)  # noqa: SIM118
+    ranks = {"r": config.get("r"), **{f"rank_pattern.{name}": rank for name, rank in (config.get("rank_pattern") or {}).items()}}
+    for name, rank in ranks.items():
+        if rank is not None and not (type(rank) is int and 0 <= rank <= widest):
+            why = f"says {name[:80]} {shown(rank)}, which none of its tensors has"
+            raise InputError(f"{folder.name}/{ADAPTER} {why}; get the whole adapter.")
+    tokens = config.get("trainable_token_indices") or []
+    for chosen in tokens.values() if isinstance(tokens, dict) else [tokens]:
+        if not isinstance(chosen, list) or any(type(token) is not int or not 0 <= token < MOST_TOKENS for token in chosen):
+            raise InputError(f"{folder.name}/{ADAPTER} says trainable_token_indices that are no ids of tokens; get the whole adapter.")
 
 
 def _rows_wanted(folder: Path, network: Any) -> list[int]:

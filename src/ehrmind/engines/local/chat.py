@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ehrmind.engines.local.markers import Markers, find_markers
 from ehrmind.prompts.chat import asks_for_thinking
 from ehrmind.prompts.protocol import THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
@@ -26,19 +27,27 @@ BEFORE_THOUGHT = re.compile(rf"{THINK_OPEN}\s*(?:{THINK_CLOSE}\s*)?(?={THINK_OPE
 @dataclass(frozen=True)
 class Chat:
     """`end_id` is put behind what is learned, every id of `stop_ids` ends what is sampled. `end_text` is a turn's end that is no token.
-    `header` is what the template writes before the assistant's words and leaves out of a prompt; `closing` ends a thought it opens."""
+    `header` is what the template writes before the assistant's words and leaves out of a prompt; `closing` ends a thought it opens.
+    `markers` are what no text of a turn may spell."""
 
     tokenizer: Any
     arguments: Mapping[str, Any]
     end_id: int
     stop_ids: frozenset[int]
+    markers: Markers
     end_text: str = ""
     header: str = ""
     closing: str = f"\n{THINK_CLOSE}\n\n"
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """The conversation, ready for the assistant's turn. Where no thought is asked for, one that the template opens is closed."""
-        return self._begun(conversation(self.tokenizer, messages, self.arguments), thinks=asks_for_thinking(messages))
+        turns = [self.harmless(message) for message in messages]
+        return self._begun(conversation(self.tokenizer, turns, self.arguments), thinks=asks_for_thinking(messages))
+
+    def harmless(self, message: Message) -> Message:
+        """Returns the message with whatever spells a marker of this chat taken apart. Raises InputError
+        where that cannot be done."""
+        return replace(message, content=self.markers.apart(message.content))
 
     def _begun(self, text: str, *, thinks: bool) -> Prompt:
         text += self.header
@@ -50,11 +59,13 @@ class Chat:
     def tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
         """Builds the tokens that a model should write after `prompt` to say `text`: without the
-        template's opening, with the end of turn."""
+        template's opening, with the end of turn. What the model wrote by itself (`own`) keeps the
+        special tokens that it wrote, such as a channel's; a text of others has none."""
         if prompt.opening:
             text = text.lstrip().removeprefix(THINK_OPEN).lstrip("\n")
+        text = text if own else self.markers.apart(text)
         return (*self.tokens(text), self.end_id)
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
@@ -64,7 +75,7 @@ class Chat:
         tail = self._tail([*begun, Message("tool", NEXT)])
         if NEXT not in tail or tail == self._tail([*begun, Message("assistant", NEXT)]):  # left out, or taken for the assistant's words
             tail = conversation(self.tokenizer, [*begun, Message("user", NEXT)], self.arguments).rpartition(SAID)[2]
-        tail = tail.replace(NEXT, reply)
+        tail = tail.replace(NEXT, self.markers.apart(reply))
         turn = self._begun(tail, thinks=thinks)
         ids = turn.token_ids
         place = ids.index(self.end_id) + 1 if self.end_id in ids else 0
@@ -111,7 +122,8 @@ def open_chat(tokenizer: Any, named: frozenset[int], arguments: Mapping[str, Any
     header = EMPTY_THOUGHT.sub("", more)
     end_id, end_text = _end_of_turn(tokenizer, tail, named)
     stops = frozenset({end_id, *named, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
-    return Chat(tokenizer, dict(arguments), end_id, stops, end_text, header if header.strip() else "", closing)
+    markers = find_markers(tokenizer, lambda turns, more: render(tokenizer, turns, arguments, generation=more))
+    return Chat(tokenizer, dict(arguments), end_id, stops, markers, end_text, header if header.strip() else "", closing)
 
 
 def _end_of_turn(tokenizer: Any, tail: str, named: frozenset[int]) -> tuple[int, str]:
@@ -141,7 +153,7 @@ def named_ends(folder: Path) -> frozenset[int]:
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         tree = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
-        for part in (tree, tree.get("text_config") or {}):
+        for part in (part for part in (tree, tree.get("text_config")) if isinstance(part, dict)):
             ids = part.get("eos_token_id")
             found |= {int(token) for token in (ids if isinstance(ids, list) else [ids]) if isinstance(token, int)}
     return frozenset(found)
@@ -184,12 +196,10 @@ def _in_order(text: str, contents: Sequence[str]) -> bool:
 
 def render(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], *, generation: bool = True) -> str:
     """The template's own text. Raises InputError where the template refuses."""
-    from jinja2 import TemplateError
-
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **arguments))
-    except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - a template is a program of the model's, and its faults are not this program's
         said = " ".join(str(error).split())[:200].rstrip(".")
         roles = ", ".join(message.role for message in messages)
         raise InputError(

@@ -6,12 +6,13 @@ verl's actors have it); supervised steps keep to the same, so that a model learn
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ehrmind.types import InputError
 
 SET = "ehrmind_dropout"  # the attribute of a model that holds what its config said
 KEYS = re.compile("drop(?!less)|jitter")
@@ -47,15 +48,15 @@ def in_words(found: list[Dropped]) -> str:
 def dropout_of(folder: Path) -> dict[str, float]:
     """Reads the dropout in a model's config that this engine sets to 0; empty if it is no model of
     `transformers`."""
-    from huggingface_hub.errors import StrictDataclassError
+    from ehrmind.engines.local.gate import admit_model
+    from ehrmind.engines.local.opening import opened_config, opening
 
     try:
-        if "model_type" not in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        if "model_type" not in admit_model(folder):
             return {}
-        from transformers import AutoConfig
-
-        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError):
+        with opening(folder):
+            config = opened_config(folder)
+    except InputError:
         return {}  # what is wrong with it is said when it is opened
     return {".".join((*entry.part, entry.key)): entry.value for entry in without_dropout(config)}
 

@@ -1,11 +1,11 @@
 """Opens a model directory as an Engine: weights, tokenizer, chat template, stop tokens.
 
-Only safetensors are read and no code of the model's own is run: a directory that holds either is refused by name.
+Every directory passes the gate (`gate.py`) first: weights are safetensors, and no code of the model's own is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -18,14 +18,14 @@ from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines.local.adapters import with_adapter
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation
 from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.gate import admit_tokenizer
 from ehrmind.engines.local.opening import OURS_ALONE, open_network, opening, refuse_incomplete, usable_tokens
 from ehrmind.engines.local.quantised import keeps_from_learning
 from ehrmind.engines.local.ropes import switch_of
+from ehrmind.engines.local.template_probe import BYTES, SECONDS, is_bounded
 from ehrmind.engines.local.trial import try_learning, try_rows
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import Completion, InputError, Message, Prompt
-
-CODE, PICKLES = {".py"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
 
 @dataclass
@@ -71,8 +71,8 @@ class LocalEngine:
                 "take it out of the text or out of the tokenizer's added tokens."
             )
 
-    def response_tokens(self, text: str, prompt: Prompt) -> tuple[int, ...]:
-        ids = self.chat.response_tokens(text, prompt)
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        ids = self.chat.response_tokens(text, prompt, own=own)
         self._refuse_without_place(ids)
         return ids
 
@@ -151,22 +151,43 @@ def open_engine(
 
 def refuse_unusable(settings: Model, folder: Path) -> None:
     """Checks a directory and a device before any weight is read. Raises InputError."""
-    refuse_unsafe(folder)
     refuse_incomplete(folder)
     device_of(settings)
 
 
 def open_tokenizer(folder: Path, day: date | None = None) -> Any:
     """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
-    from transformers import AutoTokenizer
-
-    with opening(folder, "its tokenizer"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
+    tokenizer = as_it_is(folder)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = pinned(tokenizer.chat_template, day or date.today())
     return tokenizer
+
+
+def as_it_is(folder: Path) -> Any:
+    """A directory's tokenizer with the template that lies there. Raises InputError where the gate refuses it, or the template has no
+    bounds."""
+    from transformers import AutoTokenizer
+
+    admit_tokenizer(folder)
+    with opening(folder, "its tokenizer"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
+        tokenizer.decode(tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"])  # some faults show in use alone
+        _ = len(tokenizer), tokenizer.all_special_ids, tokenizer.added_tokens_decoder
+    said = tokenizer.chat_template
+    for template in said.values() if isinstance(said, dict) else [said]:
+        if isinstance(template, str) and not is_bounded(template):
+            raise InputError(
+                f"The chat template of {folder.name} takes more than {SECONDS} seconds or {BYTES >> 30} GiB for a short conversation; use "
+                "the model's own template."
+            )
+    return tokenizer
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Prompt:
+    """The prompt of a conversation by a tokenizer alone, for those who have no engine. Raises InputError."""
+    return open_chat(tokenizer, frozenset(), arguments).prompt(messages)
 
 
 def device_of(settings: Model) -> str:
@@ -203,28 +224,6 @@ def locate(settings: Model, *, online: bool) -> Path:
         raise InputError(
             f"model.name={settings.name} is {where} ({type(error).__name__}); allow its download with data.online=true."
         ) from None
-
-
-def refuse_unsafe(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise InputError(
-                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export model --merge`), "
-                "and name what that wrote."
-            )
-        raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
-    for path in sorted(folder.iterdir()):
-        if path.suffix in CODE:
-            raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
-        if path.suffix in PICKLES:
-            raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors.")
-
-
-def _held_instead(folder: Path) -> str:
-    found = sorted(path.name for path in folder.glob("*.gguf"))
-    return f", but GGUF ({found[0]}), which is not read" if found else ""
 
 
 def _made_fast(network: Any) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ehrmind.config import Model
-from ehrmind.engines.local.adapters import ADAPTER, merged, opened_adapter
-from ehrmind.engines.local.engine import refuse_unsafe
-from ehrmind.engines.local.opening import OURS_ALONE, open_network
+from ehrmind.engines.local.adapters import merged, opened_adapter
+from ehrmind.engines.local.engine import as_it_is
+from ehrmind.engines.local.gate import ADAPTER, admit_adapter, admit_model
+from ehrmind.engines.local.opening import open_network
 from ehrmind.engines.local.ordinary import copy_model, is_adapter
 from ehrmind.engines.local.proof import Memory, is_room, logprobs, prove, tried_tokens
 from ehrmind.engines.local.saving import write_model
@@ -23,12 +23,10 @@ def copy_proven(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) 
     copy_model(source, target, leave_out=leave_out)
     if is_adapter(source) or not is_room(target):
         return
-    from transformers import AutoTokenizer
-
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     named = config.get("dtype") or config.get("torch_dtype")
     settings = Model(name=str(source), dtype="bfloat16" if named == "bfloat16" else "float32", device="cpu")
-    tokenizer: Any = AutoTokenizer.from_pretrained(target, **OURS_ALONE)
+    tokenizer = as_it_is(target)
     network = open_network(settings, source)
     ids = tried_tokens(tokenizer, network.get_input_embeddings().weight.shape[0])
     wanted = logprobs(network, ids)
@@ -40,15 +38,13 @@ def copy_proven(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) 
 def merge_adapter(source: Path, target: Path, name: str) -> None:
     """The base model with the adapter's changes, saved as one model and proven to be it. Raises InputError where the base is not a
     directory here or the two do not fit."""
-    from transformers import AutoTokenizer
-
-    base = Path(str(json.loads((source / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")))
+    base = Path(str(admit_adapter(source).get("base_model_name_or_path")))
     base = base if base.is_absolute() or base.is_dir() else source / base
     if not (base / "config.json").is_file():
         raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
-    refuse_unsafe(base)
+    admit_model(base)
     tokens = source if (source / "tokenizer_config.json").is_file() else base
-    tokenizer: Any = AutoTokenizer.from_pretrained(tokens, **OURS_ALONE)
+    tokenizer = as_it_is(tokens)
     adapted, types = opened_adapter(source, base)
     rows = adapted.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -11,7 +11,6 @@ rest is counted.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
 from ehrmind.engines.local.engine import device_of
+from ehrmind.engines.local.gate import read_json, weight_files
 from ehrmind.engines.local.heads import TOKENS_AT_ONCE
 from ehrmind.engines.local.products import ONEDNN
 from ehrmind.engines.local.replay import GROWTH
@@ -79,16 +79,19 @@ class Estimate:
 
 
 def shape_of(folder: Path, model: Model) -> Shape | None:
-    """From a model directory's files alone; None where its configuration is of a kind not known here."""
+    """From a model directory's files alone; None where its configuration is of a kind not known here. Raises InputError."""
+    config = read_json(folder / "config.json", folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = config.get("text_config") or config
         hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         feed_forward, vocabulary = config["intermediate_size"], config["vocab_size"]
-    except (OSError, ValueError, KeyError):
+        sizes = hidden, layers, heads, feed_forward, vocabulary
+    except (KeyError, TypeError):
         return None
+    if not all(type(size) is int and size > 0 for size in sizes):
+        return None  # widths by layer, as of OpenELM; what is wrong is said when the model is opened
     weight = 2 if model.dtype == "bfloat16" else FP32
-    parameters = sum(_parameters(file) for file in folder.glob("*.safetensors"))
+    parameters = sum(_parameters(file) for file in weight_files(folder))
     width = config.get("head_dim") or hidden // heads
     key_heads = config.get("num_key_value_heads") or heads
     adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0

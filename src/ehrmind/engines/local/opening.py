@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -15,44 +14,39 @@ from safetensors import SafetensorError, safe_open
 
 from ehrmind.config import Model
 from ehrmind.engines.local.dropout import SET, in_words, without_dropout
+from ehrmind.engines.local.gate import admit_model, cannot, short, weight_files
 from ehrmind.engines.local.quantised import in_plain_numbers, of_one_type
+from ehrmind.engines.local.sizes import refuse_odd_sizes, within_files
 from ehrmind.types import InputError
 
 SAID = logging.getLogger(__name__)
 OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
-ATTENTIONS = (None, "eager", "sdpa")
-INDEX = "model.safetensors.index.json"
+ATTENTIONS, EXPERTS = (None, "eager", "sdpa"), (None, "eager", "batched_mm", "grouped_mm")  # what needs no kernel from elsewhere
 OTHER_HEADS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM|RewardModel)\Z")
 WHOLE_NUMBERS = re.compile("U?I(8|16|32|64)")  # safetensors' names of types
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
 
 
 def refuse_incomplete(folder: Path) -> None:
-    """Refuses faults of a model directory that show without loading a weight. Raises InputError."""
-    for file in sorted(folder.glob("*.json")):
-        if file.name != "tokenizer.json":  # large, and read whole in a moment
-            _read(file, folder)
-    config = _read(folder / "config.json", folder)
-    _refuse_unknown_names(config, folder)
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the adapter.")
+    """Refuses faults of a model directory that show without loading a weight; first of all what the gate refuses. Raises InputError."""
+    refuse_unfit(folder)
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
         raise InputError(f"{folder.name} has no tokenizer (no tokenizer.json nor tokenizer.model); put the model's own files there.")
-    if (folder / INDEX).is_file():
-        shards = set((_read(folder / INDEX, folder).get("weight_map") or {}).values())
-        if missing := sorted(name for name in shards if not (folder / name).is_file()):
-            raise InputError(
-                f"{folder.name} lacks {len(missing)} of its {len(shards)} weight files, such as {missing[0]}; get all of them."
-            )
-    quantised = config.get("quantization_config")
-    for file in sorted(folder.glob("*.safetensors")):
+
+
+def refuse_unfit(folder: Path) -> None:
+    """The same, of a model whose tokenizer lies elsewhere."""
+    config = admit_model(folder)
+    _refuse_unknown_names(config, folder)
+    refuse_odd_sizes(config, folder)
+    quantised = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    for file in weight_files(folder, config):
         kinds = _kinds(file, folder)
         if quantised is None and (whole := sorted(name for name, kind in kinds.items() if WHOLE_NUMBERS.match(kind))):
             raise InputError(
                 f"{folder.name}/{file.name} holds whole numbers for weights, such as {whole[0]}, and config.json does not say how they "
                 "are quantised (`quantization_config`); get the whole model, or one that is not quantised."
             )
-    _refuse_unknown_quantisation(folder, quantised)
 
 
 def _refuse_unknown_names(config: dict[str, Any], folder: Path) -> None:
@@ -60,33 +54,16 @@ def _refuse_unknown_names(config: dict[str, Any], folder: Path) -> None:
 
     kind = config.get("model_type")
     if kind is None:
-        raise _cannot(folder, "config.json names no model_type; get the model's own config.json")
-    if kind not in CONFIG_MAPPING:
-        why = f"it is of type '{kind}', which transformers {__version__} does not know"
-        raise _cannot(folder, f"{why}; choose another model, or a version of transformers that has it")
-    for key in ("dtype", "torch_dtype"):
-        if (dtype := config.get(key)) not in (None, "auto") and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
-            raise _cannot(folder, f"config.json says {key} '{dtype}', which is no type of torch; put the one of its weights there")
-
-
-def _refuse_unknown_quantisation(folder: Path, quantised: Any) -> None:
-    if quantised is None:
-        return
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-
-    how = quantised.get("quant_method") if isinstance(quantised, dict) else None
-    if not any(name.startswith(str(how)) for name in AUTO_QUANTIZATION_CONFIG_MAPPING):
-        raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
-
-
-def _read(file: Path, folder: Path) -> dict[str, Any]:
-    try:
-        found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _cannot(folder, f"{file.name} is cut off or damaged ({_short(error)}); get the file again") from None
-    if not isinstance(found, dict):
-        raise _cannot(folder, f"{file.name} holds no JSON object; get the file again")
-    return found
+        raise cannot(folder, "config.json names no model_type; get the model's own config.json")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        why = f"it is of type '{str(kind)[:60]}', which transformers {__version__} does not know"
+        raise cannot(folder, f"{why}; choose another model, or a version of transformers that has it")
+    for part in (config, *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict))):
+        for key in ("dtype", "torch_dtype"):
+            dtype = part.get(key)
+            if not (dtype in (None, "auto") or (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype))):
+                why = f"config.json says {key} '{str(dtype)[:40]}', which is no type of torch; put the one of its weights there"
+                raise cannot(folder, why)
 
 
 def _kinds(file: Path, folder: Path) -> dict[str, str]:
@@ -95,23 +72,20 @@ def _kinds(file: Path, folder: Path) -> dict[str, str]:
         with safe_open(file, framework="pt") as tensors:
             return {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError) as error:
-        raise _cannot(folder, f"{file.name} is cut off or damaged ({_short(error)}); get the file again") from None
+        raise cannot(folder, f"{file.name} is cut off or damaged ({short(error)}); get the file again") from None
 
 
 def open_network(settings: Model, folder: Path) -> Any:
     """The model with its weights, dropout off. Raises InputError where it is no causal language model, whole and of this config."""
-    from transformers import AutoConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     refuse_incomplete(folder)
     with opening(folder):
-        config: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
-    architecture = architecture_of(config, folder)
-    _refuse_other_sizes(config.get_text_config(), folder)
-    config.return_dict = True  # which old ones have off
-    if config._attn_implementation not in ATTENTIONS:
-        config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
-    dropped = without_dropout(config)
-    with opening(folder), _quiet():
+        config: Any = opened_config(folder)
+        architecture = architecture_of(config, folder)
+        _refuse_other_sizes(config.get_text_config(), folder)
+        dropped = without_dropout(config)
+    with opening(folder), _quiet(), within_files(weight_files(folder), folder):
         loaded: Any = architecture.from_pretrained(
             folder,
             config=config,
@@ -132,6 +106,21 @@ def open_network(settings: Model, folder: Path) -> Any:
     return network
 
 
+def opened_config(folder: Path) -> Any:
+    """The config of a directory that has passed the gate: dequantised where that can be done, with attention and experts that need no
+    kernel from elsewhere."""
+    from transformers import AutoConfig
+
+    config: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
+    config.return_dict = True  # which old ones have off
+    parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)) is not None)]
+    if any(part._attn_implementation not in ATTENTIONS for part in parts):
+        config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
+    if any(part._experts_implementation not in EXPERTS for part in parts):
+        config._experts_implementation = None
+    return config
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences the library's table of weights that do not fit; one sentence of ours replaces it."""
@@ -149,11 +138,11 @@ def _refuse_other_sizes(shape: Any, folder: Path) -> None:
     """Refuses sizes that make `transformers` fail or build a broken model."""
     layers, vocabulary = getattr(shape, "num_hidden_layers", None), getattr(shape, "vocab_size", None)
     if isinstance(layers, int) and layers < 1:
-        raise _cannot(folder, f"config.json says num_hidden_layers {layers}; get the model's own config.json")
+        raise cannot(folder, f"config.json says num_hidden_layers {layers}; get the model's own config.json")
     pad_id = getattr(shape, "pad_token_id", None)
     if isinstance(vocabulary, int) and isinstance(pad_id, int) and pad_id >= vocabulary:
         why = f"config.json says pad_token_id {pad_id}, but the model has a place for {vocabulary} tokens only"
-        raise _cannot(folder, f"{why}; name another token there, or remove the key")
+        raise cannot(folder, f"{why}; name another token there, or remove the key")
 
 
 def architecture_of(config: Any, folder: Path) -> Any:
@@ -165,11 +154,11 @@ def architecture_of(config: Any, folder: Path) -> Any:
     other = any(OTHER_HEADS.search(name) for name in names)
     if other or getattr(config, "is_encoder_decoder", False):
         was = names[0] if names else f"a model of type '{kind}'"
-        raise _cannot(folder, f"it is {was}, which does not write text from left to right; choose another model")
+        raise cannot(folder, f"it is {was}, which does not write text from left to right; choose another model")
     for architecture in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if type(config) in architecture._model_mapping:
             return architecture
-    raise _cannot(folder, f"it is of type '{kind}', which does not write text from left to right; choose another model")
+    raise cannot(folder, f"it is of type '{kind}', which does not write text from left to right; choose another model")
 
 
 def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> None:
@@ -247,18 +236,18 @@ def opening(folder: Path, what: str = "") -> Iterator[None]:
     except InputError:
         raise
     except ImportError as error:
-        raise _cannot(folder, f"it needs what is not here ({_short(error)}); install that, or choose a model without") from None
+        raise cannot(folder, f"it needs what is not here ({short(error)}); install that, or choose a model without") from None
     except StrictDataclassError as error:
-        raise _cannot(folder, f"config.json is not right ({_short(error)}); get the model's own") from None
+        raise cannot(folder, f"config.json is not right ({short(error)}); get the model's own") from None
     except KeyError as error:
-        raise _cannot(folder, f"config.json asks for {_short(error)}, which transformers does not know; get the model's own") from None
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, AssertionError, SafetensorError) as error:
-        raise _cannot(folder, f"{what} cannot be read ({_short(error)}); get its files again" if what else _short(error)) from None
-
-
-def _cannot(folder: Path, why: str) -> InputError:
-    return InputError(f"{folder.name} cannot be opened as a causal language model: {why}.")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise cannot(folder, f"config.json asks for {short(error)}, which transformers does not know; get the model's own") from None
+    except (MemoryError, RecursionError) as error:
+        why = f"it asks for more than there is ({type(error).__name__})"
+        raise cannot(folder, f"{why}; get the model's own files") from None
+    except Exception as error:  # noqa: BLE001 - whatever a library makes of somebody's file is no fault of this program
+        raise cannot(
+            folder,
+            f"{what} cannot be read ({short(error)}); get its files again"
+            if what
+            else f"transformers cannot build it ({short(error)}); get the model's own config.json and weights",
+        ) from None

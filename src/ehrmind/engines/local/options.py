@@ -26,7 +26,7 @@ def option_logprobs(engine: LocalEngine, asked: Sequence[tuple[Prompt, str, Sequ
     """
     groups: list[Packed] = []
     for prompt, begun, options in asked:
-        written = [engine.response_tokens(begun + option, prompt)[:-1] for option in options]
+        written = [engine.response_tokens(begun + option, prompt, own=True)[:-1] for option in options]
         shared = _common(written)
         groups.append(((*prompt.token_ids, *written[0][:shared]), [tokens[shared:] for tokens in written]))
     found: list[list[float]] = [[] for _ in groups]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,15 +17,15 @@ from typing import Any
 
 from ehrmind.engines.local.chat import Chat, named_ends, open_chat, plain_generation, render
 from ehrmind.engines.local.chat_template import reads_date, with_defaults
-from ehrmind.engines.local.engine import open_tokenizer, refuse_unsafe
-from ehrmind.engines.local.opening import OURS_ALONE
+from ehrmind.engines.local.engine import as_it_is, open_tokenizer
+from ehrmind.engines.local.gate import ADAPTER, admit_adapter, admit_model
+from ehrmind.engines.local.opening import opened_config, opening
 from ehrmind.files import write_text
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
-from ehrmind.types import InputError, Message, Prompt
+from ehrmind.types import InputError, Message
 
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
-ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 
 
@@ -35,11 +35,8 @@ def is_adapter(folder: Path) -> bool:
 
 
 def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
-    """The files of a model, links followed; nothing else that lies there. Raises InputError where the directory holds code or pickles."""
-    if not is_adapter(source):
-        refuse_unsafe(source)
-    elif not (source / WEIGHTS).is_file():
-        raise InputError(f"{source} has no {WEIGHTS}; save the adapter in safetensors.")
+    """The files of a model, links followed; nothing else that lies there. Raises InputError where the gate refuses the directory."""
+    (admit_adapter if is_adapter(source) else admit_model)(source)
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in KEPT and path.name not in leave_out:
             shutil.copyfile(path, target / path.name)
@@ -47,25 +44,24 @@ def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -
 
 def chat_of(folder: Path, arguments: Mapping[str, Any], day: date | None = None) -> Chat:
     """Opens a model's chat format without its weights. Raises InputError."""
-    refuse_unsafe(folder)
+    admit_model(folder)
     return open_chat(open_tokenizer(folder, day), named_ends(folder), arguments)
 
 
 def writes_today(folder: Path) -> bool:
     """Tells whether the model's chat template writes the day on which it is rendered."""
-    template = open_as_it_is(folder).chat_template
+    template = as_it_is(folder).chat_template
     return isinstance(template, str) and reads_date(template)
 
 
-def prompts_of(folder: Path, arguments: dict[str, Any]) -> tuple[Callable[[Sequence[Message]], Prompt], int]:
-    """(what turns messages into the prompt that another trainer makes of them for this model, the longest sequence it takes); its weights
-    are not opened. Raises InputError, also where another trainer could not keep an answer's form."""
-    from transformers import AutoConfig
-
+def chat_elsewhere(folder: Path, arguments: dict[str, Any]) -> tuple[Chat, int]:
+    """(how another trainer makes prompts for this model, the longest sequence it takes), without opening its weights. Raises InputError,
+    also where another trainer could not keep an answer's form."""
     chat = replace(chat_of(folder, arguments), header="", closing="")  # which no other trainer writes
-    shape: Any = AutoConfig.from_pretrained(folder, **OURS_ALONE).get_text_config()
+    with opening(folder):
+        shape: Any = opened_config(folder).get_text_config()
     _refuse_lost_tags(chat.tokenizer, folder)
-    return chat.prompt, int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
+    return chat, int(getattr(shape, "max_position_embeddings", None) or 1 << 30)
 
 
 def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
@@ -113,7 +109,7 @@ def _show_tags(folder: Path, tokenizer: Any) -> None:
             if isinstance(tree.get(key), list):
                 tree[key] = [token for token in tree[key] if (token["content"] if isinstance(token, dict) else token) not in hidden]
         write_text(file, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
-    if left := hidden & set(open_as_it_is(folder).all_special_tokens):
+    if left := hidden & set(as_it_is(folder).all_special_tokens):
         raise InputError(
             f"{folder.name} has {', '.join(sorted(left))} among its special tokens, which a server leaves out of an answer; take them off "
             "that list in tokenizer_config.json."
@@ -139,7 +135,7 @@ def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
     its prompts. A server without further settings then writes the same."""
     text = chat.tokenizer.get_chat_template()
     made = with_defaults(text, chat.arguments, chat.after_prompt(thinks=thinks))
-    if made == open_as_it_is(folder).get_chat_template():
+    if made == as_it_is(folder).get_chat_template():
         return
     write_text(folder / TEMPLATE, made)
     file = folder / "tokenizer_config.json"
@@ -147,14 +143,8 @@ def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
     if "chat_template" in tree:
         write_text(file, json.dumps({**tree, "chat_template": made}, indent=2, ensure_ascii=False) + "\n")
     asked = [Message("user", "What?")]
-    if render(open_as_it_is(folder), asked, {}) != render(chat.tokenizer, asked, chat.arguments) + chat.after_prompt(thinks=thinks):
+    if render(as_it_is(folder), asked, {}) != render(chat.tokenizer, asked, chat.arguments) + chat.after_prompt(thinks=thinks):
         raise InputError(
             f"The chat template of {folder.name} does not take model.template as its own defaults, so a server would ask otherwise than "
             "the run; write these values into the template itself."
         )
-
-
-def open_as_it_is(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, **OURS_ALONE)

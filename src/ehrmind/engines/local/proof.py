@@ -81,17 +81,19 @@ def prove(folder: Path, name: str, memory: Memory) -> dict[str, Any]:
 
 def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
     """The model as `transformers` opens it, on the CPU. Raises InputError where its files do not fit it."""
-    from transformers import AutoConfig
+    from ehrmind.engines.local.gate import admit_model, short
+    from ehrmind.engines.local.opening import OURS_ALONE, architecture_of, opened_config
 
-    from ehrmind.engines.local.opening import OURS_ALONE, architecture_of
-
+    admit_model(folder)
     try:
-        architecture = architecture_of(AutoConfig.from_pretrained(folder, **OURS_ALONE), folder)
-        network, found = architecture.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **OURS_ALONE
+        config = opened_config(folder)
+        network, found = architecture_of(config, folder).from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **OURS_ALONE
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise InputError(f"The model written as {name} cannot be opened: {' '.join(str(error).split())[:300]}") from None
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a library makes of it
+        raise InputError(f"The model written as {name} cannot be opened: {short(error)}.") from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(kind):
             first = sorted(map(str, found[kind]))[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehrmind import __version__
-from ehrmind.files import written_whole
+from ehrmind.files import clear_leftovers, written_whole
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
 from ehrmind.sources.omop.codes import WAYS, Concepts, as_events, code_rows, concepts_of, read_concepts
@@ -55,6 +55,7 @@ def convert_omop(
     """Write a new MEDS data set to `out`; returns counts. `day_end`: see `events.as_pieces`. `decimal` and `dates` say how texts write
     numbers and days, where the columns do not say it themselves; with `ignore_zones` a time with a zone is what its clock shows. Raises
     InputError, and then writes nothing."""
+    clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; name a new folder.")
     counts = OmopCounts()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ehrmind.sources.bounds import LONGEST_LINE, is_packed, unpacked_blocks
+from ehrmind.system import is_full, unread
 from ehrmind.types import InputError
 
 HEAD = 1 << 20  # bytes that are looked at before a file is read
@@ -34,7 +35,9 @@ class Said:
         if isinstance(error, pl.exceptions.PolarsError | pl.exceptions.PanicException | OSError | EOFError | zlib.error):
             form = next((form for form in ("parquet", "arrow", "feather") if self.name.lower().endswith(form[:5])), None)
             form = form or "CSV in UTF-8, whole and with quotes that close"
-            raise InputError(f"{self.name} cannot be read as {form}; write it again.") from None
+            if is_full(error):
+                raise error  # the copy had no room
+            raise unread(error, self.name, f"{self.name} cannot be read as {form}; write it again.") from None
 
 
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 OTHER_TABLES = (
@@ -99,7 +100,7 @@ def listed(folder: Path) -> dict[str, int]:
     seen: set[tuple[int, int]] = set()
 
     def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{error.filename} cannot be read: {why(error)}.") from None
 
     for here, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         stat = Path(here).stat()
@@ -111,8 +112,8 @@ def listed(folder: Path) -> dict[str, int]:
             found[f"{Path(here).relative_to(folder).as_posix()}/"] = 0
         for name in files:
             path = Path(here, name)
-            if path.exists() and not path.is_file():
-                raise InputError(f"{path} is a pipe or a device; leave it out of the folder.")
+            if path.exists():
+                refuse_no_file(path)
             found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.exists() else 0
     return found
 

@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehrmind.characters import plain
 from ehrmind.sources import cells, dates
 from ehrmind.sources.bounds import parquet_file, refuse_grown_zip
 from ehrmind.sources.cells import Decimal
 from ehrmind.sources.dates import DayOrder
+from ehrmind.sources.headers import is_name, kind_of, there
 from ehrmind.sources.omop.packed import HEAD, Said, form_of, head_of, is_cut_off, polars_can, unpacked
 from ehrmind.sources.omop.places import Found, listed, tables_in
 from ehrmind.sources.omop.values import THOUSANDS, WANTED, Convention, Kind, depends, evidence, read_column, type_of, without_placeholders
 from ehrmind.sources.text_tables import MAX_COLUMNS
+from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -69,9 +72,10 @@ class TableFile:
             for part in self.parts:
                 found = _header(part, self.table)
                 if self.headers and set(found) != set(self.headers[0]):
-                    differing = sorted(set(found) ^ set(self.headers[0]))[0]
+                    differing = sorted(set(found) ^ set(self.headers[0]))
+                    named = next((f"'{column}'" for column in differing if is_name(column)), "of another name")
                     raise InputError(
-                        f"{self.parts[0].name} and {part.name} are parts of one table, and only one has a column '{differing}'; every part "
+                        f"{self.parts[0].name} and {part.name} are parts of one table, and only one has a column {named}; every part "
                         "needs the same columns, and a header."
                     )
                 self.headers.append(found)
@@ -80,7 +84,8 @@ class TableFile:
     def need(self, *columns: str) -> None:
         """Raises InputError where none of the columns is there."""
         if not set(columns) & set(self.columns()):
-            raise InputError(f"{self.name} has no column '{' or '.join(columns)}', which OMOP's {self.table.upper()} has.")
+            has = there([*self.columns()], columns[0])
+            raise InputError(f"{self.name} has no column '{' or '.join(columns)}', which OMOP's {self.table.upper()} has; {has}.")
 
     def batches(self, wanted: Mapping[str, tuple[str, Kind]], *, placed: bool = False) -> Iterator[pl.DataFrame]:
         """Rows as {name: (column, kind)} asks; a column that the files lack is null, a line without any value is none. `placed`: with
@@ -138,7 +143,7 @@ class TableFile:
                 raise InputError(f"{part.name}, column '{column}': times with a zone; {how}.")
             raw = raw.dt.replace_time_zone(None)
         if raw.dtype.is_nested() or raw.dtype == pl.Binary:
-            raise InputError(f"{part.name}, column '{column}': {raw.dtype} values; {WANTED[kind]} is wanted.")
+            raise InputError(f"{part.name}, column '{column}': {kind_of(raw.dtype)} values; {WANTED[kind]} is wanted.")
         semicolons = kind == "number" and _separator(part) == ";"
         if column not in self.decided and (depends(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")):
             self.decided[column] = self._decide(column, kind, later=bool(before) or part is not self.parts[0])
@@ -170,7 +175,7 @@ class TableFile:
         if kind == "moment":
             return dates.order_of(found, self.dates)
         decided = cells.decimal_of(found, self.decimal)
-        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, cells.plain(cell))), None)
+        thousands = next((row for row, cell in enumerate(found.cells, start=1) if re.fullmatch(THOUSANDS, plain(cell))), None)
         if decided == "comma" and later and thousands is not None:
             raise found.error(thousands, "its point groups thousands, which only cells after it show; say --decimal comma")
         return decided
@@ -197,8 +202,8 @@ def find_tables(
     source: Path, scratch: Path, wanted: Collection[str], *, decimal: Decimal | None, dates: DayOrder | None, ignore_zones: bool
 ) -> tuple[dict[str, TableFile], list[str]]:
     """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
-    if not source.exists():
-        raise InputError(f"There is nothing at {source}; give a folder or a zip of OMOP tables.")
+    if not source.is_dir():
+        refuse_no_file(source, "There is nothing at {path}; give a folder or a zip of OMOP tables.")
     if source.is_dir():
         tables, unread = tables_in(source, listed(source), wanted)
         paths = {place: source / place for found in tables.values() for place in found.places}
@@ -253,7 +258,8 @@ def _header(part: Part, table: str) -> dict[str, str]:
         names = _scan(part, table).collect_schema().names()
     for name in names:
         if found.setdefault(name.strip().lower(), name) != name:
-            raise InputError(f"{part.name} has more than one column named '{name.strip().lower()}'; leave one.")
+            named = f"'{name.strip().lower()}'" if is_name(name) else f"as its column {names.index(name) + 1} is"
+            raise InputError(f"{part.name} has more than one column named {named}; leave one.")
     return {**dict.fromkeys(part.keys, ""), **found}
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from ehrmind.characters import plain
 from ehrmind.sources import cells, dates
 from ehrmind.sources.cells import CellError, Decimal
 from ehrmind.sources.dates import DayOrder
@@ -163,10 +164,10 @@ def _scalar(cell: str, kind: Kind, convention: Convention) -> float | int | date
             raise CellError("the number is too large")
         return read
     if kind == "whole":
-        text = cells.plain(cell)
+        text = plain(cell)
         if cells.is_no_number(cell):
             return None
-        if not _WHOLE.fullmatch(text) or abs(number := int(re.split("[.,]", text)[0])) >= 2**63:
+        if len(text) > cells.LONGEST or not _WHOLE.fullmatch(text) or abs(number := int(re.split("[.,]", text)[0])) >= 2**63:
             raise CellError("not a whole number")
         return number
     if cells.is_no_number(cell) or (set(cell) <= set("0-/: .T") and "0000" in cell):  # also PostgreSQL's infinity, MySQL's day of none

@@ -13,6 +13,7 @@ from ehrmind.sources.bounds import refuse_grown_zip
 from ehrmind.sources.files import MAX_BYTES, read_bytes, unzipped
 from ehrmind.sources.trec.formats import FORMS, Beside, Content, Found, reader_of
 from ehrmind.sources.trec.keys import trial_key
+from ehrmind.system import refuse_no_file, unread, why
 from ehrmind.types import InputError
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
@@ -24,7 +25,7 @@ def files_of(folder: Path) -> list[Path]:
     """All files of a folder and of those in it, sorted. Raises InputError naming a folder that cannot be listed."""
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise InputError(f"{error.filename} cannot be read: {why(error)}.") from None
 
     return sorted(Path(root) / name for root, _, names in os.walk(folder, onerror=refuse) for name in names)
 
@@ -65,12 +66,11 @@ def _why(name: str) -> str:
 
 def _from_zip(path: Path, wanted: Collection[str]) -> Iterator[Found]:
     """Reads members one at a time and never unpacks them to disk."""
+    refuse_no_file(path)
     try:
         archive = zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise InputError(f"There is no file at {path}.") from None
-    except (zipfile.BadZipFile, OSError):
-        raise InputError(f"{path} is not a whole zip archive; fetch it again.") from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise unread(error, path, f"{path} is not a whole zip archive; fetch it again.") from None
     with archive:
         refuse_grown_zip(archive, path)
         for member in archive.infolist():
@@ -94,8 +94,8 @@ def _from_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
     else:
         try:
             content = archive.read(member)
-        except _BROKEN:
-            raise InputError(f"{path}, {name}: cannot be read from the archive; fetch it again.") from None
+        except _BROKEN as error:
+            raise unread(error, f"{path}, {name}", f"{path}, {name}: cannot be read from the archive; fetch it again.") from None
         shown = f"{path}, {name}"
         yield from reader(Content(shown, unzipped(content, shown) if name.lower().endswith(".gz") else content), wanted)
 

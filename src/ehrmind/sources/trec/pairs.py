@@ -82,7 +82,7 @@ def _with_records(
             continue
         first = pairs.setdefault((topic.id, trial.id), (judgment, topic, trial))[0]
         if first.label != judgment.label:
-            raise InputError(f"{qrels}, rows {first.row} and {judgment.row}: two grades for topic {topic.id} and trial {trial.id}.")
+            raise InputError(f"{qrels}, rows {first.row} and {judgment.row}: two grades for one topic and trial; keep one.")
     return pairs
 
 

@@ -60,7 +60,7 @@ def read_qrels(path: Path) -> tuple[list[Judgment], FileRead, int]:
         judgment = Judgment(topic, trial_key(trial), GRADES[found[1]], number)
         first = judgments.setdefault((topic_key(topic), judgment.trial), judgment)
         if first.label != judgment.label:
-            raise InputError(f"{path}, rows {first.row} and {number}: two grades for topic {topic} and trial {judgment.trial}.")
+            raise InputError(f"{path}, rows {first.row} and {number}: two grades for one topic and trial; keep one.")
         repeated += first is not judgment
     if not judgments:
         raise InputError(f"{path} holds no judgment.")

@@ -45,11 +45,9 @@ class TopicIndex:
         if not self.any_year:
             found = [(other, topic) for other, topic in found if "" in (key.year, other.year)]
         if len(found) > 1:
-            raise InputError(
-                f"{where}: topic '{name}' is {len(found)} topics of the topics file, of different years; write the year with it."
-            )
+            raise InputError(f"{where}: its topic is {len(found)} topics of the topics file, of different years; write the year with it.")
         if not found:
-            raise InputError(f"{where}: topic '{name}' is not in the topics file; give the two files of one collection.")
+            raise InputError(f"{where}: its topic is not in the topics file; give the two files of one collection.")
         return found[0][1]
 
 
@@ -69,7 +67,7 @@ def read_topics(path: Path) -> tuple[dict[str, Topic], FileRead]:
         if not topic.text:
             raise InputError(f"{path}, topic {number}: no text.")
         if by_key.setdefault(topic_key(topic.id), topic) is not topic:
-            raise InputError(f"{path}, topic {number}: the id '{topic.id}' is used before; ids must be unique.")
+            raise InputError(f"{path}, topic {number}: its id is that of another topic before it; ids must be unique.")
     return {topic.id: topic for topic in topics}, FileRead(path.name, sha256, len(topics))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from ehrmind import tasks
-from ehrmind.tasks.labelled import numbers_of
+from ehrmind.labels import is_number, label_key, labels_of
 from ehrmind.types import Case
 from ehrmind.verify.process.known import plain_text
 from ehrmind.verify.process.numbers import equal_as_written
@@ -141,10 +142,21 @@ def _labels(case: Case, thought: Thought, answer: Any) -> Looked:
 
 
 def label_words(case: Case, text: str) -> list[tuple[int, int, int]]:
-    """(start, end, number) of every label word of a text, in order."""
-    names = numbers_of(tuple(case.truth["labels"]))
-    pattern = re.compile(r"\b(?:" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")\b", re.IGNORECASE)
-    return [(match.start(), match.end(), names[match[0].lower()]) for match in pattern.finditer(text)]
+    """(start, end, number) of every label word of a text, in order. A label that is a number is not looked for: a thought has numbers of
+    its own."""
+    labels = tuple(case.truth["labels"])
+    pattern, places = _words_of(labels), labels_of(labels).numbers
+    found = [(match.start(), match.end(), places.get(label_key(match[0]))) for match in pattern.finditer(text)]
+    return [(start, end, number) for start, end, number in found if number is not None]
+
+
+@lru_cache(maxsize=256)
+def _words_of(labels: tuple[str, ...]) -> re.Pattern[str]:
+    """The labels and their other words, the longest first, with any space, hyphen or underscore between their parts."""
+    words = {*labels, *labels_of(labels).numbers}
+    parts = [re.split(r"[\s_-]+", word.strip(" .")) for word in sorted(words, key=len, reverse=True) if not is_number(word)]
+    written = [r"[\s_-]+".join(map(re.escape, of)) for of in parts]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(written)})(?!\w)" if written else r"(?!)", re.IGNORECASE)
 
 
 def leaks(case: Case, thinking: str) -> list[str]:

@@ -1,0 +1,97 @@
+"""Command line: what a library, a thread or the interpreter itself would print of an error, said without its text.
+
+Python prints the text of an exception that nobody catches: one in a thread, in a destructor, in a task of asyncio (through
+`logging`). Libraries put cells into warnings. Such a text may quote a record, so all of them are said by type and place.
+EHRMIND_TRACEBACK=1 leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import threading
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from ehrmind.cli.errors import place_of, shown
+
+OURS = "ehrmind"
+WITHHELD = "its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it"
+
+
+def withhold_texts() -> None:
+    """Of the whole process, which is a command line's own: called by the program and never by a test in its own process."""
+    _keep_descriptors()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a core dump holds the records in memory
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of LANG=C shows "é" as "\xe9" and the command goes on
+    if os.environ.get("EHRMIND_TRACEBACK") == "1":
+        return
+    sys.excepthook = _of_program
+    threading.excepthook = _of_thread
+    sys.unraisablehook = _unraisable
+    warnings.showwarning = _warning
+    logging.lastResort = _Handler()
+
+
+def _keep_descriptors() -> None:
+    """Where standard output is closed, the next file that is opened would take its number, and be printed into."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def _say(what: str) -> None:
+    try:
+        sys.stderr.write(f"{OURS}: {shown(what)}; {WITHHELD}\n")
+    except (OSError, ValueError):
+        pass
+
+
+def _of_program(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    del trace
+    _say(f"ended by {kind.__name__} in {place_of(error)}")
+
+
+def _of_thread(about: threading.ExceptHookArgs) -> None:
+    if about.exc_value is not None and not issubclass(about.exc_type, SystemExit):
+        _say(f"a thread ended by {about.exc_type.__name__} in {place_of(about.exc_value)}")
+
+
+def _unraisable(about: sys.UnraisableHookArgs) -> None:
+    if about.exc_value is not None and not issubclass(about.exc_type, BrokenPipeError):
+        _say(f"{about.exc_type.__name__} in {place_of(about.exc_value)} while something was put away")
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    del message, file, line
+    parts = Path(filename).parts
+    package = parts[parts.index("site-packages") + 1] if "site-packages" in parts[:-1] else Path(filename).name
+    _say(f"{category.__name__} of {package}, line {lineno}")
+
+
+class _Handler(logging.Handler):
+    """Takes the records of loggers that nobody handles. Ours are plain sentences; of others' the name alone is said."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] == OURS:
+            try:
+                sys.stderr.write(f"{shown(record.getMessage())}\n")
+            except Exception:  # noqa: BLE001 - logging must not end what it tells of
+                self.handleError(record)
+            return
+        error: Any = record.exc_info[1] if record.exc_info else None
+        by = f", {type(error).__name__} in {place_of(error)}" if error is not None else ""
+        _say(f"{record.levelname.lower()} of {record.name}{by}")

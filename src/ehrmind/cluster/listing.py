@@ -1,0 +1,57 @@
+"""Manifests on their way to an object store, while the run goes on writing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ehrmind.runs.contents import Contents, Listed
+from ehrmind.runs.manifest import NAME, Manifest
+
+Manifests = Mapping[str, Contents]  # by name within the folder: the run's, and its seeds'
+
+
+def is_manifest(name: str) -> bool:
+    return name.rpartition("/")[2] == NAME
+
+
+def manifests(folder: Path) -> dict[str, Contents]:
+    """The manifests of a run and of its seeds. Raises InputError for a damaged one."""
+    roots = (folder, *sorted(folder.glob("seeds/*")))
+    return {root.relative_to(folder).joinpath(NAME).as_posix(): Manifest(root).read() for root in roots if (root / NAME).is_file()}
+
+
+def replacing(there: Manifests, now: Manifests) -> dict[str, Contents]:
+    """What the manifests there have to say before anything that they list is replaced: the old, and the new that comes."""
+    found = {}
+    for name, contents in now.items():
+        old = there.get(name, Contents()).files
+        changed = {_whole(listed) for listed, stored in contents.files.items() if old.get(listed, stored) != stored}
+        if changed:
+            found[name] = Contents(dict(old), {whole: _under(whole, contents.files) for whole in changed}, contents.purged)
+    return found
+
+
+def steady(before: Manifests, after: Manifests, there: Collection[str]) -> dict[str, Contents]:
+    """The manifests to leave there: of what was listed before the files went up only what lies there and has not changed meanwhile."""
+    found = {}
+    for name, contents in before.items():
+        root, now = name.removesuffix(NAME), after.get(name, Contents())
+        unsteady = {
+            _whole(listed) for listed, stored in contents.files.items() if now.files.get(listed) != stored or root + listed not in there
+        }
+        unsteady |= set(now.replacing)
+        kept = {listed: stored for listed, stored in contents.files.items() if _whole(listed) not in unsteady}
+        found[name] = Contents(kept, {}, contents.purged)
+    return found
+
+
+def _whole(listed: str) -> str:
+    """What is replaced as one: a model's or a checkpoint's folder, else the file."""
+    parts = listed.split("/")
+    depth = {"models": 3, "checkpoints": 4}.get(parts[1], 0) if parts[0] == "protected" and len(parts) > 3 else 0
+    return "/".join(parts[:depth]) if depth else listed
+
+
+def _under(whole: str, files: Listed) -> Listed:
+    return {listed: stored for listed, stored in files.items() if listed == whole or listed.startswith(f"{whole}/")}

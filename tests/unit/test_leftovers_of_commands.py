@@ -1,0 +1,81 @@
+"""What a killed command left half-written goes with the next command that writes into its folder, whatever name it was to have."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ehrmind.cli import main
+from ehrmind.runs import open_run
+from ehrmind.temporary import temporary_folder
+from tests.exported import cases_file
+from tests.kills import commands
+from tests.run_folder import recipe
+
+CANARY = "Canary-of-the-record"
+NOT_OURS = (".notes.partial", ".notes.12345678.partial.bak", ".notes.XYZ45678.partial", "notes.12345678.partial", ".12345678.partial")
+WRITING = {
+    "data table": (commands.rows, f"{commands.TABLE} --out OUT/cases.parquet"),
+    "data audit": (commands.medcalc, "data audit medcalc.csv --out OUT/corrected.csv"),
+    "data new medcalc": (commands.medcalc, "data new medcalc medcalc.csv --out OUT/new.parquet"),
+    "data synthetic ehr": (commands.nothing, "data synthetic ehr --subjects 20 --events 20 --labels 1 --out OUT/meds"),
+    "data omop": (commands.omop, "data omop omop --out OUT/meds"),
+    "export trl": (lambda folder: cases_file(folder), "export trl cases.parquet --out OUT/trl"),
+}
+
+
+def half_written(folder: Path) -> list[Path]:
+    """A file and a folder as kills leave them, of other names than the next command's."""
+    file, inner = folder / ".earlier.parquet.0123abcd.partial", folder / ".earlier.4567cdef.partial"
+    file.write_text(CANARY)
+    inner.mkdir()
+    (inner / "part").write_text(CANARY)
+    return [file, inner]
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_the_next_command_in_the_folder_removes_it_and_nothing_else(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, arguments = WRITING[name]
+    inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "OUT").mkdir()
+    left = half_written(tmp_path / "OUT")
+    held = tmp_path / "OUT" / ".living.89abcdef.partial"
+    held.touch()
+    others = [tmp_path / "OUT" / other for other in NOT_OURS]
+    for other in others:
+        other.write_text("mine")
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as one does that is being written
+        with pytest.raises(SystemExit) as ended:
+            main(arguments.split())
+    assert ended.value.code == 0
+    assert not any(map(os.path.lexists, left))
+    assert held.exists() and all(other.read_text() == "mine" for other in others)
+
+
+def test_a_temporary_folder_is_private_and_those_of_killed_commands_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, other = tmp_path / ".copies.0123abcd.partial", tmp_path / ".others.0123abcd.partial"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "events.parquet").write_text(CANARY)
+    with temporary_folder("copies") as mine, temporary_folder("copies") as again:
+        assert not left.exists() and other.exists() and mine != again
+        assert mine.stat().st_mode & 0o777 == 0o700 == again.stat().st_mode & 0o777
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_checkpoints_of_a_stage_that_is_done_go_when_the_run_goes_on(tmp_path: Path) -> None:
+    made = recipe(kl=0.0)
+    run = open_run(tmp_path / "run", made, resume=False)
+    with run.stage("warmup"):
+        pass
+    for name in ("warmup/step-000001", "rlvr-sft_rlvr"):  # a kill came after the mark, or within the removal; the other is not done
+        (run.checkpoints("warmup").parent / name).mkdir(parents=True)
+    open_run(tmp_path / "run", made, resume=True)
+    assert [path.name for path in run.checkpoints("warmup").parent.iterdir()] == ["rlvr-sft_rlvr"]
