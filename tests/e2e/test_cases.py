@@ -18,7 +18,15 @@ from tests.e2e.recipes import ROOT
 CASES = Path(os.environ.get("EHRMIND_CASES", ROOT.parent / "shared" / "cases")).resolve()
 GROUPS = ("data", "training", "attack")
 # Minutes of continuous integration are few; `make test-long` and `make cases` run these too.
-LONG: frozenset[str] = frozenset()
+# Those below take half a minute to a minute each, and CI has tests of our own of the same kinds.
+LONG = frozenset(
+    {
+        "attack/13-kill-at-the-first-moment",
+        "attack/15-torn-rollouts",
+        "attack/16-flipped-checkpoint",
+        "attack/17-two-processes-one-folder",
+    }
+)
 SKIPPED = 77  # what a script says that cannot run here; a skip is no pass
 
 
