@@ -133,7 +133,7 @@ def bare(text: str) -> str:
 
 def value_of(text: str) -> Decimal | None:
     """The number that a text is, where it is one."""
-    plain = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text.replace("\u200b", "").strip(" _"))
+    plain = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text.replace("\u200b", "").strip(" _\u00a0"))
     plain = plain.rstrip(".")
     head, comma, tail = plain.partition(",")
     if comma and (len(tail) != 3 or not head.strip("+-0")):
