@@ -26,7 +26,7 @@ _MARKS = str.maketrans(
 )
 _NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:e([+-]?[0-9]{1,3}))?")
 _DECIMAL_COMMA = re.compile(r"([+-]?)(0+(?=,)|[0-9]+(?=,(?![0-9]{3}$)))?,([0-9]+)")
-_JOINED = re.compile(r"(?<=\w)(?:[-_]+| - )(?=\w)|_")  # a hyphen between words is a space; behind one, as in A-, it is a sign
+_JOINED = re.compile(r"(?<=[^\W_])(?:[-_]+| - )(?=[^\W_])|_")  # a hyphen between words is a space; behind one, as in A-, it is a sign
 _SIGN_THEN_SPACE = re.compile(r"([<>=~\u2248]) +")
 _TAG = re.compile(r"<[A-Za-z/|\uff5c!][^<>\s]*>")
 _WORD = re.compile(r"\w+")
