@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, write_bytes
+from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, sync_tree, write_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
@@ -86,6 +86,7 @@ class Manifest:
         """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
         new = {f"{name}/{part}": found for part, found in _files(made)}
         self._close(name, made)
+        sync_tree(made)
         with self._alone():
             self._announce(name, new)
             make_folder((self.root / name).parent, private=name.startswith(self.private))
