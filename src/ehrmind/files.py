@@ -51,7 +51,6 @@ def stored_bytes(content: bytes) -> Stored:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text or of JSON lines, without their ends: LF, CR or both.
-
     `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
     """
     lines = re.split(r"\r\n|\n|\r", text)
@@ -63,7 +62,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as it is stored: a person can read it, and lone surrogates do not end a run."""
+    """JSON for people to read too; lone surrogates do not end a run."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -92,8 +91,9 @@ def write_private(path: Path, content: bytes) -> None:
         make_folder(path.parent)
         write_bytes(path, content, private=True)
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InputError(f"{path} could not be written: {why}; what was there before is unchanged.") from None
+        raise InputError(
+            f"{path} could not be written: {error.strerror or type(error).__name__}; what was there before is unchanged."
+        ) from None
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     try:
         yield partial
         if private:
-            _take_from_others(partial)
+            take_from_others(partial)
         sync_tree(partial)
         replace_folder(partial, folder)
     except BaseException:
@@ -140,14 +140,12 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
 def replace_folder(made: Path, folder: Path) -> None:
     """Renames a whole folder to its place. What stood there is first renamed aside; a kill in between leaves it under a name from which
     `clear_leftovers` puts it back."""
-    aside = None
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):  # an empty one is replaced at once
-        aside = _sibling(folder, "replaced")
+    aside = _sibling(folder, "replaced")
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # an empty one is replaced at once
         folder.rename(aside)
     made.rename(folder)
     sync_folder(folder.parent)
-    if aside is not None:
-        remove(aside)
+    remove(aside)
 
 
 def append(path: Path, content: bytes, *, private: bool = False) -> None:
@@ -183,9 +181,8 @@ def is_leftover(name: str) -> bool:
 
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
-    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left
-    renamed aside gets its name back."""
+    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. A folder that was
+    renamed aside gets its name back. What a living process writes stays; where that cannot be told, all does, unless we are `alone`."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -211,7 +208,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
 
 
-def _take_from_others(folder: Path) -> None:
+def take_from_others(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
@@ -219,10 +216,9 @@ def _take_from_others(folder: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Flushes everything in a folder to the disk, and the folder itself."""
-    for path in folder.rglob("*"):
+    for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             sync_folder(path)
-    sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:

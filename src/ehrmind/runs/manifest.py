@@ -17,7 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, sync_tree, write_bytes
+from ehrmind.files import (
+    Stored,
+    clear_leftovers,
+    make_folder,
+    replace_folder,
+    stored,
+    stored_bytes,
+    sync_tree,
+    take_from_others,
+    write_bytes,
+)
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
@@ -85,7 +95,8 @@ class Manifest:
     def put_folder(self, name: str, made: Path) -> None:
         """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
         new = {f"{name}/{part}": found for part, found in _files(made)}
-        self._close(name, made)
+        if name.startswith(self.private):
+            take_from_others(made)
         sync_tree(made)
         with self._alone():
             self._announce(name, new)
@@ -97,15 +108,16 @@ class Manifest:
         """Lists files and folders that were written by others."""
         new = {name: self._lying(name) for name in names}  # read before others have to wait
         for name in names:
-            self._close(name, self.root / name)
+            if name.startswith(self.private):
+                take_from_others(self.root / name)
         with self._alone():
-            self._change(lambda found: [_place(found, name, files) for name, files in new.items()])
+            self._change(lambda found: _place_all(found, new))
 
     def remove(self, *names: str) -> None:
         """Unlists files and folders, then removes them."""
         with self._alone():
             if any(_under(name, listed) for name in names for listed in self.read().files):
-                self._change(lambda found: [_place(found, name, {}) for name in names])
+                self._change(lambda found: _place_all(found, dict.fromkeys(names, {})))
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
@@ -205,12 +217,6 @@ class Manifest:
         if any(_under(name, listed) for listed in self.read().files):
             self._change(lambda found: found.replacing.update({name: new}))
 
-    def _close(self, name: str, path: Path) -> None:
-        """To others, whatever modes its writer gave."""
-        if name.startswith(self.private):
-            for one in (path, *path.rglob("*")):
-                one.chmod(0o700 if one.is_dir() else 0o600)
-
     def _list(self, name: str, new: Listed) -> None:
         self._change(lambda found: _place(found, name, new))
 
@@ -247,6 +253,11 @@ class Manifest:
             yield
         finally:
             os.close(descriptor)
+
+
+def _place_all(found: Contents, new: Mapping[str, Listed]) -> None:
+    for name, files in new.items():
+        _place(found, name, files)
 
 
 def _place(contents: Contents, name: str, new: Listed) -> None:
