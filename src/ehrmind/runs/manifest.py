@@ -117,7 +117,7 @@ class Manifest:
         """Unlists files and folders, then removes them."""
         with self._alone():
             if any(_under(name, listed) for name in names for listed in self.read().files):
-                self._change(lambda found: _place_all(found, dict.fromkeys(names, {})))
+                self._change(lambda found: _place_all(found, {name: {} for name in names}))
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
