@@ -14,7 +14,6 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,8 +125,9 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
     try:
         yield partial
-        if private:
-            _take_from_others(partial)
+        for path in (partial, *partial.rglob("*")) if private else ():
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
         sync_tree(partial)
         replace_folder(partial, folder)
     except BaseException:
@@ -208,12 +208,6 @@ def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = Fals
 def file_name(name: str) -> str:
     """A name that comes from a person as part of a file's; no two names share one."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
-
-
-def _take_from_others(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
 
 
 def sync_tree(folder: Path) -> None:

@@ -79,8 +79,8 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     reinforces = "rlvr" in wanted and any(arm in models and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
     found = estimate(shape, recipe, warmup=warms, rlvr=reinforces, workers=world.size)
     available = min(world.gather(memory_of(shape.device) // (workers_here() if shape.device == "cpu" else 1)))
+    who = f", every one of {world.size} workers" if world.size > 1 else ""
     if world.first:
-        who = f", every one of {world.size} workers" if world.size > 1 else ""
         sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n")
     refuse_what_cannot_fit(found, recipe, available)
 
