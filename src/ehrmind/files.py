@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,6 @@ def stored_bytes(content: bytes) -> Stored:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text or of JSON lines, without their ends: LF, CR or both.
-
     `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
     """
     lines = re.split(r"\r\n|\n|\r", text)
@@ -62,7 +62,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as it is stored: a person can read it, and lone surrogates do not end a run."""
+    """JSON for people to read too; lone surrogates do not end a run."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -120,14 +120,13 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
     """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
     and all in it are the owner's alone, whatever libraries wrote there."""
     folder = folder.resolve() if folder.is_symlink() else folder
-    folder.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+    make_folder(folder.parent, private=private)
     clear_leftovers(folder.parent, folder.name)
     partial, held = _sibling_folder(folder, 0o700 if private else 0o777)
     try:
         yield partial
-        for path in (partial, *partial.rglob("*")) if private else ():
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o700)
+        if private:
+            take_from_others(partial)
         sync_tree(partial)
         replace_folder(partial, folder)
     except BaseException:
@@ -140,14 +139,12 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
 def replace_folder(made: Path, folder: Path) -> None:
     """Renames a whole folder to its place. What stood there is first renamed aside; a kill in between leaves it under a name from which
     `clear_leftovers` puts it back."""
-    aside = None
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):  # an empty one is replaced at once
-        aside = _sibling(folder, "replaced")
+    aside = _sibling(folder, "replaced")
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # an empty one is replaced at once
         folder.rename(aside)
     made.rename(folder)
     sync_folder(folder.parent)
-    if aside is not None:
-        remove(aside)
+    remove(aside)
 
 
 def append(path: Path, content: bytes, *, private: bool = False) -> None:
@@ -182,9 +179,8 @@ def is_leftover(name: str) -> bool:
 
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
-    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. What a living
-    process is writing stays; where a file system cannot tell, all stays unless we know to be `alone` there. A folder that a kill left
-    renamed aside gets its name back."""
+    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. A folder that was
+    renamed aside gets its name back. What a living process writes stays; where that cannot be told, all does, unless we are `alone`."""
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -210,12 +206,17 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
 
 
+def take_from_others(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+
+
 def sync_tree(folder: Path) -> None:
     """Flushes everything in a folder to the disk, and the folder itself."""
-    for path in folder.rglob("*"):
+    for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             sync_folder(path)
-    sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def test_a_cases_file_is_for_its_owner_only_and_nothing_is_left_beside_it(tmp_pa
     assert (tmp_path / "new" / "c.parquet").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize(("owner", "broken_call"), [(os, "fsync"), (Path, "replace"), (tempfile, "mkstemp")])
+@pytest.mark.parametrize(("owner", "broken_call"), [(os, "fsync"), (Path, "replace"), (os, "open")])
 def test_a_full_disk_is_named_and_the_file_that_was_there_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, broken_call: str
 ) -> None:

@@ -66,7 +66,7 @@ def test_a_mirror_holds_what_the_folder_holds_and_gives_it_back(tmp_path: Path) 
     (folder / "metrics.jsonl").write_text("one more line")
     mirror.push(folder)
     assert there(store) == [name for name in FILES if "checkpoints" not in name]
-    with staged(f"local://{store}") as (copy, _):
+    with staged(f"local://{store}") as (copy, _, _):
         assert (copy / "metrics.jsonl").read_text() == "one more line" and there(copy) == there(store)
         assert (copy / "protected").stat().st_mode & 0o777 == 0o700 and copy.parent.stat().st_mode & 0o777 == 0o700
     assert not copy.exists()
@@ -75,14 +75,14 @@ def test_a_mirror_holds_what_the_folder_holds_and_gives_it_back(tmp_path: Path) 
 def test_another_kind_of_store_is_used_in_the_same_way(tmp_path: Path) -> None:
     mirror = Mirror("memory://bucket/run")
     mirror.push(fill(tmp_path / "run", FILES))
-    with staged("memory://bucket/run") as (copy, _):
+    with staged("memory://bucket/run") as (copy, _, _):
         assert there(copy) == FILES
 
 
 def test_every_seed_has_its_folders_again(tmp_path: Path) -> None:
     mirror = Mirror("memory://bucket/seeds")
     mirror.push(fill(tmp_path / "run", ["recipe.yaml", "seeds/0/recipe.yaml", "seeds/0/protected/cases/train.parquet"]))
-    with staged("memory://bucket/seeds") as (copy, _):
+    with staged("memory://bucket/seeds") as (copy, _, _):
         assert (copy / "seeds/0/protected/rollouts").is_dir() and (copy / "protected/models").is_dir()
         assert (copy / "seeds/0/protected").stat().st_mode & 0o777 == 0o700
 

@@ -35,6 +35,7 @@ from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.rollout import render_prompts
 from ehrmind.types import InputError
 from tests.new_rows import asked, ehrmind
+from tests.stored import store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -308,7 +309,8 @@ def test_an_exported_model_says_its_families_and_is_not_asked_others(trained: Pa
 
 def test_a_base_model_that_is_not_here_is_fetched_by_a_command_that_exists(trained: Path, tmp_path: Path) -> None:
     tree = {**TINY, "model": {"name": "nobody/no-such-model"}}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    Run(tmp_path).manifest.create()
+    store(tmp_path / "recipe.yaml", yaml.safe_dump(tree))
     with pytest.raises(InputError, match=r"nobody/no-such-model, from which .* fetch it with `hf download nobody/no-such-model`"):
         choose(tmp_path, "base")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import stat
@@ -13,15 +14,17 @@ import pytest
 import yaml
 
 from ehrmind.runs import Run
-from ehrmind.sources import load_cases, save_cases
+from ehrmind.sources import load_cases
+from ehrmind.sources.cases import cases_bytes
 from ehrmind.stages.export import described, export_model, push_model, refuse_push
 from ehrmind.stages.models import choose
 from ehrmind.stages.predict import settings_of
-from ehrmind.types import Case, InputError
+from ehrmind.types import InputError
 from tests.loopback_hub import loopback_hub
 from tests.new_rows import ehrmind
 from tests.run_folder import finished_run
 from tests.small_models import small_model
+from tests.stored import store
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def altered(run: Run, where: Path, change: dict[str, Any]) -> Path:
     shutil.copytree(run.path, where)
     recipe = yaml.safe_load((where / "recipe.yaml").read_text())
     recipe["data"]["train"] |= change
-    (where / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    store(where / "recipe.yaml", yaml.safe_dump(recipe))
     return where
 
 
@@ -143,11 +146,11 @@ def restricted_runs(run: Run, tmp_path: Path) -> dict[str, Path]:
     ehrshot = altered(run, tmp_path / "ehrshot", {})
     cases = load_cases(Run(ehrshot).cases("train"))
     about = {"dataset": "EHRSHOT", "digest": "d" * 64}
-    save_cases([Case(**{**{k: getattr(c, k) for k in Case.__slots__}, "provenance": about}) for c in cases], Run(ehrshot).cases("train"))
+    store(Run(ehrshot).cases("train"), cases_bytes([dataclasses.replace(case, provenance=about) for case in cases]))
     onward = altered(run, tmp_path / "onward", {})
     recipe = yaml.safe_load((onward / "recipe.yaml").read_text())
     recipe["model"] |= {"tiny": None, "name": str(export_model(*described(marked), tmp_path / "its_base", card=""))}
-    (onward / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    store(onward / "recipe.yaml", yaml.safe_dump(recipe))
     return {"data.train": marked, "data.train ": ehrshot, "the base model": onward}
 
 

@@ -101,7 +101,8 @@ def test_a_model_of_unknown_origin_is_to_be_treated_as_restricted(tmp_path: Path
 
 
 def test_a_run_that_is_not_finished_has_no_card(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("arms: [base]\nevaluate: {decodings: [greedy]}\ndata: {}\n")
+    Run(tmp_path).manifest.create()
+    store(tmp_path / "recipe.yaml", "arms: [base]\nevaluate: {decodings: [greedy]}\ndata: {}\n")
     with pytest.raises(InputError, match="is not finished"):
         model_card({"arm": "base"}, Run(tmp_path), name="x")
 

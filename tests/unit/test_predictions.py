@@ -89,7 +89,7 @@ def test_meds_evaluations_own_command_finds_the_measures_of_results(tmp_path: Pa
     for case in asked:
         weights = [draw.random() + (case.truth["value"] == label) / 2 for label in range(len(labels))]
         shares.append([weight / sum(weights) for weight in weights] if draw.random() < 0.7 else None)
-    (tmp_path / "protected").mkdir()
+    Run(tmp_path).manifest.create()
     write_predictions(Run(tmp_path), "base-greedy", asked, answers, shares)
     file = Run(tmp_path).predictions("base-greedy", "relapse")
     written = pl.read_parquet(file)
@@ -102,7 +102,7 @@ def test_meds_evaluations_own_command_finds_the_measures_of_results(tmp_path: Pa
 
 
 def test_a_risk_just_below_one_half_is_no_half_in_single_precision(tmp_path: Path) -> None:
-    (tmp_path / "protected").mkdir()
+    Run(tmp_path).manifest.create()
     below = 0.5 - 2**-40
     write_predictions(Run(tmp_path), "base-greedy", cases(3, ("no", "yes")), [0, 1, 1], [[1 - below, below], [0.5, 0.5], [0.0, 1.0]])
     written = pl.read_parquet(Run(tmp_path).predictions("base-greedy", "relapse"))
@@ -112,7 +112,7 @@ def test_a_risk_just_below_one_half_is_no_half_in_single_precision(tmp_path: Pat
 
 
 def test_every_task_has_its_file_and_other_families_have_none(tmp_path: Path) -> None:
-    (tmp_path / "protected").mkdir()
+    Run(tmp_path).manifest.create()
     odd = cases(4, ("no", "yes"), "a/b")
     other = Case("m", "medcalc", "bmi", "medcalc/physical/bmi", "held_out", "g", {}, {"kind": "decimal", "value": 1.0})
     write_predictions(Run(tmp_path), "base-greedy", [*odd, other, *cases(6, ("no", "yes"), "a-b")], [1] * 11, [None] * 11)

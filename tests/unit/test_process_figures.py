@@ -52,7 +52,7 @@ def test_a_right_answer_with_a_wrong_step_counts_as_flawed(run: Run, tmp_path: P
         completion = Completion((Segment("assistant", (1,), (0.0,)),), "stop", text)
         groups.append(Group(held, Prompt((1,)), [completion], [judge(held, text)]))
     there = Run(tmp_path)
-    there.rollouts.mkdir(parents=True)
+    there.manifest.create()
     there.write_rollouts("evaluate-base-greedy", 0, rollout_rows("evaluate-base-greedy", "base", 0, groups))
     figures = process_figures(there, made, "base", cases, {})
     assert figures is not None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, write_bytes
+from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, take_from_others, write_bytes
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
@@ -85,7 +85,8 @@ class Manifest:
     def put_folder(self, name: str, made: Path) -> None:
         """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
         new = {f"{name}/{part}": found for part, found in _files(made)}
-        self._close(name, made)
+        if name.startswith(self.private):
+            take_from_others(made)
         with self._alone():
             self._announce(name, new)
             make_folder((self.root / name).parent, private=name.startswith(self.private))
@@ -96,7 +97,8 @@ class Manifest:
         """Lists files and folders that were written by others."""
         new = {name: self._lying(name) for name in names}  # read before others have to wait
         for name in names:
-            self._close(name, self.root / name)
+            if name.startswith(self.private):
+                take_from_others(self.root / name)
         with self._alone():
             self._change(lambda found: [_place(found, name, files) for name, files in new.items()])
 
@@ -203,12 +205,6 @@ class Manifest:
     def _announce(self, name: str, new: Listed) -> None:
         if any(_under(name, listed) for listed in self.read().files):
             self._change(lambda found: found.replacing.update({name: new}))
-
-    def _close(self, name: str, path: Path) -> None:
-        """To others, whatever modes its writer gave."""
-        if name.startswith(self.private):
-            for one in (path, *path.rglob("*")):
-                one.chmod(0o700 if one.is_dir() else 0o600)
 
     def _list(self, name: str, new: Listed) -> None:
         self._change(lambda found: _place(found, name, new))

@@ -150,11 +150,9 @@ def run_pipeline(
 
 def _follow(run: Run, recipe: Recipe, diagnosis: dict[str, Any], train: Any) -> Recipe:
     """The plan is made once, written, and followed where the recipe says so."""
-    plan = run.read_json("plan.json")
-    if plan is None:
+    if run.read_json("plan.json") is None:
         run.write_json("plan.json", make_plan(recipe, diagnosis, train))
-        plan = run.read_json("plan.json")
-    return planned(recipe, plan)
+    return planned(recipe, run.read_json("plan.json"))
 
 
 def _compare_gains(run: Run) -> None:
@@ -290,8 +288,7 @@ def _dropped(base: Path) -> dict[str, Any]:
     """The dropout of the model's config, which is off here."""
     from ehrmind.engines.local.dropout import dropout_of
 
-    found = dropout_of(base)
-    return {"dropout_set_to_0": found} if found else {}
+    return {"dropout_set_to_0": found} if (found := dropout_of(base)) else {}
 
 
 def _shown(model: Model, base: Path) -> str:
