@@ -16,7 +16,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -269,11 +269,10 @@ def held_sibling(path: Path, mode: int) -> tuple[Path, int]:
 
 def _hold(descriptor: int) -> bool:
     """Whether what was just made is still there once it is held. Where a file system has no such locks, it is."""
-    try:
+    with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        return True
-    return os.fstat(descriptor).st_nlink > 0
+        return os.fstat(descriptor).st_nlink > 0
+    return True
 
 
 @contextmanager

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from ehrmind.cli import main
-from ehrmind.runs import open_run
+from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.runs import Run, open_run
+from ehrmind.runs.start import FOLDERS
+from ehrmind.stages.seeds import run_seeds
 from ehrmind.temporary import temporary_folder
+from tests import evaluated_run
 from tests.exported import cases_file
 from tests.kills import commands
+from tests.kills.power import Disk
 from tests.run_folder import recipe
 
 CANARY = "Canary-of-the-record"
@@ -79,3 +85,39 @@ def test_checkpoints_of_a_stage_that_is_done_go_when_the_run_goes_on(tmp_path: P
         (run.checkpoints("warmup").parent / name).mkdir(parents=True)
     open_run(tmp_path / "run", made, resume=True)
     assert [path.name for path in run.checkpoints("warmup").parent.iterdir()] == ["rlvr-sft_rlvr"]
+
+
+def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ScriptedEngine(evaluated_run.plan).save(tmp_path / "base")
+    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
+    chosen = evaluated_run.recipe(seeds=2, evaluate={"general": None}, arms=["base"])
+    whole = run_seeds(chosen, tmp_path / "run", open_engine=evaluated_run.opened).read_json("results.json")
+    second = tmp_path / "run" / "seeds" / "1"
+    for path in sorted(second.rglob("*"), reverse=True):  # left are its folders and its recipe, which no manifest lists yet
+        if path.is_file() and path.name != "recipe.yaml":
+            path.unlink()
+    for folder in (path for path in second.rglob("*") if path.is_dir() and path.relative_to(second).as_posix() not in FOLDERS):
+        shutil.rmtree(folder, ignore_errors=True)
+    Run(tmp_path / "run").remove("results.json", "stages/seeds.json")
+    again = run_seeds(chosen, tmp_path / "run", resume=True, open_engine=evaluated_run.opened).read_json("results.json")
+    assert again["arms"] == whole["arms"]
+
+
+def test_a_model_that_a_library_has_written_survives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+    synced = os.fsync
+    for seed in range(8):
+        (top := tmp_path / str(seed)).mkdir()
+        disk = Disk(top)
+
+        def sync(descriptor: int, disk: Disk = disk) -> None:
+            synced(descriptor)
+            disk.synced(descriptor)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        open_run(top / "run", recipe(kl=0.0), resume=False).keep_model("base", save)
+        disk.lose_power(seed)
+        assert (tmp_path / f"{seed}.after" / "run/protected/models/base/model.safetensors").read_bytes() == b"weights"

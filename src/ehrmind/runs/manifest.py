@@ -17,7 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ehrmind.files import Stored, clear_leftovers, make_folder, replace_folder, stored, stored_bytes, take_from_others, write_bytes
+from ehrmind.files import (
+    Stored,
+    clear_leftovers,
+    make_folder,
+    replace_folder,
+    stored,
+    stored_bytes,
+    sync_tree,
+    take_from_others,
+    write_bytes,
+)
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
 from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
@@ -89,6 +99,7 @@ class Manifest:
         new = {f"{name}/{part}": found for part, found in _files(made)}
         if name.startswith(self.private):
             take_from_others(made)
+        sync_tree(made)
         with self._alone():
             self._announce(name, new)
             make_folder((self.root / name).parent, private=name.startswith(self.private))
@@ -241,6 +252,11 @@ class Manifest:
             yield
         finally:
             os.close(descriptor)
+
+
+def _place_all(found: Contents, new: Mapping[str, Listed]) -> None:
+    for name, files in new.items():
+        _place(found, name, files)
 
 
 def _place(contents: Contents, name: str, new: Listed) -> None:

@@ -79,8 +79,8 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     reinforces = "rlvr" in wanted and any(arm in models and run.done(f"rlvr-{arm}") is None for arm in STARTS_FROM)
     found = estimate(shape, recipe, warmup=warms, rlvr=reinforces, workers=world.size)
     available = min(world.gather(memory_of(shape.device) // (workers_here() if shape.device == "cpu" else 1)))
+    who = f", every one of {world.size} workers" if world.size > 1 else ""
     if world.first:
-        who = f", every one of {world.size} workers" if world.size > 1 else ""
         sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n")
     refuse_what_cannot_fit(found, recipe, available)
 
@@ -150,11 +150,9 @@ def run_pipeline(
 
 def _follow(run: Run, recipe: Recipe, diagnosis: dict[str, Any], train: Any) -> Recipe:
     """The plan is made once, written, and followed where the recipe says so."""
-    plan = run.read_json("plan.json")
-    if plan is None:
+    if run.read_json("plan.json") is None:
         run.write_json("plan.json", make_plan(recipe, diagnosis, train))
-        plan = run.read_json("plan.json")
-    return planned(recipe, plan)
+    return planned(recipe, run.read_json("plan.json"))
 
 
 def _compare_gains(run: Run) -> None:
@@ -290,8 +288,7 @@ def _dropped(base: Path) -> dict[str, Any]:
     """The dropout of the model's config, which is off here."""
     from ehrmind.engines.local.dropout import dropout_of
 
-    found = dropout_of(base)
-    return {"dropout_set_to_0": found} if found else {}
+    return {"dropout_set_to_0": found} if (found := dropout_of(base)) else {}
 
 
 def _shown(model: Model, base: Path) -> str:

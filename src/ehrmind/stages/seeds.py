@@ -11,6 +11,7 @@ from typing import Any
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
+from ehrmind.runs.start import is_bare
 from ehrmind.stages.comparison import Outcome, outcomes
 from ehrmind.stages.evaluate import stage_of
 from ehrmind.stages.models import day_of
@@ -37,7 +38,12 @@ def run_seeds(
 
 def _began(run: Run) -> date | None:
     """The day that the first seed's run was pinned to, which is all seeds' day."""
-    found = current().from_first(lambda: [str(day_of(part)) for part in run.seeds() if day_of(part) is not None])
+
+    def days() -> list[str]:
+        begun = (day_of(part) for part in run.seeds() if not is_bare(part.path))
+        return [str(day) for day in begun if day is not None]
+
+    found = current().from_first(days)
     return date.fromisoformat(found[0]) if found else None
 
 
