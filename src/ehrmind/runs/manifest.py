@@ -100,13 +100,13 @@ class Manifest:
             if name.startswith(self.private):
                 take_from_others(self.root / name)
         with self._alone():
-            self._change(lambda found: [_place(found, name, files) for name, files in new.items()])
+            self._change(lambda found: _place_all(found, new))
 
     def remove(self, *names: str) -> None:
         """Unlists files and folders, then removes them."""
         with self._alone():
             if any(_under(name, listed) for name in names for listed in self.read().files):
-                self._change(lambda found: [_place(found, name, {}) for name in names])
+                self._change(lambda found: _place_all(found, {name: {} for name in names}))
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
@@ -250,6 +250,11 @@ def _place(contents: Contents, name: str, new: Listed) -> None:
         del contents.files[listed]
     contents.replacing.pop(name, None)
     contents.files.update(new)
+
+
+def _place_all(contents: Contents, new: Mapping[str, Listed]) -> None:
+    for name, files in new.items():
+        _place(contents, name, files)
 
 
 def _under(name: str, listed: str) -> bool:

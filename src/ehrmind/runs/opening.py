@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ehrmind.config import Recipe, differing_keys, parse_recipe
-from ehrmind.files import clear_leftovers, write_text
+from ehrmind.files import clear_leftovers, make_folder, write_text
 from ehrmind.runs.folder import Run
 from ehrmind.runs.lock import sign
 from ehrmind.runs.protected import keep_private
