@@ -150,3 +150,14 @@ def test_a_stage_whose_mark_is_removed_is_done_again_with_the_same_results(stage
     (run / "stages" / f"{stage}.json").unlink()
     go(run)
     assert outcome(run) == outcome(finished) and not list(verify(run))
+
+
+def test_a_stage_whose_best_model_never_arrived_starts_again(
+    unfinished: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store may have the checkpoint and not yet the model that it counts on."""
+    run = tmp_path / "run"
+    shutil.copytree(unfinished, run)
+    Run(run).remove("protected/models/sft_rlvr")
+    go(run)
+    assert "the stage rlvr-sft_rlvr starts again" in capsys.readouterr().err and outcome(run) == outcome(finished)

@@ -67,6 +67,7 @@ def test_alarms_and_metrics_of_a_run_come_back_as_they_were_said(tmp_path: Path)
 def test_predictions_as_json_lines_keep_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicted, "schema", lambda: {"id": pl.String, "answer": pl.String})
     frame = pl.DataFrame({"id": ["1", "2"], "answer": [INSIDE, "next"]})
+    Predictions(tmp_path).manifest.create()
     Predictions(tmp_path).write_final(frame, "jsonl")
     assert predicted.read_predictions(tmp_path).equals(frame)
 

@@ -6,6 +6,7 @@ made again without hours of work is refused, with the two ways on: a copy, or re
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,8 +38,12 @@ def recover(run: Run) -> None:
         read_lines(run.path / name)
     run.remove(*_never_listed(run), *_of_no_use(run))
     faults = {fault.name: fault for fault in run.manifest.faults(told=_teller(run))}
-    if not faults:
-        return
+    if faults:
+        _mend(run, faults)
+    _drop_without_best(run)
+
+
+def _mend(run: Run, faults: Faults) -> None:
     _refuse_pinned(run, faults)
     again, stand_on_it = _done_again(run, faults)
     _refuse_lost_work(run, faults, set(run.finished()).difference(again, stand_on_it))
@@ -171,6 +176,17 @@ def _drop(run: Run, name: str) -> None:
         run.remove(match["folder"])
     else:
         run.remove(name)
+
+
+def _drop_without_best(run: Run) -> None:
+    """An RLVR stage whose best model is not there, such as one that was caught on its way to a store, cannot go on behind it."""
+    for arm in ("rlvr", "sft_rlvr"):
+        stage = TRAINED[arm]
+        names = [f"{CHECKPOINTS}/{stage}/{one}/progress.json" for one in run.checkpoint_names(stage)]
+        seen = [json.loads(run.manifest.read_bytes(name)).get("best_step", 0) for name in names]
+        if any(seen) and not run.manifest.names(f"{MODELS}/{arm}/"):
+            sys.stderr.write(f"{run.model(arm)}, the best model so far, is not there; the stage {stage} starts again\n")
+            run.remove(f"{CHECKPOINTS}/{stage}")
 
 
 def _never_listed(run: Run) -> list[str]:
