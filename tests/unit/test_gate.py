@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ehrmind.config import Model
 from ehrmind.engines.local import template_probe
@@ -24,6 +24,7 @@ from ehrmind.engines.local.ordinary import chat_elsewhere, chat_of, writes_today
 from ehrmind.engines.local.proof import reopened
 from ehrmind.stages.export import described, export_model
 from ehrmind.types import InputError
+from tests.small_adapters import lora
 from tests.small_models import small_model
 
 Change = Callable[[Path], object]
@@ -217,17 +218,6 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "memory": lambda folder: shape_of(folder, Model(name="model", device="cpu")),
     "base of an adapter": lambda folder: opened_adapter(lora(folder.parent / "adapter"), folder),
 }
-
-
-def lora(folder: Path, **more: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    asked = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj"], "base_model_name_or_path": "../model"}
-    (folder / "adapter_config.json").write_text(json.dumps({**asked, **more}))
-    shapes = {"A": (2, 32), "B": (32, 2)}
-    place = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
-    tensors = {place.format(layer, side): torch.zeros(shape) for layer in range(2) for side, shape in shapes.items()}
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
 
 
 @pytest.mark.parametrize("way", WAYS)

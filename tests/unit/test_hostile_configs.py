@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Decoding, Model
+from ehrmind.engines.local.adapters import merged, opened_adapter
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import shape_of
 from ehrmind.prompts import messages
 from ehrmind.types import InputError
+from tests.small_adapters import lora
 from tests.small_models import cases, small_model
 
 FAMILIES = ("llama", "qwen3", "gemma3", "untied", "gpt2", "fp8")
@@ -172,3 +174,35 @@ def test_a_config_without_one_of_its_keys_is_opened_or_one_sentence(tmp_path: Pa
     for key in tree:
         (folder / "config.json").write_text(json.dumps({name: value for name, value in tree.items() if name != key}))
         opened_or_refused(folder, f"without {key}")
+
+
+OF_ADAPTERS = (
+    *("r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern", "bias"),
+    *(
+        "use_dora",
+        "use_rslora",
+        "init_lora_weights",
+        "layers_to_transform",
+        "layers_pattern",
+        "layer_replication",
+        "peft_type",
+        "task_type",
+    ),
+    *("trainable_token_indices", "target_parameters", "megatron_config", "loftq_config", "eva_config", "corda_config", "fan_in_fan_out"),
+    *("auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "runtime_config", "lora_bias", "arrow_config", "a\nb"),
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_drawn_odd_value_in_an_adapters_config_is_merged_or_one_sentence(tmp_path: Path, models: dict[str, Path]) -> None:
+    for seed in range(int(os.environ.get("EHRMIND_FUZZED", "40"))):
+        draw, began = random.Random(seed), time.monotonic()
+        key, value = draw.choice(OF_ADAPTERS), deepcopy(draw.choice(ODD))
+        what = f"seed {seed}: {key} = {str(value)[:60]!r}"
+        try:
+            merged(opened_adapter(lora(tmp_path / "adapter", **{key: value}), models["untied"])[0])
+        except InputError as refusal:
+            assert "\n" not in str(refusal) and len(str(refusal)) < 800, f"{what}: {refusal}"
+        except Exception as error:
+            raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+        assert time.monotonic() - began < SECONDS, what

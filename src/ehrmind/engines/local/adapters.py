@@ -85,7 +85,7 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the libraries make of somebody's files
-        raise InputError(f"{folder} cannot be opened on its base {base.name}: {short(error)}") from None
+        raise InputError(f"{folder} cannot be opened on its base {base.name}: {short(error)}.") from None
     _refuse_other_weights(folder, adapted)
     return adapted, types
 

@@ -81,6 +81,7 @@ OF_ADAPTER = (
     _of("megatron_config", _there, "asks for code of Megatron"),
     _of("megatron_core", lambda value: value not in (None, "megatron.core"), "names code to import"),
     _of("base_model_name_or_path", lambda value: not (value is None or isinstance(value, str)), "is no path"),
+    _of("rank_pattern alpha_pattern", lambda value: not (value is None or isinstance(value, dict)), "is no object"),
     _of("arrow_config", _there, "names further adapters to load"),
 )
 WRITTEN = {"__float__"}  # how transformers writes an infinite number
