@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,3 +29,20 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}; set EHRMIND_DATA to test on real rows")
     return folder
+
+
+@pytest.fixture(params=[pytest.param(6, id="a sixth"), pytest.param(1, id="all", marks=pytest.mark.long)])
+def watched(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Any]:
+    """Commands whose words and files are looked through for canaries."""
+    from tests.watched import Watched
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EHRMIND_TRACEBACK", raising=False)
+    with caplog.at_level(logging.INFO):
+        yield Watched(tmp_path, request.param, capsys, caplog)

@@ -83,8 +83,8 @@ def test_a_verdict_survives_storage_whatever_the_model_wrote() -> None:
         assert Verdict.from_json(stored) == verdict
 
 
-def test_a_case_of_an_unknown_family_is_refused_by_name() -> None:
+def test_a_case_of_an_unknown_family_is_refused_with_those_that_are_known() -> None:
     case = decimal()
     stray = Case(**{name: getattr(case, name) for name in ("id", "task", "stratum", "split", "group", "fields", "truth")}, family="poetry")
-    with pytest.raises(InputError, match="poetry"):
+    with pytest.raises(InputError, match="of a family that is not known here; known are ehr"):
         judge(stray, gold_response(case))
