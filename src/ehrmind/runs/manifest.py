@@ -267,11 +267,6 @@ def _place(contents: Contents, name: str, new: Listed) -> None:
     contents.files.update(new)
 
 
-def _place_all(contents: Contents, new: Mapping[str, Listed]) -> None:
-    for name, files in new.items():
-        _place(contents, name, files)
-
-
 def _under(name: str, listed: str) -> bool:
     return listed == name or listed.startswith(name.rstrip("/") + "/")
 
