@@ -27,6 +27,9 @@ def number_case(name: str, **truth: Any) -> Case:
 FAULTS = {
     "its own gold answer is judged wrong (out of limits)": number_case("odd-1", low=6.0, high=7.0),
     "a wrong answer (wrong value) is judged right": number_case("odd-2", kind="integer", value=10**20),
+    "a label spells a marker of a model's turns, so no prompt can show it as it is": number_case(
+        "odd-3", kind="label", value=0, labels=["grade [/INST]", "none"], low=None, high=None
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from ehrmind import tasks
 from ehrmind.prompts.chat import gold_response
-from ehrmind.prompts.protocol import ANSWER_OPEN, wrap
+from ehrmind.prompts.protocol import ANSWER_OPEN, neutral, wrap
 from ehrmind.types import Case, InputError
 from ehrmind.verify.judge import judge
 
@@ -25,6 +25,8 @@ def refuse_unproven(cases: Sequence[Case], seed: int, *, think: bool = True) -> 
     for case, neighbour in _drawn(cases, seed):
         if proven["corruptions"] >= VERDICTS:
             break
+        if any(neutral(label) != label for label in case.truth.get("labels", ())):
+            raise _refused(case, "a label spells a marker of a model's turns, so no prompt can show it as it is")
         plain = replace(case, rationale=None)
         gold = gold_response(plain, think)
         verdict = judge(plain, gold, think=think)
