@@ -16,7 +16,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:work|farm|root|home|Users|mnt|srv|tmp
 ADDRESS = re.compile(r"\b(?:https?|wss?|ftp)://([^/\s\"'`)>:\]}]+)")
 KNOWN_HOSTS = re.compile(
     r"(localhost|127\.0\.0\.1|\[?::1|[\w.-]*\.?example(\.(com|org|net))?|[\w.-]+\.invalid|arxiv\.org|doi\.org|www\.apache\.org"
-    r"|keepachangelog\.com|semver\.org|www\.w3\.org|docs\.python\.org|\{.*)"
+    r"|keepachangelog\.com|schemas\.openxmlformats\.org|semver\.org|www\.w3\.org|docs\.python\.org|\{.*)"
 )
 
 

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "runs/lock": "an empty lock file, and who holds it, which goes with the lock",
     "tracking": "TensorBoard's own writer; the folder is flushed and listed after it",
     "runs/folder": "a frame in memory, for the other workers",
+    "cli/app": "the null device",
+    "cli/quiet": "the null device",
     "engines/answers": "makes the empty file that answers are added to",
 }
 

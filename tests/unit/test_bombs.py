@@ -8,21 +8,19 @@ import io
 import json
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openpyxl
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ehrmind.sources import bounds, files, text_tables
-from ehrmind.sources.bounds import csv_batches, parquet_file, refuse_growth, text_batches
+from ehrmind.sources.bounds import csv_batches, parquet_file, refuse_growth
 from ehrmind.sources.cases import load_cases
 from ehrmind.sources.ehr_labels import csv_table, label_table
 from ehrmind.sources.files import read_lines, read_table
@@ -48,11 +46,15 @@ def repeated(path: Path, rows: int, **columns: str) -> Path:
 
 def peak_mib(code: str, *arguments: str) -> tuple[int, str]:
     """(peak memory of a process of its own that runs the code and has all that it imports, what it printed)."""
-    measured = f"import resource, sys\n{code}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    # VmHWM is this program's own; `ru_maxrss` also has the memory of the process that started it.
+    measured = (
+        f"import sys\nfrom pathlib import Path\n{code}\n"
+        "print(next(line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
+    )
     done = subprocess.run([sys.executable, "-c", measured, *arguments], capture_output=True, text=True, timeout=120, check=False)
     *said, peak = done.stdout.strip().splitlines() or ["0"]
     assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
-    return int(peak), "\n".join(said)
+    return int(peak) >> 10, "\n".join(said)
 
 
 REFUSED = """
@@ -302,33 +304,6 @@ def test_list_items_count_and_a_page_that_grows_is_refused(tmp_path: Path) -> No
         read_table(tmp_path / "page.parquet")
 
 
-@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1", b"PAR1\x00\xff\xff\xff\xffPAR1", b""])
-@pytest.mark.parametrize("read", [read_table, label_table, load_cases, read_shard])
-def test_a_broken_footer_is_one_sentence_and_nothing_on_the_terminal(
-    tmp_path: Path, content: bytes, read: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.parquet"):
-        read(tmp_path / "a.parquet")
-    assert capfd.readouterr() == ("", "")
-
-
-def test_flipped_bytes_of_a_parquet_file_are_refused_or_read_and_never_a_panic(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    buffer = io.BytesIO()
-    pl.DataFrame({"question": [f"q {n}" for n in range(200)], "answer": list(range(200))}).write_parquet(buffer)
-    draw = np.random.default_rng(7)
-    for _ in range(150):
-        content = bytearray(buffer.getvalue())
-        for place in draw.integers(4, len(content) - 8, 3):
-            content[place] = draw.integers(0, 256)
-        (tmp_path / "a.parquet").write_bytes(bytes(content))
-        try:
-            read_table(tmp_path / "a.parquet")
-        except InputError as error:
-            assert "a.parquet" in str(error)
-    assert capfd.readouterr() == ("", "")
-
-
 def test_tables_with_too_many_columns_or_cells_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = tmp_path / "wide.csv"
     wide.write_text(",".join(f"c{n}" for n in range(200_000)) + "\n")
@@ -355,87 +330,13 @@ def test_texts_of_parquet_are_bounded_once_they_are_written_out(tmp_path: Path, 
         read_table(path)
 
 
-def test_ordinary_parquet_of_every_type_is_read_as_before(tmp_path: Path) -> None:
-    import datetime
-
-    frame = pl.DataFrame(
-        {
-            "text": ["a", None, "ü" * 1000] * 1000,
-            "kind": pl.Series(["x", "y", None] * 1000, dtype=pl.Categorical),
-            "whole": [1, None, -3] * 1000,
-            "real": [0.1, 1e-9, None] * 1000,
-            "day": [datetime.date(2020, 1, 31), None, datetime.date(1900, 1, 1)] * 1000,
-            "time": [datetime.datetime(2020, 1, 31, 23, 59, 1), None, datetime.datetime(1900, 1, 1)] * 1000,
-            "true": [True, False, None] * 1000,
-        }
-    )
-    frame.write_parquet(tmp_path / "a.parquet", row_group_size=700)
-    expected = frame.select(pl.all().cast(pl.String).fill_null("")).rows()
-    table = read_table(tmp_path / "a.parquet")
-    assert [tuple(row.values()) for row in table.rows] == expected and list(table.columns) == frame.columns
-    assert pl.concat(list(text_batches(tmp_path / "a.parquet", "a"))[1:]).height == 3000
-
-
-def sheet(path: Path, cells: str, more: str = "", **parts: str) -> Path:
-    """A workbook of one sheet, as XML."""
-    book = openpyxl.Workbook()
-    book.active.append(["question", "answer"])
-    buffer = io.BytesIO()
-    book.save(buffer)
-    with zipfile.ZipFile(buffer) as made, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in made.namelist():
-            content = made.read(name)
-            if name == "xl/worksheets/sheet1.xml":
-                head = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-                content = head + f"<sheetData>{cells}</sheetData>{more}</worksheet>".encode()
-            out.writestr(name, parts.get(name.rpartition("/")[2].partition(".")[0], content))
-    return path
-
-
-ROWS = (
-    '<row r="1"><c r="A1" t="inlineStr"><is><t>question</t></is></c><c r="B1" t="inlineStr"><is><t>answer</t></is></c></row>'
-    '<row r="2"><c r="A2" t="inlineStr"><is><t>How many?</t></is></c><c r="B2"><v>3</v></c></row>'
-)
-LINK = '<hyperlinks><hyperlink display="&gt;" ref="A1:XFD1048576" location="a"/></hyperlinks>'
-DTD = '<!DOCTYPE sst [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><sst><si><t>&b;</t></si></sst>'
-
-
-@pytest.mark.parametrize(
-    ("cells", "more", "parts"),
-    [
-        (ROWS, '<mergeCells count="1"><mergeCell ref="A1:XFD1048576"/></mergeCells>', {}),
-        (ROWS, "<mergeCells><mergeCell a='>' ref='A1:XFD1048576'/></mergeCells>", {}),
-        (ROWS, '<mergeCells><mergeCell ref="&#65;1:XFD1048576"/></mergeCells>', {}),
-        (ROWS, LINK, {}),
-        (f'{ROWS}<row r="3">{"<c/>" * 5_100_000}</row>', "", {}),
-        (f'{ROWS}<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>', "", {}),
-        (ROWS, "", {"styles": DTD}),
-        (f"{ROWS}{'<a>' * 100_000}", "", {}),
-    ],
-)
-def test_a_workbook_that_asks_for_more_cells_than_fit_is_refused(tmp_path: Path, cells: str, more: str, parts: dict[str, str]) -> None:
-    started = time.monotonic()
-    with pytest.raises(InputError, match=r"a\.xlsx"):
-        read_table(sheet(tmp_path / "a.xlsx", cells, more, **parts))
-    assert time.monotonic() - started < 15
-
-
-def test_a_workbook_whose_dimension_lies_is_read(tmp_path: Path) -> None:
-    path = sheet(tmp_path / "a.xlsx", ROWS, '<hyperlinks><hyperlink ref="A2" location="a"/></hyperlinks>')
-    lies = path.read_bytes()
-    with zipfile.ZipFile(io.BytesIO(lies)) as made, zipfile.ZipFile(path, "w") as out:
-        for name in made.namelist():
-            out.writestr(name, made.read(name).replace(b"<sheetData>", b'<dimension ref="A1:XFD1048576"/><sheetData>'))
-    assert read_table(path).rows == [{"question": "How many?", "answer": "3"}]
-
-
 def test_large_real_files_are_not_limited() -> None:
     for size, unpacked in ((9 << 30, 100 << 30), (5 * MIB, 900 * MIB), (10, 64 * MIB)):
         refuse_growth(size, unpacked, "ordinary")
 
 
 def test_a_device_is_no_file_and_a_line_of_judgments_has_an_end(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file but a device"):
+    with pytest.raises(InputError, match="is a pipe or a device, no file"):
         read_lines(Path("/dev/zero"))
     (tmp_path / "qrels.txt").write_text("1 0 NCT10000010 1\n" + "1 " * 100_000)
     with pytest.raises(InputError, match="row 2: 200,000 characters"):

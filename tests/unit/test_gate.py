@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from ehrmind.config import Model
-from ehrmind.engines.local import template_probe
 from ehrmind.engines.local.adapters import opened_adapter
 from ehrmind.engines.local.dropout import dropout_of
 from ehrmind.engines.local.engine import open_engine
@@ -131,7 +130,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r'index\.json names "weights\.dat" in weight_map, which is no',
     ),
     "an index to a place outside": (index(f"../elsewhere/{WEIGHTS}", more=elsewhere), "lies outside the directory; put the file into"),
-    "an index to an absolute place": (index(f"/tmp/{WEIGHTS}"), "lies outside the directory"),
+    "an index to an absolute place": (index(f"/var/{WEIGHTS}"), "lies outside the directory"),
     "an index to a place of another system": (index(f"..\\elsewhere\\{WEIGHTS}"), "lies outside the directory"),
     "an index to a link": (
         index("a.safetensors", more=both(elsewhere, linked("a.safetensors", f"../elsewhere/{WEIGHTS}"))),
@@ -248,7 +247,7 @@ ADAPTERS: dict[str, tuple[Change, str]] = {
     "code of Megatron": (said("adapter_config.json", megatron_config={"a": 1}, megatron_core="megatron.evil"), "asks for code of Megatron"),
     "code to import": (said("adapter_config.json", megatron_core="evil.core"), "names code to import"),
     "code of its own": (said("adapter_config.json", auto_mapping={"parent_library": "evil"}), "auto_mapping .* names code to import"),
-    "a cache of others": (said("adapter_config.json", corda_config={"cache_file": "/tmp/a.pt"}), r"corda_config\.cache_file .* outside"),
+    "a cache of others": (said("adapter_config.json", corda_config={"cache_file": "/var/a.pt"}), r"corda_config\.cache_file .* outside"),
     "a slow expression": (said("adapter_config.json", target_modules="(.*a.*)+$"), "a regular expression that may take for ever; list"),
     "a base that is no path": (said("adapter_config.json", base_model_name_or_path=[1]), "says base_model_name_or_path .* is no path"),
     "an endless rank": (said("adapter_config.json", r=10**12), r"says r 1000000000000, which none of its tensors has"),
@@ -303,7 +302,7 @@ def renamed(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "own.safetensors")
 
 
-OLD = {"_name_or_path": "/home/me/model", "transformers_version": "4.3.0", "torch_dtype": "float16", "architectures": ["LlamaForCausalLM"]}
+OLD = {"_name_or_path": "/data/me/model", "transformers_version": "4.3.0", "torch_dtype": "float16", "architectures": ["LlamaForCausalLM"]}
 OPENED: dict[str, Change] = {
     "what a trainer leaves beside its weights": beside("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"),
     "the same model for other libraries": beside("tf_model.h5", "flax_model.msgpack", "model.onnx", "a.gguf"),
@@ -313,7 +312,7 @@ OPENED: dict[str, Change] = {
     "code of a repository": both(
         config(auto_map={"AutoConfig": "other/repo--own.Own"}), tokenizer(auto_map={"AutoTokenizer": ["a.A", None]})
     ),
-    "paths of the machine it was saved on": tokenizer(tokenizer_file="/root/.cache/a/tokenizer.json", vocab_file="/root/no/such/file"),
+    "paths of the machine it was saved on": tokenizer(tokenizer_file="/var/no/such/tokenizer.json", vocab_file="/var/no/such/file"),
     "a tokenizer of an unknown class": tokenizer(tokenizer_class="OwnTokenizerFast"),
     "an old config": config(**OLD),
     "an infinite number": config(time_step_limit=[0.0, {"__float__": "Infinity"}]),
@@ -336,39 +335,3 @@ def test_an_adapter_of_a_trainer_passes(tmp_path: Path) -> None:
     folder = lora(tmp_path / "adapter", auto_mapping=mapping, eva_config=None, target_modules=".*(self_attn|mlp).*(q_proj|up_proj)$")
     (folder / "training_args.bin").write_bytes(b"x")
     assert admit_adapter(folder)["r"] == 2
-
-
-ENDLESS = {
-    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
-    "a text": "{% set ns = namespace(a='x') %}{% for b in range(60) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
-    "a power": "{{ 10 ** (10 ** 10) }}",
-}
-
-
-@pytest.mark.parametrize("what", ENDLESS)
-def test_a_template_without_bounds_is_one_sentence(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr(template_probe, "SECONDS", 1)
-    folder = copied(whole, tmp_path / "model", written("chat_template.jinja", ENDLESS[what] + "{{ messages[0].content }}"))
-    with pytest.raises(InputError, match=r"chat template of model takes more than .* for a short conversation; use the model's own"):
-        open_engine(Model(name="model"), folder, rows=4)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.append(1) }}",
-        "{% for i in range(10**9) %}{% endfor %}",
-        "{% include 'config.json' %}",
-        "{% import '/etc/passwd' as a %}",
-        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
-        "{{ 'x' * 10**12 }}",
-        "{{ '%s' % messages.__init__.__globals__ }}",
-        "{% set a.b = 1 %}",
-        "{{ namespace(__init__=1) }}",
-    ],
-)
-def test_a_template_that_reaches_out_is_one_sentence(tmp_path: Path, whole: Path, template: str) -> None:
-    folder = copied(whole, tmp_path / "model", written("chat_template.jinja", template))
-    with pytest.raises(InputError, match="chat template"):
-        open_engine(Model(name="model"), folder, rows=4)

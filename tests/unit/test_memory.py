@@ -101,7 +101,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_helps(found: Estimate, advic
 
 def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shape = {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "vocabulary": 300}}
-    vast = recipe(model=shape, sampler_rows=10**9, sampler_tokens=10**11)
+    vast = recipe(model=shape, sampler_rows=10**6, sampler_tokens=10**9)
     with pytest.raises(InputError, match="lower sampler_tokens"):
         run_pipeline(vast, tmp_path / "run")
     assert "memory (estimate): weights" in capsys.readouterr().err

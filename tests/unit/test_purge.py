@@ -47,7 +47,7 @@ def run(recipe: Recipe, tmp_path: Path) -> Run:
 def filled(run: Run) -> Run:
     for name in ONES:
         (run.protected / name).parent.parent.mkdir(mode=0o700, exist_ok=True)
-        run.put(f"protected/{name}", b"record text " * 1000)
+        run.put(f"protected/{name}", b'{"text": "' + b"record text " * 999 + b'"}')
     return run
 
 

@@ -141,12 +141,11 @@ def said(audited: ProcessAudit, text: str) -> str:
 
 def harmless(cell: str) -> str:
     """What no spreadsheet takes for a formula, nor refuses for its length or control characters."""
-    plain = re.sub(r"\r\n?", "\n", cell)
+    kept_letters = (letter for letter in re.sub(r"\r\n?", "\n", cell) if letter in "\n\t" or letter.isprintable() or letter.isspace())
+    plain = "".join(kept_letters)
     kept: list[str] = ["'"] if plain[:1] in SEPARATORS else []
     begins = True  # whether a cell may begin here, for some spreadsheet
     for letter in plain:
-        if not (letter in "\n\t" or letter.isprintable() or letter.isspace()):
-            continue
         if begins and letter in RISKY:
             kept.append("'")
         kept.append(letter)

@@ -6,13 +6,13 @@ made again without hours of work is refused, with the two ways on: a copy, or re
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ehrmind.config import split_arm
+from ehrmind.documents import json_value
 from ehrmind.files import clear_leftovers
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
 from ehrmind.runs.lines import mend, read_lines
@@ -183,10 +183,15 @@ def _drop_without_best(run: Run) -> None:
     for arm in ("rlvr", "sft_rlvr"):
         stage = TRAINED[arm]
         names = [f"{CHECKPOINTS}/{stage}/{one}/progress.json" for one in run.checkpoint_names(stage)]
-        seen = [json.loads(run.manifest.read_bytes(name)).get("best_step", 0) for name in names]
+        seen = [_best_step(json_value(run.manifest.read_bytes(name), str(run.path / name))) for name in names]
         if any(seen) and not run.manifest.names(f"{MODELS}/{arm}/"):
             sys.stderr.write(f"{run.model(arm)}, the best model so far, is not there; the stage {stage} starts again\n")
             run.remove(f"{CHECKPOINTS}/{stage}")
+
+
+def _best_step(progress: Any) -> int:
+    found = progress.get("best_step", 0) if isinstance(progress, dict) else 0
+    return found if isinstance(found, int) else 0
 
 
 def _never_listed(run: Run) -> list[str]:

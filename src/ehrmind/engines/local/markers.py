@@ -18,6 +18,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
+from ehrmind.files import lines_of
 from ehrmind.prompts.protocol import TAGS
 from ehrmind.types import InputError, Message
 
@@ -153,7 +154,7 @@ def _pieces(text: str, *, marked: bool) -> Iterator[str]:
     """Yields the markers of a text. Words beside a bracketed marker, such as a role, are none unless they end in a colon; a word alone is
     one if the tokenizer has it as an added token."""
     yield from (found.strip() for found in BRACKETED.findall(text))
-    for words in BRACKETED.sub("\n", text).splitlines():
+    for words in lines_of(BRACKETED.sub("\n", text)):
         said = words.strip()
         named = said.endswith(COLONS) and (said[0].isalnum() or said[0] == "#")
         if len(said) > 1 and (named or not marked):
