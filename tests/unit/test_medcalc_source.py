@@ -248,7 +248,7 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "empty.csv.gz": (b"", "empty"),
         "blank.csv": (b"\n\n", "empty"),
         "header.csv": (good.splitlines()[0] + b"\n", "no rows"),
-        "cut.csv.gz": (gzip.compress(good)[:-20], "packed file"),
+        "cut.csv.gz": (gzip.compress(good)[:-20], "gzip"),
         "flipped.csv.gz": (gzip.compress(good)[:40] + b"\0\0\0\0" + gzip.compress(good)[44:], "gzip"),
         "plain.csv.gz": (good, "gzip"),
         "text.parquet": (good, "not a parquet file"),

@@ -61,7 +61,9 @@ def unpacked_blocks(file: IO[bytes], packed: int, name: str) -> Iterator[bytes]:
     except InputError:
         raise
     except BROKEN:
-        raise InputError(f"{name} cannot be read as a whole packed file; it may be cut short, so fetch it again.") from None
+        raise InputError(
+            f"{name} cannot be read as a whole gzip, bzip2 or zstd file; it may be cut short, or not packed at all, so fetch it again."
+        ) from None
 
 
 def unpacked_bytes(raw: bytes, name: str, most: int) -> bytes:
