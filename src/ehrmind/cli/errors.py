@@ -18,6 +18,7 @@ from pathlib import Path
 from typer.exceptions import Abort, TyperException
 
 from ehrmind.cluster.desk import WorkerError
+from ehrmind.printable import printable
 from ehrmind.system import chain, is_broken_library, is_full, number_of, path_of, why
 from ehrmind.types import InputError
 
@@ -71,16 +72,11 @@ def say(error: BaseException, command: str = "run") -> int:
         traceback.print_exception(error)
     code, sentence = _sentence(error, command in RESUMABLE)
     try:
-        sys.stderr.write(f"ehrmind: {shown(sentence)}\n")
+        sys.stderr.write(f"ehrmind: {printable(' '.join(sentence.split()))}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):  # nobody is there to read it; the exit code says it
         pass
     return code
-
-
-def shown(sentence: str) -> str:
-    """One line for a terminal: a name may hold line ends, colours, and bytes that are no text."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(sentence.split()))
 
 
 def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:

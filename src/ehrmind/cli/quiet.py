@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from ehrmind.cli.errors import place_of, shown
+from ehrmind.cli.errors import place_of
+from ehrmind.printable import printable
 
 OURS = "ehrmind"
 WITHHELD = "its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it"
@@ -50,7 +51,7 @@ def _keep_descriptors() -> None:
 
 def _say(what: str) -> None:
     try:
-        sys.stderr.write(f"{OURS}: {shown(what)}; {WITHHELD}\n")
+        sys.stderr.write(f"{OURS}: {printable(what)}; {WITHHELD}\n")
     except (OSError, ValueError):
         pass
 
@@ -88,7 +89,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] == OURS:
             try:
-                sys.stderr.write(f"{shown(record.getMessage())}\n")
+                sys.stderr.write(f"{printable(record.getMessage())}\n")
             except Exception:  # noqa: BLE001 - logging must not end what it tells of
                 self.handleError(record)
             return
