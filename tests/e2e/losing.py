@@ -40,7 +40,7 @@ def losing(config: dict[str, Any]) -> None:
     once("warm-up", LocalLearner, "learn_from_responses", worker, lambda *_: not first and steps("warmup") == 3)
     once("sampling", LocalEngine, "sample", worker, lambda *_: not first and steps("rlvr") == 1)
     once("update", LocalLearner, "learn_from_groups", node, lambda *_: on_other_node() and steps("rlvr") == 1)
-    once("checkpoint", ehrmind.files, "_sync", worker, lambda path: first and in_checkpoint(path))
+    once("checkpoint", ehrmind.files, "sync_folder", worker, lambda path: first and in_checkpoint(path))
     run_recipe(config)
 
 

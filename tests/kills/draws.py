@@ -108,7 +108,7 @@ class Bench:
     def strike(self, draw: Draw, whole: Undisturbed) -> Ended:
         given = draw.command.arguments.split()
         if draw.act == "disk":
-            self.fresh(int(draw.share * whole.bytes))
+            self.fresh(max(0, int(draw.share * whole.bytes)))  # a purge gives room back
             ended = self.starter.run(given, self.work)
             subprocess.run(["mount", "-o", "remount,size=1g", self.work], check=True)
             return ended
