@@ -92,14 +92,14 @@ def test_every_seed_has_its_folders_again(tmp_path: Path) -> None:
 def test_a_push_that_breaks_off_leaves_what_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int) -> None:
     folder, store = fill(tmp_path / "run", FILES), tmp_path / "store"
     mirror, puts = Mirror(f"local://{store}"), iter(range(len(FILES)))
-    put = mirror._store.put_file
+    put = mirror._put
 
     def breaks(*given: Any) -> None:
         if next(puts) == until:
             raise OSError(errno.EIO, "the network is gone")
         put(*given)
 
-    monkeypatch.setattr(mirror._store, "put_file", breaks)
+    monkeypatch.setattr(mirror, "_put", breaks)
     with pytest.raises(OSError):
         mirror.push(folder)
     found = there(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from pathlib import Path
@@ -133,6 +134,29 @@ def test_a_purge_is_recorded_with_what_was_there(manifest: Manifest) -> None:
     assert list(found.files) == ["results.json"]
 
 
+def test_a_writer_is_alone_until_its_last_listing(manifest: Manifest) -> None:
+    """The lock is on the manifest's file, which each write replaces: the new one is held as well."""
+    manifest.put("report.html", b"old")
+    free: list[bool] = []
+
+    def look() -> None:
+        with manifest.file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free.append(True)
+            except BlockingIOError:
+                free.append(False)
+
+    new = {"report.html": stored_bytes(b"new")}
+    with manifest._alone():
+        manifest._announce("report.html", new)
+        look()
+        manifest._list("report.html", new)
+        look()
+    look()
+    assert free == [False, False, True]
+
+
 def test_two_writers_lose_nothing_of_each_other(manifest: Manifest) -> None:
     """The run itself, and commands that write a page while it goes."""
 
@@ -193,9 +217,9 @@ def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(until: int, tmp_p
 
         return put
 
-    for name in ("put_file", "rm_file"):
-        monkeypatch.setattr(mirror._store, name, breaks(getattr(mirror._store, name)))
-    monkeypatch.setattr(mirror, "_put_manifest", breaks(mirror._put_manifest))
+    monkeypatch.setattr(mirror._store, "rm_file", breaks(mirror._store.rm_file))
+    for name in ("_put", "_put_manifest"):
+        monkeypatch.setattr(mirror, name, breaks(getattr(mirror, name)))
     try:
         mirror.push(manifest.root)
     except OSError:

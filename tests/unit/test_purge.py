@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,8 @@ from ehrmind.runs import Run, lock, open_run
 from ehrmind.runs.listing import purge
 from ehrmind.runs.lock import only_writer
 from ehrmind.runs.predictions import open_predictions
+from ehrmind.runs.recovery import clear_all_leftovers
+from ehrmind.runs.verifying import verify
 from ehrmind.types import InputError
 from tests.killed import DONE, REFUSED, in_child
 
@@ -87,11 +88,32 @@ def test_a_link_to_a_place_with_other_peoples_files_removes_none_of_them(part: s
     disk = moved(run.protected / part, tmp_path / "disk")
     (disk / "theirs").mkdir()
     (disk / "theirs" / "precious.txt").write_text("mine")
-    with pytest.raises(InputError, match=rf"still holds.*links to {disk}, where theirs/precious.txt is not known to be of a run"):
+    with pytest.raises(InputError, match=rf"still holds.*links to {disk}, where theirs/precious.txt is not known to be of this run"):
         purge(run.path)
     assert "theirs/precious.txt" in files(disk) and len(files(disk)) > 1 and not is_marked(run)
     shutil.rmtree(disk / "theirs")
     assert purge(run.path) > 0 and not files(disk) and is_marked(run)
+
+
+@pytest.mark.parametrize("name", ["cases/theirs.parquet", "predictions/theirs.parquet", "teacher/notes.jsonl"])
+def test_a_file_of_somebody_else_with_such_an_ending_is_not_taken_for_ours(name: str, run: Run, tmp_path: Path) -> None:
+    (run.protected / name).parent.mkdir(exist_ok=True)
+    disk = moved(run.protected / Path(name).parent, tmp_path / "disk")
+    (disk / Path(name).name).write_text("theirs")
+    with pytest.raises(InputError, match=f"where {Path(name).name} is not known to be of this run"):
+        purge(run.path)
+    assert Path(name).name in files(disk) and not is_marked(run)
+
+
+@pytest.mark.parametrize("part", ["", "models"])
+def test_a_run_whose_protected_folder_lies_on_another_disk_is_proven_and_cleared_like_others(part: str, run: Run, tmp_path: Path) -> None:
+    disk = moved(run.protected / part, tmp_path / "disk")
+    assert not list(verify(run.path))
+    models = disk if part else disk / "models"
+    (models / "base").rename(models / ".base.0123abcd.replaced")  # a kill between two renames
+    assert {fault.what for fault in verify(run.path)} == {"gone", "half-written"}
+    clear_all_leftovers(run)
+    assert not list(verify(run.path)) and (models / "base").is_dir()
 
 
 def test_a_link_deep_inside_is_named_and_neither_followed_nor_forgotten(run: Run, tmp_path: Path) -> None:
@@ -205,6 +227,13 @@ def test_a_purge_that_is_killed_at_any_change_goes_on_and_is_never_taken_for_don
     assert nth > 20
 
 
+def test_seeds_below_zero_are_purged_too(recipe: Recipe, tmp_path: Path) -> None:
+    run = filled(open_run(tmp_path / "run", recipe, resume=False))
+    seed = filled(open_run(run.of_seed(-1).path, recipe, resume=False))
+    purge(run.path)
+    assert not files(seed.protected) and is_marked(seed) and is_marked(run)
+
+
 def test_a_run_that_is_written_is_not_purged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "WAIT", 0.2)
     ready, told = os.pipe()
@@ -271,15 +300,6 @@ def test_what_a_linked_folder_leads_to_is_closed_and_other_links_are_left_alone(
     assert stat.S_IMODE(disk.stat().st_mode) == 0o700 and stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o644
 
 
-def test_predictions_are_closed_when_they_are_opened(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    open_predictions(out, {"model": "m"}, resume=False).write_part(0, [])
-    for path in (out, *out.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)
-    open_predictions(out, {"model": "m"}, resume=True)
-    assert modes(out) == {0o700, 0o600}
-
-
 def test_new_folders_and_files_are_the_owners_alone_under_any_umask(recipe: Recipe, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -307,39 +327,3 @@ def test_a_protected_folder_that_another_user_opened_to_all_is_refused(
 
     assert in_child(resume) == REFUSED
     assert "belongs to another user and is open to others (mode 0777)" in capfd.readouterr().err
-
-
-# Predictions
-
-
-def test_somebodys_dotfiles_are_neither_an_empty_folder_nor_leftovers(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("KEY=1")
-    with pytest.raises(InputError, match="is not empty and holds no predictions"):
-        open_predictions(tmp_path, {"model": "m"}, resume=True)
-    (tmp_path / ".env").rename(tmp_path / "env")
-    out = open_predictions(tmp_path / "out", {"model": "m"}, resume=False)
-    theirs = (".env", "parts/.git/config", ".predictions.parquet.swp", ".cache/x", "parts/notes.txt")
-    for name in theirs:
-        (out.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (out.path / name).write_text("mine")
-    half = out.path / "parts" / ".000000.parquet.0a1b2c3d.partial"
-    half.write_bytes(b"half")
-    open_predictions(out.path, {"model": "m"}, resume=True).write_part(0, [])
-    out.tidy()
-    assert all((out.path / name).is_file() for name in theirs) and not half.exists()
-    assert not (out.path / "parts" / "000000.parquet").exists()
-
-
-def test_a_part_that_was_changed_is_named_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = open_predictions(tmp_path / "out", {"model": "m"}, resume=False)
-    for number in range(3):
-        out.write_part(number, [])
-    changed = out.path / "parts" / "000001.parquet"
-    content = bytearray(changed.read_bytes())
-    content[len(content) // 2] ^= 1
-    changed.write_bytes(content)
-    with pytest.raises(InputError, match=r"000001\.parquet is damaged"):
-        out.parts()
-    assert open_predictions(out.path, {"model": "m"}, resume=True).written_parts() == [0, 2]
-    assert "000001.parquet is damaged; it is made again" in capsys.readouterr().err
-    assert json.loads((out.path / "asked.json").read_text()) == {"model": "m"}

@@ -55,7 +55,7 @@ def leased(url: str, store: Any, root: str) -> Iterator[str]:
 
     def renew() -> None:
         while not over.wait(RENEWED_EVERY):
-            with suppress(OSError):  # a store that is away for a while
+            with suppress(Exception):  # a store that is away for a while; each kind of store has errors of its own
                 found = read_lease(store, root)
                 if found is not None and found.owner != lease.owner:
                     return  # every push looks, and ends the run

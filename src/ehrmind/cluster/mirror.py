@@ -7,6 +7,7 @@ first says what will stand there. So what is found under the URL at any time can
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from ehrmind.cluster.lease import leased, refuse_taken
 from ehrmind.cluster.listing import is_manifest, manifests, replacing, steady
 from ehrmind.cluster.private import private_folder
-from ehrmind.files import write_bytes
+from ehrmind.files import write_bytes, writing
 from ehrmind.runs.contents import Contents, written
 from ehrmind.types import InputError
 
@@ -86,7 +87,8 @@ class Mirror:
                     self._put_manifest(name, found)
             gone = (self._known.keys() | self._listed.keys()) - here
             for _, name in sorted(((_counts(name), name) for name in gone), reverse=True):
-                self._store.rm_file(f"{self._root}/{name}")
+                with suppress(FileNotFoundError):  # it went with a push whose answer was lost
+                    self._store.rm_file(f"{self._root}/{name}")
                 self._known.pop(name, None)
                 self._listed.pop(name, None)
 
@@ -118,7 +120,11 @@ class Mirror:
         self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
         if protected and getattr(self._store, "local_file", False):
             Path(f"{self._root}/{run}protected").chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
-        self._store.put_file(str(file), there)
+        if not getattr(self._store, "local_file", False):
+            self._store.put_file(str(file), there)
+            return
+        with file.open("rb") as source, writing(Path(there), private=bool(protected)) as target:  # whole, or what was there before
+            shutil.copyfileobj(source, target)
 
     def _names(self) -> list[str]:
         self._store.invalidate_cache()
@@ -143,7 +149,9 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
                 try:
                     mirror.push(folder)
                     before, failed = now, ""
-                except OSError as error:
+                except InputError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
                     if not failed:
                         sys.stderr.write(f"{mirror.url} could not be written ({type(error).__name__}); it is tried again\n")
                     failed = type(error).__name__
@@ -152,9 +160,15 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
     thread.start()
     try:
         yield
-    finally:
+    except BaseException:
         over.set()
         thread.join()
+        if before:  # a run that is refused at its start leaves nothing there
+            with suppress(Exception):
+                mirror.push(folder)
+        raise
+    over.set()
+    thread.join()
     mirror.push(folder)
 
 
@@ -172,10 +186,12 @@ def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, s
         yield folder, mirror, named
 
 
-def _milestones(folder: Path) -> frozenset[Path]:
-    """What the run, or one of its seeds, can be resumed from."""
+def _milestones(folder: Path) -> frozenset[tuple[Path, int]]:
+    """What the run, or one of its seeds, can be resumed from, and the scorings of held-out cases, which count though they are killed."""
     runs, marks = (folder, *folder.glob("seeds/*")), ("stages/*.json", "protected/checkpoints/*/step-*/progress.json")
-    return frozenset(path for run in runs for mark in marks for path in run.glob(mark))
+    found = {(path, 0) for run in runs for mark in marks for path in run.glob(mark)}
+    scorings = (run / "held_out_scorings.jsonl" for run in runs)
+    return frozenset(found | {(path, path.stat().st_size) for path in scorings if path.is_file()})
 
 
 def _counts(name: str) -> int:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
-_SEED = re.compile(r"-?[0-9]{1,19}")
+SEED = re.compile(r"-?[0-9]{1,19}")  # the name of a seed's folder
 SPLITS = ("train", "tuning", "held_out")
 METRICS, ALARMS, SCORINGS = "metrics.jsonl", "alarms.jsonl", "held_out_scorings.jsonl"
 CASES, ROLLOUTS, MODELS, CHECKPOINTS = (f"protected/{kind}" for kind in ("cases", "rollouts", "models", "checkpoints"))
@@ -83,7 +83,7 @@ class Run:
 
     def seeds(self) -> list[Run]:
         """The runs of several seeds; none where there is one."""
-        stored = [path for path in self.path.glob("seeds/*/recipe.yaml") if _SEED.fullmatch(path.parent.name)]
+        stored = [path for path in self.path.glob("seeds/*/recipe.yaml") if SEED.fullmatch(path.parent.name)]
         return [Run(path.parent) for path in sorted(stored, key=lambda path: int(path.parent.name))]
 
     def recipe(self) -> dict[str, Any]:

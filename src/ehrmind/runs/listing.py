@@ -14,6 +14,7 @@ from ehrmind.documents import top_text
 from ehrmind.files import write_json
 from ehrmind.removal import Left, told
 from ehrmind.runs import Run
+from ehrmind.runs.folder import SEED
 from ehrmind.runs.lock import only_writer
 from ehrmind.runs.protected import clear, linked
 from ehrmind.runs.start import PURGING
@@ -66,7 +67,7 @@ def _purged(part: Path, *, mark: bool = True) -> list[Left]:
     """What is left of one run folder's protected content; where nothing is, it is marked."""
     before = _bytes(part)
     facts = {"time": round(time.time(), 3), "bytes": _purged_before(part) + before}
-    left = clear(part / "protected")
+    left = clear(part / "protected", _listed(part))
     if mark and not left:
         if _has_manifest(part):
             Run(part).manifest.record_purge("protected/", facts)
@@ -103,9 +104,16 @@ def _has_manifest(part: Path) -> bool:
     return True
 
 
+def _listed(part: Path) -> frozenset[str] | None:
+    """What the manifest lists as protected, by its name there; None where there is no whole manifest."""
+    if not _has_manifest(part):
+        return None
+    return frozenset(name.removeprefix("protected/") for name in Run(part).manifest.names("protected/"))
+
+
 def _seeds(path: Path) -> list[Path]:
     """The folders of seeds, those too that a kill left without a recipe."""
-    return [folder for folder in sorted(path.glob("seeds/*")) if folder.name.isdecimal() and folder.is_dir()]
+    return [folder for folder in sorted(path.glob("seeds/*")) if SEED.fullmatch(folder.name) and folder.is_dir()]
 
 
 def _summary(path: Path) -> RunSummary:

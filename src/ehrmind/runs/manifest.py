@@ -27,6 +27,7 @@ from ehrmind.files import (
     sync_tree,
     take_from_others,
     write_bytes,
+    writing,
 )
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
@@ -51,6 +52,7 @@ class Manifest:
     root: Path
     private: tuple[str, ...] = ("protected/",)
     _seen: tuple[tuple[int, ...], Contents] | None = field(default=None, repr=False)
+    _held: list[int] | None = field(default=None, repr=False)  # descriptors that hold the lock, while we are alone
 
     @property
     def file(self) -> Path:
@@ -230,13 +232,16 @@ class Manifest:
         self._write(copy)
 
     def _write(self, contents: Contents) -> None:
-        write_bytes(self.file, written(contents), private=NAME.startswith(self.private))
+        with writing(self.file, private=NAME.startswith(self.private)) as file:
+            file.write(written(contents))
+            if self._held is not None:  # the writer holds a lock on what it writes; a second descriptor keeps it
+                self._held.append(os.dup(file.fileno()))
         self._seen = _stamp(self.file), contents
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file, which
-        every write replaces, so whoever waited looks again."""
+        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file. A write
+        replaces that, and holds the new one too until the block ends; whoever waited looks again."""
         clear_leftovers(self.root, NAME)
         while True:
             self.read()
@@ -248,10 +253,13 @@ class Manifest:
             if self.file.exists() and _stamp(descriptor) == _stamp(self.file):
                 break
             os.close(descriptor)
+        self._held = [descriptor]
         try:
             yield
         finally:
-            os.close(descriptor)
+            held, self._held = self._held, None
+            for one in held:
+                os.close(one)
 
 
 def _place_all(found: Contents, new: Mapping[str, Listed]) -> None:

@@ -85,7 +85,9 @@ class Predictions:
 
     @on_first
     def _final_name(self) -> str | None:
-        return next((name for form in FORMATS if (self.path / (name := f"predictions.{form}")).is_file()), None)
+        listed = self.manifest.names() if self.manifest.file.is_file() else None  # None: an earlier version made it
+        there = (f"predictions.{form}" for form in FORMATS)
+        return next((name for name in there if (self.path / name).is_file() and (listed is None or name in listed)), None)
 
     def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
         name = f"predictions.{form}"

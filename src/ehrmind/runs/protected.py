@@ -10,25 +10,27 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ehrmind.files import is_leftover
 from ehrmind.removal import Left, remove
 from ehrmind.runs.lock import WRITER
 from ehrmind.types import InputError
 
 FOLDER, FILE, OTHERS = 0o700, 0o600, 0o077
 # What a run writes under `protected/`, by which a folder that a link leads to is known to be ours.
-_HALF = r"\.[^/]+\.[0-9a-z_]{8}(?:\.[a-z]+)?|[^/]+\.partial"
+_HALF = r"\.[^/]+\.[0-9a-f]{8}\.(?:partial|replaced)"
 _KINDS = {
     "cases": rf"[^/]+\.parquet|{_HALF}",
     "rollouts": rf"[^/]+-[0-9]{{6,}}\.parquet|{_HALF}",
     "checkpoints": rf"[^/]+/(?:step-[0-9]+|{_HALF})/.+",
-    "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",
+    "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # these four may hold what a kill left unlisted
     "predictions": rf"[^/]+\.parquet|{_HALF}",
-    "teacher": rf"[^/]+\.jsonl|{_HALF}",
-    "endpoints": rf"[^/]+\.jsonl|{_HALF}",
+    "teacher": rf"warmup\.jsonl|{_HALF}",
+    "endpoints": rf"(?:evaluate|elsewhere|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
 }
 _ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))
 _OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
+LISTED = ("cases/", "predictions/")  # names that other people's files may have too: only what the manifest lists is ours
 
 
 def keep_private(folder: Path) -> None:
@@ -65,25 +67,34 @@ def keep_private(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The folder, though it be a link, and all in it but links, each with its state; what goes meanwhile is passed over."""
-    yield folder, folder.stat()
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            try:
-                found = path.lstat()
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISLNK(found.st_mode):
-                yield path, found
+    """The folder and its parts, though they be links, and all in them but links, each with its state; what goes meanwhile is passed
+    over."""
+    for start in (folder, *(part for part in map(folder.joinpath, _KINDS) if part.is_symlink() and part.is_dir())):
+        yield start, start.stat()
+        for place, folders, files in os.walk(start):
+            for name in (*folders, *files):
+                path = Path(place, name)
+                try:
+                    found = path.lstat()
+                except FileNotFoundError:
+                    continue
+                if not stat.S_ISLNK(found.st_mode):
+                    yield path, found
 
 
-def clear(protected: Path) -> list[Left]:
+def entered(path: Path) -> bool:
+    """Whether a path in a run folder is a folder of the run: its own, or `protected/` or a part of that on another disk."""
+    part = path.name == "protected" or (path.parent.name == "protected" and path.name in _KINDS)
+    return path.is_dir() and (part or not path.is_symlink())
+
+
+def clear(protected: Path, listed: frozenset[str] | None = None) -> list[Left]:
     """Removes a `protected/` with all in it. What a link leads to is removed too where it is such a folder or a part of one, and nothing
-    else; the link stays, to an empty folder. Returns what is left."""
+    else; the link stays, to an empty folder. `listed` is what the run's manifest lists there, where it has a whole one. Returns what is
+    left."""
     if protected.is_symlink():
-        return _clear_linked(protected, _OURS) or _clear(protected)
-    return _clear(protected) or ([] if _is_mount(protected) else remove(protected))
+        return _clear_linked(protected, _OURS, "", listed) or _clear(protected, listed)
+    return _clear(protected, listed) or ([] if _is_mount(protected) else remove(protected))
 
 
 def linked(protected: Path) -> list[Path]:
@@ -92,18 +103,18 @@ def linked(protected: Path) -> list[Path]:
     return [path.resolve() for path in (protected, *parts) if path.is_symlink() and path.is_dir()]
 
 
-def _clear(folder: Path) -> list[Left]:
+def _clear(folder: Path, listed: frozenset[str] | None) -> list[Left]:
     left: list[Left] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_symlink():
-            left += _clear_linked(path, _OURS_OF.get(path.name)) or _emptied(path)
+            left += _clear_linked(path, _OURS_OF.get(path.name), f"{path.name}/", listed) or _emptied(path)
         else:
             left += _kept_links(path) or remove(path)
     return left
 
 
-def _clear_linked(link: Path, ours: re.Pattern[str] | None) -> list[Left]:
-    """What keeps a link's content from being removed as a part of this run."""
+def _clear_linked(link: Path, ours: re.Pattern[str] | None, part: str, listed: frozenset[str] | None) -> list[Left]:
+    """What keeps a link's content from being removed as this `part` of the run."""
     if not link.exists():
         return [(link, f"it links to {link.readlink()}, which is not there: mount that disk, or remove the link")]
     target = link.resolve()
@@ -111,9 +122,16 @@ def _clear_linked(link: Path, ours: re.Pattern[str] | None) -> list[Left]:
         return [(link, f"it links to {target}, which may not be of this run: remove both")]
     for path in target.rglob("*"):
         name = path.relative_to(target).as_posix()
-        if path.is_symlink() or (not path.is_dir() and (ours is None or not ours.fullmatch(name))):
-            return [(link, f"it links to {target}, where {name} is not known to be of a run: remove by hand what is")]
+        if path.is_symlink() or (not path.is_dir() and not _is_ours(name, ours, part, listed)):
+            return [(link, f"it links to {target}, where {name} is not known to be of this run: remove by hand what is")]
     return []
+
+
+def _is_ours(name: str, ours: re.Pattern[str] | None, part: str, listed: frozenset[str] | None) -> bool:
+    if ours is None or not ours.fullmatch(name):
+        return False
+    named = part + name
+    return listed is None or named in listed or not named.startswith(LISTED) or any(map(is_leftover, name.split("/")))
 
 
 def _emptied(link: Path) -> list[Left]:

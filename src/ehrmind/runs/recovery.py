@@ -17,6 +17,7 @@ from ehrmind.files import clear_leftovers
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
 from ehrmind.runs.lines import mend, read_lines
 from ehrmind.runs.manifest import Fault
+from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 
 MUCH = 1 << 30  # bytes; reading fewer is done before anybody wonders
@@ -67,7 +68,7 @@ def clear_all_leftovers(run: Run) -> None:
     while waiting:
         folder = waiting.pop()
         clear_leftovers(folder, alone=True)
-        waiting += [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path != run.path / "seeds"]
+        waiting += [path for path in folder.iterdir() if entered(path) and path != run.path / "seeds"]
 
 
 def _refuse_pinned(run: Run, faults: Faults) -> None:

@@ -14,7 +14,7 @@ FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "
 _MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
 _HELD = rf"{re.escape(LOCK)}|protected/{re.escape(WRITER)}"
 _FIRST = r"\.(?:recipe\.yaml|manifest\.json)\..+"
-_IDLE = re.compile(rf"(?:seeds/[0-9]+/)?(?:{_MADE}|{_HELD})")
+_IDLE = re.compile(rf"(?:seeds/-?[0-9]+/)?(?:{_MADE}|{_HELD})")
 PURGING = "purging"  # a stage's mark: a removal of what is protected that has begun
 
 

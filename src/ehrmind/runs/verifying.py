@@ -9,6 +9,7 @@ from ehrmind.files import is_leftover
 from ehrmind.runs.lines import lines_in
 from ehrmind.runs.lock import LOCK, WRITER
 from ehrmind.runs.manifest import NAME, Fault, Manifest
+from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 
 EDITED = ("protected/review.csv",)  # files that people write into
@@ -23,9 +24,9 @@ def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iter
     manifest = Manifest(folder)
     listed = set(manifest.names())
     yield from manifest.faults(told=told)
-    for path in sorted(folder.rglob("*")):
+    for path in _files(folder):
         name = path.relative_to(folder).as_posix()
-        if (path.is_dir() and not path.is_symlink()) or name.startswith("seeds/") or name in listed:
+        if name in listed:
             continue
         if name.endswith(".jsonl"):
             yield from (
@@ -37,3 +38,15 @@ def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iter
             yield Fault(name, "unknown")
     for seed in sorted(folder.glob("seeds/*")):
         yield from (Fault(f"seeds/{seed.name}/{fault.name}", fault.what) for fault in verify(seed, told))
+
+
+def _files(folder: Path) -> list[Path]:
+    """All but folders that lies there, on whatever disk; of seeds nothing, for they are runs of their own."""
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        for path in waiting.pop().iterdir():
+            if path == folder / "seeds":
+                continue
+            (waiting if entered(path) else found).append(path)
+    return sorted(found)

@@ -48,11 +48,14 @@ def _began(run: Run) -> date | None:
 
 
 def _pool(run: Run, parts: dict[int, Recipe]) -> None:
-    """Once all are there."""
-    if all(run.of_seed(seed).read_json("results.json") for seed in parts) and run.read_json("results.json") is None:
+    """Once all are there, and again when the results of one have changed."""
+    if not all(run.of_seed(seed).read_json("results.json") for seed in parts):
+        return
+    of = {str(seed): run.of_seed(seed).manifest.read().files["results.json"].sha256 for seed in parts}
+    if run.read_json("results.json") is None or (run.done("seeds") or {}).get("of") != of:
         with run.stage("seeds") as facts:
             run.write_json("results.json", pooled(run, parts))
-            facts["seeds"] = list(parts)
+            facts |= {"seeds": list(parts), "of": of}
 
 
 def parts_of(recipe: Recipe) -> dict[int, Recipe]:
