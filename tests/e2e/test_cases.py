@@ -21,10 +21,17 @@ GROUPS = ("data", "training", "attack")
 # Those below take half a minute to a minute each, and CI has tests of our own of the same kinds.
 LONG = frozenset(
     {
+        "attack/06-predict-deletes-dotfiles",
         "attack/13-kill-at-the-first-moment",
+        "attack/14-torn-line-ends-the-run",
         "attack/15-torn-rollouts",
         "attack/16-flipped-checkpoint",
         "attack/17-two-processes-one-folder",
+        "attack/24-resume-leaves-protected-open",
+        "training/03-attention-dropout",
+        "training/12-repetition-penalty",
+        "training/13-date-in-template",
+        "training/20-served-enable-thinking",
     }
 )
 SKIPPED = 77  # what a script says that cannot run here; a skip is no pass
