@@ -109,7 +109,11 @@ def refuse_named_code(trees: Mapping[str, Mapping[str, Any]], folder: Path) -> N
                 raise _refusal(folder, name, place, value, "is no object")
     _refuse_quantisation(trees.get("config.json", {}), folder)
     for name in ("config.json", "tokenizer_config.json"):
-        _refuse_tokenizer_class(trees.get(name, {}).get("tokenizer_class"), name, folder)
+        for place, key, value in _walk(trees.get(name, {})):
+            if key == "tokenizer_class":
+                _refuse_tokenizer_class(value, value, name, place, folder)
+            if key == "model_type":
+                _refuse_tokenizer_class(_tokenizer_of(value), value, name, place, folder)
     for key, value in trees.get("tokenizer_config.json", {}).items():
         if key.endswith("_file") and key != "special_tokens_map_file" and _is_outside(value):
             raise _refusal(folder, "tokenizer_config.json", key, value, OUTSIDE)
@@ -154,13 +158,22 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
             raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
 
 
-def _refuse_tokenizer_class(name: Any, file: str, folder: Path) -> None:
-    """transformers takes any class of its own by this name, a model as well, and opens the directory with it."""
+def _tokenizer_of(kind: Any) -> str | None:
+    """The class that transformers opens a tokenizer with where only the model's type is said."""
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    return TOKENIZER_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None
+
+
+def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder: Path) -> None:
+    """transformers takes any class of its own by this name, a model or a pair of tokenizers in folders as well, and opens the directory
+    with it; such a class asks whether the model's code is to be run."""
     if name is None:
         return
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w{0,99}", name):
-        raise _refusal(folder, file, "tokenizer_class", name, "is no name of a tokenizer")
+        raise _refusal(folder, file, place, value, "is no name of a tokenizer")
     import transformers
+    from transformers.utils.import_utils import DummyObject
 
     plain = name
     while plain.endswith("Fast"):
@@ -170,10 +183,10 @@ def _refuse_tokenizer_class(name: Any, file: str, folder: Path) -> None:
             found = getattr(transformers, known, None)
         except (ImportError, RuntimeError):
             found = None  # a class whose library is not here
-        if found is not None and not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
-            if known.endswith(("Tokenizer", "TokenizerFast")):
-                continue  # stands for one whose library is not here
-            raise _refusal(folder, file, "tokenizer_class", name, "is no name of a tokenizer")
+        if found is None or (isinstance(found, DummyObject) and known.endswith(("Tokenizer", "TokenizerFast", "MistralCommonBackend"))):
+            continue  # the second stands for one whose library is not here
+        if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
+            raise _refusal(folder, file, place, value, "is no name of a tokenizer")
 
 
 def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
