@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ehrmind.engines.local.pattern_probe import is_slow, is_slow_unseen, patterns_of
 from ehrmind.types import InputError
 
 
@@ -57,6 +58,7 @@ MERGED = {
     *("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "HRA", "VERA", "LN_TUNING", "TRAINABLE_TOKENS"),
     *("MISS", "C3A", "RANDLORA", "FOURIERFT", "DELORA"),
 }
+OF_LAYERS = "rank_pattern alpha_pattern lambda_pattern block_size_pattern n_frequency_pattern"
 
 EVERYWHERE = (
     _of("trust_remote_code custom_generate", _there, "asks for code of the model's own, which is never run"),
@@ -81,11 +83,12 @@ OF_ADAPTER = (
     _of("megatron_config", _there, "asks for code of Megatron"),
     _of("megatron_core", lambda value: value not in (None, "megatron.core"), "names code to import"),
     _of("base_model_name_or_path", lambda value: not (value is None or isinstance(value, str)), "is no path"),
-    _of("rank_pattern alpha_pattern", lambda value: not (value is None or isinstance(value, dict)), "is no object"),
+    _of(OF_LAYERS, lambda value: not (value is None or isinstance(value, dict)), "is no object"),
     _of("arrow_config", _there, "names further adapters to load"),
 )
 WRITTEN = {"__float__"}  # how transformers writes an infinite number
 TOKEN_KEY = re.compile(r".*_tokens?\Z")
+ENDLESS, NAMES = "is a regular expression that may take for ever", "list the modules' names in its place"
 OUTSIDE = "names a file outside the directory"
 LIBRARIES = ("transformers", "peft", "torch", "trl", "accelerate")
 
@@ -156,6 +159,23 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
         if key == "quantization_config" and value and str(value.get("quant_method")) not in QUANTISED:
             how = str(value.get("quant_method"))[:40]
             raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
+        if key == "quantization_config" and value:
+            for place, text in _texts(value, key):
+                if is_slow_unseen(text):
+                    raise _refusal(folder, "config.json", place, text, ENDLESS, NAMES)
+
+
+def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
+    """(place, text) of every text and every key: some name modules by regular expressions."""
+    if isinstance(tree, str):
+        yield place, tree
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield place, key
+            yield from _texts(value, f"{place}.{key}")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value, place)
 
 
 def _tokenizer_of(kind: Any) -> str | None:
@@ -200,19 +220,9 @@ def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
     for place, key, value in _walk(config):
         if key.endswith(("_file", "_path")) and key != "base_model_name_or_path" and _there(value):
             raise _refusal(folder, "adapter_config.json", place, value, OUTSIDE)
-    for key in ("target_modules", "exclude_modules", "layers_pattern", "target_parameters"):
-        if isinstance(pattern := config.get(key), str) and _is_slow(pattern):
-            why = "is a regular expression that may take for ever"
-            raise _refusal(folder, "adapter_config.json", key, pattern, why, "list the modules' names in its place")
-    for key in ("rank_pattern", "alpha_pattern"):
-        if slow := [name for name in config.get(key) or {} if _is_slow(name)]:
-            why = "is a regular expression that may take for ever"
-            raise _refusal(folder, "adapter_config.json", key, slow[0], why, "list the modules' names in its place")
-
-
-def _is_slow(pattern: str) -> bool:
-    """Repetitions of a group, or very many of them, of which a name of a module can take for ever to be refused."""
-    return len(pattern) > 2000 or re.search(r"\)([*+]|\{\d*,)", pattern) is not None or len(re.findall(r"[*+]|\{\d*,", pattern)) > 12
+    for key, pattern in patterns_of(config):
+        if is_slow(pattern):
+            raise _refusal(folder, "adapter_config.json", key, pattern, ENDLESS, NAMES)
 
 
 def _refusal(folder: Path, file: str, place: str, value: Any, why: str, remedy: str = "remove the key, or use another model") -> InputError:
