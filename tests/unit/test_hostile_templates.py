@@ -71,7 +71,7 @@ TOLD = {
     "a filter called as a turn": ("{{ messages | map(messages[-1].content) | list }}", r"\(\w+Error\)"),
     "a template called as a turn": ("{% include messages[-1].content %}", r"\(\w+\)"),
     "a number of a turn": ("{{ messages[-1].content.encode('ascii').decode('utf-16') }}", "chat template cannot"),
-    "its own words": ("{{ raise_exception(\"it\\'s no turn\") }}", r"\(it's no turn\)"),
+    "its own words": ('{{ raise_exception("it\\\'s no turn") }}', r"\(it's no turn\)"),
     "a name of its own": ("{{ a.b.c }}", r"\('a' is undefined\)"),
     "a key of its own": ("{{ messages[0].b.c }}", r"\('dict object' has no attribute 'b'\)"),
     "wrong syntax": ("{% for m in messages %}{{ m }", r"\(unexpected '}'\)"),

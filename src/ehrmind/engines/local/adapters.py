@@ -96,9 +96,9 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
 
 def _refuse_slow_patterns(config: dict[str, Any], network: Any, folder: Path) -> None:
     names = [name for name, _ in network.named_modules()] + [name for name, _ in network.named_parameters()]
-    keys = {pattern: key for key, pattern in patterns_of(config)}
-    if (slow := slow_one(list(keys), names)) is not None:
-        why = f"says {keys[slow]} {shown(slow)}, a regular expression that takes more than {SECONDS} seconds over the modules' names"
+    if (slow := slow_one(patterns_of(config), names)) is not None:
+        key, pattern = slow
+        why = f"says {key} {shown(pattern)}, a regular expression that takes more than {SECONDS} seconds over the modules' names"
         raise InputError(f"{folder.name}/{ADAPTER} {why}; list the names in its place.")
 
 

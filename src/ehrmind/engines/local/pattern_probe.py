@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SECONDS = 5
-FORMS = ("{}", r"(^|.*\.){}($|\..*)", r"(.*\.)?({})$", r"(?:^|.*?\.){}\.(?P<idx>\d+)\.")  # what peft puts around them
+SECONDS, MOST_TRIED = 10, 8
+# What peft puts around them, by key; a key that ends in _pattern is like rank_pattern
+FORMS = {"modules_to_save": r"(^|.*\.){}($|\..*)", "layers_pattern": r"(?:^|.*?\.){}\.(?P<idx>\d+)\.", "rank_pattern": r"(.*\.)?({})$"}
 LISTED = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters", "feedforward_modules")
 LONGEST, MOST_REPEATED, MOST_UNSEEN, MOST_BRANCHES = 2000, 6, 3, 8
 REPEATED = re.compile(r"[*+{]|(?<![*+?}(])\?")
@@ -43,16 +44,19 @@ def is_slow_unseen(pattern: str) -> bool:
     return is_slow(pattern) or repeated > MOST_UNSEEN or repeated + pattern.count("|") > MOST_BRANCHES
 
 
-def slow_one(patterns: Sequence[str], names: Sequence[str]) -> str | None:
-    """Returns the first expression that is not matched against all names within `SECONDS`, or None."""
-    return next((pattern for pattern in dict.fromkeys(patterns) if not _is_quick(pattern, names)), None)
+def slow_one(patterns: Sequence[tuple[str, str]], names: Sequence[str]) -> tuple[str, str] | None:
+    """Returns the (key, expression) because of which all of them are not matched against all names within `SECONDS`, or None."""
+    if not patterns or _are_quick(patterns, names):
+        return None
+    return next((one for one in patterns[:MOST_TRIED] if not _are_quick([one], names)), patterns[0])
 
 
-def _is_quick(pattern: str, names: Sequence[str]) -> bool:
+def _are_quick(patterns: Sequence[tuple[str, str]], names: Sequence[str]) -> bool:
+    whole = [_form(key).replace("{}", pattern) for key, pattern in patterns]
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", __file__, str(SECONDS)],
-            input=json.dumps([pattern, list(names)]).encode("ascii"),
+            input=json.dumps([whole, list(names)]).encode("ascii"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=3 * SECONDS,
@@ -63,6 +67,10 @@ def _is_quick(pattern: str, names: Sequence[str]) -> bool:
     return done.returncode >= 0  # negative: the system ended it
 
 
+def _form(key: str) -> str:
+    return FORMS.get(key, FORMS["rank_pattern"] if key.endswith("_pattern") else "{}")
+
+
 def _child() -> None:
     try:
         import resource
@@ -70,15 +78,14 @@ def _child() -> None:
         pass
     else:
         resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1])))
-    pattern, names = json.loads(sys.stdin.buffer.read())
-    for form in FORMS:
+    patterns, names = json.loads(sys.stdin.buffer.read())
+    for pattern in patterns:
         try:
-            compiled = re.compile(form.replace("{}", pattern))
+            compiled = re.compile(pattern)
         except (re.error, RecursionError, OverflowError):
             continue  # peft says what is wrong with it
         for name in names:
             compiled.fullmatch(name)
-            compiled.match(name)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ POSITIVE = {
 }
 COUNTED = re.compile(r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z")  # lists are made of that length
 MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
-UNBOUNDED = re.compile("theta|length|position|base|scale|factor|token|seed|window|context|limit|clip")  # numbers that no tensor has as its size
+UNBOUNDED = re.compile(
+    "theta|length|position|base|scale|factor|token|seed|window|context|limit|clip"
+)  # numbers that no tensor has as its size
 SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # of tied and packed weights, counted again as they are read
 SPARE_MODULES, MODULES_OF_A_TENSOR, MOST_MODULES = 20_000, 20, 2_000_000
 HOOKS = (
