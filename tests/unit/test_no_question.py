@@ -65,9 +65,9 @@ def test_tokenizers_in_folders_are_refused_before_anything_asks(tmp_path: Path, 
 def test_a_way_that_no_rule_knows_raises_in_place_of_a_question(tmp_path: Path, asked: list[str]) -> None:
     folder = with_code_below(tmp_path / "model")
     admit_tokenizer(folder)
-    with pytest.raises(ValueError, match="custom code|trust_remote_code"):
+    with pytest.raises(ValueError, match=r"custom code|trust_remote_code"):
         AutoTokenizer.from_pretrained(folder, subfolder=PARTS[0])
     pair = RagConfig.from_question_encoder_generator_configs(LlamaConfig(), LlamaConfig())
-    with pytest.raises(ValueError, match="custom code|trust_remote_code"):
+    with pytest.raises(ValueError, match=r"custom code|trust_remote_code"):
         RagTokenizer.from_pretrained(folder, config=pair)
     assert not asked and not (tmp_path / "ran").exists()

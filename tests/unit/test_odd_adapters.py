@@ -46,5 +46,5 @@ def test_an_ordinary_number_passes(tmp_path: Path, base: Path, more: dict[str, A
 def test_what_is_left_of_a_rank_may_be_a_list(tmp_path: Path, base: Path) -> None:
     """As AdaLoRA writes it: which parts of a rank are left."""
     folder = lora(tmp_path / "adapter", peft_type="ADALORA", total_step=9, rank_pattern={"q_proj": [True, False]})
-    with pytest.raises(InputError, match="lacks|cannot be opened on its base"):  # since the tensors are those of another kind
+    with pytest.raises(InputError, match=r"lacks|cannot be opened on its base"):  # since the tensors are those of another kind
         opened_adapter(folder, base)
