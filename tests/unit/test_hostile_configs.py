@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 from ehrmind.config import Decoding, Model
 from ehrmind.engines.local.adapters import merged, opened_adapter
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import shape_of
+from ehrmind.engines.local.sizes import refuse_odd_sizes
 from ehrmind.prompts import messages
 from ehrmind.types import InputError
 from tests.small_adapters import lora
@@ -166,6 +168,14 @@ def test_a_size_that_the_weights_do_not_have_is_refused_before_memory_is_taken(t
     with pytest.raises(InputError, match=sentence):
         open_engine(Model(name="model", device="cpu"), folder, rows=2)
     assert time.monotonic() - began < SECONDS and largest() - before < BYTES // 4
+
+
+def test_numbers_that_a_type_has_by_itself_are_not_odd() -> None:
+    """The audio towers of Gemma 3n and 4 limit gradients by 10^10, and a type of GLM has heads of no size."""
+    for kind in ("gemma3n", "gemma3n_audio", "gemma4_audio", "glm5_next", "llama"):
+        refuse_odd_sizes(json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=False)), Path("model"))
+    with pytest.raises(InputError, match="says head_dim 0"):
+        refuse_odd_sizes({"model_type": "llama", "head_dim": 0}, Path("model"))
 
 
 def test_a_config_without_one_of_its_keys_is_opened_or_one_sentence(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from ehrmind.config import Model
 from ehrmind.engines.local import template_probe
+from ehrmind.engines.local.chat import render
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.types import InputError
+from ehrmind.types import InputError, Message
 from tests.small_models import small_model
 
 
@@ -19,8 +22,11 @@ def with_template(folder: Path, template: str) -> Path:
     return folder
 
 
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
 ENDLESS = {
-    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
+    "loops": LOOPS,
+    "loops where no answer begins": f"{{% if not add_generation_prompt %}}{LOOPS}{{% endif %}}",
+    "loops where there is a date": f"{{% if strftime_now('%Y') | int > 2000 %}}{LOOPS}{{% endif %}}",
     "a text": "{% set ns = namespace(a='x') %}{% for b in range(60) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
     "a power": "{{ 10 ** (10 ** 10) }}",
 }
@@ -53,3 +59,29 @@ def test_a_template_that_reaches_out_is_one_sentence(tmp_path: Path, template: s
     folder = with_template(tmp_path / "model", template)
     with pytest.raises(InputError, match="chat template"):
         open_engine(Model(name="model"), folder, rows=4)
+
+
+SECRET = "grandmother of 81 from Upper Lane"
+TOLD = {
+    "the words of a turn": ("{{ raise_exception(messages[-1].content) }}", r"\(TemplateError\)"),
+    "words and those of a turn": ("{{ raise_exception('no: ' + messages[-1].content) }}", r"\(TemplateError\)"),
+    "an attribute called as a turn": ("{{ messages[messages[-1].content].a }}", r"\((UndefinedError|TypeError)\)"),
+    "a key called as a turn": ("{{ messages[0][messages[-1].content].a }}", r"\(UndefinedError\)"),
+    "a filter's fault": ("{{ messages[-1].content | attr(messages[-1].content) | join | int('x') + messages }}", r"\(\w+Error\)"),
+    "a filter called as a turn": ("{{ messages | map(messages[-1].content) | list }}", r"\(\w+Error\)"),
+    "a template called as a turn": ("{% include messages[-1].content %}", r"\(\w+\)"),
+    "a number of a turn": ("{{ messages[-1].content.encode('ascii').decode('utf-16') }}", "chat template cannot"),
+    "its own words": ('{{ raise_exception("it\\\'s no turn") }}', r"\(it's no turn\)"),
+    "a name of its own": ("{{ a.b.c }}", r"\('a' is undefined\)"),
+    "a key of its own": ("{{ messages[0].b.c }}", r"\('dict object' has no attribute 'b'\)"),
+    "wrong syntax": ("{% for m in messages %}{{ m }", r"\(unexpected '}'\)"),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_templates_fault_is_told_in_its_own_words_and_never_in_those_of_a_turn(tmp_path: Path, what: str) -> None:
+    template, sentence = TOLD[what]
+    tokenizer: Any = AutoTokenizer.from_pretrained(with_template(tmp_path / "model", template))
+    with pytest.raises(InputError, match=sentence) as refusal:
+        render(tokenizer, [Message("user", SECRET)], {})
+    assert not any(word in str(refusal.value) for word in SECRET.split() if len(word) > 4)

@@ -15,13 +15,15 @@ from torch.nn import Parameter
 from ehrmind.config import Lora
 from ehrmind.engines.local.gate import ADAPTER, ADAPTER_WEIGHTS, admit_adapter, short, weight_files
 from ehrmind.engines.local.named_code import shown
+from ehrmind.engines.local.odd_numbers import refuse_odd_numbers
 from ehrmind.engines.local.opening import OURS_ALONE, opened_config, refuse_unfit
+from ehrmind.engines.local.pattern_probe import SECONDS, patterns_of, slow_one
 from ehrmind.engines.local.quantised import of_one_type, refuse_untrainable
 from ehrmind.engines.local.sizes import within_files
 from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
-WEIGHTS, MOST_TOKENS = ADAPTER_WEIGHTS, 1 << 20
+WEIGHTS = ADAPTER_WEIGHTS
 READ_ROUND, MIXERS = ".out_proj", ("Mamba", "Bamba", "FalconH1Mixer")  # whose kernels read that weight past an adapter's forward pass
 
 
@@ -65,7 +67,8 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    _refuse_odd_numbers(admit_adapter(folder), folder)
+    asked = admit_adapter(folder)
+    refuse_odd_numbers(asked, folder)
     refuse_unfit(base)
     refuse_untrainable(base)
     files = [*weight_files(base), folder / WEIGHTS]
@@ -73,6 +76,7 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
         with within_files(files, base):
             plain = opened_config(base)
             network: Any = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **OURS_ALONE)
+        _refuse_slow_patterns(asked, network, folder)
         rows = max(_rows_wanted(folder, network), default=0)
         if rows > network.get_input_embeddings().weight.shape[0]:
             torch.manual_seed(0)  # rows that the adapter does not bring are drawn
@@ -90,19 +94,12 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     return adapted, types
 
 
-def _refuse_odd_numbers(config: dict[str, Any], folder: Path) -> None:
-    """Refuses ranks that no tensor of the adapter has, and tokens beyond any vocabulary, before memory is taken for them."""
-    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
-        widest = max((size for name in tensors.keys() for size in tensors.get_slice(name).get_shape()), default=0)  # noqa: SIM118
-    ranks = {"r": config.get("r"), **{f"rank_pattern.{name}": rank for name, rank in (config.get("rank_pattern") or {}).items()}}
-    for name, rank in ranks.items():
-        if rank is not None and not (type(rank) is int and 0 <= rank <= widest):
-            why = f"says {name[:80]} {shown(rank)}, which none of its tensors has"
-            raise InputError(f"{folder.name}/{ADAPTER} {why}; get the whole adapter.")
-    tokens = config.get("trainable_token_indices") or []
-    for chosen in tokens.values() if isinstance(tokens, dict) else [tokens]:
-        if not isinstance(chosen, list) or any(type(token) is not int or not 0 <= token < MOST_TOKENS for token in chosen):
-            raise InputError(f"{folder.name}/{ADAPTER} says trainable_token_indices that are no ids of tokens; get the whole adapter.")
+def _refuse_slow_patterns(config: dict[str, Any], network: Any, folder: Path) -> None:
+    names = [name for name, _ in network.named_modules()] + [name for name, _ in network.named_parameters()]
+    if (slow := slow_one(patterns_of(config), names)) is not None:
+        key, pattern = slow
+        why = f"says {key} {shown(pattern)}, a regular expression that takes more than {SECONDS} seconds over the modules' names"
+        raise InputError(f"{folder.name}/{ADAPTER} {why}; list the names in its place.")
 
 
 def _rows_wanted(folder: Path, network: Any) -> list[int]:

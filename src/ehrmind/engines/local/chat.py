@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.engines.local.markers import Markers, find_markers
+from ehrmind.engines.local.template_fault import in_own_words
 from ehrmind.prompts.chat import asks_for_thinking
 from ehrmind.prompts.protocol import THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
@@ -200,7 +201,7 @@ def render(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, 
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **arguments))
     except Exception as error:  # noqa: BLE001 - a template is a program of the model's, and its faults are not this program's
-        said = " ".join(str(error).split())[:200].rstrip(".")
+        said = in_own_words(error, arguments.get("chat_template") or tokenizer.chat_template)
         roles = ", ".join(message.role for message in messages)
         raise InputError(
             f"The model's chat template cannot render a conversation of {roles} ({said}); use one whose template takes it, or write one "

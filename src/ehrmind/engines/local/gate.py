@@ -144,7 +144,16 @@ def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
             if not _is_plain(shard) or not _stays(folder / shard, folder):
                 _inside(shard, name, "weight_map", folder)
     refuse_named_code(trees, folder)
+    _never_ask()
     return trees
+
+
+def _never_ask() -> None:
+    """Leaves transformers no time to ask whether a model's code is to be run: a part of it that is not told `trust_remote_code=False`
+    raises in place of a question that someone may answer with yes."""
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 def _files(folder: Path) -> Iterator[Path]:

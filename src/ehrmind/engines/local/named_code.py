@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ehrmind.engines.local.pattern_probe import is_slow, is_slow_unseen, patterns_of
 from ehrmind.types import InputError
 
 
@@ -57,6 +58,7 @@ MERGED = {
     *("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "HRA", "VERA", "LN_TUNING", "TRAINABLE_TOKENS"),
     *("MISS", "C3A", "RANDLORA", "FOURIERFT", "DELORA"),
 }
+OF_LAYERS = "rank_pattern alpha_pattern lambda_pattern block_size_pattern n_frequency_pattern"
 
 EVERYWHERE = (
     _of("trust_remote_code custom_generate", _there, "asks for code of the model's own, which is never run"),
@@ -81,11 +83,12 @@ OF_ADAPTER = (
     _of("megatron_config", _there, "asks for code of Megatron"),
     _of("megatron_core", lambda value: value not in (None, "megatron.core"), "names code to import"),
     _of("base_model_name_or_path", lambda value: not (value is None or isinstance(value, str)), "is no path"),
-    _of("rank_pattern alpha_pattern", lambda value: not (value is None or isinstance(value, dict)), "is no object"),
+    _of(OF_LAYERS, lambda value: not (value is None or isinstance(value, dict)), "is no object"),
     _of("arrow_config", _there, "names further adapters to load"),
 )
 WRITTEN = {"__float__"}  # how transformers writes an infinite number
 TOKEN_KEY = re.compile(r".*_tokens?\Z")
+ENDLESS, NAMES = "is a regular expression that may take for ever", "list the modules' names in its place"
 OUTSIDE = "names a file outside the directory"
 LIBRARIES = ("transformers", "peft", "torch", "trl", "accelerate")
 
@@ -109,7 +112,11 @@ def refuse_named_code(trees: Mapping[str, Mapping[str, Any]], folder: Path) -> N
                 raise _refusal(folder, name, place, value, "is no object")
     _refuse_quantisation(trees.get("config.json", {}), folder)
     for name in ("config.json", "tokenizer_config.json"):
-        _refuse_tokenizer_class(trees.get(name, {}).get("tokenizer_class"), name, folder)
+        for place, key, value in _walk(trees.get(name, {})):
+            if key == "tokenizer_class":
+                _refuse_tokenizer_class(value, value, name, place, folder)
+            if key == "model_type":
+                _refuse_tokenizer_class(_tokenizer_of(value), value, name, place, folder)
     for key, value in trees.get("tokenizer_config.json", {}).items():
         if key.endswith("_file") and key != "special_tokens_map_file" and _is_outside(value):
             raise _refusal(folder, "tokenizer_config.json", key, value, OUTSIDE)
@@ -152,15 +159,41 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
         if key == "quantization_config" and value and str(value.get("quant_method")) not in QUANTISED:
             how = str(value.get("quant_method"))[:40]
             raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
+        if key == "quantization_config" and value:
+            for place, text in _texts(value, key):
+                if is_slow_unseen(text):
+                    raise _refusal(folder, "config.json", place, text, ENDLESS, NAMES)
 
 
-def _refuse_tokenizer_class(name: Any, file: str, folder: Path) -> None:
-    """transformers takes any class of its own by this name, a model as well, and opens the directory with it."""
+def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
+    """(place, text) of every text and every key: some name modules by regular expressions."""
+    if isinstance(tree, str):
+        yield place, tree
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield place, key
+            yield from _texts(value, f"{place}.{key}")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value, place)
+
+
+def _tokenizer_of(kind: Any) -> str | None:
+    """The class that transformers opens a tokenizer with where only the model's type is said."""
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    return TOKENIZER_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None
+
+
+def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder: Path) -> None:
+    """transformers takes any class of its own by this name, a model or a pair of tokenizers in folders as well, and opens the directory
+    with it; such a class asks whether the model's code is to be run."""
     if name is None:
         return
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w{0,99}", name):
-        raise _refusal(folder, file, "tokenizer_class", name, "is no name of a tokenizer")
+        raise _refusal(folder, file, place, value, "is no name of a tokenizer")
     import transformers
+    from transformers.utils.import_utils import DummyObject
 
     plain = name
     while plain.endswith("Fast"):
@@ -170,10 +203,10 @@ def _refuse_tokenizer_class(name: Any, file: str, folder: Path) -> None:
             found = getattr(transformers, known, None)
         except (ImportError, RuntimeError):
             found = None  # a class whose library is not here
-        if found is not None and not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
-            if known.endswith(("Tokenizer", "TokenizerFast")):
-                continue  # stands for one whose library is not here
-            raise _refusal(folder, file, "tokenizer_class", name, "is no name of a tokenizer")
+        if found is None or (isinstance(found, DummyObject) and known.endswith(("Tokenizer", "TokenizerFast", "MistralCommonBackend"))):
+            continue  # the second stands for one whose library is not here
+        if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
+            raise _refusal(folder, file, place, value, "is no name of a tokenizer")
 
 
 def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
@@ -187,19 +220,9 @@ def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
     for place, key, value in _walk(config):
         if key.endswith(("_file", "_path")) and key != "base_model_name_or_path" and _there(value):
             raise _refusal(folder, "adapter_config.json", place, value, OUTSIDE)
-    for key in ("target_modules", "exclude_modules", "layers_pattern", "target_parameters"):
-        if isinstance(pattern := config.get(key), str) and _is_slow(pattern):
-            why = "is a regular expression that may take for ever"
-            raise _refusal(folder, "adapter_config.json", key, pattern, why, "list the modules' names in its place")
-    for key in ("rank_pattern", "alpha_pattern"):
-        if slow := [name for name in config.get(key) or {} if _is_slow(name)]:
-            why = "is a regular expression that may take for ever"
-            raise _refusal(folder, "adapter_config.json", key, slow[0], why, "list the modules' names in its place")
-
-
-def _is_slow(pattern: str) -> bool:
-    """Repetitions of a group, or very many of them, of which a name of a module can take for ever to be refused."""
-    return len(pattern) > 2000 or re.search(r"\)([*+]|\{\d*,)", pattern) is not None or len(re.findall(r"[*+]|\{\d*,", pattern)) > 12
+    for key, pattern in patterns_of(config):
+        if is_slow(pattern):
+            raise _refusal(folder, "adapter_config.json", key, pattern, ENDLESS, NAMES)
 
 
 def _refusal(folder: Path, file: str, place: str, value: Any, why: str, remedy: str = "remove the key, or use another model") -> InputError:

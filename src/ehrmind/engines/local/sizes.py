@@ -26,7 +26,9 @@ POSITIVE = {
 }
 COUNTED = re.compile(r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z")  # lists are made of that length
 MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
-UNBOUNDED = re.compile("theta|length|position|base|scale|factor|token|seed|window|context|limit")  # numbers that no tensor has as its size
+UNBOUNDED = re.compile(
+    "theta|length|position|base|scale|factor|token|seed|window|context|limit|clip"
+)  # numbers that no tensor has as its size
 SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # of tied and packed weights, counted again as they are read
 SPARE_MODULES, MODULES_OF_A_TENSOR, MOST_MODULES = 20_000, 20, 2_000_000
 HOOKS = (
@@ -40,7 +42,7 @@ def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
     """Refuses numbers that no model's config has, from config.json alone. Raises InputError."""
     for part in (config, config.get("text_config") or {}):
         for key in sorted(POSITIVE & part.keys()):
-            if part[key] is not None and _is_number(part[key]) and not part[key] >= 1:
+            if part[key] is not None and _is_number(part[key]) and not part[key] >= 1 and part[key] != _default(part, key):
                 raise cannot(folder, f"config.json says {key} {shown(part[key])}; get the model's own config.json")
         length = part.get("max_position_embeddings")
         if length is not None and not (_is_number(length) and 1 <= length < LONGEST):
@@ -49,6 +51,14 @@ def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
         most = MOST_COUNTED if COUNTED.search(key) else math.inf if UNBOUNDED.search(key) else LARGEST
         if value != value or abs(value) > most:
             raise cannot(folder, f"config.json says {key[:80]} {shown(value)}, which no model has; get the model's own config.json")
+
+
+def _default(config: Mapping[str, Any], key: str) -> Any:
+    """What transformers takes where a config of this type leaves the key out; a head's size is 0 in some."""
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    return getattr(CONFIG_MAPPING[kind], key, None) if isinstance(kind, str) and kind in CONFIG_MAPPING else None
 
 
 def _numbers(tree: Any, key: str = "") -> Iterator[tuple[str, float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,20 +55,23 @@ def _render(template: str) -> None:
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = lambda value, **_: json.dumps(value)
-    environment.globals |= {"strftime_now": lambda form: form, "raise_exception": _refuse}
+    environment.globals |= {"strftime_now": lambda form: datetime.now().strftime(form), "raise_exception": _refuse}
     made = environment.from_string(template)
     for turns in CONVERSATIONS:
         messages = [{"role": role, "content": content} for role, content in turns]
-        try:
-            made.render(messages=messages, add_generation_prompt=True, tools=None, documents=None, bos_token="<s>", eos_token="</s>")
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 - rendering it for a purpose says what is wrong
-            continue
+        for begun in (True, False):
+            try:
+                made.render(messages=messages, add_generation_prompt=begun, tools=None, documents=None, bos_token="<s>", eos_token="</s>")
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001 - rendering it for a purpose says what is wrong
+                continue
 
 
 def _refuse(message: str) -> None:
-    raise ValueError(message)
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)
 
 
 def _child() -> None:
