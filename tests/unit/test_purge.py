@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -20,6 +21,7 @@ from ehrmind.config import Recipe, parse_recipe
 from ehrmind.runs import Run, lock, open_run
 from ehrmind.runs.listing import purge
 from ehrmind.runs.lock import only_writer
+from ehrmind.runs.manifest import Manifest
 from ehrmind.runs.predictions import open_predictions
 from ehrmind.runs.recovery import clear_all_leftovers
 from ehrmind.runs.verifying import verify
@@ -225,6 +227,18 @@ def test_a_purge_that_is_killed_at_any_change_goes_on_and_is_never_taken_for_don
         assert is_marked(Run(copy)) and not (copy / "protected").exists()
         assert not list(copy.rglob(".*")) and not (copy / "stages" / "purging.json").exists()
     assert nth > 20
+
+
+def test_a_full_disk_is_purged_though_the_mark_of_the_beginning_finds_no_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, full = Manifest.put, OSError(errno.ENOSPC, "No space left on device")
+
+    def refuses(manifest: Manifest, name: str, content: bytes) -> None:
+        if files(run.protected):
+            raise full
+        put(manifest, name, content)
+
+    monkeypatch.setattr(Manifest, "put", refuses)
+    assert purge(run.path) == 48_000 and is_marked(run)
 
 
 def test_seeds_below_zero_are_purged_too(recipe: Recipe, tmp_path: Path) -> None:

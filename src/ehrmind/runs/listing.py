@@ -18,6 +18,7 @@ from ehrmind.runs.folder import SEED
 from ehrmind.runs.lock import only_writer
 from ehrmind.runs.protected import clear, linked
 from ehrmind.runs.start import PURGING
+from ehrmind.system import is_full
 from ehrmind.types import InputError
 
 MADE_BY_A_RUN = ("recipe.yaml", "manifest.json", "stages", "protected", "metrics.jsonl", "results.json")
@@ -51,7 +52,7 @@ def purge(path: Path) -> int:
         parts = [*_seeds(path), path]
         before = sum(_bytes(part) for part in parts)
         for part in parts:
-            _mark(part, PURGING, {"time": round(time.time(), 3)})  # whatever ends us, it is not resumed
+            _mark_begun(part)
         left = [found for part in parts[:-1] for found in _purged(part)]
         left += _purged(path, mark=not left)
         freed = before - sum(_bytes(part) for part in parts)
@@ -76,6 +77,15 @@ def _purged(part: Path, *, mark: bool = True) -> list[Left]:
             Run(part).remove(f"stages/{PURGING}.json")
         (part / "stages" / f"{PURGING}.json").unlink(missing_ok=True)
     return left
+
+
+def _mark_begun(part: Path) -> None:
+    """Whatever ends us, the run is not resumed. A disk that is too full for the mark is what a purge may be for."""
+    try:
+        _mark(part, PURGING, {"time": round(time.time(), 3)})
+    except OSError as error:
+        if not is_full(error):
+            raise
 
 
 def _mark(part: Path, name: str, facts: dict[str, Any]) -> None:
