@@ -64,6 +64,7 @@ def write_million(run: Run) -> None:
             reward=luck.round(2),
         )
         frame.write_parquet(run.rollouts / f"rlvr-rlvr-{step:06d}.parquet")
+    run.manifest.add("protected/rollouts")
 
 
 class Page:
