@@ -7,7 +7,6 @@ first says what will stand there. So what is found under the URL at any time can
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -124,7 +123,8 @@ class Mirror:
             self._store.put_file(str(file), there)
             return
         with file.open("rb") as source, writing(Path(there), private=bool(protected)) as target:  # whole, or what was there before
-            shutil.copyfileobj(source, target)
+            while block := source.read(1 << 20):
+                target.write(block)
 
     def _names(self) -> list[str]:
         self._store.invalidate_cache()

@@ -18,6 +18,14 @@ HEAD = b'{\n "digest": "%s",\n'
 Listed = dict[str, Stored]  # by name: the path within the folder, with slashes
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`what` is "damaged" or "gone"; of a whole folder also "torn" (a last line), "half-written" and "unknown" (there, and not listed)."""
+
+    name: str
+    what: str
+
+
 @dataclass
 class Contents:
     """`replacing` has by name of a file or folder what will stand there. `purged` has `time`, `bytes` and the `files` that were removed

@@ -31,18 +31,10 @@ from ehrmind.files import (
 )
 from ehrmind.removal import remove as remove_path
 from ehrmind.removal import say_left
-from ehrmind.runs.contents import Contents, Listed, as_json, parsed, written
+from ehrmind.runs.contents import Contents, Fault, Listed, as_json, parsed, written
 from ehrmind.types import InputError
 
 NAME = "manifest.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`what` is "damaged" or "gone"; of a whole folder also "torn" (a last line), "half-written" and "unknown" (there, and not listed)."""
-
-    name: str
-    what: str
 
 
 @dataclass

@@ -14,9 +14,9 @@ from typing import Any
 from ehrmind.config import split_arm
 from ehrmind.documents import json_value
 from ehrmind.files import clear_leftovers
+from ehrmind.runs.contents import Fault
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
 from ehrmind.runs.lines import mend, read_lines
-from ehrmind.runs.manifest import Fault
 from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ehrmind.files import is_leftover
+from ehrmind.runs.contents import Fault
 from ehrmind.runs.lines import lines_in
 from ehrmind.runs.lock import LOCK, WRITER
-from ehrmind.runs.manifest import NAME, Fault, Manifest
+from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 
