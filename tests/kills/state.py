@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-# Times and durations that are recorded, by key, in files of JSON and of JSON lines.
-TIMES = ("time", "seconds", "tokens_per_second", "sample_seconds", "learn_seconds", "finished", "started")
+# Times and durations that are recorded, by key, in files of JSON and of JSON lines; `of`, digests of files that hold such times.
+TIMES = ("time", "seconds", "of", "tokens_per_second", "sample_seconds", "learn_seconds", "finished", "started")
 # A scoring that was begun and killed is written down as one more, so their number may differ: what a run says of itself.
 COUNTED = ("held_out_scorings",)
 FREED = ("bytes",)  # of `runs purge`: what a second one removes is less

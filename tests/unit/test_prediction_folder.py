@@ -51,6 +51,15 @@ def test_a_whole_that_a_kill_left_unlisted_is_put_together_again(tmp_path: Path)
     assert out.final() == out.path / "predictions.parquet"
 
 
+def test_a_part_that_a_kill_left_unlisted_goes_when_the_work_goes_on(tmp_path: Path) -> None:
+    out = open_predictions(tmp_path / "out", {"model": "m"}, resume=False)
+    out.write_part(0, [])
+    for name in ("000001.parquet", "theirs.parquet"):
+        (out.path / "parts" / name).write_bytes(b"x")
+    open_predictions(out.path, {"model": "m"}, resume=True)
+    assert sorted(path.name for path in (out.path / "parts").iterdir()) == ["000000.parquet", "theirs.parquet"]
+
+
 def test_a_part_that_was_changed_is_named_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = open_predictions(tmp_path / "out", {"model": "m"}, resume=False)
     for number in range(3):

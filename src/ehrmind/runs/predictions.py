@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
 PARTS = "parts/"
+_PART = re.compile(r"[0-9]{6,}\.parquet")
 _IDLE = re.compile(rf"asked\.json|manifest\.json|{re.escape(LOCK)}|{re.escape(WRITER)}|\.(?:asked|manifest)\.json\.[0-9a-f]{{8}}\.partial")
 TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
@@ -181,6 +182,8 @@ def _recover(folder: Predictions) -> None:
             raise InputError(f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it again.")
         sys.stderr.write(f"{folder.path / fault.name} is {fault.what}; it is made again\n")
         folder.manifest.remove(fault.name)
+    parts = (f"{PARTS}{path.name}" for path in (folder.path / PARTS).glob("*.parquet") if _PART.fullmatch(path.name))
+    folder.manifest.remove(*(name for name in parts if not folder.manifest.holds(name)))  # a kill came before or after it was listed
 
 
 def holds_work(path: Path) -> bool:
