@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -30,30 +31,38 @@ def litter(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.startswith(".") or "partial" in path.name]
 
 
-def test_a_run_killed_at_any_change_before_its_recipe_is_taken_by_both(recipe: Recipe, tmp_path: Path) -> None:
-    def begin(folder: Path, resume: bool = False) -> Run:
-        with only_writer(folder):
-            return open_run(folder, recipe, resume=resume)
-
+def copies_of_each_kill(begin: Callable[[Path], object], tmp_path: Path) -> Iterator[tuple[Path, bool]]:
+    """(a copy of what a kill at the n-th change left, whether to resume it), for every n before the end."""
     for nth in itertools.count(1):
         left = tmp_path / "left"
         ended = in_child(partial(begin, left), killed_at=nth)
         if ended == DONE:
-            break
+            return
         assert ended == -signal.SIGKILL
         for resume in (False, True):
             copy = tmp_path / f"{nth}-{resume}"
             if left.exists():
                 shutil.copytree(left, copy)
-            if not resume and (copy / "manifest.json").is_file():
-                with pytest.raises(InputError, match="--resume"):
-                    begin(copy)
-                continue
-            run = begin(copy, resume=resume)
-            assert (run.path / "recipe.yaml").is_file() and run.protected.stat().st_mode & 0o777 == 0o700
-            assert not litter(copy), f"killed at change {nth}"
+            yield copy, resume
         shutil.rmtree(left, ignore_errors=True)
-    assert nth > 10
+
+
+def test_a_run_killed_at_any_change_before_its_recipe_is_taken_by_both(recipe: Recipe, tmp_path: Path) -> None:
+    def begin(folder: Path, resume: bool = False) -> Run:
+        with only_writer(folder):
+            return open_run(folder, recipe, resume=resume)
+
+    tried = 0
+    for copy, resume in copies_of_each_kill(begin, tmp_path):
+        tried += 1
+        if not resume and (copy / "manifest.json").is_file():
+            with pytest.raises(InputError, match="--resume"):
+                begin(copy)
+            continue
+        run = begin(copy, resume=resume)
+        assert (run.path / "recipe.yaml").is_file() and run.protected.stat().st_mode & 0o777 == 0o700
+        assert not litter(copy), f"killed at change {copy.name}"
+    assert tried >= 2 * 10
 
 
 def test_predictions_killed_at_any_change_before_they_begin_are_taken_by_both(tmp_path: Path) -> None:
@@ -61,19 +70,11 @@ def test_predictions_killed_at_any_change_before_they_begin_are_taken_by_both(tm
         with only_writer(folder):
             return open_predictions(folder, ASKED, resume=resume)
 
-    for nth in itertools.count(1):
-        left = tmp_path / "left"
-        ended = in_child(partial(begin, left), killed_at=nth)
-        if ended == DONE:
-            break
-        assert ended == -signal.SIGKILL
-        for resume in (False, True):
-            copy = tmp_path / f"{nth}-{resume}"
-            if left.exists():
-                shutil.copytree(left, copy)
-            if not resume and (copy / "asked.json").is_file():
-                continue
-            assert begin(copy, resume=resume).about("asked") == ASKED
-            assert copy.stat().st_mode & 0o777 == 0o700 and not litter(copy), f"killed at change {nth}"
-        shutil.rmtree(left, ignore_errors=True)
-    assert nth > 5
+    tried = 0
+    for copy, resume in copies_of_each_kill(begin, tmp_path):
+        tried += 1
+        if not resume and (copy / "asked.json").is_file():
+            continue
+        assert begin(copy, resume=resume).about("asked") == ASKED
+        assert copy.stat().st_mode & 0o777 == 0o700 and not litter(copy), f"killed at change {copy.name}"
+    assert tried >= 2 * 5

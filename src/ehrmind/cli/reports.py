@@ -76,8 +76,6 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
 
 def verify(folder: RunFolder) -> None:
     """Prove a run folder: every stored file and line is what was written. Names what is damaged, gone or unknown; exit code 1."""
-    import sys
-
     from ehrmind.runs.verifying import verify as faults_of
 
     seen: list[int] = []

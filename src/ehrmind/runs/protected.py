@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ehrmind.files import is_leftover
-from ehrmind.removal import Left, remove
+from ehrmind.removal import Left, remove, remove_contents
 from ehrmind.runs.lock import WRITER
 from ehrmind.types import InputError
 
@@ -135,7 +135,7 @@ def _is_ours(name: str, ours: re.Pattern[str] | None, part: str, listed: frozens
 
 
 def _emptied(link: Path) -> list[Left]:
-    return [left for path in sorted(link.resolve().iterdir()) for left in remove(path)] or remove(link)
+    return remove_contents(link.resolve()) or remove(link)
 
 
 def _kept_links(folder: Path) -> list[Left]:
