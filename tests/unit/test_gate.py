@@ -140,6 +140,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an index to a folder": (index("a.safetensors", more=lambda f: (f / "a.safetensors").mkdir()), "which is no file"),
     "an index of no names": (both(index(""), said(INDEX, weight_map={})), "names no weight file"),
     "an index of no map": (both(index(""), said(INDEX, weight_map=[1])), "has no weight_map or no metadata"),
+    "an index of another name and no map": (said("old.safetensors.index.json", weight_map=[1]), "has no weight_map that names files"),
     "an index of another name": (said("old.safetensors.index.json", weight_map={"a": "../b.safetensors"}), "lies outside the directory"),
     "a pickle called safetensors": (pickled(WEIGHTS), "is a pickle or an archive by its content; convert"),
     "an old pickle called safetensors": (written(WEIGHTS, b"\x80\x04}\x94." * 9), "is a pickle or an archive by its content"),

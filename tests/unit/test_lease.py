@@ -82,15 +82,16 @@ def test_what_is_no_longer_renewed_is_taken_over_and_its_owner_writes_nothing_mo
 def test_a_command_that_was_killed_on_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left_by(tmp_path, process=dead.pid, machine=socket.gethostname())
+    lock = left_by(tmp_path, process=dead.pid, machine=socket.gethostname())
     with staged(f"local://{tmp_path}/run"):
-        pass
+        assert json.loads(lock.read_text())["owner"] != "another"
 
 
 def test_a_torn_or_foreign_lock_object_is_no_obstacle_and_no_fault(tmp_path: Path) -> None:
-    left_by(tmp_path).write_text('{"owner": "an')
+    lock = left_by(tmp_path)
+    lock.write_text('{"owner": "an')
     with staged(f"local://{tmp_path}/run"):
-        pass
+        assert json.loads(lock.read_text())["owner"] != "another"
 
 
 def test_of_two_that_start_at_the_same_moment_one_is_refused(tmp_path: Path) -> None:

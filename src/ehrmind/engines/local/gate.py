@@ -140,7 +140,10 @@ def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
         if path.suffix == ".json" and path.name != "tokenizer.json" and path.is_file() and path.parent == folder:
             trees[path.name] = read_json(path, folder)
     for name in sorted(name for name in trees if name.endswith(".safetensors.index.json") and name != INDEX):
-        for shard in map(str, (trees[name].get("weight_map") or {}).values()):
+        named = trees[name].get("weight_map", {})
+        if not isinstance(named, dict):
+            raise cannot(folder, f"{name} has no weight_map that names files; get the file again")
+        for shard in map(str, named.values()):
             if not _is_plain(shard) or not _stays(folder / shard, folder):
                 _inside(shard, name, "weight_map", folder)
     refuse_named_code(trees, folder)
