@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ehrmind.engines.local.chat import Chat, open_chat
-from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
+from ehrmind.engines.local.chat.template_text import pinned
 from ehrmind.prompts import gold_response, messages
 from ehrmind.sources.made_up import made_up_cases
 from ehrmind.sources.made_up.trials import made_up_trials

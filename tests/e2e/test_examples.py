@@ -86,7 +86,7 @@ def test_the_flat_loop_computes_advantages_loss_and_logprobs_as_the_library_does
     import torch
 
     from ehrmind.engines.local.scoring import score
-    from ehrmind.engines.local.sharing import share_prompts
+    from ehrmind.engines.local.forward.sharing import share_prompts
     from ehrmind.rl.advantages import advantages
     from ehrmind.rl.losses import Normaliser, policy_loss
 

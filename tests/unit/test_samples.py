@@ -40,7 +40,7 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 class Unasked(ScriptedEngine):
-    def option_logprobs(self, asked: Sequence[Any]) -> list[list[float]]:
+    def label_logprobs(self, asked: Sequence[Any]) -> list[list[float]]:
         raise AssertionError("nobody needs the answer's tokens")
 
 
@@ -91,12 +91,12 @@ def test_an_interrupted_sampling_goes_on_after_its_last_whole_batch(base: Path) 
     asked: list[int] = []
 
     class Interrupted(Unasked):
-        def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, *rest: Any) -> Any:
-            if members == 4:
+        def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, *rest: Any) -> Any:
+            if group_size == 4:
                 asked.append(len(prompts))
                 if len(asked) == 2:
                     raise KeyboardInterrupt
-            return super().sample(prompts, keys, members, *rest)
+            return super().sample(prompts, keys, group_size, *rest)
 
     with pytest.raises(KeyboardInterrupt):
         run(recipe, base / "run", Interrupted)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
-from ehrmind.engines.local.learner import LocalLearner
+from ehrmind.engines.local.training.learner import LocalLearner
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.engines.tools import MOST_CALLS, sample_with_tool
 from ehrmind.prompts import messages
@@ -172,7 +172,7 @@ def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> No
     """What the model was told by the tool is part of what its answer's probabilities depend on."""
 
     class Asked(ScriptedEngine):
-        def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
             self.prompts = [prompt.token_ids for prompt, *_ in asked]
             return [[0.0] * len(options) for *_, options in asked]
 

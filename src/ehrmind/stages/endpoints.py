@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
 from ehrmind.engines.endpoint import EndpointClient, key_of
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.runs import Run
@@ -32,7 +31,7 @@ def evaluate_endpoint(
             "shards": 1,
         }
     )
-    facts = evaluate(run, adapted, cast(Engine, engine), name, decoding, held_out, where)  # of an engine it needs the sampling half only
+    facts = evaluate(run, adapted, engine, name, decoding, held_out, where)
     unanswered = run.read_rollouts(stage).filter(finish_reason="error").height
     return {**facts, "unanswered": unanswered, **client.facts()}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.config import VOTING, Recipe, split_arm
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs import Row, Run
 from ehrmind.stages.repeated import REPEATED
 from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
@@ -26,7 +26,7 @@ def stage_of(arm: str, decoding: str, where: str = "held_out") -> str:
 def evaluate(
     run: Run,
     recipe: Recipe,
-    engine: Engine,
+    engine: Sampler,
     arm: str,
     decoding: str,
     held_out: Sequence[Case],
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def _vote(
-    run: Run, recipe: Recipe, engine: Engine, model: str, way: str, held_out: Sequence[Case], prompts: Mapping[str, Prompt], stage: str
+    run: Run, recipe: Recipe, engine: Sampler, model: str, way: str, held_out: Sequence[Case], prompts: Mapping[str, Prompt], stage: str
 ) -> list[Row]:
     """A row a case, chosen among samples that the voting arms of a model share."""
     drawn = stage_of(model, VOTES)

@@ -23,7 +23,7 @@ LEARNED_FROM = ("train", "tuning")  # tuning selects among checkpoints
 def described(where: Path, arm: str | None = None) -> tuple[Chosen, dict[str, Any]]:
     """(the model, what `ehrmind.json` says of it). Of a directory that no run left here it is what it said before; where it said nothing,
     nobody knows what it was trained on."""
-    from ehrmind.engines.local.ordinary import is_adapter
+    from ehrmind.engines.local.saving.hf_export import is_adapter
 
     if is_adapter(where):
         chosen = Chosen(where, where.resolve().name)
@@ -87,8 +87,8 @@ def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> li
 
 def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: str, merge: bool = False) -> Path:
     """Write the directory, whole or not at all; its owner alone can read it. Raises InputError."""
-    from ehrmind.engines.local.exporting import copy_proven, merge_adapter
-    from ehrmind.engines.local.ordinary import is_adapter, say_how_to_answer
+    from ehrmind.engines.local.saving.exporting import copy_proven, merge_adapter
+    from ehrmind.engines.local.saving.hf_export import is_adapter, say_how_to_answer
 
     refuse_used(out)
     with written_whole(out, private=True) as partial:
@@ -134,7 +134,7 @@ def push_model(folder: Path, repository: str, *, public: bool = False) -> str:
     InputError."""
     from huggingface_hub import HfApi, get_token
 
-    from ehrmind.engines.local.ordinary import KEPT
+    from ehrmind.engines.local.saving.hf_export import KEPT
     from ehrmind.hub import clear_errors, endpoint
 
     refuse_push(folder)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs import Row, Run
 from ehrmind.stages.diagnosis import SOLID
 from ehrmind.stages.rollout import answer_all, asking_of, render_prompts
@@ -39,7 +39,7 @@ FEWEST = 3  # questions of a stratum
 LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
-def intervene(run: Run, recipe: Recipe, engine: Engine, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]) -> None:
+def intervene(run: Run, recipe: Recipe, engine: Sampler, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]) -> None:
     """Ask again and write into the diagnosis of every stratum that is not solid: `interventions` with their lifts, and `cause`."""
     rates = _rates(before)
     weak = [case for case in asked if diagnosis["by_stratum"][case.stratum]["kind"] != SOLID][: recipe.pilot.interventions]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs import Run
 from ehrmind.stages.diagnosis import diagnose
 from ehrmind.stages.interventions import intervene
@@ -17,7 +17,7 @@ from ehrmind.stages.rollout import answer_all, render_prompts
 from ehrmind.types import Case
 
 
-def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> dict[str, Any]:
+def pilot(run: Run, recipe: Recipe, engine: Sampler, train: Sequence[Case]) -> dict[str, Any]:
     """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     questions = spread_over_strata([case for case in train if case.id in prompts], recipe.pilot.questions, recipe.seed)

@@ -286,7 +286,7 @@ def provenance(run: Run, recipe: Recipe, base: Path) -> dict[str, Any]:
 
 def _dropped(base: Path) -> dict[str, Any]:
     """The dropout of the model's config, which is off here."""
-    from ehrmind.engines.local.dropout import dropout_of
+    from ehrmind.engines.local.opening.config import dropout_of
 
     return {"dropout_set_to_0": found} if (found := dropout_of(base)) else {}
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ehrmind import tasks
 from ehrmind.config import DataSource, EndpointArm, parse_section
@@ -24,7 +24,7 @@ from ehrmind.config.endpoint import why_not_sent
 from ehrmind.config.predict import Predict
 from ehrmind.config.recipe import apply_override
 from ehrmind.documents import read_yaml
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
@@ -107,7 +107,7 @@ def ask(
 def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
     """Sets the day on which this prediction began, for a chat template that writes today's and has
     none from its run."""
-    from ehrmind.engines.local.ordinary import writes_today
+    from ehrmind.engines.local.saving.hf_export import writes_today
 
     if settings.model.date is not None or not writes_today(named.folder):
         return settings
@@ -134,7 +134,7 @@ def predict(
     *,
     model: Mapping[str, Any],
     data: str,
-    open_engine: Callable[[Path], Engine],
+    open_engine: Callable[[Path], Sampler],
     resume: bool = False,
     form: Format = "parquet",
 ) -> Predictions:
@@ -162,13 +162,14 @@ def predict(
     with progress(PURPOSE, len(cases), len(cases) - len(waiting)) as ticker:
         for number, part in places.items():
             batch = [told[cases[place].id] for place in part]
-            folder.write_part(number, _rows(cast(Engine, engine), settings, batch, probable=model.get("served") is None))
+            assert engine is not None
+            folder.write_part(number, _rows(engine, settings, batch, probable=model.get("served") is None))
             ticker.advance(len(batch))
     current().from_first(lambda: _finish(folder, cases, form))
     return folder
 
 
-def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[dict[str, Any]]:
+def _rows(engine: Sampler, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[dict[str, Any]]:
     asking = Asking(settings.prompts.think, tuple(settings.prompts.aids), settings.prompts.tool and probable)
     limit = prompt_limit(settings.prompts, settings.decoding, engine.context)
     prompts = {case.id: engine.prompt(messages(case, asking=asking)) for case in cases}
@@ -184,7 +185,7 @@ def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable:
     return [found.get(case.id) or unasked(case, **options) for case in cases]
 
 
-def _answered(engine: Engine, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], asking: Asking) -> list[Group]:
+def _answered(engine: Sampler, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], asking: Asking) -> list[Group]:
     """Without verdicts: nobody judges. The random numbers are the case's own, so that a part's size decides nothing."""
     if not cases:
         return []
@@ -247,10 +248,10 @@ def digest_of(cases: Sequence[Case]) -> str:
     return digest.hexdigest()
 
 
-def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
+def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Callable[[Path], Sampler]]:
     """(what it is, how to open it)"""
 
-    def opened(_: Path) -> Engine:
+    def opened(_: Path) -> Sampler:
         from ehrmind.engines.local.engine import open_engine
 
         limits: dict[str, Any] = {"rows": settings.sampler_rows, "tokens": settings.sampler_tokens}
@@ -261,7 +262,7 @@ def local_model(chosen: Chosen, settings: Predict) -> tuple[dict[str, Any], Call
 
 def served_model(
     endpoint: EndpointArm, cases: Sequence[Case], data: Path, folder: Path | None = None
-) -> tuple[dict[str, Any], Callable[[Path], Engine]]:
+) -> tuple[dict[str, Any], Callable[[Path], Sampler]]:
     """The same of a model behind an endpoint; `folder` is where it lies here, if it does. Records go to another machine only where the
     endpoint's section says so, by the rules of a recipe's endpoints; those marked restricted never do. Raises InputError."""
     from ehrmind.engines.endpoint import EndpointClient, key_of
@@ -272,9 +273,9 @@ def served_model(
         raise InputError(f"{refusal}.")
     key_of(endpoint, ENDPOINT)
 
-    def opened(answers: Path) -> Engine:
+    def opened(answers: Path) -> Sampler:
         client = EndpointClient(endpoint, ENDPOINT, answers)
-        return cast(Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder)))
+        return EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder))
 
     return {"name": endpoint.model, "served": endpoint.url, "body": endpoint.body}, opened
 

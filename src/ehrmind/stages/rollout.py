@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
@@ -30,7 +30,7 @@ def asking_of(recipe: Recipe) -> Asking:
 
 
 def render_prompts(
-    engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, asking: Asking | None = None
+    engine: Sampler, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, asking: Asking | None = None
 ) -> dict[str, Prompt]:
     """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
     says so: then it has no entry."""
@@ -48,7 +48,7 @@ def render_prompts(
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 
 
-def _fitted(engine: Engine, case: Case, asking: Asking, limit: int) -> Prompt:
+def _fitted(engine: Sampler, case: Case, asking: Asking, limit: int) -> Prompt:
     """With as many of the worked examples as fit."""
     shots = asking.shots.get(case.stratum, ())
     for count in range(len(shots), 0, -1):
@@ -59,7 +59,7 @@ def _fitted(engine: Engine, case: Case, asking: Asking, limit: int) -> Prompt:
 
 
 def sample_and_judge(
-    engine: Engine,
+    engine: Sampler,
     recipe: Recipe,
     cases: Sequence[Case],
     prompts: Mapping[str, Prompt],
@@ -95,7 +95,7 @@ def sample_and_judge(
 
 def answer_all(
     run: Run,
-    engine: Engine,
+    engine: Sampler,
     recipe: Recipe,
     stage: str,
     arm: str,
@@ -132,7 +132,7 @@ def answer_all(
     return rows
 
 
-def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[float] | None]:
+def answer_probabilities(engine: Sampler, groups: Sequence[Group]) -> list[list[float] | None]:
     """For each answer, how likely the model finds every label in the place where its answer stands, after its own reasoning; they sum to
     1. None where answers are not labels, and where there is no answer block to look into."""
     asked: list[tuple[Prompt, str, tuple[str, ...]]] = []
@@ -145,7 +145,7 @@ def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[f
             if options and opened:
                 earlier = (token for part in completion.segments[:-1] for token in part.token_ids)  # a call of the tool, and its reply
                 asked.append((replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options))
-    found = engine.option_logprobs(asked) if asked else []
+    found = engine.label_logprobs(asked) if asked else []
     return [None if place is None else _softmax(found[place]) for place in places]
 
 

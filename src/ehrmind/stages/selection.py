@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.stages.rollout import render_prompts, sample_and_judge
 from ehrmind.types import Case
 
 
-def tuning_accuracy(engine: Engine, recipe: Recipe, tuning: Sequence[Case]) -> float:
+def tuning_accuracy(engine: Sampler, recipe: Recipe, tuning: Sequence[Case]) -> float:
     """The share of the tuning cases answered right, greedily, so that a check has no noise but that of which cases there are."""
     greedy = recipe.decoding.model_copy(update={"temperature": 0.0})
     prompts = render_prompts(engine, recipe, tuning, greedy)
