@@ -1,4 +1,5 @@
-"""Engines write answers and learn from them: `local` (transformers), `served` (an endpoint), `scripted`.
+"""Engines write answers and learn from them: `local` (transformers), `served` (an endpoint),
+`scripted`.
 
 Stages know only the protocols below.
 """
@@ -28,7 +29,10 @@ class Proof(TypedDict, total=False):
 
 
 class Learner(Protocol):
-    """Changes an engine's weights, one batch a call. Metrics are plain numbers, progress is JSON."""
+    """Changes an engine's weights, one batch a call.
+
+    Metrics are plain numbers, progress is JSON.
+    """
 
     def learn_from_groups(self, groups: Sequence[Group]) -> dict[str, float]: ...
 
@@ -57,17 +61,25 @@ class Sampler(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, decoding: Decoding
     ) -> list[list[Completion]]:
-        """Samples `group_size` completions for each prompt. `keys` seed the random numbers, one key a prompt."""
+        """Samples `group_size` completions for each prompt.
+
+        `keys` seed the random numbers, one key a prompt.
+        """
 
     def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
-        """Scores labels without sampling: for each (prompt, text begun, labels), every label's log-probability."""
+        """Scores labels without sampling: for each (prompt, text begun, labels), every label's
+        log-probability.
+        """
 
 
 class Engine(Sampler, Protocol):
     """A sampler that also trains and saves its model."""
 
     def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
-        """Tokenises a response to `prompt`. `own`: the model wrote the text, so its special tokens count."""
+        """Tokenises a response to `prompt`.
+
+        `own`: the model wrote the text, so its special tokens count.
+        """
 
     def learner(
         self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None

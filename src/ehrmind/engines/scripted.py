@@ -1,7 +1,8 @@
-"""An engine that writes planned answers, so that stages are tested in seconds and without torch's weights.
+"""An engine that writes planned answers, so that stages are tested in seconds and without torch's
+weights.
 
-`plan(prompt text, key, member, skill)` returns the text of an answer. `skill` counts learning steps: a
-plan that improves with it stands for a model that learns. A token is a character.
+`plan(prompt text, key, member, skill)` returns the text of an answer. `skill` counts learning
+steps: a plan that improves with it stands for a model that learns. A token is a character.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ Plan = Callable[[str, int, int, int], str]
 
 @dataclass
 class ScriptedEngine:
-    """Answers by a plan. `skill` is its whole state, saved, loaded and resumed like a model's weights."""
+    """Answers by a plan.
+
+    `skill` is its whole state, saved, loaded and resumed like a model's weights.
+    """
 
     plan: Plan
     skill: int = 0
@@ -56,7 +60,9 @@ class ScriptedEngine:
         ]
 
     def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
-        """Makes the label that the plan writes for member 0 a hundred times as likely as any other."""
+        """Makes the label that the plan writes for member 0 a hundred times as likely as any
+        other.
+        """
         planned = [self.plan("".join(map(chr, prompt.token_ids)), 0, 0, self.skill) for prompt, _, _ in asked]
         return [
             [0.0 if label in text else math.log(0.01) for label in labels]

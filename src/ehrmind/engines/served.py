@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ehrmind.config import Decoding
 from ehrmind.engines.answers import Answer, Question
-from ehrmind.engines.endpoint import KEPT, EndpointClient, told
+from ehrmind.engines.endpoint import KEPT, EndpointClient, counted
 from ehrmind.prompts.chat import asks_for_thinking
 from ehrmind.prompts.protocol import ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, neutral
 from ehrmind.types import Completion, InputError, Message, Prompt, Segment
@@ -23,8 +23,8 @@ from ehrmind.types import Completion, InputError, Message, Prompt, Segment
 class EndpointEngine:
     """Samples from an endpoint.
 
-    With `refuses_gaps` an unanswered question ends the work. Without it the completion is empty, with
-    the reason `error`. `harmless` takes text apart that spells a turn of the served model
+    With `refuses_gaps` an unanswered question ends the work. Without it the completion is empty,
+    with the reason `error`. `harmless` takes text apart that spells a turn of the served model
     (`Chat.harmless`), if its tokenizer is here.
     """
 
@@ -44,7 +44,10 @@ class EndpointEngine:
     def sample(
         self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, decoding: Decoding
     ) -> list[list[Completion]]:
-        """Asks for all completions. Raises InputError for an unanswered question if gaps are refused."""
+        """Asks for all completions.
+
+        Raises InputError for an unanswered question if gaps are refused.
+        """
         asked = [
             Question(
                 self.prompts[prompt.token_ids[0]], decoding, _draw(key, member) if decoding.temperature else member
@@ -57,7 +60,8 @@ class EndpointEngine:
         self.unanswered.update(gaps)
         if gaps and self.refuses_gaps:
             raise InputError(
-                f"{self.client.where} left {len(gaps)} of {len(answers)} questions unanswered ({told(gaps)}); {KEPT}. "
+                f"{self.client.where} left {len(gaps)} of {len(answers)} questions unanswered ({counted(gaps)}); "
+                f"{KEPT}. "
                 f"{self.client.where}.unanswered=wrong would score them as wrong."
             )
         completions = [
@@ -78,8 +82,8 @@ class EndpointEngine:
 def harmless_of(folder: Path | None) -> Callable[[Message], Message]:
     """Returns a function that takes a served model's markers apart, by its tokenizer in `folder`.
 
-    Without a tokenizer, or without `transformers`, messages stay unchanged: every prompt is already free
-    of the known families' markers (`prompts.protocol.neutral`).
+    Without a tokenizer, or without `transformers`, messages stay unchanged: every prompt is already
+    free of the known families' markers (`prompts.protocol.neutral`).
     """
     if folder is None or find_spec("transformers") is None:
         return lambda turn: turn
@@ -94,9 +98,9 @@ def harmless_of(folder: Path | None) -> Callable[[Message], Message]:
 def completion(answer: Answer, *, thinks: bool = True) -> Completion:
     """Turns an answer into the text that the judge reads.
 
-    Reasoning that the endpoint returns separately is put back where the model wrote it. So is the opening
-    of a thought that the template writes into the prompt. Some servers take every answer for a thought
-    until it is closed, and return an answer without a thought as reasoning.
+    Reasoning that the endpoint returns separately is put back where the model wrote it. So is the
+    opening of a thought that the template writes into the prompt. Some servers take every answer
+    for a thought until it is closed, and return an answer without a thought as reasoning.
     """
     text = answer.text
     if not thinks and not text.strip() and answer.reasoning.lstrip().startswith(ANSWER_OPEN):

@@ -1,8 +1,9 @@
-"""Answers in several turns: a turn that calls a tool is followed by the reply, and the model goes on.
+"""Answers in several turns: a turn that calls a tool is followed by the reply, and the model goes
+on.
 
-The reply is a turn that is never trained on. This works with any sampler: it is asked again behind what
-was said. A tool is a function from the text of a turn to its reply, or to None if the turn calls nothing.
-The stage passes it in.
+The reply is a turn that is never trained on. This works with any sampler: it is asked again behind
+what was said. A tool is a function from the text of a turn to its reply, or to None if the turn
+calls nothing. The stage passes it in.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ MOST_CALLS = 4  # in one answer; a further call ends it
 def sample_with_tool(
     engine: Sampler, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, decoding: Decoding, tool: Tool
 ) -> list[list[Completion]]:
-    """Samples like `engine.sample`, with tool calls. A call that leaves no room in the context ends the answer."""
+    """Samples like `engine.sample`, with tool calls.
+
+    A call that leaves no room in the context ends the answer.
+    """
     answers = [list(group) for group in engine.sample(prompts, keys, group_size, decoding)]
     for turn in range(1, MOST_CALLS + 1):
         waiting: list[tuple[int, int, str, Prompt]] = []

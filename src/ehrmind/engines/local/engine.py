@@ -64,7 +64,10 @@ def open_engine(
     shards: int = 1,
     strategy: str = "ddp",
 ) -> LocalEngine:
-    """Opens a model directory. Raises InputError for anything but a safe causal language model with a chat template."""
+    """Opens a model directory.
+
+    Raises InputError for anything but a safe causal language model with a chat template.
+    """
     refuse_unusable(settings, folder)
     device = device_of(settings)
     network = open_network(settings, folder)
@@ -115,7 +118,10 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message], arguments: Mappin
 
 
 def locate(settings: Model, *, online: bool) -> Path:
-    """Finds the directory of `model.name`: itself, or the hub's cache, downloaded if `online`. Raises InputError."""
+    """Finds the directory of `model.name`: itself, or the hub's cache, downloaded if `online`.
+
+    Raises InputError.
+    """
     assert settings.name is not None
     folder = Path(settings.name)
     if folder.is_dir():

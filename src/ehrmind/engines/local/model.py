@@ -66,14 +66,17 @@ class LocalModel:
         return self.chat.decode(ids, self.stop_ids)
 
     def autocast(self) -> Any:
-        """Returns the precision context that sampler and learner share, so that their log-probabilities agree."""
+        """Returns the precision context that sampler and learner share, so that their
+        log-probabilities agree.
+        """
         return torch.autocast(self.network.device.type, torch.bfloat16) if self.settings.autocast else nullcontext()
 
     def refuse_to_learn(self) -> None:
         """Raises InputError if the model can be scored but not trained."""
         if self.cannot_learn is not None:
             raise InputError(
-                f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or arms: [base]."
+                f"{self.folder.name} can be scored but not trained: {self.cannot_learn}; choose another model, or "
+                "arms: [base]."
             )
 
     def _refuse_without_place(self, ids: Sequence[int]) -> None:
@@ -89,7 +92,8 @@ def device_of(settings: Model) -> str:
     """Returns `cuda` or `cpu` by the settings. Raises InputError if that device is not here."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind doctor`."
+            "model.device is cuda, but torch finds no CUDA device here; set model.device=auto or cpu, or see `ehrmind "
+            "doctor`."
         )
     if settings.device != "auto":
         return settings.device

@@ -1,4 +1,5 @@
-"""Log-probabilities of completions under the model, with each prompt computed once for its whole group.
+"""Log-probabilities of completions under the model, with each prompt computed once for its whole
+group.
 
 `score(network, groups, …)` takes groups as (prompt ids, [completion ids, …]). It returns the
 log-probabilities of all completion tokens as one flat tensor, group by group, answer by answer.
@@ -23,7 +24,9 @@ from ehrmind.types import InputError
 
 
 class Scores(NamedTuple):
-    """Scores of completion tokens: `logprobs` [tokens] fp32, temperature-scaled; `entropies` [tokens], detached."""
+    """Scores of completion tokens: `logprobs` [tokens] fp32, temperature-scaled; `entropies`
+    [tokens], detached.
+    """
 
     logprobs: Tensor
     entropies: Tensor
@@ -34,7 +37,9 @@ def packed_length(group: Packed) -> int:
 
 
 def microbatches(groups: Sequence[Packed], budget: int) -> Iterator[list[int]]:
-    """Yields indices of groups that fit `budget` tokens together, longest first; a longer group goes alone."""
+    """Yields indices of groups that fit `budget` tokens together, longest first; a longer group
+    goes alone.
+    """
     batch: list[int] = []
     tokens = 0
     for index in sorted(range(len(groups)), key=lambda i: (-packed_length(groups[i]), i)):
@@ -106,8 +111,8 @@ def _score_alike(network: Any, groups: Sequence[Packed], temperature: float, sha
 def selected_logits(network: Any, packing: Packing, flat_N: Tensor, cache: Any = None) -> Tensor:
     """Computes the model's logits [N, V] at some positions of a packing.
 
-    Hidden states are selected in front of the output layer, so that the model's own changes to logits
-    still happen.
+    Hidden states are selected in front of the output layer, so that the model's own changes to
+    logits still happen.
     """
     with _selecting(network, flat_N):
         output = network(**_packed_call(packing), past_key_values=cache, use_cache=cache is not None)
@@ -127,7 +132,9 @@ def _packed_call(packing: Packing) -> dict[str, Any]:
 
 
 def _selecting(network: Any, flat_N: Tensor) -> Any:
-    """Lets only these flat hidden states reach the output layer, until the returned context ends."""
+    """Lets only these flat hidden states reach the output layer, until the returned context
+    ends.
+    """
     return network.get_output_embeddings().register_forward_pre_hook(
         lambda _, args: (args[0].reshape(-1, args[0].shape[-1])[flat_N][None],)
     )

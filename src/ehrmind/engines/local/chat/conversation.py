@@ -1,7 +1,8 @@
-"""Conversation -> tokens and back, through the tokenizer's own chat template: what a prompt holds, where an answer ends.
+"""Turns conversations into tokens and back through the tokenizer's own chat template.
 
-Templates change what they are given: they drop earlier thoughts, open one themselves, leave the assistant's header to the model, end a
-turn with text that is no token. What is asked for is kept in all of these, or refused with the trait's name.
+Templates change their input: they drop earlier thoughts, open a thought themselves, leave the
+assistant's header to the model, or end a turn with text that is no token. In each of these cases
+the conversation is kept as given, or the template is refused with the reason.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ehrmind.prompts.chat import asks_for_thinking
 from ehrmind.prompts.protocol import THINK_CLOSE, THINK_OPEN
 from ehrmind.types import InputError, Message, Prompt
 
-ASKED, SAID, NEXT = "the-first-words", "the-last-words", "the-reply-words"  # stand for contents of turns
+ASKED, SAID, NEXT = "the-first-words", "the-last-words", "the-reply-words"  # stand for the contents of turns
 OPENED = re.compile(rf"{THINK_OPEN}\s*\Z")
 EMPTY_THOUGHT = re.compile(rf"\A\s*(?:{THINK_OPEN})?\s*{THINK_CLOSE}\s*")
 BEFORE_THOUGHT = re.compile(
@@ -29,9 +30,13 @@ BEFORE_THOUGHT = re.compile(
 
 @dataclass(frozen=True)
 class Chat:
-    """`end_id` is put behind what is learned, every id of `stop_ids` ends what is sampled. `end_text` is a turn's end that is no token.
-    `header` is what the template writes before the assistant's words and leaves out of a prompt; `closing` ends a thought it opens.
-    `markers` are what no text of a turn may spell."""
+    """A model's chat format.
+
+    `end_id` follows every trained response, every id of `stop_ids` ends a sampled answer.
+    `end_text` ends a turn in words if no token does. `header` is the assistant's header, if the
+    template leaves it out of a prompt. `closing` ends a thought that the template opens. No text of
+    a turn may spell `markers`.
+    """
 
     tokenizer: Any
     arguments: Mapping[str, Any]
@@ -43,13 +48,18 @@ class Chat:
     closing: str = f"\n{THINK_CLOSE}\n\n"
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """The conversation, ready for the assistant's turn. Where no thought is asked for, one that the template opens is closed."""
+        """Renders a conversation up to the assistant's turn.
+
+        Closes a thought that the template opens but nobody asks for.
+        """
         turns = [self.harmless(message) for message in messages]
         return self._begun(conversation(self.tokenizer, turns, self.arguments), thinks=asks_for_thinking(messages))
 
     def harmless(self, message: Message) -> Message:
-        """Returns the message with whatever spells a marker of this chat taken apart. Raises InputError
-        where that cannot be done."""
+        """Takes apart all text that spells a marker of this chat.
+
+        Raises InputError if that is impossible.
+        """
         return replace(message, content=self.markers.apart(message.content))
 
     def _begun(self, text: str, *, thinks: bool) -> Prompt:
@@ -63,17 +73,21 @@ class Chat:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
-        """Builds the tokens that a model should write after `prompt` to say `text`: without the
-        template's opening, with the end of turn. What the model wrote by itself (`own`) keeps the
-        special tokens that it wrote, such as a channel's; a text of others has none."""
+        """Builds the tokens that a model should write after `prompt` to say `text`.
+
+        The template's opening is left out, the end of turn is added. A text that the model wrote
+        itself (`own`) keeps its special tokens, such as a channel's; other text has none.
+        """
         if prompt.opening:
             text = text.lstrip().removeprefix(THINK_OPEN).lstrip("\n")
         text = text if own else self.markers.apart(text)
         return (*self.tokens(text), self.end_id)
 
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
-        """Builds the prompt between a turn that called a tool and the next one. A template that
-        knows no tool gets the reply as the user's."""
+        """Builds the prompt between a turn that called a tool and the next turn.
+
+        A template without tools gets the reply as the user's turn.
+        """
         begun = [Message("user", ASKED), Message("assistant", SAID)]
         tail = self._tail([*begun, Message("tool", NEXT)])
         if NEXT not in tail or tail == self._tail(
@@ -88,15 +102,16 @@ class Chat:
         return Prompt(ids[place:] if written else ids, turn.opening, thinks)
 
     def _tail(self, messages: Sequence[Message]) -> str:
-        """Renders what the template writes after the words of the first answer; empty if it refuses
-        these turns."""
+        """Renders what the template writes after the first answer; empty if it refuses these
+        turns.
+        """
         try:
             return render(self.tokenizer, messages, self.arguments).partition(SAID)[2]
         except InputError:
             return ""
 
     def decode(self, ids: Sequence[int], stop_ids: frozenset[int] | None = None) -> str:
-        """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
+        """Returns the text of the ids up to the stop token. Special tokens inside stay visible."""
         stops = self.stop_ids if stop_ids is None else stop_ids
         end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
         text = str(
@@ -106,17 +121,22 @@ class Chat:
 
     def said_end(self, ids: Sequence[int]) -> bool:
         """Tells whether the answer ends with the words that end a turn, for models where no token
-        does."""
+        does.
+        """
         return bool(self.end_text) and self.end_text in self.tokenizer.decode(list(ids[-2 * len(self.end_text) :]))
 
     def after_prompt(self, *, thinks: bool) -> str:
-        """Returns the text that is put behind the template's own generation prompt."""
+        """Returns the text that follows the template's own generation prompt."""
         text = render(self.tokenizer, [Message("user", ASKED)], self.arguments) + self.header
         return self.header + (self.closing if OPENED.search(text) and not thinks else "")
 
 
 def open_chat(tokenizer: Any, named: frozenset[int], arguments: Mapping[str, Any]) -> Chat:
-    """`named` are the ids that the model's files call the end of an answer. Raises InputError where the template cannot be rendered."""
+    """Finds a tokenizer's chat format. `named` are the ids that the model's files call the end of
+    an answer.
+
+    Raises InputError if the template cannot be rendered.
+    """
     asked = [Message("user", ASKED)]
     begun = render(tokenizer, asked, arguments)
     whole = render(tokenizer, [*asked, Message("assistant", SAID)], arguments, generation=False)
@@ -136,8 +156,11 @@ def open_chat(tokenizer: Any, named: frozenset[int], arguments: Mapping[str, Any
 
 
 def _end_of_turn(tokenizer: Any, tail: str, named: frozenset[int]) -> tuple[int, str]:
-    """(the token that ends an answer, what the template writes there in words). A template ends a turn with a token, which is added to the
-    vocabulary or stands alone; or with nothing or with words, and then the end of sequence ends it."""
+    """Returns the token that ends an answer, and the words that the template writes there.
+
+    A template ends a turn with a token, added to the vocabulary or alone. Or it writes nothing, or
+    words: then the end of sequence ends the turn.
+    """
     words = tail.strip()
     ids = list(tokenizer(words, add_special_tokens=False)["input_ids"]) if words else []
     tokens = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids) | named
@@ -150,15 +173,18 @@ def _end_of_turn(tokenizer: Any, tail: str, named: frozenset[int]) -> tuple[int,
     if end_id is None:
         how = f"with {said!r}, which its tokenizer splits into {first} tokens" if said else "with nothing"
         raise InputError(
-            f"The chat template of {_name(tokenizer)} ends a turn {how}, and no end-of-sequence token is named; add one to the tokenizer "
+            f"The chat template of {_name(tokenizer)} ends a turn {how}, and no end-of-sequence token is named; add "
+            "one to the tokenizer "
             "as eos_token."
         )
     return int(end_id), said
 
 
 def named_ends(folder: Path) -> frozenset[int]:
-    """Ids that end an answer by the model's own files: either config may name them, one or several. The library's defaults don't count:
-    they are another tokenizer's."""
+    """Reads the ids that end an answer from both configs of a model; each may name one or several.
+
+    The library's defaults do not count: they belong to another tokenizer.
+    """
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         tree = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
@@ -169,7 +195,9 @@ def named_ends(folder: Path) -> frozenset[int]:
 
 
 def plain_generation(chat: Chat, pad_id: int | None = None) -> Any:
-    """A generation config with the run's own decoding: greedy, the ends of an answer, no penalties and no forced or suppressed tokens."""
+    """Makes a generation config: greedy, with the ends of an answer, without penalties or forced
+    tokens.
+    """
     from transformers import GenerationConfig
 
     tokenizer = chat.tokenizer
@@ -182,8 +210,11 @@ def plain_generation(chat: Chat, pad_id: int | None = None) -> Any:
 
 
 def conversation(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> str:
-    """Renders every turn's words as they are given. A template that would change them is shown
-    names in their place."""
+    """Renders a conversation with every turn's words as given.
+
+    A template that would change them gets placeholders, which are replaced afterwards. Raises
+    InputError if it leaves turns out.
+    """
     text = render(tokenizer, messages, arguments)
     if not _in_order(text, [message.content.strip() for message in messages]):
         names = [f"turn-{number}-of-{len(messages)}" for number in range(1, len(messages) + 1)]
@@ -210,15 +241,16 @@ def _in_order(text: str, contents: Sequence[str]) -> bool:
 def render(
     tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], *, generation: bool = True
 ) -> str:
-    """The template's own text. Raises InputError where the template refuses."""
+    """Renders the template as it is. Raises InputError if the template refuses."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **arguments))
-    except Exception as error:  # noqa: BLE001 - a template is a program of the model's, and its faults are not this program's
+    except Exception as error:  # noqa: BLE001 - a template is a stranger's program and can raise anything
         said = in_own_words(error, arguments.get("chat_template") or tokenizer.chat_template)
         roles = ", ".join(message.role for message in messages)
         raise InputError(
-            f"The model's chat template cannot render a conversation of {roles} ({said}); use one whose template takes it, or write one "
+            f"The model's chat template cannot render a conversation of {roles} ({said}); use one whose template takes "
+            "it, or write one "
             "into chat_template.jinja."
         ) from None
 

@@ -1,10 +1,13 @@
-"""Markers of turns: the special tokens of a tokenizer, and the strings that its chat template writes around turns.
+"""Markers of turns: a tokenizer's special tokens, and the strings that its chat template writes
+around turns.
 
-A text that spells one would end the user's turn or begin another, because chat templates put text and markers into one string before it is
-tokenised. So the text is changed and not its encoding: a space is put inside the spelling. Whoever renders the changed text gets the same
-tokens: the sampler, the learner, another trainer, a server. The space is visible, because normalisers drop characters that are not.
+Chat templates put text and markers into one string before it is tokenised. So a text that spells a
+marker would end the user's turn or begin another. Such a text is changed, and not its encoding: a
+space is put inside the spelling. Sampler, learner, another trainer and a server then read the same
+tokens. The space is visible, because normalisers drop invisible characters.
 
-All other text keeps its tokens. Added tokens that are not special, such as runs of spaces, are no markers unless the template writes them.
+All other text keeps its tokens. Added tokens that are not special, such as runs of spaces, are no
+markers unless the template writes them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from ehrmind.prompts.protocol import TAGS
 from ehrmind.types import InputError, Message
 
 ROUNDS = 8
-SEPARATORS = (" ", "·", "_")  # the others are for normalisers that drop a space
+SEPARATORS = (" ", "·", "_")  # the last two are for normalisers that drop a space
 CONTENTS = tuple(f"what-turn-{number}-says" for number in range(1, 5))
 CONVERSATIONS = (
     ("user",),
@@ -35,13 +38,17 @@ CONVERSATIONS = (
 COLONS = (":", "：")
 BRACKETED = re.compile(r"<{1,2}[^<>\n]{1,60}>{1,2}|\[[^\[\]\n]{1,60}\]")
 
-Render = Callable[[Sequence[Message], bool], str]  # messages, and whether an answer follows; raises InputError
+Render = Callable[[Sequence[Message], bool], str]  # (messages, whether an answer follows); raises InputError
 
 
 @dataclass(frozen=True)
 class Markers:
-    """`ids` are the tokens that no text may spell, `spelled` finds markers as they are written. `folds` tells that the tokenizer may find a
-    token in another spelling too, such as in capitals or in full-width letters; `folded` finds the template's words in such spellings."""
+    """The markers of a tokenizer and its template.
+
+    No text may spell the tokens `ids`. `spelled` finds markers as written. `folds`: the tokenizer
+    may also find a token in another spelling, such as capitals or full-width letters. `folded`
+    finds the template's words in such spellings.
+    """
 
     tokenizer: Any
     ids: frozenset[int]
@@ -50,8 +57,10 @@ class Markers:
     folded: re.Pattern[str] | None = None
 
     def apart(self, text: str) -> str:
-        """Returns the text with every marker taken apart, the protocol's own tags excepted. Raises
-        InputError where one cannot be."""
+        """Takes every marker in a text apart, except the protocol's tags.
+
+        Raises InputError if that is impossible.
+        """
         for number in range(ROUNDS):
             separator = SEPARATORS[number % len(SEPARATORS)]
             made = text if self.spelled is None else self.spelled.sub(partial(_cut_found, separator), text)
@@ -69,7 +78,7 @@ class Markers:
 
     def _tokens(self, text: str) -> list[tuple[int, int]]:
         """Finds the places of tokens that a text may not spell, as the tokenizer reads it."""
-        if not self.tokenizer.is_fast:  # it tells no places; `spelled` is all there is
+        if not self.tokenizer.is_fast:  # it gives no places, so only `spelled` can be used
             return []
         read = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         places = zip(read["input_ids"], read["offset_mapping"], strict=True)
@@ -88,7 +97,7 @@ class Markers:
 
 
 def find_markers(tokenizer: Any, render: Render) -> Markers:
-    """Collects a tokenizer's markers. Its template is rendered with words in place of records."""
+    """Collects a tokenizer's markers. Renders its template with placeholders for contents."""
     written = set(_written(render))
     template = str(tokenizer.chat_template)
     added = tokenizer.added_tokens_decoder.items()
@@ -121,7 +130,9 @@ def find_markers(tokenizer: Any, render: Render) -> Markers:
 
 
 def _alone(text: str) -> str:
-    """Builds the pattern of a string that is no part of a longer word: "User:", and not that of "EndUser:"."""
+    """Builds the pattern of a string that is no part of a longer word: "User:", but not inside
+    "EndUser:".
+    """
     return rf"(?<![^\W_]){re.escape(text)}" if text[0].isalnum() else re.escape(text)
 
 
@@ -130,10 +141,12 @@ def _cut_found(mark: str, found: re.Match[str]) -> str:
 
 
 def _cut(spelling: str, mark: str) -> str:
-    """Puts a separator inside: in front of a colon at the end ("User :"), otherwise behind the first character ("[ INST]")."""
+    """Puts a separator inside: before a colon at the end ("User :"), otherwise after the first
+    character ("[ INST]").
+    """
     start = len(spelling) - len(spelling.lstrip())
     body = spelling.strip()
-    if len(body) < 2:  # one character that stands for several: written out as its normalised form
+    if len(body) < 2:  # one character that stands for several is replaced by its normalised form
         body = unicodedata.normalize("NFKC", body)
         if len(body) < 2:
             return spelling
@@ -142,7 +155,9 @@ def _cut(spelling: str, mark: str) -> str:
 
 
 def _written(render: Render) -> Iterator[str]:
-    """Yields what the template writes before, between and behind the contents of turns, in pieces. Its preamble is none of them."""
+    """Yields what the template writes before, between and after the contents of turns, without its
+    preamble.
+    """
     contents = re.compile("|".join(CONTENTS))
     for roles in CONVERSATIONS:
         turns = [Message(role, content) for role, content in zip(roles, CONTENTS, strict=False)]  # type: ignore[arg-type]
@@ -158,8 +173,11 @@ def _written(render: Render) -> Iterator[str]:
 
 
 def _pieces(text: str, *, marked: bool) -> Iterator[str]:
-    """Yields the markers of a text. Words beside a bracketed marker, such as a role, are none unless they end in a colon; a word alone is
-    one if the tokenizer has it as an added token."""
+    """Yields the markers of a template's text.
+
+    Words next to a bracketed marker, such as a role, are no markers unless they end in a colon. A
+    word alone is a marker if the tokenizer has it as an added token.
+    """
     yield from (found.strip() for found in BRACKETED.findall(text))
     for words in lines_of(BRACKETED.sub("\n", text)):
         said = words.strip()
@@ -169,17 +187,24 @@ def _pieces(text: str, *, marked: bool) -> Iterator[str]:
 
 
 def _is_ours(content: str) -> bool:
-    """Tells a token that the answer protocol's own tags are made of, or that holds one. No record spells a tag (`protocol.neutral`)."""
+    """Tells whether a token is part of the protocol's tags, or holds one.
+
+    No record spells a tag (`protocol.neutral`).
+    """
     return any(tag in content or content in tag for tag in TAGS)
 
 
 def _is_bracketed(content: str) -> bool:
-    """Tells a marker from a word, a number or a run of spaces that a tokenizer has as a whole."""
+    """Tells whether a token looks like a marker, and not like a word, a number or a run of
+    spaces.
+    """
     return re.search(r"[^\w\s]", content) is not None and re.search(r"\w", content) is not None
 
 
 def _folded_words(tokenizer: Any, strings: Sequence[str]) -> re.Pattern[str] | None:
-    """Builds the pattern of the template's words in normalised text; None where nothing is normalised."""
+    """Builds the pattern of the template's words in normalised text; None if nothing is
+    normalised.
+    """
     normaliser = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     if normaliser is None or not strings:
         return None
@@ -187,13 +212,19 @@ def _folded_words(tokenizer: Any, strings: Sequence[str]) -> re.Pattern[str] | N
 
 
 def _folded(normaliser: Any, letter: str) -> str:
-    """One letter as it is normalised. A space stays one, because normalisers may drop those at a text's ends alone."""
+    """Normalises one letter.
+
+    A space stays, because a normaliser may drop spaces only at the ends of a text.
+    """
     return str(normaliser.normalize_str(letter)) or (letter if letter.isspace() else "")
 
 
 def _folds(tokenizer: Any, tokens: Iterable[Any]) -> bool:
-    """Tells whether a token may be found in a text that does not spell it: behind a normaliser, as an added token or as a word of the
-    model's own. A byte-level BPE builds none from its letters."""
+    """Tells whether a tokenizer may find a token in a text that does not spell it.
+
+    That takes a normaliser, and an added token that is normalised or a model that builds tokens
+    from normalised letters. A byte-level BPE builds none.
+    """
     if not tokenizer.is_fast or tokenizer.backend_tokenizer.normalizer is None:
         return False
     model = tokenizer.backend_tokenizer.model

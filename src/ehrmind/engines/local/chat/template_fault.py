@@ -1,4 +1,7 @@
-"""What a chat template's fault is called. A template may raise with the words of a turn, so its own words alone are shown."""
+"""Words for the error of a chat template.
+
+It may quote a turn, so only the template's own words are shown.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ MISSING = re.compile(r"'(\w+)' is undefined|'[a-z]+(?: object)?' has no attribut
 
 
 def in_own_words(error: BaseException, template: Any) -> str:
-    """The error's text where it is of the template alone; else its kind. `template` is a text, or several by name."""
+    """Returns the error's text if all of it stands in the template, otherwise its type.
+
+    `template` is a text, or several by name.
+    """
     from jinja2 import TemplateSyntaxError, UndefinedError
 
     said, source = _line(str(error)), _source(template)

@@ -1,6 +1,8 @@
-"""The text of a chat template, changed so that it writes tomorrow what it writes today, for whoever renders it.
+"""Edits the text of a chat template so that every reader renders on every day what the run
+rendered.
 
-Everything is put around the template's own text, in its own language: `transformers`, vLLM and other servers read it without help.
+All changes are jinja around the template's own text: `transformers`, vLLM and other servers read
+them as they are.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-CLOCK = "strftime_now"  # what templates of Llama 3, Granite, SmolLM3 and GPT-OSS call
+CLOCK = "strftime_now"  # templates of Llama 3, Granite, SmolLM3 and GPT-OSS call it
 CODE = re.compile(r"%[-#]?[aAbBcdDeFGhHIjklmMpPrRsSTuUVwWxXyYzZ]")
 PINNED = re.compile(r"\{# ehrmind: the date is (\d{4}-\d\d-\d\d) #\}")
-NO_TRIM = "{{ '' }}"  # keeps a line break at the template's beginning, which jinja would take for that of a block
+NO_TRIM = "{{ '' }}"  # keeps a line break at the template's beginning, which jinja would drop after a block
 
 
 def reads_date(template: str) -> bool:
@@ -22,7 +24,7 @@ def reads_date(template: str) -> bool:
 
 
 def pinned(template: str, day: date) -> str:
-    """The same template for one day. One that has its day keeps it."""
+    """Fixes the date that a template writes. A date that is fixed already stays."""
     if not reads_date(template):
         return template
     words = "".join(
@@ -33,15 +35,15 @@ def pinned(template: str, day: date) -> str:
 
 
 def with_defaults(template: str, arguments: Mapping[str, Any], after: str) -> str:
-    """The template with values for the arguments that a caller leaves out, and with `after` behind the prompt of an answer."""
+    """Gives a template default values for its arguments, and adds `after` behind the generation
+    prompt.
+    """
     names = {name: value for name, value in arguments.items() if name.isidentifier() and template_reads(template, name)}
     head = "".join(
         f"{{% if {n} is not defined %}}{{% set {n} = {literal(value)} %}}{{% endif %}}" for n, value in names.items()
     )
     tail = f"{{%+ if add_generation_prompt %}}{{{{ {literal(after)} }}}}{{% endif %}}" if after else ""
-    body = (
-        template.removesuffix("\n") if tail else template
-    )  # jinja leaves out the last line break, which is no longer the last
+    body = template.removesuffix("\n") if tail else template  # jinja drops only a last line break
     return f"{head}{NO_TRIM if head else ''}{body}{tail}"
 
 
@@ -50,7 +52,7 @@ def template_reads(template: str, name: str) -> bool:
 
 
 def literal(value: Any) -> str:
-    """A value of JSON as jinja writes it."""
+    """Writes a JSON value as a jinja literal."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -1,17 +1,18 @@
 """Attention that computes and stores a prompt's keys and values once for all of its answers.
 
-It is registered with `transformers`' attention interface, so that models run unchanged. A call with a
-`layout` goes through it: a `Packing` for whole sequences, a `Step` (`sampling/decoding_step.py`) for
-one token. Any other call is the library's SDPA.
+It is registered with `transformers`' attention interface, so that models run unchanged. A call with
+a `layout` goes through it: a `Packing` for whole sequences, a `Step` (`sampling/decoding_step.py`)
+for one token. Any other call is the library's SDPA.
 
-On CPU the packed attention is a sum over pieces, split into blocks of queries so that no large matrix
-of scores is kept. Partial outputs merge by their log-sum-exp, and the backward pass computes each block
-again (Dao et al., arXiv 2205.14135, section 3.1; Juravsky et al., arXiv 2402.05099). Its matmuls are
-oneDNN's, which makes it faster than torch's CPU kernel. Only short completions that attend to
-themselves use torch's kernel, many small squares at once. On CUDA it is FlexAttention with a block
-mask.
+On CPU the packed attention is a sum over pieces, split into blocks of queries so that no large
+matrix of scores is kept. Partial outputs merge by their log-sum-exp, and the backward pass computes
+each block again (Dao et al., arXiv 2205.14135, section 3.1; Juravsky et al., arXiv 2402.05099). Its
+matmuls are oneDNN's, which makes it faster than torch's CPU kernel. Only short completions that
+attend to themselves use torch's kernel, many small squares at once. On CUDA it is FlexAttention
+with a block mask.
 
-Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head, `_Q` queries and `_K` keys of a block.
+Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head, `_Q` queries and
+`_K` keys of a block.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Layout(Protocol):
 
 
 def windows(config: Any) -> list[int | None] | None:
-    """Returns every layer's sliding window; None if a layer is of another kind (linear, chunked, …)."""
+    """Returns every layer's sliding window; None if a layer is of another kind (linear, chunked,
+    …).
+    """
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
@@ -104,7 +107,8 @@ class _Whole:
 
 
 class SharedPrompt(torch.autograd.Function):
-    """Attends with [1, H, N, D] queries; keys and values may have fewer heads. Returns [1, N, H, D].
+    """Attends with [1, H, N, D] queries; keys and values may have fewer heads. Returns [1, N, H,
+    D].
 
     Memory and time grow with prompt + G × completion. Scores are fp32 for every type of values.
     """
@@ -172,7 +176,10 @@ class SharedPrompt(torch.autograd.Function):
 
 
 def _heads_at_once(heads: int, queries: slice, keys: slice) -> Sequence[int | slice]:
-    """Takes all heads of a small block at once, because single calls would cost most of the time. Large ones go one by one."""
+    """Takes all heads of a small block at once, because single calls would cost most of the time.
+
+    Large ones go one by one.
+    """
     size = (queries.stop - queries.start) * (keys.stop - keys.start)
     return [slice(0, heads)] if size <= SMALL_BLOCK else range(heads)
 
@@ -190,7 +197,8 @@ def _by_key_heads(found_HN: Tensor, key_heads: int) -> Tensor:
 
 
 def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attends to one block of keys. Returns output [.., Q, D] and log-sum-exp [.., Q], fp32, to the base 2.
+    """Attends to one block of keys. Returns output [.., Q, D] and log-sum-exp [.., Q], fp32, to the
+    base 2.
 
     Queries are already scaled for the base 2.
     """
@@ -231,7 +239,9 @@ def _scores(query_QD: Tensor, key_KD: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]]:
-    """Yields queries, keys, the mask of the last keys, and whether the result merges with an earlier one."""
+    """Yields queries, keys, the mask of the last keys, and whether the result merges with an
+    earlier one.
+    """
     for piece in (*pieces.causal, *pieces.branches):
         (start, end), (first, last) = piece.queries, piece.keys
         size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // (last - first))
@@ -248,7 +258,9 @@ def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]
 
 
 def _own_rows(stored_HN: Tensor, packing: Packing, heads: int) -> Tensor:
-    """Gathers every short completion's own tokens, [M, H, C] or [M, H, C, D], fp32; the last one is repeated beyond the end."""
+    """Gathers every short completion's own tokens, [M, H, C] or [M, H, C, D], fp32; the last one is
+    repeated beyond the end.
+    """
     rows_HMC = stored_HN.float().index_select(1, packing.places_MC.flatten()).unflatten(1, packing.places_MC.shape)
     return _of_heads(rows_HMC, slice(0, heads), heads).transpose(0, 1)
 
@@ -262,7 +274,9 @@ def _put(total_HN: Tensor, packing: Packing, found_MHC: Tensor) -> None:
 
 
 def _own_way(pieces: Pieces) -> dict[str, Any]:
-    """Returns the arguments of torch's kernel for a completion's own tokens; its scores come to the base 2."""
+    """Returns the arguments of torch's kernel for a completion's own tokens; its scores come to the
+    base 2.
+    """
     return {"dropout_p": 0.0, "is_causal": pieces.own_mask is None, "attn_mask": pieces.own_mask, "scale": 1 / LOG2_E}
 
 
@@ -273,7 +287,9 @@ def merged(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[
 
 
 def block_mask(packing: Packing, window: int | None) -> Any:
-    """Builds FlexAttention's mask: same group, prompt or own completion, not ahead, within the window."""
+    """Builds FlexAttention's mask: same group, prompt or own completion, not ahead, within the
+    window.
+    """
     from torch.nn.attention.flex_attention import create_block_mask
 
     if window in packing.block_masks:

@@ -20,7 +20,9 @@ LN_2 = math.log(2)
 
 
 class LmHead(NamedTuple):
-    """A linear output layer and its model's change to the logits: cap · tanh(logits · scale / cap)."""
+    """A linear output layer and its model's change to the logits: cap · tanh(logits · scale /
+    cap).
+    """
 
     weight_VE: Tensor
     scale: float
@@ -28,7 +30,9 @@ class LmHead(NamedTuple):
 
 
 def lm_head_of(network: Any) -> LmHead | None:
-    """Returns the model's LM head; None if this module cannot compute its logits, so that the model must."""
+    """Returns the model's LM head; None if this module cannot compute its logits, so that the model
+    must.
+    """
     layer, config = network.get_output_embeddings(), network.config.get_text_config()
     if type(layer) not in (torch.nn.Linear, Linear) or getattr(layer, "bias", None) is not None:
         return None
@@ -37,7 +41,9 @@ def lm_head_of(network: Any) -> LmHead | None:
 
 
 def token_logprobs(hidden_NE: Tensor, head: LmHead, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Returns log-probabilities [N] of the targets, temperature-scaled, and entropies [N], detached; fp32."""
+    """Returns log-probabilities [N] of the targets, temperature-scaled, and entropies [N],
+    detached; fp32.
+    """
     kind = hidden_NE.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NE.dtype
     with torch.autocast(kind, enabled=False):
@@ -106,7 +112,9 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def _logits(hidden_NE: Tensor, weight_VE: Tensor, head: LmHead, temperature: float) -> Tensor:
-    """Computes fp32 logits divided by the temperature, to the base 2: on CPU exp2 takes a quarter of exp's time."""
+    """Computes fp32 logits divided by the temperature, to the base 2: on CPU exp2 takes a quarter
+    of exp's time.
+    """
     logits_NV = matmul(hidden_NE, weight_VE).float()
     if head.cap is not None:
         return torch.tanh(logits_NV * (head.scale / head.cap)) * (head.cap / (temperature * LN_2))

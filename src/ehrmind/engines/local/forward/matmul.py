@@ -1,9 +1,10 @@
-"""Matrix products: fp32 on CPU through oneDNN, and linear layers with packed weights while answers are sampled.
+"""Matrix products: fp32 on CPU through oneDNN, and linear layers with packed weights while answers
+are sampled.
 
-torch gives fp32 matmuls to MKL, which runs at less than half of oneDNN's rate on processors that are
-not Intel's (215 against 490 GFLOP/s on two cores of an AMD EPYC with AVX-512). Its bf16 matmuls go to
-oneDNN already. The choice depends on the build and the kind of processor, never on a measurement, so
-that a resumed run computes the same bits.
+torch gives fp32 matmuls to MKL, which runs at less than half of oneDNN's rate on processors that
+are not Intel's (215 against 490 GFLOP/s on two cores of an AMD EPYC with AVX-512). Its bf16 matmuls
+go to oneDNN already. The choice depends on the build and the kind of processor, never on a
+measurement, so that a resumed run computes the same bits.
 
 Letters: `_M` rows, `_K` inner width, `_N` columns.
 """
@@ -88,7 +89,10 @@ class Linear(torch.nn.Linear):
 
 
 def use_own_linear(network: Any) -> None:
-    """Replaces the class of every plain linear layer. Each stays an `nn.Linear` with the same parameters."""
+    """Replaces the class of every plain linear layer.
+
+    Each stays an `nn.Linear` with the same parameters.
+    """
     kind = next(network.parameters()).device.type
     if kind == "cuda" or (kind == "cpu" and ONEDNN):
         for module in network.modules():
@@ -98,11 +102,12 @@ def use_own_linear(network: Any) -> None:
 
 @contextmanager
 def packed_weights(network: Any) -> Iterator[None]:
-    """Keeps a second copy of the fp32 weights while answers are sampled, made once and not for every token.
+    """Keeps a second copy of the fp32 weights while answers are sampled, made once and not for
+    every token.
 
     On CPU the copy has oneDNN's layout, so that no matmul converts the weight again: 64 rows take a
-    quarter less time, 7 rows half. Under autocast it has autocast's type: on CUDA the conversion takes as
-    long as a token's whole step.
+    quarter less time, 7 rows half. Under autocast it has autocast's type: on CUDA the conversion
+    takes as long as a token's whole step.
     """
     layers = [
         module for module in network.modules() if isinstance(module, Linear) and module.weight.dtype == torch.float32

@@ -16,7 +16,10 @@ ROUNDING = {torch.float32: 1e-5}  # narrower types round in another order
 
 
 class RmsNorm(torch.nn.Module):
-    """A fused RMS norm. Under autocast its result has autocast's type, as the matmuls after it need."""
+    """A fused RMS norm.
+
+    Under autocast its result has autocast's type, as the matmuls after it need.
+    """
 
     weight: Tensor
     fused_eps: float
@@ -42,7 +45,9 @@ def use_fused_norms(network: Any) -> int:
 
 @torch.no_grad()
 def _fitting(module: Any) -> tuple[float, float] | None:
-    """Finds the (epsilon, weight offset) with which `rms_norm` gives the module's result on random numbers, or None."""
+    """Finds the (epsilon, weight offset) with which `rms_norm` gives the module's result on random
+    numbers, or None.
+    """
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     own = dict(module.named_parameters(recurse=False))
     if (

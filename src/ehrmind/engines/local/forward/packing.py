@@ -4,7 +4,8 @@ Positions restart after the prompt for each completion. A completion sees its pr
 prompt with one completion is a plain sequence. `Packing.pieces` says which tokens see which;
 `attention.py` computes it.
 
-Letters: `_B` one sequence, `_N` its packed tokens, `_M` completions, `_C` the longest completion's tokens.
+Letters: `_B` one sequence, `_N` its packed tokens, `_M` completions, `_C` the longest completion's
+tokens.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ FAR = -1e9  # finite: a query that sees nothing in a piece gets weight 0 in the 
 class Piece(NamedTuple):
     """Queries [start, end) that attend to keys [start, end), to earlier ones only if `causal`.
 
-    `mask` is added to the scores. `merging`: another piece lets these queries attend to themselves, and
-    the two results are merged.
+    `mask` is added to the scores. `merging`: another piece lets these queries attend to themselves,
+    and the two results are merged.
     """
 
     queries: tuple[int, int]
@@ -50,7 +51,9 @@ class Pieces(NamedTuple):
 
 
 class Packing:
-    """Token ids and positions [1, N] of packed groups, and the stretches that attend to each other."""
+    """Token ids and positions [1, N] of packed groups, and the stretches that attend to each
+    other.
+    """
 
     def __init__(self, groups: Sequence[Packed], device: torch.device) -> None:
         ids: list[int] = []
@@ -89,7 +92,10 @@ class Packing:
 
     @cached_property
     def valid_N(self) -> Tensor:
-        """Indices of real tokens in the flat `places_MC`. Lazy, because on CUDA it waits for the device."""
+        """Indices of real tokens in the flat `places_MC`.
+
+        Lazy, because on CUDA it waits for the device.
+        """
         return self.valid_MC.flatten().nonzero()[:, 0]
 
     @cached_property
@@ -98,7 +104,9 @@ class Packing:
         return self.places_MC.flatten()[self.valid_N]
 
     def pieces(self, window: int | None) -> Pieces:
-        """Returns the attention's parts under a sliding window, built once for all layers that have it."""
+        """Returns the attention's parts under a sliding window, built once for all layers that have
+        it.
+        """
         if window not in self._pieces:
             positions_N = self.positions_BN[0]
             long = [(start, end) for start, end in self.completions if end - start > SHORT]
@@ -122,7 +130,10 @@ class Packing:
 
 
 def _places(own: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns where token c of completion m lies and whether it exists. Beyond the end the last place is repeated."""
+    """Returns where token c of completion m lies and whether it exists.
+
+    Beyond the end the last place is repeated.
+    """
     if not own:
         return torch.zeros((0, 0), dtype=torch.long, device=device), torch.zeros(
             (0, 0), dtype=torch.bool, device=device
@@ -134,7 +145,9 @@ def _places(own: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tenso
 
 
 def _causal(stretch: tuple[int, int], window: int | None) -> Iterator[Piece]:
-    """Yields the pieces of a stretch that attends to itself: one, or blocks of the window's length to keep cost linear."""
+    """Yields the pieces of a stretch that attends to itself: one, or blocks of the window's length
+    to keep cost linear.
+    """
     start, end = stretch
     if window is None or end - start <= window:
         yield Piece(stretch, stretch, causal=True, mask=None, merging=False)
@@ -163,7 +176,9 @@ def _branch(
 
 
 def _mask(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
-    """Builds what is added to scores: 0 for keys at distance 0 ≤ d < window behind their query, else `FAR`."""
+    """Builds what is added to scores: 0 for keys at distance 0 ≤ d < window behind their query,
+    else `FAR`.
+    """
     distances = queries[:, None] - keys[None, :]
     return hiding(distances < 0 if window is None else (distances < 0) | (distances >= window))
 
@@ -175,7 +190,9 @@ def hiding(hidden: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _band(first: int, queries: int, keys: int, window: int) -> Tensor:
-    """Builds the mask of neighbouring tokens on CPU; the first query is `first` tokens behind the first key."""
+    """Builds the mask of neighbouring tokens on CPU; the first query is `first` tokens behind the
+    first key.
+    """
     with torch.inference_mode(False):
         return _mask(first + torch.arange(queries), torch.arange(keys), window)
 

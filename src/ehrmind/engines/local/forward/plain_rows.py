@@ -1,8 +1,8 @@
 """Computes answers a row each, for models whose prompts cannot be shared.
 
-Models differ in what they compute correctly: padding may spoil the states of linear attention, and some
-models ignore their cache. The way that a model needs is tried when it is opened (`trial.py`) and kept
-with it.
+Models differ in what they compute correctly: padding may spoil the states of linear attention, and
+some models ignore their cache. The way that a model needs is tried when it is opened (`trial.py`)
+and kept with it.
 
 Letters: `_R` rows, `_K` tokens so far, `_V` vocabulary.
 """
@@ -27,10 +27,10 @@ ATTRIBUTE = "ehrmind_rows"  # of a model: how it takes its rows
 class Rows:
     """How a model takes rows.
 
-    `cached`: a step computes one token on top of the cache, otherwise the whole sequence again. `padded`:
-    rows of several lengths are decoded together, padded on the left; `masked`: every step gets the mask.
-    `scored_padded`: such rows are scored together, padded on the right. Rows of one length always go
-    together.
+    `cached`: a step computes one token on top of the cache, otherwise the whole sequence again.
+    `padded`: rows of several lengths are decoded together, padded on the left; `masked`: every step
+    gets the mask. `scored_padded`: such rows are scored together, padded on the right. Rows of one
+    length always go together.
     """
 
     cached: bool = True

@@ -1,8 +1,9 @@
 """Rotary factors that depend on a sequence's length.
 
-longrope has two sets of factors: one up to the length it was trained on and one beyond (Ding et al.,
-arXiv 2402.13753). Dynamic NTK scaling has other factors for every length beyond. `transformers` chooses
-by the longest position in a call, so sequences with different factors must not meet in one call.
+longrope has two sets of factors: one up to the length it was trained on and one beyond (Ding et
+al., arXiv 2402.13753). Dynamic NTK scaling has other factors for every length beyond.
+`transformers` chooses by the longest position in a call, so sequences with different factors must
+not meet in one call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ LONG, DYNAMIC = "longrope", "dynamic"
 
 
 class Switch(NamedTuple):
-    """Sequences of more than `length` tokens have other factors; if it `grows`, every length has its own."""
+    """Sequences of more than `length` tokens have other factors; if it `grows`, every length has
+    its own.
+    """
 
     length: int
     grows: bool
@@ -44,7 +47,9 @@ def side(switch: Switch | None, length: int) -> int:
 
 
 def forget_lengths(network: Any) -> None:
-    """Resets dynamic factors for the next sequence; otherwise those of the longest sequence so far stay."""
+    """Resets dynamic factors for the next sequence; otherwise those of the longest sequence so far
+    stay.
+    """
     for module in network.modules():
         if DYNAMIC in str(getattr(module, "rope_type", "")) and hasattr(module, "original_max_seq_len"):
             for name in [name for name, _ in module.named_buffers(recurse=False) if name.endswith("original_inv_freq")]:

@@ -1,4 +1,6 @@
-"""Tries on a small synthetic group whether a model's prompts can be shared; its name says nothing about it."""
+"""Tries on a small synthetic group whether a model's prompts can be shared; its name says nothing
+about it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from ehrmind.engines.local.forward.packing import Packed
 from ehrmind.engines.local.sampling.decoder import Decoder
 from ehrmind.engines.local.scoring import score
 
-SAID = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 SLOWER = "each prompt will be computed once for every answer, which takes several times as long"
 TOLERANCE = {torch.float32: 1e-4}  # log-probabilities; narrower types round more
 TRIED_ON = ("cpu", "cuda")
@@ -25,8 +27,8 @@ def share_prompts(network: Any) -> bool:
     """Switches a model to shared-prompt attention if that gives the model's own log-probabilities.
 
     Whole sequences and single tokens are compared, in training and in sampling mode. A model that
-    disagrees (other kinds of layers, a layout that is ignored, capped attention) stays unchanged. Returns
-    whether prompts are shared.
+    disagrees (other kinds of layers, a layout that is ignored, capped attention) stays unchanged.
+    Returns whether prompts are shared.
     """
     before = network.config._attn_implementation
     device = next(network.parameters()).device.type
@@ -36,7 +38,7 @@ def share_prompts(network: Any) -> bool:
     elif windows(network.config.get_text_config()) is None:
         untried = "layers of an unknown kind"
     if untried:
-        SAID.warning("%s: prompts are not shared (%s); %s", type(network).__name__, untried, SLOWER)
+        LOG.warning("%s: prompts are not shared (%s); %s", type(network).__name__, untried, SLOWER)
         return False
     groups = trial_groups(network)
     training = network.training
@@ -58,7 +60,7 @@ def share_prompts(network: Any) -> bool:
         pairs = [(packed, plain), (learnt, plain), (decoded, wanted), (bare, plain[: len(bare)])]
         shared = all(bool((found - right).abs().le(tolerance).all()) for found, right in pairs)
         if not shared:
-            SAID.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)
+            LOG.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)
     except (
         RuntimeError,
         TypeError,
@@ -68,7 +70,7 @@ def share_prompts(network: Any) -> bool:
         AssertionError,
         NotImplementedError,
     ) as error:
-        SAID.warning(
+        LOG.warning(
             "%s: prompts cannot be shared (%s: %s); %s",
             type(network).__name__,
             type(error).__name__,
@@ -83,7 +85,8 @@ def share_prompts(network: Any) -> bool:
 
 
 def _bare(network: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Tensor:
-    """Computes the first answer's log-probabilities from tokens alone, for models that also take images or sound.
+    """Computes the first answer's log-probabilities from tokens alone, for models that also take
+    images or sound.
 
     Some of these let a prompt's tokens see each other. Returns an empty tensor for other models.
     """
@@ -102,7 +105,10 @@ def trial_groups(network: Any) -> list[Packed]:
 
 
 def _decoded(network: Any, groups: list[Packed]) -> Tensor:
-    """Decodes two answers to each prompt. Returns log-probabilities [answers, STEPS] of their second to fourth tokens."""
+    """Decodes two answers to each prompt.
+
+    Returns log-probabilities [answers, STEPS] of their second to fourth tokens.
+    """
     decoder = Decoder(network, len(groups), group_size=2, longest=max(len(prompt) for prompt, _ in groups))
     decoder.admit([prompt for prompt, _ in groups])
     answers = [answer for _, group in groups for answer in group[:2]]

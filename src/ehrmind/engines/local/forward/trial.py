@@ -1,7 +1,9 @@
-"""Tries a model when it is opened: how it takes rows if prompts cannot be shared, and whether it can be used.
+"""Tries a model when it is opened: how it takes rows if prompts cannot be shared, and whether it
+can be used.
 
-Each way is run on synthetic tokens and compared with the model's plain forward pass over one sequence
-alone. The fastest way that agrees is taken. A model that agrees in no way is refused with the reason.
+Each way is run on synthetic tokens and compared with the model's plain forward pass over one
+sequence alone. The fastest way that agrees is taken. A model that agrees in no way is refused with
+the reason.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from ehrmind.engines.local.forward.sharing import trial_groups
 from ehrmind.engines.local.scoring import score
 from ehrmind.types import InputError
 
-SAID = logging.getLogger(__name__)
-# Mean difference of log-probabilities, in standard deviations; a spoilt or ignored state is off by a tenth or more
+LOG = logging.getLogger(__name__)
+# Mean difference of log-probabilities, in standard deviations; a spoilt or ignored state is off by
+# a tenth or more
 TOLERANCE = {("cpu", torch.float32): 1e-3, ("cuda", torch.float32): 5e-3}
 NARROW = 0.1
 LENGTHS, NEW = (9, 5, 4), 5  # tokens of the prompts, and of the answers
@@ -44,7 +47,10 @@ FAILURES = (
 
 
 def try_rows(network: Any, name: str) -> None:
-    """Finds how a model takes rows and keeps that with the model. Raises InputError if no way gives the model's numbers."""
+    """Finds how a model takes rows and keeps that with the model.
+
+    Raises InputError if no way gives the model's numbers.
+    """
     vocabulary = network.get_input_embeddings().weight.shape[0]
     drawn = torch.randint(0, vocabulary, (3, max(LENGTHS) + NEW), generator=torch.Generator().manual_seed(0)).tolist()
     rows = [ids[: length + NEW] for ids, length in zip(drawn, LENGTHS, strict=True)]
@@ -65,7 +71,8 @@ def try_rows(network: Any, name: str) -> None:
         way, why = _decoding(network, rows, alone, pad_id)
         if way is None:
             raise InputError(
-                f"{name} gives other numbers for several answers together than for each alone ({why}); choose another model."
+                f"{name} gives other numbers for several answers together than for each alone ({why}); choose another "
+                "model."
             )
         scored_padded = _scores_padded(network, rows, alone, pad_id)
     object.__setattr__(network, ATTRIBUTE, Rows(way.cached, way.padded, way.masked, scored_padded))
@@ -89,7 +96,10 @@ def _alone(network: Any, ids: Sequence[int]) -> Tensor:
 def _decoding(
     network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], pad_id: int
 ) -> tuple[Rows | None, str]:
-    """Finds the first way of decoding that gives every row its own log-probabilities. If none does, says why the last failed."""
+    """Finds the first way of decoding that gives every row its own log-probabilities.
+
+    If none does, says why the last failed.
+    """
     why = "another result"
     for way in DECODED:
         try:
@@ -146,7 +156,9 @@ def _scores_padded(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[
 
 
 def _apart(found: Tensor, wanted: Tensor) -> float:
-    """Returns the mean difference at the worst position, in standard deviations of `wanted`; infinite for NaN."""
+    """Returns the mean difference at the worst position, in standard deviations of `wanted`;
+    infinite for NaN.
+    """
     far = float(((found - wanted).abs().mean(-1) / wanted.std(-1)).max())
     return far if far == far else float("inf")
 
@@ -166,7 +178,7 @@ def _say(network: Any, way: Rows, scored_padded: bool) -> None:
     if not scored_padded:
         slower.append("is scored by sequences of one length")
     if slower:
-        SAID.warning("%s: %s; sampling takes longer", type(network).__name__, "; ".join(slower))
+        LOG.warning("%s: %s; sampling takes longer", type(network).__name__, "; ".join(slower))
 
 
 @contextmanager
@@ -184,7 +196,8 @@ def _short(error: Exception) -> str:
 
 
 def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast: Any) -> str | None:
-    """Scores as a learning step does, under its autocast. Returns the reason why the model cannot learn, or None.
+    """Scores as a learning step does, under its autocast. Returns the reason why the model cannot
+    learn, or None.
 
     With shared prompts it runs without gradients, because that backward pass is our own. Raises
     InputError if numbers are not finite.

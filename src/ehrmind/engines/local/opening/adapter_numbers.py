@@ -1,4 +1,4 @@
-"""Numbers of an adapter's config that no adapter has, found before memory or time is spent on them."""
+"""Refuses numbers in an adapter's config that no adapter has, before they cost memory or time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from ehrmind.engines.local.opening.named_code import shown
 from ehrmind.types import InputError
 
 MOST_TOKENS, MOST_LAYERS, MOST_ROUNDS = 1 << 20, 1000, 1000
-ROUNDS = ("loftq_iter", "num_cayley_neumann_terms", "num_samples")  # how often peft repeats something
+ROUNDS = ("loftq_iter", "num_cayley_neumann_terms", "num_samples")  # counts of repetitions in peft
 ITERATED = re.compile(r"_niter_(?!\d{1,3}\Z)")
 
 
 def refuse_odd_numbers(config: dict[str, Any], folder: Path) -> None:
-    """Refuses ranks that no tensor of the adapter has, tokens beyond any vocabulary, and repetitions without an end. Raises InputError."""
+    """Refuses ranks that no tensor has, tokens beyond any vocabulary, and endless repetitions.
+
+    Raises InputError.
+    """
     _refuse_ranks(config, folder)
     _refuse_repetitions(config, folder)
     tokens = config.get("trainable_token_indices") or []
@@ -36,7 +39,7 @@ def _refuse_ranks(config: dict[str, Any], folder: Path) -> None:
     ranks |= {f"rank_pattern.{name}": rank for name, rank in (config.get("rank_pattern") or {}).items()}
     for name, rank in ranks.items():
         if config.get("peft_type") == "ADALORA" and isinstance(rank, list):
-            rank = len(rank)  # one that says of each part of the rank whether it is left
+            rank = len(rank)  # a mask with an entry for each part of the rank
         if rank is not None and not (type(rank) is int and 0 <= rank <= widest):
             raise _refusal(folder, f"{name[:80]} {shown(rank)}, which none of its tensors has")
 

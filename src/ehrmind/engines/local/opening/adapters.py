@@ -1,4 +1,4 @@
-"""Adapters (peft): put onto a model, opened with their base, and merged into it."""
+"""Adapters (peft): adds one to a model, opens one with its base, merges one into its base."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ READ_ROUND, MIXERS = (
 
 
 def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
-    """A new adapter on a model; its own weights are fp32 on a narrower model too. Raises InputError where the targets do not fit."""
+    """Adds a new adapter, with fp32 weights on every base.
+
+    Raises InputError if the targets do not fit.
+    """
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
     barred = _barred(network) if lora.targets == "all-linear" else None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tied layers, which are looked after when they are merged
+            warnings.simplefilter("ignore")  # about tied layers: merging takes care of them
             return get_peft_model(
                 network,
                 LoraConfig(
@@ -56,7 +59,11 @@ def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
 
 
 def _barred(network: Any) -> list[str]:
-    """Linear layers that no adapter fits: of a kind of their own (a router that returns two tensors), or read past their forward pass."""
+    """Lists linear layers that no adapter fits.
+
+    They are of a special class (a router that returns two tensors), or a kernel reads their weight
+    past the forward pass.
+    """
     linear = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     odd = [name for name, module in linear.items() if type(module) not in (torch.nn.Linear, Linear)]
     parents = {
@@ -70,8 +77,11 @@ def _barred(network: Any) -> list[str]:
 
 
 def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype]]:
-    """(a peft model in plain numbers, its base enlarged where the adapter brings tokens; the types of the base's weights). Raises
-    InputError where the two do not fit."""
+    """Opens an adapter on its base, dequantised and enlarged for the adapter's tokens.
+
+    Returns the peft model and the types of the base's weights. Raises InputError if the two do not
+    fit.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -89,16 +99,16 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
         _refuse_slow_patterns(asked, network, folder)
         rows = max(_rows_wanted(folder, network), default=0)
         if rows > network.get_input_embeddings().weight.shape[0]:
-            torch.manual_seed(0)  # rows that the adapter does not bring are drawn
+            torch.manual_seed(0)  # rows that the adapter does not bring are random
             network.resize_token_embeddings(rows)
         of_one_type(network, network.dtype)
         types = {name: weight.dtype for name, weight in network.state_dict().items()}
         with warnings.catch_warnings(), within_files(files, folder):
-            warnings.simplefilter("ignore")  # of tied layers and saved embeddings, which are looked after here
+            warnings.simplefilter("ignore")  # about tied layers and saved embeddings: this module takes care of them
             adapted = PeftModel.from_pretrained(network, str(folder)).eval()
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the libraries make of somebody's files
+    except Exception as error:  # noqa: BLE001 - a stranger's file can make a library raise anything
         raise InputError(f"{folder} cannot be opened on its base {base.name}: {short(error)}.") from None
     _refuse_other_weights(folder, adapted)
     return adapted, types
@@ -108,13 +118,16 @@ def _refuse_slow_patterns(config: dict[str, Any], network: Any, folder: Path) ->
     names = [name for name, _ in network.named_modules()] + [name for name, _ in network.named_parameters()]
     if (slow := slow_one(patterns_of(config), names)) is not None:
         key, pattern = slow
-        why = f"says {key} {shown(pattern)}, a regular expression that takes more than {SECONDS} seconds over the modules' names"
-        raise InputError(f"{folder.name}/{ADAPTER} {why}; list the names in its place.")
+        raise InputError(
+            f"{folder.name}/{ADAPTER} says {key} {shown(pattern)}, a regular expression that takes more than {SECONDS} "
+            "seconds over the modules' names; list the names in its place."
+        )
 
 
 def _rows_wanted(folder: Path, network: Any) -> list[int]:
-    """Lists the numbers of embedding rows that the adapter needs: for whole embeddings, adapters of
-    them, or single tokens."""
+    """Lists how many embedding rows the adapter needs, for whole embeddings, their adapters or
+    single tokens.
+    """
     config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
     tokens = config.get("trainable_token_indices") or []
     found = [1 + max(chosen) for chosen in (tokens.values() if isinstance(tokens, dict) else [tokens]) if chosen]
@@ -142,18 +155,23 @@ def _refuse_other_weights(folder: Path, adapted: Any) -> None:
     known = {key.replace(".default", "") for key in adapted.state_dict()}
     if missing := sorted(wanted - there):
         raise InputError(
-            f"{folder} lacks {len(missing)} weights that its {ADAPTER} asks for, such as {missing[0]}; get the whole adapter."
+            f"{folder} lacks {len(missing)} weights that its {ADAPTER} asks for, such as {missing[0]}; get the whole "
+            "adapter."
         )
     if unread := sorted(there - wanted - known):
         raise InputError(
-            f"{folder} has {len(unread)} weights that its base has no place for, such as {unread[0]}; name the right base."
+            f"{folder} has {len(unread)} weights that its base has no place for, such as {unread[0]}; name the right "
+            "base."
         )
 
 
 def merged(adapted: Any) -> Any:
-    """The plain model of a peft model, in its place: adapters are added to their weights, in fp32, and rounded once. A small change of a
-    bf16 weight is rounded up or down at random by its size, since to the nearest it would be lost. Where adapters change one of two
-    tied weights, they are two from then on."""
+    """Merges adapters into their weights in place, in fp32, rounded once. Returns the plain model.
+
+    A small change of a bf16 weight is rounded up or down at random, in proportion to its size.
+    Rounded to the nearest it would be lost. If adapters change one of two tied weights, the two are
+    no longer tied.
+    """
     from peft.tuners.lora import LoraLayer
 
     model = adapted.get_base_model()
@@ -165,7 +183,7 @@ def merged(adapted: Any) -> Any:
         if isinstance(layer, LoraLayer):
             _merge(name, layer)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is merged already, and of ends that part
+        warnings.simplefilter("ignore")  # about merged layers, and weights that are no longer tied
         plain_model = adapted.merge_and_unload()
     _tie_what_is_equal(plain_model)
     return plain_model
@@ -183,7 +201,7 @@ def _merge(name: str, layer: Any) -> None:
 
 
 def copied(adapted: Any) -> Any:
-    """A copy to merge in; weights that no adapter changes are shared with the original."""
+    """Copies a model for merging. Weights that no adapter changes are shared with the original."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers: list[Any] = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
@@ -193,7 +211,9 @@ def copied(adapted: Any) -> Any:
 
 
 def _tie_what_is_equal(network: Any) -> None:
-    """After merging: two ends that are equal again share their weight; where they are not, the config says so."""
+    """Ties embeddings and LM head again if they are equal after merging; otherwise the config says
+    they differ.
+    """
     ends = [network.get_input_embeddings(), network.get_output_embeddings()]
     config = network.config
     if None in ends or not getattr(

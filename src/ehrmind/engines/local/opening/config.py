@@ -30,7 +30,10 @@ TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tik
 
 
 def refuse_incomplete(folder: Path) -> None:
-    """Refuses faults of a model directory that show without loading a weight; first of all what the gate refuses. Raises InputError."""
+    """Refuses a directory with faults that show without loading weights, after the gate.
+
+    Raises InputError.
+    """
     refuse_unfit(folder)
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
         raise InputError(
@@ -39,7 +42,7 @@ def refuse_incomplete(folder: Path) -> None:
 
 
 def refuse_unfit(folder: Path) -> None:
-    """The same, of a model whose tokenizer lies elsewhere."""
+    """Refuses the same faults of a model whose tokenizer lies elsewhere. Raises InputError."""
     config = admit_model(folder)
     _refuse_unknown_names(config, folder)
     refuse_odd_sizes(config, folder)
@@ -48,7 +51,8 @@ def refuse_unfit(folder: Path) -> None:
         kinds = _kinds(file, folder)
         if quantised is None and (whole := sorted(name for name, kind in kinds.items() if WHOLE_NUMBERS.match(kind))):
             raise InputError(
-                f"{folder.name}/{file.name} holds whole numbers for weights, such as {whole[0]}, and config.json does not say how they "
+                f"{folder.name}/{file.name} holds whole numbers for weights, such as {whole[0]}, and config.json does "
+                "not say how they "
                 "are quantised (`quantization_config`); get the whole model, or one that is not quantised."
             )
 
@@ -72,12 +76,12 @@ def _refuse_unknown_names(config: dict[str, Any], folder: Path) -> None:
                 dtype in (None, "auto")
                 or (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype))
             ):
-                why = f"config.json says {key} '{str(dtype)[:40]}', which is no type of torch; put the one of its weights there"
-                raise cannot(folder, why)
+                why = f"config.json says {key} '{str(dtype)[:40]}', which is no type of torch"
+                raise cannot(folder, f"{why}; put the one of its weights there")
 
 
 def _kinds(file: Path, folder: Path) -> dict[str, str]:
-    """Each tensor's type, from the file's header; more is not read."""
+    """Reads each tensor's type from the file's header."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118  # no mapping
@@ -86,22 +90,27 @@ def _kinds(file: Path, folder: Path) -> dict[str, str]:
 
 
 def opened_config(folder: Path) -> Any:
-    """The config of a directory that has passed the gate: dequantised where that can be done, with attention and experts that need no
-    kernel from elsewhere."""
+    """Opens the config of a directory that has passed the gate.
+
+    Quantised weights are dequantised if possible. Attention and experts need no fetched kernel.
+    """
     from transformers import AutoConfig
 
     config: Any = in_plain_numbers(AutoConfig.from_pretrained(folder, **OURS_ALONE))
-    config.return_dict = True  # which old ones have off
+    config.return_dict = True  # old configs turn it off
     parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)) is not None)]
     if any(part._attn_implementation not in ATTENTIONS for part in parts):
-        config._attn_implementation = None  # a kernel of those who trained it; ours is chosen here
+        config._attn_implementation = None  # the kernel of whoever trained it; ours is chosen here
     if any(part._experts_implementation not in EXPERTS for part in parts):
         config._experts_implementation = None
     return config
 
 
 def architecture_of(config: Any, folder: Path) -> Any:
-    """The class of `transformers` that opens it."""
+    """Returns the class of `transformers` that opens a causal language model of this config.
+
+    Raises InputError.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = getattr(config, "model_type", None)
@@ -117,22 +126,24 @@ def architecture_of(config: Any, folder: Path) -> Any:
 
 
 def dropout_of(folder: Path) -> dict[str, float]:
-    """Reads the dropout in a model's config that this engine sets to 0; empty if it is no model of
-    `transformers`."""
+    """Reads the dropout in a model's config that this engine turns off; empty if `transformers`
+    cannot open it.
+    """
     try:
         if "model_type" not in admit_model(folder):
             return {}
         with opening(folder):
             config = opened_config(folder)
     except InputError:
-        return {}  # what is wrong with it is said when it is opened
+        return {}  # opening the model says what is wrong
     return {".".join((*entry.part, entry.key)): entry.value for entry in without_dropout(config)}
 
 
 @contextmanager
 def opening(folder: Path, what: str = "") -> Iterator[None]:
-    """Turns errors that `transformers` and its helpers raise, while they open a directory or a part
-    of it, into one sentence."""
+    """Turns errors of `transformers` and its helpers, while they open a directory, into one
+    sentence.
+    """
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -152,7 +163,7 @@ def opening(folder: Path, what: str = "") -> Iterator[None]:
     except (MemoryError, RecursionError) as error:
         why = f"it asks for more than there is ({type(error).__name__})"
         raise cannot(folder, f"{why}; get the model's own files") from None
-    except Exception as error:  # noqa: BLE001 - whatever a library makes of somebody's file is no fault of this program
+    except Exception as error:  # noqa: BLE001 - a stranger's file can make a library raise anything
         raise cannot(
             folder,
             f"{what} cannot be read ({short(error)}); get its files again"

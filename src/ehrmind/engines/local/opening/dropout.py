@@ -1,7 +1,8 @@
-"""Dropout of every kind off: the policy that learns is the one that sampled, and runs of one seed are equal.
+"""Turns dropout of every kind off, so that the policy that learns is the one that sampled.
 
-Reinforcement learning needs the log-probabilities of the policy that sampled, which had no dropout (as TRL's `disable_dropout` and
-verl's actors have it); supervised steps keep to the same, so that a model learns in one way only. `model.lora.dropout` stays as asked.
+RLVR needs the log-probabilities of the policy that sampled, and sampling has no dropout (TRL's
+`disable_dropout` and verl's actors do the same). Supervised steps keep it off too, so that a model
+learns in one way, and runs of one seed are equal. `model.lora.dropout` stays as set.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-SET = "ehrmind_dropout"  # the attribute of a model that holds what its config said
+SET = "ehrmind_dropout"  # attribute of a model: the dropout that its config set
 KEYS = re.compile("drop(?!less)|jitter")
-READ_IN_EVALUATION = {("phimoe", "router_jitter_noise")}  # a threshold of its router, in training or not
+READ_IN_EVALUATION = {("phimoe", "router_jitter_noise")}  # its router's threshold, used outside training too
 
 
 class Dropped(NamedTuple):
-    """A key of a config, or of a part of it such as `text_config`, and what it said."""
+    """A key of a config, or of a part of it such as `text_config`, and its value."""
 
     part: tuple[str, ...]
     key: str
@@ -25,7 +26,7 @@ class Dropped(NamedTuple):
 
 
 def without_dropout(config: Any, part: tuple[str, ...] = ()) -> list[Dropped]:
-    """Set a config's dropout, and its parts', to 0. What it was."""
+    """Sets the dropout of a config and its parts to 0. Returns what it was."""
     found = [
         Dropped(part, key, value)
         for key, value in vars(config).items()
@@ -59,7 +60,10 @@ def as_it_was(network: Any) -> Iterator[None]:
 
 
 def _place(config: Any, part: tuple[str, ...]) -> Any:
-    """The part of a config; of a model of which only the text was opened, that is the text's."""
+    """Returns a part of a config.
+
+    For a model whose text part alone was opened, `text_config` is the config itself.
+    """
     for name in part:
         config = getattr(config, name, config if name == "text_config" else None)
     return config

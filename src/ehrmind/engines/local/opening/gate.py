@@ -1,7 +1,8 @@
 """The gate that every model, adapter and tokenizer directory passes before a library reads it.
 
-Weights are safetensors inside the directory, no file there is code, and no key of its JSON files leads to code or to a
-file elsewhere (`named_code.py`). What breaks a rule is one sentence that names the file and says what to do.
+Weights are safetensors inside the directory. No file is code. No key of a JSON file leads to code
+or to a file outside (`named_code.py`). A broken rule is one sentence that names the file and says
+what to do.
 """
 
 from __future__ import annotations
@@ -19,32 +20,34 @@ from ehrmind.engines.local.opening.named_code import refuse_named_code, shown
 from ehrmind.types import InputError
 
 CODE, PICKLES = {".py", ".so", ".pyd"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
-OTHER_WEIGHTS = (".gguf", ".h5", ".msgpack", ".ot", ".onnx", ".npz", ".npy")  # nothing here reads them
+OTHER_WEIGHTS = (".gguf", ".h5", ".msgpack", ".ot", ".onnx", ".npz", ".npy")  # never read
 OF_A_TRAINER = re.compile(
     r"(training_args|optimizer)\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth"
-)  # nor them
+)  # never read either
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TEMPLATES = "additional_chat_templates"
 OF_WORKERS = re.compile(
     r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors"
-)  # transformers would prefer these to the whole
+)  # transformers would prefer these to the whole model
 BYTES = {"tokenizer.json": 1 << 28, ".json": 1 << 26, ".jinja": 1 << 20, ".txt": 1 << 27, ".model": 1 << 28}
 
 
 def admit_model(folder: Path) -> dict[str, Any]:
-    """Lets a model directory pass and returns its config. Raises InputError."""
+    """Checks a model directory and returns its config. Raises InputError."""
     if not (folder / "config.json").is_file():
         if (folder / ADAPTER).is_file():
             raise InputError(
-                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export model --merge`), "
+                f"{folder} holds an adapter without the model that it changes; merge it into one (`ehrmind export "
+                "model --merge`), "
                 "and name what that wrote."
             )
         raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
     trees = _admit_files(folder)
     if ADAPTER in trees:
         raise InputError(
-            f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the adapter."
+            f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the "
+            "adapter."
         )
     for file in weight_files(folder, trees["config.json"]):
         _refuse_other_content(file, folder)
@@ -52,7 +55,7 @@ def admit_model(folder: Path) -> dict[str, Any]:
 
 
 def admit_adapter(folder: Path) -> dict[str, Any]:
-    """Lets a folder of peft's pass and returns the adapter's config. Raises InputError."""
+    """Checks a folder of peft and returns the adapter's config. Raises InputError."""
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise InputError(f"{folder} has no {ADAPTER_WEIGHTS}; save the adapter in safetensors.")
     trees = _admit_files(folder)
@@ -63,12 +66,12 @@ def admit_adapter(folder: Path) -> dict[str, Any]:
 
 
 def admit_tokenizer(folder: Path) -> None:
-    """Lets a directory pass of which the tokenizer alone is read. Raises InputError."""
+    """Checks a directory of which only the tokenizer is read. Raises InputError."""
     _admit_files(folder)
 
 
 def read_json(file: Path, folder: Path) -> dict[str, Any]:
-    """Reads a JSON object of a model directory. Raises InputError where the file holds no such thing."""
+    """Reads a JSON object of a model directory. Raises InputError if the file holds none."""
     try:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
@@ -81,8 +84,10 @@ def read_json(file: Path, folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Path]:
-    """Lists the files that the weights of a model directory are read from. Raises InputError where one of them is not safetensors inside
-    the directory, or is not there."""
+    """Lists the files that a model's weights are read from.
+
+    Raises InputError if one of them is missing, outside the directory or not safetensors.
+    """
     config = read_json(folder / "config.json", folder) if config is None else config
     named = config.get("transformers_weights")
     if isinstance(named, str) and named.endswith(".index.json"):
@@ -93,12 +98,13 @@ def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Pat
         return [_inside(named, "config.json", "transformers_weights", folder)]
     shards = _shards(folder / INDEX, folder) if (folder / INDEX).is_file() else []
     if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]  # which transformers prefers to the index
+        return [folder / WEIGHTS]  # transformers prefers it to the index
     if shards:
         return shards
     if list(folder.glob("*.safetensors")):
         raise InputError(
-            f"{folder.name} has neither {WEIGHTS} nor {INDEX}; name its weight files in the latter, or get the whole model."
+            f"{folder.name} has neither {WEIGHTS} nor {INDEX}; name its weight files in the latter, or get the whole "
+            "model."
         )
     raise InputError(
         f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors."
@@ -114,13 +120,14 @@ def _shards(index: Path, folder: Path) -> list[Path]:
     missing = [name for name in names if _is_plain(name) and not (folder / name).exists()]
     if missing:
         raise InputError(
-            f"{folder.name} lacks {len(missing)} of its {len(names)} weight files, such as {missing[0]}; get all of them."
+            f"{folder.name} lacks {len(missing)} of its {len(names)} weight files, such as {missing[0]}; get all of "
+            "them."
         )
     return [_inside(name, index.name, "weight_map", folder) for name in names]
 
 
 def _is_plain(name: str, ending: str = ".safetensors") -> bool:
-    """Tells whether a name stays in its directory, read as a path of any system."""
+    """Tells whether a name stays in its directory on every system."""
     path = PurePosixPath(name)
     return (
         name.endswith(ending)
@@ -132,11 +139,12 @@ def _is_plain(name: str, ending: str = ".safetensors") -> bool:
 
 
 def _inside(name: Any, file: str, key: str, folder: Path, ending: str = ".safetensors") -> Path:
-    """The file that a key names. Raises InputError where it is of another kind or outside."""
+    """Returns the file that a key names. Raises InputError if it is of another kind or outside."""
     where = f"{folder.name}/{file} names {shown(name)} in {key}"
     if not isinstance(name, str) or not name.endswith(ending):
         raise InputError(
-            f"{where}, which is no {ending.removeprefix('.')} file; convert the weights to safetensors and name them there."
+            f"{where}, which is no {ending.removeprefix('.')} file; convert the weights to safetensors and name them "
+            "there."
         )
     if not _is_plain(name, ending) or not _stays(folder / name, folder):
         raise InputError(
@@ -148,13 +156,17 @@ def _inside(name: Any, file: str, key: str, folder: Path, ending: str = ".safete
 
 
 def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Looks at every file of the directory; returns the JSON objects by name, but the tokenizer's own large one."""
+    """Checks every file of the directory.
+
+    Returns its JSON objects by name, except the large tokenizer.json.
+    """
     trees = {}
     for path in _files(folder):
         _refuse_link_or_device(path, folder)
         if path.name == "custom_generate" or path.suffix in CODE:
             raise InputError(
-                f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model."
+                f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another "
+                "model."
             )
         if path.suffix in PICKLES and not OF_A_TRAINER.fullmatch(path.name):
             raise InputError(
@@ -162,7 +174,8 @@ def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
             )
         if OF_WORKERS.fullmatch(path.name):
             raise InputError(
-                f"{folder.name} holds a part of a distributed checkpoint ({path.name}); save the model whole, in safetensors."
+                f"{folder.name} holds a part of a distributed checkpoint ({path.name}); save the model whole, in "
+                "safetensors."
             )
         limit = BYTES.get(path.name, BYTES.get(path.suffix))
         if limit is not None and path.is_file() and path.stat().st_size > limit:
@@ -184,8 +197,11 @@ def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _never_ask() -> None:
-    """Leaves transformers no time to ask whether a model's code is to be run: a part of it that is not told `trust_remote_code=False`
-    raises in place of a question that someone may answer with yes."""
+    """Gives transformers no time to ask whether to run a model's code.
+
+    Where a part of transformers is called without `trust_remote_code=False`, it raises and does not
+    ask a question that someone may answer with yes.
+    """
     from transformers import dynamic_module_utils
 
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
@@ -213,7 +229,9 @@ def _refuse_link_or_device(path: Path, folder: Path) -> None:
 
 
 def _stays(path: Path, folder: Path) -> bool:
-    """Tells whether a path ends in the directory, or in the store of the hub's cache that the directory is a snapshot of."""
+    """Tells whether a path ends in the directory, or in the hub's cache if the directory is a
+    snapshot of it.
+    """
     from huggingface_hub import constants
 
     try:
@@ -227,7 +245,7 @@ def _stays(path: Path, folder: Path) -> bool:
 
 
 def _refuse_other_content(file: Path, folder: Path) -> None:
-    """Refuses a file whose content is not safetensors, whatever its name says. Only its header is read."""
+    """Refuses a file whose content is not safetensors. Only its header is read."""
     try:
         with safe_open(file, framework="pt"):
             return
@@ -236,7 +254,8 @@ def _refuse_other_content(file: Path, folder: Path) -> None:
             first = begun.read(4)
         if first[:1] == b"\x80" or first[:2] == b"PK":
             raise InputError(
-                f"{folder.name}/{file.name} is a pickle or an archive by its content; convert the weights to safetensors."
+                f"{folder.name}/{file.name} is a pickle or an archive by its content; convert the weights to "
+                "safetensors."
             ) from None
         raise cannot(folder, f"{file.name} is cut off or damaged ({short(error)}); get the file again") from None
 

@@ -1,7 +1,9 @@
-"""Keys of a model's JSON files by which transformers or peft would look for code, or open a file elsewhere.
+"""Refuses keys of a model's JSON files that make transformers or peft look for code or open a file
+outside.
 
-Read from the sources of transformers 5.23 and peft 0.21. Not in the table, because what they name is never looked for
-with `trust_remote_code=False`: `auto_map`, `custom_pipelines`, `_name_or_path`.
+The table was read from the sources of transformers 5.23 and peft 0.21. `auto_map`,
+`custom_pipelines` and `_name_or_path` are not in it: with `trust_remote_code=False` nothing looks
+for what they name.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ehrmind.types import InputError
 
 
 class Rule(NamedTuple):
-    """Keys, what value of theirs is refused, and what such a value would do."""
+    """Keys, a test for refused values, and what such a value would do."""
 
     keys: frozenset[str]
     refused: Callable[[Any], bool]
@@ -39,21 +41,28 @@ def _names_kernel(value: Any) -> bool:
 
 
 def _is_outside(value: Any) -> bool:
-    """A path that would be opened: relative to wherever the command runs, or anywhere. One that leads nowhere is a leftover of the machine
-    that the model was saved on."""
+    """Tells whether a value is a path that would be opened, absolute or relative to the working
+    directory.
+
+    A path that does not exist is a leftover of the machine that saved the model.
+    """
     try:
         return isinstance(value, str) and bool(value) and Path(value).exists()
     except (OSError, ValueError):
         return False
 
 
-KERNELS = "attn_implementation _attn_implementation _attn_implementation_internal experts_implementation _experts_implementation"
-# Methods of quantisation that load kernels from a hub, or that nothing here has opened, are left out
+KERNELS = (
+    "attn_implementation _attn_implementation _attn_implementation_internal "
+    "experts_implementation _experts_implementation"
+)
+# Left out: methods that load kernels from a hub, and methods that were never tried here
 QUANTISED = {
     *("fp8", "mxfp4", "bitsandbytes", "gptq", "awq", "hqq", "compressed-tensors", "torchao", "aqlm", "quanto"),
     *("higgs", "bitnet", "fbgemm_fp8", "vptq", "spqr", "auto-round", "fp_quant"),
 }
-# peft's kinds that can be merged; prompts and mixtures load tokenizers, pickles or further adapters by name
+# Kinds of peft that can be merged; prompts and mixtures load tokenizers, pickles or further
+# adapters by name
 MERGED = {
     *("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "HRA", "VERA", "LN_TUNING", "TRAINABLE_TOKENS"),
     *("MISS", "C3A", "RANDLORA", "FOURIERFT", "DELORA"),
@@ -90,7 +99,7 @@ OF_ADAPTER = (
     _of(OF_LAYERS, lambda value: not (value is None or isinstance(value, dict)), "is no object"),
     _of("arrow_config", _there, "names further adapters to load"),
 )
-WRITTEN = {"__float__"}  # how transformers writes an infinite number
+WRITTEN = {"__float__"}  # transformers writes an infinite number with this key
 TOKEN_KEY = re.compile(r".*_tokens?\Z")
 ENDLESS, NAMES = "is a regular expression that may take for ever", "list the modules' names in its place"
 OUTSIDE = "names a file outside the directory"
@@ -98,7 +107,10 @@ LIBRARIES = ("transformers", "peft", "torch", "trl", "accelerate")
 
 
 def refuse_named_code(trees: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Refuses the first key that the table refuses, by its file and place. `trees` are the JSON objects by file name. Raises InputError."""
+    """Raises InputError for the first refused key, with its file and place.
+
+    `trees` are JSON objects by file name.
+    """
     for name, tree in sorted(trees.items()):
         if name.endswith(".index.json") or not (rules := _rules(name)):
             continue
@@ -140,7 +152,7 @@ def _rules(name: str) -> tuple[Rule, ...]:
 
 
 def _walk(tree: Any, place: str = "") -> Iterator[tuple[str, str, Any]]:
-    """(place such as text_config.dtype, key, value) of every key at any depth."""
+    """Yields (place such as text_config.dtype, key, value) for every key at any depth."""
     items = tree.items() if isinstance(tree, Mapping) else ((str(n), value) for n, value in enumerate(tree))
     for key, value in items:
         at = f"{place}.{key}" if place else key
@@ -152,7 +164,7 @@ def _walk(tree: Any, place: str = "") -> Iterator[tuple[str, str, Any]]:
 
 @cache
 def _methods() -> frozenset[str]:
-    """Names that a config's own functions have; a key of this name would replace one."""
+    """Returns the names of a config's own functions; a key with such a name would replace one."""
     from transformers import PreTrainedConfig
 
     return frozenset(name for name in dir(PreTrainedConfig) if callable(getattr(PreTrainedConfig, name, None)))
@@ -163,7 +175,8 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
         if key == "quantization_config" and value and str(value.get("quant_method")) not in QUANTISED:
             how = str(value.get("quant_method"))[:40]
             raise InputError(
-                f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not."
+                f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that "
+                "is not."
             )
         if key == "quantization_config" and value:
             for place, text in _texts(value, key):
@@ -172,7 +185,9 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
-    """(place, text) of every text and every key: some name modules by regular expressions."""
+    """Yields (place, text) for every text and every key: some are regular expressions for modules'
+    names.
+    """
     if isinstance(tree, str):
         yield place, tree
     elif isinstance(tree, dict):
@@ -185,15 +200,18 @@ def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _tokenizer_of(kind: Any) -> str | None:
-    """The class that transformers opens a tokenizer with where only the model's type is said."""
+    """Returns the tokenizer class that transformers takes for a model type."""
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
     return TOKENIZER_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None
 
 
 def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder: Path) -> None:
-    """transformers takes any class of its own by this name, a model or a pair of tokenizers in folders as well, and opens the directory
-    with it; such a class asks whether the model's code is to be run."""
+    """Refuses a class of transformers that is no tokenizer.
+
+    transformers opens the directory with any class of its own of this name, also with a model or a
+    pair of tokenizers in folders. Such a class asks whether to run the model's code.
+    """
     if name is None:
         return
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w{0,99}", name):
@@ -212,7 +230,7 @@ def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder
         if found is None or (
             isinstance(found, DummyObject) and known.endswith(("Tokenizer", "TokenizerFast", "MistralCommonBackend"))
         ):
-            continue  # the second stands for one whose library is not here
+            continue  # a dummy stands for a class whose library is not here
         if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
             raise _refusal(folder, file, place, value, "is no name of a tokenizer")
 
@@ -247,7 +265,7 @@ def _refusal(
 
 
 def shown(value: Any) -> str:
-    """A value of somebody's file for a sentence: one line, and short."""
+    """Formats a value of a stranger's file for a sentence: one short line."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,7 @@
-"""Opens a model directory's weights. What is wrong with it is one sentence that names the file and says what to do."""
+"""Opens a model directory's weights.
+
+Every fault is one sentence that names the file and says what to do.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,15 @@ from ehrmind.engines.local.opening.quantised import of_one_type
 from ehrmind.engines.local.opening.sizes import within_files
 from ehrmind.types import InputError
 
-SAID = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def open_network(settings: Model, folder: Path) -> Any:
-    """The model with its weights, dropout off. Raises InputError where it is no causal language model, whole and of this config."""
+    """Opens a model with its weights and without dropout.
+
+    Raises InputError if it is no causal language model, or if its weights are incomplete or of
+    another config.
+    """
     from transformers import PreTrainedModel
 
     refuse_incomplete(folder)
@@ -39,7 +46,7 @@ def open_network(settings: Model, folder: Path) -> Any:
             dtype=getattr(torch, settings.dtype),
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are named below
+            ignore_mismatched_sizes=True,  # they are named below
             **OURS_ALONE,
         )
     network, found = loaded
@@ -47,7 +54,7 @@ def open_network(settings: Model, folder: Path) -> Any:
     of_one_type(network, getattr(torch, settings.dtype))
     _refuse_other_weights(network, found, folder)
     if dropped:
-        SAID.warning("%s: its dropout is off here, in training too (%s)", folder.name, in_words(dropped))
+        LOG.warning("%s: its dropout is off here, in training too (%s)", folder.name, in_words(dropped))
         object.__setattr__(network, SET, dropped)
     _freeze_what_text_does_not_reach(network, config)
     return network
@@ -55,7 +62,7 @@ def open_network(settings: Model, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the library's table of weights that do not fit; one sentence of ours replaces it."""
+    """Silences the library's table of weights that do not fit; our own sentence replaces it."""
     from transformers.utils import logging as said
 
     before = said.get_verbosity()
@@ -78,7 +85,7 @@ def _refuse_other_sizes(shape: Any, folder: Path) -> None:
 
 
 def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> None:
-    if missing := sorted(found["missing_keys"]):  # would be random numbers
+    if missing := sorted(found["missing_keys"]):  # they would be random numbers
         raise InputError(
             f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model."
         )
@@ -86,7 +93,8 @@ def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> 
         name, stored, wanted = mismatched[0]
         shapes = f"{list(stored)}, and config.json asks for {list(wanted)}"
         raise InputError(
-            f"{folder.name} has {len(mismatched)} weights of another shape than its config says, such as {name} of {shapes}; "
+            f"{folder.name} has {len(mismatched)} weights of another shape than its config says, such as {name} of "
+            f"{shapes}; "
             "put the weights and the config.json of one model together."
         )
     unused, own = sorted(found["unexpected_keys"]), {_numberless(name) for name, _ in network.named_parameters()}
@@ -97,11 +105,12 @@ def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> 
         )
     if scales := [name for name in unused if re.search(r"scale|zero_point|qweight|absmax", name.rpartition(".")[2])]:
         raise InputError(
-            f"{folder.name} holds quantised weights ({scales[0]}) and its config.json does not say how they are to be read; "
+            f"{folder.name} holds quantised weights ({scales[0]}) and its config.json does not say how they are to be "
+            "read; "
             "get the whole model, or one that is not quantised."
         )
     if unused:
-        SAID.warning(
+        LOG.warning(
             "%s: %d of its tensors are no part of the text model and are left out, such as %s",
             folder.name,
             len(unused),
@@ -119,8 +128,10 @@ def _numberless(name: str) -> str:
 
 
 def _freeze_what_text_does_not_reach(network: Any, config: Any) -> None:
-    """Freezes towers for images: text gives them no gradient and no optimiser state. Some are not
-    even opened."""
+    """Freezes towers for images: text gives them no gradient and no optimiser state.
+
+    Some are not even opened.
+    """
     if config.get_text_config() is config:
         return
     parts = [network.get_decoder(), network.get_input_embeddings(), network.get_output_embeddings()]
@@ -129,20 +140,23 @@ def _freeze_what_text_does_not_reach(network: Any, config: Any) -> None:
     for weight in frozen:
         weight.requires_grad_(False)
     rest = "stay as they are" if frozen else "are left out, also of what is saved"
-    SAID.warning("%s: text only; its parts for images or sound %s", type(network).__name__, rest)
+    LOG.warning("%s: text only; its parts for images or sound %s", type(network).__name__, rest)
 
 
 def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path) -> int:
-    """Counts the token ids that the model has a place for. Raises InputError if a token of the
-    tokenizer's own, or one of the `ids` that conversations are written with, lies beyond. Added
-    tokens that nothing uses may."""
+    """Counts the token ids that the model's embeddings have a row for.
+
+    Raises InputError if a token of the base vocabulary lies beyond, or a token that conversations
+    need (`ids`, or in the template). Added tokens that nothing uses may lie beyond.
+    """
     places = int(network.get_input_embeddings().weight.shape[0])
     added = tokenizer.get_added_vocab()
     used = {*ids, *(id_ for token, id_ in added.items() if token in str(tokenizer.chat_template))} - {None}
     beyond = sorted(id_ for id_ in (set(tokenizer.get_vocab().values()) - set(added.values())) | used if id_ >= places)
     if beyond:
         raise InputError(
-            f"The tokenizer of {folder.name} has {len(beyond)} tokens beyond the {places} that the model has a place for, such as "
+            f"The tokenizer of {folder.name} has {len(beyond)} tokens beyond the {places} that the model has a place "
+            "for, such as "
             f"'{tokenizer.convert_ids_to_tokens(beyond[0])}'; put the tokenizer there that the model was trained with."
         )
     return places

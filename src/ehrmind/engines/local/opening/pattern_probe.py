@@ -1,6 +1,8 @@
-"""Regular expressions of an adapter matched once in a process of its own, within a bound on time, before peft matches them here.
+"""Matches an adapter's regular expressions once in a process with a time limit, before peft matches
+them here.
 
-Python's matcher cannot be stopped from within: one short expression can take longer than anyone waits over one name of a module.
+Python's matcher cannot be stopped from within. A short expression can take for ever on one module's
+name.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SECONDS, MOST_TRIED = 10, 8
-# What peft puts around them, by key; a key that ends in _pattern is like rank_pattern
+# peft's own expression around them, by key; a key that ends in _pattern is like rank_pattern
 FORMS = {
     "modules_to_save": r"(^|.*\.){}($|\..*)",
     "layers_pattern": r"(?:^|.*?\.){}\.(?P<idx>\d+)\.",
@@ -28,11 +30,13 @@ LISTED = (
 )
 LONGEST, MOST_REPEATED, MOST_UNSEEN, MOST_BRANCHES = 2000, 6, 3, 8
 REPEATED = re.compile(r"[*+{]|(?<![*+?}(])\?")
-PLAIN = re.compile(r"[\w.\-]*")  # a name of a module, which no matcher takes long over
+PLAIN = re.compile(r"[\w.\-]*")  # the name of a module, which is matched quickly
 
 
 def patterns_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Lists (key, text) of everything in an adapter's config that peft reads as a regular expression."""
+    """Lists (key, text) for everything in an adapter's config that peft reads as a regular
+    expression.
+    """
     found: list[tuple[str, Any]] = []
     for key, value in config.items():
         if key in LISTED:
@@ -43,8 +47,9 @@ def patterns_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def is_slow(pattern: str) -> bool:
-    """Tells whether an expression repeats a group, or holds so many repetitions that a name of a module can take for ever to be
-    refused."""
+    """Tells whether an expression may take for ever: it repeats a group, or has many
+    repetitions.
+    """
     return (
         len(pattern) > LONGEST
         or re.search(r"\)[*+{]", pattern) is not None
@@ -53,20 +58,26 @@ def is_slow(pattern: str) -> bool:
 
 
 def is_slow_unseen(pattern: str) -> bool:
-    """The same where no process can try it first, since the names are not known yet; so every way to match counts, branches too."""
+    """Tells the same more strictly, for expressions that cannot be tried because no names are known
+    yet.
+
+    Here branches count too.
+    """
     repeated = len(REPEATED.findall(pattern))
     return is_slow(pattern) or repeated > MOST_UNSEEN or repeated + pattern.count("|") > MOST_BRANCHES
 
 
 def slow_one(patterns: Sequence[tuple[str, str]], names: Sequence[str]) -> tuple[str, str] | None:
-    """Returns the (key, expression) because of which all of them are not matched against all names within `SECONDS`, or None."""
+    """Returns the (key, expression) that is not matched against all names within `SECONDS`, or
+    None.
+    """
     if not patterns or _are_quick(patterns, names):
         return None
     return next((one for one in patterns[:MOST_TRIED] if not _are_quick([one], names)), patterns[0])
 
 
 def _are_quick(patterns: Sequence[tuple[str, str]], names: Sequence[str]) -> bool:
-    from ehrmind.engines.local.opening.probe import ended  # not above: the process that is tried has no package of ours
+    from ehrmind.engines.local.opening.probe import ended  # not above: the child process has none of our packages
 
     whole = [_form(key).replace("{}", pattern) for key, pattern in patterns]
     status = ended(__file__, json.dumps([whole, list(names)]).encode("ascii"), SECONDS)
@@ -80,7 +91,7 @@ def _form(key: str) -> str:
 def _child() -> None:
     try:
         import resource
-    except ImportError:  # no such bounds on this system; the parent's timeout remains
+    except ImportError:  # no such limits on this system; the parent's timeout remains
         pass
     else:
         resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1])))

@@ -1,4 +1,6 @@
-"""A script of this room run in a process of its own, which has neither our packages nor our memory and ends in bounded time."""
+"""Runs a script of this room in a process of its own, without our packages and memory, for a
+limited time.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,11 @@ import sys
 
 
 def ended(script: str, content: bytes, seconds: int, *arguments: str) -> int | None:
-    """Returns the exit status of a script that reads `content`, negative where the system ended it; None after three times the `seconds`
-    of processor time that the script is told to allow itself."""
+    """Runs a script that reads `content`. Returns its exit status, negative if the system ended it.
+
+    The script limits itself to `seconds` of CPU time. Returns None if it still runs after three
+    times that.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", script, str(seconds), *arguments],

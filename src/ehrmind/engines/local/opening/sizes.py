@@ -1,7 +1,8 @@
-"""Sizes that a config states, held against the weights that lie beside it before anything is allocated.
+"""Compares the sizes in a config with its weight files before anything is allocated.
 
-transformers builds a model on the meta device, module by module, and allocates afterwards. So a config that describes a model far
-larger than its files is stopped while it is built, whatever its keys are called.
+transformers builds a model on the meta device, module by module, and allocates afterwards. So a
+config that describes a model far larger than its files is stopped while the model is built,
+whatever its keys are called.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COUNTED = re.compile(
 MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
 UNBOUNDED = re.compile(
     "theta|length|position|base|scale|factor|token|seed|window|context|limit|clip"
-)  # numbers that no tensor has as its size
-SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # of tied and packed weights, counted again as they are read
+)  # these numbers are no tensor's size
+SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # tied and packed weights are counted again as they are read
 SPARE_MODULES, MODULES_OF_A_TENSOR, MOST_MODULES = 20_000, 20, 2_000_000
 HOOKS = (
     "register_module_module_registration_hook",
@@ -41,7 +42,7 @@ HOOKS = (
 
 
 def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuses numbers that no model's config has, from config.json alone. Raises InputError."""
+    """Refuses numbers in config.json that no model has. Raises InputError."""
     for part in (config, config.get("text_config") or {}):
         for key in sorted(POSITIVE & part.keys()):
             if (
@@ -66,7 +67,9 @@ def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _default(config: Mapping[str, Any], key: str) -> Any:
-    """What transformers takes where a config of this type leaves the key out; a head's size is 0 in some."""
+    """Returns transformers' default of a key for this type of config; some have 0 as the size of a
+    head.
+    """
     from transformers import CONFIG_MAPPING
 
     kind = config.get("model_type")
@@ -90,7 +93,10 @@ def _is_number(value: Any) -> bool:
 
 @contextmanager
 def within_files(files: Sequence[Path], folder: Path) -> Iterator[None]:
-    """Stops a model that grows far beyond the `files` of its weights while it is built. Raises InputError."""
+    """Stops a model that grows far beyond its weight `files` while it is built.
+
+    Raises InputError.
+    """
     tensors = sum(_tensors(file, folder) for file in files)
     numbers = SPARE_NUMBERS + NUMBERS_OF_A_BYTE * sum(file.stat().st_size for file in files)
     modules = min(MOST_MODULES, SPARE_MODULES + MODULES_OF_A_TENSOR * tensors)
@@ -125,7 +131,7 @@ def _too_large(folder: Path, asked: str, there: str) -> InputError:
 
 
 def _tensors(file: Path, folder: Path) -> int:
-    """Counts the tensors of a safetensors file that has passed the gate, from its header."""
+    """Counts the tensors of a safetensors file from its header."""
     try:
         with file.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")

@@ -1,6 +1,8 @@
-"""A chat template rendered once in a process of its own, within bounds on time and memory, before it is rendered here.
+"""Renders a chat template once in a process with limits on time and memory, before it is rendered
+here.
 
-A template is a program of the model's: the sandbox keeps it from code and files, but not from loops without an end.
+A template is a stranger's program. The sandbox keeps it from code and files, but not from endless
+loops.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ BEYOND = 3  # the exit status of a template that asks for more than there is
 
 @lru_cache(maxsize=64)
 def is_bounded(template: str) -> bool:
-    """Tells whether a template writes a short conversation in `SECONDS` and `BYTES`. One with another fault counts as bounded: rendering
-    says what is wrong with it."""
+    """Tells whether a template writes a short conversation within `SECONDS` and `BYTES`.
+
+    A template with another fault counts as bounded: rendering it later says what is wrong.
+    """
     import jinja2
     import markupsafe
 
-    from ehrmind.engines.local.opening.probe import ended  # not above: the process that is tried has no package of ours
+    from ehrmind.engines.local.opening.probe import ended  # not above: the child process has none of our packages
 
     places = sorted({str(Path(str(module.__file__)).parents[1]) for module in (jinja2, markupsafe)})
     status = ended(__file__, template.encode("utf-8", "surrogatepass"), SECONDS, *places)
@@ -36,9 +40,9 @@ def _render(template: str) -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """transformers' own block, which marks what the assistant says."""
+        """The block of transformers that marks the assistant's words."""
 
-        tags = {"generation"}  # noqa: RUF012 - as its base has it
+        tags = {"generation"}  # noqa: RUF012 - as in its base class
 
         def parse(self, parser):  # type: ignore[no-untyped-def]
             next(parser.stream)
@@ -64,7 +68,7 @@ def _render(template: str) -> None:
                 )
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001 - rendering it for a purpose says what is wrong
+            except Exception:  # noqa: BLE001 - rendering it later says what is wrong
                 continue
 
 
@@ -77,7 +81,7 @@ def _refuse(message: str) -> None:
 def _child() -> None:
     try:
         import resource
-    except ImportError:  # no such bounds on this system; the parent's timeout remains
+    except ImportError:  # no such limits on this system; the parent's timeout remains
         pass
     else:
         resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1])))

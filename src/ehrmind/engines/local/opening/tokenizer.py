@@ -14,7 +14,10 @@ from ehrmind.types import InputError
 
 
 def open_tokenizer(folder: Path, day: date | None = None) -> Any:
-    """Opens a tokenizer whose chat template writes `day` (default: today) as the date. Raises InputError if it has no template."""
+    """Opens a tokenizer whose chat template writes `day` (default: today) as the date.
+
+    Raises InputError if it has no template.
+    """
     tokenizer = open_unchanged(folder)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
@@ -43,7 +46,8 @@ def open_unchanged(folder: Path) -> Any:
     for template in said.values() if isinstance(said, dict) else [said]:
         if isinstance(template, str) and not is_bounded(template):
             raise InputError(
-                f"The chat template of {folder.name} takes more than {SECONDS} seconds or {BYTES >> 30} GiB for a short conversation; use "
+                f"The chat template of {folder.name} takes more than {SECONDS} seconds or {BYTES >> 30} GiB for a "
+                "short conversation; use "
                 "the model's own template."
             )
     return tokenizer

@@ -2,9 +2,9 @@
 
 Launching the thousand small kernels of a step one by one takes longer than they run. So shapes are
 kept while answers are written: spare rows and slots are computed too, a row's room grows by many
-tokens at once, and what changes (tokens, ages, each row's slot) lies in tensors that the graph reads.
-The first step of a shape runs without a graph, the second is captured. A model that cannot be
-captured runs every step without a graph and logs a warning.
+tokens at once, and what changes (tokens, ages, each row's slot) lies in tensors that the graph
+reads. The first step of a shape runs without a graph, the second is captured. A model that cannot
+be captured runs every step without a graph and logs a warning.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from torch import Tensor
 from ehrmind.engines.local.sampling.decoding_step import RowsBySlot, Step, places_by_slot
 from ehrmind.engines.local.sampling.kv_cache import KVCache
 
-SAID = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 GROWTH = 256  # tokens by which the rows' room grows
 LENGTHS = 256  # prompt lengths are rounded up to a multiple of this
 SPARE = 2 << 30  # bytes that a graph may need; the allocator cannot give back memory during a capture
 NOT_CAPTURED: WeakSet[Any] = WeakSet()  # models whose step waits for the CPU
-NOT_REPLAYED = "%s: a decoding step cannot be captured as a CUDA graph (%s); its kernels will be launched one by one, which takes longer"
+NOT_REPLAYED = (
+    "%s: a decoding step cannot be captured as a CUDA graph (%s); "
+    "its kernels will be launched one by one, which takes longer"
+)
 
 
 class CudaGraphs:
@@ -66,7 +69,8 @@ class CudaGraphs:
 
 
 class FixedStep:
-    """A step of `rows` rows in `slots` slots, with prompts of up to `longest` tokens and `room` own tokens a row.
+    """A step of `rows` rows in `slots` slots, with prompts of up to `longest` tokens and `room` own
+    tokens a row.
 
     `in_order`: every slot has all its rows, slot after slot.
     """
@@ -81,7 +85,10 @@ class FixedStep:
         self.logits: Tensor | None = None  # the graph writes them here
 
     def load(self, rows_SG: np.ndarray, back_R: np.ndarray) -> None:
-        """Fills in the current rows and slots. Spare rows are empty rows of the first slot, spare slots are empty prompts."""
+        """Fills in the current rows and slots.
+
+        Spare rows are empty rows of the first slot, spare slots are empty prompts.
+        """
         cache, rows = self.cache, len(self.cache.slot_R)
         numbers = (cache.ages_R, cache.slot_R, back_R, cache.lengths_S, rows_SG)
         for tensor, found in zip(
@@ -128,14 +135,16 @@ class FixedStep:
                     graph.capture_end()
         except RuntimeError as error:
             NOT_CAPTURED.add(self.cache.network)
-            SAID.warning(NOT_REPLAYED, type(self.cache.network).__name__, str(error)[:300])
+            LOG.warning(NOT_REPLAYED, type(self.cache.network).__name__, str(error)[:300])
             return None
         torch.cuda.current_stream().wait_stream(stream)
         return graph
 
 
 def at_least(count: int, most: int) -> int:
-    """Halves `most` as long as the result is no less than `count`: few shapes, and at most twice the work."""
+    """Halves `most` as long as the result is no less than `count`: few shapes, and at most twice
+    the work.
+    """
     size = most
     while size > 1 and -(-size // 2) >= count:
         size = -(-size // 2)

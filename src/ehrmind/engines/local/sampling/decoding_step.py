@@ -1,8 +1,11 @@
-"""One decoding step: which keys every row sees when a token is computed for each, and the attention over them.
+"""One decoding step: which keys every row sees when a token is computed for each, and the attention
+over them.
 
-Rows are answers being written. A slot of the KV cache holds one prompt and serves the rows of its group.
+Rows are answers being written. A slot of the KV cache holds one prompt and serves the rows of its
+group.
 
-Letters: `_S` slots, `_G` most rows of a slot, `_R` rows, `_L` prompt tokens, `_T` own tokens, `_K` key heads, `_D` width.
+Letters: `_S` slots, `_G` most rows of a slot, `_R` rows, `_L` prompt tokens, `_T` own tokens, `_K`
+key heads, `_D` width.
 """
 
 from __future__ import annotations
@@ -48,9 +51,9 @@ class Step:
 
     `prompts` are the prompts' keys and values by layer. `lengths_S` are the prompts' lengths, none
     above `longest`. `ages_R` counts each row's own tokens so far; `age` is that number if all rows
-    have the same. `room` is how many own tokens are stored for a row. The tensors lie on the device,
-    so that a captured CUDA graph finds new values in them. `ragged`: some prompt may be shorter than
-    the longest.
+    have the same. `room` is how many own tokens are stored for a row. The tensors lie on the
+    device, so that a captured CUDA graph finds new values in them. `ragged`: some prompt may be
+    shorter than the longest.
     """
 
     def __init__(
@@ -71,7 +74,10 @@ class Step:
         self._masks: dict[int | None, tuple[Tensor, Tensor | None]] = {}
 
     def write(self, store_RKTD: Tensor, states_RK1D: Tensor) -> Tensor:
-        """Stores the new token's keys (or values). Returns the rows' own [R, K, T, D], with zeros beyond."""
+        """Stores the new token's keys (or values).
+
+        Returns the rows' own [R, K, T, D], with zeros beyond.
+        """
         if self.age is not None:
             store_RKTD[: self.rows, :, self.age] = states_RK1D[:, :, 0]
         else:
@@ -79,7 +85,8 @@ class Step:
         return store_RKTD[: self.rows]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
-        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens. Returns [R, 1, H, D].
+        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens. Returns [R, 1,
+        H, D].
 
         Query heads that share a key head, and the rows of a slot, are rows of one matmul.
         """
@@ -96,7 +103,9 @@ class Step:
         return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise
 
     def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Builds what is added to scores: own keys [R, 1, 1, T]; prompt keys [S, 1, 1 or rows, L], None if all are seen."""
+        """Builds what is added to scores: own keys [R, 1, 1, T]; prompt keys [S, 1, 1 or rows, L],
+        None if all are seen.
+        """
         if window not in self._masks:
             prompt = self._prompt_mask(window, repeats)
             self._masks[window] = self._own_mask(window).to(dtype), None if prompt is None else prompt.to(dtype)
@@ -117,7 +126,9 @@ class Step:
 
 
 def places_by_slot(slot_R: np.ndarray, slots: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of each slot [S, G], padded with row 0, and the place of each row among them [R]."""
+    """Returns the rows of each slot [S, G], padded with row 0, and the place of each row among them
+    [R].
+    """
     order_R = np.argsort(slot_R, kind="stable")
     counts_S = np.bincount(slot_R, minlength=slots)
     places_R = np.concatenate([slot * most + np.arange(count) for slot, count in enumerate(counts_S)])

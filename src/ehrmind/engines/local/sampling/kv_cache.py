@@ -1,10 +1,11 @@
 """The KV cache of a batch that is decoded: each prompt's keys and values once, and every row's own.
 
-`KVCache` is the cache that `transformers` models write to. A slot holds one prompt, its rows are the
-answers to it. When rows finish, the last rows move into the gaps. A slot without rows is free for
-the next prompt.
+`KVCache` is the cache that `transformers` models write to. A slot holds one prompt, its rows are
+the answers to it. When rows finish, the last rows move into the gaps. A slot without rows is free
+for the next prompt.
 
-Letters: `_S` slots in use, `_R` rows in use, `_K` key heads, `_L` prompt tokens, `_T` own tokens, `_D` width, `_V` vocabulary.
+Letters: `_S` slots in use, `_R` rows in use, `_K` key heads, `_L` prompt tokens, `_T` own tokens,
+`_D` width, `_V` vocabulary.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class KVCache(Cache):
         return logits
 
     def room_for(self, growth: int) -> int:
-        """Returns how many own tokens a row has room for once the next one is written, grown in steps of `growth`."""
+        """Returns how many own tokens a row has room for once the next one is written, grown in
+        steps of `growth`.
+        """
         stored = next(iter(self.own.values()))[0].shape[2] if self.own else 0
         return max(stored, -(-(int(self.ages_R.max()) + 1) // growth) * growth)
 
@@ -108,7 +111,10 @@ class KVCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Stores new keys and values, as a model asks in every layer. Returns what the layout's `attend` is given."""
+        """Stores new keys and values, as a model asks in every layer.
+
+        Returns what the layout's `attend` is given.
+        """
         if (
             value_states.device.type == "cpu"
         ):  # there a matmul of few rows is no faster in bf16, and the learner's scores are fp32
@@ -136,10 +142,11 @@ class KVCache(Cache):
     def _room(
         self, key_states: Tensor, value_states: Tensor, rows: int, tokens: int, *, transposed: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Allocates keys and values as zeros, because unwritten places take part in matmuls with weight 0.
+        """Allocates keys and values as zeros, because unwritten places take part in matmuls with
+        weight 0.
 
-        `transposed` keys lie as [rows, K, D, tokens], as their matmul reads them. For many tokens that
-        takes a third less time, while writing one token is slower.
+        `transposed` keys lie as [rows, K, D, tokens], as their matmul reads them. For many tokens
+        that takes a third less time, while writing one token is slower.
         """
         heads, width = key_states.shape[1], key_states.shape[3]
         shape = (rows, heads, width, tokens) if transposed else (rows, heads, tokens, width)

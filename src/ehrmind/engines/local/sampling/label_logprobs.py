@@ -1,4 +1,6 @@
-"""Scores a few labels as the continuation of what a model wrote, without sampling: for labels' probabilities."""
+"""Scores a few labels as the continuation of what a model wrote, without sampling: for labels'
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Asked = tuple[Prompt, str, Sequence[str]]  # prompt, text begun, labels
 
 
 def label_logprobs(model: LocalModel, asked: Sequence[Asked]) -> list[list[float]]:
-    """For each (prompt, text begun, labels): every label's log-probability as what comes next, at temperature 1.
+    """For each (prompt, text begun, labels): every label's log-probability as what comes next, at
+    temperature 1.
 
     A label should end where an answer ends, so that no label is the beginning of another.
     """
@@ -28,7 +31,10 @@ def label_logprobs(model: LocalModel, asked: Sequence[Asked]) -> list[list[float
 
 
 def _score_labels(model: LocalModel, asked: Sequence[Asked]) -> list[list[float]]:
-    """Tokenises labels behind the text begun, because tokens may reach over the seam. A common beginning is computed once."""
+    """Tokenises labels behind the text begun, because tokens may reach over the seam.
+
+    A common beginning is computed once.
+    """
     groups: list[Packed] = []
     for prompt, begun, labels in asked:
         written = [model.response_tokens(begun + label, prompt, own=True)[:-1] for label in labels]

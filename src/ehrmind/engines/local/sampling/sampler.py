@@ -1,9 +1,10 @@
 """Samples answers with continuous batching.
 
 Every prompt is prefilled once for its group. Rows leave as they finish, and waiting prompts take
-their place. A token is drawn by inverse CDF with a uniform number of its own (`engines/uniforms.py`),
-so an answer depends on the other rows of its batch only through floating point. Log-probabilities
-are temperature-scaled, untruncated and fp32; top-p and top-k only filter the draw.
+their place. A token is drawn by inverse CDF with a uniform number of its own
+(`engines/uniforms.py`), so an answer depends on the other rows of its batch only through floating
+point. Log-probabilities are temperature-scaled, untruncated and fp32; top-p and top-k only filter
+the draw.
 
 Letters: `_R` rows, `_P` prompts, `_K` keys, `_V` vocabulary.
 """
@@ -46,7 +47,10 @@ class _Answers:
         self.stopped = np.zeros(len(keys), dtype=bool)
 
     def draw(self, answers_R: np.ndarray, logits_RV: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Draws and keeps the next token of each answer. Returns tokens [R] and which answers are finished now [R]."""
+        """Draws and keeps the next token of each answer.
+
+        Returns tokens [R] and which answers are finished now [R].
+        """
         positions_R = np.array([len(self.tokens[answer]) for answer in answers_R.tolist()], dtype=np.uint64)
         chosen_R, logprob_R = draw(logits_RV, self.decoding, uniforms(self.keys[answers_R], positions_R))
         finished_R = np.zeros(len(answers_R), dtype=bool)
@@ -70,7 +74,8 @@ def sample(
     longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
     if longest + decoding.max_new_tokens > model.context:
         raise InputError(
-            f"A prompt of {longest} tokens and {decoding.max_new_tokens} new ones exceed the model's context of {model.context}; "
+            f"A prompt of {longest} tokens and {decoding.max_new_tokens} new ones exceed the model's context of "
+            f"{model.context}; "
             "lower prompts.max_tokens with prompts.too_long=leave_out, or decoding.max_new_tokens."
         )
     if not prompts:
@@ -108,7 +113,8 @@ def _sample_shard(
 
 
 def _parts(model: LocalModel, lengths: list[int], new: int) -> Iterator[tuple[bool, list[int]]]:
-    """Groups prompts that may be decoded together. Yields whether they are shared, and their places.
+    """Groups prompts that may be decoded together. Yields whether they are shared, and their
+    places.
 
     All rows of a step have one set of rotary factors. A prompt whose answer may cross the length
     where these change takes the plain path, which computes the sequence again there.
@@ -128,7 +134,9 @@ def _parts(model: LocalModel, lengths: list[int], new: int) -> Iterator[tuple[bo
 def _decode(
     model: LocalModel, prompts: list[Sequence[int]], order: list[int], answers: _Answers, group_size: int
 ) -> None:
-    """Decodes `prompts`, longest first, with continuous batching; `order` are their numbers among the answers."""
+    """Decodes `prompts`, longest first, with continuous batching; `order` are their numbers among
+    the answers.
+    """
     new = answers.decoding.max_new_tokens
     count = max(1, min(model.rows // group_size, model.tokens // (len(prompts[0]) + group_size * new), len(prompts)))
     decoder = Decoder(model.network, count, group_size, longest=len(prompts[0]))
@@ -154,7 +162,9 @@ def _decode(
 def _decode_plainly(
     model: LocalModel, prompts: list[Sequence[int]], order: list[int], answers: _Answers, group_size: int
 ) -> None:
-    """Decodes one row per answer, each batch to its end, for models whose prompts cannot be shared."""
+    """Decodes one row per answer, each batch to its end, for models whose prompts cannot be
+    shared.
+    """
     rows, switch = rows_of(model.network), switch_of(model.network)
     new = answers.decoding.max_new_tokens
     apart = not rows.padded or (switch is not None and len(prompts[0]) + new > switch.length)
@@ -188,7 +198,9 @@ def draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple
 
 
 def _inverse_cdf(weights_RV: Tensor, uniforms_R: Tensor) -> Tensor:
-    """Finds the first token whose cumulative weight exceeds the uniform share of the total [R, 1]; never one of weight 0."""
+    """Finds the first token whose cumulative weight exceeds the uniform share of the total [R, 1];
+    never one of weight 0.
+    """
     blocks_RBK = pad(weights_RV, (0, -weights_RV.shape[1] % BLOCK)).view(len(weights_RV), -1, BLOCK)
     sums_RB = blocks_RBK.sum(-1, dtype=torch.float64)
     ends_RB = sums_RB.cumsum(-1)
@@ -200,7 +212,10 @@ def _inverse_cdf(weights_RV: Tensor, uniforms_R: Tensor) -> Tensor:
 
 
 def _first_beyond(ends: Tensor, weights: Tensor, targets: Tensor) -> Tensor:
-    """Finds the first end beyond the target. If rounding puts the target behind all ends, takes the last with weight."""
+    """Finds the first end beyond the target.
+
+    If rounding puts the target behind all ends, takes the last with weight.
+    """
     last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1, keepdim=True)
     return torch.minimum(torch.searchsorted(ends, targets, right=True), last)
 

@@ -1,5 +1,4 @@
-"""Files of `export model`: weights, a merged adapter or a copy, proven to be the model that was
-named."""
+"""Copies a model or merges an adapter for `ehrmind export model`, and proves the result."""
 
 from __future__ import annotations
 
@@ -18,8 +17,11 @@ from ehrmind.types import InputError
 
 
 def copy_proven(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
-    """The files of a model; source and copy are opened one after the other, where there is room, and compute the same. An adapter is copied
-    as it is. Raises InputError."""
+    """Copies a model's files. If there is room, opens source and copy and compares what they
+    compute.
+
+    An adapter is copied without that. Raises InputError if they differ.
+    """
     copy_model(source, target, leave_out=leave_out)
     if is_adapter(source) or not is_room(target):
         return
@@ -36,8 +38,10 @@ def copy_proven(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) 
 
 
 def merge_adapter(source: Path, target: Path, name: str) -> None:
-    """The base model with the adapter's changes, saved as one model and proven to be it. Raises InputError where the base is not a
-    directory here or the two do not fit."""
+    """Merges an adapter into its base, saves one model and proves it.
+
+    Raises InputError if the base is no directory here, or if the two do not fit.
+    """
     base = Path(str(admit_adapter(source).get("base_model_name_or_path")))
     base = base if base.is_absolute() or base.is_dir() else source / base
     if not (base / "config.json").is_file():
@@ -51,7 +55,8 @@ def merge_adapter(source: Path, target: Path, name: str) -> None:
     rows = adapted.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise InputError(
-            f"The tokenizer in {tokens} has {len(tokenizer)} tokens and the merged model {rows}; take the adapter's own tokenizer."
+            f"The tokenizer in {tokens} has {len(tokenizer)} tokens and the merged model {rows}; take the adapter's "
+            "own tokenizer."
         )
     ids = tried_tokens(tokenizer, rows)
     wanted = logprobs(adapted, ids)

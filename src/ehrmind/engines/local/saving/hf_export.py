@@ -1,8 +1,9 @@
-"""A model directory as everybody opens it: `transformers`, TRL, `vllm serve`, `transformers serve`. Files are copied, adapters merged on
-request.
+"""Hugging Face export: a model directory for `transformers`, TRL, `vllm serve` and `transformers
+serve`.
 
-What a served model needs beyond the weights is how it was asked: the generation config gets greedy decoding and every token that ends an
-answer, and nothing that the run did not use; the chat template gets the run's arguments and date.
+A served model must be prompted as in the run. So the generation config gets greedy decoding and
+every token that ends an answer, and nothing else. The chat template gets the run's arguments and
+date.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 
 
 def is_adapter(folder: Path) -> bool:
-    """A folder of peft's, without the model that it changes."""
+    """Tells whether a folder holds an adapter without its base model."""
     return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
 
 
 def copy_model(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
-    """The files of a model, links followed; nothing else that lies there. Raises InputError where the gate refuses the directory."""
+    """Copies the files of a model, following links, and no other files.
+
+    Raises InputError if the gate refuses it.
+    """
     (admit_adapter if is_adapter(source) else admit_model)(source)
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in KEPT and path.name not in leave_out:
@@ -55,9 +59,13 @@ def writes_today(folder: Path) -> bool:
 
 
 def chat_elsewhere(folder: Path, arguments: dict[str, Any]) -> tuple[Chat, int]:
-    """(how another trainer makes prompts for this model, the longest sequence it takes), without opening its weights. Raises InputError,
-    also where another trainer could not keep an answer's form."""
-    chat = replace(chat_of(folder, arguments), header="", closing="")  # which no other trainer writes
+    """Returns the chat format that another trainer uses for this model, and the model's longest
+    sequence.
+
+    Weights are not opened. Raises InputError, also if another trainer would break the answer
+    protocol.
+    """
+    chat = replace(chat_of(folder, arguments), header="", closing="")  # no other trainer writes these
     with opening(folder):
         shape: Any = opened_config(folder).get_text_config()
     _refuse_lost_tags(chat.tokenizer, folder)
@@ -65,19 +73,23 @@ def chat_elsewhere(folder: Path, arguments: dict[str, Any]) -> tuple[Chat, int]:
 
 
 def _refuse_lost_tags(tokenizer: Any, folder: Path) -> None:
-    """Other trainers take special tokens out of an answer; where the protocol's tags are such, no answer would have its form."""
+    """Refuses a tokenizer that has the protocol's tags as special tokens: other trainers remove
+    those from an answer.
+    """
     lost = [tag for tag in TAGS if tag in tokenizer.all_special_tokens]
     if lost:
         raise InputError(
-            f"{folder.name} has {', '.join(lost)} among its special tokens, which verl and TRL take out of an answer before it is judged; "
+            f"{folder.name} has {', '.join(lost)} among its special tokens, which verl and TRL take out of an answer "
+            "before it is judged; "
             "take them off that list in tokenizer_config.json."
         )
 
 
 def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
-    """Writes what an answer depended on in the run (`asks`) into the files that every reader of the
-    model takes it from. Returns the words that end a turn where no token does, which no file can
-    say. Raises InputError."""
+    """Writes the run's settings that an answer depends on (`asks`) into the model's own files.
+
+    Returns the words that end a turn if no token does: no file can hold them. Raises InputError.
+    """
     model, day = asks.get("model", {}), asks.get("model", {}).get("date")
     chat = chat_of(folder, model.get("template", {}), None if day is None else date.fromisoformat(str(day)))
     if dtype := model.get("dtype"):
@@ -94,7 +106,9 @@ def say_how_to_answer(folder: Path, asks: Mapping[str, Any]) -> str:
 
 
 def _show_tags(folder: Path, tokenizer: Any) -> None:
-    """Servers leave special tokens out of an answer; where the protocol's tags are such, they stay tokens and are special no more."""
+    """Makes the protocol's tags plain tokens if they are special, because servers drop special
+    tokens from an answer.
+    """
     if not (hidden := set(TAGS) & set(tokenizer.all_special_tokens)):
         return
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
@@ -115,14 +129,17 @@ def _show_tags(folder: Path, tokenizer: Any) -> None:
         write_text(file, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     if left := hidden & set(open_unchanged(folder).all_special_tokens):
         raise InputError(
-            f"{folder.name} has {', '.join(sorted(left))} among its special tokens, which a server leaves out of an answer; take them off "
+            f"{folder.name} has {', '.join(sorted(left))} among its special tokens, which a server leaves out of an "
+            "answer; take them off "
             "that list in tokenizer_config.json."
         )
 
 
 def _write_dtype(folder: Path, dtype: str) -> None:
-    """Writes the precision that the run computed with. Readers take it from the config, whatever
-    the weights are stored in. A quantised model has its own."""
+    """Writes the run's precision into the config, where readers take it from.
+
+    A quantised model keeps its own.
+    """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         return
@@ -135,8 +152,10 @@ def _write_dtype(folder: Path, dtype: str) -> None:
 
 
 def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
-    """Writes the chat template with the run's date and arguments, and with what the run put behind
-    its prompts. A server without further settings then writes the same."""
+    """Writes the chat template with the run's date, arguments and end of prompt.
+
+    A server without further settings then renders the same prompts.
+    """
     text = chat.tokenizer.get_chat_template()
     made = with_defaults(text, chat.arguments, chat.after_prompt(thinks=thinks))
     if made == open_unchanged(folder).get_chat_template():
@@ -151,6 +170,7 @@ def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
         thinks=thinks
     ):
         raise InputError(
-            f"The chat template of {folder.name} does not take model.template as its own defaults, so a server would ask otherwise than "
+            f"The chat template of {folder.name} does not take model.template as its own defaults, so a server would "
+            "ask otherwise than "
             "the run; write these values into the template itself."
         )

@@ -1,8 +1,9 @@
-"""The proof that a model on disk is the one in memory: it is opened as `transformers` opens it, its weights are compared bit by bit, and
-its log-probabilities of a few tokens with those that memory gives.
+"""Proves that a model on disk is the one in memory.
 
-A second copy of the weights is made on the CPU, where there is room for one. Elsewhere the files are compared with memory a tensor at a
-time, and no log-probabilities are.
+The directory is opened as `transformers` opens it. Weights are compared bit by bit, and
+log-probabilities of a few tokens with those of the model in memory. This makes a second copy of the
+weights on the CPU. If there is no room for one, files are compared with memory tensor by tensor,
+and log-probabilities are not compared.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from ehrmind.engines.local.opening.config import OURS_ALONE, architecture_of, op
 from ehrmind.engines.local.opening.gate import admit_model, short
 from ehrmind.types import InputError
 
-ROWS, TOKENS = 4, 24  # of the tokens that are tried
-ROOM = 1.3  # times the files' size: weights, and what opening them takes as well
-# In standard deviations of what is compared, and in nats where those are less than one; fp32 at the most, on a GPU more loosely, and
-# narrower types on average, because they round on every way and merged adapters are rounded once more
+ROWS, TOKENS = 4, 24  # of the sequences that are scored
+ROOM = 1.3  # times the files' size: weights and what opening them takes
+# In standard deviations of the log-probabilities, or in nats if these are below one. fp32: the
+# largest difference, on a GPU more loosely. Narrower types: the mean, because they round
+# everywhere, and merged adapters once more.
 TOLERANCE, TOLERANCE_OF_GPU, NARROW_TOLERANCE = 1e-3, 1e-2, 0.1
 
 
 def tried_tokens(tokenizer: Any, vocabulary: int) -> Tensor:
-    """[ROWS, TOKENS] ids spread over the tokenizer's, its last among them: those that were added stand there."""
+    """Chooses [ROWS, TOKENS] ids from all over the vocabulary, up to its end, where added tokens
+    lie.
+    """
     special = set(tokenizer.all_special_ids)
     plain = [token for token in range(min(len(tokenizer), vocabulary)) if token not in special] or [0]
     count = ROWS * TOKENS
@@ -40,7 +44,9 @@ def tried_tokens(tokenizer: Any, vocabulary: int) -> Tensor:
 
 @torch.no_grad()
 def logprobs(network: Any, ids: Tensor) -> Tensor:
-    """[ROWS, TOKENS − 1] of each token after those before it, by the model's own forward pass without dropout; fp32, on the CPU."""
+    """Scores each token after those before it by the model's own forward pass: [ROWS, TOKENS − 1],
+    fp32, on the CPU.
+    """
     training = network.training
     network.eval()
     logits = network(input_ids=ids.to(next(network.parameters()).device), use_cache=False).logits[:, :-1].float()
@@ -49,7 +55,7 @@ def logprobs(network: Any, ids: Tensor) -> Tensor:
 
 
 class Memory(NamedTuple):
-    """The model in memory: its weights by name, and the log-probabilities `wanted` that it gives of `ids`."""
+    """The model in memory: its weights by name, and its log-probabilities `wanted` of `ids`."""
 
     network: Any
     weights: Mapping[str, Tensor]
@@ -59,8 +65,10 @@ class Memory(NamedTuple):
 
 
 def prove(folder: Path, name: str, memory: Memory) -> Proof:
-    """Compare what lies in `folder`, to be called `name`, with memory; says what was compared. Raises InputError where it is another
-    model."""
+    """Compares the model in `folder`, to be called `name`, with memory.
+
+    Raises InputError if it is another model.
+    """
     _refuse_odd(name, memory.wanted, "in memory")
     if not is_room(folder):
         return {"proof": "weights", "tensors": _compare_files(folder, name, memory)}
@@ -81,14 +89,18 @@ def prove(folder: Path, name: str, memory: Memory) -> Proof:
         else gap.mean() > NARROW_TOLERANCE * spread
     ):
         raise InputError(
-            f"The model written as {name} is not the one in memory: log-probabilities differ by {float(gap.max()):.2g} nats, so it was not "
+            f"The model written as {name} is not the one in memory: log-probabilities differ by {float(gap.max()):.2g} "
+            "nats, so it was not "
             "kept; this kind of model cannot be saved as it was trained, so take another base."
         )
     return {"proof": "weights and log-probabilities", "tensors": len(found), "largest_gap": float(gap.max())}
 
 
 def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    """The model as `transformers` opens it, on the CPU. Raises InputError where its files do not fit it."""
+    """Opens a model as `transformers` does, on the CPU.
+
+    Raises InputError if its files do not fit.
+    """
     admit_model(folder)
     try:
         config = opened_config(folder)
@@ -103,13 +115,14 @@ def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
         )
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a library makes of it
+    except Exception as error:  # noqa: BLE001 - the library can raise anything
         raise InputError(f"The model written as {name} cannot be opened: {short(error)}.") from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(kind):
             first = sorted(map(str, found[kind]))[0]
             raise InputError(
-                f"The model written as {name} is not whole: {len(found[kind])} {kind.replace('_', ' ')}, such as {first}."
+                f"The model written as {name} is not whole: {len(found[kind])} {kind.replace('_', ' ')}, such as "
+                f"{first}."
             )
     return network.eval()
 
@@ -132,8 +145,10 @@ def _refuse_other(name: str, key: str, found: Tensor, weight: Tensor) -> None:
 
 
 def _compare_files(folder: Path, name: str, memory: Memory) -> int:
-    """Compares one tensor at a time, by the names under which `save_pretrained` writes them;
-    returns how many. Of tied ones a file holds one."""
+    """Compares tensor by tensor, under the names that `save_pretrained` writes. Returns how many.
+
+    A file holds one of several tied weights.
+    """
     from transformers.core_model_loading import revert_weight_conversion
 
     wanted = revert_weight_conversion(memory.network, dict(memory.weights))

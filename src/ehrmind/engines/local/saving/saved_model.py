@@ -1,4 +1,6 @@
-"""Writes the model in memory as an ordinary `transformers` directory, adapters merged, and proves what was written (`proof.py`)."""
+"""Writes the model in memory as a `transformers` directory, adapters merged, and proves it
+(`proof.py`).
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_prepro
 
 
 def save_model(model: LocalModel, folder: Path) -> Proof:
-    """Writes into a temporary folder and renames it once it is proven, on the first worker. Returns
-    how it was proven. Raises InputError if it is another model."""
+    """Writes into a temporary folder on the first worker and renames it once it is proven.
+
+    Raises InputError if the written model is another one.
+    """
     dtype = getattr(torch, model.settings.dtype)
     ids = tried_tokens(model.tokenizer, model.network.get_input_embeddings().weight.shape[0])
     with whole(model.network):
@@ -45,8 +49,9 @@ def save_model(model: LocalModel, folder: Path) -> Proof:
 
 
 def _copy_processors(source: Path, target: Path) -> None:
-    """Copies the files that a server opens a model of text and images with, if the saved model is
-    still one."""
+    """Copies the files that a server needs for text and images, if the saved model still takes
+    both.
+    """
     kinds = {
         json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] for folder in (source, target)
     }
@@ -56,10 +61,12 @@ def _copy_processors(source: Path, target: Path) -> None:
 
 
 def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
-    """Writes config and weights. Dequantised weights are written as they are computed with. The
-    config says type and tying of what is written."""
+    """Writes config and weights. Dequantised weights stay dequantised.
+
+    The config gets the type of the written weights, and whether they are tied.
+    """
     if was_dequantised(network):
-        network._weight_conversions = None  # they would quantise again, and leave out how
+        network._weight_conversions = None  # they would quantise again, without saying how
     with as_it_was(network):
         network.save_pretrained(folder, safe_serialization=True, state_dict=dict(weights))
     file = folder / "config.json"
@@ -75,8 +82,9 @@ def write_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
 
 
 def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether every pair that the model's class ties is one tensor in `weights`; also true
-    without pairs."""
+    """Tells whether every pair that the model's class ties is one tensor in `weights`; true without
+    pairs.
+    """
     pairs = getattr(network, "_tied_weights_keys", None) or {}
     found = [
         (weights.get(one), weights.get(other)) for one, other in (pairs.items() if isinstance(pairs, dict) else ())

@@ -1,7 +1,8 @@
-"""Checkpoints: safetensors and JSON, written to a sibling folder and renamed, so that none is ever partial.
+"""Checkpoints: safetensors and JSON, written to a sibling folder and renamed, so that none is ever
+partial.
 
-They do not depend on the number of workers nor on how weights are sharded, so that other workers can
-resume from one.
+They do not depend on the number of workers nor on how weights are sharded, so that other workers
+can resume from one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ WEIGHT, OPTIMISER, RANDOM = "weight/", "optimiser/", "random/"
 def save_checkpoint(
     folder: Path, trained: Trained, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]
 ) -> None:
-    """Writes master weights, optimiser state, random state and `progress` (JSON), all or nothing, on the first worker."""
+    """Writes master weights, optimiser state, random state and `progress` (JSON), all or nothing,
+    on the first worker.
+    """
     masters = dict(zip(trained.names, trained.masters, strict=True))
     tensors: dict[str, Tensor] = {WEIGHT + name: full_tensor_of(master) for name, master in masters.items()}
     names = {master: name for name, master in masters.items()}

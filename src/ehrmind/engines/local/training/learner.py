@@ -1,4 +1,5 @@
-"""The learner: one AdamW step a call, on groups of judged answers (RLVR) or on gold responses (warm-up).
+"""The learner: one AdamW step a call, on groups of judged answers (RLVR) or on gold responses
+(warm-up).
 
 The batch is dealt into `shards`. Their gradients are computed apart and summed as a tree, so that
 the result does not depend on how many workers hold them. A shard is computed in micro-batches of a
@@ -32,14 +33,18 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.types import Group, Prompt
 from ehrmind.world import current
 
-# Given the indices of a micro-batch's groups and their scores: its share of the loss, and its share of the metrics
+# Given the indices of a micro-batch's groups and their scores: its share of the loss, and its share
+# of the metrics
 LossOf = Callable[[Sequence[int], Scores], tuple[Tensor, dict[str, float]]]
 Logprobs = list[Tensor | None]  # [tokens] of each group, detached; None: another worker holds the group
 FILLER: Packed = ((0,), [(0,)])  # is scored without a loss while other workers have one more micro-batch
 
 
 class LocalLearner:
-    """Owns the optimiser and, for a KL term, the frozen reference. The weights are the model's own."""
+    """Owns the optimiser and, for a KL term, the frozen reference.
+
+    The weights are the model's own.
+    """
 
     def __init__(
         self,
@@ -149,8 +154,8 @@ class LocalLearner:
     def _held(self) -> range:
         """Returns this worker's shards in the order of their sum.
 
-        They are a block. With FSDP, which sums a shard's gradients over all workers at once, they are
-        every `size`-th shard, so that neighbours are computed together.
+        They are a block. With FSDP, which sums a shard's gradients over all workers at once, they
+        are every `size`-th shard, so that neighbours are computed together.
         """
         world = current()
         block = world.block(self.model.shards)
@@ -186,7 +191,10 @@ class LocalLearner:
         return report, [logprobs[index] for index in range(len(groups))]
 
     def _microbatches(self, groups: Sequence[Packed]) -> list[list[int]]:
-        """Splits groups into micro-batches of indices. With FSDP all workers get as many, empty ones at the end."""
+        """Splits groups into micro-batches of indices.
+
+        With FSDP all workers get as many, empty ones at the end.
+        """
         batches = list(microbatches(groups, self.settings.tokens_per_microbatch))
         most = max(current().gather(len(batches))) if self.sharded else len(batches)
         return batches + [[]] * (most - len(batches))

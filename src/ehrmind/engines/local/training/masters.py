@@ -1,11 +1,12 @@
-"""fp32 master weights: the network computes with narrow weights, the optimiser changes their masters.
+"""fp32 master weights: the network computes with narrow weights, the optimiser changes their
+masters.
 
-A bf16 weight of 0.02 has neighbours 1e-4 away, so a step of 1e-6 rounds to nothing. Such a weight has
-an fp32 master: gradients are added up in fp32, AdamW changes the master, and the weight is the master
-rounded. A master starts at a random number that rounds to its weight. So the chance to cross to the
-next bf16 number is proportional to the distance moved, and on average weights move as far as fp32
-weights from the first step. A master that started at the weight itself would first have to move half
-the distance to its neighbour.
+A bf16 weight of 0.02 has neighbours 1e-4 away, so a step of 1e-6 rounds to nothing. Such a weight
+has an fp32 master: gradients are added up in fp32, AdamW changes the master, and the weight is the
+master rounded. A master starts at a random number that rounds to its weight. So the chance to cross
+to the next bf16 number is proportional to the distance moved, and on average weights move as far as
+fp32 weights from the first step. A master that started at the weight itself would first have to
+move half the distance to its neighbour.
 
 An fp32 weight is its own master. If weights are sharded, FSDP2 keeps the masters and rounds them
 (`workers/fsdp.py`).
@@ -49,7 +50,10 @@ class Trained:
 
 
 def _master(name: str, weight: Parameter) -> Parameter:
-    """Makes the fp32 master of a weight. Gradients of a narrow weight are added up in fp32 from now on."""
+    """Makes the fp32 master of a weight.
+
+    Gradients of a narrow weight are added up in fp32 from now on.
+    """
     if weight.dtype not in SPARE_BITS:
         return weight
     weight.grad_dtype = torch.float32

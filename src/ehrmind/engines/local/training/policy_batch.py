@@ -1,4 +1,5 @@
-"""A batch of judged groups: the policy loss of its micro-batches, and how far sampler and learner disagree.
+"""A batch of judged groups: the policy loss of its micro-batches, and how far sampler and learner
+disagree.
 
 Letters: `_N` answers, `_T` tokens.
 """
@@ -27,8 +28,8 @@ ByGroup = Sequence[Tensor | None]  # log-probabilities [tokens] of each group; N
 class PolicyBatch:
     """The groups that are scored, and what their loss is divided by.
 
-    `whole` counts all groups, also those without a signal. `tokens` counts the learned tokens of the
-    scored groups. `reference` holds log-probabilities for the KL term.
+    `whole` counts all groups, also those without a signal. `tokens` counts the learned tokens of
+    the scored groups. `reference` holds log-probabilities for the KL term.
     """
 
     groups: Sequence[Group]
@@ -96,7 +97,8 @@ def learned_tokens(group: Group, settings: Rlvr) -> list[bool]:
 
 
 def train_inference_mismatch(groups: Sequence[Group], learner: ByGroup) -> dict[str, float]:
-    """Compares the sampler's log-probabilities with the learner's of the same tokens, before the update.
+    """Compares the sampler's log-probabilities with the learner's of the same tokens, before the
+    update.
 
     Returns mean and largest absolute difference in nats, over the groups of all workers.
     """

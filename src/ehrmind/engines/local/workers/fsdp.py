@@ -1,7 +1,9 @@
-"""FSDP2 (torch's `fully_shard`): weights, gradients and optimiser state are sharded while workers learn.
+"""FSDP2 (torch's `fully_shard`): weights, gradients and optimiser state are sharded while workers
+learn.
 
-Left out on purpose: sampling from sharded weights. Workers decode different numbers of steps, so one
-would wait in vain for another's part. While answers are sampled, every worker holds all weights.
+Left out on purpose: sampling from sharded weights. Workers decode different numbers of steps, so
+one would wait in vain for another's part. While answers are sampled, every worker holds all
+weights.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def shard_among_workers(network: Any) -> None:
 
 
 def _masters_kept(network: Any) -> MixedPrecisionPolicy:
-    """Turns narrow trained weights into fp32 masters. Gradients are computed narrow and added up in fp32.
+    """Turns narrow trained weights into fp32 masters. Gradients are computed narrow and added up in
+    fp32.
 
     Raises InputError if FSDP2 would compute in another type than the model does.
     """
@@ -56,7 +59,8 @@ def _masters_kept(network: Any) -> MixedPrecisionPolicy:
     kinds = {weight.dtype for weight in trained.values()}
     if len(kinds) > 1:
         raise InputError(
-            "The model has weights of several types, which FSDP2 cannot shard; set cluster.strategy=ddp or model.dtype=float32."
+            "The model has weights of several types, which FSDP2 cannot shard; set cluster.strategy=ddp or "
+            "model.dtype=float32."
         )
     if not kinds & SPARE_BITS.keys():
         return MixedPrecisionPolicy()
@@ -81,7 +85,10 @@ def sum_over_workers(network: Any, *, after_this: bool) -> None:
 
 @contextmanager
 def whole(network: Any) -> Iterator[None]:
-    """Gives every worker all weights, so that none waits for another. Does nothing if they are not sharded."""
+    """Gives every worker all weights, so that none waits for another.
+
+    Does nothing if they are not sharded.
+    """
     if not isinstance(network, FSDPModule):
         yield
         return
@@ -100,7 +107,10 @@ def whole(network: Any) -> Iterator[None]:
 
 
 def full_tensor_of(tensor: Tensor) -> Tensor:
-    """Gathers a sharded tensor on the first worker, which writes files. Other workers get an empty one."""
+    """Gathers a sharded tensor on the first worker, which writes files.
+
+    Other workers get an empty one.
+    """
     if not isinstance(tensor, DTensor):
         return tensor.detach()
     found: Tensor = cast(DTensor, tensor.detach()).full_tensor().cpu()
@@ -118,7 +128,8 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def full_weights(network: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Returns all weights by name, as the network computes with them: masters are rounded to `dtype`.
+    """Returns all weights by name, as the network computes with them: masters are rounded to
+    `dtype`.
 
     Tied weights are one tensor. Sharded weights are full on the first worker only.
     """

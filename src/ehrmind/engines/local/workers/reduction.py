@@ -1,8 +1,8 @@
 """Sums gradients over workers: the only message of a step that is as large as the model.
 
 There is no wrapper such as DistributedDataParallel. It averages over workers and adds micro-batches
-in the order in which they come. Our loss is a sum over the whole batch, and the order of sums is that
-of its shards. One sum over workers at the end of a step is all that is left to do.
+in the order in which they come. Our loss is a sum over the whole batch, and the order of sums is
+that of its shards. One sum over workers at the end of a step is all that is left to do.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def added(left: Gradients, right: Gradients) -> Gradients:
 def over_workers(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
     """Sums gradients over all workers. Every worker gets the same bits.
 
-    A gradient that no worker has stays None, so that its parameter is not changed. One that only some
-    workers have counts as 0 for the others.
+    A gradient that no worker has stays None, so that its parameter is not changed. One that only
+    some workers have counts as 0 for the others.
     """
     world = current()
     if world.size == 1:
@@ -53,8 +53,8 @@ def over_workers(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradient
 def clipped(parameters: Sequence[Tensor], most: float, shards: int) -> float:
     """Scales gradients down to the norm `most`. Returns the norm before.
 
-    For a batch in several shards the norm is summed in fp64. Then a sum in parts, over gradients that
-    are sharded among workers, is rounded to the same number.
+    For a batch in several shards the norm is summed in fp64. Then a sum in parts, over gradients
+    that are sharded among workers, is rounded to the same number.
     """
     if shards == 1:
         return float(torch.nn.utils.clip_grad_norm_(parameters, most))

@@ -1,8 +1,9 @@
-"""Deals a batch into shards and gathers the results: they depend on the shards, never on who holds them.
+"""Deals a batch into shards and gathers the results: they depend on the shards, never on who holds
+them.
 
-How rows are batched decides how sums are rounded, and a rounding can change a drawn token. So a shard
-is computed as if it were a batch of its own, on any worker, and results are gathered in the order of
-the batch.
+How rows are batched decides how sums are rounded, and a rounding can change a drawn token. So a
+shard is computed as if it were a batch of its own, on any worker, and results are gathered in the
+order of the batch.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ def in_shards(
     told: Callable[[list[T]], Any] = lambda found: found,
     heard: Callable[[Any], list[T]] = lambda message: message,
 ) -> list[T]:
-    """Computes results for all items, in their order. Every worker computes the shards that it holds.
+    """Computes results for all items, in their order. Every worker computes the shards that it
+    holds.
 
-    `compute` returns a result for each item of a list. `told` and `heard` turn results into a message
-    between workers and back.
+    `compute` returns a result for each item of a list. `told` and `heard` turn results into a
+    message between workers and back.
     """
     world, dealt = current(), deal(lengths, shards)
     mine = [found for shard in world.block(shards) if dealt[shard] for found in compute(dealt[shard])]
@@ -53,7 +55,8 @@ def in_shards(
 
 
 def told_completions(groups: list[list[Completion]]) -> bytes:
-    """Packs sampled completions, one segment each: a line of JSON, then ids as int32 and log-probabilities as fp32.
+    """Packs sampled completions, one segment each: a line of JSON, then ids as int32 and
+    log-probabilities as fp32.
 
     Nothing is lost: the log-probabilities are fp32 numbers.
     """
@@ -88,8 +91,8 @@ def heard_completions(message: bytes) -> list[list[Completion]]:
 class TreeSum:
     """Sums items that come one by one as a tree of neighbours, ((a + b) + (c + d)).
 
-    It keeps at most one sum of each level. If shards and workers are powers of two, a worker's block is
-    a branch of the tree, so that the rounding does not show who held what.
+    It keeps at most one sum of each level. If shards and workers are powers of two, a worker's
+    block is a branch of the tree, so that the rounding does not show who held what.
     """
 
     def __init__(self, add: Callable[[Any, Any], Any]) -> None:
