@@ -47,7 +47,9 @@ def can_trace() -> bool:
 
 
 def scripts() -> list[Path]:
-    return sorted(script for group in GROUPS for name in ("run.sh", "run.py") for script in CASES.glob(f"{group}/*/{name}"))
+    return sorted(
+        script for group in GROUPS for name in ("run.sh", "run.py") for script in CASES.glob(f"{group}/*/{name}")
+    )
 
 
 def marked(script: Path) -> object:
@@ -66,11 +68,20 @@ def test_every_case_has_a_script() -> None:
 @pytest.mark.parametrize("script", [marked(script) for script in scripts()])
 def test_an_input_that_went_wrong_once_is_handled_right(script: Path) -> None:
     if "strace" in script.read_text(encoding="utf-8") and not can_trace():
-        pytest.skip(f"{script.parent.name} needs strace, and none may trace here; tests/kills injects such faults without it")
+        pytest.skip(
+            f"{script.parent.name} needs strace, and none may trace here; tests/kills injects such faults without it"
+        )
     interpreter = Path(sys.executable).absolute()
-    named = {"EHRMIND": str(interpreter.with_name("ehrmind")), "PYTHON": str(interpreter), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    named = {
+        "EHRMIND": str(interpreter.with_name("ehrmind")),
+        "PYTHON": str(interpreter),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [named["PYTHON"] if script.suffix == ".py" else "bash", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **named}, cwd="/", check=False, timeout=280)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **named}, cwd="/", check=False, timeout=280
+    )
     if done.returncode == SKIPPED:
         pytest.skip(f"{script.parent.name}: {done.stdout.strip()[-200:]}")
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

@@ -10,36 +10,38 @@ import pytest
 from ehrmind import tasks
 from ehrmind.calculators import CALCULATORS
 from ehrmind.config.data import TableFile
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
+from ehrmind.data.table import read_table_cases
 from ehrmind.prompts.chat import Asking, gold_response, messages
 from ehrmind.prompts.protocol import TOOL_OPEN
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.sources.table import read_table_cases
 from ehrmind.types import Case
 
 
 @pytest.mark.parametrize("task", ["curb-65", "ckd-epi-gfr", "estimated-due-date"])
-def test_the_entities_of_a_made_up_case_are_those_its_note_was_written_around(task: str) -> None:
-    (case,) = made_up_cases(1, 5, "train", [task])
+def test_the_entities_of_a_synthetic_case_are_those_its_note_was_written_around(task: str) -> None:
+    (case,) = synthetic_cases(1, 5, "train", [task])
     aid = tasks.of(case).aids(case)["entities"]
     for item in CALCULATORS[task].inputs:
         assert (item.label in aid) == (item.name in case.provenance["inputs"])
 
 
 def test_the_entities_of_a_benchmark_row_are_read_from_its_dictionary() -> None:
-    (case,) = made_up_cases(1, 5, "train", ["body-mass-index"])
-    row = dataclasses.replace(case, provenance={"entities": "{'weight': [81.5, 'kg'], 'height': [170, 'cm'], 'mood': 'good'}"})
+    (case,) = synthetic_cases(1, 5, "train", ["body-mass-index"])
+    row = dataclasses.replace(
+        case, provenance={"entities": "{'weight': [81.5, 'kg'], 'height': [170, 'cm'], 'mood': 'good'}"}
+    )
     aid = tasks.of(row).aids(row)["entities"]
     assert "weight 81.5 kg" in aid and "height 170 cm" in aid and "mood" not in aid
 
 
 def test_a_row_that_says_nothing_of_its_entities_has_the_formula_only() -> None:
-    (case,) = made_up_cases(1, 5, "train", ["body-mass-index"])
+    (case,) = synthetic_cases(1, 5, "train", ["body-mass-index"])
     assert set(tasks.of(case).aids(dataclasses.replace(case, provenance={}))) == {"formula"}
 
 
 def test_an_open_book_stands_between_record_and_question_and_only_where_asked() -> None:
-    (case,) = made_up_cases(1, 5, "train", ["maintenance-fluids"])
+    (case,) = synthetic_cases(1, 5, "train", ["maintenance-fluids"])
     formula = CALCULATORS["maintenance-fluids"].formula
     (plain,), (open_book,) = messages(case), messages(case, asking=Asking(aids=("formula", "unheard of")))
     assert formula not in plain.content
@@ -48,16 +50,25 @@ def test_an_open_book_stands_between_record_and_question_and_only_where_asked() 
 
 
 def test_criteria_are_listed_one_by_one() -> None:
-    (case,) = made_up_trials(1, seed=3, split="train")
+    (case,) = synthetic_trials(1, seed=3, split="train")
     aid = tasks.of(case).aids(case)["criteria"]
-    criteria = [line for name in ("inclusion", "exclusion", "criteria") for line in case.fields[name].split("\n") if line]
+    criteria = [
+        line for name in ("inclusion", "exclusion", "criteria") for line in case.fields[name].split("\n") if line
+    ]
     assert criteria and all(f": {criterion}" in aid for criterion in criteria)
 
 
 def test_deciding_events_are_the_historys_lines_about_what_is_asked() -> None:
     history = "2020-01-01 creatinine 1.2 mg/dL\n2020-01-02 sodium 140 mmol/L\n2020-02-01 creatinine 1.9 mg/dL"
     case = Case(
-        "c", "ehr", "next_creatinine_high", "ehr/lab/next_creatinine_high", "train", "p", {"history": history}, {"labels": ["no", "yes"]}
+        "c",
+        "ehr",
+        "next_creatinine_high",
+        "ehr/lab/next_creatinine_high",
+        "train",
+        "p",
+        {"history": history},
+        {"labels": ["no", "yes"]},
     )
     aid = tasks.of(case).aids(case)["events"]
     assert "1.2" in aid and "1.9" in aid and "sodium" not in aid
@@ -72,13 +83,13 @@ def test_a_tables_own_columns_can_be_aids(tmp_path: Path) -> None:
 
 
 def test_worked_examples_are_earlier_turns() -> None:
-    first, second = made_up_cases(2, 5, "train", ["maintenance-fluids"])
+    first, second = synthetic_cases(2, 5, "train", ["maintenance-fluids"])
     turns = messages(second, asking=Asking(shots={first.stratum: ((first, gold_response(first)),)}))
     assert [turn.role for turn in turns] == ["user", "assistant", "user"]
     assert first.fields["note"] in turns[0].content and second.fields["note"] in turns[2].content
 
 
 def test_a_tool_is_offered_only_where_there_is_one() -> None:
-    (case,) = made_up_cases(1, 5, "train", ["maintenance-fluids"])
+    (case,) = synthetic_cases(1, 5, "train", ["maintenance-fluids"])
     assert TOOL_OPEN not in messages(case)[0].content
     assert TOOL_OPEN in messages(case, asking=Asking(tool=True))[0].content

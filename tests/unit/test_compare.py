@@ -35,7 +35,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     ScriptedEngine(plan).save(tmp_path / "base")
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     recipes = {"sums": trained_on("sums", SUMS, MATCHES), "matches": trained_on("matches", MATCHES, SUMS)}
-    return [run_pipeline(chosen, tmp_path / name, stages=("evaluate",), open_engine=opened) for name, chosen in recipes.items()]
+    return [
+        run_pipeline(chosen, tmp_path / name, stages=("evaluate",), open_engine=opened)
+        for name, chosen in recipes.items()
+    ]
 
 
 def test_every_arm_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list[Run]) -> None:
@@ -54,7 +57,9 @@ def test_every_arm_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list
 
 
 def test_the_command_prints_the_matrix_and_writes_it(runs: list[Run], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["compare", *(str(run.path) for run in runs), "--json", str(tmp_path / "matrix.json")])
+    told = CliRunner().invoke(
+        app, ["compare", *(str(run.path) for run in runs), "--json", str(tmp_path / "matrix.json")]
+    )
     assert told.exit_code == 0 and told.stdout.count("[") >= 3 and "(n 12)" in told.stdout and "matches" in told.stdout
     assert json.loads((tmp_path / "matrix.json").read_text())["rows"][1]["run"] == "matches"
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, KINDS, LEVELS, OTHER_NAMES, PAIRS, made_up_trials
+from ehrmind.data.synthetic.trials import CONDITIONS, DRUGS, KINDS, LEVELS, OTHER_NAMES, PAIRS, synthetic_trials
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 
@@ -50,33 +50,33 @@ def concluded(case: Case) -> int:
 
 @DIFFICULTIES
 def test_a_reader_of_note_and_criteria_comes_to_the_label(difficulty: str) -> None:
-    cases = made_up_trials(2000, 7, "train", difficulty=difficulty)
+    cases = synthetic_trials(2000, 7, "train", difficulty=difficulty)
     assert [concluded(case) for case in cases] == [case.truth["value"] for case in cases]
 
 
 @DIFFICULTIES
 def test_every_label_is_common_in_every_kind(difficulty: str) -> None:
-    cases = made_up_trials(2000, 3, "train", difficulty=difficulty)
+    cases = synthetic_trials(2000, 3, "train", difficulty=difficulty)
     for kind in KINDS:
         values = [case.truth["value"] for case in cases if case.stratum == f"trials/made-up/{kind}"]
         assert all(values.count(value) >= 0.12 * len(values) for value in range(3)), kind
 
 
 def test_item_i_is_a_function_of_seed_and_i() -> None:
-    longer = made_up_trials(60, 5, "train")
-    assert made_up_trials(20, 5, "train") == longer[:20]
-    assert made_up_trials(20, 6, "train") != longer[:20]
+    longer = synthetic_trials(60, 5, "train")
+    assert synthetic_trials(20, 5, "train") == longer[:20]
+    assert synthetic_trials(20, 6, "train") != longer[:20]
 
 
 def test_a_patient_has_several_pairs_and_no_patient_is_in_two_seeds() -> None:
-    ours, theirs = made_up_trials(500, 1, "train"), made_up_trials(500, 2, "held_out")
+    ours, theirs = synthetic_trials(500, 1, "train"), synthetic_trials(500, 2, "held_out")
     assert len({case.group for case in ours}) == 500 // PAIRS
     assert not {case.group for case in ours} & {case.group for case in theirs}
 
 
 @DIFFICULTIES
 def test_the_rationale_ends_with_the_label_and_names_every_criterion_of_an_eligible_pair(difficulty: str) -> None:
-    for case in made_up_trials(300, 2, "train", difficulty=difficulty):
+    for case in synthetic_trials(300, 2, "train", difficulty=difficulty):
         label = case.truth["labels"][case.truth["value"]]
         assert case.rationale is not None and case.rationale.endswith(f" ; {label}")
         if label == "eligible":
@@ -85,13 +85,13 @@ def test_the_rationale_ends_with_the_label_and_names_every_criterion_of_an_eligi
 
 
 @DIFFICULTIES
-def test_made_up_pairs_are_proven(difficulty: str) -> None:
-    assert check_cases(made_up_trials(200, 4, "train", difficulty=difficulty)).ok
+def test_synthetic_pairs_are_proven(difficulty: str) -> None:
+    assert check_cases(synthetic_trials(200, 4, "train", difficulty=difficulty)).ok
 
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InputError, match="'genes' is not a kind of criteria; there are diagnoses"):
-        made_up_trials(5, 1, "train", ["genes"])
+        synthetic_trials(5, 1, "train", ["genes"])
 
 
 def test_no_name_is_part_of_another() -> None:

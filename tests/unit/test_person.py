@@ -1,4 +1,4 @@
-"""sources/person: the rule that reads age and sex from a note, by itself and against the entities of real rows."""
+"""data/demographics: the rule that reads age and sex from a note, by itself and against the entities of real rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.person import person_of
+from ehrmind.data.demographics import person_of
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_the_first_age_counts_and_the_first_sex_near_it(note: str, found: dict[s
     assert person_of(note) == found
 
 
-def test_made_up_patients_are_who_their_note_says() -> None:
-    for case in [*made_up_cases(300, 4, "train"), *made_up_trials(300, 4, "train")]:
+def test_synthetic_patients_are_who_their_note_says() -> None:
+    for case in [*synthetic_cases(300, 4, "train"), *synthetic_trials(300, 4, "train")]:
         said = person_of(case.fields["note"])
         assert said["sex"] == case.provenance["sex"] and abs(said["age"] - case.provenance["age"]) < 1
 

@@ -1,4 +1,4 @@
-"""stages/questions: the order of training questions, by turns or by pass rate, and families in stated shares."""
+"""stages/rlvr/curriculum: the order of training questions, by turns or by pass rate, and families in stated shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ehrmind import tasks
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.config.parts import FAMILIES
-from ehrmind.stages.questions import Questions, left_out_of_mix
+from ehrmind.stages.rlvr.curriculum import Questions, left_out_of_mix
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
 
 Rates = dict[str, float]
@@ -19,8 +19,8 @@ BY_RATE = {"questions": "pass_rate"}
 
 
 def recipe(**rlvr: Any) -> Recipe:
-    made_up = {"synthetic": {"n": 10}}
-    return parse_recipe({"data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}, "rlvr": rlvr})
+    synthetic = {"synthetic": {"n": 10}}
+    return parse_recipe({"data": {"train": synthetic, "held_out": synthetic}, "model": {"tiny": {}}, "rlvr": rlvr})
 
 
 def case(name: str, stratum: str, family: str = "medcalc") -> Case:
@@ -65,7 +65,9 @@ def test_questions_that_are_neither_solved_nor_hopeless_are_asked_most_and_none_
     assert min(late["hopeless"], late["solved"]) > 0.05 * late.total()
     assert all(len(set(step)) == len(step) for step in steps)  # without replacement within a step
     assert len({name for step in steps for name in step if "open" in name}) == 100  # and others in the next
-    uniform = Counter(name.split("-")[1] for step in asked_in(Questions(recipe(), cases), rates, 80, count=24) for name in step)
+    uniform = Counter(
+        name.split("-")[1] for step in asked_in(Questions(recipe(), cases), rates, 80, count=24) for name in step
+    )
     assert uniform["open"] == pytest.approx(uniform["solved"], rel=0.1)
 
 
@@ -89,14 +91,18 @@ def test_a_pass_rate_is_the_questions_own_leaning_on_its_stratum_and_old_answers
     assert questions.pass_rate(second, 0) == pytest.approx(stratum)
     faded = (6 / 4 + 1) / (8 / 4 + 2)  # two steps later a quarter of it is left
     assert questions.pass_rate(first, 2) == pytest.approx((6 / 4 + 4 * faded) / (8 / 4 + 4))
-    assert questions.weight(first, 2) == pytest.approx(questions.pass_rate(first, 2) * (1 - questions.pass_rate(first, 2)) + 0.05)
+    assert questions.weight(first, 2) == pytest.approx(
+        questions.pass_rate(first, 2) * (1 - questions.pass_rate(first, 2)) + 0.05
+    )
     questions.hear([group(first, 0)], 2)
     assert questions.state["questions"][first.id] == [6 / 4, 8 / 4 + 8, 2]
 
 
 def test_the_pilot_is_where_the_rates_begin() -> None:
     cases = many(50, "hopeless", "open")
-    rows = [{"case": one.id, "correct": "open" in one.id and member % 2 == 0} for one in cases[:40] for member in range(8)]
+    rows = [
+        {"case": one.id, "correct": "open" in one.id and member % 2 == 0} for one in cases[:40] for member in range(8)
+    ]
     questions = Questions(recipe(**BY_RATE), cases, [*rows, {"case": "of another split", "correct": True}])
     hopeless, unasked = questions.weight(cases[0], 0), questions.weight(cases[98], 0)
     assert "hopeless" in cases[98].id and hopeless < unasked < 0.1 < 0.25 < questions.weight(cases[1], 0)
@@ -127,7 +133,12 @@ def test_a_state_that_went_through_json_asks_the_same_questions_on(settings: dic
 
 @pytest.mark.parametrize("count", [1, 4, 7, 32])
 def test_every_family_has_its_share_of_every_step_to_one_question(count: int) -> None:
-    cases = [*many(20, "a"), *many(3, "b", family="trials"), *many(20, "c", family="ehr"), *many(5, "d", family="table")]
+    cases = [
+        *many(20, "a"),
+        *many(3, "b", family="trials"),
+        *many(20, "c", family="ehr"),
+        *many(5, "d", family="table"),
+    ]
     mix = {"medcalc": 0.5, "trials": 0.3, "ehr": 0.2}
     questions = Questions(recipe(mix=mix), cases)
     total: Counter[str] = Counter()
@@ -138,7 +149,11 @@ def test_every_family_has_its_share_of_every_step_to_one_question(count: int) ->
         for family, share in mix.items():
             assert abs(total[family] - share * count * (step + 1)) <= 1
     assert "table" not in total and left_out_of_mix(cases, mix) == {"table": 5}
-    assert questions.state["asked_by_stratum"] == {"medcalc/a": total["medcalc"], "trials/b": total["trials"], "ehr/c": total["ehr"]}
+    assert questions.state["asked_by_stratum"] == {
+        "medcalc/a": total["medcalc"],
+        "trials/b": total["trials"],
+        "ehr/c": total["ehr"],
+    }
 
 
 def test_shares_are_relative() -> None:
@@ -147,9 +162,14 @@ def test_shares_are_relative() -> None:
 
 
 def test_a_family_that_does_not_exist_is_refused_with_the_nearest_name_and_one_without_questions_too() -> None:
-    with pytest.raises(InputError, match=r"rlvr: mix names the family 'medclac', which does not exist; did you mean 'medcalc'\?"):
+    with pytest.raises(
+        InputError, match=r"rlvr: mix names the family 'medclac', which does not exist; did you mean 'medcalc'\?"
+    ):
         recipe(mix={"medclac": 1.0})
-    with pytest.raises(InputError, match=r"rlvr\.mix names the family 'ehr', of which train has no question; train has medcalc, trials\."):
+    with pytest.raises(
+        InputError,
+        match=r"rlvr\.mix names the family 'ehr', of which train has no question; train has medcalc, trials\.",
+    ):
         Questions(recipe(mix={"ehr": 0.5, "medcalc": 0.5}), [*many(1, "a"), *many(1, "b", family="trials")])
     with pytest.raises(InputError, match="greater than 0"):
         recipe(mix={"ehr": 0.0})

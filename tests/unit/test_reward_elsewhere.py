@@ -42,7 +42,9 @@ def test_right_wrong_and_malformed_answers_earn_what_the_recipe_says_in_both_tra
             assert paid(asked(place), text) == reward
             assert ehrmind_reward([""], [text], ehrmind=[asked(place).to_json()]) == [reward]
             turn = [{"role": "assistant", "content": text}]
-            assert ehrmind_reward([[]], [turn], ehrmind=[asked(place).to_json()], id=["x"], trainer_state=None) == [reward]
+            assert ehrmind_reward([[]], [turn], ehrmind=[asked(place).to_json()], id=["x"], trainer_state=None) == [
+                reward
+            ]
 
 
 @given(st.text(max_size=300))
@@ -66,7 +68,9 @@ def test_an_answer_behind_a_template_that_opens_the_thought_is_read_with_its_ope
 
 def test_trl_tells_which_answers_were_cut_and_those_earn_what_a_cut_one_does() -> None:
     gold, rows = gold_response(CASES[0]), [asked().to_json()] * 3
-    found = ehrmind_reward([""] * 3, [gold[:-3], gold[:-3], gold], ehrmind=rows, completion_ids=[[1] * 8, [1] * 7, [1] * 8])
+    found = ehrmind_reward(
+        [""] * 3, [gold[:-3], gold[:-3], gold], ehrmind=rows, completion_ids=[[1] * 8, [1] * 7, [1] * 8]
+    )
     assert found == [-0.5, -3.0, 2.5]  # cut; ended early; cut when everything was said
 
 
@@ -83,7 +87,9 @@ def test_thinking_that_was_not_asked_for_may_be_missing() -> None:
     assert paid(asked(), gold_response(CASES[0], think=False)) == -3.0
 
 
-@pytest.mark.parametrize("text", ["", "42", "null", "[]", "{}", json.dumps({"case": {}, "reward": {}}), '{"case": ' * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "42", "null", "[]", "{}", json.dumps({"case": {}, "reward": {}}), '{"case": ' * 100_000]
+)
 def test_a_row_that_we_did_not_write_is_refused_and_scores_nothing(text: str) -> None:
     with pytest.raises(InputError, match="does not say how its answers are judged; export the data again"):
         compute_score("other", "an answer", text)

@@ -23,12 +23,22 @@ BEST = PAPER.correct + PAPER.correct_format
 
 def with_shots(case: Case, count: int, *, think: bool, tool: bool = False) -> Asking:
     others = [other for other in cases() if other.family == case.family and other.id != case.id][:count]
-    return Asking(think=think, tool=tool, shots={case.stratum: tuple((other, gold_response(other, think)) for other in others)})
+    return Asking(
+        think=think, tool=tool, shots={case.stratum: tuple((other, gold_response(other, think)) for other in others)}
+    )
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.sampled_from(sorted(FAMILIES)), st.sampled_from(range(len(cases()))), st.booleans(), st.integers(0, 2), st.booleans())
-def test_a_right_answer_keeps_its_marks_and_ends_with_a_stop_token(family: str, place: int, think: bool, shots: int, tool: bool) -> None:
+@given(
+    st.sampled_from(sorted(FAMILIES)),
+    st.sampled_from(range(len(cases()))),
+    st.booleans(),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_a_right_answer_keeps_its_marks_and_ends_with_a_stop_token(
+    family: str, place: int, think: bool, shots: int, tool: bool
+) -> None:
     own, case = chat(family, DAY), cases()[place]
     asking = with_shots(case, shots, think=think, tool=tool)
     prompt = own.prompt(messages(case, asking=asking))
@@ -48,7 +58,9 @@ def test_a_right_answer_keeps_its_marks_and_ends_with_a_stop_token(family: str, 
 def test_worked_examples_keep_their_thoughts_and_nothing_stands_twice(family: str, think: bool) -> None:
     own, case = chat(family, DAY), cases()[0]
     asking = with_shots(case, 2, think=think)
-    text = own.tokenizer.decode(list(own.prompt(messages(case, asking=asking)).token_ids), clean_up_tokenization_spaces=False)
+    text = own.tokenizer.decode(
+        list(own.prompt(messages(case, asking=asking)).token_ids), clean_up_tokenization_spaces=False
+    )
     rest = text
     for turn in messages(case, asking=asking):
         before, _, rest = rest.partition(turn.content)

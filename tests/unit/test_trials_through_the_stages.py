@@ -32,7 +32,11 @@ def recipe() -> Recipe:
     drugs = {"synthetic": {"family": "trials", "n": 30, "seed": 7, "tasks": ["drugs"], "difficulty": "easy"}}
     calculations = {"synthetic": {"n": 12, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}}
     data["elsewhere"] = {"drugs": drugs, "calculations": calculations}
-    small = {"pilot": {"questions": 10, "samples": 2}, "warmup": {"epochs": 1}, "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2}}
+    small = {
+        "pilot": {"questions": 10, "samples": 2},
+        "warmup": {"epochs": 1},
+        "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2},
+    }
     return parse_recipe({"data": data, "model": {"name": "base"}, "evaluate": {"trec_runs": True}, **small})
 
 
@@ -55,10 +59,16 @@ def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
 
 def test_arms_are_scored_elsewhere_and_apart(done: Run) -> None:
     results = json.loads((done.path / "results.json").read_text())
-    assert {name: place["arms"]["base"]["n"] for name, place in results["elsewhere"].items()} == {"drugs": 30, "calculations": 12}
+    assert {name: place["arms"]["base"]["n"] for name, place in results["elsewhere"].items()} == {
+        "drugs": 30,
+        "calculations": 12,
+    }
     assert results["elsewhere"]["calculations"]["arms"]["sft_rlvr"]["correct"] == 0
     better = results["elsewhere"]["drugs"]["arms"]
-    assert better["sft_rlvr"]["accuracy"] > better["base"]["accuracy"] and better["base"]["n"] != results["arms"]["base"]["n"]
+    assert (
+        better["sft_rlvr"]["accuracy"] > better["base"]["accuracy"]
+        and better["base"]["n"] != results["arms"]["base"]["n"]
+    )
     assert "sft_rlvr-base" in results["elsewhere"]["drugs"]["pairs"]
     assert len(results["held_out_scorings"]) == 4 * (2 + 2)
 
@@ -69,7 +79,9 @@ def test_a_patient_who_is_elsewhere_too_is_a_leak(tmp_path: Path, monkeypatch: p
     tree = recipe().model_dump(mode="json")
     tree["data"]["elsewhere"]["drugs"] = tree["data"]["train"]
     with pytest.raises(InputError, match="Leak: 12 group"):
-        run_pipeline(parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+        run_pipeline(
+            parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan)
+        )
 
 
 def test_every_answer_has_the_probabilities_of_its_labels(done: Run) -> None:

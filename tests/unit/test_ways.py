@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ehrmind.config import parse_recipe, split_arm
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
 from ehrmind.runs import Run
-from ehrmind.sources.made_up import made_up_cases
+from ehrmind.stages.evaluation.variants import asking_for, voted
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.ways import asking_for, voted
 from ehrmind.types import InputError
 from tests.medcalc_cases import SHORT
 from tests.unit.test_stages import recipe as staged
@@ -30,7 +30,9 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
         return f'{thought}<answer>{{"answer": -7}}</answer>'
     kilograms = float(weight[1])
     if "up to 10 kg" in prompt or "[" in prompt:
-        fluids = 4 * kilograms if kilograms <= 10 else 40 + 2 * (kilograms - 10) if kilograms <= 20 else 60 + kilograms - 20
+        fluids = (
+            4 * kilograms if kilograms <= 10 else 40 + 2 * (kilograms - 10) if kilograms <= 20 else 60 + kilograms - 20
+        )
         return f'{thought}<answer>{{"answer": {round(fluids, 2)}}}</answer>'
     if "you may end your turn with a call" in prompt:
         return f'<tool>{{"calculator": "maintenance-fluids", "inputs": {{"weight": "{kilograms} kg"}}}}</tool>'
@@ -54,7 +56,10 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_every_way_is_an_arm_with_its_figures_and_its_cost(done: Run) -> None:
     results = json.loads((done.path / "results.json").read_text())
-    fluids = {arm: found["by_stratum"]["medcalc/physical/maintenance-fluids"]["accuracy"] for arm, found in results["arms"].items()}
+    fluids = {
+        arm: found["by_stratum"]["medcalc/physical/maintenance-fluids"]["accuracy"]
+        for arm, found in results["arms"].items()
+    }
     assert set(results["arms"]) == {"base", *(f"base_{way}" for way in WAYS)}
     assert fluids["base"] == 0 and fluids["base_open_book"] == 1 and fluids["base_tool"] == 1
     cost = {arm: found["cost"] for arm, found in results["arms"].items()}
@@ -79,10 +84,22 @@ def test_voting_arms_share_their_samples(done: Run) -> None:
 
 
 def test_the_commonest_answer_wins_and_malformed_ones_cast_no_vote() -> None:
-    (case,) = made_up_cases(1, 2, "train", ["maintenance-fluids"])
-    texts = ["nothing", "nothing", "nothing", *(f'<think>a</think><answer>{{"answer": {n}}}</answer>' for n in (5, 6, 6.0, "7"))]
+    (case,) = synthetic_cases(1, 2, "train", ["maintenance-fluids"])
+    texts = [
+        "nothing",
+        "nothing",
+        "nothing",
+        *(f'<think>a</think><answer>{{"answer": {n}}}</answer>' for n in (5, 6, 6.0, "7")),
+    ]
     rows = [
-        {"case": case.id, "text": text, "well_formed": text != "nothing", "tokens": 2, "logprob": -place, "member": place}
+        {
+            "case": case.id,
+            "text": text,
+            "well_formed": text != "nothing",
+            "tokens": 2,
+            "logprob": -place,
+            "member": place,
+        }
         for place, text in enumerate(texts)
     ]
     (chosen,) = voted(rows, "majority", {case.id: case}, think=True)
@@ -95,9 +112,11 @@ def test_the_commonest_answer_wins_and_malformed_ones_cast_no_vote() -> None:
 
 def test_examples_come_from_train_and_from_the_same_stratum() -> None:
     chosen = staged(evaluate={"shots": 2})
-    train = made_up_cases(40, 6, "train", **SHORT)
+    train = synthetic_cases(40, 6, "train", **SHORT)
     shots = asking_for(chosen, "few_shot", train).shots
-    assert shots and all(len(found) == 2 and {case.stratum for case, _ in found} == {stratum} for stratum, found in shots.items())
+    assert shots and all(
+        len(found) == 2 and {case.stratum for case, _ in found} == {stratum} for stratum, found in shots.items()
+    )
 
 
 def test_a_misspelt_arm_is_told_the_nearest() -> None:
@@ -126,12 +145,19 @@ def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path, monke
 
     def go(resume: bool) -> Run:
         return run_pipeline(
-            parse_recipe(tree), tmp_path / "run", resume=resume, open_engine=lambda _, path: ScriptedEngine.load(path, plan)
+            parse_recipe(tree),
+            tmp_path / "run",
+            resume=resume,
+            open_engine=lambda _, path: ScriptedEngine.load(path, plan),
         )
 
     done = go(resume=False)
     advice = json.loads((done.path / "plan.json").read_text())
-    assert advice["warm_up"]["strata"] and set(json.loads((done.path / "results.json").read_text())["arms"]) == {"base", "sft", "sft_rlvr"}
+    assert advice["warm_up"]["strata"] and set(json.loads((done.path / "results.json").read_text())["arms"]) == {
+        "base",
+        "sft",
+        "sft_rlvr",
+    }
     assert set((done.done("warmup") or {})["by_stratum"]) == set(advice["warm_up"]["strata"])
     assert done.done("rlvr-rlvr") is None
     assert "SFT + RLVR" in write_report(done.path)[0].read_text(encoding="utf-8")

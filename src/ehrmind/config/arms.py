@@ -21,7 +21,9 @@ def split_arm(arm: str) -> tuple[str, str]:
     known = [*ARMS, *(f"{model}_{way}" for model in ARMS for way in WAYS)]
     near = difflib.get_close_matches(arm, known, n=1)
     hint = f", did you mean '{near[0]}'?" if near else ""
-    raise ValueError(f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(WAYS)} behind it")
+    raise ValueError(
+        f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(WAYS)} behind it"
+    )
 
 
 def _known(arm: str) -> str:

@@ -75,7 +75,9 @@ def sample_and_judge(
     asked = [case for case in cases if case.id in prompts]
     keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
     if asking.tool:
-        answers = sample_with_tool(engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool)
+        answers = sample_with_tool(
+            engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool
+        )
     else:
         answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
     by_case = dict(zip((case.id for case in asked), answers, strict=True))
@@ -83,7 +85,10 @@ def sample_and_judge(
     for case in cases:
         if case.id in by_case:
             completions = by_case[case.id]
-            verdicts = [judge(case, c.text, finish_reason=c.finish_reason, think=asking.think, reward=recipe.reward) for c in completions]
+            verdicts = [
+                judge(case, c.text, finish_reason=c.finish_reason, think=asking.think, reward=recipe.reward)
+                for c in completions
+            ]
             groups.append(Group(case, prompts[case.id], completions, verdicts))
         else:
             nothing = Completion((Segment("assistant", (), ()),), "error", "")
@@ -120,7 +125,15 @@ def answer_all(
                 continue
             batch = cases[start : start + at_once]
             groups = sample_and_judge(
-                engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding, asking=asking
+                engine,
+                recipe,
+                batch,
+                prompts,
+                purpose=purpose,
+                step=0,
+                members=members,
+                decoding=decoding,
+                asking=asking,
             )
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
@@ -143,8 +156,12 @@ def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[f
             begun, opened, _ = completion.text.rpartition(ANSWER_OPEN)
             places.append(len(asked) if options and opened else None)
             if options and opened:
-                earlier = (token for part in completion.segments[:-1] for token in part.token_ids)  # a call of the tool, and its reply
-                asked.append((replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options))
+                earlier = (
+                    token for part in completion.segments[:-1] for token in part.token_ids
+                )  # a call of the tool, and its reply
+                asked.append(
+                    (replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options)
+                )
     found = engine.option_logprobs(asked) if asked else []
     return [None if place is None else _softmax(found[place]) for place in places]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ehrmind.config import Recipe, split_arm
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import Asking
-from ehrmind.stages.ways import asking_for
+from ehrmind.stages.evaluation.variants import asking_for
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 

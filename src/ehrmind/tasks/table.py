@@ -57,7 +57,9 @@ def corruptions(case: Case) -> Iterator[tuple[str, str]]:
     yield from _kind(case).corruptions(case)
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Of labels; empty for the other kinds."""
     del probabilities
     if cases[0].truth["kind"] != "label":

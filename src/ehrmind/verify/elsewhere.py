@@ -84,5 +84,7 @@ def _judged(question: Question, completion: Any, tokens: int) -> Verdict:
     thought = message.get("reasoning_content") or message.get("thinking")
     if thought is None:
         return question.judge(message["content"], cut)
-    whole = f"{THINK_OPEN}{thought}{THINK_CLOSE}\n{message['content']}"  # the tokenizer took the thought out of its tags
+    whole = (
+        f"{THINK_OPEN}{thought}{THINK_CLOSE}\n{message['content']}"  # the tokenizer took the thought out of its tags
+    )
     return dataclasses.replace(question, opening="").judge(whole, cut)
