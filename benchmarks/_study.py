@@ -124,7 +124,7 @@ def case_of(score: Score, seed: int, index: int, split: str) -> Any:
         truth={"kind": "integer", "value": _total(score.points, there), "unit": None},
         rationale=_working(score, there, score.points, _total(score.points, there)),
         provenance={
-            "aids": {"entities": f"Values in the note: {entities}.", "formula": f"{score.name}: {formula}."},
+            "hints": {"entities": f"Values in the note: {entities}.", "formula": f"{score.name}: {formula}."},
             "found": list(there),
         },
     )
@@ -169,11 +169,11 @@ def read_answer(score: Score, case: Any, form: str, draw: random.Random) -> list
     return [wrap(_working(score, there, points, total), json.dumps({"answer": total}))]
 
 
-def asking_of(form: str) -> Any:
-    from ehrmind.prompts.chat import Asking
+def variant_of(form: str) -> Any:
+    from ehrmind.prompts.chat import PromptVariant
 
-    aids = {ENTITIES: ("entities",), FORMULA: ("formula",), BOTH: ("entities", "formula")}.get(form, ())
-    return Asking(aids=aids, tool=form == TOOL)
+    hints = {ENTITIES: ("entities",), FORMULA: ("formula",), BOTH: ("entities", "formula")}.get(form, ())
+    return PromptVariant(hints=hints, tool=form == TOOL)
 
 
 def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[list[str]]]]:
@@ -233,7 +233,7 @@ def _pairs(engine: Any, case: Any, form: str, readers: list[list[str]]) -> Itera
     from ehrmind.stages.tool import calculator_tool
     from ehrmind.types import Prompt
 
-    prompt = engine.prompt(messages(case, asking=asking_of(form)))
+    prompt = engine.prompt(messages(case, variant=variant_of(form)))
     yield from ((prompt, engine.response_tokens(turns[0], prompt)) for turns in readers)
     if readers[0][1:]:  # one reader's is enough: who has a reply repeats it
         call, answer = readers[0]

@@ -48,7 +48,9 @@ def readers(synthetic: Path, data: Path | None) -> dict[str, Reader]:
         found["TREC 2021, two files of records"] = partial(read_trials, pairs)
     for task in ("high_potassium", "next_creatinine_high"):
         if (synthetic / "labels" / task).is_dir():
-            found[f"synthetic, {task}"] = partial(read_ehr, EhrFiles(meds=synthetic, labels=synthetic / "labels" / task))
+            found[f"synthetic, {task}"] = partial(
+                read_ehr, EhrFiles(meds=synthetic, labels=synthetic / "labels" / task)
+            )
     return found
 
 

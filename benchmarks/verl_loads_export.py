@@ -90,7 +90,7 @@ def synthetic(scratch: Path) -> Iterator[Path]:
         (model / "chat_template.jinja").write_text(TEMPLATE.replace("{{ '<|assistant|>' }}", opening))
         chosen = [
             "prompts.max_tokens=1200",
-            "rlvr.refill=2",
+            "rlvr.dynamic_sampling=2",
             "model.template={enable_thinking: true}",
             "model.lora={rank: 8}",
         ]
@@ -180,12 +180,11 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
 
 def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     """The reward manager's score of right, wrong, malformed and hostile answers against our judge's verdict."""
+    from ehrmind.verify.transfer import Question
     from torch.utils.data import DataLoader
     from verl import DataProto
     from verl.trainer.ppo.reward import load_reward_manager
     from verl.utils.dataset.rl_dataset import collate_fn
-
-    from ehrmind.verify.elsewhere import Question
 
     compared = differ = 0
     for part in ("train", "val"):

@@ -69,7 +69,7 @@ what a right answer is. All cases are made up: no record of any person is in the
 """
 
 FAMILIES = {
-    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([made-up-cases.md](made-up-cases.md)).",
+    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([synthetic-cases.md](synthetic-cases.md)).",
     "trials": "A patient, a trial's criteria, and one of three grades ([trials.md](trials.md)).",
     "ehr": "A coded history up to a prediction time, and what comes of it ([ehr.md](ehr.md)).",
     "table": "Anybody's table of questions: a number, a whole number, a day or a label ([your-data.md](your-data.md)).",

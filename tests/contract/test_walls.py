@@ -243,7 +243,7 @@ def test_every_light_module_imports_where_torch_is_not_installed() -> None:
         ("ehrmind.engines.endpoint", {"torch", "transformers", "openai", "httpx", "httpx2"}),
         ("ehrmind.verify.judge", {"torch", "transformers", "polars", "pyarrow", "pint"}),
         ("ehrmind.cluster.run", {"ray", "fsspec"}),
-        ("ehrmind.verify.elsewhere", {"torch", "transformers", "polars", "pyarrow", "pint"}),
+        ("ehrmind.verify.trainer_rewards", {"torch", "transformers", "polars", "pyarrow", "pint"}),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, unwanted: set[str]) -> None:

@@ -15,7 +15,7 @@ from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.prompts import gold_response
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import Message
@@ -28,7 +28,7 @@ GREEDY = Decoding(temperature=0.0, max_new_tokens=200)
 
 
 def asked() -> list[list[Message]]:
-    return [teaching_messages(case, Asking(), confidence=True) for case in CASES]
+    return [teaching_messages(case, PromptVariant(), confidence=True) for case in CASES]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ MATCHES = {"synthetic": {"family": "trials", "n": 10, "seed": 3, "difficulty": "
 
 def trained_on(name: str, own: dict[str, Any], other: dict[str, Any]) -> Recipe:
     train = {"synthetic": {**own["synthetic"], "seed": 9}}
-    data = {"train": train, "held_out": own, "elsewhere": {"another": other}}
+    data = {"train": train, "held_out": own, "transfer": {"another": other}}
     return recipe(name=name, data=data, arms=["base"], evaluate={"decodings": ["greedy"]})
 
 
@@ -49,10 +49,10 @@ def test_every_arm_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list
     assert [row["own"] for row in found["rows"]] == [first, second]
     for row, run in zip(found["rows"], runs, strict=True):
         results = json.loads((run.path / "results.json").read_text())
-        elsewhere = results["elsewhere"]["another"]["arms"]["base"]
+        transfer = results["transfer"]["another"]["arms"]["base"]
         other = second if row["own"] == first else first
         assert row["cells"][row["own"]]["accuracy"] == results["arms"]["base"]["accuracy"]
-        assert row["cells"][other] == {key: elsewhere[key] for key in ("n", "accuracy", "ci95")}
+        assert row["cells"][other] == {key: transfer[key] for key in ("n", "accuracy", "ci95")}
     assert len({test["name"] for test in found["tests"]}) == 2, "two sets of cases have two names"
 
 

@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
             data = {
                 "train": {"synthetic": {**own["synthetic"], "seed": 9}},
                 "held_out": own,
-                "elsewhere": {"another": other},
+                "transfer": {"another": other},
             }
             chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
             made.append(run_pipeline(chosen, folder / name, open_engine=opened))
@@ -79,8 +79,8 @@ def test_every_arm_of_every_run_stands_on_every_set_of_cases_and_its_own_is_mark
     assert header[1:] == ["sums: held-out (12 cases)", "matches: held-out (10 cases)"], (
         "both call the other's cases alike"
     )
-    own, elsewhere = results(runs[0])["arms"]["rlvr"], results(runs[0])["elsewhere"]["another"]["arms"]["rlvr"]
-    for cell, figure, mark in ((rows[1][1], own, "; own"), (rows[1][2], elsewhere, "")):
+    own, transfer = results(runs[0])["arms"]["rlvr"], results(runs[0])["transfer"]["another"]["arms"]["rlvr"]
+    for cell, figure, mark in ((rows[1][1], own, "; own"), (rows[1][2], transfer, "")):
         low, high = figure["ci95"]
         assert cell == f"{100 * figure['accuracy']:.1f}\u00a0% {100 * low:.1f} to {100 * high:.1f}{mark}"
     assert rows[3][2].endswith("; own") and not rows[3][1].endswith("; own")
@@ -203,7 +203,7 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
         "train": {"medcalc": ["somewhere/train.csv"]},
         "held_out": {"table": {"path": "somewhere/mine.csv"}, "licence": "as agreed <b>"},
         "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS"}},
-        "elsewhere": figures.recipe["data"]["elsewhere"],
+        "transfer": figures.recipe["data"]["transfer"],
     }
     figures = dataclasses.replace(figures, recipe={**figures.recipe, "data": changed})
     rows = told(origin_tables.licences(figures))

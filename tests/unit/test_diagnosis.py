@@ -20,10 +20,10 @@ from ehrmind.stages.pilot.diagnosis import (
     MISAPPLIED,
     MISSING,
     SOLID,
+    chance_of,
     diagnose,
     entropy_of,
     kind_of,
-    luck_of,
     needed_samples,
 )
 from ehrmind.stages.pilot.interventions import _lifts, cause_of
@@ -71,7 +71,7 @@ def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: li
         return gold_response(random.Random(f"{case.id}{member}").choice(scores))
 
     (figures,) = diagnosed(scores, 8, shuffled)["by_stratum"].values()
-    assert figures["pass@k"] > 0.7 and figures["luck"] == pytest.approx(figures["pass@1"], abs=0.08)
+    assert figures["pass@k"] > 0.7 and figures["chance"] == pytest.approx(figures["pass@1"], abs=0.08)
     assert figures["kind"] == MISSING
 
 
@@ -80,15 +80,15 @@ def test_luck_is_the_chance_that_another_questions_answer_is_right(cases: list[C
     rows = rows_of(scores, 4, lambda case, _: gold_response(case))
     pairs = [(a, b) for a, b in itertools.permutations(scores, 2)]
     expected = sum(a.truth["value"] == b.truth["value"] for a, b in pairs) / len(pairs)
-    assert luck_of(rows, {case.id: case for case in scores}, True, 0) == pytest.approx(expected, abs=0.06)
+    assert chance_of(rows, {case.id: case for case in scores}, True, 0) == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize(("samples", "luck"), [(8, 0.0), (8, 0.1), (8, 0.3), (12, 0.2), (4, 0.5), (1, 0.0)])
-def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, luck: float) -> None:
+@pytest.mark.parametrize(("samples", "chance"), [(8, 0.0), (8, 0.1), (8, 0.3), (12, 0.2), (4, 0.5), (1, 0.0)])
+def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, chance: float) -> None:
     def at_least(r: int) -> float:
-        return sum(math.comb(samples, i) * luck**i * (1 - luck) ** (samples - i) for i in range(r, samples + 1))
+        return sum(math.comb(samples, i) * chance**i * (1 - chance) ** (samples - i) for i in range(r, samples + 1))
 
-    needed = needed_samples(samples, luck)
+    needed = needed_samples(samples, chance)
     assert needed >= min(2, samples)
     assert needed == samples + 1 or at_least(needed) <= 0.05 + 1e-12
     assert needed <= 2 or at_least(needed - 1) > 0.05
@@ -199,8 +199,12 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(
     assert planned(kept, make_plan(kept, mixed, cases)).warmup.rehearsal == 0.25
 
 
-def figures(before: float, unsettled: float, luck: float = 0.0, questions: int = 20) -> dict[str, Any]:
-    return {"pass@1": before, "unsettled": {"questions": questions, "pass@1": unsettled, "luck": luck}, "questions": 20}
+def figures(before: float, unsettled: float, chance: float = 0.0, questions: int = 20) -> dict[str, Any]:
+    return {
+        "pass@1": before,
+        "unsettled": {"questions": questions, "pass@1": unsettled, "chance": chance},
+        "questions": 20,
+    }
 
 
 def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is_room_for() -> None:
@@ -211,7 +215,7 @@ def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is
 
 
 def test_nothing_is_expected_of_luck_nor_of_questions_that_are_solved_anyway() -> None:
-    assert expected_gain(figures(0.5, 0.5, luck=0.5))["gain"] == pytest.approx(0)
+    assert expected_gain(figures(0.5, 0.5, chance=0.5))["gain"] == pytest.approx(0)
     assert expected_gain(figures(0.1, 0.0, questions=18))["gain"] == pytest.approx(0)  # healthy patients' scores of 0
     rising = [expected_gain(figures(share, share))["gain"] / (1 - share) for share in (0.0, 0.005, 0.02, 0.1, 0.5)]
     assert rising == sorted(rising) and rising[1] < rising[-1] / 2
@@ -240,7 +244,7 @@ def test_the_luck_of_unsettled_questions_is_their_own() -> None:
         for index, case in enumerate(SCORES)
     ]
     found = diagnosed(asked, 8, lambda *_: '<think>none</think>\n<answer>{"answer": 0}</answer>')["overall"]
-    assert found["luck"] > 0.15 and found["unsettled"]["luck"] == 0 and found["unsettled"]["questions"] == 30
+    assert found["chance"] > 0.15 and found["unsettled"]["chance"] == 0 and found["unsettled"]["questions"] == 30
 
 
 def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: dict[str, Any]) -> None:

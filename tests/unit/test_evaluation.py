@@ -251,12 +251,12 @@ def test_general_questions_may_be_anybodys_table(base: Path, tmp_path: Path) -> 
     found = results(
         run_pipeline(recipe(evaluate={"general": {"source": source}}), tmp_path / "run", open_engine=opened)
     )
-    assert found["forgetting"]["n"] == 20 == found["elsewhere"]["general"]["arms"]["base"]["n"]
+    assert found["forgetting"]["n"] == 20 == found["transfer"]["general"]["arms"]["base"]["n"]
 
 
 def test_a_place_named_general_is_not_given_twice() -> None:
-    data = recipe().data.model_dump(mode="json") | {"elsewhere": {"general": {"synthetic": {"n": 5}}}}
-    with pytest.raises(InputError, match=r"data\.elsewhere\.general has the name"):
+    data = recipe().data.model_dump(mode="json") | {"transfer": {"general": {"synthetic": {"n": 5}}}}
+    with pytest.raises(InputError, match=r"data\.transfer\.general has the name"):
         recipe(data=data, evaluate={"general": {}})
 
 
@@ -303,7 +303,7 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
     )
     assert pair["interval"] == "seeds and groups" and pair["p_holm"] == pair["p"] and len(pair["per_seed"]) == 3
     assert pooled["sampled"]["arms"]["base"]["sd"] > 0, "seeds sample other answers"
-    assert pooled["forgetting"]["n"] == 14 and set(pooled["elsewhere"]) == {"general"}
+    assert pooled["forgetting"]["n"] == 14 and set(pooled["transfer"]) == {"general"}
     assert len(pooled["held_out_scorings"]) == sum(len(single["held_out_scorings"]) for single in singles)
     synthetic = [[case.id for case in part.load_cases()["held_out"]] for part in parts]
     assert synthetic[0] == synthetic[1] == synthetic[2], "made-up data keep their own seeds"

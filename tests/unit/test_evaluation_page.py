@@ -42,7 +42,9 @@ def test_curves_over_samples_have_a_row_for_any_and_for_the_majority(page: Page,
     header, *rows = page.table("4 samples of every held-out question")
     assert header == ["Arm", "k = 1", "k = 2", "k = 4"]
     assert [row[0] for row in rows] == [
-        f"{arm}: {way}" for arm in ("Base", "RLVR only") for way in ("any right (pass@k)", "majority right")
+        f"{arm}: {variant_name}"
+        for arm in ("Base", "RLVR only")
+        for variant_name in ("any right (pass@k)", "majority right")
     ]
     point = results["arms"]["base"]["repeated"]["pass"][2]
     assert rows[0][3].startswith(f"{100 * point['value']:.1f}\u00a0%")

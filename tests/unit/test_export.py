@@ -161,7 +161,7 @@ def test_the_mark_of_restricted_data_travels_with_the_model_and_is_inherited(
     for number, (why, folder) in enumerate(restricted_runs(run, tmp_path).items()):
         out = tmp_path / f"out{number}"
         assert ehrmind("export", "model", folder, "--out", out) == 0
-        moved = out.rename(tmp_path / f"elsewhere{number}")
+        moved = out.rename(tmp_path / f"transfer{number}")
         capsys.readouterr()
         assert ehrmind("export", "push", moved, "owner/model", "--yes-upload") == 2
         assert (

@@ -20,7 +20,7 @@ from ehrmind.engines.served import EndpointEngine, completion
 from ehrmind.export.model import described, export_model
 from ehrmind.export.questions import gather
 from ehrmind.prompts import messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card.card import model_card
 from ehrmind.runs.predictions import read_predictions
@@ -76,14 +76,14 @@ def exported(folder: Path, out: Path, **asks: Any) -> Path:
     return export_model(replace(chosen, asks=said), {**about, "asks": said}, out, card="")
 
 
-def generated(folder: Path, asking: Asking | None = None) -> list[str]:
+def generated(folder: Path, variant: PromptVariant | None = None) -> list[str]:
     """By `transformers`, with the directory's own defaults."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     ends, said = set(network.generation_config.eos_token_id), []
     for case in cases(4):
-        turns = [{"role": "user", "content": messages(case, asking=asking)[0].content}]
+        turns = [{"role": "user", "content": messages(case, variant=variant)[0].content}]
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         written = network.generate(**ids)[0, ids["input_ids"].shape[1] :].tolist()
         end = next((place for place, token in enumerate(written) if token in ends), len(written))
@@ -91,10 +91,10 @@ def generated(folder: Path, asking: Asking | None = None) -> list[str]:
     return said
 
 
-def scored(folder: Path, asking: Asking | None = None, **settings: Any) -> list[str]:
+def scored(folder: Path, variant: PromptVariant | None = None, **settings: Any) -> list[str]:
     """By the engine of a run, as evaluation decodes; without what the template opened."""
     engine = open_engine(Model(name=str(folder), **settings), folder, rows=8)
-    prompts = [engine.prompt(messages(case, asking=asking)) for case in cases(4)]
+    prompts = [engine.prompt(messages(case, variant=variant)) for case in cases(4)]
     answers = engine.sample(prompts, [0] * 4, 1, GREEDY)
     return [answer.text.removeprefix(prompt.opening) for prompt, (answer,) in zip(prompts, answers, strict=True)]
 
@@ -156,15 +156,15 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("think", [True, False])
 def test_an_export_renders_what_the_run_rendered_without_being_told(tmp_path: Path, think: bool) -> None:
     """The day, the template's arguments, and a thought that is closed where none is asked for."""
-    folder, asking = loud_model(tmp_path / "base", "llama"), Asking(think=think)
+    folder, variant = loud_model(tmp_path / "base", "llama"), PromptVariant(think=think)
     opens = CHATML_END.replace("assistant\n", "assistant\n<think>\n")
     (folder / "chat_template.jinja").write_text(WITH_DAY + CHATML + opens)
     how: dict[str, Any] = {"template": {"mood": "fine"}, "date": "2024-07-26"}
     out = exported(folder, tmp_path / "out", model=how, prompts={"think": think})
-    assert generated(out, asking) == scored(folder, asking, template=how["template"], date=date(2024, 7, 26))
-    assert generated(out, asking) != scored(folder, asking)
-    assert generated(exported(out, tmp_path / "again", model=how, prompts={"think": think}), asking) == generated(
-        out, asking
+    assert generated(out, variant) == scored(folder, variant, template=how["template"], date=date(2024, 7, 26))
+    assert generated(out, variant) != scored(folder, variant)
+    assert generated(exported(out, tmp_path / "again", model=how, prompts={"think": think}), variant) == generated(
+        out, variant
     )
 
 

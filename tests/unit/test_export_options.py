@@ -46,7 +46,7 @@ def as_trl_reads(folder: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 def test_every_option_for_trl_exists_there_and_arrives(tmp_path: Path) -> None:
     script, training, model, _ = as_trl_reads(exported("trl", tmp_path))
-    assert script.reward_funcs == ["ehrmind.verify.elsewhere.ehrmind_reward"]
+    assert script.reward_funcs == ["ehrmind.verify.trainer_rewards.ehrmind_reward"]
     assert (script.dataset_name, script.dataset_test_split) == (str(tmp_path / "out" / "data"), "validation")
     assert Path(model.model_name_or_path) == tmp_path / "a model's folder"
     assert (model.use_peft, model.lora_r, model.lora_alpha, model.lora_target_modules) == (
@@ -116,7 +116,7 @@ def test_every_option_for_verl_arrives_as_the_recipe_has_it(tmp_path: Path) -> N
     assert found["data.train_files"] == str(tmp_path / "out" / "data" / "train.parquet")
     assert found["actor_rollout_ref.model.path"] == str(tmp_path / "a model's folder")
     assert (found["trainer.nnodes"], found["trainer.n_gpus_per_node"], found["trainer.logger"]) == (3, 2, ["console"])
-    assert found["reward.custom_reward_function.path"] == "pkg://ehrmind.verify.elsewhere"
+    assert found["reward.custom_reward_function.path"] == "pkg://ehrmind.verify.trainer_rewards"
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "true", "null", "3", "", "a=b,c", "a|b", "back\\", "\\'both\\\\'"])
@@ -162,15 +162,15 @@ def test_caches_and_checkpoints_stay_in_the_folder_and_nobody_is_told(trainer: s
 
 def test_what_a_trainer_cannot_do_is_said_of_the_recipes_that_ask_for_it() -> None:
     asked = recipe(
-        "rlvr.questions=pass_rate",
+        "rlvr.curriculum=pass_rate",
         "rlvr.patience=3",
         "rlvr.mask_truncated=true",
         "reward.truncated=-1.0",
-        "rlvr.refill=2",
+        "rlvr.dynamic_sampling=2",
     )
     said = {trainer: " / ".join(not_carried(asked, trainer)) for trainer in ("verl", "trl")}
     for trainer, sentences in said.items():
-        assert "pass_rate" in sentences and "patience" in sentences and "refill" in sentences
+        assert "pass_rate" in sentences and "patience" in sentences and "dynamic_sampling" in sentences
         assert ("mask_truncated" in sentences) == ("reward.truncated" in sentences) == (trainer == "verl")
     assert not any(word in " ".join(not_carried(recipe(), "trl")) for word in ("rlvr.", "reward.", "model."))
 

@@ -188,8 +188,8 @@ def test_a_file_cut_short_in_the_cache_is_not_taken_for_one(hub: SimpleNamespace
 def test_a_link_out_of_the_cache_is_not_followed(hub: SimpleNamespace, tmp_path: Path) -> None:
     read_medcalc(["owner/medcalc"], split="held_out", online=True)
     file = next(path for path in hub.cache.glob("datasets--*/snapshots/*/*") if "test" in path.name)
-    shutil.copy(file, tmp_path / "elsewhere")
+    shutil.copy(file, tmp_path / "transfer")
     file.unlink()
-    file.symlink_to(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "transfer")
     with pytest.raises(InputError, match="as a link to a place outside it; download the data set again"):
         read_medcalc(["owner/medcalc"], split="held_out")

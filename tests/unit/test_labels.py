@@ -24,9 +24,9 @@ from ehrmind.tasks.labelled import listed
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 from ehrmind.verify.benchmark import benchmark_score
-from ehrmind.verify.elsewhere import Question, compute_score
 from ehrmind.verify.judge import judge, read
 from ehrmind.verify.reward import PAPER
+from ehrmind.verify.trainer_rewards import Question, compute_score
 from tests.new_rows import times_file
 
 TRIALS = labels_of(("not relevant", "excluded", "eligible"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ehrmind.engines.local.chat import Chat, open_chat
 from ehrmind.engines.local.engine import render_prompt
 from ehrmind.prompts import gold_response, messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
 from ehrmind.types import Case, Message, Prompt
 from tests import chat_templates
@@ -104,15 +104,15 @@ def asked(text: str, place: str = "record") -> list[Message]:
     """A question with `text` in one of the places where others' words stand, behind a worked example."""
     fields = {"record": "Age 63.", "question": "Which?"} | ({place: text} if place in ("record", "question") else {})
     truth = {"kind": "label", "value": 0, "labels": ["low", "high" if place != "label" else f"x{text}x"]}
-    aids = {"aids": {"notes": text if place == "aid" else "none"}}
+    hints = {"hints": {"notes": text if place == "hint" else "none"}}
     case = Case(
-        "c", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "rationale" else "So.", aids
+        "c", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "rationale" else "So.", hints
     )
     shot = Case(
-        "s", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "shot" else "So.", aids
+        "s", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "shot" else "So.", hints
     )
-    asking = Asking(aids=("notes",), shots={case.stratum: ((shot, gold_response(shot)),)})
-    return messages(case, asking=asking)
+    variant = PromptVariant(hints=("notes",), shots={case.stratum: ((shot, gold_response(shot)),)})
+    return messages(case, variant=variant)
 
 
 def turns_of(name: str, ids: Any) -> list[int]:
@@ -127,7 +127,7 @@ def words_of(name: str, own: Chat, ids: Any) -> Counter[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @PROPERTY
-@given(data=st.data(), place=st.sampled_from(["record", "question", "label", "aid", "shot"]))
+@given(data=st.data(), place=st.sampled_from(["record", "question", "label", "hint", "shot"]))
 def test_no_text_of_others_adds_a_turn(name: str, data: st.DataObject, place: str) -> None:
     text = data.draw(hostile(name))
     own = replace(chat(name), header="", closing="")

@@ -201,7 +201,7 @@ def test_a_data_set_that_only_moved_is_the_same_data(patients: list[Case], tmp_p
 
     from ehrmind.predict.predict import digest_of
 
-    moved = [dataclasses.replace(case, provenance={**case.provenance, "folder": "elsewhere"}) for case in patients]
+    moved = [dataclasses.replace(case, provenance={**case.provenance, "folder": "transfer"}) for case in patients]
     other = [dataclasses.replace(case, provenance={**case.provenance, "digest": "other"}) for case in patients]
     assert digest_of(moved) == digest_of(patients) != digest_of(other)
 

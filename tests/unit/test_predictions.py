@@ -151,7 +151,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "labels": str(folder / "meds" / "labels" / "high_potassium"),
         }
     }
-    data = {"source": source, "held_out": {"limit": 25}, "elsewhere": {"again": source}}
+    data = {"source": source, "held_out": {"limit": 25}, "transfer": {"again": source}}
     small = {"pilot": {"questions": 4, "samples": 2}, "warmup": {"epochs": 1}, "arms": ["base", "sft"]}
     ScriptedEngine(plan).save(folder / "base")
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +163,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_leaves_the_predictions_of_every_arm_and_decoding_and_of_the_baseline(done: Run) -> None:
     scored = {f"{arm}-{how}" for arm in ("base", "sft") for how in ("greedy", "sampled")} | {"gradient_boosting"}
-    scored |= {f"elsewhere-again-{arm}-greedy" for arm in ("base", "sft")}
+    scored |= {f"transfer-again-{arm}-greedy" for arm in ("base", "sft")}
     assert {file.name for file in done.path.rglob("predictions/*")} == {
         f"{name}-high_potassium.parquet" for name in scored
     }
@@ -171,9 +171,7 @@ def test_a_run_leaves_the_predictions_of_every_arm_and_decoding_and_of_the_basel
     held_out = pl.read_parquet(done.predictions("base-greedy", "high_potassium"))
     assert held_out["subject_id"].to_list() == [case.provenance["subject"] for case in done.load_cases()["held_out"]]
     assert (
-        pl.read_parquet(done.predictions("elsewhere-again-base-greedy", "high_potassium")).height
-        == 30
-        > held_out.height
+        pl.read_parquet(done.predictions("transfer-again-base-greedy", "high_potassium")).height == 30 > held_out.height
     )
 
 
@@ -181,7 +179,7 @@ def test_meds_evaluation_and_the_runs_results_agree(done: Run, tmp_path: Path) -
     results = json.loads((done.path / "results.json").read_text())
     arms, boosted = results["arms"], results["baselines"]["gradient_boosting"]
     ours = {"base-greedy": arms["base"]["measures"], "gradient_boosting": boosted}
-    ours["elsewhere-again-base-greedy"] = results["elsewhere"]["again"]["arms"]["base"]["measures"]
+    ours["transfer-again-base-greedy"] = results["transfer"]["again"]["arms"]["base"]["measures"]
     assert 0.5 < arms["base"]["measures"]["ehr/high_potassium"]["risk"]["auroc"] < 1
     for scored, found in ours.items():
         agrees(

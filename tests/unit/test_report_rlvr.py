@@ -50,7 +50,7 @@ def test_questions_asked_are_shown_by_stratum_where_the_recipe_chose_them(run: R
     )
     assert not [caption for caption in page(run).tables if "Questions asked" in caption]  # in turn: as train has them
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
-    recipe["rlvr"]["questions"] = "pass_rate"
+    recipe["rlvr"]["curriculum"] = "pass_rate"
     store(run.path / "recipe.yaml", yaml.safe_dump(recipe))
     shown = page(run)
     header, *rows = shown.table("Questions asked in RLVR, drawn by their pass rate")

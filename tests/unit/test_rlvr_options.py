@@ -86,9 +86,9 @@ def steady(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 EVERYTHING = {
-    "questions": "pass_rate",
+    "curriculum": "pass_rate",
     "mix": {"medcalc": 0.7, "trials": 0.3},
-    "refill": 1,
+    "dynamic_sampling": 1,
     "class_weights": "balanced",
     "advantage": "rloo",
     "patience": 2,
@@ -121,7 +121,7 @@ def test_a_run_with_every_option_that_breaks_anywhere_resumes_to_the_same(folder
 
 def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_first_step(folder: Path) -> None:
     shares = []
-    for name, settings in (("uniform", {}), ("pass_rate", {"questions": "pass_rate"})):
+    for name, settings in (("uniform", {}), ("pass_rate", {"curriculum": "pass_rate"})):
         done = run(folder / name, recipe(folder, **settings), stages=("pilot", "rlvr"))
         facts = done.done("rlvr-rlvr") or {}
         asked = facts["asked_by_stratum"]
@@ -136,7 +136,7 @@ def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_fir
 
 def test_after_a_warm_up_the_pilots_rates_no_longer_choose(folder: Path) -> None:
     """Before it calculations are hopeless and trials are open; what holds after it is found out from there."""
-    settings = {"questions": "pass_rate", "steps": 1, "questions_per_step": 40}
+    settings = {"curriculum": "pass_rate", "steps": 1, "questions_per_step": 40}
     chosen = recipe(folder, {"arms": ["rlvr", "sft_rlvr"], "warmup": {"epochs": 1}}, **settings)
     done = run(folder / "run", chosen, lambda *asked: luck(*asked[:3], -10), stages=("pilot", "warmup", "rlvr"))
     trials = []
@@ -147,7 +147,7 @@ def test_after_a_warm_up_the_pilots_rates_no_longer_choose(folder: Path) -> None
 
 
 def test_a_mix_gives_every_step_its_families_and_refilling_keeps_them(folder: Path) -> None:
-    for name, settings in (("plain", {}), ("refilled", {"refill": 2})):
+    for name, settings in (("plain", {}), ("resampled", {"dynamic_sampling": 2})):
         done = run(folder / name, recipe(folder, mix={"medcalc": 0.5, "trials": 0.5}, **settings), stages=("rlvr",))
         counts = rollouts(done).group_by("step", pl.col("stratum").str.split("/").list.first().alias("family")).len()
         assert set(counts["len"].to_list()) == {3 * 4}

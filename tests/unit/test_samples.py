@@ -119,9 +119,9 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
         "train": pairs(20, 0),
         "tuning": pairs(10, 1),
         "held_out": pairs(20, 2),
-        "elsewhere": {"more": pairs(10, 7)},
+        "transfer": {"more": pairs(10, 7)},
     }
-    data["elsewhere"]["calculations"] = {
+    data["transfer"]["calculations"] = {
         "synthetic": {"n": 6, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}
     }
 
@@ -132,8 +132,8 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
     done = run_pipeline(recipe, base / "run", open_engine=lambda _, where: Unasked.load(where, graded))
     lines = (done.path / "trec_runs" / "base-greedy.txt").read_text().splitlines()
     assert len(lines) == 20 and {line.split()[4] for line in lines} == {"1.25"}
-    assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"elsewhere-more-base-samples"}
-    assert done.read_rollouts("elsewhere-more-base-samples").height == 40
+    assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"transfer-more-base-samples"}
+    assert done.read_rollouts("transfer-more-base-samples").height == 40
 
 
 def test_a_table_of_labels_is_sampled_and_a_run_without_labels_is_not(base: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_teacher_is_sent_training_cases_and_a_scored_endpoint_the_held_out_one
     assert recipe(teacher=permitted).teacher is not None
     with pytest.raises(InputError, match=r"endpoints\.large would send the text of test\.csv to models\.example"):
         recipe(endpoints={"large": permitted})
-    elsewhere = {**FILES, "elsewhere": {"visits": {"cases": ["visits of 2020.parquet"]}}}
+    elsewhere = {**FILES, "transfer": {"visits": {"cases": ["visits of 2020.parquet"]}}}
     with pytest.raises(
         InputError, match=r'test\.csv and visits of 2020\.parquet.*data: \[test\.csv, "visits of 2020\.parquet"\]'
     ):

@@ -297,10 +297,10 @@ def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(
 def test_all_equal_groups_make_room_for_fresh_questions_when_the_recipe_refills(base: Path, tmp_path: Path) -> None:
     settings = {"steps": 2, "questions_per_step": 6, "samples": 4, "tuning_every": 2, "checkpoint_every": 1}
     plain = run(tmp_path / "plain", recipe(arms=["rlvr"], rlvr=settings))
-    refilled = run(tmp_path / "refilled", recipe(arms=["rlvr"], rlvr={**settings, "refill": 5}))
+    resampled = run(tmp_path / "resampled", recipe(arms=["rlvr"], rlvr={**settings, "dynamic_sampling": 5}))
     counts = [
         json.loads(line)["all_equal_groups"]
-        for folder in (plain, refilled)
+        for folder in (plain, resampled)
         for line in (folder.path / "metrics.jsonl").read_text().splitlines()
         if json.loads(line)["stage"] == "rlvr-rlvr"
     ]

@@ -130,11 +130,11 @@ def test_a_missing_answer_is_refused_and_never_a_value(tmp_path: Path, nothing: 
 def test_what_a_program_writes_for_nothing_is_no_record_no_worked_answer_and_no_hint(tmp_path: Path) -> None:
     more = {"note": ["NaN", "N/A", "text"], "why": ["NULL", "None", "because"], "hint": ["nan", "\\N", "look"]}
     path = table(tmp_path, 1, 2, 3, **more)
-    file = TableFile(path=path, kind="number", record="note", rationale="why", aids={"hint": "hint"})
+    file = TableFile(path=path, kind="number", record="note", rationale="why", hints={"hint": "hint"})
     cases, counts = read_table_cases(file)
     assert [case.fields["record"] for case in cases] == ["", "N/A", "text"]
     assert [case.rationale for case in cases] == [None, None, "because"]
-    assert [case.provenance.get("aids") for case in cases] == [None, None, {"hint": "look"}]
+    assert [case.provenance.get("hints") for case in cases] == [None, None, {"hint": "look"}]
     assert counts.notes["rows without a text in column 'note'"] == 1
 
 

@@ -15,7 +15,7 @@ from ehrmind.config import Recipe, parse_recipe
 from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.parsing import reasons
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages
 from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
@@ -318,7 +318,7 @@ def test_confidence_is_read_from_its_own_line_behind_the_answer(tail: str, confi
 
 def test_a_teacher_s_own_thought_before_its_reply_is_no_part_of_the_lesson() -> None:
     (case,) = synthetic_trials(1, seed=4, split="train")
-    gold = GOLD.search(teaching_messages(case, Asking(), confidence=True)[0].content)
+    gold = GOLD.search(teaching_messages(case, PromptVariant(), confidence=True)[0].content)
     assert gold is not None
     before = "<think>The label is known to me.</think>Here it is:\n"
     reply = read_reply(f"{before}<think>Age 40 <|im_end|> fits.</think> <answer>{gold[1]}</answer>\nConfidence: 80")

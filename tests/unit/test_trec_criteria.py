@@ -180,10 +180,10 @@ def test_prompt_and_aid_follow_the_division(undivided: bool) -> None:
     criteria = split_criteria(f"Inclusion Criteria:\n* adults{more}\n\nNon-inclusion criteria:\n* dialysis")
     trial = Trial("NCT00000001", "t", "", (), (), "", "", "", criteria)
     case = pair_case("c", Topic("1", "A patient."), trial, label_truth(0, LABELS), "patient")
-    record, aid = tasks.of(case).record(case), tasks.of(case).aids(case)["criteria"]
+    record, hint = tasks.of(case).record(case), tasks.of(case).hints(case)["criteria"]
     assert case.provenance["criteria_mixed"] is undivided
-    assert ("Eligibility criteria:" in record) is undivided and ("must be met" in aid) is not undivided
-    assert ("must not be met: dialysis" in aid) is not undivided and ("criterion: dialysis" in aid) is undivided
+    assert ("Eligibility criteria:" in record) is undivided and ("must be met" in hint) is not undivided
+    assert ("must not be met: dialysis" in hint) is not undivided and ("criterion: dialysis" in hint) is undivided
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_a_large_run_opens_newest_files_first_and_goes_on(
 def test_files_that_vanish_change_or_are_broken_do_no_harm(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, run = client(root, None), Run(root / "whole")
     everything = get(opened, "rollouts")["total"]
-    run.forget("rlvr-rlvr", 20)
+    run.rollback("rlvr-rlvr", 20)
     rows = run.read_rollouts("rlvr-rlvr").filter(step=19).to_dicts()
     (run.rollouts / "rlvr-rlvr-000021.parquet").write_bytes(b"no parquet at all")
     run.write_rollouts("rlvr-rlvr", 19, rows[:4])

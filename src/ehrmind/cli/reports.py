@@ -116,12 +116,12 @@ def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do
     from ehrmind.runs import listing
     from ehrmind.runs.protected import linked
 
-    elsewhere = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
+    transfer = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
         typer.confirm(
-            f"Remove cases, rollouts, checkpoints and models of {folder}{elsewhere}, for good?", abort=True, err=True
+            f"Remove cases, rollouts, checkpoints and models of {folder}{transfer}, for good?", abort=True, err=True
         )
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{elsewhere}")
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{transfer}")
 
 
 def _size(count: int) -> str:

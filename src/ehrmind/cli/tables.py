@@ -40,7 +40,7 @@ def show_pilot(run: Run) -> None:
     _print(table)
     if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
         _print(
-            "Where hardly a question is solved beyond luck, knowledge is missing: RLVR alone has nothing to reinforce there."
+            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to reinforce there."
         )
 
 
@@ -60,8 +60,8 @@ def show_results(run: Run) -> None:
     for arm, row in found["arms"].items():
         _add(arms, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
     _print(arms)
-    for name, place in found.get("elsewhere", {}).items():
-        table = _table(f"elsewhere: {name}", "arm", "n", "accuracy", "95 %")
+    for name, place in found.get("transfer", {}).items():
+        table = _table(f"transfer: {name}", "arm", "n", "accuracy", "95 %")
         for arm, row in place["arms"].items():
             _add(table, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
         _print(table)

@@ -195,7 +195,7 @@ class TableFile(Section):
         default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column"
     )
     seed: int = Field(default=0, description="of that split")
-    aids: dict[str, str] = Field(
+    hints: dict[str, str] = Field(
         default={}, description="columns laid beside the question by the pilot's interventions, by name"
     )
 
@@ -287,7 +287,7 @@ class Data(Section):
     train: DataSource
     tuning: DataSource = DataSource(share_of_train=0.1)
     held_out: DataSource
-    elsewhere: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], DataSource] = Field(
+    transfer: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], DataSource] = Field(
         default={},
         description="more held-out cases by name, such as another task's: scored by every arm, apart from held_out",
     )
@@ -312,6 +312,6 @@ class Data(Section):
 
     @model_validator(mode="after")
     def only_tuning_is_a_share(self) -> Data:
-        if any(source.share_of_train is not None for source in (self.train, self.held_out, *self.elsewhere.values())):
+        if any(source.share_of_train is not None for source in (self.train, self.held_out, *self.transfer.values())):
             raise ValueError("share_of_train is for tuning only; give train and held_out files or synthetic cases")
         return self

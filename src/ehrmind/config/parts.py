@@ -74,7 +74,7 @@ class Prompts(Section):
     tool: bool = Field(
         default=False, description="let the model call the calculators and arithmetic, in training and in evaluation"
     )
-    aids: list[Literal["entities", "formula", "criteria", "events"]] = Field(
+    hints: list[Literal["entities", "formula", "criteria", "events"]] = Field(
         default=[], description="laid beside every question, in training and in evaluation: an open book"
     )
     max_tokens: PositiveInt = Field(default=2048, description="of a prompt, the chat template's included")
@@ -197,10 +197,10 @@ class Rlvr(Optimiser):
     )
     epochs_per_batch: PositiveInt = Field(default=1, description="updates on the same answers")
     mask_truncated: bool = Field(default=False, description="answers cut at the token limit leave the loss")
-    refill: int = Field(
+    dynamic_sampling: int = Field(
         default=0, ge=0, description="rounds of fresh questions in place of all-equal groups (DAPO's dynamic sampling)"
     )
-    questions: Literal["uniform", "pass_rate"] = Field(
+    curriculum: Literal["uniform", "pass_rate"] = Field(
         default="uniform",
         description="each once an epoch; or those whose answers still differ, by the weight p(1 − p) of pass rate p",
     )
@@ -245,7 +245,7 @@ class Rlvr(Optimiser):
 
 
 class General(Section):
-    """General questions that every arm answers as `elsewhere.general`: sums and short readings made up here, or another source's."""
+    """General questions that every arm answers as `transfer.general`: sums and short readings made up here, or another source's."""
 
     n: PositiveInt = Field(default=200, description="how many, where they are made up")
     seed: int = Field(default=0, description="of the made-up ones")

@@ -142,7 +142,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def endpoints_are_named_apart_and_may_be_sent_to(self) -> Recipe:
         sources = {"data.held_out": self.data.held_out} | {
-            f"data.elsewhere.{name}": more for name, more in self.places.items()
+            f"data.transfer.{name}": more for name, more in self.places.items()
         }
         for name, endpoint in self.endpoints.items():
             if any(name == arm or name.startswith(f"{arm}_") for arm in (*ARMS, *self.arms)):
@@ -153,18 +153,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def general_is_one_place(self) -> Recipe:
-        if self.evaluate.general is not None and "general" in self.data.elsewhere:
-            raise ValueError("data.elsewhere.general has the name of what evaluate.general asks; choose another")
+        if self.evaluate.general is not None and "general" in self.data.transfer:
+            raise ValueError("data.transfer.general has the name of what evaluate.general asks; choose another")
         return self
 
     @property
     def places(self) -> dict[str, DataSource]:
-        """All further held-out cases by name: those of `data.elsewhere`, and general questions."""
+        """All further held-out cases by name: those of `data.transfer`, and general questions."""
         asked = self.evaluate.general
         if asked is None:
-            return self.data.elsewhere
+            return self.data.transfer
         synthetic = DataSource(synthetic=Synthetic(family="general", n=asked.n, seed=asked.seed))
-        return {**self.data.elsewhere, "general": asked.source or synthetic}
+        return {**self.data.transfer, "general": asked.source or synthetic}
 
     @model_validator(mode="after")
     def samples_differ(self) -> Recipe:
@@ -270,7 +270,7 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
 
     splits = {name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")}
     data = recipe.data.model_copy(
-        update={**splits, "elsewhere": {name: source(more) for name, more in recipe.data.elsewhere.items()}}
+        update={**splits, "transfer": {name: source(more) for name, more in recipe.data.transfer.items()}}
     )
     evaluate, model = recipe.evaluate, recipe.model
     if evaluate.general is not None and evaluate.general.source is not None:

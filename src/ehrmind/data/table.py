@@ -50,7 +50,7 @@ def rows_of(file: TableFile, names: Iterable[str]) -> Table:
     """The table. Raises InputError for ids that meet, and for a missing column that one of the recipe's keys `names` names."""
     table = read_table(file.path, file.sheet, several_sheets="name one with --sheet (in a recipe `sheet`)")
     columns = {name: getattr(file, name) for name in names} | {
-        f"the aid {aid}": column for aid, column in file.aids.items()
+        f"the hint {hint}": column for hint, column in file.hints.items()
     }
     for name, column in columns.items():
         if column is not None and column not in table.columns:
@@ -156,7 +156,7 @@ def _conventions(file: TableFile, table: Table) -> tuple[dict[str, Any], dict[st
 
 
 def _case(file: TableFile, table: Table, name: str, number: int, row: dict[str, str], how: dict[str, Any]) -> Case:
-    aids = {aid: text for aid, column in file.aids.items() if (text := text_of(row, column))}
+    hints = {hint: text for hint, column in file.hints.items() if (text := text_of(row, column))}
     return Case(
         **named(file, table, name, number, row),
         family="table",
@@ -173,7 +173,7 @@ def _case(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
         }
         | ({"grouped_by": file.group} if file.group else {})
         | ({"read": how} if how else {})
-        | ({"aids": aids} if aids else {}),
+        | ({"hints": hints} if hints else {}),
     )
 
 

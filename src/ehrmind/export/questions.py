@@ -16,14 +16,14 @@ from ehrmind.data.cases import load_cases, refuse_unanswered
 from ehrmind.data.splits import check_leaks, split_by_group, splits_digest
 from ehrmind.export.model import LEARNED_FROM, restricted_splits
 from ehrmind.prompts import messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.models import base_here, choose
 from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.types import Case, InputError, Message
-from ehrmind.verify.elsewhere import Question
+from ehrmind.verify.trainer_rewards import Question
 
 UNNAMED = "MODEL"  # stands for the model where only cases are given
 CHANGEABLE = ("name", "seed", "model", "prompts", "decoding", "reward", "rlvr")
@@ -162,7 +162,7 @@ def _located(recipe: Recipe) -> Path:
 
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
     """(rows by split, how many prompts of each were too long, the longest prompt that is let through, in tokens)."""
-    asking = Asking(recipe.prompts.think, tuple(recipe.prompts.aids))
+    variant = PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints))
     limit, chat = recipe.prompts.max_tokens, None
     if folder is not None:
         from ehrmind.engines.local.ordinary import chat_elsewhere
@@ -173,7 +173,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
     rows: dict[str, list[Asked]] = {name: [] for name in LEARNED_FROM}
     for name in LEARNED_FROM:
         for case in splits[name]:
-            turns = messages(case, asking=asking)
+            turns = messages(case, variant=variant)
             if chat is not None:  # other trainers tokenise what stands here: it spells no turn of this model's
                 turns = [chat.harmless(turn) for turn in turns]
             prompt = chat.prompt(turns) if chat else None

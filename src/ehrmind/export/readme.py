@@ -15,14 +15,14 @@ COLUMNS = {
 }
 OWN_SCRIPT = {
     "verl": """```
-reward.custom_reward_function.path=pkg://ehrmind.verify.elsewhere
+reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards
 reward.custom_reward_function.name=compute_score
 ```""",
     "trl": """```python
 from datasets import load_dataset
 from trl import GRPOTrainer
 
-from ehrmind.verify.elsewhere import ehrmind_reward
+from ehrmind.verify.trainer_rewards import ehrmind_reward
 
 data = load_dataset("data")  # splits: train, validation
 GRPOTrainer(model=MODEL, reward_funcs=ehrmind_reward, train_dataset=data["train"], args=ARGUMENTS)

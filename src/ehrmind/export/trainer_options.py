@@ -48,8 +48,8 @@ def verl_options(recipe: Recipe, longest_prompt: int, questions: int) -> Carried
         ("rlvr.kl", f"{actor}.kl_loss_type", "low_var_kl"),
         ("rlvr.kl", "algorithm.use_kl_in_reward", False),
         ("rlvr.epochs_per_batch", f"{actor}.ppo_epochs", rlvr.epochs_per_batch),
-        ("rlvr.refill", "algorithm.filter_groups.enable", rlvr.refill > 0),
-        ("rlvr.refill", "algorithm.filter_groups.metric", "acc"),
+        ("rlvr.dynamic_sampling", "algorithm.filter_groups.enable", rlvr.dynamic_sampling > 0),
+        ("rlvr.dynamic_sampling", "algorithm.filter_groups.metric", "acc"),
         ("rlvr.steps", "trainer.total_training_steps", rlvr.steps),
         ("rlvr.steps", "trainer.total_epochs", ceil(rlvr.steps * rlvr.questions_per_step / questions) + 1),
         ("rlvr.tuning_every", "trainer.test_freq", rlvr.tuning_every),
@@ -154,14 +154,14 @@ def trl_options(recipe: Recipe, validated: bool) -> Carried:
 def not_carried(recipe: Recipe, trainer: str) -> list[str]:
     """What the recipe says and this trainer does otherwise, a sentence each."""
     rlvr, reward, verl = recipe.rlvr, recipe.reward, trainer == "verl"
+    rounds = f"rlvr.dynamic_sampling={rlvr.dynamic_sampling}"
     said = {
-        "rlvr.questions=pass_rate: questions are drawn uniformly": rlvr.questions != "uniform",
+        "rlvr.curriculum=pass_rate: questions are drawn uniformly": rlvr.curriculum != "uniform",
         "rlvr.mix: families are drawn as often as train has them": bool(rlvr.mix),
         "rlvr.patience: nothing stops the run early": rlvr.patience is not None,
         "rlvr.on_alarm=stop: there are no alarms": rlvr.on_alarm == "stop",
-        "rlvr.refill: groups that are all equal stay": rlvr.refill > 0 and not verl,
-        f"rlvr.refill={rlvr.refill}: verl fills up until every group differs, in as many rounds as it takes": rlvr.refill
-        > 0
+        "rlvr.dynamic_sampling: groups that are all equal stay": rlvr.dynamic_sampling > 0 and not verl,
+        f"{rounds}: verl fills up until every group differs, in as many rounds as it takes": rlvr.dynamic_sampling > 0
         and verl,
         "rlvr.mask_truncated: answers cut at the limit stay in the loss": rlvr.mask_truncated and verl,
         "reward.truncated: verl does not say which answers were cut, so they earn reward.malformed": verl

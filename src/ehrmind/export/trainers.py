@@ -2,7 +2,7 @@
 
     data/train.parquet  data/val.parquet  launch.sh  README.md  ehrmind.json
 
-The reward is `ehrmind.verify.elsewhere`, imported where the trainer runs; nothing of the verifier is copied.
+The reward is `ehrmind.verify.trainer_rewards`, imported where the trainer runs; nothing of the verifier is copied.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ exec "${PYTHON:-python3}" -m verl.trainer.main_ppo \\
   "data.train_files=$(quoted "$HERE/data/train.parquet")" \\
   "data.val_files=$(quoted "$HERE/data/val.parquet")" \\
   data.filter_overlong_prompts=True \\
-  reward.custom_reward_function.path=pkg://ehrmind.verify.elsewhere \\
+  reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards \\
   reward.custom_reward_function.name=compute_score \\
   "actor_rollout_ref.model.path=$(quoted "$MODEL")" \\
   "actor_rollout_ref.rollout.name=${ENGINE:-vllm}" \\
@@ -200,7 +200,7 @@ fi
 exec ${{LAUNCH:-accelerate launch --num_processes "$PROCESSES"}} -m trl.scripts.grpo \\
   --dataset_name "$HERE/data" \\
   --dataset_test_split validation \\
-  --reward_funcs ehrmind.verify.elsewhere.ehrmind_reward \\
+  --reward_funcs ehrmind.verify.trainer_rewards.ehrmind_reward \\
   --model_name_or_path "$MODEL" \\
   --output_dir "$OUT" \\
   --per_device_train_batch_size "$PER_DEVICE" \\

@@ -30,7 +30,7 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.predict.kinds import refuse_other_kinds
 from ehrmind.predict.rows import ranked, row_of, unasked
 from ehrmind.prompts import messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
@@ -175,30 +175,30 @@ def predict(
 
 
 def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[dict[str, Any]]:
-    asking = Asking(settings.prompts.think, tuple(settings.prompts.aids), settings.prompts.tool and probable)
+    variant = PromptVariant(settings.prompts.think, tuple(settings.prompts.hints), settings.prompts.tool and probable)
     limit = prompt_limit(settings.prompts, settings.decoding, engine.context)
-    prompts = {case.id: engine.prompt(messages(case, asking=asking)) for case in cases}
+    prompts = {case.id: engine.prompt(messages(case, variant=variant)) for case in cases}
     asked = [case for case in cases if len(prompts[case.id].token_ids) <= limit]
-    groups = _answered(engine, settings, asked, prompts, asking)
+    groups = _answered(engine, settings, asked, prompts, variant)
     greedy = settings.samples == 1 and probable
     shares = answer_probabilities(engine, groups) if greedy else [None] * len(groups)
     options: dict[str, Any] = {"abstain_below": settings.abstain_below}
     found = {
-        group.case.id: row_of(group.case, group.completions, labels, think=asking.think, **options)
+        group.case.id: row_of(group.case, group.completions, labels, think=variant.think, **options)
         for group, labels in zip(groups, shares, strict=True)
     }
     return [found.get(case.id) or unasked(case, **options) for case in cases]
 
 
 def _answered(
-    engine: Engine, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], asking: Asking
+    engine: Engine, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], variant: PromptVariant
 ) -> list[Group]:
     """Without verdicts: nobody judges. The random numbers are the case's own, so that a part's size decides nothing."""
     if not cases:
         return []
     given = [prompts[case.id] for case in cases]
     keys = [question_key(settings.seed, PURPOSE, 0, case.id) for case in cases]
-    if asking.tool:
+    if variant.tool:
         answers = sample_with_tool(engine, given, keys, settings.samples, settings.decoding, calculator_tool)
     else:
         answers = engine.sample(given, keys, settings.samples, settings.decoding)

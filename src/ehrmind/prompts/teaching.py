@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from ehrmind import tasks
-from ehrmind.prompts.chat import Asking, messages
+from ehrmind.prompts.chat import PromptVariant, messages
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, neutral, wrap
 from ehrmind.types import Case, Message
 
@@ -27,8 +27,8 @@ _CONFIDENCE = "After the answer, on a line of its own, write `Confidence: N`, N 
 _SURE = re.compile(r"\s*\W{0,3}confidence\W{1,5}(\d{1,3}(?:\.\d{1,3})?)\s{0,3}%?\W{0,3}\s*", re.IGNORECASE)
 
 
-def teaching_messages(case: Case, asking: Asking, *, confidence: bool) -> list[Message]:
-    asked = "\n\n".join(turn.content for turn in messages(case, asking=asking))
+def teaching_messages(case: Case, variant: PromptVariant, *, confidence: bool) -> list[Message]:
+    asked = "\n\n".join(turn.content for turn in messages(case, variant=variant))
     answer = f"The right answer:\n{neutral(tasks.of(case).gold_answer(case))}"
     return [
         Message(

@@ -24,11 +24,11 @@ def matrix(folders: Sequence[Path]) -> dict[str, Any]:
         name, results = figures.recipe.get("name", folder.name), figures.results
         places = {
             "held_out": results["arms"],
-            **{place: found["arms"] for place, found in results.get("elsewhere", {}).items()},
+            **{place: found["arms"] for place, found in results.get("transfer", {}).items()},
         }
         pairs = {
             "held_out": results["pairs"],
-            **{place: found.get("pairs", {}) for place, found in results.get("elsewhere", {}).items()},
+            **{place: found.get("pairs", {}) for place, found in results.get("transfer", {}).items()},
         }
         found = {place: _test(results, folder, place, arms) for place, arms in places.items()}
         for place, test in found.items():
@@ -70,7 +70,7 @@ def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Fi
 def _refuse_other_shape(figures: Figures, folder: Path) -> None:
     """Raises InputError where what is compared is not in the results."""
     try:
-        for found in (figures.results, *figures.results.get("elsewhere", {}).values()):
+        for found in (figures.results, *figures.results.get("transfer", {}).values()):
             for row in found["arms"].values():
                 low, high = row["ci95"]
                 float(row["accuracy"]), int(row["n"]), float(low), float(high)

@@ -14,7 +14,7 @@ ARM_NAMES = {
     "sft_rlvr": "SFT + RLVR",
     "gradient_boosting": "Gradient boosting on counts",
 }
-WAY_NAMES = {
+VARIANT_NAMES = {
     "few_shot": "few-shot",
     "no_thinking": "no thinking",
     "open_book": "open book",
@@ -49,8 +49,8 @@ def arm_name(arm: str) -> str:
     if arm in ARM_NAMES:
         return ARM_NAMES[arm]
     model = next((model for model in sorted(ARM_NAMES, key=len, reverse=True) if arm.startswith(f"{model}_")), None)
-    way = arm.removeprefix(f"{model}_") if model else ""
-    return f"{ARM_NAMES[model]}, {WAY_NAMES[way]}" if model and way in WAY_NAMES else arm
+    variant_name = arm.removeprefix(f"{model}_") if model else ""
+    return f"{ARM_NAMES[model]}, {VARIANT_NAMES[variant_name]}" if model and variant_name in VARIANT_NAMES else arm
 
 
 def pair_name(pair: str) -> str:

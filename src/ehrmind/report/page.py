@@ -62,7 +62,7 @@ def contents(figures: Figures) -> dict[str, Any]:
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
             "endpoints": endpoint_tables.endpoints(figures),
-            "elsewhere": label_tables.elsewhere(figures),
+            "transfer": label_tables.transfer(figures),
             "measures": label_tables.measures(figures),
             "risks": label_tables.risks(figures),
             "confusion": label_tables.confusion(figures),

@@ -88,14 +88,16 @@ def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = 
     if {"sft", "sft_rlvr"} & models:
         yield "warmup"
     yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in models)
-    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("elsewhere", {})]
+    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("transfer", {})]
     places += ["general"] if recipe["evaluate"].get("general") else []
     for arm in (*arms, *recipe.get("endpoints", {})):
-        way = split_arm(arm)[1] if arm in arms else ""
-        yield from (f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if way in VOTING else decodings))
-        if way:
+        variant_name = split_arm(arm)[1] if arm in arms else ""
+        yield from (
+            f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if variant_name in VOTING else decodings)
+        )
+        if variant_name:
             continue
-        yield from (f"elsewhere-{place}-{arm}-{decodings[0]}" for place in places)
+        yield from (f"transfer-{place}-{arm}-{decodings[0]}" for place in places)
         if recipe["evaluate"].get("probabilities") == "samples":
             yield f"samples-{arm}"
         if recipe["evaluate"].get("repeats"):

@@ -216,13 +216,13 @@ class Run:
         return read_lines(self.path / name)
 
     @on_first
-    def forget(self, stage: str, from_step: int) -> None:
+    def rollback(self, stage: str, from_step: int) -> None:
         """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
-        self.forget_metrics(stage, from_step)
+        self.rollback_metrics(stage, from_step)
         self.remove(*(_rollouts(stage, step) for step in self.rollout_steps(stage) if step >= from_step))
 
     @on_first
-    def forget_metrics(self, stage: str, from_step: int) -> None:
+    def rollback_metrics(self, stage: str, from_step: int) -> None:
         for name in (METRICS, ALARMS):
             keep_lines(self.path / name, lambda row: row["stage"] != stage or row["step"] < from_step)
 
@@ -282,8 +282,8 @@ class Run:
         return load_cases(self.cases(split))
 
     def load_cases(self) -> dict[str, list[Case]]:
-        elsewhere = [Path(name).stem for name in self.manifest.names(f"{CASES}/elsewhere-")]
-        return {split: self.load_split(split) for split in (*SPLITS, *elsewhere)}
+        transfer = [Path(name).stem for name in self.manifest.names(f"{CASES}/transfer-")]
+        return {split: self.load_split(split) for split in (*SPLITS, *transfer)}
 
 
 def _rollouts(stage: str, step: int) -> str:

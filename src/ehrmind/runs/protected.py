@@ -25,7 +25,7 @@ _KINDS = {
     "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # these four may hold what a kill left unlisted
     "predictions": rf"[^/]+\.parquet|{_HALF}",
     "teacher": rf"warmup\.jsonl|{_HALF}",
-    "endpoints": rf"(?:evaluate|elsewhere|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
+    "endpoints": rf"(?:evaluate|transfer|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
 }
 _ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))

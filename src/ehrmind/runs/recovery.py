@@ -66,7 +66,7 @@ def _mend(run: Run, faults: Faults) -> None:
     run.remove(*(f"stages/{stage}.json" for stage in (*again, *stand_on_it)))
     for stage in (*stand_on_it, *(stage for stage in again if stage in STANDS_ON)):
         run.remove(f"{CHECKPOINTS}/{stage}")
-        run.forget(stage, 0)
+        run.rollback(stage, 0)
     if (
         again
         or stand_on_it
@@ -122,7 +122,7 @@ def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
     recipe = run.recipe()
     arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
     return (
-        re.fullmatch(rf"(?:evaluate|elsewhere-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage)
+        re.fullmatch(rf"(?:evaluate|transfer-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage)
         is not None
     )
 
@@ -191,7 +191,7 @@ def _drop(run: Run, name: str) -> None:
         stage, step = match["stage"], int(match["step"])
         later = [one for one in run.checkpoint_names(stage) if int(one.removeprefix("step-")) > step]
         run.remove(*(f"{CHECKPOINTS}/{stage}/{one}" for one in later))
-        run.forget(stage, step)
+        run.rollback(stage, step)
     elif match := _MODEL.fullmatch(name):
         run.remove(match["folder"], f"{CHECKPOINTS}/{TRAINED[match['arm']]}")
     elif match := _CHECKPOINT.fullmatch(name):

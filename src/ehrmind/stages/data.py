@@ -69,10 +69,10 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
         tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
     for name, source in recipe.places.items():
-        splits[f"elsewhere-{name}"], sources[f"elsewhere-{name}"] = read_source(recipe, source, "held_out")
+        splits[f"transfer-{name}"], sources[f"transfer-{name}"] = read_source(recipe, source, "held_out")
     for name, cases in splits.items():
         if not cases:
-            general = name == "elsewhere-general" and recipe.evaluate.general is not None
+            general = name == "transfer-general" and recipe.evaluate.general is not None
             key = "evaluate.general.source" if general else f"data.{name.replace('-', '.')}"
             raise InputError(f"{key} gives no case; check its files and limit.")
         refuse_unanswered(cases, f"data.{name.replace('-', '.')}")

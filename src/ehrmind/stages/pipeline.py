@@ -175,11 +175,11 @@ def _compare_gains(run: Run) -> None:
 
 def _scorings(recipe: Recipe, splits: dict[str, Any]) -> list[tuple[str, str]]:
     """Held-out cases under every decoding, those elsewhere under the first; further samples where probabilities are theirs."""
-    elsewhere = [name for name in splits if name.startswith("elsewhere-")]
+    transfer = [name for name in splits if name.startswith("transfer-")]
     scorings: list[tuple[str, str]] = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
-    scorings += [(where, recipe.evaluate.decodings[0]) for where in elsewhere]
+    scorings += [(where, recipe.evaluate.decodings[0]) for where in transfer]
     if recipe.evaluate.probabilities == SAMPLES:
-        scorings += [(where, SAMPLES) for where in ("held_out", *elsewhere) if with_labels(splits[where])]
+        scorings += [(where, SAMPLES) for where in ("held_out", *transfer) if with_labels(splits[where])]
     if recipe.evaluate.repeats:
         scorings.append(("held_out", REPEATED))
     return scorings
@@ -194,8 +194,8 @@ def _evaluate_all(
     open_engine: OpenEngine,
 ) -> None:
     for arm in recipe.arms:
-        model, way = split_arm(arm)
-        for where, decoding in scorings_of(way, scorings):
+        model, variant_name = split_arm(arm)
+        for where, decoding in scorings_of(variant_name, scorings):
             stage = stage_of(arm, decoding, where)
             if run.done(stage) is None:
                 if not _is_model(folders[model]):
@@ -216,10 +216,10 @@ def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: li
         with run.stage("contamination"):
             check_contamination(run, splits)
     if run.read_json("results.json") is None:
-        elsewhere = [name for name in splits if name.startswith("elsewhere-")]
+        transfer = [name for name in splits if name.startswith("transfer-")]
         marks = {stage: run.done(stage) or {} for stage in run.finished()}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
-        named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
+        named = {where.removeprefix("transfer-"): splits[where] for where in transfer}
         write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
     _compare_gains(run)
 

@@ -14,7 +14,7 @@ from ehrmind.runs.lock import writes_into
 from ehrmind.runs.start import is_bare
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
 from ehrmind.stages.evaluation.evaluate import stage_of
-from ehrmind.stages.evaluation.results import compared, elsewhere_outcomes, scored_arms
+from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import day_of
 from ehrmind.stages.pipeline import OpenEngine, open_local, run_pipeline
 from ehrmind.world import current
@@ -79,7 +79,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
     """results.json of all seeds: means over them, intervals over both seeds and patients. Of what is not an arm's accuracy, such as curves
     over samples, every seed's own results.json has the figures."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    elsewhere: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    transfer: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     strata: set[str] = set()
     for seed, part in parts.items():
         one = run.of_seed(seed)
@@ -91,11 +91,11 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
                 if one.rollout_steps(stage_of(arm, how)):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
         places = {
-            name.removeprefix("elsewhere-"): there for name, there in splits.items() if name.startswith("elsewhere-")
+            name.removeprefix("transfer-"): there for name, there in splits.items() if name.startswith("transfer-")
         }
-        for place, of_arms in elsewhere_outcomes(one, part, arms, places).items():
+        for place, of_arms in transfer_outcomes(one, part, arms, places).items():
             for arm, rows in of_arms.items():
-                elsewhere[place][arm] += _marked(rows, seed)
+                transfer[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
     singles = [run.of_seed(seed).read_json("results.json") for seed in parts]
     seconds: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
         if key in singles[0]
     }
     return {
-        **compared(recipe, found, elsewhere, strata),
+        **compared(recipe, found, transfer, strata),
         **kept,
         "seeds": list(parts),
         "held_out_scorings": [scoring for single in singles for scoring in single["held_out_scorings"]],

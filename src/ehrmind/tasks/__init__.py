@@ -18,7 +18,7 @@ class Task(Protocol):
 
     def question(self, case: Case) -> str: ...
 
-    def aids(self, case: Case) -> Mapping[str, str]:
+    def hints(self, case: Case) -> Mapping[str, str]:
         """What may be laid beside the question to find where a model fails, by name; empty where there is nothing to lay."""
 
     def answer_example(self, case: Case) -> str:

@@ -16,11 +16,11 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case, InputError
 
 __all__ = [
-    "aids",
     "answer_example",
     "check",
     "corruptions",
     "gold_answer",
+    "hints",
     "measures",
     "options",
     "question",
@@ -99,7 +99,7 @@ def question(case: Case) -> str:
     return f"{asked} Answer with one of: {listed(case.truth['labels'])}."
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
     words = DECIDING.get(case.task, ())
     lines = [line for line in lines_of(case.fields.get("history", "")) if any(word in line.lower() for word in words)]

@@ -43,7 +43,7 @@ def question(case: Case) -> str:
     return case.fields["question"]
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`entities`: the values that the calculator needs, as the note has them; `formula`: how it is worked."""
     calculator = CALCULATORS[case.truth["calculator"]]
     found = {"formula": f"{calculator.name}: {calculator.formula}."}

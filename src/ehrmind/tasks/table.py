@@ -26,9 +26,9 @@ def question(case: Case) -> str:
     return case.fields["question"]
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """Those of the row: the columns that the recipe names as aids."""
-    return dict(case.provenance.get("aids", {}))
+    return dict(case.provenance.get("hints", {}))
 
 
 def answer_example(case: Case) -> str:

@@ -16,12 +16,12 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case
 
 __all__ = [
-    "aids",
     "answer_example",
     "check",
     "corruptions",
     "eligibility_scores",
     "gold_answer",
+    "hints",
     "measures",
     "options",
     "question",
@@ -53,7 +53,7 @@ def record(case: Case) -> str:
     return "\n".join(lines)
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`criteria`: a list to tick off, one criterion after the other."""
     asked = [(word, statement) for name, word in _TICKED for statement in case.fields[name].split("\n") if statement]
     if not asked:

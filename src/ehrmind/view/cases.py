@@ -64,7 +64,7 @@ class Cases:
             return
         self._cases, self._records = {}, {}
         self._asked.cache_clear()
-        for name in sorted(there, key=lambda name: (not name.startswith("elsewhere-"), name)):
+        for name in sorted(there, key=lambda name: (not name.startswith("transfer-"), name)):
             try:
                 if self.run.manifest.file.is_file():
                     self.run.manifest.prove(f"{CASES}/{name}")

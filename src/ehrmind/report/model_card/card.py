@@ -159,7 +159,7 @@ def _splits(figures: Figures) -> str:
         ((figures.recipe.get("data", {}).get(split) or {}).get("ehr") or {}).get("split_by")
         for split in ("train", "held_out")
     }
-    if by := sorted(way for way in ways if way and way != "subject"):
+    if by := sorted(variant_name for variant_name in ways if variant_name and variant_name != "subject"):
         said += f" Coded histories are split by {' and '.join(by)}, and a subject stays in one split."
     shared = (figures.results.get("contamination") or {}).get("held_out") or {}
     told = "; ".join(

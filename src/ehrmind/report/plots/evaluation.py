@@ -18,7 +18,7 @@ from ehrmind.report.plots.drawing import (
 )
 from ehrmind.report.plots.svg import ARMS, MUTED, RULE, WARN
 from ehrmind.report.reading import Figures
-from ehrmind.report.tables.evaluation import WAYS, parts, people, repeated
+from ehrmind.report.tables.evaluation import VARIANTS, parts, people, repeated
 from ehrmind.report.tables.labels import calibrated
 
 if TYPE_CHECKING:
@@ -96,18 +96,18 @@ def _samples(figures: Figures) -> Figure | None:
     if not found:
         return None
     figure, axes = _pair(("any of k right (pass@k)", "majority of k right"))
-    for one, way in zip(axes, WAYS, strict=True):
+    for one, variant_name in zip(axes, VARIANTS, strict=True):
         for arm, row in found.items():
-            place, ks = place_of(figures, arm), [point["k"] for point in row[way]]
+            place, ks = place_of(figures, arm), [point["k"] for point in row[variant_name]]
             one.plot(
                 ks,
-                [point["value"] for point in row[way]],
+                [point["value"] for point in row[variant_name]],
                 color=ARMS[place],
                 marker=MARKERS[place],
                 markersize=4.5,
                 label=arm_name(arm),
             )
-            low, high = zip(*(point["ci95"] for point in row[way]), strict=True)
+            low, high = zip(*(point["ci95"] for point in row[variant_name]), strict=True)
             one.fill_between(ks, low, high, color=ARMS[place], alpha=0.12, linewidth=0)
         one.set_xscale("log", base=2)
         one.set_xticks(ks, [str(k) for k in ks])

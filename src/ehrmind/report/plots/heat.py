@@ -86,10 +86,10 @@ def _folded(name: str, width: int) -> str:
 
 def _places(figures: Figures) -> Figure | None:
     """The held-out cases and those elsewhere side by side."""
-    elsewhere = figures.results.get("elsewhere")
-    if not elsewhere:
+    transfer = figures.results.get("transfer")
+    if not transfer:
         return None
-    places = {"held-out": figures.results["arms"], **{name: found["arms"] for name, found in elsewhere.items()}}
+    places = {"held-out": figures.results["arms"], **{name: found["arms"] for name, found in transfer.items()}}
     fields = [[share_field(arms.get(arm)) for arms in places.values()] for arm in figures.arms]
     return heat(list(map(arm_name, figures.arms)), list(places), fields, [(row, 0) for row in range(len(figures.arms))])
 

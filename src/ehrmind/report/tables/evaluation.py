@@ -10,7 +10,7 @@ from ehrmind.report.formatting import Cell, Table, accuracy, arm_name, interval,
 from ehrmind.report.reading import Figures
 
 Rows = list[list[str | Cell]]
-WAYS = {"pass": "any right (pass@k)", "majority": "majority right"}
+VARIANTS = {"pass": "any right (pass@k)", "majority": "majority right"}
 
 
 def evaluation(figures: Figures) -> dict[str, Any]:
@@ -39,9 +39,12 @@ def samples(figures: Figures) -> Table | None:
         return None
     ks = [point["k"] for point in next(iter(found.values()))["pass"]]
     rows: Rows = [
-        [f"{arm_name(arm)}: {said}", *(Cell(percent(point["value"]), interval(point["ci95"])) for point in row[way])]
+        [
+            f"{arm_name(arm)}: {said}",
+            *(Cell(percent(point["value"]), interval(point["ci95"])) for point in row[variant_name]),
+        ]
         for arm, row in found.items()
-        for way, said in WAYS.items()
+        for variant_name, said in VARIANTS.items()
     ]
     n = next(iter(found.values()))["samples"]
     caption = (

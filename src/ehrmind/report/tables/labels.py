@@ -99,9 +99,9 @@ def risks(figures: Figures) -> Table | None:
     return Table(caption, ["Task", "Arm", "Predicted", "Observed", "Cases"], rows) if rows else None
 
 
-def elsewhere(figures: Figures) -> Table | None:
+def transfer(figures: Figures) -> Table | None:
     """Every arm on further held-out cases, such as another task's; None where the recipe names none."""
-    places = figures.results.get("elsewhere")
+    places = figures.results.get("transfer")
     if not places:
         return None
     rows: Rows = []
@@ -112,7 +112,7 @@ def elsewhere(figures: Figures) -> Table | None:
         f"The same arms on cases of other tasks or families that they were not trained on here, {figures.results['decoding']} decoding: "
         "share answered right, with 95 % intervals over patients."
     )
-    return Table(caption, ["Elsewhere", "Cases", *map(arm_name, figures.arms)], rows)
+    return Table(caption, ["Transfer", "Cases", *map(arm_name, figures.arms)], rows)
 
 
 def confusion(figures: Figures) -> list[Table]:

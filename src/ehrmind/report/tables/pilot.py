@@ -27,7 +27,7 @@ def pilot(figures: Figures) -> Table | None:
                 number(row["questions"]),
                 Cell(percent(row["pass@1"]), interval(row["pass@1_ci95"])),
                 Cell(percent(row["pass@k"]), interval(row["pass@k_ci95"])),
-                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; luck {percent(row['luck'])}"),
+                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; chance {percent(row['luck'])}"),
                 f"{row['entropy']:.1f}",
                 percent(row["format_rate"]),
                 percent(row["truncated"]),
@@ -37,8 +37,8 @@ def pilot(figures: Figures) -> Table | None:
         )
     caption = (
         f"The base model on training questions before any training, {k} samples each. Luck is how often an answer to another question of "
-        "the stratum would be right; a question is reliably solved when more samples are right than luck explains. Solid: pass@1 of "
-        "80 % or more. Missing: fewer than one question in ten is reliably solved and pass@1 is hardly above luck, so that reinforcement "
+        "the stratum would be right; a question is reliably solved when more samples are right than chance explains. Solid: pass@1 of "
+        "80 % or more. Missing: fewer than one question in ten is reliably solved and pass@1 is hardly above chance, so that reinforcement "
         "alone has nothing to reinforce. "
         "Misapplied: between the two."
     )

@@ -99,7 +99,7 @@ def licences(figures: Figures) -> Table:
     """As the recipe says, else by the kind of each source; a run reads no licence from files."""
     data = figures.recipe.get("data", {})
     asked = {split.replace("_", "-"): data.get(split) for split in ("train", "tuning", "held_out")} | dict(
-        data.get("elsewhere") or {}
+        data.get("transfer") or {}
     )
     if general := (figures.recipe.get("evaluate") or {}).get("general"):
         asked["general"] = general.get("source") or {"synthetic": {}}

@@ -32,7 +32,7 @@ def questions(figures: Figures) -> Table | None:
         cells = [_asked(mark, stratum) for mark in marks.values()]
         rows.append([stratum, number(held), percent(pilot["pass@1"]) if pilot else ABSENT, *cells])
     settings = figures.recipe["rlvr"]
-    how = "by their pass rate" if settings["questions"] == "pass_rate" else "in turn"
+    how = "by their pass rate" if settings["curriculum"] == "pass_rate" else "in turn"
     mixed = ", families in the shares of rlvr.mix" if settings["mix"] else ""
     caption = f"Questions asked in RLVR, drawn {how}{mixed}: how many, and their share of all that were asked."
     return Table(caption, ["Stratum", "In train", "pass@1 in the pilot", *map(arm_name, marks)], rows)

@@ -18,7 +18,7 @@ def check_contamination(run: Run, splits: Mapping[str, Sequence[Case]]) -> dict[
         known = {"train": learned_from(splits["train"]), "tuning": learned_from(splits["tuning"])}
         if run.answers("teacher", "warmup").is_file():
             known["teacher"] = _told(run)
-        places[name.removeprefix("elsewhere-")], rows[name] = shared_text(splits[name], known)
+        places[name.removeprefix("transfer-")], rows[name] = shared_text(splits[name], known)
     found = {name: places[name] for name in sorted(places)}
     run.write_json("protected/contamination.json", {name: rows[name] for name in sorted(rows)})
     run.write_json("contamination.json", found)

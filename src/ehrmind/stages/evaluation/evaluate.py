@@ -10,7 +10,7 @@ from ehrmind.engines import Engine
 from ehrmind.runs import Row, Run
 from ehrmind.stages.evaluation.repeated import REPEATED
 from ehrmind.stages.evaluation.samples import SAMPLES, with_labels
-from ehrmind.stages.evaluation.variants import VOTES, asking_for, voted
+from ehrmind.stages.evaluation.variants import VOTES, variant_for, voted
 from ehrmind.stages.rollout import answer_all, outcome_metrics, render_prompts
 from ehrmind.types import Case, Prompt
 
@@ -36,30 +36,30 @@ def evaluate(
     """Score one frozen arm once under one decoding; writes its rollouts and returns counts. Resumes after its last whole batch. The
     decoding `SAMPLES` gives further answers where answers are labels, which decide nothing but probabilities; `REPEATED` gives as many to
     every case as `evaluate.repeats` says."""
-    model, way = (arm, "") if arm in recipe.endpoints else split_arm(arm)
-    stage, asking = stage_of(arm, decoding, where), asking_for(recipe, way, train)
+    model, variant_name = (arm, "") if arm in recipe.endpoints else split_arm(arm)
+    stage, variant = stage_of(arm, decoding, where), variant_for(recipe, variant_name, train)
     how = recipe.decoding.model_copy(update={"temperature": 0.0}) if decoding == "greedy" else recipe.decoding
     several = {SAMPLES: ("samples", recipe.evaluate.samples), REPEATED: ("repeated", recipe.evaluate.repeats)}
     purpose, members = several.get(decoding, ("evaluate", 1))
     if decoding == SAMPLES:
         held_out = with_labels(held_out)
     likelihoods = recipe.evaluate.probabilities == "answer_tokens" and decoding != REPEATED
-    prompts = render_prompts(engine, recipe, held_out, how, asking)
+    prompts = render_prompts(engine, recipe, held_out, how, variant)
     if not run.rollout_steps(stage):
         run.count_scoring(arm, decoding if where == "held_out" else f"{decoding}, {where}", recipe.seed)
-    if way in VOTING:
-        rows = _vote(run, recipe, engine, model, way, held_out, prompts, stage)
+    if variant_name in VOTING:
+        rows = _vote(run, recipe, engine, model, variant_name, held_out, prompts, stage)
     else:
         options: dict[str, Any] = {
             "purpose": purpose,
             "members": members,
             "decoding": how,
             "likelihoods": likelihoods,
-            "asking": asking,
+            "variant": variant,
         }
         rows = answer_all(run, engine, recipe, stage, arm, held_out, prompts, **options)
     metrics = outcome_metrics(rows)
-    run.forget_metrics(stage, 0)
+    run.rollback_metrics(stage, 0)
     run.log(stage, arm, 0, metrics)
     return {"held_out": len(held_out), "prompts_too_long": len(held_out) - len(prompts), **metrics}
 
@@ -69,7 +69,7 @@ def _vote(
     recipe: Recipe,
     engine: Engine,
     model: str,
-    way: str,
+    variant_name: str,
     held_out: Sequence[Case],
     prompts: Mapping[str, Prompt],
     stage: str,
@@ -78,6 +78,6 @@ def _vote(
     drawn = stage_of(model, VOTES)
     options: dict[str, Any] = {"purpose": VOTES, "members": recipe.evaluate.votes, "decoding": recipe.decoding}
     samples = answer_all(run, engine, recipe, drawn, model, held_out, prompts, **options)
-    rows = voted(samples, way, {case.id: case for case in held_out}, recipe.prompts.think)
-    run.write_rollouts(stage, 0, [{**row, "stage": stage, "arm": f"{model}_{way}", "step": 0} for row in rows])
+    rows = voted(samples, variant_name, {case.id: case for case in held_out}, recipe.prompts.think)
+    run.write_rollouts(stage, 0, [{**row, "stage": stage, "arm": f"{model}_{variant_name}", "step": 0} for row in rows])
     return rows

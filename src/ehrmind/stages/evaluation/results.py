@@ -29,13 +29,13 @@ def write_results(
     recipe: Recipe,
     held_out: Sequence[Case],
     seconds: dict[str, float],
-    elsewhere: Mapping[str, Sequence[Case]] | None = None,
+    transfer: Mapping[str, Sequence[Case]] | None = None,
     baselines: Mapping[str, Any] | None = None,
     train: Sequence[Case] = (),
 ) -> dict[str, Any]:
     """Put all scored arms side by side: results.json. `elsewhere` has further held-out cases by name, compared apart; `baselines` the
     measures of what is no language model; what `train` has is a seen task."""
-    cases, places = {case.id: case for case in held_out}, elsewhere or {}
+    cases, places = {case.id: case for case in held_out}, transfer or {}
     headline, arms = recipe.evaluate.decodings[0], scored_arms(run, recipe)
     found: dict[tuple[str, str], list[Outcome]] = {
         (arm, how): outcomes(run, recipe, arm, how, cases)
@@ -44,7 +44,7 @@ def write_results(
         if run.rollout_steps(stage_of(arm, how))
     }
     labelled = any(map(with_labels, (held_out, *places.values())))
-    there = elsewhere_outcomes(run, recipe, arms, places)
+    there = transfer_outcomes(run, recipe, arms, places)
     results: dict[str, Any] = {
         **compared(recipe, found, there, {case.stratum for case in train}),
         **({"probabilities": origin(recipe.evaluate)} if labelled else {}),
@@ -72,7 +72,7 @@ def write_results(
         write_predictions(run, f"{arm}-{how}", *columns(rows))
     for place, of_arms in there.items():
         for arm, rows in of_arms.items():
-            write_predictions(run, f"elsewhere-{place}-{arm}-{headline}", *columns(rows))
+            write_predictions(run, f"transfer-{place}-{arm}-{headline}", *columns(rows))
     run.write_json("results.json", results)
     return results
 
@@ -86,7 +86,7 @@ def scored_arms(run: Run, recipe: Recipe) -> list[str]:
 
 
 def compared(
-    recipe: Recipe, found: Found, elsewhere: Mapping[str, Mapping[str, list[Outcome]]], train_strata: Collection[str]
+    recipe: Recipe, found: Found, transfer: Mapping[str, Mapping[str, list[Outcome]]], train_strata: Collection[str]
 ) -> dict[str, Any]:
     """The part of results.json that outcomes alone decide: every view of the held-out cases, those elsewhere, and what was forgotten."""
     headline, *others = recipe.evaluate.decodings
@@ -96,7 +96,7 @@ def compared(
         how: {arm: rows for (arm, decoding), rows in found.items() if decoding == how}
         for how in recipe.evaluate.decodings
     }
-    places = {name: comparison(of_arms, scorer) for name, of_arms in elsewhere.items() if of_arms}
+    places = {name: comparison(of_arms, scorer) for name, of_arms in transfer.items() if of_arms}
     lost = _forgetting(recipe, places["general"]) if "general" in places else {}
     return {
         **comparison(by_decoding[headline], scorer, train_strata=train_strata),
@@ -104,7 +104,7 @@ def compared(
         "scorer": scorer,
         **{how: comparison(by_decoding[how], scorer) for how in others},
         other_scorer: comparison(by_decoding[headline], other_scorer),
-        **({"elsewhere": places} if places else {}),
+        **({"transfer": places} if places else {}),
         **({"forgetting": lost} if lost else {}),
     }
 
@@ -141,13 +141,13 @@ def gate(run: Run) -> str | None:
     return f"Forgetting gate: not shown to keep within {margin}: {worst}; rehearse, train less, or ask more questions (evaluate.general.n)."
 
 
-def elsewhere_outcomes(
+def transfer_outcomes(
     run: Run, recipe: Recipe, arms: Sequence[str], places: Mapping[str, Sequence[Case]]
 ) -> dict[str, dict[str, list[Outcome]]]:
     """{place: {arm: outcomes}} under the first decoding, of the arms that were scored there."""
     how, found = recipe.evaluate.decodings[0], {}
     for name, held_out in places.items():
-        cases, where = {case.id: case for case in held_out}, f"elsewhere-{name}"
+        cases, where = {case.id: case for case in held_out}, f"transfer-{name}"
         there = [arm for arm in arms if run.rollout_steps(stage_of(arm, how, where))]
         found[name] = {arm: outcomes(run, recipe, arm, how, cases, where) for arm in there}
     return found

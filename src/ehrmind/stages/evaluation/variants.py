@@ -17,9 +17,9 @@ from dataclasses import replace
 from typing import Any
 
 from ehrmind.config import VOTING, Recipe
-from ehrmind.prompts.chat import Asking, gold_response
+from ehrmind.prompts.chat import PromptVariant, gold_response
 from ehrmind.runs import Row
-from ehrmind.stages.rollout import asking_of
+from ehrmind.stages.rollout import variant_of
 from ehrmind.types import Case
 from ehrmind.verify.judge import judge
 
@@ -27,24 +27,24 @@ VOTES = "votes"  # stands where a decoding does
 OPEN_BOOK = ("formula", "criteria", "events")
 
 
-def scorings_of(way: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """(where, decoding) that an arm is scored under: one asked in another way on the held-out cases alone, one that votes once."""
     decodings = [decoding for where, decoding in scorings if where == "held_out" and decoding in ("greedy", "sampled")]
-    if not way:
+    if not variant_name:
         return list(scorings)
-    return [("held_out", decoding) for decoding in (decodings[:1] if way in VOTING else decodings)]
+    return [("held_out", decoding) for decoding in (decodings[:1] if variant_name in VOTING else decodings)]
 
 
-def asking_for(recipe: Recipe, way: str, train: Sequence[Case] = ()) -> Asking:
+def variant_for(recipe: Recipe, variant_name: str, train: Sequence[Case] = ()) -> PromptVariant:
     """How the questions of an arm are asked."""
-    plain = asking_of(recipe)
-    if way == "few_shot":
+    plain = variant_of(recipe)
+    if variant_name == "few_shot":
         return replace(plain, shots=_shots(recipe, train))
-    if way == "no_thinking":
+    if variant_name == "no_thinking":
         return replace(plain, think=False)
-    if way == "open_book":
-        return replace(plain, aids=(*plain.aids, *(aid for aid in OPEN_BOOK if aid not in plain.aids)))
-    return replace(plain, tool=True) if way == "tool" else plain
+    if variant_name == "open_book":
+        return replace(plain, hints=(*plain.hints, *(hint for hint in OPEN_BOOK if hint not in plain.hints)))
+    return replace(plain, tool=True) if variant_name == "tool" else plain
 
 
 def thinks(recipe: Recipe, arm: str) -> bool:
@@ -62,12 +62,12 @@ def _shots(recipe: Recipe, train: Sequence[Case]) -> dict[str, tuple[tuple[Case,
     return {stratum: tuple(shots) for stratum, shots in found.items()}
 
 
-def voted(rows: Sequence[Row], way: str, cases: Mapping[str, Case], think: bool) -> list[Row]:
+def voted(rows: Sequence[Row], variant_name: str, cases: Mapping[str, Case], think: bool) -> list[Row]:
     """One row a case out of its samples; it counts the tokens of them all."""
     by_case: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_case[row["case"]].append(row)
-    choose = _commonest if way == "majority" else _likeliest
+    choose = _commonest if variant_name == "majority" else _likeliest
     return [
         {**choose(samples, cases[name], think), "member": 0, "tokens": sum(row["tokens"] for row in samples)}
         for name, samples in by_case.items()

@@ -25,7 +25,7 @@ from ehrmind.verify.judge import judge
 SOLID, MISAPPLIED, MISSING = "solid", "misapplied", "missing"
 SOLID_FROM = 0.8  # pass@1
 MISSING_BELOW = 0.1  # share of questions reliably solved, and pass@1 corrected for luck
-BY_LUCK = 0.05  # chance that a question without knowledge counts as reliably solved
+BY_CHANCE = 0.05  # chance that a question without knowledge counts as reliably solved
 SWAPS = 16  # answers to other questions that are tried on each
 
 
@@ -49,8 +49,8 @@ def _figures(rows: Sequence[Row], samples: int, cases: Mapping[str, Case], think
     groups, counts, n = [cases[name].group for name in right], list(right.values()), len(right)
     solved = sum(count > 0 for count in counts)
     means = outcome_metrics(rows)
-    luck = luck_of(rows, cases, think, seed)
-    needed = needed_samples(samples, luck)
+    chance = chance_of(rows, cases, think, seed)
+    needed = needed_samples(samples, chance)
     reliable = sum(count >= needed for count in counts)
     interval = mean_interval([count / samples for count in counts], groups, seed=seed)
     unsettled = {name: count for name, count in right.items() if 2 * count <= samples or samples == 1}
@@ -63,37 +63,37 @@ def _figures(rows: Sequence[Row], samples: int, cases: Mapping[str, Case], think
         "unsettled": {
             "questions": len(unsettled),
             "pass@1": sum(unsettled.values()) / max(1, samples * len(unsettled)),
-            "luck": luck_of(rows, cases, think, seed, unsettled),
+            "chance": chance_of(rows, cases, think, seed, unsettled),
         },
         "pass@k": solved / max(1, n),
         "pass@k_ci95": list(wilson(solved, n)),
         "curve": pass_curve(samples, counts, groups, seed),
-        "luck": luck,
+        "chance": chance,
         "needed": needed,
         "reliable@k": reliable / max(1, n),
         "reliable@k_ci95": list(wilson(reliable, n)),
         "entropy": entropy_of(rows),
         "format_rate": means["format_rate"],
         "truncated": means["truncated"],
-        "kind": kind_of(sum(counts) / max(1, len(rows)), interval.low, reliable / max(1, n), luck, needed <= samples),
+        "kind": kind_of(sum(counts) / max(1, len(rows)), interval.low, reliable / max(1, n), chance, needed <= samples),
     }
 
 
-def kind_of(pass_1: float, pass_1_low: float, reliable: float, luck: float, decidable: bool) -> str:
+def kind_of(pass_1: float, pass_1_low: float, reliable: float, chance: float, decidable: bool) -> str:
     """Missing needs both: hardly a question reliably solved, and pass@1 hardly above luck, (pass@1 − luck) / (1 − luck). Where luck is so
     likely that no number of samples rules it out (a label nearly all cases have), pass@1 must be surely above luck."""
-    if pass_1 >= SOLID_FROM and (decidable or pass_1_low > luck):
+    if pass_1 >= SOLID_FROM and (decidable or pass_1_low > chance):
         return SOLID
-    missing = max(reliable, beyond_luck(pass_1, luck)) < MISSING_BELOW if decidable else pass_1_low <= luck
+    missing = max(reliable, beyond_chance(pass_1, chance)) < MISSING_BELOW if decidable else pass_1_low <= chance
     return MISSING if missing else MISAPPLIED
 
 
-def beyond_luck(pass_1: float, luck: float) -> float:
+def beyond_chance(pass_1: float, chance: float) -> float:
     """The share of right answers among those that luck does not explain; below 0 where it explains more than there are."""
-    return (pass_1 - luck) / (1 - luck) if luck < 1 else 0.0
+    return (pass_1 - chance) / (1 - chance) if chance < 1 else 0.0
 
 
-def luck_of(
+def chance_of(
     rows: Sequence[Row], cases: Mapping[str, Case], think: bool, seed: int, only: Container[str] | None = None
 ) -> float:
     """How often answers would be right if they belonged to another question of the same stratum, all or `only` these: a shuffled pilot."""
@@ -110,12 +110,12 @@ def luck_of(
     return right / tried if tried else 0.0
 
 
-def needed_samples(samples: int, luck: float) -> int:
+def needed_samples(samples: int, chance: float) -> int:
     """The smallest r from 2 on with P(at least r of `samples` right by luck) ≤ `BY_LUCK`; `samples` + 1 where there is none."""
     from scipy.stats import binom
 
     return next(
-        (r for r in range(min(2, samples), samples + 1) if binom.sf(r - 1, samples, luck) <= BY_LUCK), samples + 1
+        (r for r in range(min(2, samples), samples + 1) if binom.sf(r - 1, samples, chance) <= BY_CHANCE), samples + 1
     )
 
 

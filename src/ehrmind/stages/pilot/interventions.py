@@ -16,13 +16,13 @@ from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.runs import Row, Run
 from ehrmind.stages.pilot.diagnosis import SOLID
-from ehrmind.stages.rollout import answer_all, asking_of, render_prompts
+from ehrmind.stages.rollout import answer_all, render_prompts, variant_of
 from ehrmind.statistics.intervals import t_interval
 from ehrmind.types import Case
 
 
 class Intervention(NamedTuple):
-    aids: tuple[str, ...]
+    hints: tuple[str, ...]
     tool: bool
     cause: str
 
@@ -50,12 +50,12 @@ def intervene(
     lifts: dict[str, dict[str, Any]] = defaultdict(dict)
     for name, intervention in INTERVENTIONS.items():
         cases = [case for case in weak if applies(intervention, case)]
-        plain = asking_of(recipe)
-        aids = (*plain.aids, *(aid for aid in intervention.aids if aid not in plain.aids))
-        asking = replace(plain, aids=aids, tool=plain.tool or intervention.tool)
-        if not cases or asking == plain:
+        plain = variant_of(recipe)
+        hints = (*plain.hints, *(hint for hint in intervention.hints if hint not in plain.hints))
+        variant = replace(plain, hints=hints, tool=plain.tool or intervention.tool)
+        if not cases or variant == plain:
             continue
-        prompts = render_prompts(engine, _lenient(recipe), cases, recipe.decoding, asking)
+        prompts = render_prompts(engine, _lenient(recipe), cases, recipe.decoding, variant)
         cases = [case for case in cases if case.id in prompts]
         rows = answer_all(
             run,
@@ -68,7 +68,7 @@ def intervene(
             purpose=f"intervention-{name}",
             members=recipe.pilot.samples,
             decoding=recipe.decoding,
-            asking=asking,
+            variant=variant,
         )
         for stratum, figures in _lifts(cases, rates, _rates(rows)).items():
             lifts[stratum][name] = figures
@@ -86,7 +86,7 @@ def _lenient(recipe: Recipe) -> Recipe:
 def applies(intervention: Intervention, case: Case) -> bool:
     if intervention.tool:
         return case.truth["kind"] in ("decimal", "integer")
-    return set(intervention.aids) <= tasks.of(case).aids(case).keys()
+    return set(intervention.hints) <= tasks.of(case).hints(case).keys()
 
 
 def cause_of(lifts: Mapping[str, Mapping[str, Any]]) -> str | None:

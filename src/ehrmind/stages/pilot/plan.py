@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.stages.pilot.diagnosis import MISAPPLIED, MISSING, beyond_luck, strata_of
+from ehrmind.stages.pilot.diagnosis import MISAPPLIED, MISSING, beyond_chance, strata_of
 from ehrmind.statistics.calibration import r_squared
 from ehrmind.types import Case
 
@@ -97,7 +97,7 @@ def headroom_in_reach(figures: Mapping[str, Any], draws: float) -> float:
     chance that one of `draws` samples is right there and not by luck."""
     unsettled = figures["unsettled"]
     of_unsettled = (1 - unsettled["pass@1"]) * unsettled["questions"] / max(1, figures["questions"])
-    chance = 1 - (1 - max(0.0, beyond_luck(unsettled["pass@1"], unsettled["luck"]))) ** draws
+    chance = 1 - (1 - max(0.0, beyond_chance(unsettled["pass@1"], unsettled["chance"]))) ** draws
     return 1 - float(figures["pass@1"]) - of_unsettled * (1 - chance)
 
 

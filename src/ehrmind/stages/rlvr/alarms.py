@@ -167,7 +167,7 @@ def no_signal(curves: Curves) -> str | None:
     if share > THRESHOLDS["no_signal"] and not right > THRESHOLDS["solved"]:
         return (
             f"in {share:.0%} of the groups all answers earn the same ({right:.0%} right), so that hardly anything is learned; "
-            "rlvr.questions=pass_rate or rlvr.refill choose questions with a signal, a warm-up makes some"
+            "rlvr.curriculum=pass_rate or rlvr.dynamic_sampling choose questions with a signal, a warm-up makes some"
         )
     return None
 

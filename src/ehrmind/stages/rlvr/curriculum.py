@@ -18,7 +18,7 @@ ALL = "all"  # the one pool of a recipe without a mix
 LEAN = 4.0  # answers that a question's stratum counts for in the question's own rate: half a small group
 
 
-class Questions:
+class Curriculum:
     """`state` is plain JSON and goes into the checkpoint: how many questions each pool was asked and owed, and what was seen of each
     question and stratum as [right, answers, step]. A draw depends on the seed and on what was asked and judged before, in their order."""
 
@@ -41,7 +41,7 @@ class Questions:
 
     @property
     def by_pass_rate(self) -> bool:
-        return self.settings.questions == "pass_rate"
+        return self.settings.curriculum == "pass_rate"
 
     @property
     def asked(self) -> int:

@@ -17,7 +17,7 @@ from ehrmind.engines import Engine, Learner
 from ehrmind.runs import Run, rollout_rows
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
-from ehrmind.stages.rlvr.curriculum import Questions, left_out_of_mix, pilot_rows, pools_of
+from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix, pilot_rows, pools_of
 from ehrmind.stages.rlvr.rewards import class_weights, signal, with_advantages
 from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tuning_accuracy
 from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
@@ -34,20 +34,20 @@ def rlvr(
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     asked = [case for case in train if case.id in prompts]
     seen = (
-        pilot_rows(run) if settings.questions == "pass_rate" and arm == "rlvr" else ()
+        pilot_rows(run) if settings.curriculum == "pass_rate" and arm == "rlvr" else ()
     )  # after a warm-up its rates hold no more
-    questions = Questions(recipe, asked, seen)
+    curriculum = Curriculum(recipe, asked, seen)
     weights = class_weights(asked) if settings.class_weights == "balanced" else {}
     learner = engine.learner(settings, settings.steps, rlvr=settings, decoding=recipe.decoding)
-    state, history = _resumed(run, stage, learner, questions)
+    state, history = _resumed(run, stage, learner, curriculum)
     with progress(stage, settings.steps, state["step"]) as ticker:
         while state["step"] < settings.steps and state["stopped"] is None:
             step, started = state["step"], time.monotonic()
-            groups, refilled = collect(engine, recipe, questions, prompts, arm, step)
+            groups, resampled = collect(engine, recipe, curriculum, prompts, arm, step)
             groups = with_advantages(groups, settings, weights)
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
-            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "refilled_groups": refilled}
+            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
             metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
             history.append(metrics)
             stop = _alarmed(run, recipe, stage, arm, step, history, ticker)
@@ -65,14 +65,14 @@ def rlvr(
             run.write_rollouts(stage, step, rows)
             run.log(stage, arm, step, metrics)
             if last or stop is not None or state["step"] % settings.checkpoint_every == 0:
-                reached = {**state, "order": questions.state}
+                reached = {**state, "order": curriculum.state}
                 run.keep_checkpoint(stage, state["step"], partial(learner.save, progress=reached))
             ticker.advance(1, metrics)
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")
     error = standard_error(state["best"], len(tuning))
     return {
-        **_facts(recipe, questions, train, asked),
+        **_facts(recipe, curriculum, train, asked),
         "class_weights": weights,
         **state,
         "best_standard_error": round(error, 4),
@@ -80,22 +80,22 @@ def rlvr(
 
 
 def collect(
-    engine: Engine, recipe: Recipe, questions: Questions, prompts: Mapping[str, Prompt], arm: str, step: int
+    engine: Engine, recipe: Recipe, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
 ) -> tuple[list[Group], int]:
     """(judged groups, how many were replaced). Where the recipe refills, groups whose outcomes are all equal make room for fresh
     questions of their family, for a stated number of rounds; what is still equal then stays."""
-    wanted, refilled = questions.shares(recipe.rlvr.questions_per_step), 0
+    wanted, resampled = curriculum.shares(recipe.rlvr.questions_per_step), 0
     kept: list[Group] = []
     spare: list[Group] = []
     judged: list[Group] = []
-    for _ in range(recipe.rlvr.refill + 1):
+    for _ in range(recipe.rlvr.dynamic_sampling + 1):
         groups = sample_and_judge(
             engine,
             recipe,
-            questions.draw(wanted, step, besides=[group.case for group in judged]),
+            curriculum.draw(wanted, step, besides=[group.case for group in judged]),
             prompts,
             purpose=f"rlvr-{arm}",
-            step=questions.asked,  # a question met again in one step draws other numbers
+            step=curriculum.asked,  # a question met again in one step draws other numbers
             members=recipe.rlvr.samples,
             decoding=recipe.decoding,
         )
@@ -104,10 +104,10 @@ def collect(
         spare = [group for group in groups if group.all_equal]
         if not spare:
             break
-        refilled += len(spare)
-        wanted = Counter(questions.pool(group.case) for group in spare)
-    questions.hear(judged, step)
-    return kept + spare, refilled - len(spare)
+        resampled += len(spare)
+        wanted = Counter(curriculum.pool(group.case) for group in spare)
+    curriculum.hear(judged, step)
+    return kept + spare, resampled - len(spare)
 
 
 def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
@@ -117,15 +117,15 @@ def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
         class_weights(train)
 
 
-def _resumed(run: Run, stage: str, learner: Learner, questions: Questions) -> tuple[dict[str, Any], Rows]:
+def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
     """Where to go on, the newest whole checkpoint or the beginning, and the metrics up to there."""
     checkpoint = run.latest_checkpoint(stage)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
         found = learner.resume(checkpoint)
         state |= {key: found[key] for key in state if key in found}
-        questions.state = found["order"]
-    run.forget(stage, int(state["step"]))
+        curriculum.state = found["order"]
+    run.rollback(stage, int(state["step"]))
     return state, [row for row in run.metrics() if row["stage"] == stage]
 
 
@@ -152,13 +152,13 @@ def _exhausted(recipe: Recipe, history: Rows, cases: int) -> str | None:
     return f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points (standard error)"
 
 
-def _facts(recipe: Recipe, questions: Questions, train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Any]:
+def _facts(recipe: Recipe, curriculum: Curriculum, train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Any]:
     """What the stage's mark says of the questions."""
     return {
         "questions": len(asked),
         "left_out_too_long": len(train) - len(asked),
         "left_out_of_mix": left_out_of_mix(asked, recipe.rlvr.mix),
-        "asked": questions.state["asked"],
-        "asked_by_stratum": dict(sorted(questions.state["asked_by_stratum"].items())),
+        "asked": curriculum.state["asked"],
+        "asked_by_stratum": dict(sorted(curriculum.state["asked_by_stratum"].items())),
         "in_train_by_stratum": dict(sorted(Counter(case.stratum for case in asked).items())),
     }

@@ -24,7 +24,7 @@ from ehrmind.process_audit.conclusion import LEAK
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages, thinking_of
 from ehrmind.runs import Run
 from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import asking_of
+from ehrmind.stages.rollout import variant_of
 from ehrmind.types import Case
 from ehrmind.verify import judge
 
@@ -141,10 +141,10 @@ def _next(
 def _ask(
     client: EndpointClient, recipe: Recipe, settings: Teacher, batch: Sequence[tuple[Bucket, Case, int]]
 ) -> list[Answer]:
-    asking, sure = replace(asking_of(recipe), tool=False), settings.min_confidence > 0
+    variant, sure = replace(variant_of(recipe), tool=False), settings.min_confidence > 0
     questions = [
         Question(
-            tuple(teaching_messages(case, asking, confidence=sure)),
+            tuple(teaching_messages(case, variant, confidence=sure)),
             settings.decoding,
             _draw(recipe.seed, case, attempt),
         )

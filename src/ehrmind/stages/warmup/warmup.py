@@ -48,7 +48,7 @@ def warmup(
     learner = engine.learner(settings, total)
     checkpoint = run.latest_checkpoint(stage)
     done = int(learner.resume(checkpoint)["step"]) if checkpoint is not None else 0
-    run.forget(stage, done)
+    run.rollback(stage, done)
     with progress(stage, total, done) as ticker:
         for step in range(done, total):
             epoch, place = divmod(step, per_epoch)

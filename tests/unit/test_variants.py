@@ -13,13 +13,13 @@ from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
 from ehrmind.runs import Run
-from ehrmind.stages.evaluation.variants import asking_for, voted
+from ehrmind.stages.evaluation.variants import variant_for, voted
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.medcalc_cases import SHORT
 from tests.unit.test_stages import recipe as staged
 
-WAYS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
+VARIANTS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
@@ -47,7 +47,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     ScriptedEngine(plan).save(folder)
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     chosen = staged(
-        arms=["base", *(f"base_{way}" for way in WAYS)],
+        arms=["base", *(f"base_{variant_name}" for variant_name in VARIANTS)],
         pilot={"questions": 42, "samples": 4, "interventions": 42},
         prompts={"max_tokens": 9000},
     )
@@ -60,7 +60,7 @@ def test_every_way_is_an_arm_with_its_figures_and_its_cost(done: Run) -> None:
         arm: found["by_stratum"]["medcalc/physical/maintenance-fluids"]["accuracy"]
         for arm, found in results["arms"].items()
     }
-    assert set(results["arms"]) == {"base", *(f"base_{way}" for way in WAYS)}
+    assert set(results["arms"]) == {"base", *(f"base_{variant_name}" for variant_name in VARIANTS)}
     assert fluids["base"] == 0 and fluids["base_open_book"] == 1 and fluids["base_tool"] == 1
     cost = {arm: found["cost"] for arm, found in results["arms"].items()}
     assert cost["base_majority"]["tokens"] >= 8 * cost["base"]["tokens"]
@@ -113,7 +113,7 @@ def test_the_commonest_answer_wins_and_malformed_ones_cast_no_vote() -> None:
 def test_examples_come_from_train_and_from_the_same_stratum() -> None:
     chosen = staged(evaluate={"shots": 2})
     train = synthetic_cases(40, 6, "train", **SHORT)
-    shots = asking_for(chosen, "few_shot", train).shots
+    shots = variant_for(chosen, "few_shot", train).shots
     assert shots and all(
         len(found) == 2 and {case.stratum for case, _ in found} == {stratum} for stratum, found in shots.items()
     )

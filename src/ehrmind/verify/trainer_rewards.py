@@ -52,7 +52,7 @@ class Question:
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
 ) -> dict[str, float]:
-    """For verl: `reward.custom_reward_function.path=pkg://ehrmind.verify.elsewhere`. `acc` is 1 where the answer is right: validation
+    """For verl: `reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards`. `acc` is 1 where the answer is right: validation
     reports it, and `algorithm.filter_groups.metric=acc` compares it. verl does not say whether an answer was cut, so a cut one earns what a
     malformed one does."""
     verdict = Question.from_json(ground_truth).judge(solution_str)
@@ -67,7 +67,7 @@ def ehrmind_reward(
     completion_ids: Sequence[Sequence[int]] | None = None,
     **_: Any,
 ) -> list[float]:
-    """For TRL: `reward_funcs=ehrmind_reward`, or `--reward_funcs ehrmind.verify.elsewhere.ehrmind_reward`. A reward for each completion;
+    """For TRL: `reward_funcs=ehrmind_reward`, or `--reward_funcs ehrmind.verify.trainer_rewards.ehrmind_reward`. A reward for each completion;
     `ehrmind` is the data set's column of Questions, `completion_ids` is TRL's own and tells which answers were cut."""
     ids = completion_ids if completion_ids is not None else [()] * len(completions)
     return [

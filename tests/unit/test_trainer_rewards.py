@@ -1,4 +1,4 @@
-"""verify.elsewhere: what verl and TRL pay for an answer is our judge's verdict, and nothing else."""
+"""verify.trainer_rewards: what verl and TRL pay for an answer is our judge's verdict, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ehrmind.prompts import gold_response
 from ehrmind.types import InputError
 from ehrmind.verify import judge
-from ehrmind.verify.elsewhere import Question, compute_score, ehrmind_reward
 from ehrmind.verify.reward import RewardWeights
+from ehrmind.verify.trainer_rewards import Question, compute_score, ehrmind_reward
 from tests.small_models import cases
 
 OWN = RewardWeights(malformed=-3.0, truncated=-0.5, wrong=-0.25, correct=2.0, correct_format=0.5)
