@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ehrmind.config import EhrFiles, load_recipe
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic.cohort import HIGH_CREATININE, write_cohort
+from ehrmind.data.synthetic.trials import CONDITIONS, DRUGS, TESTS, synthetic_pair
 from ehrmind.engines.local.engine import LocalEngine
 from ehrmind.prompts.chat import gold_response, messages
 from ehrmind.prompts.protocol import wrap
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.cohort import HIGH_CREATININE, write_cohort
-from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, TESTS, made_up_pair
 from ehrmind.tasks.labelled import as_json
 from ehrmind.types import Case, Message, Prompt
 
@@ -47,7 +47,7 @@ def histories(subjects: int = 4000) -> list[Case]:
 
 
 def pair(index: int) -> Case:
-    return made_up_pair(SEED, index, "train", "drugs" if index % 2 else "diagnoses", "easy")
+    return synthetic_pair(SEED, index, "train", "drugs" if index % 2 else "diagnoses", "easy")
 
 
 def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
@@ -99,12 +99,24 @@ def _history_response(school: str, case: Case, draw: random.Random) -> str:
 
 
 NAMES = (*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS)
-WORDS = ("asthma", "eligible", "fine", "man", "old", "out", "Trial", "woman")  # findings have no such values; looking up must not guess
+WORDS = (
+    "asthma",
+    "eligible",
+    "fine",
+    "man",
+    "old",
+    "out",
+    "Trial",
+    "woman",
+)  # findings have no such values; looking up must not guess
 
 
 def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
     """Words in no order, to be said again."""
-    tokens = (engine.tokenizer.decode([draw.randrange(256, len(engine.tokenizer))]).strip() for _ in range(draw.randint(8, 40)))
+    tokens = (
+        engine.tokenizer.decode([draw.randrange(256, len(engine.tokenizer))]).strip()
+        for _ in range(draw.randint(8, 40))
+    )
     text = " ".join(token for token in tokens if token.isalpha())
     prompt = engine.prompt([Message("user", f"{text}.\nSay again.")])
     return prompt, engine.response_tokens(text, prompt)
@@ -113,7 +125,9 @@ def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
 def _looked_up(engine: LocalEngine, draw: random.Random) -> Example:
     """Names with values, ten of them to be looked up, some of which are not there."""
     told = {name: _value(draw) for name in draw.sample(NAMES, k=draw.randint(4, 16))}
-    wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample([name for name in NAMES if name not in told], k=2)
+    wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample(
+        [name for name in NAMES if name not in told], k=2
+    )
     return _asked(engine, ". ".join(f"{name} {value}" for name, value in told.items()) + ".", told, wanted, draw)
 
 
@@ -129,7 +143,12 @@ def _looked_up_by_criteria(engine: LocalEngine, draw: random.Random) -> Example:
     steps = [f"must: {name}: {fine[told.get(name, '')]}" for name in must] + [
         f"must not: {name}: {out[told.get(name, '')]}" for name in must_not
     ]
-    listed = ["Inclusion criteria:", *(f"- {name}" for name in must), "Exclusion criteria:", *(f"- {name}" for name in must_not)]
+    listed = [
+        "Inclusion criteria:",
+        *(f"- {name}" for name in must),
+        "Exclusion criteria:",
+        *(f"- {name}" for name in must_not),
+    ]
     text = ". ".join(f"{name} {value}" for name, value in told.items())
     prompt = engine.prompt([Message("user", "\n".join([f"Patient:\n{text}.\n", *listed, "\nLook up."]))])
     return prompt, engine.response_tokens(" ; ".join(steps), prompt)
@@ -145,14 +164,18 @@ def _looked_up_in_history(engine: LocalEngine, case: Case, draw: random.Random) 
 def _asked(engine: LocalEngine, text: str, told: dict[str, str], wanted: list[str], draw: random.Random) -> Example:
     draw.shuffle(wanted)
     prompt = engine.prompt([Message("user", f"{text}\nLook up: {', '.join(wanted)}.")])
-    return prompt, engine.response_tokens(" ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt)
+    return prompt, engine.response_tokens(
+        " ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt
+    )
 
 
 def _value(draw: random.Random) -> str:
     kind = draw.random()
     if kind < 0.5:
         return draw.choice(("yes", "no"))
-    return draw.choice(WORDS) if kind < 0.65 else str(draw.choice((draw.randint(1, 999), round(draw.uniform(0.3, 20), 1))))
+    return (
+        draw.choice(WORDS) if kind < 0.65 else str(draw.choice((draw.randint(1, 999), round(draw.uniform(0.3, 20), 1))))
+    )
 
 
 def text() -> list[str]:
