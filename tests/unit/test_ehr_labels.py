@@ -1,4 +1,6 @@
-"""Label files: one label a row with one reading, whichever column, format and spelling; what has two readings is refused or chosen."""
+"""Label files: one label a row with one reading, whichever column, format and spelling; what has
+two readings is refused or chosen.
+"""
 
 from __future__ import annotations
 

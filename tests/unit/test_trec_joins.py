@@ -1,4 +1,6 @@
-"""Topics, judgments and records find each other however their ids are spelled, and not across years; what lies beside them is named."""
+"""Topics, judgments and records find each other however their ids are spelled, and not across
+years; other files next to them are named.
+"""
 
 from __future__ import annotations
 
