@@ -2,9 +2,9 @@
 
 By time and by site, each label gets a split, and two rules take precedence. First, a subject is in
 one split only: it keeps the labels of the latest split it reaches (train, tuning, held_out).
-Second, a subject never moves to an earlier split than the data set gave it, so its held-out
-subjects are not used for training or tuning; moving to a later split is allowed. Labels that these
-rules exclude are counted.
+Second, a subject never moves to an earlier split than the data set gave it: held-out subjects are
+not used for training or tuning, tuning subjects not for training. Moving to a later split is
+allowed. Labels that these rules exclude are counted.
 """
 
 from __future__ import annotations
