@@ -168,7 +168,7 @@ def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Labels]:
     found = label_files(files.labels, files.task)
     rows, notes = read_labels(found.paths, found.task, files.label_column)
     if found.unread:
-        notes[f"files beside the labels in another format, which are not read: {', '.join(found.unread[:3])}"] = len(
+        notes[f"files next to the labels in another format, which are not read: {', '.join(found.unread[:3])}"] = len(
             found.unread
         )
     return data, Labels(rows, found.paths, found.task, notes)

@@ -33,7 +33,7 @@ GRADED = "lab_"  # prefix of EHRSHOT's laboratory tasks, whose labels are grades
 MOST_CLASSES = 10
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1", "1.0"}), frozenset({"false", "f", "no", "n", "0", "0.0"})
 DAYS = "prediction times that are days: read as 00:00, before everything of that day"
-BESIDE = "labels with {} beside: the label is {}"
+ALSO_IN = "labels that {} has too: the label is {}"
 WHOLE = "labels from float_value, which holds whole numbers"
 NUMBERED = "labels that are numbers from {} to {}: answered by their numbers, whose meaning the question must tell"
 
@@ -239,7 +239,7 @@ def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], tas
     if set(filled) == {"boolean_value", "integer_value"} and task.startswith(GRADED):
         contrary = (labels["boolean_value"] != (labels["integer_value"] > 0).cast(pl.Int64)).fill_null(True)
         if not contrary.any():
-            notes[BESIDE.format("boolean_value", "integer_value, the grade")] = labels.height
+            notes[ALSO_IN.format("boolean_value", "integer_value, the grade")] = labels.height
             return "integer_value"
         row = labels.row(int(contrary.arg_max() or 0), named=True)
         raise InputError(f"{paths[row['file']]}, row {row['row']}: {named} contradict each other; {_say_which}")
@@ -248,7 +248,7 @@ def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], tas
     ).item()
     if not same:
         raise InputError(f"{_named(paths)} has labels in {named}; {_say_which}")
-    notes[BESIDE.format(" and ".join(filled[1:]), f"{filled[0]}, and they agree")] = labels.height
+    notes[ALSO_IN.format(" and ".join(filled[1:]), f"{filled[0]}, and they agree")] = labels.height
     return filled[0]
 
 

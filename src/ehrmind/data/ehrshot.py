@@ -268,10 +268,10 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 def _refuse_parts(events: Path) -> None:
     """Raises InputError if the folder has more than one file of events."""
-    beside = sorted(
+    others = sorted(
         path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name)
     )
-    if beside:
+    if others:
         raise InputError(
-            f"{events} is the one file of events that is read, and beside it lies {beside[0]}; join them, or take it away."
+            f"{events} is the one file of events that is read, and {others[0]} lies next to it; join them, or move it away."
         )
