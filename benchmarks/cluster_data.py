@@ -1,9 +1,12 @@
 """Files to Cases, here and by Ray Data on a local cluster: the same bytes, and how long both take.
 
-    python benchmarks/cluster_data.py                      # a synthetic MEDS data set of five million events
-    python benchmarks/cluster_data.py --data FOLDER        # and the development data: synthea-meds, medcalc-bench, trec-clinical-trials
+    python benchmarks/cluster_data.py                 # a synthetic MEDS data set, 5 million events
+    python benchmarks/cluster_data.py --data FOLDER   # and the development data
 
-Ray Data reads twice: the first time its workers start and import what they need."""
+The development data are synthea-meds, medcalc-bench and trec-clinical-trials.
+
+Ray Data reads twice: the first time its workers start and import what they need.
+"""
 
 from __future__ import annotations
 

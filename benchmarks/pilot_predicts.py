@@ -1,12 +1,15 @@
 """Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for
 every stratum built to fail.
 
-    python benchmarks/pilot_predicts.py --seeds 0 1 2            figures, with the predictor that ships
-    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/pilot/plan.py
+    python benchmarks/pilot_predicts.py --seeds 0 1 2                # figures
+    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102    # fits the predictor
+
+The figures use the predictor that ships, in stages/pilot/plan.py.
 
 Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind
 run`: pilot with interventions, RLVR from the base, evaluation on 100 held-out cases a stratum at
-the recipe's temperature. A seed's folder is kept under --out and gone on with."""
+the recipe's temperature. A seed's folder is kept under --out and gone on with.
+"""
 
 from __future__ import annotations
 

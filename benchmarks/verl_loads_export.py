@@ -1,8 +1,10 @@
 """Reads what `ehrmind export verl` writes with verl 0.9.1 itself, and compares options, data,
 scores and losses with ours.
 
-    python benchmarks/verl_loads_export.py            two synthetic exports: a chat template that opens no thought, and one that opens it
+    python benchmarks/verl_loads_export.py            two synthetic exports
     python benchmarks/verl_loads_export.py DIR        a folder that you exported
+
+Of the two, one chat template opens the thinking and the other does not.
 
 Needs an environment of its own, because verl 0.9.1 keeps transformers below 5.11; no GPU, and Ray
 is not started:
@@ -13,7 +15,8 @@ is not started:
     VENV/bin/python benchmarks/verl_loads_export.py
 
 The options are those that bash hands over when it runs the folder's own `launch.sh`. Exit code 1
-where anything differs."""
+where anything differs.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
 """One GRPO step of ours against TRL's, on the same model, prompts, group size, lengths and dtype,
 interleaved in one run.
 
-    python benchmarks/vs_trl.py [--dtype float32] [--steps 3]                                     the three cases, a table
-    python benchmarks/vs_trl.py --prompt 1024 --group 8 --new 128 --prompts 8 [--device cuda] --json     a case of your own
+    python benchmarks/vs_trl.py [--dtype float32] [--steps 3]        # the three cases, a table
+    python benchmarks/vs_trl.py --prompt 1024 --group 8 --new 128 --prompts 8 [--device cuda] --json
+
+The second line measures a case of your own.
 
 Every side is a process of its own that makes one step on request; the sides take turns. TRL is
 its GRPOTrainer with `transformers` generation under the fastest settings of those `--search`
 measures; without it, those that it found for the three cases. With bf16, TRL trains under
 autocast and samples with bf16 weights where that is faster: its whole step is then that rollout
 and the rest of the autocast step. No answer may end early on our side, so that both sides make
-`group × new` tokens for each prompt. With `--json`, a line for each dtype."""
+`group × new` tokens for each prompt. With `--json`, a line for each dtype.
+"""
 
 from __future__ import annotations
 
