@@ -55,7 +55,8 @@ WALLS = {
     "report": ("engines", "stages", "predict", "export", "cluster", "view", "cli"),
     "view": ("engines", "stages", "predict", "export", "cluster", "cli"),
 }
-# Rooms whose files import each other in no circle, imports for type annotations included; `ehrmind` would be all of them.
+# Rooms whose files import each other in no circle, imports for type annotations included.
+# `ehrmind` stands for all of them.
 WITHOUT_CIRCLES = ("ehrmind.engines",)
 # Rooms the command line reaches only through another room's verb.
 NO_LOGIC_IN_CLI = ("rl", "engines", "prompts", "tasks")
@@ -145,7 +146,7 @@ def reached(module: str) -> Iterator[tuple[str, str]]:
 
 
 def circle_through(module: str, rooms: tuple[str, ...]) -> list[str]:
-    """The shortest chain of imports within the rooms that leads from a module back to itself; empty if there is none."""
+    """Finds the shortest chain of imports within the rooms from a module back to itself, or []."""
     waiting, seen = [[module]], {module}
     while waiting:
         chain = waiting.pop(0)
