@@ -1,4 +1,4 @@
-"""What an outcome is worth. A reward is the sum of two named parts, `format` and `outcome`."""
+"""Weights of the reward. A reward is the sum of two named parts, `format` and `outcome`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pydantic import ConfigDict
 
 @dataclass(frozen=True, slots=True)
 class RewardWeights:
-    """Weights of a verdict's parts; the defaults are the paper's (arXiv 2505.24105): −2 / 0 / 1 + 0.1.
+    """Weights of a verdict's parts; the defaults are the paper's (arXiv 2505.24105): −2 / 0 / 1 +
+    0.1.
 
-    `truncated` is the format part of an answer cut off at the token limit, so that a recipe can choose
-    not to teach a truncated answer as a malformed one.
+    `truncated` is the format part of an answer cut at the token limit. A recipe can set it so that
+    a truncated answer is not punished as a malformed one.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
