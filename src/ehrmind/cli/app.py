@@ -96,19 +96,23 @@ def _top(
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")
     ] = False,
 ) -> None:
-    """Adapt an open language model to clinical reasoning over health records, and prove that it got better."""
+    """Adapt an open language model to clinical reasoning over health records, and prove that it got
+    better."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 141
-    where the output's reader has gone, 143 for SIGTERM."""
+    """Runs one command and exits with its code.
+
+    Codes: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 141 if the reader of
+    the output has gone, 143 for SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     end_on_sigterm()
     try:
         code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             raise KeyboardInterrupt
-        sys.stdout.flush()  # while a closed pipe or a full disk can still be told
+        sys.stdout.flush()  # now, while a closed pipe or a full disk can still be reported
     except SystemExit as error:
         if not is_sigterm(error) and closed_pipe(error) is None:
             raise

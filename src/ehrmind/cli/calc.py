@@ -1,4 +1,4 @@
-"""Command line: the calculators at the bedside."""
+"""Command line: the calculators."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 
 def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
-    """What became of every row, and where the Cases are."""
+    """Prints what became of every row, and where the Cases are."""
     typer.echo(
         json.dumps(counts.to_dict(), indent=2)
         if as_json
@@ -30,7 +30,7 @@ def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
 
 
 class SplitName(StrEnum):
-    """The splits as choices of an option."""
+    """Splits as choices of an option."""
 
     train = "train"
     tuning = "tuning"
@@ -50,7 +50,8 @@ def medcalc(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn MedCalc-Bench rows into Cases; every row is kept, counted as left out, or refused by name."""
+    """Turn MedCalc-Bench rows into Cases. Every row is kept, counted as left out, or refused by
+    name."""
     stay_offline(online)
     from ehrmind.data import save_cases
     from ehrmind.data.medcalc import read_medcalc
@@ -61,7 +62,7 @@ def medcalc(
 
 
 class KindName(StrEnum):
-    """What the answers of a table are, as choices of an option."""
+    """Kinds of answers in a table, as choices of an option."""
 
     number = "number"
     integer = "integer"
@@ -127,7 +128,8 @@ def table(
     sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
+    """Turn a table of questions and answers into Cases. A recipe offers more settings
+    (`data.source.table`)."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
     from ehrmind.data import save_cases
@@ -158,7 +160,7 @@ def table(
 
 
 class DifficultyName(StrEnum):
-    """How hard a made-up note is to read, as choices of an option."""
+    """Difficulties of a synthetic note, as choices of an option."""
 
     easy = "easy"
     medium = "medium"
@@ -166,7 +168,7 @@ class DifficultyName(StrEnum):
 
 
 class ConventionName(StrEnum):
-    """Whose reading of a calculator, as choices of an option."""
+    """Conventions of the calculators, as choices of an option."""
 
     published = "published"
     medcalc = "medcalc"
@@ -190,7 +192,10 @@ def audit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every row's label by the published formula, say where it differs and why, and write a corrected copy."""
+    """Recompute every row's label by the published formula, and write a corrected copy.
+
+    The report says where labels differ and why.
+    """
     from ehrmind.data.files import stem
     from ehrmind.data.relabel import audit_rows, write_corrected
 
@@ -220,7 +225,8 @@ def synthetic_medcalc(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
+    """Generate synthetic MedCalc cases: patients, notes, and the truth and a worked answer from the
+    calculators."""
     from collections import Counter
 
     from ehrmind.data import save_cases
@@ -243,9 +249,11 @@ def check(
     think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the verifier on a data set, without a model: every gold answer earns full marks, no corruption of it does.
+    """Prove the verifier on a data set, without a model: gold answers earn full marks, corruptions
+    do not.
 
-    What it cannot prove is that the labels were read as you meant them: it lays ten drawn answers beside their source cells.
+    It cannot prove that the labels were read as you meant them. For that it shows ten random
+    answers next to their source cells.
     """
     from ehrmind.data import load_cases
     from ehrmind.verify.audit import check_cases

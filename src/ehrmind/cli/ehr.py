@@ -1,4 +1,4 @@
-"""Command line: prediction from coded histories, from MEDS or EHRSHOT files."""
+"""Command line: prediction from coded histories, read from MEDS or EHRSHOT files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def synthetic_ehr(
     labels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Labels a subject and task, at most.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Make up a MEDS data set with two label tasks: correlated diseases, results, drugs and visits, no patient behind them."""
+    """Generate a synthetic MEDS data set with two label tasks: correlated diseases, results, drugs
+    and visits."""
     from ehrmind.data.synthetic.cohort import write_cohort
 
     clear_leftovers(out.parent)
@@ -39,14 +40,15 @@ def synthetic_ehr(
 
 
 class SplitHistoriesBy(StrEnum):
-    """How labels are divided, as choices of an option."""
+    """Ways to split labels, as choices of an option."""
 
     subject = "subject"
     time = "time"
     site = "site"
 
 
-# The options of `ehr` that need more than a line, named so that its signature can be read.
+# Options of `ehr` that need more than one line. They are named so that its signature stays
+# readable.
 AcesTask = Annotated[
     Path | None,
     typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels."),
@@ -135,9 +137,10 @@ def ehr(
     leave_out_unusable: LeaveOutUnusable = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases: references to a subject at a time; no subject is in two splits.
+    """Turn labels over a MEDS data set, or EHRSHOT's files, into Cases.
 
-    The labels are a file's, or those that an ACES task file makes.
+    A case is a reference to a subject at a time; no subject is in two splits. The labels come from
+    a file, or an ACES task file makes them.
     """
     from ehrmind.cli.options import section
     from ehrmind.config import EhrFiles

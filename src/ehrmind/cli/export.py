@@ -1,4 +1,5 @@
-"""Command line: models out of run folders, and onto a hub only where a person says so; data and reward for other trainers."""
+"""Command line: exports models from run folders, pushes them to a hub on request, and exports data
+and reward for other trainers."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def model(
     ] = False,
     licence: Annotated[str, typer.Option(help="Of the model, for the card.")] = "other",
 ) -> None:
-    """Write an ordinary `transformers` directory with a model card; nothing is sent anywhere."""
+    """Write a model directory for `transformers` with a model card. Nothing is sent anywhere."""
     stay_offline(online=False)
     from ehrmind.export.model import described, export_model
     from ehrmind.report.model_card.card import model_card
@@ -67,7 +68,8 @@ def push(
     yes_upload: Annotated[bool, typer.Option("--yes-upload", help="Send it without asking.")] = False,
     public: Annotated[bool, typer.Option("--public", help="For all to see; private otherwise.")] = False,
 ) -> None:
-    """Send an exported model to a hub. Refused where it was trained on restricted data, or where this machine is offline."""
+    """Send an exported model to a hub. Refused if it was trained on restricted data, or if this
+    machine is offline."""
     stay_offline(online=True)
     from ehrmind.export.model import push_model, refuse_push
 
@@ -83,14 +85,14 @@ def push(
 def verl(
     where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
 ) -> None:
-    """Write parquet files, a launch script and our verifier as the reward, for those who run verl."""
+    """Write parquet files, a launch script and our verifier as the reward, for verl."""
     _for_trainer("verl", where, out, overrides, model, arm)
 
 
 def trl(
     where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
 ) -> None:
-    """Write a data set, a launch script and our verifier as the reward, for those who run TRL."""
+    """Write a data set, a launch script and our verifier as the reward, for TRL."""
     _for_trainer("trl", where, out, overrides, model, arm)
 
 

@@ -1,4 +1,4 @@
-"""Command line: OMOP tables become a MEDS data set."""
+"""Command line: turns OMOP tables into a MEDS data set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def omop(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; no row is lost in silence."""
+    """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set.
+    Rows that are left out are counted."""
     from ehrmind.data.omop import convert_omop
 
     said: dict[str, Any] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FormatName(StrEnum):
-    """How predictions are written, as choices of an option."""
+    """Formats of predictions, as choices of an option."""
 
     parquet = "parquet"
     jsonl = "jsonl"
@@ -92,7 +92,8 @@ def predict(
     cluster: Cluster = None,
     workers: Workers = None,
 ) -> None:
-    """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
+    """Answer new cases: answer, probability or agreement, thinking, and which of its values are in
+    the record."""
     stay_offline(online=False)
     chosen = {"samples": samples, "abstain_below": abstain_below}
     asked: dict[str, Any] = {
@@ -124,8 +125,8 @@ def predict(
 
 
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
-    """Prints the predictions and writes the page. Returns whether none of at least `TELLING` cases
-    was answered."""
+    """Prints the predictions and writes the page. True if none of at least `TELLING` cases was
+    answered."""
     from ehrmind.runs.predictions import TELLING
 
     for line in found.lines():

@@ -34,7 +34,8 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the page of each run, one standalone file; with --compare also one of all of them together."""
+    """Write the page of each run, one standalone file; with --compare also one page of all of
+    them."""
     from ehrmind.report import write_comparison, write_report
 
     for folder in folders:
@@ -50,7 +51,7 @@ def compare(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)
     ] = None,
 ) -> None:
-    """Lay runs side by side: every arm of each on every set of cases (train on one, test on all)."""
+    """Compare runs: every arm of each run on every set of cases (train on one, test on all)."""
     from ehrmind.cli.tables import show_matrix
     from ehrmind.files import write_json
     from ehrmind.report.compare import matrix
@@ -67,7 +68,7 @@ def compare(
 def list_(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs"),
 ) -> None:
-    """List the run folders of a folder: what they ran, how far they came, how much they protect."""
+    """List the run folders in a folder: their recipes, how far they came, how much they protect."""
     from rich.console import Console
     from rich.table import Table
 
@@ -89,7 +90,11 @@ def list_(
 
 
 def verify(folder: RunFolder) -> None:
-    """Prove a run folder: every stored file and line is what was written. Names what is damaged, gone or unknown; exit code 1."""
+    """Check a run folder: every stored file and line must be what was written. Names what is
+    damaged, gone or unknown.
+
+    The exit code is 1 if there is any.
+    """
     from ehrmind.runs.verifying import verify as faults_of
 
     seen: list[int] = []
@@ -112,7 +117,10 @@ def verify(folder: RunFolder) -> None:
 
 
 def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay. Fails while anything is left."""
+    """Remove what a run protects (cases, rollouts, checkpoints, models). Its figures stay.
+
+    Fails if anything is left.
+    """
     from ehrmind.runs import listing
     from ehrmind.runs.protected import linked
 

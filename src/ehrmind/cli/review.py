@@ -1,4 +1,4 @@
-"""Command line: answers out to clinicians, and their verdicts back."""
+"""Command line: sends answers to clinicians for review and reads their verdicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def export(
     n: Annotated[int, typer.Option("--n", min=1, help="How many answers.")] = 50,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
 ) -> None:
-    """Write a sheet for a clinician: sampled answers with record, thinking, verdict and audit. It holds record text."""
+    """Write a sheet for a clinician: sampled answers with record, thinking, verdict and audit. It
+    holds record text."""
     from ehrmind.report.review.sheet import export_review
 
     file, count = export_review(folder, arm or (), n, seed)
@@ -32,7 +33,8 @@ def read(
         list[Path], typer.Argument(metavar="FILE...", help="Sheets as reviewers filled them in.", show_default=False)
     ],
 ) -> None:
-    """Read filled-in sheets: agreement of clinicians with the verifier and the audit, into RUN/review.json."""
+    """Read filled-in sheets and write how clinicians agree with the verifier and the audit to
+    RUN/review.json."""
     from ehrmind.report.review.verdicts import read_reviews
 
     found = read_reviews(folder, files)

@@ -1,4 +1,4 @@
-"""Command line: patient-trial matching, from TREC's files or made up."""
+"""Command line: patient-trial matching, from TREC's files or synthetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ehrmind.cli.cases import AsJson, DifficultyName, SplitName, say_counts
 
 
 class SplitBy(StrEnum):
-    """What no two splits share, as choices of an option."""
+    """What two splits never share, as choices of an option."""
 
     patient = "patient"
     pair = "pair"
@@ -56,7 +56,8 @@ def trials(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn judged pairs of patient and trial into Cases, split by patient; pairs whose trial text is absent are counted."""
+    """Turn judged pairs of patient and trial into Cases, split by patient. Pairs without a trial
+    text are counted."""
     from ehrmind.cli.options import section
     from ehrmind.config import TrialFiles
     from ehrmind.data import save_cases
@@ -82,7 +83,8 @@ def synthetic_trials(
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
     as_json: AsJson = False,
 ) -> None:
-    """Make up patients and trials; the label follows from the generator's own logic, criterion by criterion."""
+    """Generate synthetic patients and trials. The label follows from the generator's own logic,
+    criterion by criterion."""
     from collections import Counter
 
     from ehrmind.data import save_cases

@@ -1,4 +1,4 @@
-"""Command line: new rows without answers, as Cases for `ehrmind predict`."""
+"""Command line: turns new rows without answers into Cases for `ehrmind predict`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def medcalc(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Notes and calculator questions; columns as MedCalc-Bench spells them, in any form of table."""
+    """Read notes and calculator questions from a table of any form, with MedCalc-Bench's column
+    names."""
     from ehrmind.data.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
@@ -54,7 +55,7 @@ def table(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Any table of questions."""
+    """Read a table of questions."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
     from ehrmind.data.unanswered import table_to_ask
@@ -98,7 +99,7 @@ def trials(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Patients and trials, every one with every other unless pairs are named."""
+    """Read patients and trials and pair every patient with every trial, unless pairs are named."""
     from ehrmind.data.unanswered import trials_to_ask
 
     _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
@@ -129,7 +130,7 @@ def ehr(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Subjects at prediction times; what is visible then is all that is shown."""
+    """Read subjects at prediction times. Only what is visible at that time is shown."""
     from ehrmind.data.unanswered import ehr_to_ask
 
     found = ehr_to_ask(

@@ -31,7 +31,10 @@ def view(
         bool, typer.Option("--no-token", help="Ask for no token: whoever is on this machine may look.")
     ] = False,
 ) -> None:
-    """Show runs in a browser while they go: curves, rollouts, groups, differences. For this machine only, read-only; Ctrl-C ends it."""
+    """Show runs in a browser while they go: curves, rollouts, groups, differences. Ctrl-C ends it.
+
+    The view is for this machine only and changes nothing.
+    """
     if no_token and token is not None:
         raise InputError("--token and --no-token exclude each other; give one of them.")
     if token is not None and not re.fullmatch(rf"[A-Za-z0-9_-]{{{SHORTEST},200}}", token):

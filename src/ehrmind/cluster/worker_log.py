@@ -1,4 +1,5 @@
-"""What workers have to say reaches the person who started the run: lines for the terminal, and what ended the work."""
+"""Brings the workers' output to the user: lines for the terminal, and the error that ended the
+work."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class WorkerError(RuntimeError):
-    """A fault in a worker: its type and its place. Its text stays behind, because it may quote a record."""
+    """A fault in a worker: its type and place. Its text is withheld because it may quote a
+    record."""
 
 
 class Desk:
-    """An actor beside the driver. Messages are (kind, content)."""
+    """An actor on the driver's node that collects messages (kind, content)."""
 
     def __init__(self) -> None:
         self._said: list[tuple[str, Any]] = []
@@ -36,13 +38,14 @@ class Desk:
         ray.actor.exit_actor()
 
     def heard(self) -> list[tuple[str, Any]]:
-        """What was said since the last time."""
+        """Returns the messages since the last call."""
         said, self._said = self._said, []
         return said
 
 
 def open_desk() -> Any:
-    """A handle of the actor, which takes no worker's place and stands and falls with the driver's own node."""
+    """Starts the actor and returns its handle. It takes no worker's place and lives on the driver's
+    own node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -51,7 +54,7 @@ def open_desk() -> Any:
 
 
 class ToDesk(io.TextIOBase):
-    """A worker's standard error, line by line at the desk."""
+    """A worker's standard error, sent to the desk line by line."""
 
     def __init__(self, desk: Any) -> None:
         self._desk, self._line = desk, ""
@@ -67,7 +70,10 @@ class ToDesk(io.TextIOBase):
 
 
 def told(error: Exception) -> Exception:
-    """The error as it may leave the worker: what a person can mend as it is, of anything else the type and the place in our code."""
+    """Reduces an error to what may leave the worker.
+
+    Errors that a user can fix stay as they are; others become type and place in our code.
+    """
     if isinstance(error, InputError):
         return InputError(str(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

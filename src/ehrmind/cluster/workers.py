@@ -1,6 +1,7 @@
-"""Workers on a cluster: Ray Train starts them, and starts all of them again when one is lost. Each does the same work in the same order.
+"""Runs workers on a cluster. Ray Train starts them, and restarts all of them when one is lost.
 
-What outlives a worker lies in a folder that the work itself knows; Ray's own checkpoints are not used.
+All workers do the same work in the same order. What must outlive a worker is in a folder that the
+work itself knows; Ray's own checkpoints are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Loop = Callable[[dict[str, Any]], None]
 
 
 def on_gpu(device: str, workers: int) -> bool:
-    """Whether workers ask for a GPU each: where `model.device` is cuda, or is auto and the cluster has enough."""
+    """True if workers ask for a GPU each: `model.device` is cuda, or is auto and the cluster has
+    enough."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -44,8 +46,11 @@ def on_gpu(device: str, workers: int) -> bool:
 
 
 def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], cluster: AnyCluster) -> None:
-    """`loop(config)` by every worker, to its end. What rank 0 writes to standard error is written here, what a worker raises is raised
-    here; only the loss of a worker is tried again, `settings.restarts` times."""
+    """Runs `loop(config)` on every worker to its end.
+
+    The standard error of rank 0 is written here, and a worker's exception is raised here. Only the
+    loss of a worker is retried, `settings.restarts` times.
+    """
     ended: list[BaseException | None] = []
     desk = open_desk()
     _heard(desk, NOT_LET_IN)
@@ -86,7 +91,7 @@ def _say(said: list[tuple[str, Any]]) -> None:
 
 
 def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended: list[BaseException | None]) -> None:
-    """In a thread of its own, so that Ctrl-C stays ours."""
+    """Runs the trainer in a thread of its own, so that Ctrl-C stays ours."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -109,8 +114,10 @@ def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended
 
 
 def _guarded(config: dict[str, Any]) -> None:
-    """In the worker: what it raises goes to the desk and ends the run; only what the loss of another worker looks like goes to Ray, which
-    then starts all of them again."""
+    """Runs the loop in a worker and sends its exception to the desk, which ends the run.
+
+    Only what looks like the loss of another worker goes to Ray, which then restarts all of them.
+    """
     import ray
 
     desk = config["desk"]
@@ -128,7 +135,10 @@ def _guarded(config: dict[str, Any]) -> None:
 
 
 def _leave_with(desk: Any) -> None:
-    """End this worker soon after the driver. Where the head is lost nobody else does, and a resumed run must be alone in its folder."""
+    """Ends this worker soon after the driver.
+
+    If the head is lost, nothing else ends it, and a resumed run must be alone in its folder.
+    """
     import ray
     from ray.exceptions import RayError
 
@@ -141,7 +151,7 @@ def _leave_with(desk: Any) -> None:
 
 
 def _why(error: BaseException, settings: Cluster) -> BaseException:
-    """A person's sentence where Ray gave up."""
+    """Returns the sentence to show when Ray gave up."""
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
@@ -149,9 +159,8 @@ def _why(error: BaseException, settings: Cluster) -> BaseException:
         return InputError(LOST_HEAD) if isinstance(error, RayError) else error
     failures = getattr(error, "worker_failures", {})
     last = next((getattr(failure, "_base_exc", failure) for failure in failures.values()), None)
-    cause = (
-        "an unknown cause" if last is None else str(last) if isinstance(last, WorkerError) else why(last)
-    )  # not Ray's words: they quote ours
+    # Ray's words are not shown, because they quote ours.
+    cause = "an unknown cause" if last is None else str(last) if isinstance(last, WorkerError) else why(last)
     return InputError(
         f"Workers were lost more often than cluster.restarts={settings.restarts} allows, "
         f"at last by {cause}; finished work is kept, and the same command with --resume goes on."
