@@ -38,7 +38,7 @@ def remove_contents(folder: Path) -> list[Left]:
     return [left for path in sorted(folder.iterdir()) for left in remove(path)]
 
 
-def told(left: Sequence[Left]) -> str:
+def described(left: Sequence[Left]) -> str:
     """Names what is left: the first path with its reason, and how many more there are."""
     path, why = left[0]
     return f"{path} ({why})" + (f" and {len(left) - 1:,} more" if len(left) > 1 else "")
@@ -47,7 +47,7 @@ def told(left: Sequence[Left]) -> str:
 def say_left(left: Sequence[Left]) -> None:
     """Reports what is left on standard error, for commands that go on without it."""
     if left:
-        sys.stderr.write(f"not removed: {told(left)}\n")
+        sys.stderr.write(f"not removed: {described(left)}\n")
 
 
 def _removed(folder: Path) -> list[Left]:

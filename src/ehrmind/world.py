@@ -59,8 +59,8 @@ class World:
         if self.size == 1:
             return make()
         if not self.first:
-            told: T = _read(_from_first(None))
-            return told
+            received: T = _read(_from_first(None))
+            return received
         token = _acting_alone.set(True)
         try:
             made = make()
@@ -105,10 +105,10 @@ def on_first(act: Callable[P, T]) -> Callable[P, T]:
     """
 
     @wraps(act)
-    def told(*args: P.args, **options: P.kwargs) -> T:
+    def shared(*args: P.args, **options: P.kwargs) -> T:
         return current().from_first(lambda: act(*args, **options))
 
-    return told
+    return shared
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def joined(device: str) -> Iterator[World]:
     try:
         yield current()
         distributed.barrier(group=_group())  # no worker leaves while another still communicates
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # told by the command line, as any other
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the command line reports it like any other
         if store.add(f"failed {os.environ.get(RESTARTS)}", 1) > 1:
             raise SystemExit(1) from None  # another worker reports the error
         _speaks.set(True)

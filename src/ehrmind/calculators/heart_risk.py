@@ -147,8 +147,8 @@ def heart_score(
     found = [item.label for item in _RISK_FACTORS if present[item.name]]
     factors = len(found) + (disease if disease_counts_as_factor else 0)
     most = factors >= 3 or (disease and not disease_counts_as_factor)
-    told = [*found, *(["atherosclerotic disease"] if disease else [])]
-    steps.points("risk factors", ", ".join(told) or "none", 2 if most else int(factors > 0))
+    named = [*found, *(["atherosclerotic disease"] if disease else [])]
+    steps.points("risk factors", ", ".join(named) or "none", 2 if most else int(factors > 0))
     steps.points("initial troponin", troponin, list(TROPONIN.options).index(troponin))
     return steps.total("HEART score")
 

@@ -25,13 +25,17 @@ def jotted(calculator: Calculator, result: Result) -> str:
 
 
 def numbered(calculator: Calculator, result: Result) -> str:
-    lines = [f"{place}. {told(step)}" for place, step in enumerate(result.steps, start=1)]
+    lines = [f"{place}. {step_text(step)}" for place, step in enumerate(result.steps, start=1)]
     return "\n".join([*_assumed(result), *lines, _conclusion(calculator, result)])
 
 
 def prose(calculator: Calculator, result: Result) -> str:
     return " ".join(
-        [*_assumed(result), *(f"{_capital(told(step))}." for step in result.steps), _conclusion(calculator, result)]
+        [
+            *_assumed(result),
+            *(f"{_capital(step_text(step))}." for step in result.steps),
+            _conclusion(calculator, result),
+        ]
     )
 
 
@@ -39,7 +43,7 @@ def formula_first(calculator: Calculator, result: Result) -> str:
     lines = [
         f"{calculator.name}: {calculator.formula}.",
         *_assumed(result),
-        *(f"- {told(step)}" for step in result.steps),
+        *(f"- {step_text(step)}" for step in result.steps),
     ]
     return "\n".join([*lines, _conclusion(calculator, result)])
 
@@ -71,7 +75,7 @@ def stated(value: Any) -> str:
     return shown(value) if isinstance(value, datetime.date | int | float) else str(value)
 
 
-def told(step: Step) -> str:
+def step_text(step: Step) -> str:
     """One step: what it finds, the expression with the patient's numbers, and the result."""
     if step.points is not None:
         return f"{step.what}: {step.expression}, {num(step.points)} point{'s' * (step.points != 1)}"

@@ -35,14 +35,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Turn the files people hold into Cases.")
-synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
-new = typer.Typer(help="New rows without answers, for `ehrmind predict`.")
+data = typer.Typer(help="Turn your files into Cases.")
+synthetic = typer.Typer(help="Generate synthetic Cases, with no patient behind them.")
+new = typer.Typer(help="Turn new rows without answers into Cases for `ehrmind predict`.")
 exports = typer.Typer(
-    help="Models out of run folders, onto a hub only where you say so; data and reward for verl and TRL."
+    help="Export models from run folders, push them to a hub on request, export data and reward for verl and TRL."
 )
-reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
-runs = typer.Typer(help="List run folders, prove what they hold, and remove it.")
+reviews = typer.Typer(help="Send answers to clinicians for review, and read their verdicts.")
+runs = typer.Typer(help="List run folders, check their files, and remove what they protect.")
 
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)

@@ -29,13 +29,12 @@ def report(
         typer.Option(
             "--compare",
             metavar="FILE.html",
-            help="Also write a page that lays these runs side by side.",
+            help="Also write a page that compares these runs.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write the page of each run, one standalone file; with --compare also one page of all of
-    them."""
+    """Write the page of each run, one standalone file; with --compare also a page of all."""
     from ehrmind.report import write_comparison, write_report
 
     for folder in folders:
@@ -90,10 +89,9 @@ def list_(
 
 
 def verify(folder: RunFolder) -> None:
-    """Check a run folder: every stored file and line must be what was written. Names what is
-    damaged, gone or unknown.
+    """Check that every stored file and line of a run folder is what was written.
 
-    The exit code is 1 if there is any.
+    Names what is damaged, gone or unknown; the exit code is then 1.
     """
     from ehrmind.runs.verifying import verify as faults_of
 
@@ -116,7 +114,9 @@ def verify(folder: RunFolder) -> None:
     typer.echo(f"{folder}: {len(seen):,} files, {_size(sum(seen))}, all as they were stored")
 
 
-def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def purge(
+    folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False
+) -> None:
     """Remove what a run protects (cases, rollouts, checkpoints, models). Its figures stay.
 
     Fails if anything is left.

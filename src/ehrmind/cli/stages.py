@@ -32,12 +32,12 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue in a run folder made with the same recipe.")]
 Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.",
+        help="Run on a Ray cluster: HOST:PORT, or local:2 for two nodes on this machine.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ehrmind.types import Case
 
 Out = Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)]
-Restricted = Annotated[bool, typer.Option("--restricted", help="Never to be asked of a model elsewhere.")]
+Restricted = Annotated[
+    bool, typer.Option("--restricted", help="Never send these cases to a model outside this machine.")
+]
 
 
 def medcalc(
@@ -25,8 +27,7 @@ def medcalc(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read notes and calculator questions from a table of any form, with MedCalc-Bench's column
-    names."""
+    """Read notes and calculator questions from a table with MedCalc-Bench's column names."""
     from ehrmind.data.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
@@ -36,20 +37,26 @@ def table(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)
     ],
-    kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="The kind of the answers.", show_default=False)],
     out: Out,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
     label: Annotated[
-        list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
+        list[str] | None,
+        typer.Option(help="A label, for --kind label; repeat, in the order of their numbers.", show_default=False),
     ] = None,
     record: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of the text that the question is about.", show_default=False),
     ] = None,
-    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note.", show_default=False)] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the patient or note.", show_default=False)
+    ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)
+        str | None, typer.Option("--id", metavar="COLUMN", help="The column that names a row.", show_default=False)
     ] = None,
-    unit: Annotated[str | None, typer.Option(help="Of numbers, where they have one.", show_default=False)] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="The unit of the answers, if they are numbers with a unit.", show_default=False)
+    ] = None,
     groups_of: GroupsOf = None,
     sheet: Sheet = None,
     restricted: Restricted = False,
@@ -88,13 +95,16 @@ def trials(
     out: Out,
     pairs: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial."),
+        typer.Option(
+            metavar="FILE",
+            help="Only these pairs, one `topic trial` per line; by default every patient with every trial.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)
+        str | None, typer.Option(help="Name of the collection; by default the topics file's.", show_default=False)
     ] = None,
     any_year: Annotated[
-        bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")
+        bool, typer.Option("--any-year", help="Accept topics and pairs that name different years.")
     ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
@@ -114,18 +124,21 @@ def ehr(
     ],
     out: Out,
     task: Annotated[
-        str | None, typer.Option(help="Its name, as in training; the file's by default.", show_default=False)
+        str | None, typer.Option(help="The task's name, as in training; by default the file's.", show_default=False)
     ] = None,
     question: Annotated[
-        str | None, typer.Option(help="As in training, for a task without a question of its own.")
+        str | None, typer.Option(help="The question, as in training, for a task without one of its own.")
     ] = None,
     answer: Annotated[
         list[str] | None,
-        typer.Option(help="The words to choose from, lowest first; repeat. By default no and yes.", show_default=False),
+        typer.Option(help="A word to choose from, lowest first; repeat. By default no and yes.", show_default=False),
     ] = None,
     leave_out_unusable: Annotated[
         bool,
-        typer.Option("--leave-out-unusable", help="Count unknown subjects and times before birth instead of refusing."),
+        typer.Option(
+            "--leave-out-unusable",
+            help="Leave out and count unknown subjects and times before birth instead of refusing.",
+        ),
     ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,

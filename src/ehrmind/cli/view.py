@@ -19,16 +19,16 @@ def view(
         Path, typer.Argument(metavar="[RUNS]", help="The folder that holds run folders, or one run folder.")
     ] = Path("runs"),
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The port on this machine; 0 takes any that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="The port on this machine; 0 takes any free one.")
     ] = 8765,
     token: Annotated[
         str | None,
         typer.Option(
-            "--token", metavar="TEXT", help="The token to ask for, instead of a random one.", show_default=False
+            "--token", metavar="TEXT", help="The token that viewers need, instead of a random one.", show_default=False
         ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Ask for no token: whoever is on this machine may look.")
+        bool, typer.Option("--no-token", help="Ask for no token: everyone on this machine may look.")
     ] = False,
 ) -> None:
     """Show runs in a browser while they go: curves, rollouts, groups, differences. Ctrl-C ends it.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ehrmind.cluster.worker_log import told
+from ehrmind.cluster.worker_log import without_text
 
 
 def each_on_ray(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -43,5 +43,5 @@ class _Applied:
         try:
             made = self.function(self.items[row["id"]])
         except Exception as error:  # noqa: BLE001 - what leaves the worker must not quote a record
-            made = told(error)
+            made = without_text(error)
         return {"place": row["id"], "made": made}

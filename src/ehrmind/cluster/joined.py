@@ -82,7 +82,7 @@ def joined(settings: Cluster) -> Iterator[AnyCluster]:
             refuse_what_cannot_be_joined(address)
             if os.environ["RAY_AUTH_MODE"] != "token":
                 sys.stderr.write(
-                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: whoever reaches the cluster's ports can run programs on it\n"
+                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: everyone who reaches the cluster's ports can run programs on it\n"
                 )
             yield from _connected(address, settings.workers, JoinedCluster(address))
 

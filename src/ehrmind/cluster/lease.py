@@ -104,9 +104,7 @@ def _take(url: str, store: Any, root: str, lease: Lease) -> None:
             _refuse(url, root, found)
         time.sleep(SETTLES_WITHIN / 4)
     if found is not None:
-        sys.stderr.write(
-            f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n"
-        )
+        sys.stderr.write(f"{url} was left by {found}, which no longer renews its lock; this command takes its place\n")
     with suppress(FileExistsError):  # another process was faster
         _write(store, root, lease, mode="overwrite" if store.exists(_place(root)) else "create")
     time.sleep(SETTLES_WITHIN)

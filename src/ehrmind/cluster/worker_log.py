@@ -20,7 +20,7 @@ class WorkerError(RuntimeError):
     record."""
 
 
-class Desk:
+class Mailbox:
     """An actor on the driver's node that collects messages (kind, content)."""
 
     def __init__(self) -> None:
@@ -43,33 +43,33 @@ class Desk:
         return said
 
 
-def open_desk() -> Any:
+def open_mailbox() -> Any:
     """Starts the actor and returns its handle. It takes no worker's place and lives on the driver's
     own node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-class ToDesk(io.TextIOBase):
-    """A worker's standard error, sent to the desk line by line."""
+class ToMailbox(io.TextIOBase):
+    """A worker's standard error, sent to the mailbox line by line."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk, self._line = desk, ""
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox, self._line = mailbox, ""
 
     def write(self, text: str) -> int:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._desk.say.remote("line", line)
+            self._mailbox.say.remote("line", line)
         return len(text)
 
     def writable(self) -> bool:
         return True
 
 
-def told(error: Exception) -> Exception:
+def without_text(error: Exception) -> Exception:
     """Reduces an error to what may leave the worker.
 
     Errors that a user can fix stay as they are; others become type and place in our code.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ehrmind.cluster.joined import AnyCluster
-from ehrmind.cluster.worker_log import ToDesk, WorkerError, open_desk, told
+from ehrmind.cluster.worker_log import ToMailbox, WorkerError, open_mailbox, without_text
 from ehrmind.config import Cluster
 from ehrmind.system import why
 from ehrmind.types import InputError
@@ -52,10 +52,12 @@ def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], clust
     loss of a worker is retried, `settings.restarts` times.
     """
     ended: list[BaseException | None] = []
-    desk = open_desk()
-    _heard(desk, NOT_LET_IN)
+    mailbox = open_mailbox()
+    _heard(mailbox, NOT_LET_IN)
     try:
-        thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
+        thread = threading.Thread(
+            target=_fit, args=(settings, gpu, loop, {**config, "mailbox": mailbox}, ended), daemon=True
+        )
         thread.start()
         while thread.is_alive():
             thread.join(SECONDS_BETWEEN_LOOKS)
@@ -63,20 +65,20 @@ def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], clust
                 raise InputError(LOST_HEAD)
             if again := cluster.mend():
                 sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
-            _say(_heard(desk))
-        _say(_heard(desk))
+            _say(_heard(mailbox))
+        _say(_heard(mailbox))
     finally:
-        desk.close.remote()
+        mailbox.close.remote()
     if ended[0] is not None:
         raise _why(ended[0], settings)
 
 
-def _heard(desk: Any, otherwise: str = LOST_HEAD) -> list[tuple[str, Any]]:
+def _heard(mailbox: Any, otherwise: str = LOST_HEAD) -> list[tuple[str, Any]]:
     import ray
     from ray.exceptions import RayError
 
     try:
-        said: list[tuple[str, Any]] = ray.get(desk.heard.remote(), timeout=HEARD_WITHIN)
+        said: list[tuple[str, Any]] = ray.get(mailbox.heard.remote(), timeout=HEARD_WITHIN)
     except RayError:
         raise InputError(otherwise) from None
     return said
@@ -114,27 +116,27 @@ def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended
 
 
 def _guarded(config: dict[str, Any]) -> None:
-    """Runs the loop in a worker and sends its exception to the desk, which ends the run.
+    """Runs the loop in a worker and sends its exception to the mailbox, which ends the run.
 
     Only what looks like the loss of another worker goes to Ray, which then restarts all of them.
     """
     import ray
 
-    desk = config["desk"]
-    threading.Thread(target=_leave_with, args=(desk,), daemon=True).start()
+    mailbox = config["mailbox"]
+    threading.Thread(target=_leave_with, args=(mailbox,), daemon=True).start()
     if current().first:
-        sys.stderr = ToDesk(desk)
+        sys.stderr = ToMailbox(mailbox)
     try:
         config["loop"](config)
     except Exception as error:  # noqa: BLE001 - what leaves the worker must not quote a record
         if os.environ.get("EHRMIND_TRACEBACK") == "1":
-            desk.say.remote("line", traceback.format_exc())
+            mailbox.say.remote("line", traceback.format_exc())
         if is_of_connection(error):
-            raise told(error) from None
-        ray.get(desk.say.remote("raised", told(error)))
+            raise without_text(error) from None
+        ray.get(mailbox.say.remote("raised", without_text(error)))
 
 
-def _leave_with(desk: Any) -> None:
+def _leave_with(mailbox: Any) -> None:
     """Ends this worker soon after the driver.
 
     If the head is lost, nothing else ends it, and a resumed run must be alone in its folder.
@@ -145,7 +147,7 @@ def _leave_with(desk: Any) -> None:
     while True:
         time.sleep(SECONDS_BETWEEN_CALLS)
         try:
-            ray.get(desk.is_there.remote(), timeout=HEARD_WITHIN)
+            ray.get(mailbox.is_there.remote(), timeout=HEARD_WITHIN)
         except RayError:
             os._exit(1)
 

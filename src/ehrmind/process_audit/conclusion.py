@@ -44,7 +44,7 @@ _GIVES = frozenset(
 LOOKED_AT, LOOKED_BACK = 40, 3  # sentences looked at, counted from the end
 
 # Phrases that only a writer who was shown the label uses.
-_TOLD = re.compile(
+_LEAK_PHRASES = re.compile(
     r"(?:correct|right|true|actual) (?:answer|label|value|result) (?:is|was|has been) (?:given|provided|stated|known|listed|specified)"
     r"|(?:given|provided|expected|known|reference|target|stated|gold|official|supplied) (?:answer|label|solution|classification|outcome)\b"
     r"|ground[- ]truth|gold[- ]label|answer key|answer sheet"
@@ -206,7 +206,7 @@ def leaks(case: Case, thinking: str) -> list[str]:
 
 def leak(case: Case, thought: Thought) -> Looked:
     asked = plain_text(tasks.of(case).question(case))
-    told = [
+    phrases = [
         Finding(
             LEAK,
             thought.offset + match.start(),
@@ -214,11 +214,11 @@ def leak(case: Case, thought: Thought) -> Looked:
             "a turn of phrase that tells of a given label",
             match[0],
         )
-        for match in _TOLD.finditer(thought.text)
+        for match in _LEAK_PHRASES.finditer(thought.text)
         if plain_text(match[0]) not in asked
     ]
     early = _answer_first(case, thought)
-    return Looked(1, (*told, *([early] if early else [])))
+    return Looked(1, (*phrases, *([early] if early else [])))
 
 
 def _answer_first(case: Case, thought: Thought) -> Finding | None:

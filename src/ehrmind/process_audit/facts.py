@@ -48,7 +48,7 @@ _FACTORS = (
     0.0254,
     1.8,
 )
-_ANYBODYS = (*_FACTORS, 5, 9, 32)
+_COMMON = (*_FACTORS, 5, 9, 32)
 _CONVENTIONS: tuple[Convention, ...] = ("published", "medcalc", "medcalc-verified")
 _WORDED = ("shorthand", "jotted", "formula_first")  # the other styles use the same words
 _VERBS = frozenset({"is", "was", "of", "and", "point", "points", "or"})
@@ -106,7 +106,9 @@ def known(case: Case) -> Known:
     number = case.truth.get("calculator")
     if case.family != "medcalc" or number is None or number not in CALCULATORS:
         nothing = Amounts()
-        return Known(Amounts.of(given), nothing, nothing, _anybodys(), nothing, frozenset(days), plain_text(record))
+        return Known(
+            Amounts.of(given), nothing, nothing, _common_factors(), nothing, frozenset(days), plain_text(record)
+        )
     calculator = CALCULATORS[number]
     results = _results(case)
     inputs = _needed(case, calculator)
@@ -116,7 +118,7 @@ def known(case: Case) -> Known:
         Amounts.of(given),
         Amounts.of(pair for need in inputs for pair in need.values),
         constants_of(calculator, results),
-        _anybodys(),
+        _common_factors(),
         Amounts.of(_reached(results)),
         frozenset(
             days | {step.value for result in results for step in result.steps if isinstance(step.value, datetime.date)}
@@ -231,8 +233,8 @@ def constants_of(calculator: Calculator, results: Sequence[Result]) -> Amounts:
 
 
 @cache
-def _anybodys() -> Amounts:
-    return Amounts.of((value, ()) for value in _ANYBODYS)
+def _common_factors() -> Amounts:
+    return Amounts.of((value, ()) for value in _COMMON)
 
 
 def _wording(calculator: Calculator, results: Sequence[Result]) -> dict[tuple[str, str], frozenset[tuple[float, Unit]]]:
@@ -241,14 +243,14 @@ def _wording(calculator: Calculator, results: Sequence[Result]) -> dict[tuple[st
     found: dict[tuple[str, str], set[tuple[float, Unit]]] = defaultdict(set)
     for result in results:
         for style in _WORDED:
-            told = tokens(STYLES[style](calculator, result))
-            for place, token in enumerate(told):
-                if token.kind == "number" and (before := words_before(told, place)):
-                    found[before].add((token.value, unit_behind(told, place + 1)[0]))
+            worked = tokens(STYLES[style](calculator, result))
+            for place, token in enumerate(worked):
+                if token.kind == "number" and (before := words_before(worked, place)):
+                    found[before].add((token.value, unit_behind(worked, place + 1)[0]))
     return {before: frozenset(values) for before, values in found.items()}
 
 
-def words_before(told: Sequence[Token], place: int) -> tuple[str, str] | None:
+def words_before(text: Sequence[Token], place: int) -> tuple[str, str] | None:
     """Returns the two words, or a number and a word, before a number.
 
     None if anything but a colon, comma or bracket stands between.
@@ -256,9 +258,9 @@ def words_before(told: Sequence[Token], place: int) -> tuple[str, str] | None:
     found: list[str] = []
     at = place - 1
     while at >= 0 and len(found) < 2:
-        kind = told[at].kind
+        kind = text[at].kind
         if kind == "word" or (kind == "number" and not (found and found[0][0].isdigit())):
-            found.append(told[at].text)
+            found.append(text[at].text)
         elif kind not in (":", ",", "("):
             return None
         at -= 1

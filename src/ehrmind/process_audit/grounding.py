@@ -57,7 +57,7 @@ def numbers_of(thought: Thought, known: Known, explained: Collection[int]) -> Lo
     reached: dict[float, list[Unit]] = {}
     units_behind = _places_in_units(thought.tokens)
     counted = {step.end for step in thought.days if step.right}
-    reckoned = {step.value for step in thought.equations if step.unit_right}
+    computed = {step.value for step in thought.equations if step.unit_right}
     for place, token in enumerate(thought.tokens):
         if token.kind == "date":
             checked += 1
@@ -76,7 +76,7 @@ def numbers_of(thought: Thought, known: Known, explained: Collection[int]) -> Lo
         if (
             sources
             and unit
-            and place not in reckoned
+            and place not in computed
             and not _counts(unit)
             and not _fits(unit, sources)
             and not _of_weeks(thought, place, unit)

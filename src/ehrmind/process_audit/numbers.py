@@ -2,7 +2,7 @@
 place.
 
 One pass, linear, never raises. A number knows the weight of its last digit, so that "40.8" can be
-told from "40.80": values are equal as written if they differ by at most half of it.
+distinguished from "40.80": values are equal as written if they differ by at most half of it.
 """
 
 from __future__ import annotations

@@ -105,9 +105,9 @@ def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: n
     said = [[] if math.isnan(years) else [f"{math.floor(years)} years old"] for years in ages(born, as_of).tolist()]
     names = about["name"].to_list()
     for request, what, text in static.select("request", "what", "text_value").iter_rows():
-        told = names[what] if text is None else f"{names[what]} {text}"
-        if told not in said[request]:
-            said[request].append(told)
+        fact = names[what] if text is None else f"{names[what]} {text}"
+        if fact not in said[request]:
+            said[request].append(fact)
     return [", ".join(parts) for parts in said]
 
 
@@ -172,11 +172,11 @@ def _others(dated: pl.DataFrame, run: np.ndarray, about: pl.DataFrame) -> pl.Dat
 
     unmeasured = np.flatnonzero(dated["numeric_value"].is_null().to_numpy())
     what, texts = dated["what"].to_numpy()[unmeasured].astype(np.int64), dated["text_value"].gather(unmeasured)
-    told = np.flatnonzero(texts.is_not_null().to_numpy())
-    if len(told):  # one number per distinct `what` and text
-        words = texts.gather(told).to_arrow().dictionary_encode()
-        _, number = np.unique(what[told] * len(words.dictionary) + words.indices.to_numpy(), return_inverse=True)
-        what[told] = len(about) + number
+    with_text = np.flatnonzero(texts.is_not_null().to_numpy())
+    if len(with_text):  # one number per distinct `what` and text
+        words = texts.gather(with_text).to_arrow().dictionary_encode()
+        _, number = np.unique(what[with_text] * len(words.dictionary) + words.indices.to_numpy(), return_inverse=True)
+        what[with_text] = len(about) + number
     rows, _, ends = _grouped(run[unmeasured], what, unmeasured)
     last = rows[ends - 1]
     still_open = dated["end"].is_null().gather(last) & (about["kind"] == "visits").gather(dated["what"].gather(last))

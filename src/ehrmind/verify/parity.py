@@ -111,7 +111,7 @@ FORMS: dict[str, Form] = {
     "the gold response": lambda case: wrap("Worked out.", gold_answer(case)),
     'number as text, `"38.0"`': _number(str),
     'with its unit, `"38.0 mL/min"`': _with_unit,
-    'with its unit beside it, `"unit": "mL/min"`': _unit_key,
+    'with its unit in a second key, `"unit": "mL/min"`': _unit_key,
     'with thousands comma, `"1,234.5"`': _thousands,
     'with a typographic minus, `"−2.5"`': _minus,
     "score with a decimal point, `3.0`": _score(float),
@@ -135,7 +135,7 @@ FORMS: dict[str, Form] = {
     ),
     "text after the answer": lambda case: wrap("Worked out.", gold_answer(case)) + " I hope this helps.",
     "trailing comma in the JSON": lambda case: wrap("Worked out.", gold_answer(case).removesuffix("}") + ",}"),
-    "another key beside the answer": lambda case: wrap(
+    "another key next to the answer": lambda case: wrap(
         "Worked out.", gold_answer(case).removesuffix("}") + ', "confidence": 1}'
     ),
 }

@@ -9,7 +9,7 @@ from typing import Any
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.calculator import Calculator, Convention
 from ehrmind.calculators.inputs import Input
-from ehrmind.calculators.telling import shown, told
+from ehrmind.calculators.telling import shown, step_text
 from ehrmind.calculators.working import Result
 from ehrmind.types import InputError
 
@@ -51,7 +51,7 @@ def work(name: str, assignments: Sequence[str], convention: Convention = "publis
 def work_lines(name: str, result: Result) -> Iterator[str]:
     calculator = CALCULATORS[name]
     yield f"{calculator.name}: {shown(result.value)}{f' {result.unit}' if result.unit and not _spoken(result) else ''}"
-    yield from (f"  {place}. {told(step)}" for place, step in enumerate(result.steps, start=1))
+    yield from (f"  {place}. {step_text(step)}" for place, step in enumerate(result.steps, start=1))
     yield from (f"  assumed: {text}" for text in result.assumed)
     yield f"published: {calculator.citation}"
 
