@@ -38,12 +38,14 @@ REMEDIES = {
 _LIBRARIES = frozenset({"polars", "pyarrow", "safetensors", "safetensors_rust", "tokenizers", "torch", "ray", "fsspec"})
 _BARE = (OSError, Exception)  # Rust's I/O errors arrive as these, without a number
 _SAID = re.compile(
-    r"(?:[A-Za-z][A-Za-z/ ]{0,60}: ){0,4}(?:[A-Z][A-Za-z /,-]{3,60} \(os error (\d{1,3})\)|(?:[A-Za-z]{1,30}\()?Os \{ code: (\d{1,3}), )"
+    r"(?:[A-Za-z][A-Za-z/ ]{0,60}: ){0,4}(?:[A-Z][A-Za-z /,-]{3,60} \(os error (\d{1,3})\)"
+    r"|(?:[A-Za-z]{1,30}\()?Os \{ code: (\d{1,3}), )"
     r"|(?:\[Errno \d{1,3}\] )?[A-Z][A-Za-z ]{3,60}\. Detail: \[errno (\d{1,3})\] "  # pyarrow
 )
 _PATH = re.compile(r"(?!.*//)[^\s/]{0,255}(?:/[^\s/]{1,255})+")  # no blank in it, and a folder
 _LOADER = re.compile(
-    r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack|invalid ELF header)"
+    r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack"
+    r"|invalid ELF header)"
 )
 
 

@@ -27,8 +27,8 @@ P = ParamSpec("P")
 JSON, BYTES, REFUSED = b"J", b"B", b"R"  # the first byte of a message says what the rest is
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 GRACE = 5.0  # seconds; torchrun checks its workers several times a second
-# One worker may wait for an endpoint for days while the others wait for it. A dead worker is noticed
-# by its connection.
+# One worker may wait for an endpoint for days while the others wait for it. A dead worker is
+# noticed by its connection.
 PATIENCE = timedelta(days=7)
 
 
@@ -77,7 +77,8 @@ class World:
         evenly."""
         if shards % self.size:
             raise InputError(
-                f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of it."
+                f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of "
+                f"it."
             )
         each = shards // self.size
         return range(self.rank * each, (self.rank + 1) * each)
@@ -174,8 +175,8 @@ def is_of_connection(error: BaseException) -> bool:
 
 def _lost() -> InputError:
     return InputError(
-        "Another worker was lost: killed, out of memory, or its machine is gone. What was finished is kept, and the same command with "
-        "--resume goes on."
+        "Another worker was lost: killed, out of memory, or its machine is gone. What was finished is kept, and the "
+        "same command with --resume goes on."
     )
 
 

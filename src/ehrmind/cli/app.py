@@ -126,5 +126,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _said(error: BaseException, given: Sequence[str]) -> int:
     end_at_once_on_another_signal()
     if closed_pipe(error) is not None:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left to be written has no reader
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the rest of the output has no reader
     return say(error, given[0] if given else "")

@@ -304,7 +304,8 @@ def _print(report: CheckReport) -> None:
             "Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried."
         )
         console.print(
-            "Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files."
+            "Not proven: that the labels were read from your files as you meant them. Compare the rows above with the "
+            "files."
         )
     else:
         console.print("Not proven: the verifier is wrong about the answers listed above.")

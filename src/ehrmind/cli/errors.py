@@ -134,7 +134,8 @@ def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
 def _fault(error: BaseException) -> tuple[int, str]:
     what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {place_of(error)}"
     return FAULT, (
-        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
+        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: "
+        f"EHRMIND_TRACEBACK=1 shows it."
     )
 
 
@@ -172,7 +173,8 @@ def _package(error: BaseException) -> str | None:
             f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
         )
     which = f"the package '{package}'" if package else "a package"
-    return f"{which} is installed and cannot be loaded; install it again, in the version of constraints.txt ({place_of(error)})."
+    remedy = "install it again, in the version of constraints.txt"
+    return f"{which} is installed and cannot be loaded; {remedy} ({place_of(error)})."
 
 
 def place_of(error: BaseException) -> str:

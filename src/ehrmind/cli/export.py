@@ -68,7 +68,8 @@ def model(
     chosen, about = described(where, arm)
     card = model_card(about, chosen.run, name=out.resolve().name, licence=licence)
     typer.echo(
-        f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still write"
+        f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still "
+        f"write"
     )
 
 

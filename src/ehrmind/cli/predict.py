@@ -115,7 +115,8 @@ def predict(
 
         if endpoint is not None:
             raise InputError(
-                "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out."
+                "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of "
+                "them out."
             )
         failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
     else:

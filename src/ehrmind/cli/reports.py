@@ -108,7 +108,8 @@ def verify(folder: RunFolder) -> None:
         found += 1
     if found:
         typer.echo(
-            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore the files from a copy."
+            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore "
+            f"the files from a copy."
         )
         raise typer.Exit(1)
     typer.echo(f"{folder}: {len(seen):,} files, {_size(sum(seen))}, all as they were stored")

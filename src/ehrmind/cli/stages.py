@@ -100,7 +100,8 @@ def _folder(out: str) -> Path:
 
     if is_url(out):
         raise InputError(
-            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or give a folder."
+            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or "
+            f"give a folder."
         )
     return Path(out)
 

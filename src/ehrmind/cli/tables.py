@@ -41,7 +41,8 @@ def show_pilot(run: Run) -> None:
     _print(table)
     if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
         _print(
-            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to reinforce there."
+            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to "
+            "reinforce there."
         )
 
 

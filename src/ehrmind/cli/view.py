@@ -39,7 +39,8 @@ def view(
         raise InputError("--token and --no-token exclude each other; give one of them.")
     if token is not None and not re.fullmatch(rf"[A-Za-z0-9_-]{{{SHORTEST},200}}", token):
         raise InputError(
-            f"A token is {SHORTEST} to 200 letters, digits, - and _, so that nobody guesses it and an address can hold it."
+            f"A token is {SHORTEST} to 200 letters, digits, - and _, so that nobody guesses it and an address can hold "
+            f"it."
         )
     try:
         from ehrmind.view.server import new_token, serve

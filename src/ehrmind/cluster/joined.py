@@ -30,7 +30,10 @@ ALWAYS = {
 }
 _LOCAL = re.compile(r"local:([1-9][0-9]?)")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
-_HERE = "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens there"
+_HERE = (
+    "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens "
+    "there"
+)
 PASSED_ON = (
     "HF_HUB_OFFLINE",
     "HF_HUB_DISABLE_TELEMETRY",
@@ -82,7 +85,8 @@ def joined(settings: Cluster) -> Iterator[AnyCluster]:
             refuse_what_cannot_be_joined(address)
             if os.environ["RAY_AUTH_MODE"] != "token":
                 sys.stderr.write(
-                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: everyone who reaches the cluster's ports can run programs on it\n"
+                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: everyone who reaches the cluster's ports can run "
+                    f"programs on it\n"
                 )
             yield from _connected(address, settings.workers, JoinedCluster(address))
 
@@ -121,7 +125,8 @@ def refuse_what_cannot_be_joined(address: str) -> None:
         )
     if (why := _why_not_reached(address)) is not None:
         raise InputError(
-            f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address that it shows."
+            f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address "
+            f"that it shows."
         )
     try:
         tried = subprocess.run(

@@ -83,7 +83,8 @@ def refuse_taken(url: str, store: Any, root: str, owner: str) -> None:
     found = read_lease(store, root)
     if found is not None and found.owner != owner:
         raise InputError(
-            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more."
+            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing "
+            f"more."
         )
 
 
@@ -128,8 +129,9 @@ def _is_over(store: Any, root: str, found: Lease) -> bool:
 
 def _refuse(url: str, root: str, found: Lease | None) -> None:
     raise InputError(
-        f"{url} is in use: {found or 'another process'} writes there, and only one may. Wait until it has ended, or end it, then give the "
-        f"same command again; the place of one that was killed can be taken after {STALE_AFTER:.0f} s."
+        f"{url} is in use: {found or 'another process'} writes there, and only one may. Wait until it has ended, or "
+        f"end it, then give the same command again; the place of one that was killed can be taken after "
+        f"{STALE_AFTER:.0f} s."
     )
 
 

@@ -103,7 +103,8 @@ def run_recipe(config: dict[str, Any]) -> None:
         out = Path(config["out"])
         if not (out / "recipe.yaml").is_file():
             raise InputError(
-                f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store."
+                f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object "
+                f"store."
             )
         with only_writer(out, wait=WAIT_FOR_WORKERS):
             run_seeds(recipe, out, resume=True, stages=stages)

@@ -24,10 +24,13 @@ from ehrmind.world import PATIENCE, current, is_of_connection
 
 SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_CALLS = 0.3, 2.0
 HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
-LOST_HEAD = "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another cluster."
+LOST_HEAD = (
+    "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another "
+    "cluster."
+)
 NOT_LET_IN = (
-    "The cluster does not run what this machine asks it to; one that asks for no token cannot serve a client that does, so start it with "
-    "RAY_AUTH_MODE=token (docs/cluster.md), or say RAY_AUTH_MODE=disabled here too."
+    "The cluster does not run what this machine asks it to; one that asks for no token cannot serve a client that "
+    "does, so start it with RAY_AUTH_MODE=token (docs/cluster.md), or say RAY_AUTH_MODE=disabled here too."
 )
 Loop = Callable[[dict[str, Any]], None]
 
@@ -40,7 +43,8 @@ def on_gpu(device: str, workers: int) -> bool:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus < workers:
         raise InputError(
-            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind predict` has --workers)."
+            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind "
+            f"predict` has --workers)."
         )
     return device != "cpu" and gpus >= workers
 

@@ -45,15 +45,20 @@ LOOKED_AT, LOOKED_BACK = 40, 3  # sentences looked at, counted from the end
 
 # Phrases that only a writer who was shown the label uses.
 _LEAK_PHRASES = re.compile(
-    r"(?:correct|right|true|actual) (?:answer|label|value|result) (?:is|was|has been) (?:given|provided|stated|known|listed|specified)"
-    r"|(?:given|provided|expected|known|reference|target|stated|gold|official|supplied) (?:answer|label|solution|classification|outcome)\b"
+    r"(?:correct|right|true|actual) (?:answer|label|value|result)"
+    r" (?:is|was|has been) (?:given|provided|stated|known|listed|specified)"
+    r"|(?:given|provided|expected|known|reference|target|stated|gold|official|supplied)"
+    r" (?:answer|label|solution|classification|outcome)\b"
     r"|ground[- ]truth|gold[- ]label|answer key|answer sheet"
     r"|according to the (?:\w+ )?(?:label|answer|key|solution|ground)"
-    r"|(?:we|i) (?:are|were|am|was|have been) (?:told|given|informed) (?:that )?(?:the |this )?(?:\w+ )?(?:answer|label|outcome)"
-    r"|(?:match(?:es|ing)?|agree(?:s|ing)? with|consistent with|align(?:s|ed)? with|in line with|confirm(?:s|ing)?|justif(?:y|ies|ying)"
-    r"|support(?:s|ing)?)"
-    r" the (?:given|provided|expected|known|correct|reference|stated|gold|true|assigned) (?:answer|label|value|result|grade|outcome)"
-    r"|(?:since|because|as|given that|knowing that) the (?:correct |true |final )?(?:answer|label) (?:is|was|must be|should be)"
+    r"|(?:we|i) (?:are|were|am|was|have been) (?:told|given|informed)"
+    r" (?:that )?(?:the |this )?(?:\w+ )?(?:answer|label|outcome)"
+    r"|(?:match(?:es|ing)?|agree(?:s|ing)? with|consistent with|align(?:s|ed)? with|in line with"
+    r"|confirm(?:s|ing)?|justif(?:y|ies|ying)|support(?:s|ing)?)"
+    r" the (?:given|provided|expected|known|correct|reference|stated|gold|true|assigned)"
+    r" (?:answer|label|value|result|grade|outcome)"
+    r"|(?:since|because|as|given that|knowing that)"
+    r" the (?:correct |true |final )?(?:answer|label) (?:is|was|must be|should be)"
     r"|the label (?:is|was|says|states|indicates|tells|of this)"
     r"|(?:labelled|labeled|marked|annotated) as (?:the )?(?:correct|true|positive|negative|eligible|excluded)"
     r"|(?:working|work|reasoning) back(?:wards)? from",

@@ -44,16 +44,19 @@ _EXPRESSION = re.compile(r"[^=;\n]*?(?P<e>[(√\d-][^=;\n]*?[-+*/^√][^=;\n]*?)
 _OPERATOR = re.compile(r"(?<=[\d)a-zA-Z³²%]) ?(?P<o>\*\*|[-+*/^]) ?(?=[\d(]|-\d|ln|sqrt|exp)")
 _PER = r"(?:/(?:d?L|mL|µL|uL|kg|m\^2|m²|min|hr|h|day|mol|mmol|mEq|g|mg|dose))*"
 _UNIT = re.compile(
-    r"(?<=\d) ?(?P<u>(?:mg|µg|mcg|g|kg|mmol|µmol|mol|mEq|mOsm|U|IU|µIU|mL|L|dL|cm|m|mm ?Hg|msec|ms|s|in|bpm|years|months|days|weeks|%)"
+    r"(?<=\d) ?(?P<u>(?:mg|µg|mcg|g|kg|mmol|µmol|mol|mEq|mOsm|U|IU|µIU|mL|L|dL|cm|m|mm ?Hg|msec|ms|s|in|bpm|years"
+    r"|months|days|weeks|%)"
     rf"{_PER}(?:\^\d)?)"
     r"(?![\w/^*]|\s*\d)"
 )
 _UNITS = ("mg/dL", "mmol/L", "g/L", "kg", "cm", "mL/min", "mm Hg", "days", "µmol/L", "lb")
 _POINTS = re.compile(
-    rf"(?P<n>-?{_NUMBER}) points?\b(?! for each)|(?:add(?:ed)?|by|(?:yes|no|present|absent)) (?P<m>-?{_NUMBER})(?= to|,| ;|\.| and| so)"
+    rf"(?P<n>-?{_NUMBER}) points?\b(?! for each)"
+    rf"|(?:add(?:ed)?|by|(?:yes|no|present|absent)) (?P<m>-?{_NUMBER})(?= to|,| ;|\.| and| so)"
 )
 _TOTAL = re.compile(
-    rf"(?:total|score|count)[^.;\n=]{{0,24}}? (?:at|to|remains at|is) (?P<n>-?{_NUMBER})(?![\d.]*\d)|total (?P<m>-?{_NUMBER})"
+    rf"(?:total|score|count)[^.;\n=]{{0,24}}? (?:at|to|remains at|is) (?P<n>-?{_NUMBER})(?![\d.]*\d)"
+    rf"|total (?P<m>-?{_NUMBER})"
 )
 
 

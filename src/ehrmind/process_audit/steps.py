@@ -38,7 +38,7 @@ class Equation:
     unit_right: bool | None
     rounded: bool
     terms: tuple[int, ...] = ()
-    """Tokens of the numbers, where the expression is a sum of bare numbers and nothing else: a running total."""
+    """Tokens of the numbers, if the expression is a sum of bare numbers only: a running total."""
 
 
 def equations(tokens: Sequence[Token]) -> list[Equation]:
@@ -86,7 +86,7 @@ def _left(tokens: Sequence[Token], begin: int, equals: int, rounded: set[float])
 
 
 def _is_minus(tokens: Sequence[Token], at: int) -> bool:
-    """True for a minus sign that belongs to the number after it: `the score -1 + 1`, not `age - 5`."""
+    """True for a minus that belongs to the number after it: `the score -1 + 1`, not `age - 5`."""
     before, behind = tokens[at - 1], tokens[at + 1] if at + 1 < len(tokens) else None
     if before.kind not in ("number", ")", "word"):
         return True

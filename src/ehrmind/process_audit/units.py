@@ -40,11 +40,12 @@ _COUNTS = frozenset(
     | {"drinks", "drink", "criteria", "criterion"}
 )
 _SAME = {
-    "mmhg": "mmhg", "torr": "mmhg", "iu": "u", "units": "u", "unit": "u", "uiu": "uu", "miu": "mu", "percent": "%", "celsius": "c",
-    "celsisus": "c", "fahrenheit": "f", "fahreinheit": "f", "°c": "c", "°f": "f", "years": "year", "yrs": "year", "yr": "year",
-    "yo": "year", "old": "", "weeks": "week", "wks": "week", "wk": "week", "months": "month", "mos": "month", "mo": "month",
-    "inches": "in", "inch": "in",
-    "feet": "ft", "foot": "ft", "cmm": "mm3", "msec": "ms", "cc": "ml", "billion": "109", "micrograms": "ug", "microgram": "ug",
+    "mmhg": "mmhg", "torr": "mmhg", "iu": "u", "units": "u", "unit": "u", "uiu": "uu", "miu": "mu", "percent": "%",
+    "celsius": "c", "celsisus": "c", "fahrenheit": "f", "fahreinheit": "f", "°c": "c", "°f": "f",
+    "years": "year", "yrs": "year", "yr": "year", "yo": "year", "old": "",
+    "weeks": "week", "wks": "week", "wk": "week", "months": "month", "mos": "month", "mo": "month",
+    "inches": "in", "inch": "in", "feet": "ft", "foot": "ft", "cmm": "mm3", "msec": "ms", "cc": "ml", "billion": "109",
+    "micrograms": "ug", "microgram": "ug",
 }  # fmt: skip
 _NO_UNITS = frozenset({"k", "a", "an", "y", "st", "t", "mill", "thousand", "thou", "stone", "stones", "mins"})
 _KNOWN = frozenset(spelling for spellings in UNITS.values() for spelling in spellings.split()) - _COUNTS - _NO_UNITS

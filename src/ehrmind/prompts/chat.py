@@ -16,7 +16,10 @@ from ehrmind import tasks
 from ehrmind.prompts.protocol import TOOL_CLOSE, TOOL_OPEN, neutral, wrap
 from ehrmind.types import Case, Message
 
-_ASK_THINKING = "Answer the question about the record. Reason first, then answer with JSON, in exactly this form and nothing after it:"
+_ASK_THINKING = (
+    "Answer the question about the record. Reason first, then answer with JSON, in exactly this form and nothing after "
+    "it:"
+)
 _ASK_ANSWER = "Answer the question about the record with JSON, in exactly this form and nothing else:"
 _OFFER_TOOL = (
     "Before you answer you may end your turn with a call, and the next turn brings the result. Calculators: "

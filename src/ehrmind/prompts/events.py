@@ -20,16 +20,21 @@ VOCABULARIES = {
     "diagnoses": ("snomed", "icd10cm", "icd9cm", "icd10", "icd9", "diagnosis", "condition", "conditions", "drg"),
     "procedures": ("icd10pcs", "icd9proc", "cpt4", "cpt", "hcpcs", "procedure", "procedures", "device"),
     "labs": ("loinc", "lab", "labs", "measurement", "microbiology"),
-    "drugs": ("rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end", "immunization"),
+    "drugs": (
+        "rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end",
+        "immunization",
+    ),
     "visits": (
-        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge", "ed_registration", "ed_out",
-        "transfer_to", "admission", "discharge", "cms place of service",
+        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge",
+        "ed_registration", "ed_out", "transfer_to", "admission", "discharge", "cms place of service",
     ),
     "vitals": (
-        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature", "subject_weight_at_infusion",
-        "subject_fluid_output",
+        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature",
+        "subject_weight_at_infusion", "subject_fluid_output",
     ),
-    "demographics": ("gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance"),
+    "demographics": (
+        "gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance",
+    ),
     "notes": ("note", "notes", "stanford_note", "document"),
 }  # fmt: skip
 _KIND = {vocabulary: kind for kind, vocabularies in VOCABULARIES.items() for vocabulary in vocabularies}

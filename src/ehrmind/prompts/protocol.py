@@ -28,7 +28,8 @@ TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE, TOOL_OPEN, TOOL_CLOS
 _TAG = re.compile(
     r"<(?=[A-Za-z/|｜!][^<>\s]{0,60}>)"
     r"|\[(?=\|[^\[\]\s]{1,60}\|\])"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|MODEL_SETTINGS|THINK|gMASK|sMASK)\])"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|MODEL_SETTINGS|THINK"
+    r"|gMASK|sMASK)\])"
     r"|\](?=~!?b[\[\]])|\[(?=e~\[)"
     r"|###(?= (?:Instruction|Response|System|User|Assistant|Human):)"
 )

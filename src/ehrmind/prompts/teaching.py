@@ -16,15 +16,18 @@ from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THI
 from ehrmind.types import Case, Message
 
 _TASK = (
-    "You write worked answers from which another model will learn. Below stands what that model is asked, and then the right answer, which "
-    "it is not told."
+    "You write worked answers from which another model will learn. Below stands what that model is asked, and then the "
+    "right answer, which it is not told."
 )
 _HOW = (
-    "Write the reply that the other model should give, in the form that its question asks for. Reason from the record to the answer as "
-    "someone who does not know it yet: say what in the record decides, with its values, then what follows from it, and come to the answer "
-    "last. Never say or hint that an answer was given, known or expected."
+    "Write the reply that the other model should give, in the form that its question asks for. Reason from the record "
+    "to the answer as someone who does not know it yet: say what in the record decides, with its values, then what "
+    "follows from it, and come to the answer last. Never say or hint that an answer was given, known or expected."
 )
-_CONFIDENCE = "After the answer, on a line of its own, write `Confidence: N`, N from 0 to 100: how sure you are that the record leads to this answer."
+_CONFIDENCE = (
+    "After the answer, on a line of its own, write `Confidence: N`, N from 0 to 100: how sure you are that the record "
+    "leads to this answer."
+)
 _SURE = re.compile(r"\s*\W{0,3}confidence\W{1,5}(\d{1,3}(?:\.\d{1,3})?)\s{0,3}%?\W{0,3}\s*", re.IGNORECASE)
 
 

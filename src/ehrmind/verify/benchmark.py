@@ -40,7 +40,8 @@ def benchmark_score(case: Case, text: str) -> bool:
     kind = truth["kind"]
     if kind not in KINDS:
         raise InputError(
-            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: ehrmind`."
+            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: "
+            f"ehrmind`."
         )
     answer = _last_answer(text)
     if kind == "label":

@@ -34,7 +34,8 @@ def judge(
     task = tasks.of(case)
     if not case.is_answered:
         raise InputError(
-            f"The case {case.place} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned from nor scored."
+            f"The case {case.place} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned "
+            f"from nor scored."
         )
     given, unit, reason = parse(text, think)
     answer = None

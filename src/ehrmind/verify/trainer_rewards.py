@@ -46,7 +46,8 @@ class Question:
             return cls(**{**tree, "case": Case(**tree["case"]), "reward": RewardWeights(**tree["reward"])})
         except (TypeError, ValueError, KeyError, RecursionError):
             raise InputError(
-                "This row does not say how its answers are judged; export the data again with `ehrmind export verl` or `export trl`."
+                "This row does not say how its answers are judged; export the data again with `ehrmind export verl` or "
+                "`export trl`."
             ) from None
 
     def judge(self, text: str, finish_reason: FinishReason = "stop") -> Verdict:
