@@ -12,23 +12,25 @@ from ehrmind.calculators.catalogue import CATEGORIES
 
 HEAD = """# The calculators
 
-`ehrmind calc NAME INPUT=VALUE…` works a calculator, and `ehrmind calc show NAME` prints its card as on this page.
-The page is made by `python -m ehrmind.calculators.page`; a test keeps it true.
+`ehrmind calc NAME INPUT=VALUE…` works a calculator, and `ehrmind calc show NAME` prints its card as
+on this page. The page is made by `python -m ehrmind.calculators.page`; a test keeps it true.
 
-Every calculator follows its publication. Under this convention, a measurement that no living patient has is refused.
-A missing input is refused too, unless its row below has a default.
+Every calculator follows its publication. Under this convention, a measurement that no living
+patient has is refused. A missing input is refused too, unless its row below has a default.
 
-Where MedCalc-Bench computes a calculator differently, the deviation is listed. `convention="medcalc"` (the v1.0 release)
-or `convention="medcalc-verified"` (the Verified release) reproduces it. Under both, three things hold for all calculators:
+Where MedCalc-Bench computes a calculator differently, the deviation is listed.
+`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release)
+reproduces it. Under both, three things hold for all calculators:
 
 - Unit conversions go through moles and grams, rounded to three decimals.
 - Limits in SI units are not used.
 - No value is refused for its size.
 
-Units are read in clinicians', laboratories' and UCUM's spellings. Units of one kind convert by size. Other units convert
-by a rule of the analyte (molar mass, charge, the line between two methods). A unit without a rule, or with two readings,
-is refused. Where a table also states limits in SI units, a value in SI units is compared with those. For example, SOFA's
-bilirubin of 33 µmol/L scores 2, as 2.0 mg/dL does, although it is 1.93 mg/dL.
+Units are read in clinicians', laboratories' and UCUM's spellings. Units of one kind convert by
+size. Other units convert by a rule of the analyte (molar mass, charge, the line between two
+methods). A unit without a rule, or with two readings, is refused. Where a table also states limits
+in SI units, a value in SI units is compared with those. For example, SOFA's bilirubin of 33 µmol/L
+scores 2, as 2.0 mg/dL does, although it is 1.93 mg/dL.
 """
 
 
