@@ -52,11 +52,8 @@ def stored_bytes(content: bytes) -> Stored:
 
 
 def lines_of(text: str) -> list[str]:
-    """Splits a text or JSON lines into lines without their ends: LF, CR or both.
-
-    `str.splitlines` also splits at U+2028, U+0085, a form feed and more. Those are characters of
-    the text, even inside a JSON string.
-    """
+    """Splits a text or JSON lines at LF, CR or both. `str.splitlines` also splits at U+2028,
+    U+0085, a form feed and more, which are characters of a text, even inside a JSON string."""
     lines = re.split(r"\r\n|\n|\r", text)
     return lines if lines[-1] else lines[:-1]
 
@@ -277,11 +274,8 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
 
 
 def new_sibling(path: Path, mode: int = 0o700) -> Path:
-    """Makes a new hidden folder next to `path`, to fill. It counts as a leftover until it is
-    renamed or removed.
-
-    No other process may clear leftovers there meanwhile.
-    """
+    """Makes a hidden folder next to `path` that counts as a leftover until it is renamed or
+    removed. No other process may clear leftovers there meanwhile."""
     sibling = _sibling(path, "partial")
     sibling.mkdir(mode=mode)
     return sibling

@@ -150,12 +150,9 @@ def joined(device: str) -> Iterator[World]:
 
 
 def wait_for_the_first_to_speak() -> None:
-    """Waits on workers other than the first before an error is reported.
-
-    Workers that torchrun started and that are not connected yet may all have the same error, such
-    as an invalid recipe. The first one reports it, and torchrun ends the others while they wait
-    here. Otherwise each reports its own.
-    """
+    """Lets the first worker report an error that all of torchrun's workers may have, such as an
+    invalid recipe. torchrun then ends the others while they wait here; if it does not, each reports
+    its own."""
     if int(os.environ.get("RANK", "0")) > 0 and not _speaks.get():
         time.sleep(GRACE)
 
@@ -186,11 +183,9 @@ def workers_here() -> int:
 
 
 def threads_of_each() -> int | None:
-    """Returns the CPU threads for a worker that shares its machine: an even part of the cores. None
-    if it has the machine alone.
-
-    torchrun sets OMP_NUM_THREADS to 1 by default, so that variable says nothing here.
-    """
+    """Returns the CPU threads of a worker that shares its machine: an even part of the cores. None
+    if it has the machine alone. torchrun sets OMP_NUM_THREADS to 1 by default, so that says
+    nothing."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // workers_here()) if workers_here() > 1 else None
 

@@ -65,10 +65,8 @@ def anion_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: floa
 
 
 def delta_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float) -> float:
-    """Returns the excess of the anion gap over 12.
-
-    This is not Wrenn's delta gap (1990), which also subtracts the fall of bicarbonate.
-    """
+    """Returns the anion gap's excess over 12. Wrenn's delta gap (1990) also subtracts the fall of
+    bicarbonate; this one does not."""
     gap = anion_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate)
     return steps("delta gap", f"{num(gap)} - 12", gap - 12, "mEq/L")
 

@@ -148,11 +148,8 @@ def readings(text: str) -> tuple[Reading, ...]:
 
 
 def _note(word: str, plain: str) -> str:
-    """Normalises the note of a scale.
-
-    NGSP's (and DCCT's) per cent are the usual ones, and IFCC's are another scale; mmol/mol are
-    IFCC's own.
-    """
+    """Normalises a scale's note: per cent are usually NGSP's (and DCCT's), and IFCC's are another
+    scale; mmol/mol are IFCC's own."""
     word = word.lower().replace("d-du", "ddu")
     return "" if word == ("ifcc" if "mol" in plain else "ngsp") or word == "dcct" else word
 

@@ -12,7 +12,7 @@ from ehrmind.cli.cases import AsJson, DifficultyName, SplitName, say_counts
 
 
 class SplitBy(StrEnum):
-    """What two splits never share, as choices of an option."""
+    """Units that no two splits share, as choices of an option."""
 
     patient = "patient"
     pair = "pair"

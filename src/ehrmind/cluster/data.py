@@ -12,8 +12,8 @@ from ehrmind.cluster.worker_log import without_text
 def each_on_ray(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """Maps a function over items with Ray Data, one task per file, and yields results in order.
 
-    Replaces `data.map_files`. The refusal of the first file is raised, as if the files were read in
-    turn. A single file is read without Ray.
+    It replaces `map_files.each`. The refusal of the first file is raised, as if the files were read
+    in turn. A single file is read without Ray.
     """
     import logging
 

@@ -51,10 +51,7 @@ class Mirror:
     @contextmanager
     def leased(self) -> Iterator[str]:
         """Keeps other processes from writing there until the block ends; yields the owner's name,
-        which its workers get.
-
-        Raises InputError.
-        """
+        for the workers. Raises InputError."""
         with leased(self.url, self._store, self._root) as owner:
             self._owner = owner
             yield owner

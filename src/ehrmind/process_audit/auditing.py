@@ -56,18 +56,14 @@ class ProcessAudit:
 
     @property
     def flawed(self) -> bool:
-        """True if a step, value, conclusion or leak is wrong.
-
-        What is only left unsaid counts in its part but is no flaw: its finding has no place.
-        """
+        """True if something that is said is wrong: a finding with a place. What is only left unsaid
+        is no flaw."""
         return any(finding.start is not None for finding in self.findings)
 
     @property
     def sound(self) -> bool:
-        """True if nothing is flawed and at least half of the formula's steps or criteria are there.
-
-        An answer without its working is therefore not sound.
-        """
+        """True if nothing is flawed and at least half of the formula's steps or criteria are there:
+        an answer without its working is not sound."""
         working = self.parts.get(FORMULA)
         return not self.flawed and (working is None or working.share >= SHOWN)
 

@@ -14,7 +14,7 @@ _ENDS = frozenset({".", "\n", ";", "?", "!"})
 
 
 class Finding(NamedTuple):
-    """What is wrong, and where in the characters of the audited text.
+    """An error, and where it is in the characters of the audited text.
 
     `what` is one of a few fixed sentences and holds nothing of a record. `detail` may, such as the
     value of a step. A finding about something absent has no place.

@@ -38,10 +38,8 @@ def calibration_bins(confidence: Sequence[float], right: Sequence[float]) -> lis
 
 
 def calibration_error(confidence: Sequence[float], right: Sequence[float]) -> float:
-    """Returns the expected calibration error (Naeini et al. 2015).
-
-    It is |confidence − share right| of each tenth, weighted by its questions.
-    """
+    """Returns the expected calibration error (Naeini et al. 2015): |confidence − share right| of
+    each tenth, weighted by its questions."""
     bins = calibration_bins(confidence, right)
     return sum(row["n"] * abs(row["confidence"] - row["right"]) for row in bins) / max(1, len(confidence))
 
