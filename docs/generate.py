@@ -24,15 +24,6 @@ from ehrmind.types import Case
 SEED = 11
 SOURCE = "SOURCE"
 
-# The weights of the reward are a plain dataclass, described here.
-REWARD = {
-    "malformed": "no thinking or answer block, no JSON, no value of the kind that is asked for",
-    "truncated": "cut off at the token limit, and malformed for that",
-    "wrong": "well-formed and not right",
-    "correct": "right",
-    "correct_format": "added to a right answer for its form",
-}
-
 RECIPE_HEAD = """# The recipe file
 
 Made from the recipe's schema by `python docs/generate.py`; a test keeps it true. One YAML file says everything an experiment does. The
@@ -128,13 +119,12 @@ def _inner(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _table(part: Mapping[str, Any], schema: Mapping[str, Any], places: Mapping[str, list[str]]) -> Iterator[str]:
-    described = REWARD if part.get("title") == "RewardWeights" else {}
     yield "| key | takes | default | what it is |"
     yield "| --- | --- | --- | --- |"
     for key, value in part["properties"].items():
         required = key in part.get("required", [])
         default = "**required**" if required else _default(value, schema)
-        yield f"| `{key}` | {_takes(value, places)} | {default} | {described.get(key) or _what(value, schema)} |"
+        yield f"| `{key}` | {_takes(value, places)} | {default} | {_what(value, schema)} |"
 
 
 def _takes(node: Mapping[str, Any], places: Mapping[str, list[str]]) -> str:

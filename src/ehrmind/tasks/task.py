@@ -56,7 +56,9 @@ class Task:
     same_truth: Callable[[Case, Case], bool] = labelled.same_truth
     """Tells whether the second case's gold answer would be right for the first."""
 
-    measures: Callable[[Sequence[Case], Sequence[Any], Sequence[Sequence[float] | None]], dict[str, Any]] = labelled.measures
+    measures: Callable[[Sequence[Case], Sequence[Any], Sequence[Sequence[float] | None]], dict[str, Any]] = (
+        labelled.measures
+    )
     """(cases, answers as read, label probabilities) -> what is reported in addition to accuracy. An answer is None if malformed."""
 
     worked: Callable[[Case, random.Random], Case | None] = source_solution
