@@ -43,7 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_pipeline(recipe, Path(folder) / "run", stages=("rlvr",))
         for row in run.metrics():
-            print(f"{row['stage']}, step {row['step']}: reward {row['reward']:.3f}, of it brevity {row['reward_brevity']:.3f}")
+            print(
+                f"{row['stage']}, step {row['step']}: reward {row['reward']:.3f}, of it brevity {row['reward_brevity']:.3f}"
+            )
 
 
 if __name__ == "__main__":
