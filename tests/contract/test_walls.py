@@ -1,4 +1,6 @@
-"""The walls of docs/design.md, read from the imports of every module; nothing is run but the last tests' subprocesses."""
+"""The walls of docs/design.md, read from the imports of every module; nothing is run but the last
+tests' subprocesses.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,8 @@ def for_types_only(module: str) -> set[int]:
 
 @cache
 def imported(module: str) -> frozenset[str]:
-    """Every module named by an import anywhere in this one, functions included, as far as it can be resolved."""
+    """Every module named by an import anywhere in this one, functions included, as far as it can be
+    resolved."""
     found: set[str] = set()
     skipped = for_types_only(module)
     for node in ast.walk(tree(module)):
@@ -127,7 +130,8 @@ def imported(module: str) -> frozenset[str]:
 
 
 def reached(module: str) -> Iterator[tuple[str, str]]:
-    """Our modules that `module` knows, directly or through others, each with the one that imports it."""
+    """Our modules that `module` knows, directly or through others, each with the one that imports
+    it."""
     waiting, seen = [module], {module}
     while waiting:
         here = waiting.pop()

@@ -1,4 +1,6 @@
-"""The examples run as their first lines say, and the flat GRPO loop computes what the library computes."""
+"""The examples run as their first lines say, and the flat GRPO loop computes what the library
+computes.
+"""
 
 from __future__ import annotations
 

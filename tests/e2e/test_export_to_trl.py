@@ -1,4 +1,6 @@
-"""TRL 1.16's GRPOTrainer on what `ehrmind export trl` writes: a step with our reward, in a script of one's own and by launch.sh."""
+"""TRL 1.16's GRPOTrainer on what `ehrmind export trl` writes: a step with our reward, in a script
+of one's own and by launch.sh.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ehrmind.verify.transfer import Question, ehrmind_reward
 
 from ehrmind.verify import judge
+from ehrmind.verify.trainer_rewards import Question, ehrmind_reward
 from tests.exported import prepared_run
 from tests.new_rows import ehrmind
 
