@@ -58,7 +58,7 @@ GALLERY_HEAD = """# The gallery
 
 Made by `python docs/generate.py`; a test keeps it true. Questions of every family as a model reads them, each with its gold response and
 what a right answer is. All cases are made up: no record of any person is in them. [verifier.md](verifier.md) says what else is accepted,
-[adding-a-task.md](adding-a-task.md) how a family is written.
+[extending.md](extending.md) how a task is written.
 """
 
 FAMILIES = {

@@ -2,8 +2,9 @@
 
     python examples/add_a_loss.py
 
-A loss is one function of a `MicroBatch` and one entry of `LOSSES` in ehrmind/rl/losses.py; the recipe names it in `rlvr.loss`. An
-advantage is an entry of `ADVANTAGES` in ehrmind/rl/advantages.py, and a ratio one of `IMPORTANCE`. Here the script adds the entry itself.
+A loss is one function of a `MicroBatch` and one entry of `LOSSES` in ehrmind/rl/losses.py; the
+recipe names it in `rlvr.loss`. An advantage is an entry of `ADVANTAGES` in
+ehrmind/rl/advantages.py, and a ratio one of `IMPORTANCE`. Here the script adds the entry itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def cispo(batch: MicroBatch) -> Tensor:
-    """−sg(clip(ratio)) · A · log π, averaged over the batch's tokens (MiniMax-M1, arXiv 2506.13585, eq. 4 and 5).
+    """−sg(clip(ratio)) · A · log π, averaged over the batch's tokens (MiniMax-M1, arXiv 2506.13585,
+    eq. 4 and 5).
 
     The clip bounds a token's weight. The token still learns, which it does not under PPO's clip.
     """

@@ -2,8 +2,9 @@
 
     python examples/add_a_reward.py
 
-A reward is a plain function in a module that can be imported where the run is trained. The recipe names it, and nothing in the package
-changes. It is added in RLVR's steps only: evaluation, the checks on tuning and the pilot never see it.
+A reward is a plain function in a module that can be imported where the run is trained. The recipe
+names it, and nothing in the package changes. It is added in RLVR's steps only: evaluation, the
+checks on tuning and the pilot never see it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ehrmind.types import Case, Completion, Verdict
 
 
 def brevity(case: Case, completion: Completion, verdict: Verdict) -> float:
-    """1 for an empty answer, 0 for one of 200 characters or more. `verdict` says whether the answer is right and well-formed."""
+    """1 for an empty answer, 0 for one of 200 characters or more. `verdict` says whether the answer
+    is right and well-formed.
+    """
     return max(0.0, 1 - len(completion.text) / 200)
 
 

@@ -2,9 +2,10 @@
 
     python examples/add_a_task.py
 
-A task is a `Task` with one function for each part; the defaults are those of a task whose answers are labels. In the package it is a file
-in tasks/ and an entry of `TASKS` in tasks/__init__.py. Here the script adds the entry itself. If your table already holds question and
-record, no code is needed (docs/your-data.md). If the answer is not a label, see examples/add_an_answer_form.py.
+A task is a `Task` with one function for each part; the defaults are those of a task whose answers
+are labels. In the package it is a file in tasks/ and an entry of `TASKS` in tasks/__init__.py. Here
+the script adds the entry itself. If your table already holds question and record, no code is needed
+(docs/your-data.md). If the answer is not a label, see examples/add_an_answer_form.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ TRIAGE = Task(
 
 
 def triage_case(number: int, note: str, answer: str) -> Case:
-    """Where the cases come from is up to you. `save_cases` writes them into a file for `data.source.cases` of a recipe."""
+    """One case. They may come from anywhere; `save_cases` writes them into a file for
+    `data.source.cases` of a recipe.
+    """
     return Case(
         id=f"triage-{number}",
         family="triage",

@@ -1,9 +1,11 @@
-"""A task whose answer has a form of its own: which results of a panel lie outside their limits? The answer is a list of names.
+"""A task whose answer has a form of its own: which results of a panel lie outside their limits? The
+answer is a list of names.
 
     python examples/add_an_answer_form.py
 
-A question whose answer is a number, a whole number, a day or a label needs no code: it is a table (docs/your-data.md). A form of your own
-needs the functions below. docs/extending.md says what each must do, and where they go in the package. Here the script adds the entry itself.
+A question whose answer is a number, a whole number, a day or a label needs no code: it is a table
+(docs/your-data.md). A form of your own needs the functions below. docs/extending.md says what each
+must do, and where they go in the package. Here the script adds the entry itself.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def as_json(names: Sequence[str] | str) -> str:
 
 
 def read(case: Case, answer: Any, unit: Any) -> Reading:
-    """The names in order, and why the answer is no list of them. Never raises, whatever JSON comes."""
+    """The names in order, and why the answer is no list of them. Never raises, whatever JSON comes.
+    """
     if not isinstance(answer, list) or any(type(name) is not str for name in answer):
         return None, NO_NAMES
     names = sorted(name.strip().lower() for name in answer)

@@ -1,4 +1,6 @@
-"""Extra rewards: functions that a recipe names are added to the training reward, and to nothing else."""
+"""Extra rewards: functions that a recipe names are added to the training reward, and to nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def run(out: Path, chosen: Recipe, **options: Any) -> Run:
 
 
 def figures(done: Run) -> dict[str, Any]:
-    """What evaluation measured."""
+    """The figures that evaluation measured."""
     found = json.loads((done.path / "results.json").read_text())
     return {name: found[name] for name in ("arms", "pairs", "decoding")}
 
@@ -107,7 +109,9 @@ def test_the_log_has_the_mean_of_every_part_and_how_far_apart_they_were(folder: 
 
 
 def test_evaluation_selection_and_pilot_are_the_same_with_and_without_extra_rewards(folder: Path) -> None:
-    """The scripted model learns the same from any reward, so that only what sees the extra reward could differ."""
+    """The scripted model learns the same from any reward, so that only what sees the extra reward
+    could differ.
+    """
     plain = run(folder / "plain", recipe(folder, {}))
     more = run(folder / "more", recipe(folder, {"brevity": "rewards_of_mine:brevity"}))
     assert figures(plain) == figures(more)

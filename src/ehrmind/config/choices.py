@@ -1,4 +1,6 @@
-"""Choices that a recipe takes from a dict in the code: losses, advantages, hints. A new entry there is a new choice here."""
+"""Choices that a recipe takes from a dict in the code: losses, advantages, hints. A new entry there
+is a new choice here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pydantic_core import CoreSchema, core_schema
 
 
 class OneOf:
-    """Annotates a `str` that must be one of `names()`. Names are looked up at each validation, so entries may be added at run time."""
+    """Annotates a `str` that must be one of `names()`. Names are looked up at each validation, so
+    entries may be added at run time.
+    """
 
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self.names = names

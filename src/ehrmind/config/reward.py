@@ -1,4 +1,6 @@
-"""The recipe's `reward`: what an outcome earns, and extra rewards of your own. This module imports none of the functions it names."""
+"""The recipe's `reward`: what an outcome earns, and extra rewards of your own. This module imports
+none of the functions it names.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _VERDICTS_OWN = ("format", "outcome")
 
 
 class ExtraReward(Section):
-    """A function of your own, `(case, completion, verdict) -> float`. A text in place of this section is the function, with weight 1."""
+    """A function of your own, `(case, completion, verdict) -> float`. A text in place of this
+    section is the function, with weight 1.
+    """
 
     function: str = Field(description="`module:function`, importable on every machine that trains; never a path")
     weight: float = Field(default=1.0, description="times the function's value is the reward's part")
@@ -46,7 +50,9 @@ def _free(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reward(RewardWeights):
-    """What an outcome earns. The defaults are those of the paper (arXiv 2505.24105): −2 / 0 / 1 + 0.1."""
+    """Weights of outcomes, and extra rewards. The default weights are those of the paper (arXiv
+    2505.24105): −2 / 0 / 1 + 0.1.
+    """
 
     extra: Annotated[
         Mapping[Annotated[str, AfterValidator(_free)], ExtraReward],

@@ -1,9 +1,11 @@
-"""Policy losses: the clipped losses of GRPO (arXiv 2402.03300), DAPO (arXiv 2503.14476), Dr. GRPO (arXiv 2503.20783) and GSPO
-(arXiv 2507.18071), with the k3 estimate of the KL divergence from a frozen reference. `LOSSES` and `IMPORTANCE` list the choices.
+"""Policy losses: the clipped losses of GRPO (arXiv 2402.03300), DAPO (arXiv 2503.14476), Dr. GRPO
+(arXiv 2503.20783) and GSPO (arXiv 2507.18071), with the k3 estimate of the KL divergence from a
+frozen reference. `LOSSES` and `IMPORTANCE` list the choices.
 
-One call computes one micro-batch's share of the whole batch's loss. The normalisers are those of the whole batch, so that
-gradients of micro-batches add up. Left out on purpose: KL inside the reward, and KL weighted by the importance ratio.
-Torch is imported by the functions, so that a recipe can list the choices without it.
+One call computes one micro-batch's share of the whole batch's loss. The normalisers are those of
+the whole batch, so that gradients of micro-batches add up. Left out on purpose: KL inside the
+reward, and KL weighted by the importance ratio. Torch is imported by the functions, so that a
+recipe can list the choices without it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Normaliser(NamedTuple):
-    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's constant."""
+    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's constant.
+    """
 
     answers: int
     tokens: int
@@ -32,9 +35,11 @@ class PolicyLoss(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """What a loss is computed from. Everything is finite: log-probabilities, ratios and penalty are neutral where the mask is 0.
+    """Inputs of a loss. All are finite: where the mask is 0, log-probabilities are 0, ratios 1 and
+    the penalty 0.
 
-    `ratio_NT` is new over old probability, [N, 1] with one ratio per answer. `penalty_NT` is kl · k3, or None without KL.
+    `ratio_NT` is new over old probability, [N, 1] with one ratio per answer. `penalty_NT` is kl ·
+    k3, or None without KL.
     """
 
     logprobs_NT: Tensor
@@ -48,7 +53,9 @@ class MicroBatch(NamedTuple):
 
 
 def clipped_NT(batch: MicroBatch) -> Tensor:
-    """−min(ratio · A, clip(ratio, 1 − low, 1 + high) · A) + penalty per token (PPO, arXiv 1707.06347, eq. 7)."""
+    """−min(ratio · A, clip(ratio, 1 − low, 1 + high) · A) + penalty per token (PPO, arXiv
+    1707.06347, eq. 7).
+    """
     import torch
 
     ratio_NT, advantages_N1 = batch.ratio_NT, batch.advantages_N1
@@ -62,7 +69,8 @@ def with_penalty(loss_NT: Tensor, batch: MicroBatch) -> Tensor:
 
 
 def grpo(batch: MicroBatch) -> Tensor:
-    """Clipped loss, averaged over an answer's tokens, then over answers (arXiv 2402.03300, eq. 3)."""
+    """Clipped loss, averaged over an answer's tokens, then over answers (arXiv 2402.03300, eq. 3).
+    """
     tokens_N1 = batch.mask_NT.sum(1, keepdim=True)
     return (clipped_NT(batch).sum(1, keepdim=True) / tokens_N1.clamp(min=1)).sum() / batch.whole.answers
 
@@ -73,7 +81,9 @@ def dapo(batch: MicroBatch) -> Tensor:
 
 
 def dr_grpo(batch: MicroBatch) -> Tensor:
-    """Clipped loss, summed over tokens and divided by answers · max_new_tokens (arXiv 2503.20783, section 3.1)."""
+    """Clipped loss, summed over tokens and divided by answers · max_new_tokens (arXiv 2503.20783,
+    section 3.1).
+    """
     return clipped_NT(batch).sum() / (batch.whole.answers * batch.whole.max_new_tokens)
 
 
@@ -110,7 +120,8 @@ def policy_loss(
 ) -> PolicyLoss:
     """The loss `normalise` of `LOSSES`, with the importance ratio of `IMPORTANCE`.
 
-    Values where the mask is 0 do not matter, infinities included. An answer that is masked whole contributes 0.
+    Values where the mask is 0 do not matter, infinities included. An answer that is masked whole
+    contributes 0.
     """
     import torch
 

@@ -1,4 +1,6 @@
-"""Task families, one per file: question, form of the answer, check, gold answer, corruptions. `TASKS` lists them."""
+"""Task families, one per file: question, form of the answer, check, gold answer, corruptions.
+`TASKS` lists them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ TASKS: dict[str, Task] = {"medcalc": medcalc.TASK, "trials": trials.TASK, "ehr":
 
 
 def of(case: Case) -> Task:
-    """The task of a case. Raises InputError for an unknown family: then the data are at fault, not the answer."""
+    """The task of a case. Raises InputError for an unknown family: then the data are at fault, not
+    the answer.
+    """
     task = TASKS.get(case.family)
     if task is None:
         raise InputError(

@@ -1,8 +1,9 @@
-"""Prediction from a coded history: what will happen, or what a result will be, asked at a prediction time.
+"""Prediction from a coded history: what will happen, or what a result will be, asked at a
+prediction time.
 
-The questions of the 15 EHRSHOT tasks (arXiv 2307.02028) say what counts, over which horizon, and seen from when. They follow
-the benchmark's code where code and website differ. Any other label file is a task too: it has its own question, or one made
-from its name.
+The questions of the 15 EHRSHOT tasks (arXiv 2307.02028) say what counts, over which horizon, and
+seen from when. They follow the benchmark's code where code and website differ. Any other label file
+is a task too: it has its own question, or one made from its name.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ DECIDING = {
 
 
 def record(case: Case) -> str:
-    """The history as text. A stored Case is only a reference; `prompts.records` writes the history into it first."""
+    """The history as text. A stored Case is only a reference; `prompts.records` writes the history
+    into it first.
+    """
     if "history" not in case.fields:
         raise InputError(f"The case {case.place} is a reference without its history; ask it through a recipe.")
     return case.fields["history"]
@@ -94,7 +97,8 @@ def hints(case: Case) -> Mapping[str, str]:
 def measures(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> dict[str, Any]:
-    """Label measures, and those of the risk that the label is above the first (yes, or any grade above normal).
+    """Label measures, and those of the risk that the label is above the first (yes, or any grade
+    above normal).
 
     Intervals of the risk are over subjects.
     """
@@ -108,7 +112,9 @@ def measures(
 
 
 def risks(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
-    """Each answer's probability of any label but the first. Without probabilities: 1, 0, or 0.5 if malformed."""
+    """Each answer's probability of any label but the first. Without probabilities: 1, 0, or 0.5 if
+    malformed.
+    """
 
     def risk(answer: Any, shares: Sequence[float] | None) -> float:
         if shares is not None:

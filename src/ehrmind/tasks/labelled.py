@@ -1,9 +1,9 @@
 """Answers that are one of a few labels, such as trial matching and yes/no or graded prediction.
 
-A truth is `{"kind": "label", "value": 2, "labels": ["not relevant", "excluded", "eligible"]}`. The value is the
-word's place in the list, everywhere: prompt, gold answer, check and warm-up. An answer may be the word or the
-number, or both if they agree; the number alone is not accepted if a label is itself a number. `ehrmind.labels`
-normalises the spelling.
+A truth is `{"kind": "label", "value": 2, "labels": ["not relevant", "excluded", "eligible"]}`. The
+value is the word's place in the list, everywhere: prompt, gold answer, check and warm-up. An answer
+may be the word or the number, or both if they agree; the number alone is not accepted if a label is
+itself a number. `ehrmind.labels` normalises the spelling.
 """
 
 from __future__ import annotations
@@ -64,13 +64,17 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
 
 
 def listed(labels: Sequence[str]) -> str:
-    """The labels as a question lists them. They are in quotes if one holds a comma or ends in a full stop."""
+    """The labels as a question lists them. They are in quotes if one holds a comma or ends in a
+    full stop.
+    """
     plain = not any("," in label or label.endswith(".") for label in labels)
     return ", ".join(labels if plain else [f'"{label}"' for label in labels])
 
 
 def corruptions(case: Case) -> Iterator[tuple[str, str]]:
-    """Every other label in every form, and answers that commit to none. Those that happen to spell the right label are left out."""
+    """Every other label in every form, and answers that commit to none. Those that happen to spell
+    the right label are left out.
+    """
     right = label_key(case.truth["labels"][case.truth["value"]])
     for name, answer in _wrong(case.truth["labels"], case.truth["value"]):
         if isinstance(answer, list) or label_key(str(answer)) != right:

@@ -1,7 +1,8 @@
 """MedCalc: a note, a calculator's question, and one value that a clinician would compute.
 
-The rules are those of MedCalc-Bench (arXiv 2406.12036), made strict. Dates, gestational ages and scores must be equal,
-any other value must be inside its row's limits. A unit may be left out, and must be right if given. A truth is one of
+The rules are those of MedCalc-Bench (arXiv 2406.12036), made strict. Dates, gestational ages and
+scores must be equal, any other value must be inside its row's limits. A unit may be left out, and
+must be right if given. A truth is one of
 
     {"kind": "decimal", "value": 38.0, "low": 36.1, "high": 39.9, "unit": "mL/min", "calculator": 2}
     {"kind": "integer", "value": 3, "unit": "points", "calculator": 4}
@@ -45,7 +46,9 @@ def question(case: Case) -> str:
 
 
 def hints(case: Case) -> Mapping[str, str]:
-    """`entities`: the values that the calculator needs, as in the note; `formula`: the calculator's formula."""
+    """`entities`: the values that the calculator needs, as in the note; `formula`: the calculator's
+    formula.
+    """
     calculator = CALCULATORS[case.truth["calculator"]]
     found = {"formula": f"{calculator.name}: {calculator.formula}."}
     given = given_inputs(case)
@@ -68,7 +71,9 @@ def gold_answer(case: Case) -> str:
 
 
 def read(case: Case, answer: Any, unit: Any) -> Reading:
-    """The answer as read, and why it is not of the question's kind or unit (None: it is). Needs no gold answer."""
+    """The answer as read, and why it is not of the question's kind or unit (None: it is). Needs no
+    gold answer.
+    """
     truth = case.truth
     kind = truth["kind"]
     if kind == "date":
@@ -172,7 +177,9 @@ def same_truth(case: Case, other: Case) -> bool:
 
 
 def worked(case: Case, draw: random.Random) -> Case | None:
-    """The case with the answer and rationale of the published calculator; None if its inputs cannot be read."""
+    """The case with the answer and rationale of the published calculator; None if its inputs cannot
+    be read.
+    """
     result, _ = work_case(case)
     if result is None:
         return None

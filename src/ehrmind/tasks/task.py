@@ -26,9 +26,11 @@ def source_solution(case: Case, draw: random.Random) -> Case | None:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One family, as functions. The defaults are a labelled task: fields `record` and `question`, and a truth with its labels.
+    """One family, as functions. The defaults are a labelled task: fields `record` and `question`,
+    and a truth with its labels.
 
-    A function that returns an answer returns JSON text. One that takes an answer takes parsed JSON of any kind, and never raises on it.
+    A function that returns an answer returns JSON text. One that takes an answer takes parsed JSON
+    of any kind, and never raises on it.
     """
 
     record: Callable[[Case], str] = labelled.record
@@ -45,7 +47,9 @@ class Task:
     """All possible answers if they are a few labels, else an empty tuple."""
 
     read: Callable[[Case, Any, Any], Reading] = labelled.read
-    """(case, answer, unit) -> the answer, and why it does not have the required form. Does not look at the gold answer."""
+    """(case, answer, unit) -> the answer, and why it does not have the required form. Does not look
+    at the gold answer.
+    """
 
     check: Callable[[Case, Any, Any], Reading] = labelled.check
     """(case, answer, unit) -> the answer, and why it is not right."""
@@ -59,13 +63,19 @@ class Task:
     measures: Callable[[Sequence[Case], Sequence[Any], Sequence[Sequence[float] | None]], dict[str, Any]] = (
         labelled.measures
     )
-    """(cases, answers as read, label probabilities) -> what is reported in addition to accuracy. An answer is None if malformed."""
+    """(cases, answers as read, label probabilities) -> what is reported in addition to accuracy. An
+    answer is None if malformed.
+    """
 
     worked: Callable[[Case, random.Random], Case | None] = source_solution
-    """(case, draw) -> the case with an answer and a worked solution, in a drawn style; None if there is no solution."""
+    """(case, draw) -> the case with an answer and a worked solution, in a drawn style; None if
+    there is no solution.
+    """
 
     hints: Callable[[Case], Mapping[str, str]] = no_hints
-    """Texts that may stand next to the question, by name. The pilot adds them to find where a model fails."""
+    """Texts that may stand next to the question, by name. The pilot adds them to find where a model
+    fails.
+    """
 
     hint_causes: Mapping[str, str] = field(default_factory=dict)
     """Each hint's name, and the cause of failure that the pilot reports if the hint helps."""

@@ -1,8 +1,10 @@
-"""Patient-trial matching: a patient's description, a trial's eligibility criteria, and one of TREC's three grades.
+"""Patient-trial matching: a patient's description, a trial's eligibility criteria, and one of
+TREC's three grades.
 
-Labels are those of TREC Clinical Trials (2021-2023). 0, not relevant: the trial is about something else. 1, excluded: it is
-about the patient's condition, but the criteria exclude the patient. 2: eligible. The released code of arXiv 2505.24105 swaps
-the words of 0 and 1 between prompt, reward and warm-up. Here word and number come from one list (`tasks.labelled`).
+Labels are those of TREC Clinical Trials (2021-2023). 0, not relevant: the trial is about something
+else. 1, excluded: it is about the patient's condition, but the criteria exclude the patient. 2:
+eligible. The released code of arXiv 2505.24105 swaps the words of 0 and 1 between prompt, reward
+and warm-up. Here word and number come from one list (`tasks.labelled`).
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def measures(
 
 
 def eligibility_scores(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
-    """Expected grades: sums of grade times probability. Without probabilities: the grade answered, 0 if malformed."""
+    """Expected grades: sums of grade times probability. Without probabilities: the grade answered,
+    0 if malformed.
+    """
     return [
         float(answer or 0) if shares is None else sum(grade * share for grade, share in enumerate(shares))
         for answer, shares in zip(answers, probabilities, strict=True)

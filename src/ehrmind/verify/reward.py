@@ -1,4 +1,4 @@
-"""What an outcome earns. A verdict's reward is the sum of two named parts, `format` and `outcome`."""
+"""Rewards of outcomes. A verdict's reward is the sum of two named parts, `format` and `outcome`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pydantic import ConfigDict, Field
 
 @dataclass(frozen=True, slots=True)
 class RewardWeights:
-    """Weights of a verdict's parts. The defaults are those of the paper (arXiv 2505.24105): −2 / 0 / 1 + 0.1."""
+    """Weights of a verdict's parts. The defaults are those of the paper (arXiv 2505.24105): −2 / 0
+    / 1 + 0.1.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 

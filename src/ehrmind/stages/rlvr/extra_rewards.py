@@ -1,7 +1,7 @@
 """Extra rewards: functions of the user's own that the recipe names under `reward.extra`.
 
-They are added to the reward after judging and before the advantages, in RLVR's steps only. `verify.judge`, the checks on tuning and
-the evaluation never see them.
+They are added to the reward after judging and before the advantages, in RLVR's steps only.
+`verify.judge`, the checks on tuning and the evaluation never see them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Loaded(NamedTuple):
 
 
 def load_rewards(extra: Mapping[str, ExtraReward]) -> dict[str, Loaded]:
-    """Imports the functions by name, in alphabetical order. Raises InputError for one that cannot be imported or called."""
+    """Imports the functions by name, in alphabetical order. Raises InputError for one that cannot
+    be imported or called.
+    """
     return {name: Loaded(extra[name].weight, _imported(name, extra[name].function)) for name in sorted(extra)}
 
 
@@ -54,7 +56,8 @@ def _imported(name: str, place: str) -> RewardFunction:
 def with_extra_rewards(groups: Sequence[Group], rewards: Mapping[str, Loaded]) -> list[Group]:
     """Groups whose verdicts have a part for each extra reward, summed into the reward.
 
-    The first worker computes the parts for all, so that a function that does not always return the same cannot drive workers apart.
+    The first worker computes the parts for all, so that a function that does not always return the
+    same cannot drive workers apart.
     """
     if not rewards:
         return list(groups)
@@ -71,7 +74,9 @@ def _answers(group: Group) -> list[tuple[Case, Completion, Verdict]]:
 
 
 def _parts(rewards: Mapping[str, Loaded], case: Case, completion: Completion, verdict: Verdict) -> dict[str, float]:
-    """Raises InputError for a function that fails or returns no finite number; record text is not quoted."""
+    """Raises InputError for a function that fails or returns no finite number; record text is not
+    quoted.
+    """
     parts = {}
     for name, (weight, function) in rewards.items():
         try:
@@ -93,7 +98,9 @@ def _with_parts(verdict: Verdict, parts: Mapping[str, float]) -> Verdict:
 
 
 def extra_metrics(groups: Sequence[Group], rewards: Mapping[str, Loaded]) -> dict[str, float]:
-    """The mean part of each extra reward, the mean of their sum, and the distance between the largest and the smallest sum."""
+    """The mean part of each extra reward, the mean of their sum, and the distance between the
+    largest and the smallest sum.
+    """
     if not rewards:
         return {}
     parts = [[verdict.parts[name] for name in rewards] for group in groups for verdict in group.verdicts]
