@@ -114,8 +114,7 @@ def collect(
 
 
 def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
-    """Refuses, before hours are spent on other stages, what RLVR needs and the data or this machine do not have. Raises InputError."""
-    load_rewards(recipe.reward.extra)
+    """What the recipe asks of RLVR and its data do not have, said before hours are spent on other stages. Raises InputError."""
     pools_of(train, recipe.rlvr.mix)
     if recipe.rlvr.class_weights == "balanced":
         class_weights(train)
