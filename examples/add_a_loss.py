@@ -41,7 +41,8 @@ data:
   held_out: {synthetic: {n: 4, seed: 3}}
 model: {tiny: {hidden: 32, layers: 1, heads: 2, vocabulary: 400}}
 decoding: {max_new_tokens: 24}
-rlvr: {loss: cispo, epochs_per_batch: 2, steps: 2, questions_per_step: 2, samples: 4}
+reward: {extra: {brevity: "add_a_reward:brevity"}}  # this model is never right, and something has to differ
+rlvr: {loss: cispo, epochs_per_batch: 2, steps: 2, questions_per_step: 2, samples: 4, learning_rate: 0.01}
 arms: [base, rlvr]
 """
 

@@ -20,10 +20,10 @@ from ehrmind.types import Case, Completion, Verdict
 
 
 def brevity(case: Case, completion: Completion, verdict: Verdict) -> float:
-    """1 for an empty answer, 0 for one of 200 characters or more. `verdict` says whether the answer
+    """1 for an empty answer, 0 for one of 60 characters or more. `verdict` says whether the answer
     is right and well-formed.
     """
-    return max(0.0, 1 - len(completion.text) / 200)
+    return max(0.0, 1 - len(completion.text) / 60)
 
 
 RECIPE = """
