@@ -28,15 +28,6 @@ from ehrmind.types import Case
 SEED = 11
 SOURCE = "SOURCE"
 
-# The weights of the reward are a plain dataclass, so their descriptions are here.
-REWARD = {
-    "malformed": "no thinking or answer block, no JSON, no value of the kind that is asked for",
-    "truncated": "cut off at the token limit, and malformed for that",
-    "wrong": "well-formed and not right",
-    "correct": "right",
-    "correct_format": "added to a right answer for its form",
-}
-
 RECIPE_HEAD = """# The recipe file
 
 Made from the recipe's schema by `python docs/generate.py`; a test keeps it true. One YAML file says everything an experiment does. The
@@ -69,7 +60,7 @@ GALLERY_HEAD = """# The gallery
 
 This page shows questions of every family as a model reads them, each with its gold response and the
 rule for a right answer. All cases are synthetic: they hold no record of any person.
-[verifier.md](verifier.md) says what else is accepted, and [adding-a-task.md](adding-a-task.md) how to
+[verifier.md](verifier.md) says what else is accepted, and [extending.md](extending.md) how to
 write a family. The page is made by `python docs/generate.py`; a test keeps it true.
 """
 
@@ -138,13 +129,12 @@ def _inner(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _table(part: Mapping[str, Any], schema: Mapping[str, Any], places: Mapping[str, list[str]]) -> Iterator[str]:
-    described = REWARD if part.get("title") == "RewardWeights" else {}
     yield "| key | takes | default | what it is |"
     yield "| --- | --- | --- | --- |"
     for key, value in part["properties"].items():
         required = key in part.get("required", [])
         default = "**required**" if required else _default(value, schema)
-        yield f"| `{key}` | {_takes(value, places)} | {default} | {described.get(key) or _what(value, schema)} |"
+        yield f"| `{key}` | {_takes(value, places)} | {default} | {_what(value, schema)} |"
 
 
 def _takes(node: Mapping[str, Any], places: Mapping[str, list[str]]) -> str:
