@@ -115,9 +115,8 @@ class KVCache(Cache):
 
         Returns what the layout's `attend` is given.
         """
-        if (
-            value_states.device.type == "cpu"
-        ):  # there a matmul of few rows is no faster in bf16, and the learner's scores are fp32
+        # On CPU a matmul of few rows is no faster in bf16, and the learner's scores are fp32
+        if value_states.device.type == "cpu":
             kept = key_states.float(), value_states.float()
         else:
             kept = key_states.to(value_states.dtype), value_states
