@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ehrmind.data.bounds import refuse_grown_zip
 from ehrmind.data.files import MAX_BYTES, read_bytes, unzipped
-from ehrmind.data.trec.formats import FORMS, NoRecord, Content, Found, reader_of
+from ehrmind.data.trec.formats import FORMS, Content, Found, NoRecord, reader_of
 from ehrmind.data.trec.keys import trial_key
 from ehrmind.system import refuse_no_file, unread, why
 from ehrmind.types import InputError
