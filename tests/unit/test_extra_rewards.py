@@ -153,7 +153,7 @@ def test_the_digest_follows_function_and_weight(folder: Path) -> None:
     assert recipe_digest(recipe(folder, {"a": "m:f"})) == recipe_digest(recipe(folder, {"a": {"function": "m:f"}}))
 
 
-@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/tmp/r:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
+@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/rewards:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
 def test_only_names_that_can_be_imported_are_taken(folder: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"reward\.extra\.mine\.function: write module:function"):
         recipe(folder, {"mine": place})
