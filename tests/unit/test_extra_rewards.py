@@ -78,9 +78,13 @@ def run(out: Path, chosen: Recipe, **options: Any) -> Run:
 
 
 def figures(done: Run) -> dict[str, Any]:
-    """The figures that evaluation measured."""
-    found = json.loads((done.path / "results.json").read_text())
+    """The figures that evaluation measured, without the seconds that it took."""
+    found = json.loads((done.path / "results.json").read_text(), object_hook=without_seconds)
     return {name: found[name] for name in ("arms", "pairs", "decoding")}
+
+
+def without_seconds(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name != "seconds"}
 
 
 def test_a_part_of_its_own_name_is_summed_into_the_reward_that_is_learned_from(folder: Path) -> None:
@@ -149,7 +153,7 @@ def test_the_digest_follows_function_and_weight(folder: Path) -> None:
     assert recipe_digest(recipe(folder, {"a": "m:f"})) == recipe_digest(recipe(folder, {"a": {"function": "m:f"}}))
 
 
-@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/tmp/r:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
+@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/rewards:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
 def test_only_names_that_can_be_imported_are_taken(folder: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"reward\.extra\.mine\.function: write module:function"):
         recipe(folder, {"mine": place})
