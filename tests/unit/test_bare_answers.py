@@ -45,9 +45,8 @@ def one_and_two(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     ScriptedEngine(one_and_two).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
@@ -59,7 +58,12 @@ def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
             learnt.append(text)
             return super().response_tokens(text, prompt, own=own)
 
-    return run_pipeline(chosen, folder / "run", open_engine=lambda _, where: Watched.load(where, one_and_two)), learnt
+    return run_pipeline(
+        chosen,
+        folder / "run",
+        open_engine=lambda _, where: Watched.load(where, one_and_two),
+        locate=lambda _: folder / "base",
+    ), learnt
 
 
 def test_a_table_without_worked_answers_is_warned_of_before_the_pilot_and_on_the_page(

@@ -64,16 +64,20 @@ def recipe(
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(lambda *_: BLANK).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     return folder
 
 
 def evaluate(chosen: Recipe, out: Path, plan: Any = lambda *_: BLANK, **options: Any) -> tuple[Run, dict[str, Any]]:
     run = run_pipeline(
-        chosen, out, stages=("evaluate",), open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options
+        chosen,
+        out,
+        stages=("evaluate",),
+        open_engine=lambda _, folder: ScriptedEngine.load(folder, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
     )
     return run, json.loads((run.path / "results.json").read_text())
 
@@ -193,6 +197,7 @@ def test_the_page_tells_what_endpoints_and_the_teacher_took(base: Path, tmp_path
             tmp_path / "run",
             stages=("warmup", "evaluate"),
             open_engine=lambda _, folder: ScriptedEngine.load(folder, lambda *_: BLANK),
+            locate=lambda _: tmp_path / "base",
         )
     facts = (run.done("warmup") or {})["teacher"]
     page = Page(write_report(run.path)[0].read_text(encoding="utf-8"))

@@ -17,8 +17,10 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response, messages
 from ehrmind.runs import Run
 from ehrmind.stages import provenance as pinned
-from ehrmind.stages.models import choose, dated, day_of, differing_files, digests
+from ehrmind.stages.digests import differing_files, digests
+from ehrmind.stages.models import choose
 from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.stages.provenance import dated, day_of
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError

@@ -63,14 +63,19 @@ def recipe(folder: Path, tree: dict[str, Any] | None = None, **rlvr: Any) -> Rec
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     ScriptedEngine(luck).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
 def run(out: Path, chosen: Recipe, plan: Plan = luck, **options: Any) -> Run:
-    return run_pipeline(chosen, out, open_engine=lambda _, model: ScriptedEngine.load(model, plan), **options)
+    return run_pipeline(
+        chosen,
+        out,
+        open_engine=lambda _, model: ScriptedEngine.load(model, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
+    )
 
 
 def rollouts(done: Run) -> pl.DataFrame:
@@ -111,7 +116,13 @@ def test_a_run_with_every_option_that_breaks_anywhere_resumes_to_the_same(folder
             return super().sample(*arguments)  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(chosen, folder / "run", stages=stages, open_engine=lambda _, model: Broken.load(model, luck))
+        run_pipeline(
+            chosen,
+            folder / "run",
+            stages=stages,
+            open_engine=lambda _, model: Broken.load(model, luck),
+            locate=lambda _: folder / "base",
+        )
     again = run(folder / "run", chosen, stages=stages, resume=True)
     assert steady(again.metrics()) == steady(whole.metrics()) and again.alarms() == whole.alarms()
     assert rollouts(again).equals(rollouts(whole))
@@ -359,7 +370,11 @@ def test_an_alarm_of_an_interrupted_attempt_is_raised_and_obeyed_again(folder: P
     whole = run(folder / "whole", chosen, plan=paid_for_form, stages=("rlvr",))
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(
-            chosen, folder / "run", stages=("rlvr",), open_engine=lambda _, model: Broken.load(model, paid_for_form)
+            chosen,
+            folder / "run",
+            stages=("rlvr",),
+            open_engine=lambda _, model: Broken.load(model, paid_for_form),
+            locate=lambda _: folder / "base",
         )
     again = run(folder / "run", chosen, plan=paid_for_form, stages=("rlvr",), resume=True)
     assert again.alarms() == whole.alarms() != []

@@ -80,17 +80,21 @@ def recipe(
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(lambda *_: "").save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     LEARNT.clear()
     return folder
 
 
 def warm_up(chosen: Recipe, out: Path, **options: Any) -> tuple[Run, dict[str, Any]]:
     run = run_pipeline(
-        chosen, out, stages=("warmup",), open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""), **options
+        chosen,
+        out,
+        stages=("warmup",),
+        open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""),
+        locate=lambda _: out.parent / "base",
+        **options,
     )
     return run, (run.done("warmup") or {})
 

@@ -14,7 +14,8 @@ from ehrmind.config import Recipe
 from ehrmind.config.endpoint import names_of
 from ehrmind.files import clear_leftovers, write_json, write_text, written_whole
 from ehrmind.runs import Run
-from ehrmind.stages.models import ABOUT, Chosen, about_model, choose, digests, is_marked
+from ehrmind.stages.digests import digests
+from ehrmind.stages.models import ABOUT, Chosen, about_model, choose, is_marked
 from ehrmind.types import Case, InputError
 
 LEARNED_FROM = ("train", "tuning")  # tuning selects among checkpoints

@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,15 +32,16 @@ from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
+from ehrmind.stages.digests import digests
 from ehrmind.stages.evaluation.label_predictions import prediction_frames
-from ehrmind.stages.models import Chosen, choose, digests, is_marked
-from ehrmind.stages.pipeline import VERSIONS
+from ehrmind.stages.models import Chosen, choose, is_marked, share_machine
 from ehrmind.stages.progress import progress
 from ehrmind.stages.prompt_limit import prompt_limit
+from ehrmind.stages.provenance import versions
 from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Group, InputError, Prompt
-from ehrmind.world import current, threads_of_each
+from ehrmind.world import current
 
 PURPOSE = "predict"  # keeps its random numbers apart from those of training and evaluation
 SAMPLED = 0.6  # temperature of several samples, where the run itself was greedy
@@ -150,11 +149,7 @@ def predict(
     if folder.final() is not None:
         folder.tidy()
         return folder
-    current().block(settings.shards)
-    if (threads := settings.threads or threads_of_each()) is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    share_machine(settings.shards, settings.threads)
     written = folder.written_parts()
     starts = {
         number: start for number, start in enumerate(range(0, len(cases), settings.part)) if number not in written
@@ -240,19 +235,9 @@ def _finish(folder: Predictions, cases: Sequence[Case], form: Format) -> None:
         "reasons": dict(Counter(row["reason"] for row in rows if row["reason"])),
         "tokens": sum(row["tokens"] for row in rows),
     }
-    folder.write_about("provenance", {**folder.about("asked"), "counts": counts, "versions": _versions()})
+    folder.write_about("provenance", {**folder.about("asked"), "counts": counts, "versions": versions()})
     folder.write_final(frame_of(rows), form)
     folder.tidy()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def digest_of(cases: Sequence[Case]) -> str:

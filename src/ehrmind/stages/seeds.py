@@ -15,8 +15,9 @@ from ehrmind.runs.start import is_bare
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
 from ehrmind.stages.evaluation.evaluate import stage_of
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
-from ehrmind.stages.models import day_of
-from ehrmind.stages.pipeline import OpenEngine, open_local, run_pipeline
+from ehrmind.stages.models import Locate, OpenEngine, locate_base, open_local
+from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.stages.provenance import day_of
 from ehrmind.world import current
 
 
@@ -28,16 +29,17 @@ def run_seeds(
     resume: bool = False,
     stages: tuple[str, ...] | None = None,
     open_engine: OpenEngine = open_local,
+    locate: Locate = locate_base,
 ) -> Run:
     """`run_pipeline` where the recipe has one seed. Else a run for each of `seed`, `seed + 1` …, and what they say together."""
     if recipe.seeds == 1:
-        return run_pipeline(recipe, out, resume=resume, stages=stages, open_engine=open_engine)
+        return run_pipeline(recipe, out, resume=resume, stages=stages, open_engine=open_engine, locate=locate)
     run = open_run(out, recipe, resume=resume)
     parts = parts_of(recipe)
     for seed, part in parts.items():
-        # a folder that is not there yet is made; one that is goes on
+        folder = run.of_seed(seed).path  # made if it is not there yet, else resumed
         run_pipeline(
-            part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine, began=_began(run)
+            part, folder, resume=True, stages=stages, open_engine=open_engine, locate=locate, began=_began(run)
         )
     current().from_first(lambda: _pool(run, parts))
     return run

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ehrmind import tasks
 from ehrmind.ages import ages
 from ehrmind.prompts.records import by_shard
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.types import Case
 
 if TYPE_CHECKING:
@@ -61,6 +63,23 @@ def boosted_counts(
         shares[:, model.classes_] = model.predict_proba(_matrix(counts, years, common))
         found[f"ehr/{name}"] = Boosted(asked, shares.argmax(axis=1).tolist(), shares.tolist())
     return found
+
+
+def baselines(context: StageContext) -> dict[str, Any]:
+    """Measures of the baseline, computed once per run; empty if no case has a coded history or the recipe wants none."""
+    run, recipe, splits = context.run, context.recipe, context.splits
+    if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
+        return {}
+    mark = run.done("baseline")
+    if mark is None:
+        with run.stage("baseline") as facts:
+            before = recipe.prompts.history.strictly_before
+            boosted = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
+            for predicted in boosted.values():
+                write_predictions(run, "gradient_boosting", *predicted)
+            facts["gradient_boosting"] = {name: predicted.measures() for name, predicted in boosted.items()}
+        mark = run.done("baseline") or {}
+    return {"gradient_boosting": mark["gradient_boosting"]} if mark["gradient_boosting"] else {}
 
 
 def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame, np.ndarray]:
