@@ -12,6 +12,7 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run
+from ehrmind.runs.records import RolloutRow
 from ehrmind.types import Case, Group, InputError
 
 ALL = "all"  # the one pool of a recipe without a mix
@@ -22,7 +23,7 @@ class Curriculum:
     """`state` is plain JSON and goes into the checkpoint: how many questions each pool was asked and owed, and what was seen of each
     question and stratum as [right, answers, step]. A draw depends on the seed and on what was asked and judged before, in their order."""
 
-    def __init__(self, recipe: Recipe, questions: Sequence[Case], pilot: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, recipe: Recipe, questions: Sequence[Case], pilot: Iterable[RolloutRow] = ()) -> None:
         """`pilot` has rows of the pilot's rollouts, where they are of the model that RLVR starts from."""
         self.settings, self.seed = recipe.rlvr, recipe.seed
         if not questions:
@@ -36,8 +37,8 @@ class Curriculum:
         if self.by_pass_rate:
             known = {case.id: case.stratum for pool in self.pools.values() for case in pool}
             for row in pilot:
-                if row["case"] in known:
-                    self._count(row["case"], known[row["case"]], int(row["correct"]), 1, step=0)
+                if row.case in known:
+                    self._count(row.case, known[row.case], int(row.correct), 1, step=0)
 
     @property
     def by_pass_rate(self) -> bool:
@@ -147,9 +148,6 @@ def left_out_of_mix(questions: Sequence[Case], mix: Mapping[str, float]) -> dict
     return dict(Counter(case.family for case in questions if mix and case.family not in mix))
 
 
-def pilot_rows(run: Run) -> list[Mapping[str, Any]]:
+def pilot_rows(run: Run) -> list[RolloutRow]:
     """Case and outcome of every answer of the pilot; none where this run has no pilot."""
-    if run.done("pilot") is None:
-        return []
-    rows: list[Mapping[str, Any]] = run.read_rollouts("pilot").select("stage", "case", "correct").to_dicts()
-    return [row for row in rows if row["stage"] == "pilot"]
+    return [] if run.done("pilot") is None else run.rollout_rows("pilot")

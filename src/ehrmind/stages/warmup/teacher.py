@@ -22,6 +22,7 @@ from ehrmind.engines.endpoint import EndpointClient
 from ehrmind.process_audit import audit
 from ehrmind.process_audit.conclusion import LEAK
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages, thinking_of
+from ehrmind.runs.records import Diagnosis, TeacherFacts
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.rollout import variant_of
@@ -29,6 +30,7 @@ from ehrmind.types import Case
 from ehrmind.verify import judge
 
 Bucket = tuple[str, str]  # stratum and label; "" where answers are no labels
+Counts = dict[str, dict[str, int]]  # by stratum and label
 LEAST_NEED = 0.05  # of a stratum that the pilot found solved
 NO_ANSWER, LEAKS, UNSURE, UNSAID = (
     "no answer",
@@ -40,8 +42,8 @@ FLAWED, COPY, UNBALANCED = "flawed reasoning", "the same as another", "more of i
 
 
 def taught(
-    context: StageContext, cases: Sequence[Case], diagnosis: Mapping[str, Any] | None
-) -> tuple[list[tuple[Case, str]], dict[str, Any]]:
+    context: StageContext, cases: Sequence[Case], diagnosis: Diagnosis | None
+) -> tuple[list[tuple[Case, str]], TeacherFacts]:
     """Cases of `train` with their worked answers, and counts: asked, accepted, refused by reason, tokens, cost. Goes on after its last
     answer."""
     run, recipe = context.run, context.recipe
@@ -66,19 +68,21 @@ def taught(
             if attempt + 1 < settings.tries and reason != UNSURE:
                 lists[bucket].appendleft((case, attempt + 1))
     pairs = _balanced(kept, settings.balance, refused)
-    return pairs, {
-        "asked": asked.total(),
-        "accepted": len(pairs),
-        "refused": dict(refused),
-        **_spread(pairs, wanted),
+    by_label, short = _spread(pairs, wanted)
+    return pairs, TeacherFacts(
+        asked=asked.total(),
+        accepted=len(pairs),
+        refused=dict(refused),
+        by_label=by_label,
+        short=short,
         **client.facts(),
-    }
+    )
 
 
-def needs(diagnosis: Mapping[str, Any] | None) -> dict[str, float]:
-    """By stratum: what the pilot saw wrong."""
-    found = (diagnosis or {}).get("by_stratum", {})
-    return {stratum: max(LEAST_NEED, 1.0 - figures["pass@1"]) for stratum, figures in found.items()}
+def needs(diagnosis: Diagnosis | None) -> dict[str, float]:
+    """Returns the share of wrong answers in the pilot, by stratum."""
+    found = {} if diagnosis is None else diagnosis.by_stratum
+    return {stratum: max(LEAST_NEED, 1.0 - figures.pass_at_1) for stratum, figures in found.items()}
 
 
 def quotas(
@@ -206,15 +210,12 @@ def _balanced(
     return found
 
 
-def _spread(pairs: Sequence[tuple[Case, str]], wanted: Mapping[Bucket, int]) -> dict[str, Any]:
-    """By stratum and label: what there is, and how many fewer than were wanted."""
+def _spread(pairs: Sequence[tuple[Case, str]], wanted: Mapping[Bucket, int]) -> tuple[Counts, Counts]:
+    """Returns, by stratum and label, how many pairs there are, and how many fewer than were wanted."""
     there = Counter((case.stratum, _label(case)) for case, _ in pairs)
     by_label: dict[str, dict[str, int]] = defaultdict(dict)
     short: dict[str, dict[str, int]] = defaultdict(dict)
     for (stratum, label), count in sorted(wanted.items()):
         by_label[stratum] |= {label: there[stratum, label]} if label else {}
         short[stratum] |= {label or "any": count - there[stratum, label]} if count > there[stratum, label] else {}
-    return {
-        "by_label": {s: counts for s, counts in by_label.items() if counts},
-        "short": {s: counts for s, counts in short.items() if counts},
-    }
+    return {s: counts for s, counts in by_label.items() if counts}, {s: counts for s, counts in short.items() if counts}
