@@ -173,7 +173,7 @@ def test_the_mark_of_restricted_data_travels_with_the_model_and_is_inherited(
 
 def test_the_untrained_base_of_a_restricted_run_is_not_restricted(run: Run, tmp_path: Path) -> None:
     marked = altered(run, tmp_path / "marked", {"synthetic": None, "restricted": True, "cases": ["train.parquet"]})
-    assert described(marked)[1]["restricted"] is True and described(marked, "base")[1]["restricted"] is False
+    assert described(marked)[1].restricted is True and described(marked, "base")[1].restricted is False
 
 
 def test_a_directory_that_does_not_say_what_it_learned_from_stays_here(

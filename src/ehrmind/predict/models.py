@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from ehrmind.config import DataSource, EndpointArm, parse_section
 from ehrmind.config.endpoint import why_not_sent
@@ -40,7 +40,7 @@ def local_model(chosen: Chosen, settings: Predict) -> PredictionModel:
     def opened(_: Path) -> Engine:
         from ehrmind.engines.local.engine import open_engine
 
-        limits: dict[str, Any] = {"rows": settings.sampler_rows, "tokens": settings.sampler_tokens}
+        limits = {"rows": settings.sampler_rows, "tokens": settings.sampler_tokens}
         return open_engine(settings.model, chosen.folder, **limits, seed=settings.seed, shards=settings.shards)
 
     about = PredictingModel(name=chosen.name, arm=chosen.arm, sha256=digests(chosen.folder))

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind.config import EndpointArm, parse_section
 from ehrmind.config.predict import Predict
@@ -71,7 +72,7 @@ def ask(request: PredictRequest) -> Predictions:
 
 
 def settings_of(
-    asks: Mapping[str, Any],
+    asks: Mapping[str, JsonValue],
     overrides: Sequence[str] = (),
     *,
     samples: int | None = None,
@@ -103,7 +104,7 @@ def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
 def _asked_as_here(endpoint: EndpointArm, settings: Predict, named: Chosen | None) -> EndpointArm:
     """Adds to the endpoint what the local engine takes from the same settings: the chat template's
     arguments, top-k, and words that end a turn. The endpoint's own body counts first."""
-    ours: dict[str, Any] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
+    ours: dict[str, JsonValue] = {"chat_template_kwargs": settings.model.template} if settings.model.template else {}
     ours |= {"top_k": settings.decoding.top_k} if settings.decoding.top_k and settings.decoding.temperature else {}
     ours |= {"stop": [named.stop]} if named is not None and named.stop else {}
     return endpoint.model_copy(update={"body": {**ours, **endpoint.body}})
