@@ -46,7 +46,5 @@ def refuse_changed(which: str, whose: str, before: Mapping[str, str], folder: Pa
 
 
 def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of files whose digests differ. An early version recorded only weights; then only weights are compared."""
-    alone = all(name.endswith(".safetensors") for name in before)
-    names = {name for name in before.keys() | now.keys() if not alone or name.endswith(".safetensors")}
-    return sorted(name for name in names if before.get(name) != now.get(name))
+    """Names of files whose digests differ."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
