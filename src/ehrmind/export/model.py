@@ -1,6 +1,8 @@
-"""Export of a trained model: an ordinary model directory with a card, and an upload to a hub if a person confirms it.
+"""Export of a trained model: an ordinary model directory with a card, and an upload to a hub if a
+person confirms it.
 
-`ehrmind.json` in the directory says what the model was trained on. So a model of restricted data stays restricted wherever it is copied.
+`ehrmind.json` in the directory says what the model was trained on. So a model of restricted data
+stays restricted wherever it is copied.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ LEARNED_FROM = ("train", "tuning")  # tuning selects among checkpoints
 
 
 def described(where: Path, arm: str | None = None) -> tuple[Chosen, ExportedModel]:
-    """Returns the model and its ehrmind.json. A directory that no run left keeps what it said before; if it said nothing, nobody knows
-    what it was trained on."""
+    """Returns the model and its ehrmind.json. A directory that no run left keeps what it said
+    before; if it said nothing, nobody knows what it was trained on."""
     from ehrmind.engines.local.ordinary import is_adapter
 
     chosen = Chosen(where, where.resolve().name) if is_adapter(where) else choose(where, arm)
@@ -102,15 +104,16 @@ def export_model(chosen: Chosen, about: ExportedModel, out: Path, *, card: str, 
 
 
 def refuse_used(out: Path) -> None:
-    """Refuses a folder that is used. Removes what killed commands left half-written next to it. Raises InputError."""
+    """Refuses a folder that is used. Removes what killed commands left half-written next to it.
+    Raises InputError."""
     clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; name a new folder.")
 
 
 def refuse_push(folder: Path) -> ExportedModel:
-    """Returns the directory's ehrmind.json if it may leave this machine. Raises InputError if it is restricted, unknown or changed, or if
-    this machine is offline."""
+    """Returns the directory's ehrmind.json if it may leave this machine. Raises InputError if it is
+    restricted, unknown or changed, or if this machine is offline."""
     about = about_model(folder)
     if about is None or about.restricted is None:
         raise InputError(
@@ -131,8 +134,8 @@ def refuse_push(folder: Path) -> ExportedModel:
 
 
 def push_model(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Sends the directory to a hub's repository, private unless `public`, and returns the address. The caller has asked the person.
-    Raises InputError."""
+    """Sends the directory to a hub's repository, private unless `public`, and returns the address.
+    The caller has asked the person. Raises InputError."""
     from huggingface_hub import HfApi, get_token
 
     from ehrmind.engines.local.ordinary import KEPT

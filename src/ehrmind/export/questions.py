@@ -1,6 +1,8 @@
-"""Questions for another trainer: those of a run or of a Cases file as chat messages, each with all that its judge needs.
+"""Questions for another trainer: those of a run or of a Cases file as chat messages, each with all
+that its judge needs.
 
-The trainer learns from `train` and validates on `tuning`. held_out is counted and stays here. Nothing is written here.
+The trainer learns from `train` and validates on `tuning`. held_out is counted and stays here.
+Nothing is written here.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that is exported. `model` is where training starts; None if nobody named it, and then no prompt was measured."""
+    """Everything that is exported. `model` is where training starts; None if nobody named it, and
+    then no prompt was measured."""
 
     recipe: Recipe
     model: Path | None
@@ -56,8 +59,8 @@ class Material:
 
 
 def gather(where: Path, *, arm: str | None = None, model: str | None = None, overrides: Sequence[str] = ()) -> Material:
-    """Collects the questions of a run folder under its recipe, or of a Cases file under a recipe's defaults; `overrides` change either.
-    Raises InputError."""
+    """Collects the questions of a run folder under its recipe, or of a Cases file under a recipe's
+    defaults; `overrides` change either. Raises InputError."""
     if model is not None and arm is not None:
         raise InputError("--model and --arm both say where training starts; give one.")
     if (where / "recipe.yaml").is_file():
@@ -87,7 +90,8 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
 
 
 def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
-    """Sentences about what a run puts around the model's chat template and another trainer leaves out."""
+    """Sentences about what a run puts around the model's chat template and another trainer leaves
+    out."""
     if folder is None:
         return []
     from ehrmind.engines.local.ordinary import chat_of, writes_today
@@ -188,7 +192,8 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
 
 
 def _rewards_of(recipe: Recipe, train: Sequence[Case]) -> Callable[[Case], RewardWeights]:
-    """Maps a case to its reward weights. A class weight multiplies the outcome's part, so it multiplies `correct` and `wrong`."""
+    """Maps a case to its reward weights. A class weight multiplies the outcome's part, so it
+    multiplies `correct` and `wrong`."""
     if recipe.rlvr.class_weights == "none":
         return lambda case: recipe.reward
     from ehrmind.stages.rlvr.rewards import class_weights, weight_of

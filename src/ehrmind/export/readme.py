@@ -1,4 +1,5 @@
-"""The README of a folder exported for another trainer: its files, its needs, and which settings are carried over."""
+"""The README of a folder exported for another trainer: its files, its needs, and which settings are
+carried over."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A recipe's settings under the names of verl 0.9 and TRL 1.16, and the settings that they cannot carry.
+"""A recipe's settings under the names of verl 0.9 and TRL 1.16, and the settings that they cannot
+carry.
 
-Each row is (the recipe's key, their option, its value). `benchmarks/verl_loads_export.py` and `tests/unit/test_export_options.py` compare
-the names with the trainers' own config classes.
+Each row is (the recipe's key, their option, its value). `benchmarks/verl_loads_export.py` and
+`tests/unit/test_export_options.py` compare the names with the trainers' own config classes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ FSDP_DTYPE = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def verl_options(recipe: Recipe, longest_prompt: int, questions: int) -> Carried:
-    """Hydra overrides of `verl.trainer.main_ppo`, without paths and machines. `longest_prompt` is in tokens, `questions` counts train."""
+    """Hydra overrides of `verl.trainer.main_ppo`, without paths and machines. `longest_prompt` is
+    in tokens, `questions` counts train."""
     rlvr, decoding, actor = recipe.rlvr, recipe.decoding, "actor_rollout_ref.actor"
     rollout, optimiser = "actor_rollout_ref.rollout", f"{actor}.optim"
     longest = longest_prompt + decoding.max_new_tokens
@@ -94,7 +96,8 @@ def _verl_model(recipe: Recipe) -> Carried:
 
 
 def trl_options(recipe: Recipe, validated: bool) -> Carried:
-    """Options of `trl.scripts.grpo`, without paths and machines; `validated` says whether there are cases to validate on."""
+    """Options of `trl.scripts.grpo`, without paths and machines; `validated` says whether there are
+    cases to validate on."""
     rlvr, decoding, model = recipe.rlvr, recipe.decoding, recipe.model
     updates = rlvr.steps * rlvr.epochs_per_batch
     cosine = rlvr.schedule == "cosine"

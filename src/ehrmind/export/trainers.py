@@ -1,4 +1,5 @@
-"""Export for users of verl or TRL: data, a launch script and a README in one folder, readable by its owner alone.
+"""Export for users of verl or TRL: data, a launch script and a README in one folder, readable by
+its owner alone.
 
     data/train.parquet  data/val.parquet  launch.sh  README.md  ehrmind.json
 
@@ -32,7 +33,8 @@ SPLIT_NAMES = {"train": "train", "val": "tuning"}  # a file's name, and ours
 
 
 def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]:
-    """Writes the folder for `trainer` (verl or trl), whole or not at all, and returns lines for the user. Raises InputError."""
+    """Writes the folder for `trainer` (verl or trl), whole or not at all, and returns lines for the
+    user. Raises InputError."""
     refuse_used(out)
     material, fewer = _fitting(gather(where, **chosen))
     if trainer == "verl" and not material.tuning:
@@ -66,7 +68,8 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
 
 
 def _fitting(material: Material) -> tuple[Material, list[str]]:
-    """Lowers the questions per step to the number of cases, because neither trainer asks one twice in a step. Also returns what to say."""
+    """Lowers the questions per step to the number of cases, because neither trainer asks one twice
+    in a step. Also returns what to say."""
     rlvr, there = material.recipe.rlvr, len(material.train)
     if rlvr.questions_per_step <= there:
         return material, []
@@ -91,7 +94,8 @@ def verl_rows(asked: Sequence[Asked]) -> list[dict[str, object]]:
 
 
 def trl_rows(asked: Sequence[Asked]) -> list[dict[str, object]]:
-    """Rows for TRL: a conversational prompt, and a Question as JSON in the column that the reward function reads."""
+    """Rows for TRL: a conversational prompt, and a Question as JSON in the column that the reward
+    function reads."""
     return [{"prompt": _turns(one), "ehrmind": one.question.to_json(), "id": one.question.case.id} for one in asked]
 
 
@@ -112,7 +116,8 @@ def _carried(trainer: str, material: Material) -> Carried:
 
 
 def launch_script(trainer: str, material: Material, carried: Carried) -> str:
-    """A shell script that starts the trainer on its own folder. Options given to the script override those inside."""
+    """A shell script that starts the trainer on its own folder. Options given to the script
+    override those inside."""
     named = f"-{shlex.quote(str(material.model))}" if material.model else "?name the model, a directory or a hub id"
     head = HEAD.format(version=__version__, trainer=trainer, written=TRAINED_WITH[trainer], model=f"${{MODEL:{named}}}")
     if trainer == "verl":
@@ -129,7 +134,8 @@ def launch_script(trainer: str, material: Material, carried: Carried) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote."""
+    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote.
+    """
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     if isinstance(value, dict):

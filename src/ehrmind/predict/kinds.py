@@ -1,4 +1,5 @@
-"""Kinds of cases: compares the families and tasks in a run's data with those that its model is asked now."""
+"""Kinds of cases: compares the families and tasks in a run's data with those that its model is
+asked now."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ NAMED = 3  # tasks in a message
 
 
 def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> None:
-    """Refuses cases of a family that the run did not have, or had with other tasks only. Raises InputError.
+    """Refuses cases of a family that the run did not have, or had with other tasks only. Raises
+    InputError.
 
     An exported model names only its families. A directory without ehrmind.json is asked anything.
     """
@@ -39,7 +41,8 @@ def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> Non
 
 
 def kind_of(case: Case) -> str:
-    """Returns a task's name. For a table, whose task is named after its file, returns the form of its answers."""
+    """Returns a task's name. For a table, whose task is named after its file, returns the form of
+    its answers."""
     if case.family != "table":
         return case.task
     labels = ", ".join(map(str, case.truth.get("labels", ())))

@@ -23,7 +23,8 @@ ENDPOINT = "the endpoint"
 
 @dataclass(frozen=True)
 class PredictionModel:
-    """A model to predict with. `about` is recorded. `open_engine` gets the file that keeps an endpoint's answers."""
+    """A model to predict with. `about` is recorded. `open_engine` gets the file that keeps an
+    endpoint's answers."""
 
     about: PredictingModel
     open_engine: Callable[[Path], Engine]
@@ -50,10 +51,11 @@ def local_model(chosen: Chosen, settings: Predict) -> PredictionModel:
 def served_model(
     endpoint: EndpointArm, cases: Sequence[Case], data: Path, folder: Path | None = None
 ) -> PredictionModel:
-    """A model behind an endpoint; `folder` holds the same model here, if there is one. Raises InputError.
+    """A model behind an endpoint; `folder` holds the same model here, if there is one. Raises
+    InputError.
 
-    Records go to another machine only if the endpoint's section allows it, by the rules of a recipe's endpoints. Restricted
-    records never do.
+    Records go to another machine only if the endpoint's section allows it, by the rules of a
+    recipe's endpoints. Restricted records never do.
     """
     from ehrmind.engines.endpoint import EndpointClient, key_of
     from ehrmind.engines.served import EndpointEngine, harmless_of
@@ -73,7 +75,8 @@ def served_model(
 
 
 def endpoint_of(given: str, model: str) -> EndpointArm:
-    """A URL, or a YAML file with the section that a recipe has under `endpoints.NAME`. Raises InputError."""
+    """A URL, or a YAML file with the section that a recipe has under `endpoints.NAME`. Raises
+    InputError."""
     if "://" in given:
         return parse_section(EndpointArm, {"url": given, "model": model}, "--endpoint")
     file = Path(given)

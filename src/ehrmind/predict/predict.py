@@ -1,8 +1,10 @@
-"""Prediction: a model answers cases without a known answer, part by part, so that a killed prediction can be resumed.
+"""Prediction: a model answers cases without a known answer, part by part, so that a killed
+prediction can be resumed.
 
-    Cases -> prompts -> completions -> rows, a file per part -> all rows together, ranked if they are trials
+    Cases -> prompts -> completions -> rows, a file per part -> all rows, ranked if they are trials
 
-The judge is never called. A case is asked as in the run that trained the model (`models.choose`), by the local engine or an endpoint.
+The judge is never called. A case is asked as in the run that trained the model (`models.choose`),
+by the local engine or an endpoint.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable:
 def _answered(
     engine: Engine, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], variant: PromptVariant
 ) -> list[Group]:
-    """Samples answers, without verdicts. Each case has its own random numbers, so the size of a part changes nothing."""
+    """Samples answers, without verdicts. Each case has its own random numbers, so the size of a
+    part changes nothing."""
     if not cases:
         return []
     given = [prompts[case.id] for case in cases]
@@ -131,8 +134,8 @@ def _refuse_without_confidence(cases: Sequence[Case], settings: Predict, *, prob
 
 
 def _finish(folder: Predictions, cases: Sequence[Case], form: Format) -> None:
-    """Joins the parts into one file, and writes the files for meds-evaluation and the provenance. Removes the parts once all is
-    on the disk."""
+    """Joins the parts into one file, and writes the files for meds-evaluation and the provenance.
+    Removes the parts once all is on the disk."""
     rows = ranked([PredictionRow.from_dict(row) for row in folder.parts().to_dicts()])
     if [row.id for row in rows] != [case.id for case in cases]:
         raise InputError(
@@ -154,7 +157,8 @@ def _finish(folder: Predictions, cases: Sequence[Case], form: Format) -> None:
 
 
 def digest_of(cases: Sequence[Case]) -> str:
-    """Hashes everything that the cases say, but not where their data set lies. The order counts, because the rows keep it."""
+    """Hashes everything that the cases say, but not where their data set lies. The order counts,
+    because the rows keep it."""
     digest = hashlib.sha256()
     for case in cases:
         about = {key: value for key, value in case.provenance.items() if key != "folder"}

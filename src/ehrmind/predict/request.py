@@ -26,8 +26,9 @@ SAMPLED = 0.6  # temperature of several samples if the run itself was greedy
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
-    """The command's arguments. `model` is a run folder, a model directory, or the name of a model behind `endpoint`; with an
-    endpoint, `served` is its name there, and `model` may only say how to ask."""
+    """The command's arguments. `model` is a run folder, a model directory, or the name of a model
+    behind `endpoint`; with an endpoint, `served` is its name there, and `model` may only say how to
+    ask."""
 
     model: str
     data: Path
@@ -44,7 +45,8 @@ class PredictRequest:
 
 
 def ask(request: PredictRequest) -> Predictions:
-    """Runs the command. Refuses cases of a kind that the model's run had none of, unless `any_task`. Raises InputError."""
+    """Runs the command. Refuses cases of a kind that the model's run had none of, unless
+    `any_task`. Raises InputError."""
     from ehrmind.data import load_cases
 
     if request.served is not None and request.endpoint is None:
@@ -78,7 +80,8 @@ def settings_of(
     samples: int | None = None,
     abstain_below: float | None = None,
 ) -> Predict:
-    """How to ask: as `asks` says, changed by `overrides`. Greedy and once unless there are several samples. Raises InputError."""
+    """How to ask: as `asks` says, changed by `overrides`. Greedy and once unless there are several
+    samples. Raises InputError."""
     given = {"samples": samples, "abstain_below": abstain_below}
     tree = json.loads(json.dumps({**asks, **{key: value for key, value in given.items() if value is not None}}))
     tree["model"] = {"name": "model", **tree.get("model", {})}
@@ -90,7 +93,8 @@ def settings_of(
 
 
 def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
-    """Sets the day on which this prediction began, if the chat template writes today's date and the run set none."""
+    """Sets the day on which this prediction began, if the chat template writes today's date and the
+    run set none."""
     from ehrmind.engines.local.ordinary import writes_today
 
     if settings.model.date is not None or not writes_today(named.folder):

@@ -1,5 +1,5 @@
-"""Rows of a prediction, from the completions of each case: the answer, its probability or agreement, the thinking, and which of its
-values the record has.
+"""Rows of a prediction, from the completions of each case: the answer, its probability or
+agreement, the thinking, and which of its values the record has.
 
 No gold answer is read, so new and known cases are treated alike.
 """
@@ -32,10 +32,11 @@ def row_of(
     think: bool,
     abstain_below: float | None,
 ) -> PredictionRow:
-    """Returns the row with the commonest answer; of equals, the first sampled. A sample that cannot be read casts no vote.
+    """Returns the row with the commonest answer; of equals, the first sampled. A sample that cannot
+    be read casts no vote.
 
-    `probabilities` are those of the labels at the place of the first answer. With several samples, each label's share among the
-    readable samples replaces them.
+    `probabilities` are those of the labels at the place of the first answer. With several samples,
+    each label's share among the readable samples replaces them.
     """
     readings = [_read(case, said, think) for said in completions]
     ballots = [None if reason is not None else vote(answer) for answer, reason in readings]
@@ -126,8 +127,8 @@ def _grounding(case: Case, thinking: str, earlier: str) -> list[Grounding]:
 
 
 def ranked(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
-    """Adds to patient-trial pairs the expected grade (`score`) and the `rank` among the patient's trials, best first. Equals keep their
-    order. Other families have neither."""
+    """Adds to patient-trial pairs the expected grade (`score`) and the `rank` among the patient's
+    trials, best first. Equals keep their order. Other families have neither."""
     pairs = [place for place, row in enumerate(rows) if row.family == "trials"]
     if not pairs:
         return list(rows)

@@ -1,4 +1,4 @@
-"""Data of a recipe: checked splits, made once. A resumed run reads them back from its own folder."""
+"""Data of a recipe: checked splits, made once. A resumed run reads them from its own folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ SourceFacts = dict[str, JsonValue]  # a reader's own counts (docs/your-data.md)
 
 
 def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
-    """Returns the cases by split, checked for leaks at every start. Of several workers only the first reads the files.
+    """Returns the cases by split, checked for leaks at every start. Of several workers only the
+    first reads the files.
 
     Raises InputError if a split is empty or a note is in two splits.
     """
@@ -68,7 +69,8 @@ def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
 
 
 def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, SourceFacts], int]:
-    """Returns (cases by split, facts of each source, number of train cases dropped because held_out has their note)."""
+    """Returns (cases by split, facts of each source, number of train cases dropped because held_out
+    has their note)."""
     data = recipe.data
     sources: dict[str, SourceFacts] = {}
     train, sources["train"] = read_source(recipe, data.train, "train")
@@ -158,8 +160,8 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
 
 
 def _of_split(cases: list[Case], split: Split) -> list[Case]:
-    """Takes the cases of `split` if there are several splits. Cases of one split may serve as another, but held-out ones never for
-    training or selection."""
+    """Takes the cases of `split` if there are several splits. Cases of one split may serve as
+    another, but held-out ones never for training or selection."""
     splits = {case.split for case in cases}
     if len(splits) > 1:
         return [case for case in cases if case.split == split]
@@ -171,7 +173,8 @@ def _of_split(cases: list[Case], split: Split) -> list[Case]:
 
 
 def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case], dict[str, int]]:
-    """Draws at most `limit` of the cases by seed, in their order. Also returns how many there are and were left out."""
+    """Draws at most `limit` of the cases by seed, in their order. Also returns how many there are
+    and were left out."""
     if limit is None or limit >= len(cases):
         return cases, {"cases": len(cases)}
     chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), limit))

@@ -1,4 +1,5 @@
-"""Models: the base model of a run, engines that open models, and the model that a user names for prediction or export."""
+"""Models: the base model of a run, engines that open models, and the model that a user names for
+prediction or export."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def locate_base(recipe: Recipe) -> Path:
 
 
 def model_folders(run: Run, recipe: Recipe, locate: Locate) -> dict[str, Path]:
-    """The directory of every model. The base model is located, or built if the recipe asks for a tiny one."""
+    """The directory of every model. The base model is located, or built if the recipe asks for a
+    tiny one."""
     if recipe.model.tiny is None:
         current().from_first(lambda: str(locate(recipe)))  # downloads once on each machine
         base = locate(recipe)
@@ -87,7 +89,8 @@ def _build_base(run: Run, recipe: Recipe) -> None:
 
 
 def share_machine(shards: int, threads: int | None) -> None:
-    """Divides the workers by `shards`, and sets CPU threads: `threads`, or a fair part where workers share a machine."""
+    """Divides the workers by `shards`, and sets CPU threads: `threads`, or a fair part where
+    workers share a machine."""
     current().block(shards)
     if (found := threads or threads_of_each()) is not None:
         import torch
@@ -97,7 +100,8 @@ def share_machine(shards: int, threads: int | None) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model that a user named. `asks` is a tree of settings for `config.Predict`; `stop` are words that end a turn if no token does."""
+    """A model that a user named. `asks` is a tree of settings for `config.Predict`; `stop` are
+    words that end a turn if no token does."""
 
     folder: Path
     name: str
@@ -109,7 +113,8 @@ class Chosen:
 
 
 def choose(where: Path, arm: str | None = None) -> Chosen:
-    """Finds the model of a run folder's arm, or of a model directory. Raises InputError if there is none."""
+    """Finds the model of a run folder's arm, or of a model directory. Raises InputError if there is
+    none."""
     if (where / "recipe.yaml").is_file():
         return _of_run(where, arm)
     if arm is not None:
@@ -187,7 +192,8 @@ def asks_of(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def about_model(folder: Path) -> ExportedModel | None:
-    """Reads the ehrmind.json of an exported directory; None if there is none. Raises InputError if it is broken."""
+    """Reads the ehrmind.json of an exported directory; None if there is none. Raises InputError if
+    it is broken."""
     file = folder / ABOUT
     if not file.is_file():
         return None

@@ -1,4 +1,5 @@
-"""Provenance of a run: the versions, data, model and day that decide its figures. They are recorded once and checked on resume."""
+"""Provenance of a run: the versions, data, model and day that decide its figures. They are recorded
+once and checked on resume."""
 
 from __future__ import annotations
 
@@ -37,9 +38,11 @@ def pin_run(run: Run, recipe: Recipe, base: Path, began: date | None) -> Recipe:
 
 
 def _record(run: Run, recipe: Recipe, base: Path, began: date | None) -> str:
-    """Writes provenance.json and returns the run's day: as stored, else the model's, else `began`, else today.
+    """Writes provenance.json and returns the run's day: as stored, else the model's, else `began`,
+    else today.
 
-    Refuses to resume with another model than the one the run began with: a path in the recipe does not say what lies there.
+    Refuses to resume with another model than the one the run began with: a path in the recipe does
+    not say what lies there.
     """
     stored = run.read_record("provenance.json", Provenance)
     day = stored.date if stored is not None else (recipe.model.date or began or date.today()).isoformat()
@@ -54,7 +57,8 @@ def _record(run: Run, recipe: Recipe, base: Path, began: date | None) -> str:
 
 
 def provenance(run: Run, recipe: Recipe, base: Path, day: str) -> Provenance:
-    """Facts that a figure of this run depends on. They can be shared: no absolute path, no record text."""
+    """Facts that a figure of this run depends on. They can be shared: no absolute path, no record
+    text."""
     from ehrmind.engines.local.dropout import dropout_of
 
     data = {name: found for name, found in (run.done("data") or {}).items() if name != "seconds"}
@@ -78,7 +82,8 @@ def provenance(run: Run, recipe: Recipe, base: Path, day: str) -> Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide figures; "absent" for one not installed."""
+    """Versions of Python and of the packages that decide figures; "absent" for one not installed.
+    """
     found = {"python": sys.version.split()[0]}
     for name in VERSIONS:
         try:
@@ -103,7 +108,8 @@ def refuse_changed_arms(run: Run, folders: Mapping[str, Path]) -> None:
 
 
 def advice_of(base: Path) -> dict[str, JsonValue]:
-    """Reads the sampling advice of the model's makers. The run does not follow it, and an export does not carry it."""
+    """Reads the sampling advice of the model's makers. The run does not follow it, and an export
+    does not carry it."""
     file = base / "generation_config.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     left_out = {name: value for name, value in said.items() if not name.endswith("_token_id") and name not in NO_ADVICE}

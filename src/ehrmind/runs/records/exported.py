@@ -1,4 +1,5 @@
-"""Records of exported folders, ehrmind.json: of a model directory, and of a folder for another trainer."""
+"""Records of exported folders, ehrmind.json: of a model directory, and of a folder for another
+trainer."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from ehrmind.runs.records.marks import ModelProvenance
 
 
 class ExportedModel(Record):
-    """A model directory: what it was trained on, and how it was asked. `restricted` is None if nobody knows; `asks` is a tree of
-    `config.Predict`; `stop` are words that end a turn if no token does. Keys after `asks` are there for models of a run."""
+    """A model directory: what it was trained on, and how it was asked. `restricted` is None if
+    nobody knows; `asks` is a tree of `config.Predict`; `stop` are words that end a turn if no token
+    does. Keys after `asks` are there for models of a run."""
 
     ehrmind: str = ""  # version
     name: str = ""

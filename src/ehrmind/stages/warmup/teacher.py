@@ -1,10 +1,11 @@
-"""Worked answers from a teacher: a stronger model behind an endpoint, which gets the gold labels (arXiv 2505.24105 has 3,000 such answers
-for trial matching).
+"""Worked answers from a teacher: a stronger model behind an endpoint, which gets the gold labels
+(arXiv 2505.24105 has 3,000 such answers for trial matching).
 
-An answer is kept if the judge finds it right, it does not reveal that the label was known, the process audit finds no flaw in its
-reasoning, its confidence is high enough, and it copies no other. Only training cases are sent. Answers are asked evenly over strata and
-labels, more where the pilot saw more wrong ones. A case with a refused answer is tried again. A label of a stratum is asked at most
-`tries` times as often as it is wanted.
+An answer is kept if the judge finds it right, it does not reveal that the label was known, the
+process audit finds no flaw in its reasoning, its confidence is high enough, and it copies no other.
+Only training cases are sent. Answers are asked evenly over strata and labels, more where the pilot
+saw more wrong ones. A case with a refused answer is tried again. A label of a stratum is asked at
+most `tries` times as often as it is wanted.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ FLAWED, COPY, UNBALANCED = "flawed reasoning", "the same as another", "more of i
 def taught(
     context: StageContext, cases: Sequence[Case], diagnosis: Diagnosis | None
 ) -> tuple[list[tuple[Case, str]], TeacherFacts]:
-    """Returns cases of `train` with their worked answers, and counts. Resumes after its last answer."""
+    """Returns cases of `train` with their worked answers, and counts. Resumes after its last
+    answer."""
     run, recipe = context.run, context.recipe
     settings = recipe.teacher
     assert settings is not None, "the recipe has a teacher where its traces are asked for"
@@ -87,8 +89,8 @@ def needs(diagnosis: Diagnosis | None) -> dict[str, float]:
 def quotas(
     sizes: Mapping[Bucket, int], total: int, need: Mapping[str, float], balance: float | None, per_stratum: int | None
 ) -> dict[Bucket, int]:
-    """Divides `total` over strata and labels: strata in proportion to their need, labels evenly. No label of a stratum gets more than
-    `balance` times the cases of its rarest label."""
+    """Divides `total` over strata and labels: strata in proportion to their need, labels evenly. No
+    label of a stratum gets more than `balance` times the cases of its rarest label."""
     rarest: dict[str, int] = {}
     for (stratum, _), size in sizes.items():
         rarest[stratum] = min(size, rarest.get(stratum, size))
@@ -169,7 +171,8 @@ def _draw(seed: int, case: Case, attempt: int) -> int:
 
 
 def _proven(case: Case, answer: Answer, settings: Teacher, thoughts: set[str]) -> tuple[str, str | None]:
-    """Returns the worked answer as the model may learn it, and the reason to refuse it or None. Adds a kept answer to `thoughts`."""
+    """Returns the worked answer as the model may learn it, and the reason to refuse it or None.
+    Adds a kept answer to `thoughts`."""
     if answer.failure is not None:
         return "", f"{NO_ANSWER}: {answer.failure}"
     response, confidence = read_reply(answer.text)
@@ -196,7 +199,8 @@ def _proven(case: Case, answer: Answer, settings: Teacher, thoughts: set[str]) -
 def _balanced(
     kept: Mapping[Bucket, Sequence[tuple[Case, str]]], balance: float | None, refused: Counter[str]
 ) -> list[tuple[Case, str]]:
-    """Drops kept answers of a label that a stratum has too many of, and counts them in `refused`."""
+    """Drops kept answers of a label that a stratum has too many of, and counts them in `refused`.
+    """
     fewest: dict[str, int] = {}
     for (stratum, _), pairs in kept.items():
         fewest[stratum] = min(len(pairs), fewest.get(stratum, len(pairs)))

@@ -1,10 +1,14 @@
-"""The warm-up: light supervised learning on worked answers, each proven by the verifier before it is used.
+"""The warm-up: light supervised learning on worked answers. The verifier must accept each one
+first.
 
-They are the data's own, the calculators', a teacher's, or what the model itself got right in the pilot and, where the recipe asks for it,
-in further rounds over the questions still without a right answer (rejection sampling; STaR, arXiv 2203.14465).
-Rehearsal, where the recipe asks for it, mixes in answers in the strata that are not warmed up, which would suffer otherwise: the base
-model's own of the pilot, right or wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995) and
-mending is RLVR's part; or worked ones, which mend as well.
+Worked answers are the data's own, the calculators', a teacher's, or the model's own right answers
+in the pilot. For the last, the recipe can ask for more rounds over the questions still without a
+right answer (rejection sampling; STaR, arXiv 2203.14465).
+
+Rehearsal, if the recipe asks for it, mixes in answers in the strata that are not warmed up, which
+would suffer otherwise. These are the base model's own pilot answers, right or wrong as they were
+sampled, so that the model continues there as before (pseudo-rehearsal, Robins 1995) and RLVR
+improves them later; or worked answers, which also improve them.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ UNWORKED = {
 
 
 def warmup(context: StageContext, engine: Engine, diagnosis: dict[str, Any] | None) -> dict[str, Any]:
-    """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
+    """Trains `engine` in place and saves it as the arm `sft`. Resumes from its last checkpoint."""
     run, recipe = context.run, context.recipe
     settings, stage = recipe.warmup, "warmup"
     pairs, counts = traces(context, engine, diagnosis)
@@ -66,7 +70,8 @@ def warmup(context: StageContext, engine: Engine, diagnosis: dict[str, Any] | No
 def traces(
     context: StageContext, engine: Engine, diagnosis: dict[str, Any] | None
 ) -> tuple[list[Pair], dict[str, Any]]:
-    """(prompt, response tokens) of the cases chosen and of those rehearsed, and counts of what was left out and why."""
+    """Returns (prompt, response tokens) of the chosen and the rehearsed cases, and counts of what
+    was left out and why."""
     recipe, train = context.recipe, context.train
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
@@ -95,7 +100,8 @@ def _proven(
     prompts: Mapping[str, Prompt],
     most: int | None,
 ) -> tuple[list[Pair], dict[str, Any]]:
-    """Worked answers that the verifier finds right, that fit, each once and up to `most` a stratum; and counts."""
+    """Keeps worked answers that the verifier accepts and that fit, each once and up to `most` per
+    stratum. Also returns counts."""
     own = recipe.warmup.traces == "pilot"
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
@@ -131,8 +137,8 @@ def _worked(
     prompts: Mapping[str, Prompt],
     diagnosis: dict[str, Any] | None,
 ) -> tuple[Worked, dict[str, Any]]:
-    """Returns cases with their worked answers from the recipe's source, and facts about where they came from. An answer is None if the
-    calculator cannot work the case."""
+    """Returns cases with their worked answers from the recipe's source, and facts about where they
+    came from. An answer is None if the calculator cannot work the case."""
     recipe = context.recipe
     if recipe.warmup.traces == "pilot":
         return _own(context, engine, {case.id: case for case in cases}, prompts)
@@ -153,14 +159,14 @@ def _worked(
 
 
 def bare_answers(recipe: Recipe, cases: Sequence[Case]) -> int:
-    """Count the cases whose answer would be taught behind an empty phrase: all, where reasoning is
+    """Counts the cases whose answer would be taught behind an empty phrase: all, if reasoning is
     asked for and the data have no worked answer at all; else none."""
     asked = recipe.warmup.traces == "source" and recipe.prompts.think
     return len(cases) if asked and not any(case.rationale for case in cases) else 0
 
 
 def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
-    """Say before any work is done that the warm-up would teach answers without reasoning."""
+    """Warns before any work is done that the warm-up would teach answers without reasoning."""
     if count := bare_answers(recipe, train):
         sys.stderr.write(
             f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach "
@@ -172,7 +178,8 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
 def _taught(
     context: StageContext, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the others."""
+    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the
+    others."""
     pairs, facts = taught(context, list(cases.values()), diagnosis)
     return [(case.id, text) for case, text in pairs], facts
 
@@ -180,7 +187,8 @@ def _taught(
 def _own(
     context: StageContext, engine: Engine, cases: Mapping[str, Case], prompts: Mapping[str, Prompt]
 ) -> tuple[Worked, dict[str, Any]]:
-    """The untrained model's own right answers, each once: the pilot's, and those of further rounds over the questions still without one."""
+    """Collects the untrained model's own right answers, each once: those of the pilot, and of
+    further rounds over the questions still without one."""
     run, recipe = context.run, context.recipe
     if run.done("pilot") is None:
         raise InputError(
@@ -211,7 +219,7 @@ def _own(
 def rehearsal(
     context: StageContext, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
 ) -> list[Pair]:
-    """Up to `count` finished answers of the pilot outside `strata`, drawn by seed."""
+    """Draws by seed up to `count` finished answers of the pilot outside `strata`."""
     run, seed = context.run, context.recipe.seed
     if run.done("pilot") is None:
         raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
