@@ -50,7 +50,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
+def run(folder: Path, chosen: Recipe, name: str = "run") -> tuple[Run, list[str]]:
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):
@@ -60,7 +60,7 @@ def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
 
     return run_pipeline(
         chosen,
-        folder / "run",
+        folder / name,
         open_engine=lambda _, where: Watched.load(where, one_and_two),
         locate=lambda _: folder / "base",
     ), learnt
@@ -84,7 +84,7 @@ def test_nothing_is_warned_of_where_no_reasoning_is_asked_for_or_no_warm_up_foll
     for number, changes in enumerate(({"prompts": {"think": False}}, {"arms": ["base"]}, {"stages": "auto"})):
         (base / str(number)).mkdir()
         chosen = recipe(base / str(number), **changes)
-        run(base / str(number), chosen)
+        run(base, chosen, f"run-{number}")
         assert "worked answer" not in capsys.readouterr().err
 
 

@@ -93,4 +93,4 @@ def test_a_hint_quotes_the_whole_line_of_a_history() -> None:
         {},
     )
     words = dataclasses.replace(case, truth={"labels": ["no", "yes"], "value": 0})
-    assert tasks.of(words).aids(words)["events"].split("\n")[1] == f"potassium 5.1, {INSIDE}"
+    assert tasks.of(words).hints(words)["events"].split("\n")[1] == f"potassium 5.1, {INSIDE}"

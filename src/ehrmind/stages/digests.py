@@ -1,4 +1,5 @@
-"""Digests of a model: the one place that hashes weights and the other files that an answer depends on."""
+"""Digests of a model: the one place that hashes weights and the other files that an answer depends
+on."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def _named_weights(folder: Path) -> Iterator[Path]:
-    """Files inside the directory or its subfolders that an index or the config names as weights. Opening the model reports
-    what is wrong with them."""
+    """Files inside the directory or its subfolders that an index or the config names as weights.
+    Opening the model reports what is wrong with them."""
     for file in (folder / "config.json", *folder.glob("*.safetensors.index.json")):
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
@@ -40,13 +41,12 @@ def _named_weights(folder: Path) -> Iterator[Path]:
 
 
 def refuse_changed(which: str, whose: str, before: Mapping[str, str], folder: Path, remedy: str) -> None:
-    """Refuses a model if a file that decides answers has changed. Compares nothing if nothing was recorded."""
+    """Refuses a model if a file that decides answers has changed. Compares nothing if nothing was
+    recorded."""
     if before and (changed := differing_files(before, digests(folder))):
         raise InputError(f"{which} is not {whose}: {', '.join(changed)} changed; {remedy}.")
 
 
 def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of files whose digests differ. An early version recorded only weights; then only weights are compared."""
-    alone = all(name.endswith(".safetensors") for name in before)
-    names = {name for name in before.keys() | now.keys() if not alone or name.endswith(".safetensors")}
-    return sorted(name for name in names if before.get(name) != now.get(name))
+    """Names of files whose digests differ."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

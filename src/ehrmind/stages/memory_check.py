@@ -12,8 +12,8 @@ from ehrmind.world import current, workers_here
 
 
 def check_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
-    """Prints what the coming stages need of each worker, and refuses a run that cannot fit. Skips finished runs and models whose
-    configuration is unknown."""
+    """Prints what the coming stages need of each worker, and refuses a run that cannot fit. Skips
+    finished runs and models whose configuration is unknown."""
     from ehrmind.engines.local.memory import estimate, memory_of, refuse_what_cannot_fit, shape_of
 
     shape, world = shape_of(folder, recipe.model), current()

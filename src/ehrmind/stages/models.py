@@ -1,4 +1,5 @@
-"""Models: the base model of a run, engines that open models, and the model that a user names for prediction or export."""
+"""Models: the base model of a run, engines that open models, and the model that a user names for
+prediction or export."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind.config import Recipe, parse_recipe, split_arm
 from ehrmind.engines import Engine
 from ehrmind.runs import Run
+from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.stages.digests import refuse_changed
 from ehrmind.stages.provenance import dated, day_of, digests_of
 from ehrmind.types import Case, InputError
@@ -21,8 +24,8 @@ OpenEngine = Callable[[Recipe, Path], Engine]
 Locate = Callable[[Recipe], Path]
 STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}  # arms of RLVR, and the model that each starts from
 
-ABOUT = "ehrmind.json"  # in an exported directory: what it was trained on, and how it was asked
-RESTRICTED_SETS = ("EHRSHOT",)  # by their makers' agreement, whatever file their cases came from
+ABOUT = "ehrmind.json"  # in an exported directory
+RESTRICTED_SETS = ("EHRSHOT",)  # restricted by their makers' agreement, whichever file the cases came from
 PREFERRED = ("sft_rlvr", "rlvr", "sft", "base")
 
 
@@ -59,7 +62,8 @@ def locate_base(recipe: Recipe) -> Path:
 
 
 def model_folders(run: Run, recipe: Recipe, locate: Locate) -> dict[str, Path]:
-    """The directory of every model. The base model is located, or built if the recipe asks for a tiny one."""
+    """The directory of every model. The base model is located, or built if the recipe asks for a
+    tiny one."""
     if recipe.model.tiny is None:
         current().from_first(lambda: str(locate(recipe)))  # downloads once on each machine
         base = locate(recipe)
@@ -85,7 +89,8 @@ def _build_base(run: Run, recipe: Recipe) -> None:
 
 
 def share_machine(shards: int, threads: int | None) -> None:
-    """Divides the workers by `shards`, and sets CPU threads: `threads`, or a fair part where workers share a machine."""
+    """Divides the workers by `shards`, and sets CPU threads: `threads`, or a fair part where
+    workers share a machine."""
     current().block(shards)
     if (found := threads or threads_of_each()) is not None:
         import torch
@@ -95,19 +100,21 @@ def share_machine(shards: int, threads: int | None) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run; `stop` are words that end a turn where no token does."""
+    """A model that a user named. `asks` is a tree of settings for `config.Predict`; `stop` are
+    words that end a turn if no token does."""
 
     folder: Path
     name: str
     arm: str | None = None
-    asks: Mapping[str, Any] = field(default_factory=dict)
+    asks: Mapping[str, JsonValue] = field(default_factory=dict)
     run: Run | None = None
     recipe: Recipe | None = None
     stop: str = ""
 
 
 def choose(where: Path, arm: str | None = None) -> Chosen:
-    """Raises InputError where there is no such model."""
+    """Finds the model of a run folder's arm, or of a model directory. Raises InputError if there is
+    none."""
     if (where / "recipe.yaml").is_file():
         return _of_run(where, arm)
     if arm is not None:
@@ -120,9 +127,9 @@ def choose(where: Path, arm: str | None = None) -> Chosen:
         raise InputError(
             f"{where} is neither a run folder nor a model directory (no config.json); name one of the two."
         )
-    about = about_model(where)
-    refuse_changed(f"The model in {where}", "exported there", about.get("sha256", {}), where, "export it again")
-    return Chosen(where, where.resolve().name, asks=about.get("asks", {}), stop=about.get("stop", ""))
+    about = about_model(where) or ExportedModel()
+    refuse_changed(f"The model in {where}", "exported there", about.sha256, where, "export it again")
+    return Chosen(where, where.resolve().name, asks=about.asks, stop=about.stop)
 
 
 def _of_run(where: Path, arm: str | None) -> Chosen:
@@ -156,7 +163,7 @@ def _folder(run: Run, recipe: Recipe, arm: str) -> Path:
 
 
 def base_here(recipe: Recipe) -> Path:
-    """The model that a run starts from, for commands that download nothing. Raises InputError."""
+    """The base model of a recipe, for commands that download nothing. Raises InputError."""
     from ehrmind.engines.local.engine import locate
 
     try:
@@ -169,8 +176,8 @@ def base_here(recipe: Recipe) -> Path:
         ) from None
 
 
-def asks_of(recipe: Recipe) -> dict[str, Any]:
-    """How a recipe asks, as settings for prediction; what only training needs is left out."""
+def asks_of(recipe: Recipe) -> dict[str, JsonValue]:
+    """How a recipe asks, as settings for prediction. Leaves out what only training needs."""
     model = recipe.model.model_copy(update={"name": "model", "tiny": None, "lora": None, "revision": None})
     return {
         "seed": recipe.seed,
@@ -184,20 +191,21 @@ def asks_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def about_model(folder: Path) -> dict[str, Any]:
-    """What an exported directory says of itself; {} where it says nothing. Raises InputError where it is broken."""
+def about_model(folder: Path) -> ExportedModel | None:
+    """Reads the ehrmind.json of an exported directory; None if there is none. Raises InputError if
+    it is broken."""
     file = folder / ABOUT
     if not file.is_file():
-        return {}
+        return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{file} is not JSON as `ehrmind export model` writes it; export the model again.")
-    return found
+    return ExportedModel.from_dict(found, str(file))
 
 
 def is_marked(case: Case) -> bool:
-    """Whether a case never leaves this machine, by its own mark or by its data set's."""
+    """Whether a case must stay on this machine, by its own mark or its data set's."""
     return bool(case.provenance.get("restricted")) or case.provenance.get("dataset") in RESTRICTED_SETS

@@ -1,6 +1,8 @@
-"""The pipeline: every stage that a recipe asks for, in order. Finished stages are skipped, interrupted ones are resumed.
+"""The pipeline: every stage that a recipe asks for, in order. It skips finished stages and resumes
+interrupted ones.
 
-data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and from sft (sft_rlvr) -> evaluate every arm -> results.json
+    data -> base model -> pilot -> warm-up (sft) -> RLVR from base (rlvr) and sft (sft_rlvr)
+    -> evaluation of every arm -> results.json
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def run_pipeline(
     judge: Judge = verify.judge,
     began: date | None = None,
 ) -> Run:
-    """Runs `stages` of a recipe, by default all, into the folder `out`. A new run is pinned to the day `began`, by default today."""
+    """Runs `stages` of a recipe, by default all, into the folder `out`. A new run is pinned to the
+    day `began`, by default today."""
     world, wanted, is_local = current(), stages or STAGES, open_engine is open_local
     share_machine(recipe.shards, recipe.threads)
     world.from_first(lambda: check_endpoints(recipe, wanted))

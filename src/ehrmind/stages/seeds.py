@@ -1,4 +1,5 @@
-"""One recipe under several seeds: each an ordinary run under RUN/seeds/, then the figures of all together in RUN/results.json."""
+"""One recipe under several seeds: a run for each under RUN/seeds/, and their pooled figures in
+RUN/results.json."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def run_seeds(
     open_engine: OpenEngine = open_local,
     locate: Locate = locate_base,
 ) -> Run:
-    """`run_pipeline` where the recipe has one seed. Else a run for each of `seed`, `seed + 1` …, and what they say together."""
+    """Runs `run_pipeline` for each of the seeds `seed`, `seed + 1` …, and pools them. A recipe with
+    one seed gives an ordinary run."""
     if recipe.seeds == 1:
         return run_pipeline(recipe, out, resume=resume, stages=stages, open_engine=open_engine, locate=locate)
     run = open_run(out, recipe, resume=resume)
@@ -46,7 +48,7 @@ def run_seeds(
 
 
 def _began(run: Run) -> date | None:
-    """The day that the first seed's run was pinned to, which is all seeds' day."""
+    """The day that the first seed's run was pinned to. All seeds share it."""
 
     def days() -> list[str]:
         begun = (day_of(part) for part in run.seeds() if not is_bare(part.path))
@@ -57,7 +59,8 @@ def _began(run: Run) -> date | None:
 
 
 def _pool(run: Run, parts: dict[int, Recipe]) -> None:
-    """Once all are there, and again when the results of one have changed."""
+    """Writes the pooled results once all seeds are done, and again if the results of one have
+    changed."""
     if not all(run.of_seed(seed).read_json("results.json") for seed in parts):
         return
     of = {str(seed): run.of_seed(seed).manifest.read().files["results.json"].sha256 for seed in parts}
@@ -68,8 +71,8 @@ def _pool(run: Run, parts: dict[int, Recipe]) -> None:
 
 
 def parts_of(recipe: Recipe) -> dict[int, Recipe]:
-    """The recipe of each of several seeds. Made-up data keep their own seeds; what the run's seed draws (a limit, a share of train, a tiny
-    model) differs."""
+    """The recipe of each seed. Synthetic data keep their own seeds. The run's seed decides a limit,
+    a share of train and a tiny model."""
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     return {
         seed: recipe.model_copy(update={"seed": seed, "seeds": 1, "name": f"{recipe.name}, seed {seed}"})
@@ -78,8 +81,9 @@ def parts_of(recipe: Recipe) -> dict[int, Recipe]:
 
 
 def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
-    """Returns results.json of all seeds: means over them, intervals over both seeds and patients. Other figures, such as curves over
-    samples, are in every seed's own results.json."""
+    """Pools the results of all seeds: means over seeds, intervals over seeds and patients. Figures
+    other than an arm's accuracy, such as curves over samples, stand in each seed's own
+    results.json."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     transfer: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     strata: set[str] = set()

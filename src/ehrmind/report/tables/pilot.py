@@ -27,7 +27,7 @@ def pilot(figures: Figures) -> Table | None:
                 number(row["questions"]),
                 Cell(percent(row["pass@1"]), interval(row["pass@1_ci95"])),
                 Cell(percent(row["pass@k"]), interval(row["pass@k_ci95"])),
-                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; chance {percent(row['luck'])}"),
+                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; chance {percent(row['chance'])}"),
                 f"{row['entropy']:.1f}",
                 percent(row["format_rate"]),
                 percent(row["truncated"]),

@@ -1,7 +1,8 @@
-"""RLVR: sample a group of answers to each question, judge them, reinforce those that beat their siblings.
+"""RLVR: samples a group of answers to each question, judges them, and reinforces those that beat
+the others of their group.
 
-`rlvr` is the loop. Which questions it asks is in `questions`, what their answers earn in `rewards`, which weights are kept and when more
-steps are no use in `selection`, and what looks wrong in `alarms`.
+`rlvr` is the loop. `curriculum` chooses the questions, `rewards` turns verdicts into advantages,
+`selection` chooses the weights to keep and when to stop, and `alarms` looks for what is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Rows = list[dict[str, float]]
 
 
 def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
-    """Train `engine` in place; the weights that did best on `tuning` become the arm's model. Resumes from its last checkpoint."""
+    """Trains `engine` in place. The weights that did best on `tuning` become the arm's model.
+    Resumes from its last checkpoint."""
     run, recipe, train = context.run, context.recipe, context.train
     settings, stage = recipe.rlvr, f"rlvr-{arm}"
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
@@ -88,8 +90,9 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
 def collect(
     context: StageContext, engine: Engine, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
 ) -> tuple[list[Group], int]:
-    """(judged groups, how many were replaced). Where the recipe refills, groups whose outcomes are all equal make room for fresh
-    questions of their family, for a stated number of rounds; what is still equal then stays."""
+    """Returns (judged groups, number of replaced groups). With dynamic sampling, groups whose
+    outcomes are all equal are replaced by fresh questions of their family, for a set number of
+    rounds. Groups that are still equal then stay."""
     recipe = context.recipe
     wanted, resampled = curriculum.shares(recipe.rlvr.questions_per_step), 0
     kept: list[Group] = []
@@ -112,14 +115,16 @@ def collect(
 
 
 def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
-    """What the recipe asks of RLVR and its data do not have, said before hours are spent on other stages. Raises InputError."""
+    """Refuses RLVR settings that the data cannot satisfy, before other stages take hours. Raises
+    InputError."""
     pools_of(train, recipe.rlvr.mix)
     if recipe.rlvr.class_weights == "balanced":
         class_weights(train)
 
 
 def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
-    """Where to go on, the newest whole checkpoint or the beginning, and the metrics up to there."""
+    """Reads the newest whole checkpoint, or starts at the beginning. Also returns the metrics up to
+    there."""
     checkpoint = run.latest_checkpoint(stage)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
@@ -131,7 +136,8 @@ def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> 
 
 
 def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
-    """Write and say the alarms that are new to this stage; why to stop, where the recipe stops on one."""
+    """Writes and prints alarms that are new in this stage. Returns why to stop, if the recipe stops
+    on an alarm."""
     run, recipe, reward = context.run, context.recipe, context.recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)

@@ -1,10 +1,14 @@
-"""The warm-up: light supervised learning on worked answers, each proven by the verifier before it is used.
+"""The warm-up: light supervised learning on worked answers. The verifier must accept each one
+first.
 
-They are the data's own, the calculators', a teacher's, or what the model itself got right in the pilot and, where the recipe asks for it,
-in further rounds over the questions still without a right answer (rejection sampling; STaR, arXiv 2203.14465).
-Rehearsal, where the recipe asks for it, mixes in answers in the strata that are not warmed up, which would suffer otherwise: the base
-model's own of the pilot, right or wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995) and
-mending is RLVR's part; or worked ones, which mend as well.
+Worked answers are the data's own, the calculators', a teacher's, or the model's own right answers
+in the pilot. For the last, the recipe can ask for more rounds over the questions still without a
+right answer (rejection sampling; STaR, arXiv 2203.14465).
+
+Rehearsal, if the recipe asks for it, mixes in answers in the strata that are not warmed up, which
+would suffer otherwise. These are the base model's own pilot answers, right or wrong as they were
+sampled, so that the model continues there as before (pseudo-rehearsal, Robins 1995) and RLVR
+improves them later; or worked answers, which also improve them.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ UNWORKED = {
 
 
 def warmup(context: StageContext, engine: Engine, diagnosis: Diagnosis | None) -> WarmupFacts:
-    """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
+    """Trains `engine` in place and saves it as the arm `sft`. Resumes from its last checkpoint."""
     run, recipe = context.run, context.recipe
     settings, stage = recipe.warmup, "warmup"
     pairs, counts = traces(context, engine, diagnosis)
@@ -65,7 +69,8 @@ def warmup(context: StageContext, engine: Engine, diagnosis: Diagnosis | None) -
 
 
 def traces(context: StageContext, engine: Engine, diagnosis: Diagnosis | None) -> tuple[list[Pair], TraceCounts]:
-    """(prompt, response tokens) of the cases chosen and of those rehearsed, and counts of what was left out and why."""
+    """Returns (prompt, response tokens) of the chosen and the rehearsed cases, and counts of what
+    was left out and why."""
     recipe, train = context.recipe, context.train
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
@@ -97,8 +102,8 @@ def _proven(
     prompts: Mapping[str, Prompt],
     most: int | None,
 ) -> tuple[list[Pair], dict[str, int], dict[str, int]]:
-    """Returns worked answers that the verifier accepts and that fit, each once and at most `most` per stratum; their number by stratum;
-    and the number left out by reason."""
+    """Keeps worked answers that the verifier accepts and that fit, each once and up to `most` per
+    stratum. Also returns counts."""
     own = recipe.warmup.traces == "pilot"
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
@@ -134,8 +139,8 @@ def _worked(
     prompts: Mapping[str, Prompt],
     diagnosis: Diagnosis | None,
 ) -> tuple[Worked, TraceOrigin]:
-    """Returns cases with their worked answers from the recipe's source, and facts about where they came from. An answer is None if the
-    calculator cannot work the case."""
+    """Returns cases with their worked answers from the recipe's source, and facts about where they
+    came from. An answer is None if the calculator cannot work the case."""
     recipe = context.recipe
     if recipe.warmup.traces == "pilot":
         return _own(context, engine, {case.id: case for case in cases}, prompts)
@@ -156,14 +161,14 @@ def _worked(
 
 
 def bare_answers(recipe: Recipe, cases: Sequence[Case]) -> int:
-    """Count the cases whose answer would be taught behind an empty phrase: all, where reasoning is
+    """Counts the cases whose answer would be taught behind an empty phrase: all, if reasoning is
     asked for and the data have no worked answer at all; else none."""
     asked = recipe.warmup.traces == "source" and recipe.prompts.think
     return len(cases) if asked and not any(case.rationale for case in cases) else 0
 
 
 def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
-    """Say before any work is done that the warm-up would teach answers without reasoning."""
+    """Warns before any work is done that the warm-up would teach answers without reasoning."""
     if count := bare_answers(recipe, train):
         sys.stderr.write(
             f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach "
@@ -175,7 +180,8 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
 def _taught(
     context: StageContext, cases: Mapping[str, Case], diagnosis: Diagnosis | None
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the others."""
+    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the
+    others."""
     pairs, facts = taught(context, list(cases.values()), diagnosis)
     return [(case.id, text) for case, text in pairs], facts.to_dict()
 
@@ -183,7 +189,8 @@ def _taught(
 def _own(
     context: StageContext, engine: Engine, cases: Mapping[str, Case], prompts: Mapping[str, Prompt]
 ) -> tuple[Worked, TraceOrigin]:
-    """The untrained model's own right answers, each once: the pilot's, and those of further rounds over the questions still without one."""
+    """Collects the untrained model's own right answers, each once: those of the pilot, and of
+    further rounds over the questions still without one."""
     run, recipe = context.run, context.recipe
     if run.done("pilot") is None:
         raise InputError(
@@ -211,7 +218,7 @@ def _own(
 def rehearsal(
     context: StageContext, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
 ) -> list[Pair]:
-    """Up to `count` finished answers of the pilot outside `strata`, drawn by seed."""
+    """Draws by seed up to `count` finished answers of the pilot outside `strata`."""
     run, seed = context.run, context.recipe.seed
     if run.done("pilot") is None:
         raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
