@@ -1,8 +1,9 @@
-"""Curves for TensorBoard, on request (`tracking.tensorboard: true`): made from metrics.jsonl when the run ends.
+"""Curves for TensorBoard, on request (`tracking.tensorboard: true`): made from metrics.jsonl when
+the run ends.
 
-TensorBoard's own writer puts the machine's name into every file's name. Here its records go into one file a stage, which says nothing of
-the machine and is the same bytes whenever it is written from the same metrics.
-"""
+TensorBoard's own writer puts the machine's name into every file's name. Here its records go into
+one file a stage, which says nothing of the machine and is the same bytes whenever it is written
+from the same metrics."""
 
 from __future__ import annotations
 

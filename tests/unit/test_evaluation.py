@@ -20,7 +20,8 @@ from ehrmind.engines.answers import Answer, AnswerFile
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
 from ehrmind.runs.records import ConfidenceBin
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.comparison import Outcome, comparison

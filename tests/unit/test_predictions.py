@@ -18,7 +18,7 @@ from ehrmind.config import parse_recipe
 from ehrmind.data.labels import label_truth
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tasks.ehr import measures

@@ -18,7 +18,8 @@ from ehrmind.prompts import gold_response
 from ehrmind.report import write_report
 from ehrmind.report.review.sheet import export_review
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError, Prompt

@@ -16,7 +16,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 
 from ehrmind.cli import main
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.view import guard, server
 from ehrmind.view import rollout_index as index
 from ehrmind.view import search as searching

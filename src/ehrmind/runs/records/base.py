@@ -1,4 +1,5 @@
-"""The base of everything that a run folder stores as JSON: frozen, closed to unknown keys, written as it was read."""
+"""The base of everything that a run folder stores as JSON: frozen, closed to unknown keys, written
+as it was read."""
 
 from __future__ import annotations
 
@@ -17,9 +18,8 @@ Interval95 = tuple[float, float]  # the lower and the upper end of a 95 % confid
 class Record(BaseModel):
     """A frozen JSON object with fixed keys.
 
-    An optional key that was never set is left out of the JSON, so absent stays absent and null stays null.
-    The keys are written in the order of the fields, those of base classes first.
-    """
+    An optional key that was never set is left out of the JSON, so absent stays absent and null
+    stays null. The keys are written in the order of the fields, those of base classes first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -29,7 +29,8 @@ class Record(BaseModel):
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
-        """Reads the JSON object. Raises InputError naming `place` and the first key that does not fit; it shows no value."""
+        """Reads the JSON object. Raises InputError naming `place` and the first key that does not
+        fit; it shows no value."""
         try:
             return cls.model_validate(tree)
         except ValidationError as error:

@@ -66,7 +66,8 @@ class OutcomeMeans(Record):
 
 
 class ScoringFacts(Record):
-    """What scoring one arm under one decoding left behind. What follows `length` is there for endpoints only."""
+    """What scoring one arm under one decoding left behind. What follows `length` is there for
+    endpoints only."""
 
     held_out: int
     prompts_too_long: int
@@ -89,7 +90,8 @@ class ScoringMark(ScoringFacts, Mark):
 
 
 class TeacherFacts(Record):
-    """What the teacher was asked and gave. `short` has how many worked answers are missing by stratum and label."""
+    """What the teacher was asked and gave. `short` has how many worked answers are missing by
+    stratum and label."""
 
     asked: int
     accepted: int
@@ -113,8 +115,9 @@ class ResamplingRound(Record):
 
 
 class TraceOrigin(Record):
-    """Where traces came from: exactly one of a teacher, the data or calculators (`without_reasoning` counts bare answers), and further
-    rounds of the model's own samples (absent where no round was needed)."""
+    """Where traces came from: exactly one of a teacher, the data or calculators
+    (`without_reasoning` counts bare answers), and further rounds of the model's own samples (absent
+    where no round was needed)."""
 
     teacher: TeacherFacts | None = None
     without_reasoning: int | None = None
@@ -138,7 +141,8 @@ class _Steps(Record):
 
 
 class WarmupFacts(TraceCounts, _Steps):
-    """What the warm-up learned from. `saved` is the proof that the stored model is the trained one."""
+    """What the warm-up learned from. `saved` is the proof that the stored model is the trained
+    one."""
 
     saved: Mapping[str, JsonValue]
 
@@ -174,7 +178,8 @@ class RlvrMark(RlvrFacts, Mark):
 
 
 class BaselineMark(Mark):
-    """stages/baseline.json: the measures of gradient boosting on counts of codes, by family/task."""
+    """stages/baseline.json: the measures of gradient boosting on counts of codes, by
+    family/task."""
 
     gradient_boosting: Mapping[str, LabelMeasures]
 
@@ -187,7 +192,8 @@ class SeedsMark(Mark):
 
 
 class ModelProvenance(Record):
-    """The model that a run starts from. `generation_advice` is what its makers advise and the run leaves out."""
+    """The model that a run starts from. `generation_advice` is what its makers advise and the run
+    leaves out."""
 
     name: str
     revision: str | None
@@ -197,7 +203,8 @@ class ModelProvenance(Record):
 
 
 class Provenance(Record):
-    """provenance.json: what a run's figures depend on. It holds no absolute path and nothing of a record."""
+    """provenance.json: what a run's figures depend on. It holds no absolute path and nothing of a
+    record."""
 
     recipe_digest: str
     seed: int

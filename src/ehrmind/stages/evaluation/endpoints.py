@@ -1,4 +1,5 @@
-"""Models behind endpoints as further arms: the same held-out cases, prompts, decodings and verdicts as the recipe's own arms."""
+"""Models behind endpoints as further arms: the same held-out cases, prompts, decodings and verdicts
+as the recipe's own arms."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ ROUNDS_A_BATCH = 8  # questions on each of the endpoint's lanes before rollouts 
 
 
 def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
-    """Scores an endpoint as `evaluate` does. The facts also have tokens, cost, and how many questions stayed unanswered; those count as
-    malformed. Raises InputError where the recipe refuses such gaps."""
+    """Scores an endpoint as `evaluate` does. The facts also have tokens, cost, and how many
+    questions stayed unanswered; those count as malformed. Raises InputError where the recipe
+    refuses such gaps."""
     run, recipe = context.run, context.recipe
     settings, stage = recipe.endpoints[name], str(StageKey.scoring(name, decoding, where))
     client = EndpointClient(settings, f"endpoints.{name}", run.answers("endpoints", stage))

@@ -1,4 +1,5 @@
-"""The evaluation: every arm answers the same held-out cases under the same decodings. `results` puts the arms side by side."""
+"""The evaluation: every arm answers the same held-out cases under the same decodings. `results`
+puts the arms side by side."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ from ehrmind.stages.rollout import Request, answer_all, outcome_metrics, render_
 
 
 def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
-    """Scores one frozen arm under one decoding on the split `where`, writes its rollouts, and returns counts.
+    """Scores one frozen arm under one decoding on the split `where`, writes its rollouts, and
+    returns counts.
 
-    The decoding `SAMPLES` asks only cases whose answers are labels; it decides their probabilities and nothing else. `REPEATED`
-    gives `evaluate.repeats` answers to every case. An interrupted scoring resumes after its last whole batch.
-    """
+    The decoding `SAMPLES` asks only cases whose answers are labels; it decides their probabilities
+    and nothing else. `REPEATED` gives `evaluate.repeats` answers to every case. An interrupted
+    scoring resumes after its last whole batch."""
     run, recipe, held_out = context.run, context.recipe, context.splits[where]
     model, variant_name = (arm, "") if arm in recipe.endpoints else split_arm(arm)
     stage, variant = str(StageKey.scoring(arm, decoding, where)), variant_for(recipe, variant_name, context.train)

@@ -1,7 +1,8 @@
-"""Interventions: the pilot's questions again, each time with one kind of help. The first that lifts accuracy names the cause.
+"""Interventions: the pilot's questions again, each time with one kind of help. The first that lifts
+accuracy names the cause.
 
-A case gets the hints that its task has (`tasks.*.hints`). The tool is for questions whose answer is a number.
-"""
+A case gets the hints that its task has (`tasks.*.hints`). The tool is for questions whose answer is
+a number."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ LIFT = 0.1  # a smaller one names no cause, however sure it is
 def intervene(
     context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[RolloutRow], diagnosis: Diagnosis
 ) -> Diagnosis:
-    """Asks again, and adds the lifts and the cause to the diagnosis of every stratum that is not solid."""
+    """Asks again, and adds the lifts and the cause to the diagnosis of every stratum that is not
+    solid."""
     recipe, rates = context.recipe, _rates(before)
     weak = [case for case in asked if diagnosis.by_stratum[case.stratum].kind != SOLID][: recipe.pilot.interventions]
     lifts: dict[str, dict[str, Lift]] = defaultdict(dict)
@@ -81,7 +83,8 @@ def applies(intervention: Intervention, case: Case) -> bool:
 
 
 def cause_of(lifts: Mapping[str, Lift]) -> str | None:
-    """Returns the cause of the first intervention that lifts accuracy by `LIFT`, with 95 % confidence in any lift; None if none does."""
+    """Returns the cause of the first intervention that lifts accuracy by `LIFT`, with 95 %
+    confidence in any lift; None if none does."""
     return next((INTERVENTIONS[name].cause for name in INTERVENTIONS if name in lifts and lifts[name].lifts), None)
 
 
@@ -93,7 +96,8 @@ def _rates(rows: Sequence[RolloutRow]) -> dict[str, float]:
 
 
 def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Lift]:
-    """Returns, by stratum, the mean difference of pass@1 on the same questions, with an interval over patients."""
+    """Returns, by stratum, the mean difference of pass@1 on the same questions, with an interval
+    over patients."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         by_stratum[case.stratum].append(case)

@@ -1,5 +1,5 @@
-"""The pilot: k answers to training questions before any training. They show which strata are solid, misapplied or missing, and where
-they fail (`interventions`)."""
+"""The pilot: k answers to training questions before any training. They show which strata are solid,
+misapplied or missing, and where they fail (`interventions`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ehrmind.types import Case
 
 
 def pilot(context: StageContext, engine: Engine) -> Diagnosis:
-    """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
+    """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole
+    batch."""
     recipe, train = context.recipe, context.train
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     questions = spread_over_strata([case for case in train if case.id in prompts], recipe.pilot.questions, recipe.seed)
@@ -32,7 +33,8 @@ def pilot(context: StageContext, engine: Engine) -> Diagnosis:
 
 
 def spread_over_strata(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
-    """Chooses `count` cases. Each stratum in turn gives one, in an order by a hash of seed and id."""
+    """Chooses `count` cases. Each stratum in turn gives one, in an order by a hash of seed and
+    id."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:pilot:{case.id}".encode()).digest()):
         by_stratum[case.stratum].append(case)

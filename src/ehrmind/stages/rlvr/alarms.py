@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 THRESHOLDS: Mapping[str, float] = {
     "window": 5,  # steps a mean is taken over: at 32 questions a step about 2 points of accuracy are then noise
