@@ -30,7 +30,7 @@ class Fault:
 
 @dataclass
 class Contents:
-    """What a manifest holds. `replacing` maps a file or folder to its new content while it is
+    """The content of a manifest. `replacing` maps a file or folder to its new content while it is
     replaced. `purged` has `time`, `bytes` and the `files` that were removed for good."""
 
     files: Listed = field(default_factory=dict)

@@ -25,7 +25,7 @@ class ProvenCases(Record):
 
 
 class DataFacts(Record):
-    """What was read. The facts of a source are its reader's own (docs/your-data.md)."""
+    """The data that were read. The facts of a source are its reader's own (docs/your-data.md)."""
 
     sources: Mapping[str, Mapping[str, JsonValue]]  # by split
     proven: ProvenCases
@@ -66,7 +66,7 @@ class OutcomeMeans(Record):
 
 
 class ScoringFacts(Record):
-    """What scoring one arm under one decoding left behind. What follows `length` is there for
+    """Facts of scoring one arm under one decoding. The keys after `length` are there for
     endpoints only."""
 
     held_out: int
@@ -90,8 +90,8 @@ class ScoringMark(ScoringFacts, Mark):
 
 
 class TeacherFacts(Record):
-    """What the teacher was asked and gave. `short` has how many worked answers are missing by
-    stratum and label."""
+    """Counts of the teacher's questions and answers. `short` has how many worked answers are
+    missing by stratum and label."""
 
     asked: int
     accepted: int
@@ -115,7 +115,7 @@ class ResamplingRound(Record):
 
 
 class TraceOrigin(Record):
-    """Where traces came from: exactly one of a teacher, the data or calculators
+    """The origin of traces: exactly one of a teacher, the data or calculators
     (`without_reasoning` counts bare answers), and further rounds of the model's own samples (absent
     where no round was needed)."""
 
@@ -141,7 +141,7 @@ class _Steps(Record):
 
 
 class WarmupFacts(TraceCounts, _Steps):
-    """What the warm-up learned from. `saved` is the proof that the stored model is the trained
+    """Facts of a warm-up. `saved` is the proof that the stored model is the trained
     one."""
 
     saved: Mapping[str, JsonValue]
@@ -154,7 +154,8 @@ class WarmupMark(WarmupFacts, Mark):
 
 
 class RlvrFacts(Record):
-    """What RLVR asked and which weights it kept. `stopped` says why it ended early, if it did."""
+    """The questions that RLVR asked and the weights that it kept. `stopped` says why it ended
+    early, if it did."""
 
     questions: int
     left_out_too_long: int

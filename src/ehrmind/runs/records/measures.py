@@ -87,8 +87,8 @@ class ConfidenceBin(Record):
 
 
 class Calibration(Record):
-    """Whether agreement among samples can be trusted as a confidence: Brier score and expected
-    calibration error."""
+    """How well agreement among samples works as a confidence: Brier score and expected calibration
+    error."""
 
     brier: float
     ece: float

@@ -44,7 +44,7 @@ class PilotFigures(Record):
 
 
 class Lift(Record):
-    """What one intervention changed in a stratum. `lifts`: the change is large and sure enough to
+    """The effect of one intervention in a stratum. `lifts`: the change is large and sure enough to
     name a cause."""
 
     questions: int

@@ -37,7 +37,7 @@ class Asked(Record):
 
 
 class PredictionCounts(Record):
-    """What became of the cases; `reasons` counts why some have no answer."""
+    """Counts of the cases by outcome; `reasons` counts why some have no answer."""
 
     cases: int
     answered: int

@@ -29,7 +29,8 @@ class Accuracy(Record):
 
 
 class Cost(Record):
-    """What scoring an arm took. `seconds` is there in the headline comparison of one seed only."""
+    """The cost of scoring an arm. `seconds` is there in the headline comparison of one seed
+    only."""
 
     tokens: int
     prompt_tokens: int
@@ -37,7 +38,7 @@ class Cost(Record):
 
 
 class EndpointCost(Record):
-    """What asking an endpoint took; `cost` is by the recipe's price."""
+    """The cost of asking an endpoint; `cost` is by the recipe's price."""
 
     model: str | None = None
     answers: int | None = None
@@ -95,7 +96,7 @@ class ForgettingOfArm(PairResult):
 
 
 class Forgetting(Record):
-    """Whether training cost accuracy on general questions. `gate` says whether a loss fails the
+    """The accuracy on general questions that training cost. `gate` says whether a loss fails the
     run."""
 
     margin: float

@@ -48,7 +48,7 @@ class YesShare(Record):
 
 
 class ArmReview(Record):
-    """What reviewers said of one arm; None where they left the column empty."""
+    """Reviewers' answers about one arm; None where they left the column empty."""
 
     answer_right: YesShare | None
     reasoning_sound: YesShare | None
