@@ -1,4 +1,6 @@
-"""The two pages that are made from the code: python docs/generate.py writes docs/recipe.md and docs/gallery.md; a test keeps them true."""
+"""The two pages that are made from the code: python docs/generate.py writes docs/recipe.md and
+docs/gallery.md; a test keeps them true.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,8 @@ def recipe_page() -> str:
 
 
 def _places(schema: Mapping[str, Any]) -> dict[str, list[str]]:
-    """{part: the dotted places where it may stand}, in the order of the recipe; sources of data stand in many and are called SOURCE."""
+    """{part: the dotted places where it may stand}, in the order of the recipe; sources of data
+    stand in many and are called SOURCE."""
     found: dict[str, list[str]] = {}
 
     def walk(node: Mapping[str, Any], prefix: str) -> None:

@@ -1,4 +1,6 @@
-"""The examples run as their first lines say, and the flat GRPO loop computes what the library computes."""
+"""The examples run as their first lines say, and the flat GRPO loop computes what the library
+computes.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +103,8 @@ def test_the_flat_loop_learns_from_rewards_alone(capsys: pytest.CaptureFixture[s
 def test_the_flat_loop_computes_advantages_loss_and_logprobs_as_the_library_does() -> None:
     import torch
 
+    from ehrmind.engines.local.forward.sharing import share_prompts
     from ehrmind.engines.local.scoring import score
-    from ehrmind.engines.local.sharing import share_prompts
     from ehrmind.rl.advantages import advantages
     from ehrmind.rl.losses import Normaliser, policy_loss
 

@@ -1,4 +1,6 @@
-"""`ehrmind calc`, `ehrmind data audit`, `ehrmind data synthetic medcalc`: what they print, write and refuse."""
+"""`ehrmind calc`, `ehrmind data audit`, `ehrmind data synthetic medcalc`: what they print, write
+and refuse.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Five made-up rows: right, wrong in a way of the release's, wrong in no known way, without what it takes, and an abstention."""
+    """Five synthetic rows: right, wrong in a way of the release's, wrong in no known way, without
+    what it takes, and an abstention."""
     path = tmp_path / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""`ehrmind data trials`, `data ehr` and their made-up siblings on the command line."""
+"""`ehrmind data trials`, `data ehr` and their synthetic counterparts on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster needs of us and can be tested without one."""
+"""Settings of a cluster that can be tested without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""stages/rlvr/curriculum: the order of training questions, by turns or by pass rate, and families in stated shares."""
+"""stages/rlvr/curriculum: the order of training questions, by turns or by pass rate, and families
+in stated shares.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def group(asked: Case, right: int, members: int = 8) -> Group:
 
 
 def asked_in(questions: Curriculum, rates: Rates, steps: int, count: int = 12, begin: int = 0) -> list[list[str]]:
-    """Ids of each step's questions, every one answered with its stratum's chance (of 8 answers, without luck)."""
+    """Ids of each step's questions, every one answered with its stratum's chance (of 8 answers,
+    exactly)."""
     found = []
     for step in range(begin, begin + steps):
         drawn = questions.draw(questions.shares(count), step)

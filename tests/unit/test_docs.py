@@ -1,4 +1,6 @@
-"""docs: the pages made from the code are current, links lead somewhere, recipes in the pages are recipes, commands do what is said."""
+"""docs: the pages made from the code are current, links lead somewhere, recipes in the pages are
+recipes, commands do what is said.
+"""
 
 from __future__ import annotations
 

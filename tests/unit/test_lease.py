@@ -1,4 +1,6 @@
-"""One command at a time writes into a run folder in an object store; one that is dead or silent is replaced with a sentence."""
+"""One command at a time writes into a run folder in an object store; one that is dead or silent is
+replaced with a sentence.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
     out."""
     if folder is None:
         return []
-    from ehrmind.engines.local.ordinary import chat_of, writes_today
+    from ehrmind.engines.local.saving.hf_export import chat_of, writes_today
 
     instead = "train what `ehrmind export model` writes, which has it inside"
     after = chat_of(folder, recipe.model.template, recipe.model.date).after_prompt(thinks=recipe.prompts.think)
@@ -169,7 +169,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
     variant = PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints))
     limit, chat = recipe.prompts.max_tokens, None
     if folder is not None:
-        from ehrmind.engines.local.ordinary import chat_elsewhere
+        from ehrmind.engines.local.saving.hf_export import chat_elsewhere
 
         chat, context = chat_elsewhere(folder, recipe.model.template)
         limit = prompt_limit(recipe.prompts, recipe.decoding, context)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
 from ehrmind.engines.endpoint import EndpointClient, key_of
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.runs import Run
@@ -36,8 +35,7 @@ def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: st
             "shards": 1,
         }
     )
-    sampled = cast(Engine, engine)  # of an engine it needs the sampling half only
-    facts = evaluate(replace(context, recipe=adapted), sampled, name, decoding, where)
+    facts = evaluate(replace(context, recipe=adapted), engine, name, decoding, where)
     unanswered = run.read_rollouts(stage).filter(finish_reason="error").height
     return {**facts, "unanswered": unanswered, **client.facts()}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ehrmind.config import VOTING, split_arm
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs import Row
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.repeated import REPEATED
@@ -23,7 +23,9 @@ def stage_of(arm: str, decoding: str, where: str = "held_out") -> str:
     return f"{decoding}-{arm}" if decoding in (SAMPLES, REPEATED, VOTES) else f"evaluate-{arm}-{decoding}"
 
 
-def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, where: str = "held_out") -> dict[str, Any]:
+def evaluate(
+    context: StageContext, engine: Sampler, arm: str, decoding: str, where: str = "held_out"
+) -> dict[str, Any]:
     """Score one frozen arm once under one decoding on the split `where`; writes its rollouts and returns counts. Resumes after its last
     whole batch. The decoding `SAMPLES` gives further answers where answers are labels, which decide nothing but probabilities;
     `REPEATED` gives as many to every case as `evaluate.repeats` says."""
@@ -51,7 +53,7 @@ def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, whe
 
 
 def _vote(
-    context: StageContext, engine: Engine, request: Request, model: str, variant_name: str, stage: str
+    context: StageContext, engine: Sampler, request: Request, model: str, variant_name: str, stage: str
 ) -> list[Row]:
     """A row a case, chosen among samples that the voting arms of a model share."""
     recipe = context.recipe

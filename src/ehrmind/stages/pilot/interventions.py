@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs import Row
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import SOLID
@@ -41,7 +41,7 @@ LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
 def intervene(
-    context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]
+    context: StageContext, engine: Sampler, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]
 ) -> None:
     """Ask again and write into the diagnosis of every stratum that is not solid: `interventions` with their lifts, and `cause`."""
     recipe, rates = context.recipe, _rates(before)

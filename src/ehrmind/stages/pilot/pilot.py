@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.pilot.interventions import intervene
@@ -16,7 +16,7 @@ from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_
 from ehrmind.types import Case
 
 
-def pilot(context: StageContext, engine: Engine) -> dict[str, Any]:
+def pilot(context: StageContext, engine: Sampler) -> dict[str, Any]:
     """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
     recipe, train = context.recipe, context.train
     prompts = render_prompts(engine, recipe, train, recipe.decoding)

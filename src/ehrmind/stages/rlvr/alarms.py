@@ -176,9 +176,9 @@ def no_signal(curves: Curves) -> str | None:
     return None
 
 
-def sampler_gap(curves: Curves) -> str | None:
+def train_inference_mismatch(curves: Curves) -> str | None:
     """The sampler and the learner drift apart in their log-probabilities."""
-    for gap in _moves(curves.of("sampler_gap"))[:1]:
+    for gap in _moves(curves.of("train_inference_mismatch"))[:1]:
         if gap.after > max(THRESHOLDS["gap_factor"] * gap.before, THRESHOLDS["gap"]):
             return (
                 f"the sampler's log-probabilities are {gap.after:.3f} nats off the learner's, {gap.before:.3g} at first"
@@ -193,7 +193,7 @@ ALARMS: Mapping[str, Rule] = {
     "length_drift": length_drift,
     "reward_jump": reward_jump,
     "no_signal": no_signal,
-    "sampler_gap": sampler_gap,
+    "train_inference_mismatch": train_inference_mismatch,
 }
 
 
