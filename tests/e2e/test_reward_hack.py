@@ -44,7 +44,7 @@ def trained(out: Path, seed: int, *changes: str, judge: Judge = verify.judge) ->
 
 def mean(done: Run, name: str, steps: slice) -> float:
     rows = done.metrics()[steps]
-    return float(sum(row[name] for row in rows) / len(rows))
+    return float(sum(row.values[name] for row in rows) / len(rows))
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
@@ -63,7 +63,7 @@ def test_a_phrase_that_earns_without_being_right_raises_the_alarm(seed: int, tmp
     done = trained(tmp_path / "run", seed, *changes, judge=planted)
     assert mean(done, "accuracy", slice(-5, None)) < 0.85 * mean(done, "accuracy", slice(5))  # the hack is real
     assert mean(done, "reward", slice(-5, None)) > mean(done, "reward", slice(5)) + 0.2
-    assert [row["alarm"] for row in done.alarms()] == ["reward_hack"]
+    assert [row.alarm for row in done.alarms()] == ["reward_hack"]
     facts = done.done("rlvr-rlvr") or {}
     assert facts["stopped"] == "alarm reward_hack" and facts["step"] < STEPS
 
@@ -79,7 +79,7 @@ def test_a_reward_that_pays_for_being_short_enough_raises_the_alarm(tmp_path: Pa
         PAYS_FOR_FORM,
     )
     assert mean(done, "format_rate", slice(-5, None)) > mean(done, "format_rate", slice(5)) + 0.1
-    assert [row["alarm"] for row in done.alarms()] == ["form_only"] and len(done.metrics()) < STEPS
+    assert [row.alarm for row in done.alarms()] == ["form_only"] and len(done.metrics()) < STEPS
 
 
 def test_the_papers_reward_raises_none_on_the_same_model(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_a_plan_learns_the_pilots_own_right_answers_where_nothing_else_is_worked
         }
     )
     plan = make_plan(chosen, found, cases)
-    assert plan["warm_up"]["traces"] == "pilot" and plan["warm_up"]["traces_per_stratum"] == {cases[0].stratum: 1}
+    assert plan.warm_up is not None and plan.warm_up.traces == "pilot"
+    assert plan.warm_up.traces_per_stratum == {cases[0].stratum: 1}
     assert planned(chosen, plan).warmup.traces == "pilot"
-    assert all(stratum != cases[0].stratum for stratum in plan["without_worked_answers"])
+    assert all(stratum != cases[0].stratum for stratum in plan.without_worked_answers)

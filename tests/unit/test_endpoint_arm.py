@@ -106,7 +106,7 @@ def test_an_endpoint_stands_in_the_results_beside_the_arms_with_what_it_cost(bas
         "cost": pytest.approx((3500 * 3 + 700 * 15) / 1e6),
         "unanswered": 0,
     }
-    assert sorted(row["arm"] for row in run.scorings()) == ["base", "base", "large", "large"]
+    assert sorted(row.arm for row in run.scorings()) == ["base", "base", "large", "large"]
     asked = [request["messages"] for request in server.requests if request["temperature"] == 0]
     expected = [[{"role": "user", "content": messages(case)[0].content}] for case in run.load_cases()["held_out"]]
     assert sorted(map(str, asked)) == sorted(map(str, expected)), "the same prompts as the arms'"
@@ -130,7 +130,7 @@ def test_an_endpoint_that_leaves_gaps_is_not_scored_until_they_are_filled(base: 
         run, results = evaluate(chosen, tmp_path / "run", resume=True)
         assert len(server.answered) == len(set(server.answered)) == 35 and answered > 0
     assert results["arms"]["large"]["n"] == 35
-    assert [row["arm"] for row in run.scorings()] == ["base", "large", "large"], "every start is written down"
+    assert [row.arm for row in run.scorings()] == ["base", "large", "large"], "every start is written down"
 
 
 def test_or_the_gaps_count_as_wrong_and_are_told_where_the_recipe_says_so(base: Path, tmp_path: Path) -> None:

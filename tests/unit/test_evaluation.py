@@ -23,7 +23,9 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs, purge
-from ehrmind.stages.evaluation.comparison import comparison
+from ehrmind.runs.records import ConfidenceBin
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.evaluation.comparison import Outcome, comparison
 from ehrmind.stages.evaluation.contamination import check_contamination
 from ehrmind.stages.evaluation.repeated import repeated_figures, vote
 from ehrmind.stages.evaluation.results import gate
@@ -33,6 +35,7 @@ from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 from tests.evaluated_run import opened, plan, recipe, unsteady
+from tests.rollouts import rollout_row
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_repeated_samples_give_curves_and_what_agreement_says(base: Path, tmp_pa
     assert before["calibration"]["ece"] == pytest.approx(0.375)
     assert [(point["coverage"], point["accuracy"]) for point in after["coverage"]["points"]] == [(0.5, 1.0), (1.0, 0.5)]
     assert before["coverage"]["aurc"] > after["coverage"]["aurc"]
-    assert {scoring["decoding"] for scoring in done.scorings()} == {"greedy", "sampled", "repeated"}
+    assert {scoring.decoding for scoring in done.scorings()} == {"greedy", "sampled", "repeated"}
     plain = results(run_pipeline(recipe(), tmp_path / "plain", open_engine=opened, locate=lambda _: base))
     assert not any("repeated" in row for row in plain["arms"].values())
 
@@ -108,10 +111,10 @@ def test_votes_of_numbers_count_as_one_in_three_digits() -> None:
 
 def test_samples_without_any_answer_have_no_confidence_and_are_wrong() -> None:
     case = synthetic_general(1, 0, "held_out")[0]
-    rows = [{"case": case.id, "text": "nothing", "well_formed": False, "correct": False} for _ in range(3)]
+    rows = [rollout_row(case=case.id, text="nothing", well_formed=False, correct=False) for _ in range(3)]
     found = repeated_figures(rows, {case.id: case}, think=True)
-    assert found["calibration"]["bins"] == [{"confidence": 0.0, "right": 0.0, "n": 1}]
-    assert [point["value"] for point in found["majority"]] == [0.0, 0.0, 0.0] and found["unparsed"] == 3
+    assert found.calibration.bins == (ConfidenceBin(confidence=0.0, right=0.0, n=1),)
+    assert [point.value for point in found.majority] == [0.0, 0.0, 0.0] and found.unparsed == 3
 
 
 def test_tasks_that_train_has_are_apart_from_those_it_has_not(base: Path, tmp_path: Path) -> None:
@@ -145,38 +148,36 @@ def test_age_bands_have_no_gap() -> None:
     assert age_band(case) == sex(case) == "unknown"
 
 
-def judged(cases: list[Case], right: Callable[[int], bool]) -> list[dict[str, Any]]:
-    blank = {"answer": 0, "probabilities": None, "well_formed": True, "tokens": 1, "prompt_tokens": 1}
+def judged(cases: list[Case], right: Callable[[int], bool]) -> list[Outcome]:
+    blank: dict[str, Any] = {"answer": 0, "probabilities": None, "well_formed": True, "tokens": 1, "prompt_tokens": 1}
     return [
-        {"case": case, "stratum": case.stratum, "ehrmind": right(place), **blank} for place, case in enumerate(cases)
+        Outcome(case=case, stratum=case.stratum, ehrmind=right(place), benchmark=False, **blank)
+        for place, case in enumerate(cases)
     ]
 
 
 def test_several_questions_of_a_patient_make_wider_intervals_and_say_so() -> None:
     cases = synthetic_trials(200, 0, "held_out", difficulty="easy")  # five to a patient
-    alike = comparison({"base": judged(cases, lambda place: place // 5 % 2 == 0)}, "ehrmind")["arms"]["base"]
+    alike = comparison({"base": judged(cases, lambda place: place // 5 % 2 == 0)}, "ehrmind").arms["base"]
     alone = comparison(
         {"base": judged([replace(case, group=case.id) for case in cases], lambda place: place // 5 % 2 == 0)}, "ehrmind"
     )
-    low, high = alike["ci95"]
-    assert (
-        alike["groups"] == 40
-        and alike["interval"] == "bootstrap over groups"
-        and alone["arms"]["base"]["interval"] == "wilson"
-    )
-    assert high - low > 2 * (alone["arms"]["base"]["ci95"][1] - alone["arms"]["base"]["ci95"][0])
+    low, high = alike.ci95
+    assert alike.groups == 40 and alike.interval == "bootstrap over groups"
+    assert alone.arms["base"].interval == "wilson"
+    assert high - low > 2 * (alone.arms["base"].ci95[1] - alone.arms["base"].ci95[0])
 
 
 def test_pairs_are_adjusted_for_their_number_and_matched_by_case() -> None:
     cases = synthetic_trials(200, 0, "held_out", difficulty="easy")
     skill = {"base": 3, "rlvr": 4, "sft": 5}
     found = {arm: judged(cases, lambda place, of=of: place % 7 < of) for arm, of in skill.items()}  # type: ignore[misc]
-    pairs = comparison(found, "ehrmind")["pairs"]
-    shuffled = comparison({**found, "sft": found["sft"][::-1]}, "ehrmind")["pairs"]
-    assert {name: pair["p"] for name, pair in pairs.items()} == {name: pair["p"] for name, pair in shuffled.items()}
-    smallest = min(pair["p"] for pair in pairs.values())
-    assert min(pair["p_holm"] for pair in pairs.values()) == pytest.approx(min(1.0, 3 * smallest))
-    assert all(pair["p"] <= pair["p_bh"] <= pair["p_holm"] for pair in pairs.values())
+    pairs = comparison(found, "ehrmind").pairs
+    shuffled = comparison({**found, "sft": found["sft"][::-1]}, "ehrmind").pairs
+    assert {name: pair.p for name, pair in pairs.items()} == {name: pair.p for name, pair in shuffled.items()}
+    smallest = min(pair.p for pair in pairs.values())
+    assert min(pair.p_holm or 0.0 for pair in pairs.values()) == pytest.approx(min(1.0, 3 * smallest))
+    assert all(pair.p <= (pair.p_bh or 0.0) <= (pair.p_holm or 0.0) for pair in pairs.values())
 
 
 def test_held_out_text_that_train_has_too_is_counted_and_named_where_records_may_be(base: Path, tmp_path: Path) -> None:
@@ -194,10 +195,11 @@ def test_held_out_text_that_train_has_too_is_counted_and_named_where_records_may
 def test_a_teachers_worked_answers_are_among_what_is_learned_from(base: Path, tmp_path: Path) -> None:
     done = run_pipeline(recipe(arms=["base"]), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     splits = done.load_cases()
+    context = StageContext(done, recipe(arms=["base"]), splits)
     quoted = splits["held_out"][0].fields["note"]
     AnswerFile(done.answers("teacher", "warmup")).add("a hash", Answer(text=f"<think>{quoted}</think>"))
-    found = check_contamination(done, splits)["held_out"]["against"]["teacher"]
-    assert found["half"] == 1 and found["any"] >= 1
+    found = check_contamination(context)["held_out"].against["teacher"]
+    assert found.half == 1 and found.any >= 1
 
 
 def test_general_questions_are_right_by_their_gold_answers_and_never_by_a_corruption() -> None:
@@ -340,14 +342,14 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
 def test_answers_that_are_all_alike_in_every_seed_leave_doubt() -> None:
     cases = synthetic_trials(30, 0, "held_out", difficulty="easy")
     base, better = (
-        [{**row, "seed": seed} for seed in (1, 2, 3) for row in judged(cases, right)]
+        [replace(row, seed=seed) for seed in (1, 2, 3) for row in judged(cases, right)]
         for right in (lambda _: False, lambda place: place == 0)
     )
     found = comparison({"base": base, "rlvr": better}, "ehrmind")
-    low, high = found["arms"]["base"]["ci95"]
+    low, high = found.arms["base"].ci95
     assert low == 0.0 and high > 0.3, "six patients, whatever the number of seeds"
-    low, high = found["pairs"]["rlvr-base"]["ci95"]
-    assert low < 0 < high and found["pairs"]["rlvr-base"]["difference"] == pytest.approx(1 / 30)
+    low, high = found.pairs["rlvr-base"].ci95
+    assert low < 0 < high and found.pairs["rlvr-base"].difference == pytest.approx(1 / 30)
 
 
 def test_one_seed_is_an_ordinary_run(base: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tasks.trials import eligibility_scores
 from ehrmind.types import Case, InputError, Prompt
 from tests.meds_data import write_meds
+from tests.rollouts import rollout_row
 
 SMALL = {"pilot": {"questions": 4, "samples": 2}, "arms": ["base"], "model": {"name": "base"}}
 SAMPLES = {"decodings": ["greedy"], "probabilities": "samples", "samples": 4}
@@ -182,11 +183,9 @@ CASE = Case(
 @given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=30))
 def test_shares_sum_to_one_and_malformed_answers_have_none(given: list[int | None]) -> None:
     rows = [
-        {
-            "case": "c",
-            "well_formed": grade is not None,
-            "text": answer(CASE.truth["labels"][grade]) if grade is not None else "?",
-        }
+        rollout_row(
+            well_formed=grade is not None, text=answer(CASE.truth["labels"][grade]) if grade is not None else "?"
+        )
         for grade in given
     ]
     shares = label_shares(rows, {"c": CASE}, True).get("c")

@@ -17,6 +17,7 @@ from ehrmind.stages.evaluation.variants import variant_for, voted
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.medcalc_cases import SHORT
+from tests.rollouts import rollout_row
 from tests.unit.test_stages import recipe as staged
 
 VARIANTS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
@@ -94,22 +95,17 @@ def test_the_commonest_answer_wins_and_malformed_ones_cast_no_vote() -> None:
         *(f'<think>a</think><answer>{{"answer": {n}}}</answer>' for n in (5, 6, 6.0, "7")),
     ]
     rows = [
-        {
-            "case": case.id,
-            "text": text,
-            "well_formed": text != "nothing",
-            "tokens": 2,
-            "logprob": -place,
-            "member": place,
-        }
+        rollout_row(
+            case=case.id, text=text, well_formed=text != "nothing", tokens=2, logprob=-float(place), member=place
+        )
         for place, text in enumerate(texts)
     ]
     (chosen,) = voted(rows, "majority", {case.id: case}, think=True)
-    assert chosen["text"] == texts[4] and chosen["tokens"] == 14
+    assert chosen.text == texts[4] and chosen.tokens == 14
     (likely,) = voted(rows, "best", {case.id: case}, think=True)
-    assert likely["text"] == texts[3]  # the likeliest of those that are answers
+    assert likely.text == texts[3]  # the likeliest of those that are answers
     (none,) = voted(rows[:3], "majority", {case.id: case}, think=True)
-    assert none["text"] == "nothing"
+    assert none.text == "nothing"
 
 
 def test_examples_come_from_train_and_from_the_same_stratum() -> None:

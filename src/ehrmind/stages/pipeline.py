@@ -10,12 +10,12 @@ from __future__ import annotations
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ehrmind import verify
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
+from ehrmind.runs.records import PilotMark
 from ehrmind.stages.context import Judge, StageContext
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.digests import digests
@@ -79,23 +79,24 @@ def run_pipeline(
         check_memory(run, recipe, base, wanted)
 
     context = StageContext(run, recipe, splits, judge)
-    diagnosis: dict[str, Any] | None = None
+    diagnosis: PilotMark | None = None
     if "pilot" in wanted:
         if run.done("pilot") is None:
             with run.stage("pilot") as facts:
-                facts |= pilot(context, open_engine(recipe, base))
-        diagnosis = run.done("pilot") or {}
+                facts |= pilot(context, open_engine(recipe, base)).to_dict()
+        diagnosis = run.mark("pilot", PilotMark)
+        assert diagnosis is not None, "its mark was written"
         context = follow_plan(context, diagnosis)
     recipe = context.recipe
     models = models_of(recipe)
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
-            facts |= warmup(context, open_engine(recipe, base), diagnosis)
+            facts |= warmup(context, open_engine(recipe, base), diagnosis).to_dict()
             facts["model_sha256"] = world.from_first(partial(digests, folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
-                facts |= rlvr(context, open_engine(recipe, folders[start]), arm)
+                facts |= rlvr(context, open_engine(recipe, folders[start]), arm).to_dict()
                 facts["model_sha256"] = world.from_first(partial(digests, folders[arm]))
     if "evaluate" in wanted:
         evaluate_arms(context, folders, open_engine)

@@ -14,7 +14,7 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
-from ehrmind.runs import Row, rollout_rows
+from ehrmind.runs.records import RolloutRow, rollout_rows
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
@@ -101,7 +101,7 @@ def sample_and_judge(context: StageContext, engine: Sampler, request: Request, s
 
 def answer_all(
     context: StageContext, engine: Sampler, request: Request, stage: str, arm: str, *, likelihoods: bool = False
-) -> list[Row]:
+) -> list[RolloutRow]:
     """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the
     probability of every label.
 
@@ -111,7 +111,7 @@ def answer_all(
     run, recipe, size = context.run, context.recipe, request.group_size
     at_once = max(1, recipe.sampler_rows * recipe.shards // size)  # fills the rows of every shard
     written = run.rollout_steps(stage)
-    rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
+    rows = run.rollout_rows(stage) if written else []
     with progress(stage, len(request.cases), len(rows) // size) as ticker:
         for step, start in enumerate(range(0, len(request.cases), at_once)):
             if step in written:
@@ -120,8 +120,8 @@ def answer_all(
             groups = sample_and_judge(context, engine, replace(request, cases=batch))
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
-                for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):
-                    row["probabilities"] = shares
+                shares = answer_probabilities(engine, groups)
+                fresh = [replace(row, probabilities=of) for row, of in zip(fresh, shares, strict=True)]
             run.write_rollouts(stage, step, fresh)
             rows += fresh
             ticker.advance(len(batch), outcome_metrics(rows))
@@ -156,13 +156,13 @@ def _softmax(logprobs: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def outcome_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def outcome_metrics(rows: Sequence[RolloutRow]) -> dict[str, float]:
     """Means over all answers: reward, accuracy, format_rate, truncated, length (tokens)."""
     n = max(1, len(rows))
     return {
-        "reward": sum(row["reward"] for row in rows) / n,
-        "accuracy": sum(row["correct"] for row in rows) / n,
-        "format_rate": sum(row["well_formed"] for row in rows) / n,
-        "truncated": sum(row["finish_reason"] == "length" for row in rows) / n,
-        "length": sum(row["tokens"] for row in rows) / n,
+        "reward": sum(row.reward for row in rows) / n,
+        "accuracy": sum(row.correct for row in rows) / n,
+        "format_rate": sum(row.well_formed for row in rows) / n,
+        "truncated": sum(row.finish_reason == "length" for row in rows) / n,
+        "length": sum(row.tokens for row in rows) / n,
     }

@@ -3,18 +3,18 @@ RUN/results.json."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
+from ehrmind.runs.records import Results, StageKey
 from ehrmind.runs.start import is_bare
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
-from ehrmind.stages.evaluation.evaluate import stage_of
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import Locate, OpenEngine, locate_base, open_local
 from ehrmind.stages.pipeline import run_pipeline
@@ -66,7 +66,7 @@ def _pool(run: Run, parts: dict[int, Recipe]) -> None:
     of = {str(seed): run.of_seed(seed).manifest.read().files["results.json"].sha256 for seed in parts}
     if run.read_json("results.json") is None or (run.done("seeds") or {}).get("of") != of:
         with run.stage("seeds") as facts:
-            run.write_json("results.json", pooled(run, parts))
+            run.write_record("results.json", pooled(run, parts))
             facts |= {"seeds": list(parts), "of": of}
 
 
@@ -80,7 +80,7 @@ def parts_of(recipe: Recipe) -> dict[int, Recipe]:
     }
 
 
-def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
+def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
     """Pools the results of all seeds: means over seeds, intervals over seeds and patients. Figures
     other than an arm's accuracy, such as curves over samples, stand in each seed's own
     results.json."""
@@ -94,7 +94,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
         strata |= {case.stratum for case in splits["train"]}
         for arm in arms:
             for how in part.evaluate.decodings:
-                if one.rollout_steps(stage_of(arm, how)):
+                if one.rollout_steps(str(StageKey.scoring(arm, how))):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
         places = {
             name.removeprefix("transfer-"): there for name, there in splits.items() if name.startswith("transfer-")
@@ -103,23 +103,17 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
             for arm, rows in of_arms.items():
                 transfer[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
-    singles = [run.of_seed(seed).read_json("results.json") for seed in parts]
-    seconds: Counter[str] = Counter()
+    singles = [results for seed in parts if (results := run.of_seed(seed).read_record("results.json", Results))]
+    seconds: dict[str, float] = defaultdict(float)
     for single in singles:
-        seconds.update(single["seconds"])
-    kept = {
-        key: singles[0][key]
-        for key in ("probabilities", "baselines", "contamination", "test_sets")
-        if key in singles[0]
-    }
-    return {
-        **compared(recipe, found, transfer, strata),
-        **kept,
-        "seeds": list(parts),
-        "held_out_scorings": [scoring for single in singles for scoring in single["held_out_scorings"]],
-        "seconds": dict(seconds),
-    }
+        for stage, took in single.seconds.items():
+            seconds[stage] += took
+    scorings = [scoring for single in singles for scoring in single.held_out_scorings]
+    kept = singles[0].model_fields_set & {"probabilities", "baselines", "contamination", "test_sets"}
+    about = {name: getattr(singles[0], name) for name in kept}
+    results = compared(recipe, found, transfer, strata, scorings, dict(seconds))
+    return results.model_copy(update={**about, "seeds": tuple(parts)})
 
 
 def _marked(rows: Sequence[Outcome], seed: int) -> list[Outcome]:
-    return [{**row, "seed": seed} for row in rows]
+    return [replace(row, seed=seed) for row in rows]

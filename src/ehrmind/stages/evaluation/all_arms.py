@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ehrmind.config import split_arm
+from ehrmind.runs.records import StageKey
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.baseline import baselines
-from ehrmind.stages.evaluation.contamination import check_contamination
+from ehrmind.stages.evaluation.contamination import check_contamination, read_contamination
 from ehrmind.stages.evaluation.endpoints import evaluate_endpoint
-from ehrmind.stages.evaluation.evaluate import evaluate, stage_of
+from ehrmind.stages.evaluation.evaluate import evaluate
 from ehrmind.stages.evaluation.repeated import REPEATED
 from ehrmind.stages.evaluation.results import write_results
 from ehrmind.stages.evaluation.samples import SAMPLES, with_labels
@@ -41,12 +42,12 @@ def evaluate_arms(context: StageContext, folders: Mapping[str, Path], open_engin
     for arm in recipe.arms:
         model, variant_name = split_arm(arm)
         for where, decoding in scorings_of(variant_name, scorings(context)):
-            stage = stage_of(arm, decoding, where)
+            stage = str(StageKey.scoring(arm, decoding, where))
             if run.done(stage) is None:
                 if not _is_model(folders[model]):
                     raise InputError(f"The arm {model} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
-                    facts |= evaluate(context, open_engine(recipe, folders[model]), arm, decoding, where)
+                    facts |= evaluate(context, open_engine(recipe, folders[model]), arm, decoding, where).to_dict()
 
 
 @on_first
@@ -59,15 +60,13 @@ def finish_evaluation(context: StageContext) -> None:
     run, recipe = context.run, context.recipe
     for name in recipe.endpoints:
         for where, decoding in scorings(context):
-            if run.done(stage := stage_of(name, decoding, where)) is None:
+            if run.done(stage := str(StageKey.scoring(name, decoding, where))) is None:
                 with run.stage(stage) as facts:
-                    facts |= evaluate_endpoint(context, name, decoding, where)
+                    facts |= evaluate_endpoint(context, name, decoding, where).to_dict()
     if run.done("contamination") is None:
         with run.stage("contamination"):
-            check_contamination(run, context.splits)
+            check_contamination(context)
     if run.read_json("results.json") is None:
-        marks = {stage: run.done(stage) or {} for stage in run.finished()}
-        seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
-        held_out, train = context.splits["held_out"], context.train
-        write_results(run, recipe, held_out, seconds, context.transfer, baselines(context), train)
+        seconds = {stage: float((run.done(stage) or {}).get("seconds", 0.0)) for stage in run.finished()}
+        write_results(context, read_contamination(run), baselines(context), seconds)
     write_gains(run)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run
+from ehrmind.runs.records import RolloutRow
 from ehrmind.types import Case, Group, InputError
 
 ALL = "all"  # the one pool of a recipe without a mix
@@ -39,8 +40,8 @@ class Curriculum:
         if self.by_pass_rate:
             known = {case.id: case.stratum for pool in self.pools.values() for case in pool}
             for row in pilot:
-                if row["case"] in known:
-                    self._count(row["case"], known[row["case"]], int(row["correct"]), 1, step=0)
+                if row.case in known:
+                    self._count(row.case, known[row.case], int(row.correct), 1, step=0)
 
     @property
     def by_pass_rate(self) -> bool:
@@ -156,9 +157,6 @@ def left_out_of_mix(questions: Sequence[Case], mix: Mapping[str, float]) -> dict
     return dict(Counter(case.family for case in questions if mix and case.family not in mix))
 
 
-def pilot_rows(run: Run) -> list[Mapping[str, Any]]:
+def pilot_rows(run: Run) -> list[RolloutRow]:
     """The pilot's answers; none if this run has no pilot."""
-    if run.done("pilot") is None:
-        return []
-    rows: list[Mapping[str, Any]] = run.read_rollouts("pilot").select("stage", "case", "correct").to_dicts()
-    return [row for row in rows if row["stage"] == "pilot"]
+    return [] if run.done("pilot") is None else run.rollout_rows("pilot")

@@ -15,7 +15,8 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine, Learner
-from ehrmind.runs import Run, rollout_rows
+from ehrmind.runs import Run
+from ehrmind.runs.records import RlvrFacts, rollout_rows
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
@@ -25,10 +26,10 @@ from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tunin
 from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sample_and_judge, variant_of
 from ehrmind.types import Case, Group, Prompt
 
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, float]]
 
 
-def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
+def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
     """Trains `engine` in place. The weights that did best on `tuning` become the arm's model.
     Resumes from its last checkpoint."""
     run, recipe, train = context.run, context.recipe, context.train
@@ -50,7 +51,7 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
             metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
-            metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
+            metrics["tokens_per_second"] = sum(row.tokens for row in rows) / (time.monotonic() - started)
             history.append(metrics)
             stop = _alarmed(context, stage, arm, step, history, ticker)
             last = stop is not None or step + 1 == settings.steps
@@ -73,12 +74,17 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")
     error = standard_error(state["best"], len(context.tuning))
-    return {
-        **_facts(recipe, curriculum, train, asked),
-        "class_weights": weights,
+    return RlvrFacts(
+        questions=len(asked),
+        left_out_too_long=len(train) - len(asked),
+        left_out_of_mix=left_out_of_mix(asked, settings.mix),
+        asked=curriculum.state["asked"],
+        asked_by_stratum=dict(sorted(curriculum.state["asked_by_stratum"].items())),
+        in_train_by_stratum=dict(sorted(Counter(case.stratum for case in asked).items())),
+        class_weights=weights,
         **state,
-        "best_standard_error": round(error, 4),
-    }
+        best_standard_error=round(error, 4),
+    )
 
 
 def collect(
@@ -126,7 +132,7 @@ def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> 
         state |= {key: found[key] for key in state if key in found}
         curriculum.state = found["order"]
     run.rollback(stage, int(state["step"]))
-    return state, [row for row in run.metrics() if row["stage"] == stage]
+    return state, [dict(row.values) for row in run.metrics() if row.stage == stage]
 
 
 def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
@@ -136,7 +142,7 @@ def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Ro
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
     curves = Curves(history, recipe.rlvr.questions_per_step, spread=max(worth) - min(worth), right=right - reward.wrong)
-    known, raised = {row["alarm"] for row in run.alarms() if row["stage"] == stage}, alarms(curves)
+    known, raised = {row.alarm for row in run.alarms() if row.stage == stage}, alarms(curves)
     fresh = [name for name in raised if name not in known]
     for name in fresh:
         run.raise_alarm(stage, arm, step, name, raised[name])
@@ -151,15 +157,3 @@ def _exhausted(recipe: Recipe, history: Rows, cases: int) -> str | None:
         return None
     error = 100 * standard_error(max(checks), cases)
     return f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points (standard error)"
-
-
-def _facts(recipe: Recipe, curriculum: Curriculum, train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Any]:
-    """Facts about the questions, for the stage's mark."""
-    return {
-        "questions": len(asked),
-        "left_out_too_long": len(train) - len(asked),
-        "left_out_of_mix": left_out_of_mix(asked, recipe.rlvr.mix),
-        "asked": curriculum.state["asked"],
-        "asked_by_stratum": dict(sorted(curriculum.state["asked_by_stratum"].items())),
-        "in_train_by_stratum": dict(sorted(Counter(case.stratum for case in asked).items())),
-    }
