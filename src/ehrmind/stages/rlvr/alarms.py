@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 THRESHOLDS: Mapping[str, float] = {
     "window": 5,  # steps a mean is taken over: at 32 questions a step about 2 points of accuracy are then noise
@@ -44,7 +44,7 @@ THRESHOLDS: Mapping[str, float] = {
 class Curves:
     """The metrics of one stage so far, in step order, and their scale by the recipe."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, float]]
     groups: int
     spread: float  # between the best and the worst reward
     right: float  # what a right answer earns above a wrong one that is well-formed

@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict, cast
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine, Learner
+from ehrmind.engines import Engine, Learner, Proof
 from ehrmind.runs import Run
 from ehrmind.runs.records import RlvrFacts, rollout_rows
 from ehrmind.stages.context import StageContext
@@ -27,6 +27,17 @@ from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sam
 from ehrmind.types import Case, Group, Prompt
 
 Rows = list[dict[str, float]]
+
+
+class RlvrState(TypedDict):
+    """How far the loop is, as the checkpoint's JSON has it: steps done, the best accuracy on tuning
+    and its step, why the loop stopped early, and the proof of the saved model."""
+
+    step: int
+    best: float
+    best_step: int
+    stopped: str | None
+    saved: Proof
 
 
 def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
@@ -122,16 +133,16 @@ def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
         class_weights(train)
 
 
-def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
+def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[RlvrState, Rows]:
     """Reads the newest whole checkpoint, or starts at the beginning. Also returns the metrics up to
     there."""
     checkpoint = run.latest_checkpoint(stage)
-    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
+    state: RlvrState = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
         found = learner.resume(checkpoint)
-        state |= {key: found[key] for key in state if key in found}
         curriculum.state = found["order"]
-    run.rollback(stage, int(state["step"]))
+        state |= cast(RlvrState, {key: found[key] for key in state if key in found})
+    run.rollback(stage, state["step"])
     return state, [dict(row.values) for row in run.metrics() if row.stage == stage]
 
 
