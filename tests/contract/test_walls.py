@@ -228,6 +228,17 @@ def test_one_module_asks_endpoints_and_no_other_knows_the_client() -> None:
     assert clients == ["ehrmind.engines.endpoint"]
 
 
+def test_one_module_imports_by_a_name_that_is_given_to_it() -> None:
+    """The functions that a recipe names under `reward.extra`."""
+    importing = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "import_module"
+    }
+    assert importing == {"ehrmind.stages.rlvr.extra_rewards"}
+
+
 def test_one_room_knows_ray() -> None:
     known = [module for module in MODULES if any(name.partition(".")[0] == "ray" for name in imported(module))]
     assert known and all(is_in(module, "cluster") for module in known)

@@ -61,6 +61,16 @@ def test_a_reward_that_pays_for_form_alone_is_said_within_20_steps_even_if_accur
     assert first_steps(series(25, **shapes), right=0.1)["form_only"] <= 20
 
 
+def test_what_an_extra_reward_earns_is_not_taken_for_earned_by_form() -> None:
+    shapes = {"format_rate": ramp(0.5, 0.95, 0), "accuracy": ramp(0.1, 0.1, 0), "reward": ramp(-0.5, 0.95, 0)}
+    assert "form_only" in first_steps(series(25, **shapes), right=1.1)
+    earned = series(25, noise=0.002, **shapes, extra_reward=ramp(0.0, 1.45, 0))
+    assert "form_only" not in first_steps(earned, right=1.1)
+    assert "reward_hack" in first_steps(
+        series(25, **shapes | {"accuracy": ramp(0.23, 0.03, 0)}, extra_reward=ramp(0.0, 1.45, 0))
+    )
+
+
 def test_form_that_takes_accuracy_with_it_is_no_hack() -> None:
     """The share right among the well-formed falls a little, because the hard questions become
     well-formed too."""

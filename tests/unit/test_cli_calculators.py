@@ -176,7 +176,7 @@ def test_synthetic_cases_are_written_and_proven(capsys: pytest.CaptureFixture[st
         capsys, "data", "synthetic", "medcalc", "--n", "110", "--seed", "7", "--out", out, "--split", "held_out"
     )
     assert code == 0
-    assert "made up 110 cases of 55 calculators" in said
+    assert "generated 110 cases of 55 calculators" in said
     assert {case.split for case in load_cases(out)} == {"held_out"}
     assert run(capsys, "check", out)[0] == 0
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from ehrmind import tasks
 from ehrmind.config import Recipe, parse_recipe
-from ehrmind.config.parts import FAMILIES
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
 from tests.rollouts import rollout_row
@@ -179,7 +177,6 @@ def test_a_family_that_does_not_exist_is_refused_with_the_nearest_name_and_one_w
         Curriculum(recipe(mix={"ehr": 0.5, "medcalc": 0.5}), [*many(1, "a"), *many(1, "b", family="trials")])
     with pytest.raises(InputError, match="greater than 0"):
         recipe(mix={"ehr": 0.0})
-    assert set(FAMILIES) == set(tasks.TASKS)
 
 
 def test_no_question_at_all_is_refused() -> None:

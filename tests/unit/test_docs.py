@@ -20,7 +20,7 @@ from ehrmind.config import parse_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SHORT = ("start-here", "your-data", "your-model", "recipe", "reading-a-report", "adding-a-task")
+SHORT = ("start-here", "your-data", "your-model", "recipe", "reading-a-report", "extending")
 PAGES = sorted(DOCS.glob("*.md"))
 
 

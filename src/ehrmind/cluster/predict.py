@@ -1,4 +1,5 @@
-"""`ehrmind predict` on a cluster: the workers share the questions of every batch, as they do in a run's evaluation."""
+"""Runs `ehrmind predict` on a cluster: the workers share the questions of every batch, as in a
+run's evaluation."""
 
 from __future__ import annotations
 
