@@ -24,7 +24,8 @@ FSDP_DTYPE = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def refuse_our_own(recipe: Recipe, trainer: str) -> None:
-    """Raises InputError for a loss or an advantage that was added here and that the trainer is not known to have."""
+    """Raises InputError for a loss or an advantage that was added here and that the trainer is not
+    known to have."""
     rlvr = recipe.rlvr
     chosen = (("loss", rlvr.loss, AGGREGATION), ("advantage", rlvr.advantage, ADVANTAGE))
     for key, name, known in (*chosen, ("importance", rlvr.importance, IMPORTANCE)):
