@@ -19,6 +19,7 @@ from ehrmind.config.parts import (
     Warmup,
 )
 from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
+from ehrmind.config.reward import ExtraReward, Reward
 
 __all__ = [
     "ARMS",
@@ -33,6 +34,7 @@ __all__ = [
     "Endpoint",
     "EndpointArm",
     "Evaluate",
+    "ExtraReward",
     "General",
     "History",
     "Lora",
@@ -42,6 +44,7 @@ __all__ = [
     "Price",
     "Prompts",
     "Recipe",
+    "Reward",
     "Rlvr",
     "Send",
     "Synthetic",

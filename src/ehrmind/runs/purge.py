@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.files import write_json
-from ehrmind.removal import Left, told
+from ehrmind.removal import Left, described
 from ehrmind.runs import Run
 from ehrmind.runs.folder import SEED
 from ehrmind.runs.index import protected_bytes
@@ -35,7 +35,7 @@ def purge(path: Path) -> int:
         freed = before - sum(protected_bytes(part) for part in parts)
         if left:
             raise InputError(
-                f"{path} still holds what it protects: {told(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
+                f"{path} still holds what it protects: {described(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
                 "as purged. Mend that and give the same command again."
             )
     return freed

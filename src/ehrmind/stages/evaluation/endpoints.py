@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
 from ehrmind.engines.endpoint import EndpointClient, key_of
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.runs import Run
@@ -37,8 +35,7 @@ def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: st
             "shards": 1,
         }
     )
-    sampled = cast(Engine, engine)  # evaluation needs the sampling half only
-    facts = evaluate(replace(context, recipe=adapted), sampled, name, decoding, where)
+    facts = evaluate(replace(context, recipe=adapted), engine, name, decoding, where)
     unanswered = sum(row.finish_reason == "error" for row in run.rollout_rows(stage))
     return facts.model_copy(update={"unanswered": unanswered, **client.facts()})
 

@@ -7,7 +7,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs.records import Diagnosis
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import diagnose
@@ -16,7 +16,7 @@ from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_
 from ehrmind.types import Case
 
 
-def pilot(context: StageContext, engine: Engine) -> Diagnosis:
+def pilot(context: StageContext, engine: Sampler) -> Diagnosis:
     """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole
     batch."""
     recipe, train = context.recipe, context.train
