@@ -18,7 +18,7 @@ from ehrmind.files import json_bytes
 from ehrmind.printable import printable
 from ehrmind.report.compare import matrix
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs
+from ehrmind.runs.index import list_runs
 from ehrmind.view.curves import curves
 from ehrmind.view.rollout_index import stamps_of
 from ehrmind.view.run_index import described, known_runs, run_of

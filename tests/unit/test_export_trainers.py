@@ -24,7 +24,7 @@ from ehrmind.files import write_json
 from ehrmind.prompts import gold_response, messages
 from ehrmind.rl.advantages import advantages
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.stages.rlvr.rewards import class_weights, training_rewards
 from ehrmind.types import Group, InputError, Message, Prompt
 from ehrmind.verify import judge

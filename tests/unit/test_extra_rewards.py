@@ -69,12 +69,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ScriptedEngine(guess).save(tmp_path / "base")
     (tmp_path / "rewards_of_mine.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
 def run(out: Path, chosen: Recipe, **options: Any) -> Run:
-    return run_pipeline(chosen, out, open_engine=lambda _, model: ScriptedEngine.load(model, guess), **options)
+    return run_pipeline(
+        chosen,
+        out,
+        open_engine=lambda _, model: ScriptedEngine.load(model, guess),
+        locate=lambda _: out.parent / "base",
+        **options,
+    )
 
 
 def figures(done: Run) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def read_run(run: Run) -> Figures:
         )
     metrics: dict[str, list[dict[str, Any]]] = {}
     for row in run.metrics():
-        metrics.setdefault(row["stage"], []).append(row)
+        metrics.setdefault(row.stage, []).append(row.to_dict())
     return Figures(
         recipe=recipe,
         results=results,
