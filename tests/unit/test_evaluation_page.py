@@ -11,7 +11,7 @@ from page_reader import Page
 
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
-from ehrmind.report.tables.evaluation import sentences
+from ehrmind.report.tables.contamination import contamination_sentence
 from ehrmind.runs import Run
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
@@ -112,10 +112,11 @@ def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only()
             "words": 13,
             "cases": 40,
             "too_short": 0,
+            "template_only": 0,
             "against": {"train": {"any": 0, "half": 0, "mean_share": 0.0}},
             **counts,
         }
-        (sentence,) = sentences({"contamination": {"held_out": found}})
+        (sentence,) = contamination_sentence({"contamination": {"held_out": found}})
         return sentence
 
     assert said() == "None of 40 held-out records shares 13 words in a row with what was learned from."
@@ -123,5 +124,5 @@ def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only()
     assert some.startswith("None of 6 held-out records that can be compared shares 13 words")
     assert "30 are shorter than 13 words and 4 hold nothing but text of many patients" in some
     assert said(too_short=40).startswith(
-        "Nothing can be told of text that held-out records share with what was learned from: 40 are shorter"
+        "No held-out record can be compared with what was learned from: 40 are shorter"
     )

@@ -206,7 +206,7 @@ def test_kappa_is_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
             "row 3: this run's exported review has no answer of this case",
         ),
         (lambda rows: rows[0].__setitem__(SOUND, "opinion"), "has no column reasoning_sound"),
-        (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "was judged otherwise in a row before"),
+        (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "judged this answer differently in an earlier row"),
     ],
 )
 def test_a_bad_sheet_is_refused_in_one_sentence(

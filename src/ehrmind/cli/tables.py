@@ -72,9 +72,10 @@ def show_results(run: Run) -> None:
         _add(pairs, pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
     if found["pairs"]:
         _print(pairs)
-    from ehrmind.report.tables.evaluation import sentences
+    from ehrmind.report.tables.contamination import contamination_sentence
+    from ehrmind.report.tables.forgetting import forgetting_sentence
 
-    for sentence in sentences(found):
+    for sentence in (*contamination_sentence(found), *forgetting_sentence(found)):
         _print(sentence)
 
 

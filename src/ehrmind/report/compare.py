@@ -1,4 +1,4 @@
-"""Several finished runs side by side: every arm of every run on every set of cases that any of them was scored on."""
+"""Compares finished runs: every arm on every set of cases that one of the runs was scored on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from ehrmind.types import InputError
 
 
 def matrix(folders: Sequence[Path]) -> dict[str, Any]:
-    """`tests`: the sets of cases, each known by the digest of its ids; `rows`: a run's arm with its figures by digest, and in `gain` its
-    difference from the run's own base on the same cases; `unread`: why other folders could not be read. `own` marks the run's own
-    held-out cases, so that what stands beside them is another task. Raises InputError where no folder is a finished run."""
+    """The matrix of arms and sets of cases.
+
+    `tests` has the sets of cases, identified by the digest of their ids. `rows` has an arm of a run
+    with its figures by digest; `gain` is its difference from the run's own base on the same cases,
+    `own` the digest of the run's own held-out cases. `unread` says why other folders could not be
+    read. Raises InputError where no folder is a finished run.
+    """
     tests: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     trained_for: dict[str, str] = {}
@@ -54,7 +58,10 @@ def matrix(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Figures]]:
-    """The runs that can be read; what is wrong with the others is added to `unread`. Raises InputError where there is no other."""
+    """The runs that can be read; adds to `unread` why the others cannot.
+
+    Raises InputError where none can.
+    """
     for folder in folders:
         try:
             figures = read_run(Run(folder))
@@ -68,7 +75,7 @@ def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Fi
 
 
 def _refuse_other_shape(figures: Figures, folder: Path) -> None:
-    """Raises InputError where what is compared is not in the results."""
+    """Raises InputError where the results lack a figure that is compared."""
     try:
         for found in (figures.results, *figures.results.get("transfer", {}).values()):
             for row in found["arms"].values():
@@ -86,7 +93,7 @@ def _refuse_other_shape(figures: Figures, folder: Path) -> None:
 
 
 def _name(tests: Mapping[str, dict[str, Any]], trained_for: Mapping[str, str]) -> None:
-    """By the name that a recipe gave them elsewhere, or where that is none or another set's too, by the run that was trained for them."""
+    """Names a set as a recipe names its transfer set, or else after the run that holds it out."""
     times = Counter(test["name"] for test in tests.values())
     for digest, test in tests.items():
         if not test["name"] or (times[test["name"]] > 1 and digest in trained_for):
@@ -103,7 +110,7 @@ def _gain(pairs: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 
 def _test(results: Mapping[str, Any], folder: Path, place: str, arms: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json says of a set of cases; one of an older run is a set of its own."""
+    """The size, families and digest of a set of cases."""
     named = results.get("test_sets", {}).get(place)
     return (
         dict(named)

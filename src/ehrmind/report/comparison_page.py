@@ -1,5 +1,8 @@
-"""The page of several runs: every arm of each on every set of cases (train on one, test on all), what training gained there, and in what
-the runs differ. It is shareable: figures and ids."""
+"""The page of several runs: every arm on every set of cases, the gains of training there, and how
+the runs differ.
+
+It can be shared: it holds figures and ids.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from ehrmind.report.compare import matrix
 from ehrmind.report.formatting import (
     ABSENT,
     Cell,
+    Rows,
     Table,
     accuracy,
     arm_name,
     interval,
+    moment,
     number,
     p_value,
     percent,
@@ -25,16 +30,17 @@ from ehrmind.report.formatting import (
 from ehrmind.report.page import without_folders
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rendering import render
-from ehrmind.report.tables.overview import flattened, moment
+from ehrmind.report.tables.provenance import flattened
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
-Rows = list[list[str | Cell]]
-
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
-    """Write the comparison of two or more finished runs into the file `out`. Raises InputError for fewer, for the same one twice, for one
-    that is not finished, and where `out` cannot be a file."""
+    """Writes the comparison of two or more finished runs into the file `out`.
+
+    Raises InputError for fewer runs, for the same run twice, for an unfinished run, and where `out`
+    cannot be a file.
+    """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise InputError("A comparison takes two or more run folders, each once; name another RUN.")
     if out.is_dir() or not out.parent.is_dir():
@@ -45,7 +51,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
 
 
 def contents(folders: Sequence[Path], runs: Sequence[Figures]) -> dict[str, Any]:
-    """Everything the template shows of a comparison."""
+    """Everything that the template shows of a comparison."""
     found = matrix(folders)
     names = _names(found["rows"])
     labels = _labels(folders, runs)
@@ -63,7 +69,7 @@ def contents(folders: Sequence[Path], runs: Sequence[Figures]) -> dict[str, Any]
 
 
 def summary(found: Mapping[str, Any]) -> list[str]:
-    """How much was laid side by side, the best arm of every set of cases, and what training gained at home and elsewhere."""
+    """The number of arms and sets, the best arm on every set, and the gains of training."""
     tests, rows = found["tests"], found["rows"]
     said = [f"{len(rows)} arms on {len(tests)} {'set' if len(tests) == 1 else 'sets'} of cases."]
     for test in tests:
@@ -83,14 +89,13 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         if gains:
             better, worse = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
             rest = len(gains) - better - worse
-            said.append(
-                f"Trained arms against their run's base on {where}: {better} better, {worse} worse, {rest} not told apart."
-            )
+            counts = f"{better} better, {worse} worse, {rest} without a clear difference"
+            said.append(f"Trained arms against their run's base on {where}: {counts}.")
     return said
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Run and arm of every row; where runs share a name, their folder too."""
+    """The run and arm of every row, with the folder where runs share a name."""
     times = Counter(run for run, _ in {(row["run"], row["folder"]) for row in rows})
     runs = [f"{row['run']} ({row['folder']})" if times[row["run"]] > 1 else row["run"] for row in rows]
     return [f"{run}, {arm_name(row['arm'])}" for run, row in zip(runs, rows, strict=True)]
@@ -142,14 +147,14 @@ def _matrix(found: Mapping[str, Any], names: Sequence[str]) -> Table:
         cells = [(accuracy(row["cells"].get(test["digest"])), test["digest"] == row["own"]) for test in found["tests"]]
         rows.append([name, *(Cell(cell.text, f"{cell.note}; own" if own else cell.note) for cell, own in cells)])
     caption = (
-        "Share answered right, with 95 % intervals over patients, each run's first decoding. Own: the run's own held-out cases; the others "
-        "are of other tasks, or of other cases. Sets of cases are the same where their ids are."
+        "Share answered right, with 95 % intervals over patients, each run's first decoding. Own: the run's own held-out "
+        "cases; the others are other tasks or other cases. Sets of cases are the same where their ids are."
     )
     return Table(caption, _columns(found), rows)
 
 
 def _gains(found: Mapping[str, Any], names: Sequence[str]) -> Table | None:
-    """What training changed against the same run's base; None where no run has both."""
+    """The gain of each trained arm over its run's base; None where no run has both."""
     rows: Rows = [
         [name, *(_gain(row["cells"].get(test["digest"], {}).get("gain")) for test in found["tests"])]
         for name, row in zip(names, found["rows"], strict=True)
@@ -186,25 +191,16 @@ def _runs(labels: Sequence[str], runs: Sequence[Figures]) -> Table:
                 str(figures.provenance.get("recipe_digest") or ABSENT)[:12],
             ]
         )
-    titles = [
-        "Run",
-        "Base model",
-        "Seed",
-        "Held-out cases",
-        "Their digest",
-        "Alarms",
-        "Finished",
-        "ehrmind",
-        "Recipe's digest",
-    ]
-    return Table("The runs. Each has a page of its own, report.html in its folder.", titles, rows)
+    titles = ["Run", "Base model", "Seed", "Held-out cases", "Digest of the cases", "Alarms", "Finished", "ehrmind"]
+    caption = "The runs. Each has a page of its own, report.html in its folder."
+    return Table(caption, [*titles, "Digest of the recipe"], rows)
 
 
 def _differing(labels: Sequence[str], runs: Sequence[Figures]) -> Table | None:
-    """The keys of the recipes that are not the same in all runs; None where all are."""
+    """The recipe keys whose values differ between runs; None where all agree."""
     recipes = [dict(flattened(without_folders({**figures.recipe, "name": None}))) for figures in runs]
     rows: Rows = [[key, *values] for key, values in _unlike(recipes)]
-    return Table("What the recipes say otherwise, defaults written out.", ["Key", *labels], rows) if rows else None
+    return Table("The recipe keys that differ, with defaults written out.", ["Key", *labels], rows) if rows else None
 
 
 def _unlike(recipes: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, list[str]]]:

@@ -1,6 +1,8 @@
-"""The page of a prediction: every answer with how sure it is, and the thinking with what of it stands in the record.
+"""The page of a prediction: every answer with its probability, and its thinking with the values
+that stand in the record.
 
-One file that asks for nothing outside itself, without a script. It holds record text: it lies in the prediction's own folder, mode 0600.
+The page is one file without a script and loads nothing from outside. It holds record text, so it
+lies in the prediction's own folder, mode 0600.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ MOST_PATIENTS = 100
 
 
 def write_prediction_page(folder: Path, most: int = MOST_SHOWN) -> Path:
-    """Raises InputError where the predictions are not finished."""
+    """Writes the page and returns its path.
+
+    Raises InputError where the predictions are not finished.
+    """
     frame = read_predictions(folder)
     shown = contents(frame.head(most).to_dicts(), frame, Predictions(folder).about("provenance"))
     return Predictions(folder).write_page(render("predictions.html", shown))
 
 
 def contents(rows: Sequence[Mapping[str, Any]], frame: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """Everything that the template shows of a prediction."""
     model, counts, settings = provenance["model"], provenance["counts"], provenance["settings"]
     several = settings["samples"] > 1
     return {
@@ -34,7 +39,7 @@ def contents(rows: Sequence[Mapping[str, Any]], frame: Any, provenance: Mapping[
         "data": provenance["data"]["name"],
         "version": provenance["versions"].get("ehrmind"),
         "counts": counts,
-        "asked": f"{settings['samples']} answers to each, the commonest counts"
+        "asked": f"{settings['samples']} answers to each, the most common one counts"
         if several
         else "one answer to each, greedy"
         if settings["decoding"]["temperature"] == 0
@@ -70,7 +75,7 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pieces(thinking: str, grounding: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The thinking cut into (text, mark): `stands`, `nowhere` or nothing. Together they are the thinking."""
+    """The thinking split into (text, mark); the mark is `stands`, `nowhere` or empty."""
     found, begin = [], 0
     for said in grounding:
         found += [
@@ -82,7 +87,7 @@ def pieces(thinking: str, grounding: Sequence[Mapping[str, Any]]) -> list[tuple[
 
 
 def _rankings(frame: Any) -> list[dict[str, Any]]:
-    """Patients with their trials, the best first; none where there are no trials."""
+    """Patients with their trials, best first; empty where there are no trials."""
     import polars as pl
 
     by_patient: dict[str, list[dict[str, str]]] = defaultdict(list)

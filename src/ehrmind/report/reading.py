@@ -1,4 +1,4 @@
-"""What the page is made from: the shareable files of a finished run folder, read and checked once."""
+"""Reads and checks the shareable files of a finished run folder, from which every page is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ehrmind.types import InputError
 
 @dataclass(frozen=True)
 class Figures:
-    """A finished run without any record text. `pilot` is None where only an evaluation was run; `metrics` are by stage."""
+    """A finished run without record text.
+
+    `pilot` is None after an evaluation alone; `metrics` are by stage.
+    """
 
     recipe: Mapping[str, Any]
     results: Mapping[str, Any]
@@ -30,7 +33,7 @@ class Figures:
         return list(self.results["arms"])
 
     def views(self) -> list[tuple[str, str, Mapping[str, Any]]]:
-        """(decoding, scorer, comparison): the headline first, then the other decoding, then the other scorer."""
+        """(decoding, scorer, comparison): headline, then the other decoding and other scorer."""
         decoding, scorer = self.results["decoding"], self.results["scorer"]
         others = [(how, scorer, self.results[how]) for how in ("greedy", "sampled") if how in self.results]
         scorers = [
@@ -39,7 +42,7 @@ class Figures:
         return [(decoding, scorer, self.results), *others, *scorers]
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The RLVR stages' metrics by arm, in step order."""
+        """The metrics of RLVR by arm, in order of steps."""
         return {
             stage.removeprefix("rlvr-"): rows
             for stage, rows in sorted(self.metrics.items())
@@ -48,7 +51,7 @@ class Figures:
 
 
 def read_run(run: Run) -> Figures:
-    """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
+    """Raises InputError for a folder that is no run, an unfinished run, or a broken file."""
     if not any((run.path / name).is_file() for name in ("recipe.yaml", "manifest.json")):
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     recipe = run.recipe()
@@ -81,7 +84,7 @@ def read_run(run: Run) -> Figures:
 
 
 def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """The stages of a whole run in order, by the names of their done marks; under `stages: auto` its arms are the plan's."""
+    """The stages of a whole run, in order; under `stages: auto` the plan decides the arms."""
     arms = plan["arms"] if plan is not None and recipe.get("stages") == "auto" else recipe["arms"]
     models = {split_arm(arm)[0] for arm in arms}
     yield from ("data", "pilot")

@@ -1,4 +1,4 @@
-"""Templates -> one HTML file: autoescaped, with a policy that allows nothing outside itself."""
+"""Renders a template into one autoescaped HTML file that may load nothing from outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def render(template: str, shown: Mapping[str, Any], browser: Mapping[str, Any] | None = None) -> str:
-    """The template escapes everything but our own style, script and plots, and JSON that `as_json` made safe."""
+    """Escapes everything except our style, script, plots, and JSON that `as_json` made safe."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 

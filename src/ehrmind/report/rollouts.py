@@ -1,6 +1,8 @@
-"""The page's browser of rollouts: a seeded sample, spread over stages, arms and strata, as JSON that is safe inside a page.
+"""The sample of rollouts that the page with text shows: drawn by seed from every stage and stratum,
+as safe JSON.
 
-This holds record text. Texts are fetched for the sampled rows only; the rest of a run's rollouts never enters memory.
+It holds record text. Only the sampled rows are read with their text; the other rollouts never enter
+memory.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ SHOWN = (*KEYS, "text", "reward", "correct", "reason", "advantage", "tokens", "f
 
 
 def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: History | None = None) -> dict[str, Any]:
-    """{"rollouts": [...], "cases": {id: ...}, "total": n}; `history` says how coded records were written. Raises InputError when the run
-    has no rollouts, such as after a purge."""
+    """{"rollouts": [...], "cases": {id: ...}, "total": n}; `history` says how coded records were
+    written.
+
+    Raises InputError when the run has no rollouts, such as after a purge.
+    """
     import polars as pl
 
     files = run.rollout_files()
     if not files:
         raise InputError(
-            f"{run.path} holds no rollouts (was it purged?), so there is no text to show; leave --with-text out."
+            f"{run.path} holds no rollouts (was it purged?), so there is no text to show; run it without --with-text."
         )
     index = pl.concat(
         [
@@ -48,7 +53,7 @@ def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: Hi
 
 
 def spread(index: Any, seed: int, most: int) -> Any:
-    """At most `most` rows of a frame, every stage and stratum in turn giving one, which ones by seed."""
+    """At most `most` rows of a frame, drawn by seed, one from every stage and stratum in turn."""
     import numpy as np
     import polars as pl
 
@@ -58,7 +63,7 @@ def spread(index: Any, seed: int, most: int) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """JSON that ends no script element and starts no markup, whatever it holds: only ASCII, and <, >, & as escapes."""
+    """JSON that cannot end a script element or start markup: ASCII, with <, > and & escaped."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -72,7 +77,7 @@ def _rows_of(file: Any, rows: Any) -> Any:
 
 
 def _rollout(row: dict[str, Any]) -> dict[str, Any]:
-    """What the browser shows of one answer; thinking and answer apart where the text keeps the protocol's shape."""
+    """One answer for the page, split into thinking and answer if the text follows the protocol."""
     thinking, answer = split_blocks(row["text"])
     parts = {"text": row["text"]} if thinking is None else {"thinking": thinking, "answer": answer}
     figures: dict[str, Any] = {key: row[key] for key in SHOWN if key not in ("text", "reward", "advantage")}
@@ -86,7 +91,7 @@ def _rollout(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_blocks(text: str) -> tuple[str | None, str | None]:
-    """(thinking, answer) of a text that is one thought and one answer and nothing else, otherwise (None, None)."""
+    """(thinking, answer) of a text with one thought and one answer only, else (None, None)."""
     head, answer_tag, tail = text.partition(ANSWER_OPEN)
     answer, end, rest = tail.partition(ANSWER_CLOSE)
     thought = head.strip()

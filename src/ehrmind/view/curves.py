@@ -11,10 +11,9 @@ from typing import Any
 from ehrmind.documents import read_json, read_yaml
 from ehrmind.report.formatting import Cell, Table, arm_name
 from ehrmind.report.plots.drawing import place_of
-from ehrmind.report.plots.overview import running_mean
+from ehrmind.report.plots.learning import running_mean
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.tables import overview as tables
-from ehrmind.report.tables import rlvr as rlvr_tables
+from ehrmind.report.tables import learning, results
 from ehrmind.runs import Run
 from ehrmind.runs.lines import lines_in
 from ehrmind.types import InputError
@@ -43,16 +42,18 @@ def curves(run: Run) -> dict[str, Any]:
     figures = so_far(run)
     learned = {arm: rows for arm, rows in figures.curves().items() if rows}
     warmup = {"sft": figures.metrics["warmup"]} if figures.metrics.get("warmup") else {}
-    results, said = _results(run)
-    stepped = [*tables.curves(figures), *([table] if (table := tables.warmup(figures)) else [])]
+    tables, said = _results(run)
+    stepped = [*learning.curves(figures), *([table] if (table := learning.warmup(figures)) else [])]
     return {
         "reinforcement": [
-            _chart(figures, learned, name, title) for name, title in tables.CURVES.items() if name != "tuning_accuracy"
+            _chart(figures, learned, name, title)
+            for name, title in learning.CURVES.items()
+            if name != "tuning_accuracy"
         ],
         "warmup": [_chart(figures, warmup, name, title) for name, title in WARMUP.items()],
-        "alarms": rlvr_tables.alarms(figures),
+        "alarms": learning.alarms(figures),
         "tables": [as_dict(table) for table in stepped],
-        "results": [as_dict(table) for table in results],
+        "results": [as_dict(table) for table in tables],
         "said": said,
     }
 
@@ -84,8 +85,8 @@ def _results(run: Run) -> tuple[list[Table], str]:
     """The tables of arms and pairs, or the sentence that says why there are none."""
     try:
         figures = read_run(run)
-        pairs = tables.pairs(figures)
-        return [tables.arms(figures), *([pairs] if pairs else [])], ""
+        pairs = results.pairs(figures)
+        return [results.arms(figures), *([pairs] if pairs else [])], ""
     except InputError as error:
         return [], "" if not (run.path / "results.json").is_file() else str(error)
     except (LookupError, TypeError, ValueError, AttributeError):

@@ -1,7 +1,9 @@
-"""The model card that every export gets: what the run folder knows, and what people must still write. Works without torch.
+"""The model card that every export gets: what the run folder knows, and what people must still
+write. Works without torch.
 
-Data with version, digest and licence; splits; arms with intervals; use and limits; the topics of TRIPOD-LLM (Gallifant et al. 2025,
-doi 10.1038/s41591-024-03425-5) that a run can fill, in our words and without the checklist's numbers.
+Data with version, digest and licence; splits; arms with intervals; use and limits; the topics of
+TRIPOD-LLM (Gallifant et al. 2025, doi 10.1038/s41591-024-03425-5) that a run can fill, in our words
+and without the checklist's numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from ehrmind.report.formatting import arm_name, interval, number, p_value, pair_name, points
 from ehrmind.report.model_card.text import BY_PEOPLE, LIMITS, RESTRICTED, SERVING, UNKNOWN, USE
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.tables.evaluation import untold_records
+from ehrmind.report.tables.contamination import not_comparable
 from ehrmind.runs import Run
 
 SPLITS = {"train": "learned from", "tuning": "selected by", "held_out": "scored once per arm and decoding"}
@@ -24,7 +26,10 @@ Rows = Sequence[Sequence[str]]
 
 
 def model_card(about: Mapping[str, Any], run: Run | None, *, name: str, licence: str = "other") -> str:
-    """README.md of an exported directory. `about` is its `ehrmind.json`. Raises InputError where the run is not finished."""
+    """README.md of an exported directory.
+
+    `about` is its `ehrmind.json`. Raises InputError where the run is not finished.
+    """
     figures = read_run(run) if run is not None else None
     parts = [_front(about, licence), f"# {plain(name)}", _origin(about, figures)]
     if about.get("restricted") is not False:
@@ -166,7 +171,7 @@ def _splits(figures: Figures) -> str:
         f"with {name} {of['any']:,}, more than half of it {of['half']:,}"
         for name, of in shared.get("against", {}).items()
     )
-    untold = sum(untold_records(shared).values()) if told else 0
+    untold = sum(not_comparable(shared).values()) if told else 0
     but = (
         f" Of {untold:,} of the {shared['cases']:,} nothing can be told: they are too short, or all template."
         if untold

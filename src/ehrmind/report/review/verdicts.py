@@ -1,6 +1,8 @@
-"""Filled-in review sheets -> RUN/review.json: how far clinicians agree with the verifier, with the audit, and with each other. No text.
+"""Reads filled-in review sheets into RUN/review.json: agreement of clinicians with the verifier,
+the audit and each other.
 
-A sheet comes back as whatever a spreadsheet made of it: another encoding, semicolons or tabs, columns in another order, rows left out.
+A spreadsheet may change a sheet: another encoding, semicolons or tabs, columns in another order,
+rows left out. All of these are read. The file holds no record text.
 """
 
 from __future__ import annotations
@@ -22,9 +24,8 @@ from ehrmind.statistics import mean_interval
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
-YES = frozenset(
-    {"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"}
-)  # also as spreadsheets say TRUE
+# "wahr", "vrai" and the like are how spreadsheets in other languages write TRUE and FALSE.
+YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"})
 NO = frozenset({"no", "n", "false", "0", "nein", "non", "falsch", "faux", "falso"})
 SOUND, RIGHT = "reasoning_sound", "answer_right"
 LARGEST = 200 << 20
@@ -33,7 +34,7 @@ Key = tuple[str, str]  # case and arm
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one reviewer on one answer; None where a cell was left empty."""
+    """The verdict of one reviewer on one answer; None where a cell was left empty."""
 
     reviewer: str
     key: Key
@@ -42,7 +43,10 @@ class Verdict:
 
 
 def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Read sheets, write RUN/review.json and return it. Raises InputError naming file, row and column for what cannot be read."""
+    """Reads sheets, writes RUN/review.json and returns it.
+
+    Raises InputError with the file, row and column at fault.
+    """
     run = Run(folder)
     sample = _sample(run)
     verdicts: dict[tuple[str, Key], Verdict] = {}
@@ -55,7 +59,8 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
             before = verdicts.get((verdict.reviewer, verdict.key))
             if before is not None and before != verdict:
                 raise InputError(
-                    f"{file}, row {place}: this answer was judged otherwise in a row before, by the same reviewer; keep one of the rows."
+                    f"{file}, row {place}: the same reviewer judged this answer differently in an earlier row; keep one "
+                    "of the rows."
                 )
             verdicts[verdict.reviewer, verdict.key] = verdict
     if not verdicts:
@@ -83,8 +88,8 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
         key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
-                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of this run, with its "
-                "columns case and arm as they were exported."
+                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of "
+                "this run, with its columns case and arm as they were exported."
             )
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))
@@ -92,7 +97,7 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
 
 
 def _as_written(key: Key) -> Key:
-    """Case and arm as the sheet has them, without an apostrophe in front, which some spreadsheets take away."""
+    """Case and arm as in the sheet, without the apostrophe that some spreadsheets remove."""
     case, arm = (harmless(part).strip().lstrip("'") for part in key)
     return case, arm
 
@@ -107,7 +112,7 @@ def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:
 
 
 def _table(file: Path) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
-    """(places of the columns, the rows that are not empty with their numbers)"""
+    """(positions of the columns, numbered rows that are not empty)"""
     text = _text(file)
     header = text.partition("\n")[0]
     mark = max((";", "\t", ","), key=header.count)
@@ -172,8 +177,12 @@ def _figures(verdicts: Sequence[Verdict], sample: Mapping[Key, Mapping[str, Any]
 
 
 def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
-    """Of two judgements of the same things: how often they agree, with an interval over cases, Cohen's kappa (None where one of both says
-    always the same), and the table {"yes/yes": …}, the first judgement first."""
+    """How often two judgements of the same answers agree, with an interval over cases and Cohen's
+    kappa.
+
+    Kappa is None where one judgement never varies. `table` counts {"yes/yes": …}, the first
+    judgement first.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     if not pairs:
@@ -199,7 +208,7 @@ def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
 
 
 def _between(verdicts: Sequence[Verdict], what: str) -> dict[str, Any] | None:
-    """All pairs of reviewers who judged the same answer; None where there is no such pair."""
+    """Agreement over all pairs of reviewers of the same answer; None where there is no pair."""
     by_key: dict[Key, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.reviewer):
         if getattr(verdict, what) is not None:

@@ -1,14 +1,13 @@
-"""Figures of a run -> the tables of answers that are labels, and of cases elsewhere."""
+"""Tables of answers that are labels: measures, calibration of risks, confusion."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ehrmind.report.formatting import ABSENT, Cell, Table, accuracy, arm_name, number, percent
+from ehrmind.report.formatting import ABSENT, Cell, Rows, Table, arm_name, number, percent
 from ehrmind.report.reading import Figures
 
-Rows = list[list[str | Cell]]
 MEASURES = {
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",
@@ -20,7 +19,7 @@ RANKING = {"ndcg@10": "nDCG@10", "p@10": "P@10", "r_precision": "R-precision", "
 
 
 def measures(figures: Figures) -> Table | None:
-    """What families report whose answers are labels; None where no family of the run has such answers."""
+    """The measures that label tasks report; None where the run has no such task."""
     found = [
         (task, arm, row)
         for arm in figures.arms
@@ -41,33 +40,25 @@ def measures(figures: Figures) -> Table | None:
         cells += [_risk(row.get("risk"), name) for name in RISK] if risky else []
         rows.append([*cells, *((number(ranks.get(name)) for name in RANKING) if ranked else ())])
     caption = (
-        f"Measures of labels at {figures.results['decoding']} decoding: as prevalent as they are, then macro F1 and κ with every label "
-        "weighted alike (accuracy is then balanced accuracy)."
+        f"Measures of labels at {figures.results['decoding']} decoding: with labels as frequent as they are, then macro "
+        "F1 and κ with every label weighted alike (accuracy is then balanced accuracy)."
     )
     if ranked:
         caption += (
-            " Ranking: each patient's trials by the grade the model expects, over the patients with an eligible trial; nDCG's gain is the "
-            "grade, the others count eligible trials only."
+            " Ranking: each patient's trials by the grade that the model expects, over the patients with an eligible "
+            "trial; nDCG's gain is the grade, the others count eligible trials only."
         )
     if risky:
         caption += " The risk is the probability of any label but the first; intervals are a bootstrap over subjects."
     if (ranked or risky) and figures.results.get("probabilities", ANSWER_TOKENS) != ANSWER_TOKENS:
         caption += f" Probabilities are shares of further answers to each question: {figures.results['probabilities']}."
-    alike = ("Macro F1, balanced", "κ, balanced")
-    titles = [
-        "Task",
-        "Arm",
-        "Cases",
-        *MEASURES.values(),
-        *alike,
-        *(RISK.values() if risky else ()),
-        *(RANKING.values() if ranked else ()),
-    ]
+    titles = ["Task", "Arm", "Cases", *MEASURES.values(), "Macro F1, balanced", "κ, balanced"]
+    titles += [*(RISK.values() if risky else ()), *(RANKING.values() if ranked else ())]
     return Table(caption, titles, rows)
 
 
 def _risk(figures: Mapping[str, Any] | None, name: str) -> Cell:
-    """A measure of risks with its interval; a dash where one outcome only occurs."""
+    """A measure of risks with its interval; a dash where only one outcome occurs."""
     if not figures or figures.get(name) is None:
         return Cell(ABSENT)
     low, high = figures.get("ci95", {}).get(name, (None, None))
@@ -75,20 +66,19 @@ def _risk(figures: Mapping[str, Any] | None, name: str) -> Cell:
 
 
 def calibrated(figures: Figures) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
-    """{task: {arm or baseline: its risks in tenths}}, of families that predict risks."""
-    measured = {arm: figures.results["arms"][arm].get("measures", {}) for arm in figures.arms} | figures.results.get(
-        "baselines", {}
-    )
+    """{task: {arm or baseline: its risks in tenths}} for the tasks that predict risks."""
+    measured = {arm: figures.results["arms"][arm].get("measures", {}) for arm in figures.arms}
+    measured |= figures.results.get("baselines", {})
     found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for name, of_tasks in measured.items():
-        for task, row in of_tasks.items():
+    for name, by_task in measured.items():
+        for task, row in by_task.items():
             if bins := (row.get("risk") or {}).get("calibration"):
                 found.setdefault(task, {})[name] = bins
     return found
 
 
 def risks(figures: Figures) -> Table | None:
-    """The figures behind the calibration curves of risks; None where none are predicted."""
+    """The figures behind the calibration curves; None where no risks are predicted."""
     rows: Rows = [
         [task, arm_name(name), percent(tenth["risk"]), percent(tenth["observed"]), number(tenth["n"])]
         for task, curves in calibrated(figures).items()
@@ -99,34 +89,18 @@ def risks(figures: Figures) -> Table | None:
     return Table(caption, ["Task", "Arm", "Predicted", "Observed", "Cases"], rows) if rows else None
 
 
-def transfer(figures: Figures) -> Table | None:
-    """Every arm on further held-out cases, such as another task's; None where the recipe names none."""
-    places = figures.results.get("transfer")
-    if not places:
-        return None
-    rows: Rows = []
-    for name, found in places.items():
-        cells = [accuracy(found["arms"].get(arm)) for arm in figures.arms]
-        rows.append([name, number(next(iter(found["arms"].values()))["n"]), *cells])
-    caption = (
-        f"The same arms on cases of other tasks or families that they were not trained on here, {figures.results['decoding']} decoding: "
-        "share answered right, with 95 % intervals over patients."
-    )
-    return Table(caption, ["Transfer", "Cases", *map(arm_name, figures.arms)], rows)
-
-
 def confusion(figures: Figures) -> list[Table]:
     """A table for every task and arm: how often each label was answered as which."""
     tables = []
     for arm in figures.arms:
         for task, row in figures.results["arms"][arm].get("measures", {}).items():
             rows: Rows = [
-                [label, *_of_row(counts)] for label, counts in zip(row["labels"], row["confusion"], strict=True)
+                [
+                    label,
+                    *(Cell(number(count), percent(count / sum(counts)) if sum(counts) else "") for count in counts),
+                ]
+                for label, counts in zip(row["labels"], row["confusion"], strict=True)
             ]
             caption = f"{task}, {arm_name(arm)}: truth by row, answer by column, with its share of the row."
             tables.append(Table(caption, ["Truth", *row["labels"], "malformed"], rows))
     return tables
-
-
-def _of_row(counts: Sequence[int]) -> list[Cell]:
-    return [Cell(number(count), percent(count / sum(counts)) if sum(counts) else "") for count in counts]

@@ -1,17 +1,25 @@
-"""Tables of the pilot, of the plan made from it, and of what came of the plan."""
+"""Tables of the pilot, of the plan made from it, and of the gains that followed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
-from ehrmind.report.formatting import ABSENT, Cell, Table, accuracy, arm_name, interval, number, percent, points
+from ehrmind.report.formatting import ABSENT, Cell, Rows, Table, accuracy, arm_name, interval, number, percent, points
 from ehrmind.report.reading import Figures
-from ehrmind.report.tables.overview import pooled
+from ehrmind.report.tables.results import pooled
 
-Rows = list[list[str | Cell]]
 KINDS = ("solid", "misapplied", "missing")
 TONES = {"missing": "warn", "solid": "good"}
+INTERVENTIONS = {
+    "entities": "Entities given",
+    "formula": "Formula given",
+    "both": "Both given",
+    "tool": "Calculator tool",
+    "criteria": "Criteria one by one",
+    "events": "Deciding events listed",
+}
 
 
 def pilot(figures: Figures) -> Table | None:
@@ -27,7 +35,7 @@ def pilot(figures: Figures) -> Table | None:
                 number(row["questions"]),
                 Cell(percent(row["pass@1"]), interval(row["pass@1_ci95"])),
                 Cell(percent(row["pass@k"]), interval(row["pass@k_ci95"])),
-                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; chance {percent(row['luck'])}"),
+                Cell(percent(row["reliable@k"]), f"{row['needed']} of {k}; chance {percent(row['chance'])}"),
                 f"{row['entropy']:.1f}",
                 percent(row["format_rate"]),
                 percent(row["truncated"]),
@@ -36,28 +44,18 @@ def pilot(figures: Figures) -> Table | None:
             ]
         )
     caption = (
-        f"The base model on training questions before any training, {k} samples each. Luck is how often an answer to another question of "
-        "the stratum would be right; a question is reliably solved when more samples are right than chance explains. Solid: pass@1 of "
-        "80 % or more. Missing: fewer than one question in ten is reliably solved and pass@1 is hardly above chance, so that reinforcement "
-        "alone has nothing to reinforce. "
-        "Misapplied: between the two."
+        f"The base model on training questions before any training, {k} samples each. The chance level is how often an "
+        "answer to another question of the stratum would be right; a question is reliably solved when more samples are "
+        "right than chance explains. Solid: pass@1 of 80 % or more. Missing: fewer than one question in ten is reliably "
+        "solved and pass@1 is hardly above chance, so that reinforcement alone has nothing to reinforce. Misapplied: "
+        "between the two."
     )
-    titles = [
-        "Stratum",
-        "Questions",
-        "pass@1",
-        f"pass@{k}",
-        "Reliably solved",
-        "Entropy (bits)",
-        "Well-formed",
-        "Cut at the limit",
-        "Knowledge",
-    ]
-    return Table(caption, [*titles, "Fails at"], rows)
+    titles = ["Stratum", "Questions", "pass@1", f"pass@{k}", "Reliably solved", "Entropy (bits)", "Well-formed"]
+    return Table(caption, [*titles, "Cut at the limit", "Knowledge", "Fails at"], rows)
 
 
 def interventions(figures: Figures) -> Table | None:
-    """By stratum, what each kind of help did to pass@1."""
+    """The lift of pass@1 by each intervention, stratum by stratum."""
     if figures.pilot is None:
         return None
     strata = {
@@ -70,30 +68,21 @@ def interventions(figures: Figures) -> Table | None:
         return None
     rows: Rows = [[stratum, *(_lift(found.get(name)) for name in names)] for stratum, found in strata.items()]
     caption = (
-        "Where weak strata fail: the same questions with one thing taken off the model's hands, and by how many points pass@1 rises, with "
-        "95 % intervals over patients. The first help from the left that lifts by 10 points or more, surely above 0, names the cause."
+        "Where weak strata fail: the same questions with one hint given, and by how many points pass@1 rises, with 95 % "
+        "intervals over patients. The first hint from the left that lifts by 10 points or more, surely above 0, names "
+        "the cause."
     )
-    return Table(caption, ["Stratum", *(HELP[name] for name in names)], rows)
+    return Table(caption, ["Stratum", *(INTERVENTIONS[name] for name in names)], rows)
 
 
-HELP = {
-    "entities": "Entities given",
-    "formula": "Formula given",
-    "both": "Both given",
-    "tool": "Calculator tool",
-    "criteria": "Criteria one by one",
-    "events": "Deciding events listed",
-}
-
-
-def _lift(found: dict[str, Any] | None) -> Cell:
+def _lift(found: Mapping[str, Any] | None) -> Cell:
     if found is None:
         return Cell(ABSENT)
     return Cell(points(found["lift"]), interval(found["ci95"]), "good" if found["lifts"] else "")
 
 
-def foretold(figures: Figures) -> Table | None:
-    """Held-out accuracy by what the pilot found."""
+def predicted(figures: Figures) -> Table | None:
+    """Held-out accuracy by the knowledge that the pilot found."""
     if figures.pilot is None:
         return None
     strata = figures.pilot["by_stratum"]
@@ -110,12 +99,12 @@ def foretold(figures: Figures) -> Table | None:
         for kind in (*KINDS, "not in the pilot")
         if kinds[kind]
     ]
-    caption = "What the pilot foretold: held-out cases of the strata by what it found of them."
+    caption = "What the pilot predicted: held-out accuracy by the knowledge that it found in each stratum."
     return Table(caption, ["Knowledge", "Strata", "Cases", *map(arm_name, figures.arms)], rows)
 
 
 def plan(figures: Figures) -> Table | None:
-    """What is expected of RLVR alone, and what is to be warmed up."""
+    """The gain expected of RLVR alone, and the warm-up that is advised."""
     if figures.plan is None:
         return None
     warm_up = figures.plan["warm_up"] or {"traces_per_stratum": {}, "traces": ""}
@@ -130,6 +119,7 @@ def plan(figures: Figures) -> Table | None:
 
 
 def gains(figures: Figures) -> Table | None:
+    """The gain of RLVR alone as predicted and as obtained."""
     if figures.gains is None:
         return None
     found = figures.gains
