@@ -31,6 +31,7 @@ from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parqu
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
+from ehrmind.runs.records import Record
 from ehrmind.runs.rollouts import Row, rollout_bytes
 from ehrmind.types import Case, InputError
 from ehrmind.world import current, on_first
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 SEED = re.compile(r"-?[0-9]{1,19}")  # the name of a seed's folder
 SPLITS = ("train", "tuning", "held_out")
 METRICS, ALARMS, SCORINGS = "metrics.jsonl", "alarms.jsonl", "held_out_scorings.jsonl"
@@ -113,6 +115,20 @@ class Run:
         """None where it was never written. Raises InputError where it is not what was stored."""
         content = self.read(name)
         return None if content is None else json.loads(content)
+
+    def write_record(self, name: str, record: Record) -> None:
+        """Stores a record as JSON."""
+        self.write_json(name, record.to_dict())
+
+    def read_record(self, name: str, kind: type[R]) -> R | None:
+        """Reads a stored record; None where it was never written. Raises InputError where it is damaged or of another shape."""
+        tree = self.read_json(name)
+        return None if tree is None else kind.from_dict(tree, str(self.path / name))
+
+    def mark(self, stage: str, kind: type[R]) -> R | None:
+        """Reads the mark of a finished stage; None while `done` is None. Raises InputError as `read_record` does."""
+        tree = self.done(stage)
+        return None if tree is None else kind.from_dict(tree, str(self.path / f"stages/{stage}.json"))
 
     @on_first
     def done(self, stage: str) -> dict[str, Any] | None:

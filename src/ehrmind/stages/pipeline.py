@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from importlib import metadata
@@ -18,6 +19,7 @@ from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.evaluation.baseline import boosted_counts
 from ehrmind.stages.evaluation.contamination import check_contamination
@@ -126,29 +128,31 @@ def run_pipeline(
         refuse_lost_answers(folders["base"], recipe, splits["train"])
         world.from_first(lambda: refuse_changed_arms(run, folders))
         say_memory(run, recipe, folders["base"], wanted)
+    context = StageContext(run, recipe, splits)
     diagnosis: dict[str, Any] | None = None
     if "pilot" in wanted and (diagnosis := run.done("pilot")) is None:
         with run.stage("pilot") as facts:
-            facts |= pilot(run, recipe, open_engine(recipe, folders["base"]), splits["train"])
+            facts |= pilot(context, open_engine(recipe, folders["base"]))
         diagnosis = run.done("pilot")
     if diagnosis is not None:
         if run.read_json("pilot.json") is None:  # it was damaged
             run.write_json("pilot.json", {name: found for name, found in diagnosis.items() if name != "seconds"})
         recipe = _follow(run, recipe, diagnosis, splits["train"])
+        context = replace(context, recipe=recipe)
     models = models_of(recipe)
     if "warmup" in wanted and {"sft", "sft_rlvr"} & models and run.done("warmup") is None:
         with run.stage("warmup") as facts:
-            facts |= warmup(run, recipe, open_engine(recipe, folders["base"]), splits["train"], diagnosis)
+            facts |= warmup(context, open_engine(recipe, folders["base"]), diagnosis)
             facts["model_sha256"] = world.from_first(partial(digests, folders["sft"]))
     for arm, start in STARTS_FROM.items():
         if "rlvr" in wanted and arm in models and run.done(f"rlvr-{arm}") is None:
             with run.stage(f"rlvr-{arm}") as facts:
-                facts |= rlvr(run, recipe, open_engine(recipe, folders[start]), arm, splits["train"], splits["tuning"])
+                facts |= rlvr(context, open_engine(recipe, folders[start]), arm)
                 facts["model_sha256"] = world.from_first(partial(digests, folders[arm]))
     if "evaluate" in wanted:
         scorings = _scorings(recipe, splits)
-        _evaluate_all(run, recipe, folders, splits, scorings, open_engine)
-        world.from_first(lambda: _put_together(run, recipe, splits, scorings))
+        _evaluate_all(context, folders, scorings, open_engine)
+        world.from_first(lambda: _put_together(context, scorings))
     if recipe.tracking.tensorboard:
         world.from_first(lambda: write_tensorboard(run))
     return run
@@ -186,13 +190,9 @@ def _scorings(recipe: Recipe, splits: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _evaluate_all(
-    run: Run,
-    recipe: Recipe,
-    folders: dict[str, Path],
-    splits: dict[str, Any],
-    scorings: list[tuple[str, str]],
-    open_engine: OpenEngine,
+    context: StageContext, folders: dict[str, Path], scorings: list[tuple[str, str]], open_engine: OpenEngine
 ) -> None:
+    run, recipe = context.run, context.recipe
     for arm in recipe.arms:
         model, variant_name = split_arm(arm)
         for where, decoding in scorings_of(variant_name, scorings):
@@ -202,16 +202,17 @@ def _evaluate_all(
                     raise InputError(f"The arm {model} is not trained in this run; run the whole recipe first.")
                 with run.stage(stage) as facts:
                     engine = open_engine(recipe, folders[model])
-                    facts |= evaluate(run, recipe, engine, arm, decoding, splits[where], where, splits["train"])
+                    facts |= evaluate(context, engine, arm, decoding, where)
 
 
-def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: list[tuple[str, str]]) -> None:
+def _put_together(context: StageContext, scorings: list[tuple[str, str]]) -> None:
     """What needs no model here: endpoints asked, contamination looked for, everything put side by side."""
+    run, recipe, splits = context.run, context.recipe, context.splits
     for name in recipe.endpoints:
         for where, decoding in scorings:
             if run.done(stage := stage_of(name, decoding, where)) is None:
                 with run.stage(stage) as facts:
-                    facts |= evaluate_endpoint(run, recipe, name, decoding, splits[where], where)
+                    facts |= evaluate_endpoint(context, name, decoding, where)
     if run.done("contamination") is None:
         with run.stage("contamination"):
             check_contamination(run, splits)
@@ -229,7 +230,7 @@ def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def _baselines(run: Run, recipe: Recipe, splits: dict[str, Any]) -> dict[str, Any]:
+def _baselines(run: Run, recipe: Recipe, splits: Mapping[str, Any]) -> dict[str, Any]:
     """Computed once, where there are coded histories."""
     if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
         return {}

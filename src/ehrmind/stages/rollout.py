@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
@@ -14,14 +14,26 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
-from ehrmind.runs import Row, Run, rollout_rows
+from ehrmind.runs import Row, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
-from ehrmind.verify.judge import judge
 
 PROMPT_TOO_LONG = "prompt too long"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Cases to ask, and how. `prompts` are by case id. Random numbers are drawn from `purpose`."""
+
+    cases: Sequence[Case]
+    prompts: Mapping[str, Prompt]
+    purpose: str
+    group_size: int
+    decoding: Decoding
+    variant: PromptVariant
 
 
 def variant_of(recipe: Recipe) -> PromptVariant:
@@ -58,83 +70,51 @@ def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> P
     return engine.prompt(messages(case, variant=replace(variant, shots={})))
 
 
-def sample_and_judge(
-    engine: Engine,
-    recipe: Recipe,
-    cases: Sequence[Case],
-    prompts: Mapping[str, Prompt],
-    *,
-    purpose: str,
-    step: int,
-    members: int,
-    decoding: Decoding,
-    variant: PromptVariant | None = None,
-) -> list[Group]:
-    """A judged group for each case. A case without a prompt was too long: it gets empty answers that are not well-formed."""
-    variant = variant or variant_of(recipe)
-    asked = [case for case in cases if case.id in prompts]
-    keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
+def sample_and_judge(context: StageContext, engine: Engine, request: Request, step: int = 0) -> list[Group]:
+    """Returns a judged group for each case. A case without a prompt was too long: its answers are empty and malformed."""
+    reward, variant, size = context.recipe.reward, request.variant, request.group_size
+    asked = [case for case in request.cases if case.id in request.prompts]
+    prompts = [request.prompts[case.id] for case in asked]
+    keys = [question_key(context.recipe.seed, request.purpose, step, case.id) for case in asked]
     if variant.tool:
-        answers = sample_with_tool(
-            engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool
-        )
+        answers = sample_with_tool(engine, prompts, keys, size, request.decoding, calculator_tool)
     else:
-        answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
+        answers = engine.sample(prompts, keys, size, request.decoding)
     by_case = dict(zip((case.id for case in asked), answers, strict=True))
     groups = []
-    for case in cases:
+    for case in request.cases:
         if case.id in by_case:
             completions = by_case[case.id]
             verdicts = [
-                judge(case, c.text, finish_reason=c.finish_reason, think=variant.think, reward=recipe.reward)
+                context.judge(case, c.text, finish_reason=c.finish_reason, think=variant.think, reward=reward)
                 for c in completions
             ]
-            groups.append(Group(case, prompts[case.id], completions, verdicts))
+            groups.append(Group(case, request.prompts[case.id], completions, verdicts))
         else:
             nothing = Completion((Segment("assistant", (), ()),), "error", "")
-            reward = recipe.reward.malformed
-            verdict = Verdict(False, reward, {"format": reward, "outcome": 0.0}, None, PROMPT_TOO_LONG, False)
-            groups.append(Group(case, Prompt(()), [nothing] * members, [verdict] * members))
+            parts = {"format": reward.malformed, "outcome": 0.0}
+            verdict = Verdict(False, reward.malformed, parts, None, PROMPT_TOO_LONG, False)
+            groups.append(Group(case, Prompt(()), [nothing] * size, [verdict] * size))
     return groups
 
 
 def answer_all(
-    run: Run,
-    engine: Engine,
-    recipe: Recipe,
-    stage: str,
-    arm: str,
-    cases: Sequence[Case],
-    prompts: Mapping[str, Prompt],
-    *,
-    purpose: str,
-    members: int,
-    decoding: Decoding,
-    likelihoods: bool = False,
-    variant: PromptVariant | None = None,
+    context: StageContext, engine: Engine, request: Request, stage: str, arm: str, *, likelihoods: bool = False
 ) -> list[Row]:
-    """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
-    step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
-    where answers are labels."""
-    at_once = max(1, recipe.sampler_rows * recipe.shards // members)  # every shard has its rows full
+    """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the probability of every label.
+
+    Each batch is written, its number as the step, before the next starts. An interrupted stage resumes after its last whole batch.
+    """
+    run, recipe, size = context.run, context.recipe, request.group_size
+    at_once = max(1, recipe.sampler_rows * recipe.shards // size)  # fills the rows of every shard
     written = run.rollout_steps(stage)
     rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
-    with progress(stage, len(cases), len(rows) // members) as ticker:
-        for step, start in enumerate(range(0, len(cases), at_once)):
+    with progress(stage, len(request.cases), len(rows) // size) as ticker:
+        for step, start in enumerate(range(0, len(request.cases), at_once)):
             if step in written:
                 continue
-            batch = cases[start : start + at_once]
-            groups = sample_and_judge(
-                engine,
-                recipe,
-                batch,
-                prompts,
-                purpose=purpose,
-                step=0,
-                members=members,
-                decoding=decoding,
-                variant=variant,
-            )
+            batch = request.cases[start : start + at_once]
+            groups = sample_and_judge(context, engine, replace(request, cases=batch))
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
                 for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from ehrmind.config import Recipe
@@ -10,19 +11,18 @@ from ehrmind.engines import Engine
 from ehrmind.engines.endpoint import EndpointClient, key_of
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.runs import Run
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.evaluate import evaluate, stage_of
-from ehrmind.types import Case
 
 ROUNDS_A_BATCH = (
     8  # rollouts are written, and progress is shown, after so many questions on each of the endpoint's lanes
 )
 
 
-def evaluate_endpoint(
-    run: Run, recipe: Recipe, name: str, decoding: str, held_out: Sequence[Case], where: str = "held_out"
-) -> dict[str, Any]:
+def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: str = "held_out") -> dict[str, Any]:
     """As `evaluate`, and what it took: tokens, cost, and how many questions stayed unanswered, which count as malformed. Raises InputError
     where the recipe refuses such gaps."""
+    run, recipe = context.run, context.recipe
     settings, stage = recipe.endpoints[name], stage_of(name, decoding, where)
     client = EndpointClient(settings, f"endpoints.{name}", run.answers("endpoints", stage))
     engine = EndpointEngine(client, refuses_gaps=settings.unanswered == "refuse")
@@ -36,9 +36,8 @@ def evaluate_endpoint(
             "shards": 1,
         }
     )
-    facts = evaluate(
-        run, adapted, cast(Engine, engine), name, decoding, held_out, where
-    )  # of an engine it needs the sampling half only
+    sampled = cast(Engine, engine)  # of an engine it needs the sampling half only
+    facts = evaluate(replace(context, recipe=adapted), sampled, name, decoding, where)
     unanswered = run.read_rollouts(stage).filter(finish_reason="error").height
     return {**facts, "unanswered": unanswered, **client.facts()}
 

@@ -11,6 +11,7 @@ from ehrmind.config import ARMS, Recipe
 from ehrmind.measures import trec_run
 from ehrmind.process_audit.facts import Known
 from ehrmind.runs import Run
+from ehrmind.runs.records import SCHEMA_VERSION
 from ehrmind.stages.evaluation.comparison import Outcome, columns, comparison, outcomes
 from ehrmind.stages.evaluation.endpoints import spent
 from ehrmind.stages.evaluation.evaluate import stage_of
@@ -99,6 +100,7 @@ def compared(
     places = {name: comparison(of_arms, scorer) for name, of_arms in transfer.items() if of_arms}
     lost = _forgetting(recipe, places["general"]) if "general" in places else {}
     return {
+        "schema_version": SCHEMA_VERSION,
         **comparison(by_decoding[headline], scorer, train_strata=train_strata),
         "decoding": headline,
         "scorer": scorer,

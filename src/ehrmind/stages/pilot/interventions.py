@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
-from ehrmind.runs import Row, Run
+from ehrmind.runs import Row
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import SOLID
-from ehrmind.stages.rollout import answer_all, render_prompts, variant_of
+from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_of
 from ehrmind.statistics.intervals import t_interval
 from ehrmind.types import Case
 
@@ -40,10 +41,10 @@ LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
 def intervene(
-    run: Run, recipe: Recipe, engine: Engine, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]
+    context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]
 ) -> None:
     """Ask again and write into the diagnosis of every stratum that is not solid: `interventions` with their lifts, and `cause`."""
-    rates = _rates(before)
+    recipe, rates = context.recipe, _rates(before)
     weak = [case for case in asked if diagnosis["by_stratum"][case.stratum]["kind"] != SOLID][
         : recipe.pilot.interventions
     ]
@@ -57,19 +58,9 @@ def intervene(
             continue
         prompts = render_prompts(engine, _lenient(recipe), cases, recipe.decoding, variant)
         cases = [case for case in cases if case.id in prompts]
-        rows = answer_all(
-            run,
-            engine,
-            recipe,
-            f"intervention-{name}",
-            "base",
-            cases,
-            prompts,
-            purpose=f"intervention-{name}",
-            members=recipe.pilot.samples,
-            decoding=recipe.decoding,
-            variant=variant,
-        )
+        stage = f"intervention-{name}"
+        request = Request(cases, prompts, stage, recipe.pilot.samples, recipe.decoding, variant)
+        rows = answer_all(context, engine, request, stage, "base")
         for stratum, figures in _lifts(cases, rates, _rates(rows)).items():
             lifts[stratum][name] = figures
     for stratum, figures in diagnosis["by_stratum"].items():

@@ -8,27 +8,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ehrmind.config import Recipe
 from ehrmind.engines import Engine
-from ehrmind.runs import Run
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.pilot.interventions import intervene
-from ehrmind.stages.rollout import answer_all, render_prompts
+from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_of
 from ehrmind.types import Case
 
 
-def pilot(run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case]) -> dict[str, Any]:
+def pilot(context: StageContext, engine: Engine) -> dict[str, Any]:
     """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
+    recipe, train = context.recipe, context.train
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     questions = spread_over_strata([case for case in train if case.id in prompts], recipe.pilot.questions, recipe.seed)
     k = recipe.pilot.samples
-    rows = answer_all(
-        run, engine, recipe, "pilot", "base", questions, prompts, purpose="pilot", members=k, decoding=recipe.decoding
-    )
+    request = Request(questions, prompts, "pilot", k, recipe.decoding, variant_of(recipe))
+    rows = answer_all(context, engine, request, "pilot", "base")
     diagnosis = diagnose(rows, k, {case.id: case for case in questions}, think=recipe.prompts.think, seed=recipe.seed)
     if recipe.pilot.interventions:
-        intervene(run, recipe, engine, questions, rows, diagnosis)
-    run.write_json("pilot.json", diagnosis)
+        intervene(context, engine, questions, rows, diagnosis)
+    context.run.write_json("pilot.json", diagnosis)
     return diagnosis
 
 

@@ -15,21 +15,21 @@ from typing import Any
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine, Learner
 from ehrmind.runs import Run, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix, pilot_rows, pools_of
 from ehrmind.stages.rlvr.rewards import class_weights, signal, with_advantages
 from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tuning_accuracy
-from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
+from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sample_and_judge, variant_of
 from ehrmind.types import Case, Group, Prompt
 
 Rows = list[dict[str, Any]]
 
 
-def rlvr(
-    run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Case], tuning: Sequence[Case]
-) -> dict[str, Any]:
+def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
     """Train `engine` in place; the weights that did best on `tuning` become the arm's model. Resumes from its last checkpoint."""
+    run, recipe, train = context.run, context.recipe, context.train
     settings, stage = recipe.rlvr, f"rlvr-{arm}"
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     asked = [case for case in train if case.id in prompts]
@@ -43,24 +43,24 @@ def rlvr(
     with progress(stage, settings.steps, state["step"]) as ticker:
         while state["step"] < settings.steps and state["stopped"] is None:
             step, started = state["step"], time.monotonic()
-            groups, resampled = collect(engine, recipe, curriculum, prompts, arm, step)
+            groups, resampled = collect(context, engine, curriculum, prompts, arm, step)
             groups = with_advantages(groups, settings, weights)
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
             metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
             metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
             history.append(metrics)
-            stop = _alarmed(run, recipe, stage, arm, step, history, ticker)
+            stop = _alarmed(context, stage, arm, step, history, ticker)
             last = stop is not None or step + 1 == settings.steps
             if last or (step + 1) % settings.tuning_every == 0:
-                metrics["tuning_accuracy"] = tuning_accuracy(engine, recipe, tuning)
+                metrics["tuning_accuracy"] = tuning_accuracy(context, engine)
                 if metrics["tuning_accuracy"] >= state["best"]:  # of equals the longer trained
                     state |= {
                         "best": metrics["tuning_accuracy"],
                         "best_step": step + 1,
                         "saved": run.keep_model(arm, engine.save),
                     }
-                stop = stop or _exhausted(recipe, history, len(tuning))
+                stop = stop or _exhausted(recipe, history, len(context.tuning))
             state |= {"step": step + 1, "stopped": stop}
             run.write_rollouts(stage, step, rows)
             run.log(stage, arm, step, metrics)
@@ -70,7 +70,7 @@ def rlvr(
             ticker.advance(1, metrics)
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")
-    error = standard_error(state["best"], len(tuning))
+    error = standard_error(state["best"], len(context.tuning))
     return {
         **_facts(recipe, curriculum, train, asked),
         "class_weights": weights,
@@ -80,25 +80,20 @@ def rlvr(
 
 
 def collect(
-    engine: Engine, recipe: Recipe, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
+    context: StageContext, engine: Engine, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
 ) -> tuple[list[Group], int]:
     """(judged groups, how many were replaced). Where the recipe refills, groups whose outcomes are all equal make room for fresh
     questions of their family, for a stated number of rounds; what is still equal then stays."""
+    recipe = context.recipe
     wanted, resampled = curriculum.shares(recipe.rlvr.questions_per_step), 0
     kept: list[Group] = []
     spare: list[Group] = []
     judged: list[Group] = []
     for _ in range(recipe.rlvr.dynamic_sampling + 1):
-        groups = sample_and_judge(
-            engine,
-            recipe,
-            curriculum.draw(wanted, step, besides=[group.case for group in judged]),
-            prompts,
-            purpose=f"rlvr-{arm}",
-            step=curriculum.asked,  # a question met again in one step draws other numbers
-            members=recipe.rlvr.samples,
-            decoding=recipe.decoding,
-        )
+        cases = curriculum.draw(wanted, step, besides=[group.case for group in judged])
+        request = Request(cases, prompts, f"rlvr-{arm}", recipe.rlvr.samples, recipe.decoding, variant_of(recipe))
+        # a question met again in one step draws other numbers
+        groups = sample_and_judge(context, engine, request, step=curriculum.asked)
         judged += groups
         kept += [group for group in groups if not group.all_equal]
         spare = [group for group in groups if group.all_equal]
@@ -129,9 +124,9 @@ def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> 
     return state, [row for row in run.metrics() if row["stage"] == stage]
 
 
-def _alarmed(run: Run, recipe: Recipe, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
+def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
     """Write and say the alarms that are new to this stage; why to stop, where the recipe stops on one."""
-    reward = recipe.reward
+    run, recipe, reward = context.run, context.recipe, context.recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
     curves = Curves(history, recipe.rlvr.questions_per_step, spread=max(worth) - min(worth), right=right - reward.wrong)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ehrmind.config import Recipe
 from ehrmind.engines import Engine
-from ehrmind.stages.rollout import render_prompts, sample_and_judge
-from ehrmind.types import Case
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.rollout import Request, render_prompts, sample_and_judge, variant_of
 
 
-def tuning_accuracy(engine: Engine, recipe: Recipe, tuning: Sequence[Case]) -> float:
-    """The share of the tuning cases answered right, greedily, so that a check has no noise but that of which cases there are."""
+def tuning_accuracy(context: StageContext, engine: Engine) -> float:
+    """The share of the tuning cases answered right. Answers are greedy, so the only noise is which cases tuning holds."""
+    recipe, tuning = context.recipe, context.tuning
     greedy = recipe.decoding.model_copy(update={"temperature": 0.0})
     prompts = render_prompts(engine, recipe, tuning, greedy)
-    groups = sample_and_judge(engine, recipe, tuning, prompts, purpose="tuning", step=0, members=1, decoding=greedy)
+    groups = sample_and_judge(context, engine, Request(tuning, prompts, "tuning", 1, greedy, variant_of(recipe)))
     return sum(verdict.correct for group in groups for verdict in group.verdicts) / max(1, len(groups))
 
 

@@ -22,7 +22,7 @@ from ehrmind.engines.endpoint import EndpointClient
 from ehrmind.process_audit import audit
 from ehrmind.process_audit.conclusion import LEAK
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages, thinking_of
-from ehrmind.runs import Run
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.rollout import variant_of
 from ehrmind.types import Case
@@ -40,10 +40,11 @@ FLAWED, COPY, UNBALANCED = "flawed reasoning", "the same as another", "more of i
 
 
 def taught(
-    run: Run, recipe: Recipe, cases: Sequence[Case], diagnosis: Mapping[str, Any] | None
+    context: StageContext, cases: Sequence[Case], diagnosis: Mapping[str, Any] | None
 ) -> tuple[list[tuple[Case, str]], dict[str, Any]]:
     """Cases of `train` with their worked answers, and counts: asked, accepted, refused by reason, tokens, cost. Goes on after its last
     answer."""
+    run, recipe = context.run, context.recipe
     settings = recipe.teacher
     assert settings is not None, "the recipe has a teacher where its traces are asked for"
     assert all(case.split == "train" for case in cases), "only training cases are sent"

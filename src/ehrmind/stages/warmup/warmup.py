@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,16 +20,17 @@ from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import MISSING, strata_of
 from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import answer_all, render_prompts
+from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_of
 from ehrmind.stages.warmup.teacher import taught
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 from ehrmind.world import current
 
 Pair = tuple[Prompt, tuple[int, ...]]
+Worked = list[tuple[Case, str | None]]
 # Why a case has no worked answer, by where the recipe takes them from.
 UNWORKED = {
     "calculators": "the calculator cannot be worked on what the case says",
@@ -37,12 +38,11 @@ UNWORKED = {
 }
 
 
-def warmup(
-    run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
-) -> dict[str, Any]:
+def warmup(context: StageContext, engine: Engine, diagnosis: dict[str, Any] | None) -> dict[str, Any]:
     """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
+    run, recipe = context.run, context.recipe
     settings, stage = recipe.warmup, "warmup"
-    pairs, counts = traces(run, recipe, engine, train, diagnosis)
+    pairs, counts = traces(context, engine, diagnosis)
     per_epoch = -(-len(pairs) // settings.batch)
     total = settings.epochs * per_epoch
     learner = engine.learner(settings, total)
@@ -64,15 +64,15 @@ def warmup(
 
 
 def traces(
-    run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
+    context: StageContext, engine: Engine, diagnosis: dict[str, Any] | None
 ) -> tuple[list[Pair], dict[str, Any]]:
     """(prompt, response tokens) of the cases chosen and of those rehearsed, and counts of what was left out and why."""
+    recipe, train = context.recipe, context.train
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
-    origin: dict[str, Any] = {}
     chosen = [case for case in train if case.stratum in strata]
-    worked = _worked(run, recipe, engine, chosen, prompts, diagnosis, origin)
+    worked, origin = _worked(context, engine, chosen, prompts, diagnosis)
     pairs, counts = _proven(recipe, engine, worked, prompts, settings.traces_per_stratum)
     if not pairs:
         why = origin.get("teacher", {}).get("refused") or counts["left_out"] or "no stratum or answer chosen"
@@ -80,10 +80,10 @@ def traces(
     count, others = round(settings.rehearsal * len(pairs)), [case for case in train if case.stratum not in strata]
     kept: list[Pair] = []
     if count and settings.rehearse == "own":
-        kept = rehearsal(run, recipe, engine, strata, prompts, count)
+        kept = rehearsal(context, engine, strata, prompts, count)
     elif count and others:
         each = -(-count // len({case.stratum for case in others}))
-        worked = _worked(run, recipe, engine, others, prompts, diagnosis, {})
+        worked, _ = _worked(context, engine, others, prompts, diagnosis)
         kept = _proven(recipe, engine, worked, prompts, each)[0]
     return pairs + kept, {"traces": len(pairs), **counts, **origin, "rehearsed": len(kept)}
 
@@ -91,7 +91,7 @@ def traces(
 def _proven(
     recipe: Recipe,
     engine: Engine,
-    worked: Iterable[tuple[Case, str | None]],
+    worked: Worked,
     prompts: Mapping[str, Prompt],
     most: int | None,
 ) -> tuple[list[Pair], dict[str, Any]]:
@@ -125,32 +125,31 @@ def _proven(
 
 
 def _worked(
-    run: Run,
-    recipe: Recipe,
+    context: StageContext,
     engine: Engine,
     cases: Sequence[Case],
     prompts: Mapping[str, Prompt],
     diagnosis: dict[str, Any] | None,
-    origin: dict[str, Any],
-) -> Iterator[tuple[Case, str | None]]:
-    """Cases with their worked answers, from where the recipe says; None where a calculator cannot work the case. What there is to tell of
-    how they came about is put into `origin`."""
+) -> tuple[Worked, dict[str, Any]]:
+    """Returns cases with their worked answers from the recipe's source, and facts about where they came from. An answer is None if the
+    calculator cannot work the case."""
+    recipe = context.recipe
     if recipe.warmup.traces == "pilot":
-        yield from _own(run, recipe, engine, {case.id: case for case in cases}, prompts, origin)
-        return
+        return _own(context, engine, {case.id: case for case in cases}, prompts)
     if recipe.warmup.traces == "teacher":
         by_id = {case.id: case for case in cases if case.id in prompts}
-        pairs, origin["teacher"] = current().from_first(lambda: _taught(run, recipe, by_id, diagnosis))
-        yield from ((by_id[name], text) for name, text in pairs)
-        return
-    origin["without_reasoning"] = bare = bare_answers(recipe, cases)
+        pairs, facts = current().from_first(lambda: _taught(context, by_id, diagnosis))
+        return [(by_id[name], text) for name, text in pairs], {"teacher": facts}
+    bare = bare_answers(recipe, cases)
+    worked: Worked = []
     for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
         if recipe.warmup.traces == "calculators":
             told = tasks.of(case).worked(case, draw)
         else:
             told = case if case.rationale or bare or not recipe.prompts.think else None
-        yield case, None if told is None else gold_response(told, recipe.prompts.think)
+        worked.append((case, None if told is None else gold_response(told, recipe.prompts.think)))
+    return worked, {"without_reasoning": bare}
 
 
 def bare_answers(recipe: Recipe, cases: Sequence[Case]) -> int:
@@ -171,52 +170,49 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
 
 
 def _taught(
-    run: Run, recipe: Recipe, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None
-) -> tuple[list[Any], dict[str, Any]]:
-    """As (id, text), which the first worker can tell the others."""
-    pairs, facts = taught(run, recipe, list(cases.values()), diagnosis)
+    context: StageContext, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the others."""
+    pairs, facts = taught(context, list(cases.values()), diagnosis)
     return [(case.id, text) for case, text in pairs], facts
 
 
 def _own(
-    run: Run,
-    recipe: Recipe,
-    engine: Engine,
-    cases: Mapping[str, Case],
-    prompts: Mapping[str, Prompt],
-    origin: dict[str, Any],
-) -> Iterator[tuple[Case, str]]:
+    context: StageContext, engine: Engine, cases: Mapping[str, Case], prompts: Mapping[str, Prompt]
+) -> tuple[Worked, dict[str, Any]]:
     """The untrained model's own right answers, each once: the pilot's, and those of further rounds over the questions still without one."""
+    run, recipe = context.run, context.recipe
     if run.done("pilot") is None:
         raise InputError(
             "warmup.traces=pilot learns from the pilot's right answers, and this run has no pilot; use source."
         )
     found = run.read_rollouts("pilot").select("case", "text", "correct", "finish_reason").to_dicts()
     asked = list(dict.fromkeys(row["case"] for row in found if row["case"] in cases))
+    rounds = []
     for number in range(1, recipe.warmup.rounds + 1):
         solved = {row["case"] for row in found if row["correct"]}
         open_ = [cases[name] for name in asked if name not in solved]
         if not open_:
             break
         stage, samples = f"resample-{number}", recipe.pilot.samples
-        rows = answer_all(
-            run, engine, recipe, stage, "base", open_, prompts, purpose=stage, members=samples, decoding=recipe.decoding
-        )
+        request = Request(open_, prompts, stage, samples, recipe.decoding, variant_of(recipe))
+        rows = answer_all(context, engine, request, stage, "base")
         found += rows
         newly = len({row["case"] for row in rows if row["correct"]})
-        origin.setdefault("rounds", []).append({"questions": len(open_), "answers": len(rows), "newly_solved": newly})
+        rounds.append({"questions": len(open_), "answers": len(rows), "newly_solved": newly})
     right = [
         (row["case"], row["text"])
         for row in found
         if row["correct"] and row["finish_reason"] == "stop" and row["case"] in cases
     ]
-    yield from ((cases[name], text) for name, text in dict.fromkeys(right))
+    return [(cases[name], text) for name, text in dict.fromkeys(right)], ({"rounds": rounds} if rounds else {})
 
 
 def rehearsal(
-    run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
+    context: StageContext, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
 ) -> list[Pair]:
     """Up to `count` finished answers of the pilot outside `strata`, drawn by seed."""
+    run, seed = context.run, context.recipe.seed
     if run.done("pilot") is None:
         raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
     rows = [
@@ -224,7 +220,7 @@ def rehearsal(
         for row in run.read_rollouts("pilot").to_dicts()
         if row["stratum"] not in strata and row["finish_reason"] == "stop"
     ]
-    drawn = random.Random(f"{recipe.seed}:rehearsal").sample(rows, k=min(count, len(rows)))
+    drawn = random.Random(f"{seed}:rehearsal").sample(rows, k=min(count, len(rows)))
     return [
         (prompts[row["case"]], engine.response_tokens(row["text"], prompts[row["case"]], own=True)) for row in drawn
     ]
