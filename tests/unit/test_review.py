@@ -150,7 +150,7 @@ def test_ids_that_got_an_apostrophe_are_known_again(run: Run, tmp_path: Path) ->
                 [change(row[0]), *row[1:]] if place else row
                 for place, row in enumerate(filled(rows, lambda place: ("yes", "no")))
             ]
-            assert read_reviews(run.path, [write(tmp_path / "back.csv", back)])["reviewed"] == 20
+            assert read_reviews(run.path, [write(tmp_path / "back.csv", back)]).reviewed == 20
     finally:
         run.write_json("protected/review.json", json.loads(before))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Protocol
+
+from ehrmind.runs.records import Interval95
 
 ARM_NAMES = {
     "base": "Base",
@@ -48,6 +50,17 @@ class Table:
     rows: Sequence[Sequence[str | Cell]]
 
 
+class Scored(Protocol):
+    """A share of right answers among n cases."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def ci95(self) -> Interval95: ...
+
+
 def arm_name(arm: str) -> str:
     """Writes `base_open_book` as "Base, open book"; keeps a name that is not ours."""
     if arm in ARM_NAMES:
@@ -72,11 +85,11 @@ def interval(bounds: Sequence[float]) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}".replace("-", "−")
 
 
-def accuracy(figure: Mapping[str, Any] | None) -> Cell:
+def accuracy(figure: Scored | None) -> Cell:
     """A share of right answers with its interval; a dash where nothing was scored."""
-    if not figure or not figure["n"]:
+    if figure is None or not figure.n:
         return Cell(ABSENT)
-    return Cell(percent(figure["accuracy"]), interval(figure["ci95"]))
+    return Cell(percent(figure.accuracy), interval(figure.ci95))
 
 
 def points(difference: float) -> str:

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ehrmind.config import History
+from pydantic import JsonValue
+
+from ehrmind.config import Recipe
 from ehrmind.report.formatting import Table, moment
 from ehrmind.report.plots.run_plots import run_plots
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.rendering import render
+from ehrmind.report.rendering import Browser, render
 from ehrmind.report.rollouts import as_json, sampled_rollouts
 from ehrmind.report.summary import summary
 from ehrmind.report.tables import (
@@ -79,6 +81,21 @@ TABLES: Mapping[str, Callable[[Figures], Table | list[Table] | None]] = {
 }
 
 
+@dataclass(frozen=True)
+class RunPage:
+    """Everything that the template shows of a run."""
+
+    name: str
+    seed: int
+    finished: str | None
+    version: str | None
+    summary: list[str]
+    alarms: list[str]
+    plots: dict[str, str]
+    tables: dict[str, Table | list[Table] | None]
+    recipe: str
+
+
 def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
     """Writes `RUN/report.html` and, with text, `RUN/protected/report-with-text.html` (mode 0600);
     returns their paths.
@@ -97,44 +114,47 @@ def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
     return [folder / PAGE, run.protected / PAGE_WITH_TEXT]
 
 
-def contents(figures: Figures) -> dict[str, Any]:
-    """Everything that the template shows of a run."""
-    scorings = figures.results["held_out_scorings"]
-    return {
-        "name": figures.recipe.get("name", "run"),
-        "seed": figures.recipe.get("seed"),
-        "finished": moment(max(scoring["time"] for scoring in scorings)) if scorings else None,
-        "version": figures.provenance.get("versions", {}).get("ehrmind"),
-        "summary": summary(figures),
-        "alarms": learning.alarms(figures),
-        "plots": run_plots(figures),
-        "tables": {name: made(figures) for name, made in TABLES.items()},
-        "recipe": _recipe_text(figures.recipe),
-    }
+def contents(figures: Figures) -> RunPage:
+    times = [scoring.time for scoring in figures.results.held_out_scorings]
+    return RunPage(
+        name=figures.recipe.name,
+        seed=figures.recipe.seed,
+        finished=moment(max(times)) if times else None,
+        version=figures.provenance.versions.get("ehrmind") if figures.provenance else None,
+        summary=summary(figures),
+        alarms=learning.alarms(figures),
+        plots=run_plots(figures),
+        tables={name: table(figures) for name, table in TABLES.items()},
+        recipe=_recipe_text(figures.recipe),
+    )
 
 
-def _recipe_text(recipe: Mapping[str, Any]) -> str:
+def _recipe_text(recipe: Recipe) -> str:
     import yaml
 
-    return yaml.safe_dump(without_folders(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(shareable(recipe), sort_keys=False, allow_unicode=True)
 
 
-def without_folders(tree: Any) -> Any:
+def shareable(recipe: Recipe) -> dict[str, JsonValue]:
+    """The recipe as JSON, without the folders of its files."""
+    return {key: without_folders(value) for key, value in recipe.model_dump(mode="json").items()}
+
+
+def without_folders(tree: JsonValue) -> JsonValue:
     """Cuts absolute paths to their last part: a shared page must not tell where files lie."""
-    if isinstance(tree, Mapping):
+    if isinstance(tree, dict):
         return {key: without_folders(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [without_folders(value) for value in tree]
     return Path(tree).name if isinstance(tree, str) and Path(tree).is_absolute() else tree
 
 
-def _browser(run: Run, figures: Figures) -> dict[str, Any]:
+def _browser(run: Run, figures: Figures) -> Browser:
     """The sampled rollouts that the page with text shows."""
     if parts := run.seeds():
         raise InputError(
             f"{run.path} pools {len(parts)} seeds and holds no text itself; name the run of one seed, such as "
             f"{parts[0].path}."
         )
-    history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
-    sample = sampled_rollouts(run, figures.recipe.get("seed", 0), history=history)
-    return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}
+    sample = sampled_rollouts(run, figures.recipe.seed, history=figures.recipe.prompts.history)
+    return Browser(len(sample["rollouts"]), sample["total"], as_json(sample))

@@ -20,34 +20,34 @@ def summary(figures: Figures) -> list[str]:
 
 
 def _headline(figures: Figures) -> str:
-    arms = figures.results["arms"]
+    arms = figures.results.arms
     best = next((arm for arm in ("sft_rlvr", "rlvr", "sft") if arm in arms), next(iter(arms)))
     other = next((arm for arm in ("sft", "base", *arms) if arm in arms and arm != best), None)
     found = arms[best]
     said = (
-        f"{arm_name(best)} answers {percent(found['accuracy'])} of {found['n']:,} held-out cases right "
-        f"(95 % interval {interval(found['ci95'])}, {figures.results['decoding']} decoding)"
+        f"{arm_name(best)} answers {percent(found.accuracy)} of {found.n:,} held-out cases right "
+        f"(95 % interval {interval(found.ci95)}, {figures.results.decoding} decoding)"
     )
-    pair = figures.results["pairs"].get(f"{best}-{other}")
+    pair = figures.results.pairs.get(f"{best}-{other}")
     if other is None or pair is None:
         return f"{said}."
     return (
-        f"{said}, {arm_name(other)} {percent(arms[other]['accuracy'])}: a difference of {points(pair['difference'])} "
-        f"points ({interval(pair['ci95'])}, {p_value(pair['p'])})."
+        f"{said}, {arm_name(other)} {percent(arms[other].accuracy)}: a difference of {points(pair.difference)} "
+        f"points ({interval(pair.ci95)}, {p_value(pair.p)})."
     )
 
 
 def _pilot_sentence(figures: Figures) -> list[str]:
     if figures.pilot is None:
         return []
-    strata, k = figures.pilot["by_stratum"], figures.pilot["samples"]
-    missing = [stratum for stratum, row in strata.items() if row["kind"] == "missing"]
+    strata, k = figures.pilot.by_stratum, figures.pilot.samples
+    missing = figures.pilot.strata("missing")
     if not missing:
         return [f"In the pilot the base model had a right answer among {k} samples in each of {len(strata)} strata."]
     there = ""
-    if "rlvr" in figures.results["arms"] and (shares := pooled(figures, "rlvr", missing))["n"]:
-        there = f"; RLVR alone reaches {percent(shares['accuracy'])} there ({interval(shares['ci95'])})"
-    hardly = "hardly a sample" if any(strata[stratum]["correct"] for stratum in missing) else "no sample"
+    if "rlvr" in figures.arms and (found := pooled(figures, "rlvr", missing)).n:
+        there = f"; RLVR alone reaches {percent(found.accuracy)} there ({interval(found.ci95)})"
+    hardly = "hardly a sample" if any(strata[stratum].correct for stratum in missing) else "no sample"
     return [
         f"In the pilot {hardly} of the base model was right in {len(missing)} of {len(strata)} strata, so that "
         f"reinforcement had nothing to reinforce{there}."

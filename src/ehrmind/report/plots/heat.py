@@ -6,10 +6,10 @@ Every field shows its figure, so that no reader depends on the shade.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from ehrmind.report.formatting import ABSENT, percent
+from ehrmind.report.formatting import ABSENT, Scored, percent, points
 from ehrmind.report.plots.drawing import WIDTH
 from ehrmind.report.plots.svg import ARMS, INK, MUTED, WARN
 
@@ -25,6 +25,11 @@ ACROSS = 80  # characters for the names of all columns
 Fields = Sequence[Sequence[tuple[float, str] | None]]
 
 
+class Difference(Protocol):
+    @property
+    def difference(self) -> float: ...
+
+
 def heat(
     rows: Sequence[str], columns: Sequence[str], fields: Fields, outlined: Collection[tuple[int, int]] = ()
 ) -> Figure:
@@ -36,14 +41,12 @@ def heat(
     return figure
 
 
-def share_field(figure: Mapping[str, Any] | None) -> tuple[float, str] | None:
-    return (figure["accuracy"], percent(figure["accuracy"])) if figure and figure["n"] else None
+def share_field(scored: Scored | None) -> tuple[float, str] | None:
+    return (scored.accuracy, percent(scored.accuracy)) if scored and scored.n else None
 
 
-def gain_field(gain: Mapping[str, Any] | None) -> tuple[float, str] | None:
-    if gain is None:
-        return None
-    return max(-1.0, min(1.0, gain["difference"] / FULL_GAIN)), f"{100 * gain['difference']:+.1f}".replace("-", "−")
+def gain_field(gain: Difference | None) -> tuple[float, str] | None:
+    return None if gain is None else (max(-1.0, min(1.0, gain.difference / FULL_GAIN)), points(gain.difference))
 
 
 def fill(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ehrmind.report.formatting import arm_name
 from ehrmind.report.plots.drawing import MARKERS, WIDTH, place_of
@@ -31,10 +31,9 @@ def risks(figures: Figures) -> Figure | None:
         axes.set_title(task)
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
         for name, bins in curves.items():
-            place = place_of(figures, name)
-            across, up = ([tenth[key] for tenth in bins] for key in ("risk", "observed"))
-            look = {"color": ARMS[place], "marker": MARKERS[place], "markersize": 4.5, "linewidth": 1.4}
-            axes.plot(across, up, label=arm_name(name), **look)
+            place = place_of(figures.arms, name)
+            look: Any = {"color": ARMS[place], "marker": MARKERS[place], "markersize": 4.5, "linewidth": 1.4}
+            axes.plot([tenth.risk for tenth in bins], [tenth.observed for tenth in bins], label=arm_name(name), **look)
         axes.set_xlabel("predicted risk")
         axes.set_ylabel("came true")
         for axis in (axes.xaxis, axes.yaxis):
@@ -47,7 +46,7 @@ def risks(figures: Figures) -> Figure | None:
 
 def confusion(figures: Figures) -> Figure | None:
     """A row per task, a map per arm: truth down, answer across, shaded by the share of truth."""
-    measured = {arm: figures.results["arms"][arm].get("measures", {}) for arm in figures.arms}
+    measured = {arm: figures.results.arms[arm].measures for arm in figures.arms}
     arms = [arm for arm in figures.arms if measured[arm]][:4]
     tasks = list(dict.fromkeys(task for arm in arms for task in measured[arm]))[:MOST_TASKS]
     if not tasks:
@@ -62,10 +61,10 @@ def confusion(figures: Figures) -> Figure | None:
         for axes, arm in zip(line, arms, strict=False):
             if task not in measured[arm]:
                 continue
-            row, first = measured[arm][task], arm == arms[0]
+            row = measured[arm][task]
             axes.set_axis_on()
             axes.set_title(f"{task}: {arm_name(arm)}" if len(tasks) > 1 else arm_name(arm))
-            fields = [[(count / max(1, sum(counts)), str(count)) for count in counts] for counts in row["confusion"]]
-            fill(axes, row["labels"] if first else [""] * len(row["labels"]), [*row["labels"], "malformed"], fields)
+            fields = [[(count / max(1, sum(counts)), str(count)) for count in counts] for counts in row.confusion]
+            fill(axes, row.labels if arm == arms[0] else [""] * len(row.labels), [*row.labels, "malformed"], fields)
             axes.tick_params(axis="x", labelsize=8, labelrotation=30)
     return figure

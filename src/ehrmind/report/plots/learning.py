@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ehrmind.report.formatting import arm_name
 from ehrmind.report.plots.drawing import MARKERS, WIDTH, legend, place_of, rows_of, share_axis, short
 from ehrmind.report.plots.svg import ARMS, MUTED, PAPER
-from ehrmind.report.reading import Figures
+from ehrmind.report.reading import Figures, Metrics
 from ehrmind.report.tables.learning import CURVES, curriculum_marks, strata_of
+from ehrmind.runs.records import StepMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ def curves(figures: Figures) -> Figure | None:
     names = [
         name
         for name in CURVES
-        if name != "tuning_accuracy" and any(name in row for rows in runs.values() for row in rows)
+        if name != "tuning_accuracy" and any(name in row.values for rows in runs.values() for row in rows)
     ]
     if not runs or not names:
         return None
@@ -35,9 +36,9 @@ def curves(figures: Figures) -> Figure | None:
     for axes, name in zip(grid.flat, names, strict=False):
         axes.set_title(CURVES[name])
         for arm, rows in runs.items():
-            _line(axes, rows, name, place_of(figures, arm))
+            _line(axes, rows, name, place_of(figures.arms, arm))
         if name == "accuracy":
-            _tuning(axes, runs, figures)
+            _tuning(axes, runs, figures.arms)
         if name in ("accuracy", "format_rate"):
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
     for axes in list(grid.flat)[len(names) :]:
@@ -45,16 +46,16 @@ def curves(figures: Figures) -> Figure | None:
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.locator_params(axis="x", integer=True)
-    if any("tuning_accuracy" in row for rows in runs.values() for row in rows) and "accuracy" in names:
+    if any("tuning_accuracy" in row.values for rows in runs.values() for row in rows) and "accuracy" in names:
         grid.flat[0].plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="right on tuning cases (greedy)")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3)
     return figure
 
 
-def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
-    steps = [row["step"] + 1 for row in rows]
-    values = [_finite(row.get(name)) for row in rows]
+def _line(axes: Axes, rows: Sequence[StepMetrics], name: str, place: int) -> None:
+    steps = [row.step + 1 for row in rows]
+    values = [_finite(row.values.get(name)) for row in rows]
     means = running_mean(values)
     axes.plot(steps, values, color=ARMS[place], linewidth=0.8, alpha=0.35)
     axes.plot(
@@ -62,16 +63,16 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, place: int) 
         means,
         color=ARMS[place],
         linewidth=1.8,
-        label=arm_name(str(rows[0]["arm"])),
+        label=arm_name(rows[0].arm),
         marker="o" if len(rows) == 1 else None,
     )
 
 
-def _tuning(axes: Axes, runs: Mapping[str, Sequence[Mapping[str, Any]]], figures: Figures) -> None:
+def _tuning(axes: Axes, runs: Metrics, arms: Sequence[str]) -> None:
     for arm, rows in runs.items():
-        scored = [row for row in rows if "tuning_accuracy" in row]
-        place = place_of(figures, arm)
-        steps, shares = [row["step"] + 1 for row in scored], [_finite(row["tuning_accuracy"]) for row in scored]
+        scored = [row for row in rows if "tuning_accuracy" in row.values]
+        place = place_of(arms, arm)
+        steps, shares = [row.step + 1 for row in scored], [_finite(row.values["tuning_accuracy"]) for row in scored]
         axes.plot(steps, shares, MARKERS[place], color=ARMS[place], markerfacecolor=PAPER, markersize=5.5)
 
 
@@ -83,8 +84,8 @@ def questions(figures: Figures) -> Figure | None:
     strata = strata_of(marks)
     figure, axes = rows_of(len(strata), height=0.2 * len(marks) + 0.14)
     for lane, (arm, mark) in enumerate(marks.items()):
-        held, asked = mark["in_train_by_stratum"], mark["asked_by_stratum"]
-        colour = ARMS[place_of(figures, arm)]
+        held, asked = mark.in_train_by_stratum, mark.asked_by_stratum
+        colour = ARMS[place_of(figures.arms, arm)]
         for row, stratum in enumerate(strata):
             place = row + (lane - (len(marks) - 1) / 2) * 0.3
             shares = [counts.get(stratum, 0) / max(1, sum(counts.values())) for counts in (held, asked)]
@@ -93,7 +94,7 @@ def questions(figures: Figures) -> Figure | None:
             axes.plot(shares[1], place, "o", color=colour, markersize=5.5)
         axes.plot([], [], "o", color=colour, label=arm_name(arm))
     legend(axes, len(marks))
-    return share_axis(figure, axes, short(dict.fromkeys(strata)), "of the questions")
+    return share_axis(figure, axes, short(strata), "of the questions")
 
 
 def warmup(figures: Figures) -> Figure | None:
@@ -104,14 +105,14 @@ def warmup(figures: Figures) -> Figure | None:
 
     figure = MatplotlibFigure(figsize=(WIDTH, 2.0), layout="constrained")
     axes = figure.subplots()
-    _line(axes, rows, "loss", place_of(figures, "sft"))
+    _line(axes, rows, "loss", place_of(figures.arms, "sft"))
     axes.set_title("loss on response tokens")
     axes.set_xlabel("step")
     axes.locator_params(axis="x", integer=True)
     return figure
 
 
-def _finite(value: Any) -> float:
+def _finite(value: float | None) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 

@@ -8,7 +8,7 @@ from ehrmind.report.formatting import arm_name
 from ehrmind.report.plots.drawing import MARKERS, WIDTH, place_of
 from ehrmind.report.plots.svg import ARMS, RULE
 from ehrmind.report.reading import Figures
-from ehrmind.report.tables.samples import CURVES, repeated
+from ehrmind.report.tables.samples import curves, repeated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,16 +21,15 @@ def samples(figures: Figures) -> Figure | None:
     if not found:
         return None
     figure, axes = _pair(("any of k right (pass@k)", "majority of k right"))
-    for one, curve in zip(axes, CURVES, strict=True):
-        for arm, row in found.items():
-            look, points = _look(figures, arm), row[curve]
-            ks = [point["k"] for point in points]
-            one.plot(ks, [point["value"] for point in points], label=arm_name(arm), **look)
-            low, high = zip(*(point["ci95"] for point in points), strict=True)
+    for arm, row in found.items():
+        for one, points in zip(axes, curves(row).values(), strict=True):
+            look, ks = _look(figures, arm), [point.k for point in points]
+            one.plot(ks, [point.value for point in points], label=arm_name(arm), **look)
+            low, high = zip(*(point.ci95 for point in points), strict=True)
             one.fill_between(ks, low, high, color=look["color"], alpha=0.12, linewidth=0)
-        one.set_xscale("log", base=2)
-        one.set_xticks(ks, [str(k) for k in ks])
-        one.set_xlabel("samples k")
+            one.set_xscale("log", base=2)
+            one.set_xticks(ks, [str(k) for k in ks])
+            one.set_xlabel("samples k")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
@@ -43,9 +42,9 @@ def agreement(figures: Figures) -> Figure | None:
     figure, axes = _pair(("right, by agreement among samples", "right, by share of questions answered"))
     axes[0].plot([0, 1], [0, 1], color=RULE, linewidth=1)
     for arm, row in found.items():
-        look, bins, points = _look(figures, arm), row["calibration"]["bins"], row["coverage"]["points"]
-        axes[0].plot([one["confidence"] for one in bins], [one["right"] for one in bins], label=arm_name(arm), **look)
-        axes[1].plot([point["coverage"] for point in points], [point["accuracy"] for point in points], **look)
+        look, bins, points = _look(figures, arm), row.calibration.bins, row.coverage.points
+        axes[0].plot([one.confidence for one in bins], [one.right for one in bins], label=arm_name(arm), **look)
+        axes[1].plot([point.coverage for point in points], [point.accuracy for point in points], **look)
     for one in axes:
         one.set_xlim(-0.02, 1.02)
         one.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
@@ -54,7 +53,7 @@ def agreement(figures: Figures) -> Figure | None:
 
 
 def _look(figures: Figures, arm: str) -> Any:
-    place = place_of(figures, arm)
+    place = place_of(figures.arms, arm)
     return {"color": ARMS[place], "marker": MARKERS[place], "markersize": 4.5}
 
 

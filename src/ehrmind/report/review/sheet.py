@@ -17,10 +17,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ehrmind import tasks
-from ehrmind.config import History
 from ehrmind.files import write_private
 from ehrmind.process_audit import ProcessAudit, audit
 from ehrmind.process_audit.facts import known, with_numbers_of
@@ -28,6 +26,7 @@ from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rollouts import split_blocks
 from ehrmind.runs import Run
 from ehrmind.runs.lock import writes_into
+from ehrmind.runs.records import ReviewedAnswer, ReviewSample, RolloutRow, StageKey, rows_of
 from ehrmind.types import Case, InputError
 
 GIVEN = ("case", "stratum", "arm", "record", "question", "thinking", "answer", "verifier", "audit")
@@ -42,14 +41,14 @@ SEPARATORS = frozenset(",;|\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 class Judged:
     """One answer with its verdict and its process audit."""
 
-    row: dict[str, Any]
+    row: RolloutRow
     case: Case
     audited: ProcessAudit
 
     @property
     def cell(self) -> tuple[str, str]:
         """The group of the sample that the answer belongs to: verdict by audit result."""
-        verdict = "right" if self.row["correct"] else "wrong" if self.row["well_formed"] else "malformed"
+        verdict = "right" if self.row.correct else "wrong" if self.row.well_formed else "malformed"
         return verdict, "sound" if self.audited.sound else "unsound"
 
 
@@ -78,11 +77,11 @@ def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int
     target = run.protected / "review.csv"
     byte_order_mark = b"\xef\xbb\xbf"  # spreadsheets need it to recognise UTF-8
     write_private(target, byte_order_mark + lines.getvalue().encode("utf-8", "replace"))
-    kept = [
-        {"case": one.case.id, "arm": one.row["arm"], "correct": one.row["correct"], "sound": one.audited.sound}
+    answers = tuple(
+        ReviewedAnswer(case=one.case.id, arm=one.row.arm, correct=one.row.correct, sound=one.audited.sound)
         for one in sample
-    ]
-    run.write_json("protected/review.json", {"seed": seed, "answers": kept})
+    )
+    run.write_record("protected/review.json", ReviewSample(seed=seed, answers=answers))
     return target, len(sample)
 
 
@@ -91,19 +90,19 @@ def _cases(run: Run, figures: Figures) -> dict[str, Case]:
 
     if not run.has_cases("held_out"):
         raise InputError(f"{run.path} holds no cases (was it purged?), so there is nothing to review.")
-    history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
-    return {case.id: case for case in with_histories(run.load_split("held_out"), history)[0]}
+    cases, _ = with_histories(run.load_split("held_out"), figures.recipe.prompts.history)
+    return {case.id: case for case in cases}
 
 
 def _judged(run: Run, figures: Figures, arm: str, cases: dict[str, Case]) -> list[Judged]:
-    stage = f"evaluate-{arm}-{figures.results['decoding']}"
+    stage = str(StageKey.scoring(arm, figures.results.decoding))
     if not run.rollout_steps(stage):
         raise InputError(f"{run.path} holds no answers of {arm} (was it purged?), so there is nothing to review.")
     found = []
-    for row in run.read_rollouts(stage).to_dicts():
-        case = cases[row["case"]]
-        about = with_numbers_of(known(case), row["earlier"]) if row.get("earlier") else None
-        found.append(Judged(row, case, audit(case, row["text"], about=about)))
+    for row in rows_of(run.read_rollouts(stage)):
+        case = cases[row.case]
+        about = with_numbers_of(known(case), row.earlier) if row.earlier else None
+        found.append(Judged(row, case, audit(case, row.text, about=about)))
     return found
 
 
@@ -112,7 +111,7 @@ def _spread(judged: Sequence[Judged], n: int, seed: int) -> list[Judged]:
     draw = random.Random(f"review:{seed}")
     by_cell: dict[tuple[str, ...], list[Judged]] = defaultdict(list)
     for one in judged:
-        by_cell[(*one.cell, one.row["arm"])].append(one)
+        by_cell[(*one.cell, one.row.arm)].append(one)
     for cell in by_cell.values():
         draw.shuffle(cell)
     queues = [by_cell[cell] for cell in sorted(by_cell)]
@@ -126,14 +125,14 @@ def _spread(judged: Sequence[Judged], n: int, seed: int) -> list[Judged]:
 
 
 def _cells(one: Judged) -> list[str]:
-    task, text = tasks.of(one.case), one.row["text"]
+    task, text = tasks.of(one.case), one.row.text
     thinking, answer = split_blocks(text)
-    verdict = "right" if one.row["correct"] else one.row["reason"] or "wrong"
+    verdict = "right" if one.row.correct else one.row.reason or "wrong"
     given = (thinking, answer) if thinking is not None and answer is not None else (text, "")
     return [
         one.case.id,
         one.case.stratum,
-        one.row["arm"],
+        one.row.arm,
         task.record(one.case),
         task.question(one.case),
         *given,

@@ -11,15 +11,15 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from ehrmind.labels import label_key
 from ehrmind.report.review.sheet import harmless
 from ehrmind.runs import Run
+from ehrmind.runs.records import Agreement, ArmReview, Review, ReviewedAnswer, ReviewSample, YesShare
 from ehrmind.statistics import mean_interval
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
@@ -42,7 +42,7 @@ class Verdict:
     right: bool | None
 
 
-def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
+def read_reviews(folder: Path, files: Sequence[Path]) -> Review:
     """Reads sheets, writes RUN/review.json and returns it.
 
     Raises InputError with the file, row and column at fault.
@@ -68,18 +68,18 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
             f"No row of {', '.join(str(file) for file in files)} has a yes or no; fill in {SOUND} and {RIGHT}."
         )
     found = _figures(list(verdicts.values()), sample, empty)
-    run.write_json("review.json", found)
+    run.write_record("review.json", found)
     return found
 
 
-def _sample(run: Run) -> dict[Key, Mapping[str, Any]]:
-    kept = run.read_json("protected/review.json")
+def _sample(run: Run) -> dict[Key, ReviewedAnswer]:
+    kept = run.read_record("protected/review.json", ReviewSample)
     if kept is None:
         raise InputError(f"{run.path} has no exported review; write one by `ehrmind review export {run.path}`.")
-    return {(row["case"], row["arm"]): row for row in kept["answers"]}
+    return {(answer.case, answer.arm): answer for answer in kept.answers}
 
 
-def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[int, Verdict]]:
+def _verdicts(file: Path, nobody: str, sample: Mapping[Key, ReviewedAnswer]) -> list[tuple[int, Verdict]]:
     columns, rows = _table(file)
     known = {_as_written(key): key for key in sample} | {key: key for key in sample}
     found = []
@@ -151,42 +151,42 @@ def _text(file: Path) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _figures(verdicts: Sequence[Verdict], sample: Mapping[Key, Mapping[str, Any]], empty: int) -> dict[str, Any]:
+def _figures(verdicts: Sequence[Verdict], sample: Mapping[Key, ReviewedAnswer], empty: int) -> Review:
     by_arm: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.key):
         by_arm[verdict.key[1]].append(verdict)
-    return {
-        "reviewers": len({verdict.reviewer for verdict in verdicts}),
-        "sampled": len(sample),
-        "answers": len({verdict.key for verdict in verdicts}),
-        "reviewed": len(verdicts),
-        "left_empty": empty,
-        "answer": agreement(
-            [(v.right, bool(sample[v.key]["correct"]), v.key[0]) for v in verdicts if v.right is not None]
-        ),
-        "reasoning": agreement(
-            [(v.sound, bool(sample[v.key]["sound"]), v.key[0]) for v in verdicts if v.sound is not None]
-        ),
-        "answer_between_reviewers": _between(verdicts, "right"),
-        "reasoning_between_reviewers": _between(verdicts, "sound"),
-        "by_arm": {
-            arm: {RIGHT: _yes([v.right for v in of], of), SOUND: _yes([v.sound for v in of], of)}
-            for arm, of in sorted(by_arm.items())
+    right = [(v.right, sample[v.key].correct, v.key[0]) for v in verdicts if v.right is not None]
+    sound = [(v.sound, sample[v.key].sound, v.key[0]) for v in verdicts if v.sound is not None]
+    return Review(
+        reviewers=len({verdict.reviewer for verdict in verdicts}),
+        sampled=len(sample),
+        answers=len({verdict.key for verdict in verdicts}),
+        reviewed=len(verdicts),
+        left_empty=empty,
+        answer=agreement(right),
+        reasoning=agreement(sound),
+        answer_between_reviewers=_between(verdicts, lambda verdict: verdict.right),
+        reasoning_between_reviewers=_between(verdicts, lambda verdict: verdict.sound),
+        by_arm={
+            arm: ArmReview(
+                answer_right=_yes([(v.right, v.key[0]) for v in of_arm]),
+                reasoning_sound=_yes([(v.sound, v.key[0]) for v in of_arm]),
+            )
+            for arm, of_arm in sorted(by_arm.items())
         },
-    }
+    )
 
 
-def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
-    """How often two judgements of the same answers agree, with an interval over cases and Cohen's
-    kappa.
+def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> Agreement:
+    """How often two judgements of the same answers agree, with an interval over cases and kappa.
 
-    Kappa is None where one judgement never varies. `table` counts {"yes/yes": …}, the first
-    judgement first.
+    A pair is (first judgement, second judgement, case). Kappa is None where a judgement never
+    varies. `table` counts {"yes/no": …}, the first judgement first.
     """
     from sklearn.metrics import cohen_kappa_score
 
     if not pairs:
-        return {"n": 0, "agree": 0, "share": None, "ci95": None, "kappa": None, "table": {}}
+        return Agreement(n=0, agree=0, share=None, ci95=None, kappa=None, table={})
     first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     same = [float(one == other) for one, other in zip(first, second, strict=True)]
     interval = mean_interval(same, [pair[2] for pair in pairs])
@@ -197,37 +197,33 @@ def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
         for a in (True, False)
         for b in (True, False)
     }
-    return {
-        "n": len(pairs),
-        "agree": int(sum(same)),
-        "share": sum(same) / len(same),
-        "ci95": [interval.low, interval.high],
-        "kappa": kappa if math.isfinite(kappa) else None,
-        "table": table,
-    }
+    return Agreement(
+        n=len(pairs),
+        agree=int(sum(same)),
+        share=sum(same) / len(same),
+        ci95=(interval.low, interval.high),
+        kappa=kappa if math.isfinite(kappa) else None,
+        table=table,
+    )
 
 
-def _between(verdicts: Sequence[Verdict], what: str) -> dict[str, Any] | None:
+def _between(verdicts: Sequence[Verdict], judgement: Callable[[Verdict], bool | None]) -> Agreement | None:
     """Agreement over all pairs of reviewers of the same answer; None where there is no pair."""
-    by_key: dict[Key, list[Verdict]] = defaultdict(list)
+    by_key: dict[Key, list[bool]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.reviewer):
-        if getattr(verdict, what) is not None:
-            by_key[verdict.key].append(verdict)
-    pairs = [(getattr(a, what), getattr(b, what), key[0]) for key, of in by_key.items() for a, b in combinations(of, 2)]
+        judged = judgement(verdict)
+        if judged is not None:
+            by_key[verdict.key].append(judged)
+    pairs = [(a, b, key[0]) for key, judged in by_key.items() for a, b in combinations(judged, 2)]
     return agreement(pairs) if pairs else None
 
 
-def _yes(answers: Sequence[bool | None], verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
-    said = [
-        (float(answer), verdict.key[0]) for answer, verdict in zip(answers, verdicts, strict=True) if answer is not None
-    ]
-    if not said:
+def _yes(answers: Sequence[tuple[bool | None, str]]) -> YesShare | None:
+    """The share of yes, with an interval over cases; None where every cell was left empty."""
+    given = [(float(answer), case) for answer, case in answers if answer is not None]
+    if not given:
         return None
-    values = [value for value, _ in said]
-    interval = mean_interval(values, [case for _, case in said])
-    return {
-        "n": len(said),
-        "yes": int(sum(values)),
-        "share": sum(values) / len(values),
-        "ci95": [interval.low, interval.high],
-    }
+    values = [value for value, _ in given]
+    interval = mean_interval(values, [case for _, case in given])
+    share = sum(values) / len(values)
+    return YesShare(n=len(given), yes=int(sum(values)), share=share, ci95=(interval.low, interval.high))

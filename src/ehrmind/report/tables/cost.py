@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ehrmind.config import split_arm
 from ehrmind.report.formatting import ABSENT, Rows, Table, arm_name, duration, number
 from ehrmind.report.reading import Figures, expected_stages
+from ehrmind.runs.records import ArmResult, StageKey
 
 TRAINING_STAGES: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -19,13 +19,14 @@ TRAINING_STAGES: dict[str, tuple[str, ...]] = {
 
 def by_arm(figures: Figures) -> Table:
     """Time, answers and tokens of every arm; money only where an endpoint's prices are known."""
-    seconds = figures.results["seconds"]
+    seconds = figures.results.seconds
     rows: Rows = []
     money: list[float | None] = []
-    for arm, row in figures.results["arms"].items():
-        stages = () if arm in figures.recipe.get("endpoints", {}) else TRAINING_STAGES[split_arm(arm)[0]]
-        spent = row.get("cost", {})
-        scored = spent.get("seconds", seconds.get(f"evaluate-{arm}-{figures.results['decoding']}"))
+    for arm, row in figures.results.arms.items():
+        stages = () if arm in figures.recipe.endpoints else TRAINING_STAGES[split_arm(arm)[0]]
+        scored = row.cost.seconds
+        if scored is None:
+            scored = seconds.get(str(StageKey.scoring(arm, figures.results.decoding)))
         money.append(_money(figures, row, stages))
         rows.append(
             [
@@ -33,13 +34,13 @@ def by_arm(figures: Figures) -> Table:
                 duration(sum(seconds.get(stage, 0.0) for stage in stages)) if stages else ABSENT,
                 number(_sampled(figures, stages)),
                 duration(scored) if scored is not None else ABSENT,
-                number(spent.get("prompt_tokens")),
-                number(spent.get("tokens")),
+                number(row.cost.prompt_tokens),
+                number(row.cost.tokens),
             ]
         )
     caption = (
         "The cost of each arm: training (a warm-up counts for every arm that starts from it), and scoring the held-out "
-        f"cases once, {figures.results['decoding']} decoding."
+        f"cases once, {figures.results.decoding} decoding."
     )
     titles = ["Arm", "Learning", "Answers sampled to learn", "Scoring", "Tokens read", "Tokens written"]
     if not any(money):
@@ -51,22 +52,24 @@ def by_arm(figures: Figures) -> Table:
 
 def _sampled(figures: Figures, stages: Sequence[str]) -> int | None:
     """Answers sampled in RLVR, with those of dynamic sampling; None where there are none."""
-    asked = [figures.marks.get(stage, {}).get("asked_by_stratum") for stage in stages if stage.startswith("rlvr-")]
-    if not asked or None in asked:
+    arms = [StageKey.parse(stage).arm for stage in stages if StageKey.parse(stage).kind == "rlvr"]
+    marks = [figures.rlvr[arm] for arm in arms if arm in figures.rlvr]
+    if not marks:
         return None
-    return sum(sum(counts.values()) for counts in asked if counts) * int(figures.recipe["rlvr"]["samples"])
+    return sum(sum(mark.asked_by_stratum.values()) for mark in marks) * figures.recipe.rlvr.samples
 
 
-def _money(figures: Figures, row: Mapping[str, Any], stages: Sequence[str]) -> float | None:
-    if "endpoint" in row:
-        return row["endpoint"].get("cost")
-    teacher = figures.marks.get("warmup", {}).get("teacher") if "warmup" in stages else None
-    return teacher["cost"] if teacher else None
+def _money(figures: Figures, row: ArmResult, stages: Sequence[str]) -> float | None:
+    if row.endpoint is not None:
+        return row.endpoint.cost
+    if "warmup" not in stages or figures.warmup is None or figures.warmup.teacher is None:
+        return None
+    return figures.warmup.teacher.cost
 
 
 def by_stage(figures: Figures) -> Table:
-    spent = figures.results["seconds"]
-    order = list(expected_stages(figures.recipe))
+    spent = figures.results.seconds
+    order = list(map(str, expected_stages(figures.recipe)))
     stages = sorted(spent, key=lambda stage: order.index(stage) if stage in order else -1)
     rows = [*([stage, duration(spent[stage])] for stage in stages), ["all", duration(sum(spent.values()))]]
     return Table("Time by stage (of its last attempt, where it was resumed).", ["Stage", "Time"], rows)

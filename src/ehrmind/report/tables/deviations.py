@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
 
-from ehrmind.config import split_arm
+from pydantic import JsonValue
+
+from ehrmind.config import Recipe, split_arm
 from ehrmind.report.formatting import Cell, Rows, Table, arm_name, number
 from ehrmind.report.reading import Figures
+from ehrmind.runs import SPLITS
+from ehrmind.runs.records import DataFacts
 
 # The settings that arXiv 2505.24105 states of its runs, by recipe key.
-PAPER: dict[tuple[str, ...], Any] = {
+PAPER: dict[tuple[str, str], JsonValue] = {
     ("prompts", "think"): True,
     ("decoding", "temperature"): 0.6,
     ("decoding", "top_p"): 0.95,
@@ -39,49 +43,49 @@ def deviations(figures: Figures) -> Table | None:
     return Table(caption, ["What", "Here", "There"], rows) if rows else None
 
 
-def _from_paper(recipe: Mapping[str, Any]) -> Iterator[list[str | Cell]]:
-    models = {split_arm(arm)[0] for arm in recipe.get("arms", [])}
+def _from_paper(recipe: Recipe) -> Iterator[list[str | Cell]]:
+    models = {split_arm(arm)[0] for arm in recipe.arms}
     used = {"prompts", "decoding"}
     used |= {"warmup"} if models & {"sft", "sft_rlvr"} else set()
     used |= {"rlvr", "reward"} if models & {"rlvr", "sft_rlvr"} else set()
     for (part, key), stated in PAPER.items():
-        here = (recipe.get(part) or {}).get(key)
-        if part in used and here is not None and here != stated:
+        here = getattr(getattr(recipe, part), key)
+        if part in used and here != stated:
             yield [f"{part}.{key}", _value(here), Cell(_value(stated), "the paper")]
 
 
-def _value(value: Any) -> str:
+def _value(value: JsonValue) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def _from_plan(figures: Figures) -> Iterator[list[str | Cell]]:
     """Cases scored again, stages stopped, rows left out, labels recomputed, no answers."""
-    times: dict[str, int] = {}
-    for scoring in figures.results.get("held_out_scorings", []):
-        key = f"{arm_name(scoring['arm'])}, {scoring['decoding']}, seed {scoring['seed']}"
-        times[key] = times.get(key, 0) + 1
-    for key, count in times.items():
+    scorings = [f"{arm_name(one.arm)}, {one.decoding}, seed {one.seed}" for one in figures.results.held_out_scorings]
+    for key, count in Counter(scorings).items():
         if count > 1:
             yield [f"held-out cases scored: {key}", Cell(f"{count} times", tone="warn"), "once"]
-    for stage, mark in figures.marks.items():
-        if mark.get("stopped"):
-            steps = Cell(number(mark.get("step")), str(mark["stopped"]))
-            yield [f"{stage}: steps", steps, number(figures.recipe["rlvr"]["steps"])]
-        if mark.get("left_out_too_long"):
-            yield [f"{stage}: prompts left out as too long", number(mark["left_out_too_long"]), "0"]
-        if mark.get("without_reasoning"):
-            taught = f"{number(mark['without_reasoning'])} answers without reasoning"
-            cell = Cell(taught, "the data have no worked answers", tone="warn")
-            yield [f"{stage}: what was taught", cell, "worked answers"]
-    data = figures.provenance.get("data", {})
-    if dropped := data.get("train_notes_also_held_out_dropped"):
-        yield ["training cases dropped, held-out has their note", number(dropped), "0"]
-    for place, read in (data.get("sources") or {}).items():
-        for reason, count in (read.get("left_out") or {}).items():
-            yield [f"{place.replace('_', '-')}: {reason}", f"{number(count)} left out", "0"]
-    for split in ("train", "tuning", "held_out"):
-        if ((figures.recipe.get("data") or {}).get(split) or {}).get("recompute"):
+    for arm, mark in figures.rlvr.items():
+        if mark.stopped:
+            yield [f"rlvr-{arm}: steps", Cell(number(mark.step), mark.stopped), number(figures.recipe.rlvr.steps)]
+        if mark.left_out_too_long:
+            yield [f"rlvr-{arm}: prompts left out as too long", number(mark.left_out_too_long), "0"]
+    if figures.warmup is not None and figures.warmup.without_reasoning:
+        taught = f"{number(figures.warmup.without_reasoning)} answers without reasoning"
+        yield ["warmup: what was taught", Cell(taught, "the data have no worked answers", "warn"), "worked answers"]
+    if figures.provenance is not None:
+        yield from _from_data(figures.provenance.data)
+    for split in SPLITS:
+        if getattr(figures.recipe.data, split).recompute:
             yield [f"labels of {split.replace('_', '-')}", "recomputed by the published formulas", "as stored"]
-    for arm, row in figures.results["arms"].items():
-        if (row.get("endpoint") or {}).get("unanswered"):
-            yield [f"{arm}: questions without an answer", Cell(number(row["endpoint"]["unanswered"]), tone="warn"), "0"]
+    for arm, row in figures.results.arms.items():
+        if row.endpoint is not None and row.endpoint.unanswered:
+            yield [f"{arm}: questions without an answer", Cell(number(row.endpoint.unanswered), tone="warn"), "0"]
+
+
+def _from_data(data: DataFacts) -> Iterator[list[str | Cell]]:
+    if dropped := data.train_notes_also_held_out_dropped:
+        yield ["training cases dropped, held-out has their note", number(dropped), "0"]
+    for place, read in data.sources.items():
+        left_out = read.get("left_out")
+        for reason, count in left_out.items() if isinstance(left_out, dict) else ():
+            yield [f"{place.replace('_', '-')}: {reason}", f"{number(count)} left out", "0"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind.report.formatting import Cell, Rows, Table, arm_name, moment
 from ehrmind.report.reading import Figures
 
 
 def provenance(figures: Figures) -> Table:
-    rows = [list(pair) for pair in flattened(figures.provenance)]
+    rows = [list(pair) for pair in flattened(figures.provenance.to_dict() if figures.provenance else {})]
     return Table("Versions, seeds and digests this run's figures depend on.", ["What", "Value"], rows)
 
 
@@ -19,10 +20,10 @@ def scorings(figures: Figures) -> Table:
     """How often the held-out cases were scored; once per arm, decoding and seed is right."""
     counted: Counter[tuple[str, str, int]] = Counter()
     last: dict[tuple[str, str, int], float] = {}
-    for scoring in figures.results["held_out_scorings"]:
-        key = (scoring["arm"], scoring["decoding"], scoring["seed"])
+    for scoring in figures.results.held_out_scorings:
+        key = (scoring.arm, scoring.decoding, scoring.seed)
         counted[key] += 1
-        last[key] = max(last.get(key, 0.0), scoring["time"])
+        last[key] = max(last.get(key, 0.0), scoring.time)
     rows: Rows = [
         [
             arm_name(arm),
@@ -40,7 +41,7 @@ def scorings(figures: Figures) -> Table:
     return Table(caption, ["Arm", "Decoding", "Seed", "Times", "Last"], rows)
 
 
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flattened(tree: Mapping[str, JsonValue], prefix: str = "") -> list[tuple[str, str]]:
     """Dotted names and values, without counts by stratum, which other tables have."""
     pairs: list[tuple[str, str]] = []
     for key, value in tree.items():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from ehrmind.report.formatting import (
     ABSENT,
@@ -21,28 +20,30 @@ from ehrmind.report.formatting import (
     points,
 )
 from ehrmind.report.reading import Figures
+from ehrmind.runs.records import Accuracy, ArmResult, PairResult
 from ehrmind.statistics import wilson
+
+Shares = Mapping[str, Mapping[str, Accuracy | None]]  # by group of cases and arm; None where an arm has none
 
 
 def arms(figures: Figures) -> Table:
     """All arms under every decoding and scorer."""
-    views = figures.views()
-    headline = views[0][0]
+    views = list(figures.results.views())
+    headline = figures.results.decoding
     rows: Rows = []
     for arm in figures.arms:
-        mark = figures.marks.get(f"evaluate-{arm}-{headline}", {})
-        scored = figures.results["arms"][arm]
+        mark, found = figures.scored.get(arm), figures.results.arms[arm]
         rows.append(
             [
                 arm_name(arm),
-                *(accuracy(view["arms"].get(arm)) for _, _, view in views),
-                number(scored["correct"]),
-                number(scored["unparsed"]),
-                percent(mark["truncated"]) if "truncated" in mark else ABSENT,
-                number(mark.get("length")),
+                *(accuracy(view.arms.get(arm)) for _, _, view in views),
+                number(found.correct),
+                number(found.unparsed),
+                percent(mark.truncated) if mark else ABSENT,
+                number(mark.length if mark else None),
             ]
         )
-    n = next(iter(figures.results["arms"].values()))["n"]
+    n = figures.results.arms[figures.arms[0]].n
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
         f"Share of {n:,} held-out cases answered right, with 95 % intervals over patients. The columns after the "
@@ -53,12 +54,12 @@ def arms(figures: Figures) -> Table:
 
 def pairs(figures: Figures) -> Table | None:
     """Differences between arms on the same cases; None where there is one arm only."""
-    if not figures.results["pairs"]:
+    if not figures.results.pairs:
         return None
-    views = figures.views()
+    views = list(figures.results.views())
     rows: Rows = [
-        [pair_name(pair), *(_difference(view["pairs"].get(pair)) for _, _, view in views)]
-        for pair in figures.results["pairs"]
+        [pair_name(pair), *(_difference(view.pairs.get(pair)) for _, _, view in views)]
+        for pair in figures.results.pairs
     ]
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
@@ -69,83 +70,85 @@ def pairs(figures: Figures) -> Table | None:
     return Table(caption, ["Pair", *titles], rows)
 
 
-def _difference(figure: Mapping[str, Any] | None) -> Cell:
-    if figure is None:
+def _difference(pair: PairResult | None) -> Cell:
+    if pair is None:
         return Cell(ABSENT)
-    low, high = figure["ci95"]
+    low, high = pair.ci95
     tone = "good" if low > 0 else "warn" if high < 0 else ""
-    adjusted = f", adjusted {p_value(figure['p_holm'])}" if "p_holm" in figure else ""
-    return Cell(points(figure["difference"]), f"{interval([low, high])}; {p_value(figure['p'])}{adjusted}", tone)
+    adjusted = "" if pair.p_holm is None else f", adjusted {p_value(pair.p_holm)}"
+    return Cell(points(pair.difference), f"{interval(pair.ci95)}; {p_value(pair.p)}{adjusted}", tone)
 
 
 def transfer(figures: Figures) -> Table | None:
     """Every arm on the transfer sets; None where the recipe names none."""
-    places = figures.results.get("transfer")
-    if not places:
+    sets = figures.results.transfer
+    if not sets:
         return None
     rows: Rows = []
-    for name, found in places.items():
-        cells = [accuracy(found["arms"].get(arm)) for arm in figures.arms]
-        rows.append([name, number(next(iter(found["arms"].values()))["n"]), *cells])
+    for name, found in sets.items():
+        cells = [accuracy(found.arms.get(arm)) for arm in figures.arms]
+        rows.append([name, number(next(iter(found.arms.values())).n), *cells])
     caption = (
         "The same arms on cases of other tasks or families, which this run did not train on, "
-        f"{figures.results['decoding']} decoding: share answered right, with 95 % intervals over patients."
+        f"{figures.results.decoding} decoding: share answered right, with 95 % intervals over patients."
     )
     return Table(caption, ["Transfer", "Cases", *map(arm_name, figures.arms)], rows)
 
 
 def seeds(figures: Figures) -> Table | None:
     """The accuracy of every seed; None where the run has one seed."""
-    chosen = figures.results.get("seeds")
-    if not chosen:
+    if not figures.results.seeds:
         return None
     rows: Rows = [
-        [arm_name(arm), *(percent(share) for share in row["per_seed"]), accuracy(row), f"{100 * row['sd']:.1f}"]
-        for arm, row in figures.results["arms"].items()
-        if "per_seed" in row
+        [arm_name(arm), *map(percent, row.per_seed), accuracy(row), f"{100 * row.sd:.1f}"]
+        for arm, row in figures.results.arms.items()
+        if row.sd is not None
     ]
     caption = (
         "The recipe under several seeds, each a run of its own under seeds/. Intervals allow for other patients and "
         "for other seeds. The spread is the standard deviation between seeds, in points."
     )
-    return Table(caption, ["Arm", *(f"seed {seed}" for seed in chosen), "Mean", "Spread"], rows)
+    return Table(caption, ["Arm", *(f"seed {seed}" for seed in figures.results.seeds), "Mean", "Spread"], rows)
 
 
 def by_category(figures: Figures) -> Table:
-    return by_arm(
-        figures, "Held-out accuracy by category, with 95 % intervals.", "Category", shares_by(figures, "by_category")
+    return accuracy_table(
+        figures, "Held-out accuracy by category, with 95 % intervals.", "Category", categories(figures)
     )
 
 
 def by_stratum(figures: Figures) -> Table:
-    return by_arm(
-        figures, "Held-out accuracy by stratum, with 95 % intervals.", "Stratum", shares_by(figures, "by_stratum")
-    )
+    return accuracy_table(figures, "Held-out accuracy by stratum, with 95 % intervals.", "Stratum", strata(figures))
 
 
-def by_arm(figures: Figures, caption: str, title: str, shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+def accuracy_table(figures: Figures, caption: str, title: str, shares: Shares) -> Table:
     """A row per group of cases, a column per arm."""
     rows: Rows = [
-        [group, number(max(row["n"] for row in of.values())), *(accuracy(of[arm]) for arm in figures.arms)]
-        for group, of in shares.items()
+        [group, number(max(row.n for row in by_arm.values() if row)), *(accuracy(by_arm[arm]) for arm in figures.arms)]
+        for group, by_arm in shares.items()
     ]
     return Table(caption, [title, "Cases", *map(arm_name, figures.arms)], rows)
 
 
-def shares_by(figures: Figures, *path: str) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """{group: {arm: accuracy}} under these keys of results.json; empty where it has none."""
-    shares: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for arm, row in figures.results["arms"].items():
-        for name in path:
-            row = row.get(name, {})
-        for group, figure in row.items():
-            shares.setdefault(group, {})[arm] = figure
-    return {group: {arm: shares[group].get(arm, {"n": 0}) for arm in figures.arms} for group in sorted(shares)}
+def categories(figures: Figures) -> Shares:
+    return shares_by(figures, lambda arm: arm.by_category)
 
 
-def pooled(figures: Figures, arm: str, strata: list[str]) -> dict[str, Any]:
+def strata(figures: Figures) -> Shares:
+    return shares_by(figures, lambda arm: arm.by_stratum)
+
+
+def shares_by(figures: Figures, groups: Callable[[ArmResult], Mapping[str, Accuracy]]) -> Shares:
+    """The accuracy of every arm in every group of cases."""
+    found = {arm: groups(figures.results.arms[arm]) for arm in figures.arms}
+    names = sorted({name for by_group in found.values() for name in by_group})
+    return {name: {arm: by_group.get(name) for arm, by_group in found.items()} for name in names}
+
+
+def pooled(figures: Figures, arm: str, strata: Sequence[str]) -> Accuracy:
     """The accuracy of an arm on several strata together; cases count as independent."""
-    found = figures.results["arms"][arm]["by_stratum"]
-    n = sum(found[stratum]["n"] for stratum in strata if stratum in found)
-    correct = sum(found[stratum]["correct"] for stratum in strata if stratum in found)
-    return {"n": n, "correct": correct, "accuracy": correct / max(1, n), "ci95": wilson(correct, n)}
+    found = [share for stratum, share in figures.results.arms[arm].by_stratum.items() if stratum in strata]
+    n, correct = sum(share.n for share in found), sum(share.correct for share in found)
+    low, high = wilson(correct, n)
+    share = correct / max(1, n)
+    return Accuracy(n=n, correct=correct, accuracy=share, ci95=(low, high), groups=n, interval="wilson")

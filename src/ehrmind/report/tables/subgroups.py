@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ehrmind.report.formatting import Table
 from ehrmind.report.reading import Figures
-from ehrmind.report.tables.results import by_arm, shares_by
+from ehrmind.report.tables.results import Shares, accuracy_table, shares_by
+from ehrmind.runs.records import Accuracy
 
 
 def seen(figures: Figures) -> Table | None:
@@ -16,11 +16,11 @@ def seen(figures: Figures) -> Table | None:
     if not shares:
         return None
     caption = "Held-out cases of tasks (calculators, collections) that train has, and of tasks that it lacks."
-    return by_arm(figures, caption, "Task", shares)
+    return accuracy_table(figures, caption, "Task", shares)
 
 
-def seen_shares(figures: Figures) -> dict[str, dict[str, Mapping[str, Any]]]:
-    shares = shares_by(figures, "by_seen")
+def seen_shares(figures: Figures) -> Shares:
+    shares = shares_by(figures, lambda arm: arm.by_seen)
     return shares if "unseen" in shares else {}
 
 
@@ -33,13 +33,13 @@ def subgroups(figures: Figures) -> Table | None:
         "Held-out cases by the patient's age and sex, as far as the data say them. Groups may differ because their "
         "questions differ."
     )
-    return by_arm(figures, caption, "Patients", shares)
+    return accuracy_table(figures, caption, "Patients", shares)
 
 
-def subgroup_shares(figures: Figures) -> dict[str, dict[str, Mapping[str, Any]]]:
-    shares: dict[str, dict[str, Mapping[str, Any]]] = {}
+def subgroup_shares(figures: Figures) -> Shares:
+    shares: dict[str, Mapping[str, Accuracy | None]] = {}
     for name in ("age", "sex"):
-        groups = shares_by(figures, "subgroups", name)
+        groups = shares_by(figures, lambda arm, name=name: arm.subgroups.get(name, {}))  # type: ignore[misc]
         if groups.keys() - {"unknown"}:
             order = sorted(groups, key=lambda group: (group == "unknown", group != "under 18", group))
             shares |= {f"{name}: {group}": groups[group] for group in order}
