@@ -15,6 +15,7 @@ from page_reader import Page
 from typer.testing import CliRunner
 
 from ehrmind.cli.app import app
+from ehrmind.config import parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_comparison, write_report
 from ehrmind.report.formatting import Table
@@ -23,6 +24,7 @@ from ehrmind.report.plots.run_plots import run_plots
 from ehrmind.report.reading import read_run
 from ehrmind.report.tables import deviations, labels, licences
 from ehrmind.runs import Run
+from ehrmind.runs.records import Results
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.evaluated_run import opened, plan, recipe
@@ -179,10 +181,13 @@ def test_cases_elsewhere_and_labels_have_a_heat_map_beside_their_tables(single: 
 
 def test_predicted_risks_have_their_calibration_curve_and_its_figures(runs: list[Run]) -> None:
     figures = read_run(runs[1])
-    changed = json.loads(json.dumps(figures.results))
+    changed = figures.results.to_dict()
     tenths = [{"risk": 0.1, "observed": 0.25, "n": 4}, {"risk": 0.9, "observed": 1.0, "n": 6}]
-    changed["arms"]["rlvr"]["measures"]["trials/eligibility"]["risk"] = {"calibration": tenths}
-    figures = dataclasses.replace(figures, results=changed)
+    changed["arms"]["rlvr"]["measures"]["trials/eligibility"]["risk"] = {
+        "n": 10, "positive": 7, "subjects": 10, "auroc": None, "auprc": None, "brier": 0.1, "f1": 0.9,
+        "balanced_accuracy": None, "calibration": tenths,
+    }
+    figures = dataclasses.replace(figures, results=Results.from_dict(changed, "results.json"))
     table = labels.risks(figures)
     assert table is not None and table.rows[0] == ["trials/eligibility", "RLVR only", "10.0\u00a0%", "25.0\u00a0%", "4"]
     assert len(table.rows) == 2 and "RLVR only" in run_plots(figures)["risks"]
@@ -200,11 +205,12 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
     figures = read_run(runs[0])
     changed = {
         "train": {"medcalc": ["somewhere/train.csv"]},
-        "held_out": {"table": {"path": "somewhere/mine.csv"}, "licence": "as agreed <b>"},
-        "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS"}},
-        "transfer": figures.recipe["data"]["transfer"],
+        "held_out": {"table": {"path": "somewhere/mine.csv", "kind": "number"}, "licence": "as agreed <b>"},
+        "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS", "task": "guo_los"}},
+        "transfer": figures.recipe.model_dump()["data"]["transfer"],
     }
-    figures = dataclasses.replace(figures, recipe={**figures.recipe, "data": changed})
+    recipe = parse_recipe({**figures.recipe.model_dump(mode="json"), "data": changed})
+    figures = dataclasses.replace(figures, recipe=recipe)
     rows = told(licences.licences(figures))
     assert rows["train"][1] == "train.csv" and rows["train"][2].startswith("CC BY-SA 4.0")
     assert rows["held-out"][:2] == ["table", "mine.csv"] and rows["held-out"][2] == "as agreed <b> as the recipe says"
@@ -214,9 +220,11 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
 
 def test_departures_from_the_paper_and_from_the_plan_are_listed(runs: list[Run]) -> None:
     figures = read_run(runs[0])
-    marks = {**figures.marks, "rlvr-rlvr": {"stopped": "no better on tuning", "step": 2, "left_out_too_long": 4}}
-    results = {**figures.results, "held_out_scorings": figures.results["held_out_scorings"] * 2}
-    rows = told(deviations.deviations(dataclasses.replace(figures, marks=marks, results=results)))
+    stopped = {"stopped": "no better on tuning", "step": 2, "left_out_too_long": 4}
+    marks = {"rlvr": figures.rlvr["rlvr"].model_copy(update=stopped)}
+    twice = {"held_out_scorings": figures.results.held_out_scorings * 2}
+    results = figures.results.model_copy(update=twice)
+    rows = told(deviations.deviations(dataclasses.replace(figures, rlvr=marks, results=results)))
     assert rows["rlvr.samples"] == ["4", "12 the paper"] and rows["decoding.top_p"] == ["1", "0.95 the paper"]
     assert not {"rlvr.kl", "warmup.epochs"} & rows.keys(), "as the paper has it, and nothing was warmed up"
     assert (

@@ -75,7 +75,7 @@ def show_results(run: Run) -> None:
         _add(pairs, name.replace("-", " − "), f"{100 * pair.difference:+.1f}", _interval(pair.ci95), *p_values)
     if found.pairs:
         _print(pairs)
-    for sentence in (*contamination_sentence(found), *forgetting_sentence(found)):
+    for sentence in (*contamination_sentence(found.contamination), *forgetting_sentence(found)):
         _print(sentence)
 
 

@@ -1,5 +1,4 @@
-"""The page of several runs: every arm on every set of cases, the gains of training, and how the runs
-differ.
+"""The page of several runs: every arm on every set of cases, gains, and how the runs differ.
 
 It can be shared: it holds figures and ids.
 """

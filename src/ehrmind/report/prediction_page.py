@@ -1,5 +1,4 @@
-"""The page of a prediction: every answer with its probability, and its thinking with the values that
-stand in the record.
+"""The page of a prediction: every answer with its probability, and its thinking with marked values.
 
 The page is one file without a script and loads nothing from outside. It holds record text, so it
 lies in the prediction's own folder, mode 0600.

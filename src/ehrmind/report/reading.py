@@ -61,7 +61,7 @@ class Figures(Training):
 
 
 def read_run(run: Run) -> Figures:
-    """Raises InputError for a folder that is no run, an unfinished run, or a file that does not fit."""
+    """Raises InputError for a folder that is no run, an unfinished run, or a misfit file."""
     if not any((run.path / name).is_file() for name in ("recipe.yaml", "manifest.json")):
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     results = run.read_record("results.json", Results) if (run.path / "results.json").is_file() else None

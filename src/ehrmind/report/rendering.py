@@ -19,7 +19,7 @@ class Shown(Protocol):
 
 @dataclass(frozen=True)
 class Browser:
-    """The browser of rollouts: how many it has of how many, and their JSON as `as_json` wrote it."""
+    """The browser of rollouts: the number shown, the total, and JSON by `as_json`."""
 
     shown: int
     total: int

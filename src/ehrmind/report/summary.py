@@ -14,7 +14,7 @@ def summary(figures: Figures) -> list[str]:
     return [
         _headline(figures),
         *_pilot_sentence(figures),
-        *contamination_sentence(figures.results),
+        *contamination_sentence(figures.results.contamination),
         *forgetting_sentence(figures.results),
     ]
 

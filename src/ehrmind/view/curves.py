@@ -1,4 +1,4 @@
-"""The figures of a run while it goes: curves as few points, alarms, and results once it is finished.
+"""The figures of a run while it goes: curves as few points, alarms, and results at the end.
 
 No record text passes here.
 """
@@ -95,11 +95,14 @@ def curves(run: Run) -> Curves:
 
 
 def so_far(run: Run) -> Training:
-    """The training of a run that may not be finished; lines and marks in the making are left out."""
+    """The training so far, without lines and marks that are being written."""
     metrics = [
         StepMetrics.from_dict(row)
         for row in _lines(run.path / "metrics.jsonl")
-        if isinstance(row.get("stage"), str) and isinstance(row.get("step"), int) and isinstance(row.get("arm"), str)
+        if isinstance(row.get("stage"), str)
+        and isinstance(row.get("step"), int)
+        and isinstance(row.get("arm"), str)
+        and isinstance(row.get("time"), int | float)
     ]
     alarms = [found for row in _lines(run.path / "alarms.jsonl") if (found := _alarm(row)) is not None]
     marks = {StageKey.parse(file.stem).arm: _rlvr_mark(file) for file in (run.path / "stages").glob("rlvr-*.json")}

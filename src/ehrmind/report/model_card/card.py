@@ -1,8 +1,8 @@
 """The model card of an export: what the run folder knows, and what people must still write.
 
 It has the data with version, digest and licence; splits; arms with intervals; use and limits; and
-the topics of TRIPOD-LLM (Gallifant et al. 2025, doi 10.1038/s41591-024-03425-5) that a run can fill,
-in our words and without the checklist's numbers. Works without torch.
+the topics of TRIPOD-LLM that a run can fill (Gallifant et al. 2025, doi
+10.1038/s41591-024-03425-5), in our words and without the checklist's numbers. Works without torch.
 """
 
 from __future__ import annotations

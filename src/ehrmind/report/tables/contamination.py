@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ehrmind.report.formatting import Cell, Rows, Table, number, percent
 from ehrmind.report.reading import Figures
-from ehrmind.runs.records import Contamination, Results
+from ehrmind.runs.records import Contamination
 
 
 def contamination(figures: Figures) -> Table | None:
@@ -41,9 +43,9 @@ def not_comparable(found: Contamination) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def contamination_sentence(results: Results) -> list[str]:
+def contamination_sentence(by_set: Mapping[str, Contamination]) -> list[str]:
     """The finding about the held-out records; empty where nothing was compared."""
-    found = results.contamination.get("held_out")
+    found = by_set.get("held_out")
     if not found:
         return []
     most = max(found.against.values(), key=lambda shared: (shared.half, shared.any))

@@ -147,7 +147,7 @@ class Results(Comparison, Versioned):
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
         """As `Record.from_dict`. A file of another schema version is refused by its version alone."""
-        version = tree.get("schema_version")
+        version = tree.get("schema_version") if isinstance(tree, Mapping) else None
         if version != SCHEMA_VERSION:
             made = "before results had a schema version" if version is None else f"with schema version {version!r:.20}"
             raise InputError(

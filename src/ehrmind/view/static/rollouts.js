@@ -1,6 +1,6 @@
 // The list of rollouts: filters, pages, search, and what is new while the run goes on.
 import { ask, byId, element, figure, fill, visible, where } from "./dom.js";
-import { show } from "./opened.js";
+import { show } from "./rollout_detail.js";
 
 const NAMES = ["stage", "step", "arm", "stratum", "verdict", "reason", "case", "text"];
 const SIGNS = { right: "✓ right", wrong: "✗ wrong", malformed: "✗ malformed" };
