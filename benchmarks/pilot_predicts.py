@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
+from ehrmind.runs.records import StratumDiagnosis
+
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
     """The pilot's figures are made anew of its answers, so that a change of definitions needs no new run."""
@@ -26,7 +28,7 @@ def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> d
         json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results")
     )
     cases = {case.id: case for case in run.load_cases()["train"]}
-    figures = diagnose(run.read_rollouts("pilot").to_dicts(), pilot["samples"], cases)["by_stratum"]
+    figures = diagnose(run.rollout_rows("pilot"), pilot["samples"], cases).to_dict()["by_stratum"]
     figures = {stratum: {**row, "cause": pilot["by_stratum"][stratum].get("cause")} for stratum, row in figures.items()}
     return {
         "seed": seed,
@@ -66,7 +68,7 @@ def r2(found: dict[str, Any], kind: str | None = None) -> float:
 
     chosen = {name: figures for name, figures in found["pilot"].items() if kind in (None, figures["kind"])}
     obtained = [found["gains"]["by_stratum"][name]["obtained"] for name in chosen]
-    return r_squared(obtained, [expected_gain(figures)["gain"] for figures in chosen.values()])
+    return r_squared(obtained, [expected_gain(StratumDiagnosis.model_validate(figures)).gain for figures in chosen.values()])
 
 
 def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
@@ -83,7 +85,7 @@ def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
     obtained = np.array([gain for _, gain in strata])
 
     def expected(_: Any, won: float, draws: float) -> Any:
-        return np.array([won * headroom_in_reach(pilot, draws) for pilot, _ in strata])
+        return np.array([won * headroom_in_reach(StratumDiagnosis.model_validate(pilot), draws) for pilot, _ in strata])
 
     (won, draws), _ = curve_fit(expected, None, obtained, p0=(0.9, 50.0), bounds=([0, 1], [1, 10_000]))
     rest = obtained - expected(None, won, draws)

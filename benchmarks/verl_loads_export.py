@@ -180,11 +180,12 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
 
 def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     """The reward manager's score of right, wrong, malformed and hostile answers against our judge's verdict."""
-    from ehrmind.verify.transfer import Question
     from torch.utils.data import DataLoader
     from verl import DataProto
     from verl.trainer.ppo.reward import load_reward_manager
     from verl.utils.dataset.rl_dataset import collate_fn
+
+    from ehrmind.verify.trainer_rewards import Question
 
     compared = differ = 0
     for part in ("train", "val"):

@@ -11,8 +11,9 @@ from typing import Any
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run, open_run, rollout_rows
-from ehrmind.runs.records import DataFacts, ModelProvenance, Provenance, ProvenCases, RlvrFacts, WarmupFacts
+from ehrmind.runs import Run, open_run
+from ehrmind.runs.records import DataFacts, ModelProvenance, Provenance, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.results import write_results
 from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.rollout import outcome_metrics
@@ -28,21 +29,6 @@ HOSTILE = (
 # Chances of a right answer where the base knows the calculator, and where it does not.
 SKILL = {"base": (0.45, 0.0), "rlvr": (0.8, 0.0), "sft": (0.5, 0.4), "sft_rlvr": (0.85, 0.75)}
 UNKNOWN = ("morphine-equivalents", "maintenance-fluids")
-RLVR = RlvrFacts(
-    questions=70,
-    left_out_too_long=0,
-    left_out_of_mix={},
-    asked={"medcalc": 120},
-    asked_by_stratum={},
-    in_train_by_stratum={},
-    class_weights={},
-    step=30,
-    best=0.6,
-    best_step=30,
-    stopped=None,
-    saved={},
-    best_standard_error=0.1,
-)
 
 
 def recipe(kl: float, **changes: Any) -> Recipe:
@@ -71,45 +57,43 @@ def finished_run(
     held_out[0] = _with_note(held_out[0], HOSTILE)
     with run.stage("data") as facts:
         run.save_cases({"train": train, "tuning": train[:0], "held_out": held_out})
-        found = DataFacts(
-            sources={},
-            proven=ProvenCases(cases=cases, corruptions=0),
-            digest="0" * 64,
-            cases={"train": 70, "tuning": 0, "held_out": cases},
-            train_notes_also_held_out_dropped=0,
-        )
-        facts |= found.to_dict()
+        sources = {"train": {"synthetic": 70, "seed": 1}, "held_out": {"synthetic": cases, "seed": 3}}
+        facts |= {"sources": sources, "proven": {"cases": 70 + cases, "corruptions": 0}, "digest": "0" * 64}
+        facts |= {"cases": {"train": 70, "tuning": 0, "held_out": cases}, "train_notes_also_held_out_dropped": 0}
     provenance = Provenance(
-        seed=5,
         recipe_digest="f" * 64,
-        data=found,
-        model=ModelProvenance(name="tiny", revision=None, sha256={}),
+        seed=5,
+        data=DataFacts.model_validate(facts),
+        model=ModelProvenance(name="scripted", revision=None, sha256={}),
         versions={"ehrmind": "0.1", "python": "3.11"},
-        platform="any",
-        date="2026-01-01",
+        platform="x86_64",
+        date="2026-01-02",
     )
     run.write_record("provenance.json", provenance)
-    with run.stage("pilot"):
+    with run.stage("pilot") as facts:
         groups = [_group(case, "base", 8) for case in train[:42]]
         rows = rollout_rows("pilot", "base", 0, groups)
         run.write_rollouts("pilot", 0, rows)
-        run.write_json("pilot.json", diagnose(rows, 8, {case.id: case for case in train}))
+        diagnosis = diagnose(rows, 8, {case.id: case for case in train})
+        run.write_record("pilot.json", diagnosis)
+        facts |= diagnosis.to_dict()
     if "sft" in arms:
         with run.stage("warmup") as facts:
-            learned = WarmupFacts(steps=20, traces=70, by_stratum={}, left_out={}, rehearsed=0, saved={})
-            facts |= learned.to_dict()
+            facts |= {"steps": 20, "traces": 70, "by_stratum": {}, "left_out": {}, "rehearsed": 0, "saved": {}}
             for step in range(20):
                 run.log("warmup", "sft", step, {"loss": 2.0 / (step + 1), "gradient_norm": 1.0, "learning_rate": 1e-4})
     for arm in ("rlvr", "sft_rlvr"):
         if arm in arms:
             with run.stage(f"rlvr-{arm}") as facts:
+                facts |= {"questions": 70, "left_out_too_long": 0, "left_out_of_mix": {}, "asked": {"all": 120}}
+                facts |= {"asked_by_stratum": {}, "in_train_by_stratum": {}, "class_weights": {}, "step": 30}
+                facts |= {"best": 0.59, "best_step": 30, "stopped": None, "saved": {}, "best_standard_error": 0.0}
                 _learn(run, arm, train, measures_kl=kl > 0)
-                facts |= RLVR.to_dict()
     for arm in arms:
         for decoding in ("greedy", "sampled"):
             _evaluate(run, arm, decoding, held_out)
     seconds = {stage: (run.done(stage) or {})["seconds"] for stage in run.finished()}
-    write_results(run, made, held_out, seconds)
+    write_results(StageContext(run, made, {"train": (), "tuning": (), "held_out": held_out}), {}, {}, seconds)
     return run
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MOST_LINES, MOST_TEST_LINES, MOST_FUNCTION_LINES = 300, 350, 60
+MOST_LINES, MOST_TEST_LINES, MOST_FUNCTION_LINES = 400, 500, 90
 # A path of somebody's machine, and addresses: only those of publications, licences and made-up examples.
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:work|farm|root|home|Users|mnt|srv|tmp|opt)/[A-Za-z0-9_.-]+")
 ADDRESS = re.compile(r"\b(?:https?|wss?|ftp)://([^/\s\"'`)>:\]}]+)")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ehrmind.verify.transfer import Question, ehrmind_reward
 
 from ehrmind.verify import judge
+from ehrmind.verify.trainer_rewards import Question, ehrmind_reward
 from tests.exported import prepared_run
 from tests.new_rows import ehrmind
 

@@ -148,11 +148,11 @@ def test_a_template_without_a_day_stays_as_it_is() -> None:
 def test_a_template_with_its_defaults_writes_what_the_run_wrote(family: str, think: bool) -> None:
     import copy
 
-    own, asking = chat(family, DAY), PromptVariant(think=think)
+    own, variant = chat(family, DAY), PromptVariant(think=think)
     plain = copy.deepcopy(own.tokenizer)
     plain.chat_template = with_defaults(own.tokenizer.chat_template, own.arguments, own.after_prompt(thinks=think))
     for case in cases()[:4]:
-        turns = messages(case, asking=asking)
+        turns = messages(case, variant=variant)
         asked = [{"role": turn.role, "content": turn.content} for turn in turns]
         assert plain.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == list(
             own.prompt(turns).token_ids
@@ -189,7 +189,7 @@ def test_a_thought_that_the_template_opens_is_closed_where_none_is_asked_for(tmp
     opens = CHATML + CHATML_END.replace("assistant\n", "assistant\n<think>\n")
     folder = model(tmp_path / "m", opens)
     engine, case = open_engine(Model(name=str(folder)), folder, rows=4), cases()[0]
-    prompt = engine.prompt(messages(case, asking=PromptVariant(think=False)))
+    prompt = engine.prompt(messages(case, variant=PromptVariant(think=False)))
     said = prompt.opening + engine.decode(engine.response_tokens(gold_response(case, False), prompt))
     assert judge(case, said, think=False).correct and said == gold_response(case, False)
     assert engine.tokenizer.decode(list(prompt.token_ids)).endswith("<think>\n\n</think>\n\n")

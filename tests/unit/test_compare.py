@@ -31,12 +31,13 @@ def trained_on(name: str, own: dict[str, Any], other: dict[str, Any]) -> Recipe:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+def runs(tmp_path: Path) -> list[Run]:
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     recipes = {"sums": trained_on("sums", SUMS, MATCHES), "matches": trained_on("matches", MATCHES, SUMS)}
     return [
-        run_pipeline(chosen, tmp_path / name, stages=("evaluate",), open_engine=opened)
+        run_pipeline(
+            chosen, tmp_path / name, stages=("evaluate",), open_engine=opened, locate=lambda _: tmp_path / "base"
+        )
         for name, chosen in recipes.items()
     ]
 

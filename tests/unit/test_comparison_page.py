@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +34,20 @@ MATCHES: dict[str, Any] = {"synthetic": {"family": "trials", "n": 10, "seed": 3,
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """One run trained on sums and one on matching, each scored on both."""
     folder = tmp_path_factory.mktemp("compared")
     ScriptedEngine(plan).save(folder / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
-        made = []
-        for name, own, other in (("sums", SUMS, MATCHES), ("matches", MATCHES, SUMS)):
-            data = {
-                "train": {"synthetic": {**own["synthetic"], "seed": 9}},
-                "held_out": own,
-                "transfer": {"another": other},
-            }
-            chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
-            made.append(run_pipeline(chosen, folder / name, open_engine=opened))
-        yield made
+    made = []
+    for name, own, other in (("sums", SUMS, MATCHES), ("matches", MATCHES, SUMS)):
+        data = {
+            "train": {"synthetic": {**own["synthetic"], "seed": 9}},
+            "held_out": own,
+            "transfer": {"another": other},
+        }
+        chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
+        made.append(run_pipeline(chosen, folder / name, open_engine=opened, locate=lambda _: folder / "base"))
+    return made
 
 
 @pytest.fixture(scope="module")

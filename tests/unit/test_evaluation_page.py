@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,16 @@ from tests.evaluated_run import plan, recipe, unsteady
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluated")
     ScriptedEngine(plan).save(folder / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
-        chosen = recipe(seeds=2, evaluate={"repeats": 4, "general": {"n": 28, "gate": True}})
-        yield run_seeds(chosen, folder / "run", open_engine=lambda _, base: ScriptedEngine.load(base, unsteady))
+    chosen = recipe(seeds=2, evaluate={"repeats": 4, "general": {"n": 28, "gate": True}})
+    return run_seeds(
+        chosen,
+        folder / "run",
+        open_engine=lambda _, base: ScriptedEngine.load(base, unsteady),
+        locate=lambda _: folder / "base",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
             and not kept["do_sample"]
         )
         assert generated(out) == scored(folder)
-    said = advice_of(base)["generation_advice"]
+    said = advice_of(base)
     assert {name: said[name] for name in ADVICE} == ADVICE and not advice_of(tmp_path / "arm")
 
 

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from ehrmind.verify.transfer import Question, compute_score
 
 from ehrmind.config import EhrFiles
 from ehrmind.data import load_cases
@@ -29,6 +28,7 @@ from ehrmind.runs.listing import purge
 from ehrmind.stages.rlvr.rewards import class_weights, training_rewards
 from ehrmind.types import Group, InputError, Message, Prompt
 from ehrmind.verify import judge
+from ehrmind.verify.trainer_rewards import Question, compute_score
 from tests.exported import cases_file, launched, prepared_run, synthetic_splits
 from tests.meds_data import write_meds
 from tests.new_rows import ehrmind

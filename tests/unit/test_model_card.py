@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def card(run: Run) -> str:
-    return model_card(described(run.path)[1], run, name="mine", licence="apache-2.0")
+    return model_card(described(run.path)[1].to_dict(), run, name="mine", licence="apache-2.0")
 
 
 def rows(card: str, begins: str) -> list[list[str]]:
@@ -111,7 +111,7 @@ def test_the_card_holds_no_record_text_and_no_folder(card: str, run: Run) -> Non
 
 def test_a_model_of_unknown_origin_is_to_be_treated_as_restricted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    text = model_card(described(tmp_path)[1], None, name="found")
+    text = model_card(described(tmp_path)[1].to_dict(), None, name="found")
     assert (
         "Nobody has written down what this model was trained on: treat it as restricted" in text
         and "license: other" in text

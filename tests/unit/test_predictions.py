@@ -155,10 +155,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     small = {"pilot": {"questions": 4, "samples": 2}, "warmup": {"epochs": 1}, "arms": ["base", "sft"]}
     ScriptedEngine(plan).save(folder / "base")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
         patch.setitem(sys.modules, "meds_evaluation", None)
         recipe = parse_recipe({"data": data, "model": {"name": "base"}, **small})
-        return run_pipeline(recipe, folder / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+        return run_pipeline(
+            recipe,
+            folder / "run",
+            open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+            locate=lambda _: folder / "base",
+        )
 
 
 def test_a_run_leaves_the_predictions_of_every_arm_and_decoding_and_of_the_baseline(done: Run) -> None:

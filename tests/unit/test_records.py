@@ -35,6 +35,7 @@ from ehrmind.runs.records import (
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
 from tests import evaluated_run
+from tests.rollouts import rollout_row
 
 FILES: dict[str, type[Record]] = {
     "results.json": Results,
@@ -146,21 +147,16 @@ def test_stages_are_called_as_their_files_have_always_been() -> None:
     assert StageKey.parse("rlvr-sft_rlvr") == StageKey("rlvr", "sft_rlvr")
 
 
-def row(**changes: Any) -> RolloutRow:
-    fields: dict[str, Any] = {"step": 0, "arm": "base", "stage": "pilot", "case": "c", "stratum": "s", "member": 0}
-    fields |= {"text": "t", "earlier": "", "reward": 1.0, "parts": {"format": 0.5, "outcome": 0.5}, "correct": True}
-    fields |= {"reason": None, "advantage": None, "tokens": 3, "prompt_tokens": 5, "logprob": -1.5}
-    fields |= {"finish_reason": "stop", "well_formed": True, "probabilities": None}
-    return RolloutRow(**{**fields, **changes})
-
-
 @pytest.mark.parametrize(
     "rows",
     [
-        [row()],
-        [row(logprob=0, reward=-1, parts={"format": -1, "outcome": 0}), row(probabilities=[0.25, 0.75], advantage=0.5)],
+        [rollout_row()],
         [
-            row(
+            rollout_row(logprob=0, reward=-1, parts={"format": -1, "outcome": 0}),
+            rollout_row(probabilities=[0.25, 0.75], advantage=0.5),
+        ],
+        [
+            rollout_row(
                 reason="no answer",
                 correct=False,
                 earlier="a call",
@@ -172,7 +168,7 @@ def row(**changes: Any) -> RolloutRow:
 def test_rows_come_back_from_their_table_and_tables_have_one_schema(rows: Sequence[RolloutRow]) -> None:
     frame = rollout_frame(rows)
     assert rows_of(frame) == rows
-    assert pl.concat([frame, rollout_frame([row(parts=rows[0].parts)])]).height == len(rows) + 1
+    assert pl.concat([frame, rollout_frame([rollout_row(parts=rows[0].parts)])]).height == len(rows) + 1
 
 
 def test_a_line_of_metrics_holds_its_values_flat() -> None:

@@ -53,7 +53,7 @@ def model(
     from ehrmind.report.model_card.card import model_card
 
     chosen, about = described(where, arm)
-    card = model_card(about, chosen.run, name=out.resolve().name, licence=licence)
+    card = model_card(about.to_dict(), chosen.run, name=out.resolve().name, licence=licence)
     typer.echo(
         f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still write"
     )
@@ -75,7 +75,7 @@ def push(
     if not yes_upload:
         if not sys.stdin.isatty():
             raise InputError("Nobody is there to be asked, so nothing was sent; --yes-upload answers beforehand.")
-        learned = ", ".join(about.get("trained_on") or ["nothing"])
+        learned = ", ".join(about.trained_on or ["nothing"])
         typer.confirm(f"Send {folder}, trained on {learned}, to {repository} on the hub?", abort=True, err=True)
     typer.echo(f"sent: {push_model(folder, repository, public=public)}")
 

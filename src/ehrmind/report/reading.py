@@ -78,7 +78,7 @@ def read_run(run: Run) -> Figures:
     scored = {arm: run.mark(str(StageKey.scoring(arm, results.decoding)), ScoringMark) for arm in results.arms}
     return Figures(
         arms=list(results.arms),
-        metrics=by_stage([StepMetrics.from_dict(row) for row in run.metrics()]),
+        metrics=by_stage(run.metrics()),
         alarms=results.alarms,
         rlvr=rlvr_marks(run, finished),
         recipe=recipe,

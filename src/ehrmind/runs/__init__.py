@@ -6,6 +6,5 @@ protect, `predictions` the folder of `ehrmind predict`.
 
 from ehrmind.runs.folder import SPLITS, Run
 from ehrmind.runs.opening import open_run
-from ehrmind.runs.rollouts import Row, rollout_rows
 
-__all__ = ["SPLITS", "Row", "Run", "open_run", "rollout_rows"]
+__all__ = ["SPLITS", "Run", "open_run"]

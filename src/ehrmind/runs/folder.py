@@ -31,8 +31,7 @@ from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parqu
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
-from ehrmind.runs.records import Record
-from ehrmind.runs.rollouts import Row, rollout_bytes
+from ehrmind.runs.records import Alarm, Record, RolloutRow, Scoring, StepMetrics, rollout_bytes, rows_of
 from ehrmind.types import Case, InputError
 from ehrmind.world import current, on_first
 
@@ -202,30 +201,32 @@ class Run:
 
     @on_first
     def log(self, stage: str, arm: str, step: int, metrics: Mapping[str, float]) -> None:
-        row = {"stage": stage, "arm": arm, "step": step, "time": round(time.time(), 3), **metrics}
-        append_line(self.path / METRICS, row)
+        """Adds a line to metrics.jsonl."""
+        append_line(self.path / METRICS, StepMetrics(stage, arm, step, round(time.time(), 3), metrics).to_dict())
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[StepMetrics]:
         """Every line of metrics.jsonl, in order."""
-        return self._lines(METRICS)
+        return [StepMetrics.from_dict(row) for row in self._lines(METRICS)]
 
     @on_first
     def raise_alarm(self, stage: str, arm: str, step: int, alarm: str, said: str) -> None:
-        append_line(self.path / ALARMS, {"stage": stage, "arm": arm, "step": step, "alarm": alarm, "said": said})
+        """Adds a line to alarms.jsonl."""
+        raised = Alarm(stage=stage, arm=arm, step=step, alarm=alarm, said=said)
+        append_line(self.path / ALARMS, raised.to_dict())
 
-    def alarms(self) -> list[dict[str, Any]]:
+    def alarms(self) -> list[Alarm]:
         """Every line of alarms.jsonl, in order."""
-        return self._lines(ALARMS)
+        return [Alarm.from_dict(row, str(self.path / ALARMS)) for row in self._lines(ALARMS)]
 
     @on_first
     def count_scoring(self, arm: str, decoding: str, seed: int) -> None:
         """Every scoring of held-out cases is written down before it starts, finished or not."""
-        append_line(
-            self.path / SCORINGS, {"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)}
-        )
+        started = Scoring(arm=arm, decoding=decoding, seed=seed, time=round(time.time(), 3))
+        append_line(self.path / SCORINGS, started.to_dict())
 
-    def scorings(self) -> list[dict[str, Any]]:
-        return self._lines(SCORINGS)
+    def scorings(self) -> list[Scoring]:
+        """Every line of held_out_scorings.jsonl, in order."""
+        return [Scoring.from_dict(row, str(self.path / SCORINGS)) for row in self._lines(SCORINGS)]
 
     @on_first
     def _lines(self, name: str) -> list[dict[str, Any]]:
@@ -243,7 +244,7 @@ class Run:
             keep_lines(self.path / name, lambda row: row["stage"] != stage or row["step"] < from_step)
 
     @on_first
-    def write_rollouts(self, stage: str, step: int, rows: Sequence[Row]) -> None:
+    def write_rollouts(self, stage: str, step: int, rows: Sequence[RolloutRow]) -> None:
         """Every sampled answer with its verdict; one file a step."""
         self.put(_rollouts(stage, step), rollout_bytes(rows))
 
@@ -260,7 +261,11 @@ class Run:
         self.manifest.prove(ROLLOUTS)
         return [self.path / name for name in self.manifest.names(f"{ROLLOUTS}/")]
 
-    def read_rollouts(self, stage: str) -> Any:
+    def rollout_rows(self, stage: str) -> list[RolloutRow]:
+        """All rollouts of a stage. Raises InputError where a file is not what was stored."""
+        return rows_of(self.read_rollouts(stage))
+
+    def read_rollouts(self, stage: str) -> pl.DataFrame:
         """All rollouts of a stage as one polars frame. Raises InputError where a file is not what was stored."""
         import polars as pl
 

@@ -26,13 +26,13 @@ from ehrmind.files import clear_leftovers, file_name, json_bytes, parquet_bytes,
 from ehrmind.runs.lock import LOCK, WRITER, sign
 from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import keep_private
+from ehrmind.runs.records.prediction_row import PredictionRow
 from ehrmind.types import InputError
 from ehrmind.world import on_first
 
 if TYPE_CHECKING:
     import polars as pl
 
-Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
 PARTS = "parts/"
 _PART = re.compile(r"[0-9]{6,}\.parquet")
@@ -72,7 +72,7 @@ class Predictions:
         return [int(Path(name).stem) for name in self.manifest.names(PARTS)]
 
     @on_first
-    def write_part(self, number: int, rows: Sequence[Row]) -> None:
+    def write_part(self, number: int, rows: Sequence[PredictionRow]) -> None:
         self.manifest.put(f"{PARTS}{number:06d}.parquet", parquet_bytes(frame_of(rows)))
 
     def parts(self) -> pl.DataFrame:
@@ -240,10 +240,10 @@ def read_predictions(path: Path) -> pl.DataFrame:
     return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
 
 
-def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+def frame_of(rows: Sequence[PredictionRow]) -> pl.DataFrame:
     import polars as pl
 
-    return pl.DataFrame(rows, schema=schema(), orient="row")
+    return pl.DataFrame([row.to_dict() for row in rows], schema=schema(), orient="row")
 
 
 def schema() -> dict[str, Any]:

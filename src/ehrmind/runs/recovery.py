@@ -18,6 +18,7 @@ from ehrmind.runs.contents import Fault
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
 from ehrmind.runs.lines import mend, read_lines
 from ehrmind.runs.protected import entered
+from ehrmind.runs.records import StageKey
 from ehrmind.types import InputError
 
 MUCH = 1 << 30  # bytes; reading fewer is done before anybody wonders
@@ -118,13 +119,10 @@ def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
 
 
 def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
-    """Whether a stage scores any of these models, in whatever way."""
-    recipe = run.recipe()
-    arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
-    return (
-        re.fullmatch(rf"(?:evaluate|transfer-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage)
-        is not None
-    )
+    """Tells whether a stage scores an arm of any of these models."""
+    key = StageKey.parse(stage)
+    arms = {arm for arm in (*run.recipe()["arms"], *models) if split_arm(arm)[0] in models}
+    return key.is_scoring and key.arm in arms
 
 
 def _made_by(name: str) -> str | None:
@@ -150,14 +148,14 @@ def _needed_by(name: str, finished: set[str]) -> str | None:
     """The finished stage that a damaged file belongs to and that does not make it again by itself; None where there is none."""
     stage = _stage_of_mark(name)
     if match := _ROLLOUTS.fullmatch(name):
-        stage = match["stage"]
+        stage, key = match["stage"], StageKey.parse(match["stage"])
         if stage.startswith("intervention-"):
             stage = "pilot"
         elif stage.startswith("resample-"):
             stage = "warmup"
-        elif stage.startswith("votes-"):
-            voted = f"evaluate-{stage.removeprefix('votes-')}_"
-            stage = next((one for one in sorted(finished) if one.startswith(voted)), stage)
+        elif key.kind == "votes":
+            voting = (one for one in sorted(finished) if StageKey.parse(one).arm.startswith(f"{key.arm}_"))
+            stage = next((one for one in voting if StageKey.parse(one).kind == "evaluate"), stage)
     elif match := _MODEL.fullmatch(name):
         stage = TRAINED[match["arm"]]
     return stage if stage in finished else None

@@ -1,4 +1,5 @@
-"""The context of a stage: what every stage's entry takes, except the engine, which each stage opens for itself."""
+"""The context of a stage: what every stage takes, except the engine, which each stage opens itself.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class StageContext:
-    """The run folder, the recipe, the cases by split (`train`, `tuning`, `held_out`, `transfer-NAME`), and the judge of sampled answers."""
+    """The run folder, the recipe, the cases by split (`train`, `tuning`, `held_out`,
+    `transfer-NAME`), and the judge of sampled answers."""
 
     run: Run
     recipe: Recipe

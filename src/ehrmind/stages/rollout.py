@@ -1,4 +1,4 @@
-"""Case -> prompt -> completions -> verdicts: what every stage does with a question."""
+"""Case -> prompt -> completions -> verdicts: the steps that every stage shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
-from ehrmind.runs import Row, rollout_rows
+from ehrmind.runs.records import RolloutRow, rollout_rows
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
@@ -37,15 +37,15 @@ class Request:
 
 
 def variant_of(recipe: Recipe) -> PromptVariant:
-    """How the recipe asks a question."""
+    """The recipe's prompt variant."""
     return PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints), recipe.prompts.tool)
 
 
 def render_prompts(
     engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, variant: PromptVariant | None = None
 ) -> dict[str, Prompt]:
-    """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
-    says so: then it has no entry."""
+    """Renders prompts by case id, in the recipe's variant unless another is given. A prompt over
+    the limit is refused; it is left out if `prompts.too_long` says so."""
     limit = prompt_limit(recipe.prompts, decoding, engine.context)
     variant = variant or variant_of(recipe)
     prompts = {case.id: _fitted(engine, case, variant, limit) for case in cases}
@@ -61,7 +61,7 @@ def render_prompts(
 
 
 def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> Prompt:
-    """With as many of the worked examples as fit."""
+    """Renders a prompt with as many worked examples as fit."""
     shots = variant.shots.get(case.stratum, ())
     for count in range(len(shots), 0, -1):
         prompt = engine.prompt(messages(case, variant=replace(variant, shots={case.stratum: shots[:count]})))
@@ -71,7 +71,8 @@ def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> P
 
 
 def sample_and_judge(context: StageContext, engine: Engine, request: Request, step: int = 0) -> list[Group]:
-    """Returns a judged group for each case. A case without a prompt was too long: its answers are empty and malformed."""
+    """Returns a judged group for each case. A case without a prompt was too long: its answers are
+    empty and malformed."""
     reward, variant, size = context.recipe.reward, request.variant, request.group_size
     asked = [case for case in request.cases if case.id in request.prompts]
     prompts = [request.prompts[case.id] for case in asked]
@@ -100,15 +101,17 @@ def sample_and_judge(context: StageContext, engine: Engine, request: Request, st
 
 def answer_all(
     context: StageContext, engine: Engine, request: Request, stage: str, arm: str, *, likelihoods: bool = False
-) -> list[Row]:
-    """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the probability of every label.
+) -> list[RolloutRow]:
+    """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the
+    probability of every label.
 
-    Each batch is written, its number as the step, before the next starts. An interrupted stage resumes after its last whole batch.
+    Each batch is written, its number as the step, before the next starts. An interrupted stage
+    resumes after its last whole batch.
     """
     run, recipe, size = context.run, context.recipe, request.group_size
     at_once = max(1, recipe.sampler_rows * recipe.shards // size)  # fills the rows of every shard
     written = run.rollout_steps(stage)
-    rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
+    rows = run.rollout_rows(stage) if written else []
     with progress(stage, len(request.cases), len(rows) // size) as ticker:
         for step, start in enumerate(range(0, len(request.cases), at_once)):
             if step in written:
@@ -117,8 +120,8 @@ def answer_all(
             groups = sample_and_judge(context, engine, replace(request, cases=batch))
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
-                for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):
-                    row["probabilities"] = shares
+                shares = answer_probabilities(engine, groups)
+                fresh = [replace(row, probabilities=of) for row, of in zip(fresh, shares, strict=True)]
             run.write_rollouts(stage, step, fresh)
             rows += fresh
             ticker.advance(len(batch), outcome_metrics(rows))
@@ -126,8 +129,9 @@ def answer_all(
 
 
 def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[float] | None]:
-    """For each answer, how likely the model finds every label in the place where its answer stands, after its own reasoning; they sum to
-    1. None where answers are not labels, and where there is no answer block to look into."""
+    """Returns for each answer how likely the model finds every label at the place of its answer,
+    after its own reasoning; they sum to 1. None if answers are not labels, or if there is no answer
+    block."""
     asked: list[tuple[Prompt, str, tuple[str, ...]]] = []
     places: list[int | None] = []
     for group in groups:
@@ -152,13 +156,13 @@ def _softmax(logprobs: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def outcome_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def outcome_metrics(rows: Sequence[RolloutRow]) -> dict[str, float]:
     """Means over all answers: reward, accuracy, format_rate, truncated, length (tokens)."""
     n = max(1, len(rows))
     return {
-        "reward": sum(row["reward"] for row in rows) / n,
-        "accuracy": sum(row["correct"] for row in rows) / n,
-        "format_rate": sum(row["well_formed"] for row in rows) / n,
-        "truncated": sum(row["finish_reason"] == "length" for row in rows) / n,
-        "length": sum(row["tokens"] for row in rows) / n,
+        "reward": sum(row.reward for row in rows) / n,
+        "accuracy": sum(row.correct for row in rows) / n,
+        "format_rate": sum(row.well_formed for row in rows) / n,
+        "truncated": sum(row.finish_reason == "length" for row in rows) / n,
+        "length": sum(row.tokens for row in rows) / n,
     }

@@ -23,6 +23,8 @@ from ehrmind.runs.records.marks import (
     ScoringMark,
     SeedsMark,
     TeacherFacts,
+    TraceCounts,
+    TraceOrigin,
     WarmupFacts,
     WarmupMark,
 )
@@ -164,6 +166,8 @@ __all__ = [
     "StratumGain",
     "TeacherFacts",
     "TemplateText",
+    "TraceCounts",
+    "TraceOrigin",
     "Unsettled",
     "WarmUpPlan",
     "WarmupFacts",

@@ -48,6 +48,12 @@ class ModelMark(Mark):
 class PilotMark(Diagnosis, Mark):
     """stages/pilot.json."""
 
+    def diagnosis(self) -> Diagnosis:
+        """Returns what pilot.json holds."""
+        tree = self.to_dict()
+        del tree["seconds"]
+        return Diagnosis.from_dict(tree, "stages/pilot.json")
+
 
 class OutcomeMeans(Record):
     """Means over all answers; `length` is in tokens."""
@@ -106,18 +112,34 @@ class ResamplingRound(Record):
     newly_solved: int
 
 
-class WarmupFacts(Record):
-    """What the warm-up learned from. `teacher`, `without_reasoning` or `rounds` is there by where the traces come from. `saved` is the
-    proof that the stored model is the trained one."""
+class TraceOrigin(Record):
+    """Where traces came from: exactly one of a teacher, the data or calculators (`without_reasoning` counts bare answers), and further
+    rounds of the model's own samples (absent where no round was needed)."""
 
-    steps: int
-    traces: int
-    by_stratum: Mapping[str, int]
-    left_out: Mapping[str, int]
     teacher: TeacherFacts | None = None
     without_reasoning: int | None = None
     rounds: tuple[ResamplingRound, ...] = ()
+
+
+class TraceCounts(Record):
+    """The traces of a warm-up: how many there are, and why others were left out."""
+
+    traces: int
+    by_stratum: Mapping[str, int]
+    left_out: Mapping[str, int]
+    teacher: TeacherFacts | None = None  # of the three, as in TraceOrigin
+    without_reasoning: int | None = None
+    rounds: tuple[ResamplingRound, ...] = ()
     rehearsed: int
+
+
+class _Steps(Record):
+    steps: int
+
+
+class WarmupFacts(TraceCounts, _Steps):
+    """What the warm-up learned from. `saved` is the proof that the stored model is the trained one."""
+
     saved: Mapping[str, JsonValue]
 
 

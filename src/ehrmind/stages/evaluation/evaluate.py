@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ehrmind.config import VOTING, split_arm
 from ehrmind.engines import Engine
-from ehrmind.runs import Row
+from ehrmind.runs.records import HELD_OUT, RolloutRow, ScoringFacts, StageKey
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.repeated import REPEATED
 from ehrmind.stages.evaluation.samples import SAMPLES, with_labels
@@ -15,21 +14,15 @@ from ehrmind.stages.evaluation.variants import VOTES, variant_for, voted
 from ehrmind.stages.rollout import Request, answer_all, outcome_metrics, render_prompts, variant_of
 
 
-def stage_of(arm: str, decoding: str, where: str = "held_out") -> str:
-    """The name of scoring one arm: on the recipe's held-out cases, or elsewhere. `SAMPLES`,
-    `REPEATED` and `VOTES` are decodings here."""
-    if where != "held_out":
-        return f"{where}-{arm}-{decoding}"
-    return f"{decoding}-{arm}" if decoding in (SAMPLES, REPEATED, VOTES) else f"evaluate-{arm}-{decoding}"
+def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
+    """Scores one frozen arm under one decoding on the split `where`, writes its rollouts, and returns counts.
 
-
-def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, where: str = "held_out") -> dict[str, Any]:
-    """Score one frozen arm once under one decoding on the split `where`; writes its rollouts and returns counts. Resumes after its last
-    whole batch. The decoding `SAMPLES` gives further answers where answers are labels, which decide nothing but probabilities;
-    `REPEATED` gives as many to every case as `evaluate.repeats` says."""
+    The decoding `SAMPLES` asks only cases whose answers are labels; it decides their probabilities and nothing else. `REPEATED`
+    gives `evaluate.repeats` answers to every case. An interrupted scoring resumes after its last whole batch.
+    """
     run, recipe, held_out = context.run, context.recipe, context.splits[where]
     model, variant_name = (arm, "") if arm in recipe.endpoints else split_arm(arm)
-    stage, variant = stage_of(arm, decoding, where), variant_for(recipe, variant_name, context.train)
+    stage, variant = str(StageKey.scoring(arm, decoding, where)), variant_for(recipe, variant_name, context.train)
     how = recipe.decoding.model_copy(update={"temperature": 0.0}) if decoding == "greedy" else recipe.decoding
     several = {SAMPLES: ("samples", recipe.evaluate.samples), REPEATED: ("repeated", recipe.evaluate.repeats)}
     purpose, group_size = several.get(decoding, ("evaluate", 1))
@@ -39,7 +32,7 @@ def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, whe
     prompts = render_prompts(engine, recipe, held_out, how, variant)
     request = Request(held_out, prompts, purpose, group_size, how, variant)
     if not run.rollout_steps(stage):
-        run.count_scoring(arm, decoding if where == "held_out" else f"{decoding}, {where}", recipe.seed)
+        run.count_scoring(arm, decoding if where == HELD_OUT else f"{decoding}, {where}", recipe.seed)
     if variant_name in VOTING:
         rows = _vote(context, engine, request, model, variant_name, stage)
     else:
@@ -47,19 +40,20 @@ def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, whe
     metrics = outcome_metrics(rows)
     run.rollback_metrics(stage, 0)
     run.log(stage, arm, 0, metrics)
-    return {"held_out": len(held_out), "prompts_too_long": len(held_out) - len(prompts), **metrics}
+    too_long = len(held_out) - len(prompts)
+    return ScoringFacts(held_out=len(held_out), prompts_too_long=too_long, **metrics)
 
 
 def _vote(
     context: StageContext, engine: Engine, request: Request, model: str, variant_name: str, stage: str
-) -> list[Row]:
-    """A row a case, chosen among samples that the voting arms of a model share."""
+) -> list[RolloutRow]:
+    """Returns one row per case, chosen among samples that the voting arms of a model share."""
     recipe = context.recipe
     drawn = replace(
         request, purpose=VOTES, group_size=recipe.evaluate.votes, decoding=recipe.decoding, variant=variant_of(recipe)
     )
-    samples = answer_all(context, engine, drawn, stage_of(model, VOTES), model)
-    rows = voted(samples, variant_name, {case.id: case for case in request.cases}, recipe.prompts.think)
-    arm = f"{model}_{variant_name}"
-    context.run.write_rollouts(stage, 0, [{**row, "stage": stage, "arm": arm, "step": 0} for row in rows])
+    samples = answer_all(context, engine, drawn, str(StageKey.scoring(model, VOTES)), model)
+    chosen = voted(samples, variant_name, {case.id: case for case in request.cases}, recipe.prompts.think)
+    rows = [replace(row, stage=stage, arm=f"{model}_{variant_name}", step=0) for row in chosen]
+    context.run.write_rollouts(stage, 0, rows)
     return rows

@@ -1,7 +1,6 @@
-"""Where a stratum fails: the pilot's questions once more, each time with one thing taken off the model's hands. The first in this list
-that lifts accuracy names the cause.
+"""Interventions: the pilot's questions again, each time with one kind of help. The first that lifts accuracy names the cause.
 
-A case gets those that its task has something for (`tasks.*.aids`); the tool is for questions whose answer is a number.
+A case gets the hints that its task has (`tasks.*.hints`). The tool is for questions whose answer is a number.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
-from ehrmind.runs import Row
+from ehrmind.runs.records import Diagnosis, Lift, RolloutRow
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import SOLID
 from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_of
@@ -41,14 +40,12 @@ LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
 def intervene(
-    context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[Row], diagnosis: dict[str, Any]
-) -> None:
-    """Ask again and write into the diagnosis of every stratum that is not solid: `interventions` with their lifts, and `cause`."""
+    context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[RolloutRow], diagnosis: Diagnosis
+) -> Diagnosis:
+    """Asks again, and adds the lifts and the cause to the diagnosis of every stratum that is not solid."""
     recipe, rates = context.recipe, _rates(before)
-    weak = [case for case in asked if diagnosis["by_stratum"][case.stratum]["kind"] != SOLID][
-        : recipe.pilot.interventions
-    ]
-    lifts: dict[str, dict[str, Any]] = defaultdict(dict)
+    weak = [case for case in asked if diagnosis.by_stratum[case.stratum].kind != SOLID][: recipe.pilot.interventions]
+    lifts: dict[str, dict[str, Lift]] = defaultdict(dict)
     for name, intervention in INTERVENTIONS.items():
         cases = [case for case in weak if applies(intervention, case)]
         plain = variant_of(recipe)
@@ -63,14 +60,17 @@ def intervene(
         rows = answer_all(context, engine, request, stage, "base")
         for stratum, figures in _lifts(cases, rates, _rates(rows)).items():
             lifts[stratum][name] = figures
-    for stratum, figures in diagnosis["by_stratum"].items():
-        if stratum in lifts:
-            figures["interventions"] = lifts[stratum]
-            figures["cause"] = cause_of(lifts[stratum])
+    by_stratum = {
+        stratum: figures.model_copy(update={"interventions": lifts[stratum], "cause": cause_of(lifts[stratum])})
+        if stratum in lifts
+        else figures
+        for stratum, figures in diagnosis.by_stratum.items()
+    }
+    return diagnosis.model_copy(update={"by_stratum": by_stratum})
 
 
 def _lenient(recipe: Recipe) -> Recipe:
-    """Help makes prompts longer: those that do not fit any more are left out."""
+    """Leaves out prompts that help makes too long."""
     return recipe.model_copy(update={"prompts": recipe.prompts.model_copy(update={"too_long": "leave_out"})})
 
 
@@ -80,20 +80,20 @@ def applies(intervention: Intervention, case: Case) -> bool:
     return set(intervention.hints) <= tasks.of(case).hints(case).keys()
 
 
-def cause_of(lifts: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """That of the first intervention which lifts accuracy by `LIFT` with 95 % confidence of any; None where none does."""
-    return next((INTERVENTIONS[name].cause for name in INTERVENTIONS if name in lifts and lifts[name]["lifts"]), None)
+def cause_of(lifts: Mapping[str, Lift]) -> str | None:
+    """Returns the cause of the first intervention that lifts accuracy by `LIFT`, with 95 % confidence in any lift; None if none does."""
+    return next((INTERVENTIONS[name].cause for name in INTERVENTIONS if name in lifts and lifts[name].lifts), None)
 
 
-def _rates(rows: Sequence[Row]) -> dict[str, float]:
+def _rates(rows: Sequence[RolloutRow]) -> dict[str, float]:
     right: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
-        right[row["case"]].append(row["correct"])
+        right[row.case].append(row.correct)
     return {name: sum(found) / len(found) for name, found in right.items()}
 
 
-def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """By stratum, the mean difference of pass@1 on the same questions, with an interval over patients."""
+def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Lift]:
+    """Returns, by stratum, the mean difference of pass@1 on the same questions, with an interval over patients."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         by_stratum[case.stratum].append(case)
@@ -102,10 +102,10 @@ def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[st
         differences = [after[case.id] - before[case.id] for case in members]
         lift = sum(differences) / len(differences)
         low, high = t_interval(differences, [case.group for case in members])
-        found[stratum] = {
-            "questions": len(members),
-            "lift": lift,
-            "ci95": [max(-1.0, low), min(1.0, high)],
-            "lifts": len(members) >= FEWEST and lift >= LIFT and low > 0,
-        }
+        found[stratum] = Lift(
+            questions=len(members),
+            lift=lift,
+            ci95=(max(-1.0, low), min(1.0, high)),
+            lifts=len(members) >= FEWEST and lift >= LIFT and low > 0,
+        )
     return found

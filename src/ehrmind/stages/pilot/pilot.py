@@ -1,14 +1,14 @@
-"""The pilot: k answers to training questions before any training, and what they say: which strata are solid, misapplied or missing, and
-where they fail (`interventions`)."""
+"""The pilot: k answers to training questions before any training. They show which strata are solid, misapplied or missing, and where
+they fail (`interventions`)."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from ehrmind.engines import Engine
+from ehrmind.runs.records import Diagnosis
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.pilot.interventions import intervene
@@ -16,7 +16,7 @@ from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_
 from ehrmind.types import Case
 
 
-def pilot(context: StageContext, engine: Engine) -> dict[str, Any]:
+def pilot(context: StageContext, engine: Engine) -> Diagnosis:
     """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
     recipe, train = context.recipe, context.train
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
@@ -26,13 +26,13 @@ def pilot(context: StageContext, engine: Engine) -> dict[str, Any]:
     rows = answer_all(context, engine, request, "pilot", "base")
     diagnosis = diagnose(rows, k, {case.id: case for case in questions}, think=recipe.prompts.think, seed=recipe.seed)
     if recipe.pilot.interventions:
-        intervene(context, engine, questions, rows, diagnosis)
-    context.run.write_json("pilot.json", diagnosis)
+        diagnosis = intervene(context, engine, questions, rows, diagnosis)
+    context.run.write_record("pilot.json", diagnosis)
     return diagnosis
 
 
 def spread_over_strata(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
-    """`count` cases, each stratum in turn giving one, which ones by a hash of seed and id."""
+    """Chooses `count` cases. Each stratum in turn gives one, in an order by a hash of seed and id."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:pilot:{case.id}".encode()).digest()):
         by_stratum[case.stratum].append(case)

@@ -1,7 +1,8 @@
-"""RLVR: sample a group of answers to each question, judge them, reinforce those that beat their siblings.
+"""RLVR: samples a group of answers to each question, judges them, and reinforces those that beat
+the others of their group.
 
-`rlvr` is the loop. Which questions it asks is in `questions`, what their answers earn in `rewards`, which weights are kept and when more
-steps are no use in `selection`, and what looks wrong in `alarms`.
+`rlvr` is the loop. `curriculum` chooses the questions, `rewards` turns verdicts into advantages,
+`selection` chooses the weights to keep and when to stop, and `alarms` looks for what is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine, Learner
-from ehrmind.runs import Run, rollout_rows
+from ehrmind.runs import Run
+from ehrmind.runs.records import RlvrFacts, rollout_rows
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
@@ -24,11 +26,12 @@ from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tunin
 from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sample_and_judge, variant_of
 from ehrmind.types import Case, Group, Prompt
 
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, float]]
 
 
-def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
-    """Train `engine` in place; the weights that did best on `tuning` become the arm's model. Resumes from its last checkpoint."""
+def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
+    """Trains `engine` in place. The weights that did best on `tuning` become the arm's model.
+    Resumes from its last checkpoint."""
     run, recipe, train = context.run, context.recipe, context.train
     settings, stage = recipe.rlvr, f"rlvr-{arm}"
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
@@ -48,7 +51,7 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
             metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
-            metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
+            metrics["tokens_per_second"] = sum(row.tokens for row in rows) / (time.monotonic() - started)
             history.append(metrics)
             stop = _alarmed(context, stage, arm, step, history, ticker)
             last = stop is not None or step + 1 == settings.steps
@@ -71,19 +74,25 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> dict[str, Any]:
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")
     error = standard_error(state["best"], len(context.tuning))
-    return {
-        **_facts(recipe, curriculum, train, asked),
-        "class_weights": weights,
+    return RlvrFacts(
+        questions=len(asked),
+        left_out_too_long=len(train) - len(asked),
+        left_out_of_mix=left_out_of_mix(asked, settings.mix),
+        asked=curriculum.state["asked"],
+        asked_by_stratum=dict(sorted(curriculum.state["asked_by_stratum"].items())),
+        in_train_by_stratum=dict(sorted(Counter(case.stratum for case in asked).items())),
+        class_weights=weights,
         **state,
-        "best_standard_error": round(error, 4),
-    }
+        best_standard_error=round(error, 4),
+    )
 
 
 def collect(
     context: StageContext, engine: Engine, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
 ) -> tuple[list[Group], int]:
-    """(judged groups, how many were replaced). Where the recipe refills, groups whose outcomes are all equal make room for fresh
-    questions of their family, for a stated number of rounds; what is still equal then stays."""
+    """Returns (judged groups, number of replaced groups). With dynamic sampling, groups whose
+    outcomes are all equal are replaced by fresh questions of their family, for a set number of
+    rounds. Groups that are still equal then stay."""
     recipe = context.recipe
     wanted, resampled = curriculum.shares(recipe.rlvr.questions_per_step), 0
     kept: list[Group] = []
@@ -106,14 +115,16 @@ def collect(
 
 
 def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
-    """What the recipe asks of RLVR and its data do not have, said before hours are spent on other stages. Raises InputError."""
+    """Refuses RLVR settings that the data cannot satisfy, before other stages take hours. Raises
+    InputError."""
     pools_of(train, recipe.rlvr.mix)
     if recipe.rlvr.class_weights == "balanced":
         class_weights(train)
 
 
 def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
-    """Where to go on, the newest whole checkpoint or the beginning, and the metrics up to there."""
+    """Reads the newest whole checkpoint, or starts at the beginning. Also returns the metrics up to
+    there."""
     checkpoint = run.latest_checkpoint(stage)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
@@ -121,16 +132,17 @@ def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> 
         state |= {key: found[key] for key in state if key in found}
         curriculum.state = found["order"]
     run.rollback(stage, int(state["step"]))
-    return state, [row for row in run.metrics() if row["stage"] == stage]
+    return state, [dict(row.values) for row in run.metrics() if row.stage == stage]
 
 
 def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
-    """Write and say the alarms that are new to this stage; why to stop, where the recipe stops on one."""
+    """Writes and prints alarms that are new in this stage. Returns why to stop, if the recipe stops
+    on an alarm."""
     run, recipe, reward = context.run, context.recipe, context.recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
     curves = Curves(history, recipe.rlvr.questions_per_step, spread=max(worth) - min(worth), right=right - reward.wrong)
-    known, raised = {row["alarm"] for row in run.alarms() if row["stage"] == stage}, alarms(curves)
+    known, raised = {row.alarm for row in run.alarms() if row.stage == stage}, alarms(curves)
     fresh = [name for name in raised if name not in known]
     for name in fresh:
         run.raise_alarm(stage, arm, step, name, raised[name])
@@ -145,15 +157,3 @@ def _exhausted(recipe: Recipe, history: Rows, cases: int) -> str | None:
         return None
     error = 100 * standard_error(max(checks), cases)
     return f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points (standard error)"
-
-
-def _facts(recipe: Recipe, curriculum: Curriculum, train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Any]:
-    """What the stage's mark says of the questions."""
-    return {
-        "questions": len(asked),
-        "left_out_too_long": len(train) - len(asked),
-        "left_out_of_mix": left_out_of_mix(asked, recipe.rlvr.mix),
-        "asked": curriculum.state["asked"],
-        "asked_by_stratum": dict(sorted(curriculum.state["asked_by_stratum"].items())),
-        "in_train_by_stratum": dict(sorted(Counter(case.stratum for case in asked).items())),
-    }
