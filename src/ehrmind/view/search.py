@@ -57,9 +57,9 @@ class Search:
         about = [case for case, record in records.items() if folded in record.casefold()]
         cases = rows["case"].unique()
         cases = cases.filter(cases.is_in(about) | cases.str.contains(pattern))
-        told = rows.join(hits, on=["file", "row"], how="semi")["at"]
-        asked = rows.filter(pl.col("case").is_in(cases.implode()))["at"]
-        return pl.concat([told, asked]).unique().sort(), left
+        in_texts = rows.join(hits, on=["file", "row"], how="semi")["at"]
+        in_cases = rows.filter(pl.col("case").is_in(cases.implode()))["at"]
+        return pl.concat([in_texts, in_cases]).unique().sort(), left
 
 
 def _rows_with(rollouts: Rollouts, number: int, pattern: str) -> pl.Series:

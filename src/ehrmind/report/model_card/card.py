@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 from ehrmind.config import Recipe
 from ehrmind.report.formatting import arm_name, interval, number, p_value, pair_name, points
@@ -19,7 +19,7 @@ from ehrmind.report.model_card.text import BY_PEOPLE, LIMITS, RESTRICTED, SERVIN
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.tables.contamination import not_comparable
 from ehrmind.runs import SPLITS, Run
-from ehrmind.runs.records import Interval95, Provenance
+from ehrmind.runs.records import ExportedModel, Interval95, Provenance
 
 USES = {"train": "learned from", "tuning": "selected by", "held_out": "scored once per arm and decoding"}
 NOT_STATED = "not stated"
@@ -32,31 +32,6 @@ class _Read(BaseModel):
     """JSON of which the card reads some keys."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class BaseModelFacts(_Read):
-    name: str | None = None
-    generation_advice: Mapping[str, JsonValue] = {}
-
-
-class AskedDecoding(_Read):
-    max_new_tokens: int = MOST_TOKENS
-
-
-class Asks(_Read):
-    decoding: AskedDecoding = AskedDecoding()
-
-
-class About(_Read):
-    """What the card reads of `ehrmind.json`."""
-
-    ehrmind: str = ""
-    arm: str | None = None
-    restricted: bool | None = None
-    trained_on: Sequence[str] = ()
-    base_model: BaseModelFacts = BaseModelFacts()
-    histories: Mapping[str, Mapping[str, str]] = {}
-    asks: Asks = Asks()
 
 
 class SourceFile(_Read):
@@ -77,21 +52,20 @@ class SourceFacts(_Read):
     share_of_train: float | None = None
 
 
-def model_card(about: Mapping[str, object], run: Run | None, *, name: str, licence: str = "other") -> str:
-    """README.md of an exported directory; `about` is the directory's `ehrmind.json`.
+def model_card(about: ExportedModel, run: Run | None, *, name: str, licence: str = "other") -> str:
+    """README.md of an exported directory, which `about` describes.
 
     Raises InputError where the run is not finished.
     """
-    known = About.model_validate(about)
     figures = read_run(run) if run is not None else None
-    parts = [_front(known, licence), f"# {plain(name)}", _origin(known, figures)]
-    if known.restricted is not False:
-        parts.append(f"**{RESTRICTED if known.restricted else UNKNOWN}**")
+    parts = [_front(about, licence), f"# {plain(name)}", _origin(about, figures)]
+    if about.restricted is not False:
+        parts.append(f"**{RESTRICTED if about.restricted else UNKNOWN}**")
     if figures is not None:
-        parts += [_data(known, figures), _splits(figures), _arms(known, figures), _measures(known, figures)]
+        parts += [_data(about, figures), _splits(figures), _arms(about, figures), _measures(about, figures)]
     parts += [f"## Intended use\n\n{USE}", f"## Limits\n\n{LIMITS}{_found_limits(figures) if figures else ''}"]
-    serving = SERVING.format(name=plain(name), limit=known.asks.decoding.max_new_tokens)
-    parts += [_tripod(known, figures), _advice(known), serving]
+    serving = SERVING.format(name=plain(name), limit=_most_tokens(about))
+    parts += [_tripod(about, figures), _advice(about), serving]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -105,10 +79,10 @@ def table(columns: Sequence[str], rows: Lines) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _front(about: About, licence: str) -> str:
+def _front(about: ExportedModel, licence: str) -> str:
     import yaml
 
-    base = about.base_model.name or ""
+    base = about.base_model.name if about.base_model else ""
     tree: dict[str, str | list[str]] = {
         "license": licence,
         "library_name": "transformers",
@@ -121,11 +95,12 @@ def _front(about: About, licence: str) -> str:
     return f"---\n{yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)}---"
 
 
-def _origin(about: About, figures: Figures | None) -> str:
+def _origin(about: ExportedModel, figures: Figures | None) -> str:
     version = plain(about.ehrmind)
     if figures is None:
         return f"A language model's directory, exported by ehrmind {version}. Nothing is known of its training."
-    base = f"the base model {plain(about.base_model.name)}" if about.base_model.name else "a model built for the run"
+    name = about.base_model.name if about.base_model else ""
+    base = f"the base model {plain(name)}" if name else "a model built for the run"
     learned = ", ".join("synthetic cases" if name == "synthetic" else plain(name) for name in about.trained_on)
     return (
         f"The arm **{arm_name(str(about.arm))}** of the run *{plain(figures.recipe.name)}*, from {base}, trained by "
@@ -135,7 +110,7 @@ def _origin(about: About, figures: Figures | None) -> str:
     )
 
 
-def _data(about: About, figures: Figures) -> str:
+def _data(about: ExportedModel, figures: Figures) -> str:
     if figures.provenance is None:
         return ""
     data = figures.provenance.data
@@ -199,7 +174,7 @@ def _splits(figures: Figures) -> str:
     return f"## Splits\n\n{text}" if rows else ""
 
 
-def _arms(about: About, figures: Figures) -> str:
+def _arms(about: ExportedModel, figures: Figures) -> str:
     results = figures.results
     rows = [
         [
@@ -231,7 +206,7 @@ def _arms(about: About, figures: Figures) -> str:
     return text
 
 
-def _measures(about: About, figures: Figures) -> str:
+def _measures(about: ExportedModel, figures: Figures) -> str:
     """The measures of this model by task and subgroup."""
     mine = figures.results.arms.get(about.arm or "")
     if mine is None:
@@ -279,7 +254,7 @@ def _found_limits(figures: Figures) -> str:
     return "".join(f"\n- In this run: {sentence.rstrip('.')}." for sentence in sentences)
 
 
-def _tripod(about: About, figures: Figures | None) -> str:
+def _tripod(about: ExportedModel, figures: Figures | None) -> str:
     head = (
         "## TRIPOD-LLM\n\nTopics of the checklist in our words; their numbers stand in the checklist "
         "(doi 10.1038/s41591-024-03425-5)."
@@ -292,7 +267,7 @@ def _tripod(about: About, figures: Figures | None) -> str:
     return f"{head}{filled}\n\nTo be written by people, because no run knows it:\n\n{topics}"
 
 
-def _tripod_rows(about: About, figures: Figures, provenance: Provenance) -> Lines:
+def _tripod_rows(about: ExportedModel, figures: Figures, provenance: Provenance) -> Lines:
     recipe, model, mine = figures.recipe, provenance.model, figures.results.arms.get(about.arm or "")
     revision = f"revision {plain(model.revision)}" if model.revision else ""
     weights = ", ".join(f"{plain(name)} `{digest[:16]}`" for name, digest in model.sha256.items())
@@ -336,11 +311,17 @@ def _training(recipe: Recipe, arm: str) -> str:
     return "; ".join(parts) or "none: the base model"
 
 
-def _advice(about: About) -> str:
+def _advice(about: ExportedModel) -> str:
     """The sampling that the makers of the base model advise; no arm was scored with it."""
-    advice = about.base_model.generation_advice
+    advice = about.base_model.generation_advice if about.base_model else None
     if not advice:
         return ""
     listed = ", ".join(f"{plain(name)}: {plain(json.dumps(value))}" for name, value in sorted(advice.items()))
     greedy = "The generation config here decodes greedily and without penalties, as the run did."
     return f"## Decoding\n\n{greedy} The base model's own advised {listed}, and the run used none of it."
+
+
+def _most_tokens(about: ExportedModel) -> int:
+    decoding = about.asks.get("decoding")
+    found = decoding.get("max_new_tokens") if isinstance(decoding, dict) else None
+    return found if isinstance(found, int) else MOST_TOKENS
