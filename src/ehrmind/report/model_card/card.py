@@ -43,7 +43,7 @@ class SourceFile(_Read):
 
 
 class SourceFacts(_Read):
-    """What the card reads of a source's facts. A Cases file is its name alone."""
+    """The facts of a source that the card shows. A Cases file has a name only."""
 
     files: Sequence[SourceFile | str] = ()
     cases: int | None = None
