@@ -177,7 +177,7 @@ def test_an_evaluation_of_one_arm_alone_has_a_page_too(tmp_path: Path) -> None:
 def test_metrics_that_are_no_numbers_leave_gaps(small: Run) -> None:
     append_line(
         small.path / "metrics.jsonl",
-        {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "reward": float("nan"), "kl": None},
+        {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "time": 0.0, "reward": float("nan"), "kl": None},
     )
     row = Page(write_report(small.path)[0].read_text()).table("RLVR of the arm RLVR only")[-1]
     assert row[:2] == ["31", "–"] and set(row[1:]) == {"–"}
