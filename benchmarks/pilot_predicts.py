@@ -1,10 +1,14 @@
-"""Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for every stratum built to fail.
+"""Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for
+every stratum built to fail.
 
-    python benchmarks/pilot_predicts.py --seeds 0 1 2            figures, with the predictor that ships
-    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/pilot/plan.py
+    python benchmarks/pilot_predicts.py --seeds 0 1 2                # figures
+    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102    # fits the predictor
 
-Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind run`: pilot with interventions, RLVR from
-the base, evaluation on 100 held-out cases a stratum at the recipe's temperature. A seed's folder is kept under --out and gone on with.
+The figures use the predictor that ships, in stages/pilot/plan.py.
+
+Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind
+run`: pilot with interventions, RLVR from the base, evaluation on 100 held-out cases a stratum at
+the recipe's temperature. A seed's folder is kept under --out and gone on with.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> S
 
 
 def with_tool(found: Study) -> tuple[float, float]:
-    """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the tool."""
+    """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the
+    tool."""
     strata = [stratum for stratum, cause in found.causes.items() if cause == "arithmetic"]
     without, with_it = (
         sum(found.arms[arm].by_stratum[stratum].accuracy for stratum in strata) / len(strata)
@@ -80,7 +85,8 @@ def r2(found: Study, kind: str | None = None) -> float:
 
 
 def fit(studies: Sequence[Study]) -> dict[str, float]:
-    """The weights of `plan.expected_gain` by least squares over all strata, and the residual's standard deviation."""
+    """The weights of `plan.expected_gain` by least squares over all strata, and the standard
+    deviation of the residuals."""
     from scipy.optimize import curve_fit
 
     from ehrmind.stages.pilot.plan import headroom_in_reach

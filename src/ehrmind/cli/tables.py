@@ -1,4 +1,4 @@
-"""Command line: the figures of a run as tables on a terminal."""
+"""Command line: prints the figures of a run as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def show_pilot(run: Run) -> None:
-    """pass@1 and pass@k by stratum, and where RLVR alone has nothing to reinforce."""
+    """Prints pass@1 and pass@k by stratum, and where RLVR alone has nothing to reinforce."""
     from ehrmind.runs.records import Diagnosis
 
     found = run.read_record("pilot.json", Diagnosis)
@@ -40,7 +40,8 @@ def show_pilot(run: Run) -> None:
     _print(table)
     if found.strata("missing"):
         _print(
-            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to reinforce there."
+            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to "
+            "reinforce there."
         )
 
 
@@ -50,7 +51,7 @@ def _pilot_cells(row: PilotFigures) -> list[str]:
 
 
 def show_results(run: Run) -> None:
-    """Every arm's accuracy and every paired difference, with 95 % intervals."""
+    """Prints every arm's accuracy and every paired difference, with 95 % intervals."""
     from ehrmind.report.tables.contamination import contamination_sentence
     from ehrmind.report.tables.forgetting import forgetting_sentence
     from ehrmind.runs.records import Results
@@ -80,7 +81,8 @@ def show_results(run: Run) -> None:
 
 
 def show_matrix(found: Matrix) -> None:
-    """Runs and arms down, sets of cases across; a run's own held-out cases in brackets."""
+    """Prints runs and arms as rows and sets of cases as columns. A run's own held-out cases are in
+    brackets."""
     tests = (f"{test.name} (n {test.n})" for test in found.tests)
     table = _table("share right, with 95 % intervals; [own held-out cases]", "run", "arm", *tests)
     for row in found.rows:
@@ -91,7 +93,7 @@ def show_matrix(found: Matrix) -> None:
 
 
 def _show_measures(found: Results) -> None:
-    """For tasks whose answers are labels."""
+    """Prints the measures of tasks whose answers are labels."""
     origin = f", probabilities from {found.probabilities}" if found.probabilities else ""
     titles = ("task", "arm", "balanced acc.", "macro F1", "kappa", "nDCG@10", "P@10")
     table = _table(f"measures of labels{origin}", *titles)
@@ -124,12 +126,13 @@ def _interval(bounds: Sequence[float]) -> str:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """A row; names in it come from recipes and files."""
+    """Adds a row. Its names come from recipes and files, so they are made printable."""
     table.add_row(*map(printable, cells))
 
 
 def _print(shown: Table | str) -> None:
-    """A file or a pipe has no width of its own; rich would take 80 columns and cut."""
+    """Prints to a terminal's width, or 160 columns into a file or pipe, where rich would cut at
+    80."""
     shown = printable(shown) if isinstance(shown, str) else shown
     width = None if sys.stdout.isatty() else 160
     Console(markup=False, highlight=False, width=width).print(shown)
