@@ -293,8 +293,7 @@ def rollouts_schema() -> str:
 
 
 def _schema(schema: Mapping[str, Any]) -> str:
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 PAGES = {

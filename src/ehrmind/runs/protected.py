@@ -13,6 +13,7 @@ from pathlib import Path
 from ehrmind.files import is_leftover
 from ehrmind.removal import Left, remove, remove_contents
 from ehrmind.runs.lock import WRITER
+from ehrmind.runs.records.stage_key import SCORINGS
 from ehrmind.types import InputError
 
 FOLDER, FILE, OTHERS = 0o700, 0o600, 0o077
@@ -25,7 +26,7 @@ _KINDS = {
     "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # these four may hold what a kill left unlisted
     "predictions": rf"[^/]+\.parquet|{_HALF}",
     "teacher": rf"warmup\.jsonl|{_HALF}",
-    "endpoints": rf"(?:evaluate|transfer|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
+    "endpoints": rf"(?:{'|'.join(SCORINGS)})-[^/]+\.jsonl|{_HALF}",
 }
 _ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))

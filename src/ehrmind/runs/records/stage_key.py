@@ -9,6 +9,7 @@ from typing import Self
 HELD_OUT = "held_out"
 TRANSFER = "transfer"
 BY_ARM = ("samples", "repeated", "votes")  # scorings whose decoding is their kind
+SCORINGS = ("evaluate", TRANSFER, *BY_ARM)
 _PLAIN = re.compile(r"(?P<kind>evaluate)-(?P<arm>[a-z0-9_]+)-(?P<decoding>[a-z]+)")
 _TRANSFER = re.compile(r"(?P<where>transfer-[a-z0-9_]+)-(?P<arm>[a-z0-9_]+)-(?P<decoding>[a-z]+)")
 _BY_ARM = re.compile(r"(?P<kind>samples|repeated|votes|rlvr)-(?P<arm>[a-z0-9_]+)")
@@ -54,7 +55,7 @@ class StageKey:
 
     @property
     def is_scoring(self) -> bool:
-        return self.kind in ("evaluate", TRANSFER, *BY_ARM)
+        return self.kind in SCORINGS
 
     @property
     def place(self) -> str:

@@ -44,7 +44,7 @@ THRESHOLDS: Mapping[str, float] = {
 class Curves:
     """The metrics of one stage so far, in step order, and their scale by the recipe."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, float]]
     groups: int
     spread: float  # between the best and the worst reward
     right: float  # what a right answer earns above a wrong one that is well-formed

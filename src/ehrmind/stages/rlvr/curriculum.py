@@ -25,7 +25,7 @@ class Curriculum:
     pool was asked and owed, and what was seen of each question and stratum as [right, answers,
     step]. A draw depends on the seed and on what was asked and judged before, in that order."""
 
-    def __init__(self, recipe: Recipe, questions: Sequence[Case], pilot: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, recipe: Recipe, questions: Sequence[Case], pilot: Iterable[RolloutRow] = ()) -> None:
         """`pilot` has rows of the pilot's rollouts, if they come from the model that RLVR starts
         from."""
         self.settings, self.seed = recipe.rlvr, recipe.seed

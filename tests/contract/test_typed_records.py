@@ -1,0 +1,49 @@
+"""No untyped mappings between rooms: `dict[str, Any]` and `Mapping[str, Any]` stand only where JSON is read or written."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "ehrmind"
+ROOMS = ("stages", "predict", "export")
+UNTYPED = ("dict[str, Any]", "Mapping[str, Any]")
+
+# Functions and classes that touch JSON, and how many untyped mappings each names.
+BOUNDARIES = {
+    "stages/warmup/warmup.py:_taught": 1,  # the first worker sends the teacher's facts to the others
+    "stages/tool.py:_inputs": 2,  # what a model wrote into a call of the tool
+    "stages/rlvr/curriculum.py:Curriculum.__init__": 1,  # the state in a checkpoint
+    "stages/rlvr/loop.py:_resumed": 2,  # the same
+    "export/questions.py:_changed": 1,  # a recipe's tree before it is parsed
+}
+
+
+def untyped(path: Path) -> Counter[str]:
+    """Counts untyped mappings by the function or method around them."""
+    found: Counter[str] = Counter()
+
+    def walk(node: ast.AST, names: tuple[str, ...]) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = (*names, node.name)
+        if isinstance(node, ast.Subscript) and ast.unparse(node) in UNTYPED:
+            found[f"{path.relative_to(SOURCE).as_posix()}:{'.'.join(names)}"] += 1
+        for child in ast.iter_child_nodes(node):
+            walk(child, names)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), ())
+    return found
+
+
+def test_untyped_mappings_stand_only_at_the_boundaries_of_json() -> None:
+    found: Counter[str] = Counter()
+    for room in ROOMS:
+        for path in sorted((SOURCE / room).rglob("*.py")):
+            found += untyped(path)
+    assert dict(found) == BOUNDARIES, "give what crosses rooms a type of runs/records, or add a boundary of JSON"
+
+
+def test_an_untyped_mapping_is_found_wherever_it_stands() -> None:
+    path = SOURCE / "stages" / "rlvr" / "curriculum.py"
+    assert untyped(path) == {"stages/rlvr/curriculum.py:Curriculum.__init__": 1}
