@@ -214,13 +214,6 @@ def test_where_no_shards_are_said_every_worker_has_one() -> None:
     assert parse_recipe(tree(cluster={"address": "local:2"})).shards == 2
     assert parse_recipe(tree(cluster={"workers": 4})).shards == 4
     assert parse_recipe(tree(cluster={"workers": 2}, shards=6)).shards == 6
-    assert parse_recipe(tree(cluster={"workers": 2}, rlvr={"shards": 4})).shards == 4
-
-
-def test_shards_under_rlvr_as_older_run_folders_have_them_are_read() -> None:
-    assert parse_recipe(tree(rlvr={"shards": 3, "steps": 5})) == parse_recipe(tree(shards=3, rlvr={"steps": 5}))
-    assert parse_recipe(tree(shards=3, rlvr={"shards": 3})).shards == 3
-    assert "keep shards" in refusal(shards=2, rlvr={"shards": 3})
 
 
 def test_the_keys_that_differ_are_named_with_their_dots(recipe_file: Path) -> None:
