@@ -3,7 +3,6 @@ as it was read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,7 +27,7 @@ class Record(BaseModel):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
+    def from_dict(cls, tree: object, place: str) -> Self:
         """Reads the JSON object. Raises InputError naming `place` and the first key that does not
         fit; it shows no value."""
         try:
