@@ -36,7 +36,7 @@ from ehrmind.data.synthetic.phrases import (
 )
 from ehrmind.types import Case, InputError, Split
 
-# Tries for a patient for whom the calculator is defined, as a delta ratio is not at bicarbonate 24.
+# Tries for a patient to which the calculator applies; a delta ratio does not at bicarbonate 24.
 ATTEMPTS = 50
 ADMISSION = "admission"
 
@@ -154,7 +154,7 @@ def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequen
 
 
 def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[Patient, dict[str, Any], Result]:
-    """Returns a patient for whom the calculator is defined, the inputs in the note, and the
+    """Returns a patient to which the calculator applies, the inputs in the note, and the
     result."""
     for _ in range(ATTEMPTS):
         patient = _patient(calculator, draw)
