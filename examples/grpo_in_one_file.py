@@ -71,8 +71,8 @@ def advantages(rewards_PG: Tensor) -> Tensor:
 
 
 def logprobs(model: LlamaForCausalLM, prompts_NL: Tensor, answers_NT: Tensor) -> Tensor:
-    """Log-probabilities of the answers' tokens [N, T], temperature-scaled: the logits in front of each token say how
-    likely it was.
+    """Log-probabilities of the answers' tokens [N, T], temperature-scaled: the logits in front of
+    each token say how likely it was.
     """
     logits = model(input_ids=torch.cat([prompts_NL, answers_NT], 1)).logits[:, prompts_NL.shape[1] - 1 : -1]
     return (logits.float() / TEMPERATURE).log_softmax(-1).gather(2, answers_NT[..., None])[..., 0]
