@@ -154,7 +154,7 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
 
 
 def _check_labels(truth: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for labels that cannot be told apart, and for a value without a label."""
+    """Raises InputError for labels that are not distinct, and for a value without a label."""
     labels, value = truth.get("labels"), truth.get("value")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")

@@ -191,7 +191,7 @@ def _text(cell: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         if "%" in (cell.number_format or ""):
-            return f"{value * 100:.12g}%"  # as shown; otherwise 5% could not be told from 0.05
+            return f"{value * 100:.12g}%"  # as shown, so that 5% differs from 0.05
         return TypedNumber(
             int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
         )

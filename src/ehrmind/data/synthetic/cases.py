@@ -36,7 +36,7 @@ from ehrmind.data.synthetic.phrases import (
 )
 from ehrmind.types import Case, InputError, Split
 
-# Tries for a patient for whom the calculator is defined, as a delta ratio is not at bicarbonate 24.
+# Tries for a patient with a defined result; a delta ratio is not defined at a bicarbonate of 24.
 ATTEMPTS = 50
 ADMISSION = "admission"
 
