@@ -158,7 +158,7 @@ def _check_labels(truth: Mapping[str, Any], where: str) -> None:
     labels, value = truth.get("labels"), truth.get("value")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")
-    if not _told_apart(tuple(labels)):
+    if not _are_distinct(tuple(labels)):
         refuse_labels(labels, where)
     if not truth.get("unanswered") and (type(value) is not int or not 0 <= value < len(labels)):
         raise InputError(
@@ -167,7 +167,7 @@ def _check_labels(truth: Mapping[str, Any], where: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _told_apart(labels: tuple[str, ...]) -> bool:
+def _are_distinct(labels: tuple[str, ...]) -> bool:
     return problem_of(labels) is None
 
 

@@ -75,7 +75,7 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
                 raise InputError(
                     f"{name} is larger than {MAX_UNPACKED >> 20} MiB once unpacked; save the sheet as CSV."
                 )
-            cells = sum(_cells_said(parts.read(part)) for part in parts.infolist())
+            cells = sum(_cell_count(parts.read(part)) for part in parts.infolist())
     except InputError:
         raise
     except (*_BROKEN, zipfile.BadZipFile):
@@ -86,7 +86,7 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
         raise InputError(f"{name} has {cells:,} cells, with those of merged ranges and links; save the sheet as CSV.")
 
 
-def _cells_said(part: bytes) -> int:
+def _cell_count(part: bytes) -> int:
     """Counts the cells that openpyxl would make of a part.
 
     It makes one per element, and all cells of a range that is merged or a link. Raises ValueError

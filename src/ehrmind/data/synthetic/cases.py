@@ -154,8 +154,7 @@ def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequen
 
 
 def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[Patient, dict[str, Any], Result]:
-    """Returns a patient for whom the calculator is defined, the inputs in the note, and the
-    result."""
+    """Returns a patient with a defined result, the inputs in the note, and the result."""
     for _ in range(ATTEMPTS):
         patient = _patient(calculator, draw)
         given = {

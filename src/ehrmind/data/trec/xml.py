@@ -23,13 +23,13 @@ def parse_xml(content: bytes, name: str) -> Element:
 
     if len(content) > MAX_DOCUMENT:
         raise InputError(f"{name} is larger than {MAX_DOCUMENT >> 20} MiB, which no such file is; is it the right one?")
-    with _said(name):
+    with _clear_errors(name):
         root: Element = fromstring(content, forbid_dtd=False)
         return root
 
 
 @contextmanager
-def _said(name: str) -> Iterator[None]:
+def _clear_errors(name: str) -> Iterator[None]:
     """Turns the parser's errors into one sentence that names the file."""
     from defusedxml import DefusedXmlException
 
@@ -57,7 +57,7 @@ def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
     from defusedxml.ElementTree import iterparse
 
     stream = _Counted(content, name)
-    with _said(name):
+    with _clear_errors(name):
         root: Element | None = None
         for event, element in iterparse(stream, ("start", "end"), forbid_dtd=False):
             if root is None:
