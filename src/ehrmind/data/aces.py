@@ -121,8 +121,7 @@ def _labels(path: Path, shard: Path) -> Found:
 
 
 def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
-    """Counts each predicate by subject and time, as ACES does in a shard whose non-finite numbers
-    are null."""
+    """Counts each predicate by subject and time, as ACES does, with non-finite numbers as null."""
     import polars as pl
     from aces.predicates import get_predicates_df
 
@@ -173,8 +172,10 @@ def _aces_results(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFram
 
 
 def _compare(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> int:
-    """Counts prediction times that ACES took from the other end of their window. Raises InputError
-    if anything else differs."""
+    """Counts prediction times that ACES took from the window's other end.
+
+    Raises InputError if anything else differs.
+    """
     import polars as pl
 
     mine = pl.DataFrame(

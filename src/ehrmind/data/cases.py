@@ -27,8 +27,7 @@ _COLUMNS = (*_TEXT, *_JSON, "rationale")
 
 @dataclass(frozen=True, slots=True)
 class FileRead:
-    """File that was read. `name` has no folder; `hub` and `revision` are a hub data set and
-    commit."""
+    """File that was read. `name` has no folder; `hub` and `revision` are a hub's id and commit."""
 
     name: str
     sha256: str
@@ -93,7 +92,7 @@ def cases_bytes(cases: Sequence[Case]) -> bytes:
 
 
 def load_cases(path: Path | str) -> list[Case]:
-    """Reads a file of `save_cases`. Raises InputError naming the file, and a wrong row and
+    """Reads a file of `save_cases`. Raises InputError naming the file and a wrong row and
     column."""
     import polars as pl
 

@@ -41,8 +41,7 @@ class CellError(ValueError):
 
 
 class TypedNumber(str):
-    """Cell stored as a number. Its decimal mark is a point, whatever the column's text cells
-    use."""
+    """Cell stored as a number. Its decimal mark is a point, whatever the text cells use."""
 
     __slots__ = ()
 
@@ -74,10 +73,7 @@ def is_null(cell: str) -> bool:
 
 
 def is_null_text(cell: str) -> bool:
-    """Tells whether a cell of free text is empty or a text for null.
-
-    `NA`, `N/A`, `None` and `nil` do not count as null here: they can be words of a text.
-    """
+    """Tells whether a free text is empty or a text for null; `NA` and `None` are words there."""
     return _is_one_of(cell, _NULL_TEXTS)
 
 
@@ -117,8 +113,7 @@ def number(cell: str, decimal: Decimal = "point") -> float | None:
 
 
 def whole(cell: str, decimal: Decimal = "point") -> int | None:
-    """Reads a whole number, also `3.0` or `3,0`, with the column's decimal mark; None for a
-    null."""
+    """Reads a whole number, also `3.0` or `3,0`, with this decimal mark; None for a null."""
     value = number(cell, decimal)
     if value is None:
         return None

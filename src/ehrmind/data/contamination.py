@@ -31,8 +31,7 @@ _WORD = re.compile(r"\w+")
 def shared_text(
     held_out: Sequence[Case], known: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns (figures, rows): a row has a case's id, the text it shares runs with, and their
-    share.
+    """Returns (figures, rows); a row has a case's id, the other text's name and the shared part.
 
     A case's record is compared, or all its fields if it has no record; question texts are those of
     the task. Nothing can be said about records shorter than a run (`too_short`) or made of template

@@ -88,8 +88,10 @@ class Ehrshot:
 
 
 def open_ehrshot(folder: Path) -> Ehrshot:
-    """Opens a release. Raises InputError if ehrshot.csv is missing or person_id_map.csv is
-    wrong."""
+    """Opens a release.
+
+    Raises InputError if ehrshot.csv is missing or person_id_map.csv is wrong.
+    """
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")

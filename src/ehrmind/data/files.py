@@ -34,8 +34,7 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Content of a file. `name` is the path as the user gave it. Row i of a message is `rows[i -
-    1]`.
+    """Content of a file. `name` is the path as the user gave it; a message's row 1 is `rows[0]`.
 
     `semicolons` says that semicolons separate the columns. `notes` counts remarks about the
     reading.

@@ -97,8 +97,7 @@ def task_name(path: Path) -> str:
 
 
 def _by_task(names: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
-    """Groups relative paths by task: by their parts that name no split, no shard and not
-    `labels`."""
+    """Groups relative paths by the parts that name no split, no shard and not `labels`."""
     found: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for name in names:
         found[tuple(part for part in (*name.parts[:-1], _stem(name.name)) if not _PART.fullmatch(part))].append(name)

@@ -207,8 +207,7 @@ def _case(
     split: Split,
     decimals: Mapping[str, Decimal],
 ) -> tuple[str, Case | None]:
-    """Returns (reason for leaving the row out, None) or ("", the Case), after checking the whole
-    row.
+    """Checks a row; returns (reason for leaving it out, None) or ("", the Case).
 
     `named` is the row's number in the file and its id.
     """

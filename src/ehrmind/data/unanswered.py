@@ -178,8 +178,7 @@ def ehr_to_ask(
 
 
 def _times(path: Path) -> tuple[pl.DataFrame, int]:
-    """Returns (subject_id and prediction_time of a file, with a null value; how many times are
-    days)."""
+    """Returns (subject_id and prediction_time with a null value; how many times are days)."""
     import polars as pl
 
     rows = label_table(path)

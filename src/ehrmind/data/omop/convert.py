@@ -104,8 +104,7 @@ def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Seque
 
 
 def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts, day_end: bool) -> pl.Series:
-    """Writes each row's piece to its subject's shard, PERSON first, and returns all concepts in
-    use."""
+    """Writes each row's piece to its subject's shard, PERSON first; returns all concepts in use."""
     import polars as pl
 
     people = read_people(tables["person"], deaths="death" not in tables)

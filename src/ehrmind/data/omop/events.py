@@ -129,8 +129,7 @@ def as_pieces(rows: pl.DataFrame, table: str, *, day_end: bool) -> tuple[pl.Data
 
 
 def whole_piece(rows: pl.DataFrame) -> pl.DataFrame:
-    """Selects all columns of a piece, null if the rows lack them, and `part` and `row` if
-    present."""
+    """Selects all columns of a piece, null if missing, and `part` and `row` if present."""
     import polars as pl
 
     types = type_of()

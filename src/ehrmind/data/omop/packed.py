@@ -46,8 +46,7 @@ class LibraryErrors:
 
 
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
-    """Unpacks a member, at most the bytes that the archive declares. Raises InputError without
-    room."""
+    """Unpacks a member, at most its declared size. Raises InputError if the disk has no room."""
     member = archive.getinfo(place)
     size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:

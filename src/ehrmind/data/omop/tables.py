@@ -51,8 +51,7 @@ PLACEHOLDERS = "dates that stand for none, such as 1900-01-01 or 9999-12-31, rea
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """File of a table. `name` is its name in messages; `keys` are columns that its folders
-    state."""
+    """File of a table. `name` is for messages; `keys` are columns that its folders state."""
 
     path: Path
     name: str
@@ -257,8 +256,7 @@ class _Cells(cells.Column):
         return f"{name}, row {at}, column '{self.name}'"
 
     def error(self, row: int, problem: object) -> InputError:
-        """Makes the cell reader's error, with the row of the file and without advice about
-        recipes."""
+        """Makes the cell reader's error with the file's row, and without advice about recipes."""
         said = re.sub(
             r"that of row (\d+)",
             lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]),
@@ -372,6 +370,5 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
 
 
 def _separator(part: Part) -> str:
-    """Returns the separator of a text: the most frequent one in its header. Empty if it is no
-    text."""
+    """Returns a text's separator, the most frequent one in its header; "" for other formats."""
     return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -90,8 +90,7 @@ def read_column(
 
 
 def needs_convention(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
-    """Tells whether a column has a text that depends on the decimal mark, or on day and month
-    order.
+    """Tells whether a text depends on the decimal mark, or on the order of day and month.
 
     If `semicolons` separate the columns, 1.234 depends on it too.
     """

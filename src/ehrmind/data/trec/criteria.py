@@ -53,10 +53,10 @@ _LONGEST_LEAD = 200
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Criteria as lists of statements. If headings did not split them, all statements are in
-    `other`.
+    """Criteria as lists of statements; without headings, all are in `other`.
 
-    `mixed` says that there were headings, but that the text under them could not be trusted.
+    `mixed` says that there were headings, but that the text under them could not be trusted. Then
+    all statements are in `other` too.
     """
 
     inclusion: tuple[str, ...] = ()

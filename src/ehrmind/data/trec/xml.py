@@ -70,8 +70,7 @@ def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
 
 
 class _Counted(io.BytesIO):
-    """Stream that counts the bytes read of one record, and raises InputError if they are too
-    many."""
+    """Stream that raises InputError if one record has too many bytes."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -88,8 +87,7 @@ class _Counted(io.BytesIO):
 
 
 def text_of(parent: Element, path: str) -> str:
-    """Returns the text of the first element at `path`, with its inner tags for `text.plain`; or
-    ""."""
+    """Returns the text of the first element at `path`, with inner tags for `text.plain`, or ""."""
     found = parent.find(path)
     return "" if found is None else _written(found).strip()
 
