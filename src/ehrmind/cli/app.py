@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
+from ehrmind.cli import calc, cases, demo, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
 from ehrmind.cli.errors import INTERRUPTED, closed_pipe, end_at_once_on_another_signal, end_on_sigterm, is_sigterm, say
 from ehrmind.world import wait_for_the_first_to_speak
 
@@ -28,6 +28,8 @@ exports = typer.Typer(help="Models out of run folders, onto a hub only where you
 reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
 runs = typer.Typer(help="List run folders, prove what they hold, and remove it.")
 
+app.command("demo")(demo.demo)
+app.command("recipes")(demo.recipes)
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)
 app.command("evaluate")(stages.evaluate)

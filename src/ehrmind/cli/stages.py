@@ -14,7 +14,10 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     from ehrmind.runs import Run
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)]
+RecipePath = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.", show_default=False),
+]
 RunPath = Annotated[
     str, typer.Option("--out", metavar="RUN", help="The run folder to make; on a cluster also a URL, such as s3://…", show_default=False)
 ]

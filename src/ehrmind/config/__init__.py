@@ -19,6 +19,7 @@ from ehrmind.config.parts import (
     Warmup,
 )
 from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
+from ehrmind.config.shipped import first_sentence, shipped_recipes
 
 __all__ = [
     "ARMS",
@@ -52,9 +53,11 @@ __all__ = [
     "TrialFiles",
     "Warmup",
     "differing_keys",
+    "first_sentence",
     "load_recipe",
     "parse_recipe",
     "parse_section",
     "recipe_digest",
+    "shipped_recipes",
     "split_arm",
 ]

@@ -1,0 +1,37 @@
+"""The recipes that ship, found by name: package data of an installed wheel, `recipes/` of a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ehrmind.documents import read_text
+from ehrmind.types import InputError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped_folder() -> Path:
+    """Returns the folder of the shipped recipes and of the demo's base models."""
+    inside = _PACKAGE / "recipes"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Maps each name, such as `demo_ehr`, to the recipe's file."""
+    return {path.stem: path for path in sorted(shipped_folder().glob("*.yaml"))}
+
+
+def find_recipe(given: Path) -> Path:
+    """Returns the file of a recipe that is given by its path or by its name. A file that exists
+    wins. Raises InputError, with the names there are, where neither is found."""
+    if given.is_symlink() or (given.exists() and not (given.is_dir() and str(given) in shipped_recipes())):
+        return given
+    shipped = shipped_recipes()
+    if str(given) not in shipped:
+        raise InputError(f"There is no recipe at {given}; the names of those that ship are {', '.join(shipped)}.")
+    return shipped[str(given)]
+
+
+def first_sentence(recipe: Path) -> str:
+    """Returns the first line of the comment on top of a recipe."""
+    return read_text(recipe).partition("\n")[0].lstrip("# ")
