@@ -1,4 +1,4 @@
-"""The recipes that ship: found by name from anywhere, listed, and what `ehrmind demo` makes of them."""
+"""The recipes that ship: found by name from anywhere and listed; and what `ehrmind demo` starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Runs that the demo would start, in place of running them; its data set is an empty folder."""
     found: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(demo, "run", lambda recipe, out, overrides, *, resume: found.append((recipe, out, overrides, resume)))
+    monkeypatch.setattr(
+        demo, "run", lambda recipe, out, overrides, *, resume: found.append((recipe, out, overrides, resume))
+    )
     monkeypatch.setattr(demo, "synthetic_ehr", lambda out, **how: out.mkdir(parents=True))
     return found
 
@@ -58,7 +60,9 @@ def test_a_file_wins_over_the_name_of_a_shipped_recipe_and_a_folder_does_not(tmp
     (tmp_path / "demo").mkdir()
     assert load_recipe(Path("demo")).name == "demo"
     (tmp_path / "demo").rmdir()
-    (tmp_path / "demo").write_text("name: mine\ndata: {train: {synthetic: {n: 5}}, held_out: {synthetic: {n: 5}}}\nmodel: {tiny: {}}\n")
+    (tmp_path / "demo").write_text(
+        "name: mine\ndata: {train: {synthetic: {n: 5}}, held_out: {synthetic: {n: 5}}}\nmodel: {tiny: {}}\n"
+    )
     assert load_recipe(Path("demo")).name == "mine"
 
 
@@ -66,9 +70,8 @@ def test_a_file_wins_over_the_name_of_a_shipped_recipe_and_a_folder_does_not(tmp
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(Path(name))
-    assert str(caught.value) == (
-        f"There is no recipe at {name}; the names of those that ship are demo, demo_ehr, demo_trials, ehr, medcalc, trials."
-    )
+    names = "demo, demo_ehr, demo_trials, ehr, medcalc, trials"
+    assert str(caught.value) == f"There is no recipe at {name}; the names of those that ship are {names}."
 
 
 def test_the_list_says_each_name_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +107,8 @@ def test_the_demo_takes_families_keys_and_another_place(started: list[tuple[Any,
     assert [file.meds for file in files if file is not None] == [tmp_path / "on: disk" / "demo-meds"] * 2
 
 
-def test_a_family_that_is_none_is_refused_before_anything_runs(started: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_family_that_is_none_is_refused_before_anything_runs(
+    started: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ehrmind("demo", "medcalc", "trails") == 2
     assert "name one of medcalc, trials, ehr" in capsys.readouterr().err and not started

@@ -38,9 +38,9 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folders and the synthetic data set go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the runs and their data go.")] = Path("runs"),
 ) -> None:
-    """Run the whole recipe on synthetic cases and tiny models, for each family; given again, go on or show what was found."""
+    """Run the whole recipe on synthetic cases and tiny models. Given again, it goes on."""
     from ehrmind.config import shipped_recipes
 
     overrides = [text for text in given or [] if "=" in text]

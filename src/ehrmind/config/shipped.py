@@ -1,4 +1,4 @@
-"""The recipes that ship, found by name: package data of an installed wheel, `recipes/` of a checkout."""
+"""The recipes that ship, found by name: a wheel's package data, or the checkout's `recipes/`."""
 
 from __future__ import annotations
 
