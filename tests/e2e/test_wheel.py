@@ -76,8 +76,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     ran(sys.executable, "-m", "pip", "--python", folder, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     (packages / "blocked.py").write_text(BLOCKED)
-    # Python reads no .pth file in a folder that a .pth file adds, so the checkout's editable install
-    # is not seen.
+    # Python reads no .pth file in a folder that a .pth file adds, so the editable install of the
+    # checkout is not seen.
     (packages / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\nimport blocked\n")
     return folder / "bin"
 

@@ -26,7 +26,6 @@ from ehrmind.config.section import Section
 from ehrmind.config.shipped import find_recipe, shipped_folder
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.documents import read_text, read_yaml, yaml_value
-from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 from ehrmind.verify.reward import PAPER, RewardWeights
 
@@ -155,7 +154,6 @@ class Recipe(Section):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
     path = find_recipe(path)
-    refuse_no_file(path, folder="name the recipe's file")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")

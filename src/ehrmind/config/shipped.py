@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ehrmind.documents import read_text
-from ehrmind.types import InputError
+from ehrmind.system import refuse_no_file
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -22,14 +22,14 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(given: Path) -> Path:
-    """Returns the file of a recipe that is given by its path or by its name. A file that exists
+    """Returns the file of a recipe that is given by its path or by its name. A file of that name
     wins. Raises InputError, with the names there are, where neither is found."""
-    if given.is_symlink() or (given.exists() and not (given.is_dir() and str(given) in shipped_recipes())):
-        return given
     shipped = shipped_recipes()
-    if str(given) not in shipped:
-        raise InputError(f"There is no recipe at {given}; the names of those that ship are {', '.join(shipped)}.")
-    return shipped[str(given)]
+    if str(given) in shipped and (given.is_dir() or not given.exists()):
+        return shipped[str(given)]
+    absent = f"There is no recipe at {{path}}; the names of those that ship are {', '.join(shipped)}."
+    refuse_no_file(given, absent, "name the recipe's file")
+    return given
 
 
 def first_sentence(recipe: Path) -> str:
