@@ -54,20 +54,36 @@ def write_model(folder: Path, shape: dict[str, int], *, device: str = "cpu") -> 
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} <eos>{% endfor %}"
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(max_position_embeddings=4096, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1, bos_token_id=None, **shape)
+    config = LlamaConfig(
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+        **shape,
+    )
     with torch.device(device):  # billions of random numbers are slow to draw on a CPU
         network = LlamaForCausalLM(config)
-    (network if device == "cpu" else network.bfloat16()).save_pretrained(folder)  # half the bytes to read; sides open them as they like
+    (network if device == "cpu" else network.bfloat16()).save_pretrained(
+        folder
+    )  # half the bytes to read; sides open them as they like
 
 
 def operations(case: Case, config: Any) -> float:
     """Floating-point operations of one update with each prompt computed once: forward, and twice that backward."""
     heads, width = config.num_attention_heads, config.head_dim
-    layer = config.hidden_size * width * 2 * (heads + config.num_key_value_heads) + 3 * config.hidden_size * config.intermediate_size
+    layer = (
+        config.hidden_size * width * 2 * (heads + config.num_key_value_heads)
+        + 3 * config.hidden_size * config.intermediate_size
+    )
     answered = case.prompts * case.members * case.new
     seen = case.prompts * (case.length**2 / 2 + case.members * case.new * (case.length + case.new / 2))
     weights = config.num_hidden_layers * layer * (case.prompts * case.length + answered)
-    return 3 * (2 * weights + 2 * config.hidden_size * config.vocab_size * answered + 4 * seen * heads * width * config.num_hidden_layers)
+    return 3 * (
+        2 * weights
+        + 2 * config.hidden_size * config.vocab_size * answered
+        + 4 * seen * heads * width * config.num_hidden_layers
+    )
 
 
 def matrix_rate(dtype: str, device: str) -> float:
@@ -108,7 +124,11 @@ def open_side(folder: Path, case: Case, dtype: str) -> tuple[Any, Any, list[Any]
     assert engine.shared
     engine.stop_ids = frozenset()
     rlvr = Rlvr(
-        learning_rate=1e-6, kl=0.0, samples=case.members, questions_per_step=case.prompts, tokens_per_microbatch=OUR_MICROBATCH[case.device]
+        learning_rate=1e-6,
+        kl=0.0,
+        samples=case.members,
+        questions_per_step=case.prompts,
+        tokens_per_microbatch=OUR_MICROBATCH[case.device],
     )
     decoding = Decoding(temperature=1.0, max_new_tokens=case.new)
     asked = [Prompt(tuple(prompt_ids(number, case.length))) for number in range(case.prompts)]
@@ -120,4 +140,6 @@ def groups_of(asked: list[Any], answers: list[Any], members: int) -> list[Any]:
 
     case, verdict = Case("c", "f", "t", "f/c/t", "train", "g", {}, {}), Verdict(False, 0.0, {})
     advantages = [1.0 if member % 2 else -1.0 for member in range(members)]
-    return [Group(case, prompt, own, [verdict] * members, advantages) for prompt, own in zip(asked, answers, strict=True)]
+    return [
+        Group(case, prompt, own, [verdict] * members, advantages) for prompt, own in zip(asked, answers, strict=True)
+    ]

@@ -23,7 +23,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FINDINGS = ("fever", "cough", "rash", "chills", "nausea", "cramps", "tremor", "edema", "fatigue", "syncope", "pallor", "thirst")
+FINDINGS = (
+    "fever",
+    "cough",
+    "rash",
+    "chills",
+    "nausea",
+    "cramps",
+    "tremor",
+    "edema",
+    "fatigue",
+    "syncope",
+    "pallor",
+    "thirst",
+)
 CAUSES = ("knowledge", "extraction", "arithmetic")
 SHARES = (0.04, 0.15, 0.3, 0.45, 0.65)  # of cases that are worked rightly
 POINTS = (11, 14, 23, 27, 36, 38, 45, 49, 52, 57, 68, 69)
@@ -33,7 +46,13 @@ LISTINGS = 16  # a step
 DEMO_BASE = Path(__file__).parents[1] / "recipes" / "demo_base"
 READERS = 4  # whose answers to a prompt are read together
 FORMS = {PLAIN: 8, ENTITIES: 1, FORMULA: 1, BOTH: 1, TOOL: 2}  # how often each form of prompt is read
-MENDS = {ENTITIES: {"extraction"}, FORMULA: {"knowledge"}, BOTH: {"extraction", "knowledge"}, TOOL: {"arithmetic"}, PLAIN: set()}
+MENDS = {
+    ENTITIES: {"extraction"},
+    FORMULA: {"knowledge"},
+    BOTH: {"extraction", "knowledge"},
+    TOOL: {"arithmetic"},
+    PLAIN: set(),
+}
 
 
 class Score(NamedTuple):
@@ -56,10 +75,17 @@ def scores_of(seed: int) -> list[Score]:
     """24: solid ones, each cause with each share, and those whose knowledge is missing. Wrong points share none with the right ones, and
     never give the right total but for no finding at all."""
     draw = random.Random(f"study:{seed}")
-    names = [first + second for first in ("ka", "lo", "mi", "ru", "te") for second in ("bel", "dor", "fin", "gus", "ves")]
+    names = [
+        first + second for first in ("ka", "lo", "mi", "ru", "te") for second in ("bel", "dor", "fin", "gus", "ves")
+    ]
     draw.shuffle(names)
-    kinds = [("", 1.0)] * SOLID + [(cause, share) for cause in CAUSES for share in SHARES] + [("knowledge", 0.0)] * MISSING
-    return [Score(name, tuple(draw.sample(FINDINGS, 3)), *_points(draw), *kind) for name, kind in zip(names, kinds, strict=False)]
+    kinds = (
+        [("", 1.0)] * SOLID + [(cause, share) for cause in CAUSES for share in SHARES] + [("knowledge", 0.0)] * MISSING
+    )
+    return [
+        Score(name, tuple(draw.sample(FINDINGS, 3)), *_points(draw), *kind)
+        for name, kind in zip(names, kinds, strict=False)
+    ]
 
 
 def _points(draw: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -91,10 +117,16 @@ def case_of(score: Score, seed: int, index: int, split: str) -> Any:
         stratum=score.stratum,
         split=split,  # type: ignore[arg-type]
         group=f"{seed}-{split}-{score.name}-{index}",
-        fields={"record": f"Seen: {record}. Bed {draw.randint(100, 999)}.", "question": f"What is the {score.name} score?"},
+        fields={
+            "record": f"Seen: {record}. Bed {draw.randint(100, 999)}.",
+            "question": f"What is the {score.name} score?",
+        },
         truth={"kind": "integer", "value": _total(score.points, there), "unit": None},
         rationale=_working(score, there, score.points, _total(score.points, there)),
-        provenance={"aids": {"entities": f"Values in the note: {entities}.", "formula": f"{score.name}: {formula}."}, "found": list(there)},
+        provenance={
+            "hints": {"entities": f"Values in the note: {entities}.", "formula": f"{score.name}: {formula}."},
+            "found": list(there),
+        },
     )
 
 
@@ -107,7 +139,10 @@ def _total(points: tuple[int, ...], there: tuple[bool, ...]) -> int:
 
 
 def _working(score: Score, there: tuple[bool, ...], points: tuple[int, ...], total: int | None) -> str:
-    steps = [f"{name} {_word(found)} {point if found else 0}" for name, found, point in zip(score.findings, there, points, strict=True)]
+    steps = [
+        f"{name} {_word(found)} {point if found else 0}"
+        for name, found, point in zip(score.findings, there, points, strict=True)
+    ]
     return f"so {' ; '.join([*steps, *([] if total is None else [f'total {total}'])])}"
 
 
@@ -125,17 +160,20 @@ def read_answer(score: Score, case: Any, form: str, draw: random.Random) -> list
     if form == TOOL:
         sum_ = " + ".join(str(point if found else 0) for point, found in zip(points, there, strict=True))
         call = f"{TOOL_OPEN}{json.dumps({'expression': sum_})}{TOOL_CLOSE}"
-        return [f"<think>{_working(score, there, points, None)}</think>{call}", wrap(f"total {total}", json.dumps({"answer": total}))]
+        return [
+            f"<think>{_working(score, there, points, None)}</think>{call}",
+            wrap(f"total {total}", json.dumps({"answer": total})),
+        ]
     if fails == "arithmetic":
         total += 7
     return [wrap(_working(score, there, points, total), json.dumps({"answer": total}))]
 
 
-def asking_of(form: str) -> Any:
-    from ehrmind.prompts.chat import Asking
+def variant_of(form: str) -> Any:
+    from ehrmind.prompts.chat import PromptVariant
 
-    aids = {ENTITIES: ("entities",), FORMULA: ("formula",), BOTH: ("entities", "formula")}.get(form, ())
-    return Asking(aids=aids, tool=form == TOOL)
+    hints = {ENTITIES: ("entities",), FORMULA: ("formula",), BOTH: ("entities", "formula")}.get(form, ())
+    return PromptVariant(hints=hints, tool=form == TOOL)
 
 
 def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[list[str]]]]:
@@ -151,7 +189,9 @@ def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[lis
         index += 1
 
 
-def build_base(folder: Path, scores: list[Score], seed: int, *, steps: int, batch: int = 16, rate: float = 2e-3) -> None:
+def build_base(
+    folder: Path, scores: list[Score], seed: int, *, steps: int, batch: int = 16, rate: float = 2e-3
+) -> None:
     """The demo's base of 0.9 million parameters, which can look findings up and knows none of these scores, after `steps` × `batch`
     prompts more."""
     from ehrmind.config import Model, Optimiser
@@ -159,14 +199,18 @@ def build_base(folder: Path, scores: list[Score], seed: int, *, steps: int, batc
 
     pairs_of = reading(scores, seed)
     engine = open_engine(Model(name=str(DEMO_BASE)), DEMO_BASE, rows=512)
-    learner = engine.learner(Optimiser(learning_rate=rate, warmup_share=0.05, final_share=0.02, tokens_per_microbatch=4096), steps)
+    learner = engine.learner(
+        Optimiser(learning_rate=rate, warmup_share=0.05, final_share=0.02, tokens_per_microbatch=4096), steps
+    )
     started = time.monotonic()
     for step in range(steps):
         batch_pairs = [pair for _ in range(batch) for pair in _pairs(engine, *next(pairs_of))]
         batch_pairs += [_listing(engine, seed, step * LISTINGS + place) for place in range(LISTINGS)]
         metrics = learner.learn_from_responses(batch_pairs)
         if step % 100 == 0 or step + 1 == steps:
-            sys.stderr.write(f"base {seed}: step {step} loss {metrics['loss']:.4f} {time.monotonic() - started:.0f} s\n")
+            sys.stderr.write(
+                f"base {seed}: step {step} loss {metrics['loss']:.4f} {time.monotonic() - started:.0f} s\n"
+            )
     engine.save(folder)
 
 
@@ -177,7 +221,9 @@ def _listing(engine: Any, seed: int, index: int) -> tuple[Any, tuple[int, ...]]:
     draw = random.Random(f"listing:{seed}:{index}")
     order = draw.sample(FINDINGS, draw.randint(4, 8))
     note = {finding: _word(draw.random() < 0.5) for finding in order}
-    prompt = engine.prompt([Message("user", f"Seen: {'. '.join(f'{name} {found}' for name, found in note.items())}. List the findings.")])
+    prompt = engine.prompt(
+        [Message("user", f"Seen: {'. '.join(f'{name} {found}' for name, found in note.items())}. List the findings.")]
+    )
     return prompt, engine.response_tokens(f"so {' ; '.join(f'{name} {note[name]}' for name in sorted(note))}", prompt)
 
 
@@ -187,7 +233,7 @@ def _pairs(engine: Any, case: Any, form: str, readers: list[list[str]]) -> Itera
     from ehrmind.stages.tool import calculator_tool
     from ehrmind.types import Prompt
 
-    prompt = engine.prompt(messages(case, asking=asking_of(form)))
+    prompt = engine.prompt(messages(case, variant=variant_of(form)))
     yield from ((prompt, engine.response_tokens(turns[0], prompt)) for turns in readers)
     if readers[0][1:]:  # one reader's is enough: who has a reply repeats it
         call, answer = readers[0]
@@ -200,11 +246,14 @@ def _pairs(engine: Any, case: Any, form: str, readers: list[list[str]]) -> Itera
 
 def write_cases(folder: Path, scores: list[Score], seed: int, counts: dict[str, int]) -> dict[str, Path]:
     """`counts` cases a stratum of each split, as Cases files."""
-    from ehrmind.sources import save_cases
+    from ehrmind.data import save_cases
 
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in counts.items():
-        save_cases([case_of(score, seed, index, split) for index in range(count) for score in scores], folder / f"{split}.parquet")
+        save_cases(
+            [case_of(score, seed, index, split) for index in range(count) for score in scores],
+            folder / f"{split}.parquet",
+        )
     return {split: folder / f"{split}.parquet" for split in counts}
 
 
@@ -265,4 +314,12 @@ def run_of(out: Path, seed: int, reading_steps: int, name: str, *, interventions
 def base_and_rlvr(out: Path, seed: int, reading_steps: int, rlvr_steps: int, *, causes: bool = True) -> Any:
     """The pilot, RLVR from the base, and both models' answers; with `causes` the pilot's interventions and the tool's answers too."""
     arms = ["base", "rlvr", *(["base_tool"] if causes else [])]
-    return run_of(out, seed, reading_steps, "run" if causes else "gains", arms=arms, rlvr={"steps": rlvr_steps}, interventions=causes)
+    return run_of(
+        out,
+        seed,
+        reading_steps,
+        "run" if causes else "gains",
+        arms=arms,
+        rlvr={"steps": rlvr_steps},
+        interventions=causes,
+    )

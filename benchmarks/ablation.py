@@ -23,7 +23,10 @@ ANSWERS = 60  # for every missing stratum there is
 def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
     """Per arm, whether each held-out case was answered rightly, and each case's group; and the kinds of strata."""
     alone = base_and_rlvr(out, seed, steps, rlvr_steps)
-    kinds = {stratum: row["kind"] for stratum, row in json.loads((alone.path / "pilot.json").read_text())["by_stratum"].items()}
+    kinds = {
+        stratum: row["kind"]
+        for stratum, row in json.loads((alone.path / "pilot.json").read_text())["by_stratum"].items()
+    }
     answers = ANSWERS * list(kinds.values()).count("missing")
     settings: dict[str, dict[str, Any]] = {
         "planned": {"strata": "missing", "traces_per_stratum": ANSWERS // 2, "rehearsal": 1.0, "rehearse": "worked"},
@@ -35,7 +38,10 @@ def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
         warmup = {"learning_rate": 1e-3, "epochs": 2, "batch": 16, **own}
         run = run_of(out, seed, steps, name, arms=["sft", "sft_rlvr"], rlvr={"steps": rlvr_steps}, warmup=warmup)
         counts[name] = (run.done("warmup") or {})["traces"], (run.done("warmup") or {})["rehearsed"]
-        found |= {f"{said}, {name.replace('_', ' ')}": _right(run, arm) for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr"))}
+        found |= {
+            f"{said}, {name.replace('_', ' ')}": _right(run, arm)
+            for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr"))
+        }
     return {"arms": found, "kinds": kinds, "answers": counts}
 
 
@@ -53,7 +59,9 @@ def main() -> None:
         parser.error("one seed has no spread between seeds; name two or more")
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     for seed, study in zip(given.seeds, studies, strict=True):
-        said = (f"{name.replace('_', ' ')} {traces} + {rehearsed}" for name, (traces, rehearsed) in study["answers"].items())
+        said = (
+            f"{name.replace('_', ' ')} {traces} + {rehearsed}" for name, (traces, rehearsed) in study["answers"].items()
+        )
         print(f"seed {seed}, traces + rehearsed: {', '.join(said)}")
     print()
     print("| arm | all strata | solid | misapplied | missing |")
@@ -63,7 +71,8 @@ def main() -> None:
         for kinds in (("solid", "misapplied", "missing"), ("solid",), ("misapplied",), ("missing",)):
             chosen = [[row for row in study["arms"][arm] if study["kinds"][row[0]] in kinds] for study in studies]
             pooled = over_seeds(
-                [[float(right) for *_, right in rows] for rows in chosen], [[case for _, case, _ in rows] for rows in chosen]
+                [[float(right) for *_, right in rows] for rows in chosen],
+                [[case for _, case, _ in rows] for rows in chosen],
             )
             low, high = pooled["ci95"]
             cells.append(f"{100 * pooled['mean']:.1f} % ({100 * low:.1f} to {100 * high:.1f})")

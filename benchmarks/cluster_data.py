@@ -18,33 +18,39 @@ from pathlib import Path
 from ehrmind.cluster.data import each_on_ray
 from ehrmind.cluster.joined import joined
 from ehrmind.config import Cluster, EhrFiles, TrialFiles
-from ehrmind.sources import save_cases
-from ehrmind.sources.cases import Counts
-from ehrmind.sources.each import done_by
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.cohort import write_cohort
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.trec import read_trials
+from ehrmind.data import save_cases
+from ehrmind.data.cases import Counts
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.map_files import done_by
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.synthetic.cohort import write_cohort
+from ehrmind.data.trec import read_trials
 from ehrmind.types import Case
 
 Reader = Callable[[], tuple[list[Case], Counts]]
 
 
-def readers(made_up: Path, data: Path | None) -> dict[str, Reader]:
+def readers(synthetic: Path, data: Path | None) -> dict[str, Reader]:
     """What is read, by name."""
     found: dict[str, Reader] = {}
     if data is not None:
         medcalc, trec = data / "medcalc-bench", data / "trec-clinical-trials"
         for labels in sorted((data / "synthea-meds" / "labels").iterdir()):
-            found[f"synthea-meds, {labels.name}"] = partial(read_ehr, EhrFiles(meds=data / "synthea-meds", labels=labels))
+            found[f"synthea-meds, {labels.name}"] = partial(
+                read_ehr, EhrFiles(meds=data / "synthea-meds", labels=labels)
+            )
         tables = [str(medcalc / "train_subset_v1.0.parquet"), str(medcalc / "test_v1.0_dev.csv.gz")]
         found["MedCalc-Bench, two tables"] = partial(read_medcalc, tables, split="train")
         trials = [trec / "ctgov_trials.parquet", trec / "trialgpt_parsed_trials.jsonl.gz"]
-        pairs = TrialFiles(topics=trec / "trec_2021_queries.jsonl.gz", qrels=trec / "trec_2021_qrels.tsv.gz", trials=trials)
+        pairs = TrialFiles(
+            topics=trec / "trec_2021_queries.jsonl.gz", qrels=trec / "trec_2021_qrels.tsv.gz", trials=trials
+        )
         found["TREC 2021, two files of records"] = partial(read_trials, pairs)
     for task in ("high_potassium", "next_creatinine_high"):
-        if (made_up / "labels" / task).is_dir():
-            found[f"made up, {task}"] = partial(read_ehr, EhrFiles(meds=made_up, labels=made_up / "labels" / task))
+        if (synthetic / "labels" / task).is_dir():
+            found[f"synthetic, {task}"] = partial(
+                read_ehr, EhrFiles(meds=synthetic, labels=synthetic / "labels" / task)
+            )
     return found
 
 
@@ -67,7 +73,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name) / "meds", Path(name) / "cases.parquet"
         counts = write_cohort(folder, given.subjects, events_per_subject=given.events)
-        print(f"made up {counts['events']:,} events of {given.subjects:,} subjects in {len(list((folder / 'data').iterdir()))} shards\n")
+        print(
+            f"made up {counts['events']:,} events of {given.subjects:,} subjects in {len(list((folder / 'data').iterdir()))} shards\n"
+        )
         todo = readers(folder, given.data)
         here = {what: timed(read, out) for what, read in todo.items()}
         print("| read | cases | here, s | Ray Data, first, s | Ray Data, again, s | the same bytes |")
@@ -76,7 +84,10 @@ def main() -> None:
             for what, read in todo.items():
                 first, again = timed(read, out), timed(read, out)
                 same = "yes" if here[what][2] == first[2] == again[2] else "NO"
-                print(f"| {what} | {first[1]:,} | {here[what][0]:.1f} | {first[0]:.1f} | {again[0]:.1f} | {same} |", flush=True)
+                print(
+                    f"| {what} | {first[1]:,} | {here[what][0]:.1f} | {first[0]:.1f} | {again[0]:.1f} | {same} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -31,11 +31,16 @@ def demo(seed: int, out: Path, changes: Iterable[str]) -> Path:
     """Run or resume the demo under one seed; its run folder."""
     run = out / f"seed-{seed}"
     if not (run / "results.json").is_file():
-        own = [f"data.{split}.synthetic.seed={3 * seed + place}" for place, split in enumerate(("train", "tuning", "held_out"), start=1)]
+        own = [
+            f"data.{split}.synthetic.seed={3 * seed + place}"
+            for place, split in enumerate(("train", "tuning", "held_out"), start=1)
+        ]
         command = [sys.executable, "-m", "ehrmind.cli", "run", str(ROOT / "recipes" / "demo.yaml"), "--out", str(run)]
         out.mkdir(parents=True, exist_ok=True)
         resume = ["--resume"] if run.exists() else []
-        subprocess.run([*TIMED, str(out / f"seed-{seed}.kb"), *command, f"seed={seed}", *own, *changes, *resume], check=True)
+        subprocess.run(
+            [*TIMED, str(out / f"seed-{seed}.kb"), *command, f"seed={seed}", *own, *changes, *resume], check=True
+        )
     return run
 
 
@@ -56,7 +61,16 @@ def figures(run: Path) -> dict[str, Any]:
 
 def show(seeds: Iterable[int], found: Iterable[dict[str, Any]]) -> Table:
     table = Table(
-        "seed", "decoding", "base", "RLVR only", "SFT only", "SFT + RLVR", "gain over SFT", "RLVR only, pass@k 0", "minutes", "GB"
+        "seed",
+        "decoding",
+        "base",
+        "RLVR only",
+        "SFT only",
+        "SFT + RLVR",
+        "gain over SFT",
+        "RLVR only, pass@k 0",
+        "minutes",
+        "GB",
     )
     for seed, one in zip(seeds, found, strict=True):
         for decoding in ("greedy", "sampled"):
@@ -64,9 +78,15 @@ def show(seeds: Iterable[int], found: Iterable[dict[str, Any]]) -> Table:
             shares = [f"{100 * arms[arm]['accuracy']:.1f} %" for arm in ("base", "rlvr", "sft", "sft_rlvr")]
             low, high = (100 * end for end in pair["ci95"])
             right, n = one["alone"]
-            alone = f"{right} of {n} (up to {100 * wilson(right, n)[1]:.1f} %): {', '.join(one['unseen'])}" if decoding == "greedy" else ""
+            alone = (
+                f"{right} of {n} (up to {100 * wilson(right, n)[1]:.1f} %): {', '.join(one['unseen'])}"
+                if decoding == "greedy"
+                else ""
+            )
             gain = f"{100 * pair['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
-            table.add_row(str(seed), decoding, *shares, gain, alone, f"{one['seconds'] / 60:.1f}", f"{one['gigabytes']:.1f}")
+            table.add_row(
+                str(seed), decoding, *shares, gain, alone, f"{one['seconds'] / 60:.1f}", f"{one['gigabytes']:.1f}"
+            )
     return table
 
 

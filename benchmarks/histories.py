@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic.cohort import write_cohort
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.cohort import write_cohort
 
 TASK = "next_creatinine_high"
 
@@ -54,7 +54,9 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measured(given.measure)))
         return
-    print("| subjects | events | cases | to Cases, s | to prompts, s | million events/s | peak GB | characters a prompt |")
+    print(
+        "| subjects | events | cases | to Cases, s | to prompts, s | million events/s | peak GB | characters a prompt |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for subjects in given.subjects:
         with tempfile.TemporaryDirectory() as name:

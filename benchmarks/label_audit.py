@@ -17,8 +17,8 @@ from ehrmind.calculators.entities import inputs_of
 from ehrmind.calculators.labels import agrees, entities_of, work_case
 from ehrmind.calculators.medicines import MORPHINE_FACTORS
 from ehrmind.calculators.telling import shown
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.relabel import audit_rows
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.relabel import audit_rows
 from ehrmind.types import Case
 
 OTHER_OPIOID_FACTORS = {"hydromorphone": 4.0, "tramadol": 0.1}  # CDC 2016; methadone then rose with the dose
@@ -96,18 +96,24 @@ def against_physicians(folder: Path) -> None:
         counts["corrected"] += with_corrected
         counts["original"] += with_original
         if not with_corrected:
-            lost.append((row, case, label, shown(result.value), "original" if with_original else "neither", why(case, label)))
+            lost.append(
+                (row, case, label, shown(result.value), "original" if with_original else "neither", why(case, label))
+            )
     print("\n| calculator | rows | agrees with the corrected label | with the original label | not computable |")
     print("| --- | --- | --- | --- | --- |")
     total: Counter[str] = Counter()
     for slug, counts in table.items():
         if counts["rows"]:
-            print(f"| {slug} | {counts['rows']} | {counts['corrected']} | {counts['original']} | {counts['not computable']} |")
+            print(
+                f"| {slug} | {counts['rows']} | {counts['corrected']} | {counts['original']} | {counts['not computable']} |"
+            )
             total += counts
     print(f"| **all** | {total['rows']} | {total['corrected']} | {total['original']} | {total['not computable']} |")
     print("\nRows where ours is not the corrected label, and whether it is the original one:\n")
     for row, case, label, value, which, reason in lost:
-        print(f"- row {row}, {case.task}: ours {value} ({which}), corrected {_label(label)}, original {_label(case)}: {reason}")
+        print(
+            f"- row {row}, {case.task}: ours {value} ({which}), corrected {_label(label)}, original {_label(case)}: {reason}"
+        )
 
 
 def why(case: Case, label: Case) -> str:

@@ -26,7 +26,12 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("64 M, autocast", 8, 768, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.0}, "model": {"autocast": True}}),
     ("169 M, reference", 12, 1024, {"rlvr": {"tokens_per_microbatch": 4096, "kl": 0.01}}),
     ("169 M, two shards", 12, 1024, {"shards": 2, "rlvr": {"tokens_per_microbatch": 2048, "kl": 0.01}}),
-    ("169 M, checkpointing", 12, 1024, {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.01, "gradient_checkpointing": True}}),
+    (
+        "169 M, checkpointing",
+        12,
+        1024,
+        {"rlvr": {"tokens_per_microbatch": 8192, "kl": 0.01, "gradient_checkpointing": True}},
+    ),
 ]
 
 
@@ -54,7 +59,9 @@ def work(recipe: Any, folder: Path) -> None:
     from ehrmind.engines.local.engine import open_engine
     from ehrmind.types import Completion, Prompt, Segment
 
-    engine = open_engine(recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, shards=recipe.shards)
+    engine = open_engine(
+        recipe.model, folder, rows=recipe.sampler_rows, tokens=recipe.sampler_tokens, shards=recipe.shards
+    )
     engine.stop_ids = frozenset()
     asked = [Prompt(tuple(prompt_ids(number, PROMPT))) for number in range(8)]
     engine.sample(asked, list(range(8)), 1, recipe.decoding)
@@ -88,7 +95,14 @@ def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
         assert shape is not None
         found = estimate(shape, recipe)
         work(recipe, folder)
-        peak = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+        peak = (
+            int(
+                next(
+                    line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+                ).split()[1]
+            )
+            * 1024
+        )
     return {"estimate": found.total, "measured": peak - before, "parts": str(found)}
 
 
@@ -141,7 +155,9 @@ def main() -> None:
         return
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {versions}\n")
-    print("| case | estimate | measured peak | estimate above it | the estimate's parts |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| case | estimate | measured peak | estimate above it | the estimate's parts |\n| --- | --- | --- | --- | --- |"
+    )
     for name, layers, width, changes in CASES:
         found = measure_on_cuda(layers, width, changes) if given.device == "cuda" else apart(layers, width, changes)
         above = found["estimate"] / found["measured"] - 1

@@ -1,7 +1,7 @@
 """Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for every stratum built to fail.
 
     python benchmarks/pilot_predicts.py --seeds 0 1 2            figures, with the predictor that ships
-    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/plan.py
+    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/pilot/plan.py
 
 Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind run`: pilot with interventions, RLVR from
 the base, evaluation on 100 held-out cases a stratum at the recipe's temperature. A seed's folder is kept under --out and gone on with.
@@ -19,27 +19,38 @@ from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
     """The pilot's figures are made anew of its answers, so that a change of definitions needs no new run."""
-    from ehrmind.stages.diagnosis import diagnose
+    from ehrmind.stages.pilot.diagnosis import diagnose
 
     run = base_and_rlvr(out, seed, steps, rlvr_steps, causes=causes)
-    pilot, gains, results = (json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results"))
+    pilot, gains, results = (
+        json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results")
+    )
     cases = {case.id: case for case in run.load_cases()["train"]}
     figures = diagnose(run.read_rollouts("pilot").to_dicts(), pilot["samples"], cases)["by_stratum"]
     figures = {stratum: {**row, "cause": pilot["by_stratum"][stratum].get("cause")} for stratum, row in figures.items()}
-    return {"seed": seed, "pilot": figures, "gains": gains, "arms": results["arms"], "causes": causes_of(scores_of(seed))}
+    return {
+        "seed": seed,
+        "pilot": figures,
+        "gains": gains,
+        "arms": results["arms"],
+        "causes": causes_of(scores_of(seed)),
+    }
 
 
 def with_tool(found: dict[str, Any]) -> tuple[float, float]:
     """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the tool."""
     strata = [stratum for stratum, cause in found["causes"].items() if cause == "arithmetic"]
     return tuple(
-        sum(found["arms"][arm]["by_stratum"][stratum]["accuracy"] for stratum in strata) / len(strata) for arm in ("base", "base_tool")
+        sum(found["arms"][arm]["by_stratum"][stratum]["accuracy"] for stratum in strata) / len(strata)
+        for arm in ("base", "base_tool")
     )  # type: ignore[return-value]
 
 
 def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
     """(right, strata built to fail and not solid in the pilot, what was named wrongly)"""
-    weak = {stratum: row for stratum, row in found["pilot"].items() if row["kind"] != "solid" and found["causes"][stratum]}
+    weak = {
+        stratum: row for stratum, row in found["pilot"].items() if row["kind"] != "solid" and found["causes"][stratum]
+    }
     wrong = [
         f"{found['causes'][stratum]} named {row.get('cause')}"
         for stratum, row in weak.items()
@@ -50,7 +61,7 @@ def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
 
 def r2(found: dict[str, Any], kind: str | None = None) -> float:
     """Of the gains that the predictor which ships expects of each stratum's pilot, against those obtained; of strata of a kind, or all."""
-    from ehrmind.stages.plan import expected_gain
+    from ehrmind.stages.pilot.plan import expected_gain
     from ehrmind.statistics.calibration import r_squared
 
     chosen = {name: figures for name, figures in found["pilot"].items() if kind in (None, figures["kind"])}
@@ -62,9 +73,13 @@ def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
     """The weights of `plan.expected_gain` by least squares over all strata, and the standard deviation of what is left."""
     from scipy.optimize import curve_fit
 
-    from ehrmind.stages.plan import headroom_in_reach
+    from ehrmind.stages.pilot.plan import headroom_in_reach
 
-    strata = [(pilot, study["gains"]["by_stratum"][name]["obtained"]) for study in studies for name, pilot in study["pilot"].items()]
+    strata = [
+        (pilot, study["gains"]["by_stratum"][name]["obtained"])
+        for study in studies
+        for name, pilot in study["pilot"].items()
+    ]
     obtained = np.array([gain for _, gain in strata])
 
     def expected(_: Any, won: float, draws: float) -> Any:
@@ -94,7 +109,9 @@ def main() -> None:
         fits = f"{r2(found):.2f} | {r2(found, 'misapplied'):.2f}"
         before, after = with_tool(found)
         said = f" ({'; '.join(wrong)})" if wrong else ""
-        print(f"| {found['seed']} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |")
+        print(
+            f"| {found['seed']} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |"
+        )
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.calculators.telling import STYLES
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.process_audit import PARTS, ProcessAudit, audit, thinking_of
+from ehrmind.process_audit.corruptions import KINDS, Corrupted, Place, corrupt
 from ehrmind.prompts import gold_response
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.medcalc import read_medcalc
 from ehrmind.statistics import wilson
 from ehrmind.types import Case
-from ehrmind.verify.process import PARTS, ProcessAudit, audit, thinking_of
-from ehrmind.verify.process.corruptions import KINDS, Corrupted, Place, corrupt
 
 # The audit was made while looking at explanations of the first; the second's were not looked at.
 FILES = {"MedCalc-Bench dev rows": "test_v1.0_dev.csv.gz", "MedCalc-Bench train rows": "train_subset_v1.0.parquet"}
@@ -31,7 +31,9 @@ def corrupted_of(case: Case, kind: str, seed: int, before: ProcessAudit) -> Corr
     gold = gold_response(case)
     thinking, start = thinking_of(gold)
     avoid = [
-        Place(found.start - start, found.end - start) for found in before.findings if found.start is not None and found.end is not None
+        Place(found.start - start, found.end - start)
+        for found in before.findings
+        if found.start is not None and found.end is not None
     ]
     made = corrupt(kind, thinking, random.Random(f"{seed}:{case.id}:{kind}"), avoid)
     if made is None:
@@ -43,7 +45,9 @@ def corrupted_of(case: Case, kind: str, seed: int, before: ProcessAudit) -> Corr
 def finds(case: Case, made: Corrupted, before: ProcessAudit) -> tuple[bool, bool]:
     """(a finding names the place, something is found that was not found before)."""
     after = audit(case, made.text)
-    named = any(f.start is not None and f.end is not None and f.start < made.end and made.start < f.end for f in after.findings)
+    named = any(
+        f.start is not None and f.end is not None and f.start < made.end and made.start < f.end for f in after.findings
+    )
     return named, Counter(f.what for f in after.findings) != Counter(f.what for f in before.findings)
 
 
@@ -64,7 +68,9 @@ def gold_table(sources: dict[str, Sequence[Case]]) -> dict[str, list[ProcessAudi
     return audits
 
 
-def corruption_tables(sources: dict[str, Sequence[Case]], audits: dict[str, list[ProcessAudit]], seed: int, missed: int) -> None:
+def corruption_tables(
+    sources: dict[str, Sequence[Case]], audits: dict[str, list[ProcessAudit]], seed: int, missed: int
+) -> None:
     by_kind: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
     by_family: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
     without: Counter[tuple[str, str]] = Counter()
@@ -85,7 +91,10 @@ def corruption_tables(sources: dict[str, Sequence[Case]], audits: dict[str, list
                             name,
                             kind,
                             case.task,
-                            made.text[max(0, made.start - 50) : made.start] + ">>" + made.text[made.start : made.end] + "<<",
+                            made.text[max(0, made.start - 50) : made.start]
+                            + ">>"
+                            + made.text[made.start : made.end]
+                            + "<<",
                         )
                     )
     _print("kind", list(KINDS), sources, by_kind)
@@ -103,12 +112,19 @@ def sum_of(counts: Counter[tuple[str, str]]) -> Counter[str]:
     return total
 
 
-def _print(title: str, rows: Iterable[str], sources: Iterable[str], found: dict[tuple[str, str], list[tuple[bool, bool]]]) -> None:
+def _print(
+    title: str, rows: Iterable[str], sources: Iterable[str], found: dict[tuple[str, str], list[tuple[bool, bool]]]
+) -> None:
     print(f"\n| {title} | " + " | ".join(sources) + " | all |")
     print("| --- |" + " --- |" * (len(list(sources)) + 1))
     for row in [*rows, "all"]:
-        cells = [[one for kind in (rows if row == "all" else [row]) for one in found.get((name, kind), [])] for name in sources]
-        print(f"| {row} | " + " | ".join(share(cell) for cell in [*cells, [one for cell in cells for one in cell]]) + " |")
+        cells = [
+            [one for kind in (rows if row == "all" else [row]) for one in found.get((name, kind), [])]
+            for name in sources
+        ]
+        print(
+            f"| {row} | " + " | ".join(share(cell) for cell in [*cells, [one for cell in cells for one in cell]]) + " |"
+        )
 
 
 def share(found: list[tuple[bool, bool]]) -> str:
@@ -145,7 +161,10 @@ def main() -> None:
     for name, file in FILES.items():
         if (given.data / file).is_file():
             sources[name] = read_medcalc([given.data / file], split="held_out")[0]
-    sources |= {f"made up, {style}": made_up_cases(given.made_up, 100 + given.seed, "held_out", styles=[style]) for style in STYLES}
+    sources |= {
+        f"made up, {style}": synthetic_cases(given.synthetic, 100 + given.seed, "held_out", styles=[style])
+        for style in STYLES
+    }
     audits = gold_table(sources)
     corruption_tables(sources, audits, given.seed, given.missed)
     for name in FILES.keys() & sources.keys() if given.mistakes else ():

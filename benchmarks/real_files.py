@@ -19,7 +19,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("EHRMIND_DATA", ROOT.parent / "shared" / "data"))
-SMALL = ["data.train.limit=40", "data.tuning.limit=4", "data.held_out.limit=20", "model.tiny.hidden=32", "model.tiny.layers=2"]
+SMALL = [
+    "data.train.limit=40",
+    "data.tuning.limit=4",
+    "data.held_out.limit=20",
+    "model.tiny.hidden=32",
+    "model.tiny.layers=2",
+]
 SMALL += [
     "pilot.questions=8",
     "pilot.samples=2",
@@ -36,7 +42,14 @@ def sources() -> Iterator[Source]:
     records = [trec / "ctgov_trials.parquet", trec / "trialgpt_parsed_trials.jsonl.gz"]
     for year in ("2021", "2022"):
         topics, qrels = trec / f"trec_{year}_queries.jsonl.gz", trec / f"trec_{year}_qrels.tsv.gz"
-        options = ["trials", "--topics", topics, "--qrels", qrels, *(word for path in records for word in ("--trials", path))]
+        options = [
+            "trials",
+            "--topics",
+            topics,
+            "--qrels",
+            qrels,
+            *(word for path in records for word in ("--trials", path)),
+        ]
         named = {"topics": topics, "qrels": qrels, "trials": f"[{','.join(map(str, records))}]"}
         yield (
             f"TREC {year}",
@@ -47,7 +60,11 @@ def sources() -> Iterator[Source]:
     for folder in (DATA / "synthea-meds", DATA / "mimic-iv-demo-meds" / "meds"):
         for labels in sorted((folder / "labels").iterdir()):
             options = ["ehr", "--meds", str(folder), "--labels", str(labels)]
-            named = [f"data.source.ehr.meds={folder}", f"data.source.ehr.labels={labels}", "prompts.history.max_tokens=200"]
+            named = [
+                f"data.source.ehr.meds={folder}",
+                f"data.source.ehr.labels={labels}",
+                "prompts.history.max_tokens=200",
+            ]
             yield f"{folder.relative_to(DATA).parts[0]} {labels.name}", options, "ehr.yaml", named
     release = DATA / "synthea-ehrshot-format"
     for labels in sorted((release / "benchmark").iterdir()):
@@ -57,7 +74,9 @@ def sources() -> Iterator[Source]:
 
 
 def ehrmind(*words: str | Path) -> str:
-    done = subprocess.run([sys.executable, "-m", "ehrmind.cli", *map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ehrmind.cli", *map(str, words)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"ehrmind {' '.join(map(str, words))}\n{done.stderr}")
     return done.stdout
@@ -67,7 +86,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", default="", help="sources whose name holds this")
     only = arguments.parse_args().only
-    print("| source | kept | train / tuning / held out | gold right | corruptions let through | whole run | arms scored |")
+    print(
+        "| source | kept | train / tuning / held out | gold right | corruptions let through | whole run | arms scored |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, options, recipe, named in sources():
         if only not in name:

@@ -90,12 +90,17 @@ def main() -> None:
         return
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {given.dtype}, {versions}\n")
-    print("| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the matrix rate |")
+    print(
+        "| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the matrix rate |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for case in CASES:
         done = subprocess.run(
-            [sys.executable, __file__, "--dtype", given.dtype, "--one", json.dumps(case)], capture_output=True, text=True, check=True
+            [sys.executable, __file__, "--dtype", given.dtype, "--one", json.dumps(case)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         found = json.loads(done.stdout.splitlines()[-1])
         prompts, length, members = case[:3]
@@ -106,10 +111,15 @@ def main() -> None:
         cells += [f"{found['mib']:,.0f} MiB", f"{found['share']:.0%}"]
         print(f"| {' | '.join(cells)} |", flush=True)
     same = [(case, found["update"]) for case, found in rows if case[3:] == (6, 256)]
-    once = [(n * (p + g * NEW_TOKENS), n * (p * p / 2 + g * NEW_TOKENS * (p + NEW_TOKENS / 2))) for (n, p, g, *_), _ in same]
+    once = [
+        (n * (p + g * NEW_TOKENS), n * (p * p / 2 + g * NEW_TOKENS * (p + NEW_TOKENS / 2))) for (n, p, g, *_), _ in same
+    ]
     again = [(n * g * (p + NEW_TOKENS), n * g * (p + NEW_TOKENS) ** 2 / 2) for (n, p, g, *_), _ in same]
     print()
-    for name, counts in (("the prompt once, prompt + G × completion", once), ("the prompt again, G × (prompt + completion)", again)):
+    for name, counts in (
+        ("the prompt once, prompt + G × completion", once),
+        ("the prompt again, G × (prompt + completion)", again),
+    ):
         tokens, pairs = ([float(count) for count in side] for side in zip(*counts, strict=True))
         print(f"R² of the update's time against {name}: {fitted(tokens, pairs, [update for _, update in same]):.3f}")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.types import Case
 from ehrmind.verify.judge import judge
 
@@ -29,8 +29,8 @@ def rate(pairs: Sequence[tuple[Case, str]]) -> float:
 def main() -> None:
     print("| family | texts | characters, mean | verdicts a second and core |\n| --- | --- | --- | --- |")
     families = {
-        "medical calculation": made_up_cases(300, seed=0, split="train"),
-        "trial matching": made_up_trials(300, seed=0, split="train"),
+        "medical calculation": synthetic_cases(300, seed=0, split="train"),
+        "trial matching": synthetic_trials(300, seed=0, split="train"),
     }
     for name, cases in families.items():
         pairs = [(case, gold_response(case)) for case in cases]

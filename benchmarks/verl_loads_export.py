@@ -27,7 +27,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "RAY_USAGE_STATS_ENABLED": "0", "VERL_LOGGING_LEVEL": "ERROR"}
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VERL_LOGGING_LEVEL": "ERROR",
+}
 
 OPENS = "{{ '<|assistant|><think>\\n' }}"  # as the templates of thinking models do
 LISTED = "#!/bin/sh\nprintf '%s\\0' \"$@\"\n"  # stands for the program that a launch script starts
@@ -36,14 +41,18 @@ AGGREGATIONS = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": 
 
 def main() -> int:
     if find_spec("verl") is None:
-        print("verl is not installed in this environment; what stands on top of this file says how to make one that has it.")
+        print(
+            "verl is not installed in this environment; what stands on top of this file says how to make one that has it."
+        )
         return 0
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("verl", "torch", "transformers", "ray"))
-    print(f"{os.cpu_count()} CPU cores, {versions}\n\n| export | check | compared | differ |\n| --- | --- | --- | --- |")
+    print(
+        f"{os.cpu_count()} CPU cores, {versions}\n\n| export | check | compared | differ |\n| --- | --- | --- | --- |"
+    )
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HF_DATASETS_CACHE"] = str(Path(scratch) / "cache")
-        folders = [Path(sys.argv[1])] if len(sys.argv) > 1 else list(made_up(Path(scratch)))
+        folders = [Path(sys.argv[1])] if len(sys.argv) > 1 else list(synthetic(Path(scratch)))
         for folder in folders:
             config = compose(launch_options(folder))
             for name, check in CHECKS.items():
@@ -53,21 +62,25 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def made_up(scratch: Path) -> Iterator[Path]:
+def synthetic(scratch: Path) -> Iterator[Path]:
     """Cases of three families, in two exports."""
     from ehrmind.config import TinyModel
+    from ehrmind.data import save_cases
+    from ehrmind.data.synthetic import synthetic_cases
+    from ehrmind.data.synthetic.general import synthetic_general
+    from ehrmind.data.synthetic.trials import synthetic_trials
     from ehrmind.engines.local.tiny import TEMPLATE, build_tiny
+    from ehrmind.export.trainers import export_for
     from ehrmind.prompts import gold_response, messages
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.made_up import made_up_cases
-    from ehrmind.sources.made_up.general import made_up_general
-    from ehrmind.sources.made_up.trials import made_up_trials
-    from ehrmind.stages.export_trainers import export_for
 
     cases = [
         case
         for seed, (n, split) in enumerate({120: "train", 40: "tuning", 20: "held_out"}.items())
-        for case in (*made_up_cases(n, seed, split), *made_up_trials(n, seed, split), *made_up_general(n, seed, split))
+        for case in (
+            *synthetic_cases(n, seed, split),
+            *synthetic_trials(n, seed, split),
+            *synthetic_general(n, seed, split),
+        )
     ]
     save_cases(cases, scratch / "cases.parquet")
     text = [messages(case)[0].content + gold_response(case) for case in cases[:200]]
@@ -75,7 +88,12 @@ def made_up(scratch: Path) -> Iterator[Path]:
         model = scratch / f"model {name}"
         build_tiny(TinyModel(hidden=32, layers=1, heads=2, vocabulary=600, context=4096), text, model, seed=0)
         (model / "chat_template.jinja").write_text(TEMPLATE.replace("{{ '<|assistant|>' }}", opening))
-        chosen = ["prompts.max_tokens=1200", "rlvr.refill=2", "model.template={enable_thinking: true}", "model.lora={rank: 8}"]
+        chosen = [
+            "prompts.max_tokens=1200",
+            "rlvr.dynamic_sampling=2",
+            "model.template={enable_thinking: true}",
+            "model.lora={rank: 8}",
+        ]
         for line in export_for("verl", scratch / "cases.parquet", scratch / name, model=str(model), overrides=chosen):
             print(line, file=sys.stderr)
         yield scratch / name
@@ -87,7 +105,10 @@ def launch_options(folder: Path) -> list[str]:
         program = Path(scratch) / "program"
         program.write_text(LISTED)
         program.chmod(0o700)
-        chosen = {"PYTHON": str(program), "ENGINE": "sglang"}  # verl asks an installed vLLM for the ranks of adapters that it takes
+        chosen = {
+            "PYTHON": str(program),
+            "ENGINE": "sglang",
+        }  # verl asks an installed vLLM for the ranks of adapters that it takes
         told = subprocess.run([folder / "launch.sh"], env=os.environ | chosen, capture_output=True, check=True)
     module, name, *options = told.stdout.decode().rstrip("\0").split("\0")
     assert (module, name) == ("-m", "verl.trainer.main_ppo")
@@ -126,7 +147,9 @@ def rows_of(folder: Path, config: Any, part: str) -> tuple[Any, Any]:
 
     tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
     with redirect_stdout(sys.stderr):
-        return get_dataset_class(config.data)(data_files=config.data[f"{part}_files"], tokenizer=tokenizer, config=config.data), tokenizer
+        return get_dataset_class(config.data)(
+            data_files=config.data[f"{part}_files"], tokenizer=tokenizer, config=config.data
+        ), tokenizer
 
 
 def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
@@ -143,7 +166,12 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
         differ += len(rows) != pl.read_parquet(folder / "data" / f"{part}.parquet").height
         for row in rows:
             turns = row["raw_prompt"]
-            given = {"add_generation_prompt": True, "tokenize": True, "return_dict": False, **config.data.apply_chat_template_kwargs}
+            given = {
+                "add_generation_prompt": True,
+                "tokenize": True,
+                "return_dict": False,
+                **config.data.apply_chat_template_kwargs,
+            }
             theirs = tokenizer.apply_chat_template(turns, **given)
             differ += list(ours.prompt([Message(**turn) for turn in turns]).token_ids) != list(theirs)
             compared += 1
@@ -157,7 +185,7 @@ def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     from verl.trainer.ppo.reward import load_reward_manager
     from verl.utils.dataset.rl_dataset import collate_fn
 
-    from ehrmind.verify.elsewhere import Question
+    from ehrmind.verify.trainer_rewards import Question
 
     compared = differ = 0
     for part in ("train", "val"):
@@ -172,7 +200,11 @@ def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
                     verdict = question.judge(text)
                     extra = found["reward_extra_info"]
                     right = float(text == answers(question)[0])
-                    differ += (found["reward_score"], extra["acc"], extra["acc"]) != (verdict.reward, float(verdict.correct), right)
+                    differ += (found["reward_score"], extra["acc"], extra["acc"]) != (
+                        verdict.reward,
+                        float(verdict.correct),
+                        right,
+                    )
                     compared += 1
     return compared, differ
 
@@ -221,7 +253,9 @@ def losses_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     group, new, kl = 8, 24, actor.kl_loss_coef
     start = -3 * torch.rand(4 * group, new)
-    now, old, frozen = (start + torch.randn(4 * group, new) / 3 for _ in range(3))  # further apart, verl bounds k3 at 10
+    now, old, frozen = (
+        start + torch.randn(4 * group, new) / 3 for _ in range(3)
+    )  # further apart, verl bounds k3 at 10
     lengths = torch.randint(1, new + 1, (4 * group,))
     mask = torch.arange(new)[None] < lengths[:, None]
     rewards = torch.randint(0, 3, (4, group)).float() - 1
@@ -231,14 +265,28 @@ def losses_are_ours(folder: Path, config: Any) -> tuple[int, int]:
         token = torch.zeros(4 * group, new).scatter(1, lengths[:, None] - 1, rewards.flatten()[:, None])
         extra = {"norm_adv_by_std_in_grpo": advantage == "grpo"} if estimator == "grpo" else {}
         index = np.repeat(np.arange(4), group)
-        theirs = get_adv_estimator_fn(estimator)(token_level_rewards=token, response_mask=mask.float(), index=index, **extra)[0]
-        compared, differ = compared + 1, differ + (not torch.allclose(theirs[:, 0], ours, atol=1e-3))  # verl adds 1e-6 to a spread, we 1e-4
+        theirs = get_adv_estimator_fn(estimator)(
+            token_level_rewards=token, response_mask=mask.float(), index=index, **extra
+        )[0]
+        compared, differ = (
+            compared + 1,
+            differ + (not torch.allclose(theirs[:, 0], ours, atol=1e-3)),
+        )  # verl adds 1e-6 to a spread, we 1e-4
         for loss, mode in AGGREGATIONS.items():
             for importance, name in {"token": "vanilla", "sequence": "gspo"}.items():
                 whole = Normaliser(4 * group, int(mask.sum()), new)
                 clips = {"clip_low": actor.clip_ratio_low, "clip_high": actor.clip_ratio_high}
                 mine = policy_loss(
-                    now, old, ours, mask, whole=whole, importance=importance, normalise=loss, reference_logprobs_NT=frozen, kl=kl, **clips
+                    now,
+                    old,
+                    ours,
+                    mask,
+                    whole=whole,
+                    importance=importance,
+                    normalise=loss,
+                    reference_logprobs_NT=frozen,
+                    kl=kl,
+                    **clips,
                 ).loss
                 spread = ours[:, None].expand(-1, new)
                 policy, _ = get_policy_loss_fn(name)(old, now, spread, mask.float(), loss_agg_mode=mode, config=actor)

@@ -33,7 +33,16 @@ Settings = tuple[int, str | None]  # of TRL: answers in a micro-batch, cache of 
 
 
 FLOORS = {Case(8, 200, 8): 3, Case(8, 1024, 8): 5, Case(4, 2048, 12): 7}
-SEARCHED: list[Settings] = [(64, None), (16, None), (8, None), (4, None), (2, None), (8, "static"), (4, "static"), (2, "static")]
+SEARCHED: list[Settings] = [
+    (64, None),
+    (16, None),
+    (8, None),
+    (4, None),
+    (2, None),
+    (8, "static"),
+    (4, "static"),
+    (2, "static"),
+]
 
 
 def found_before(case: Case) -> Settings:
@@ -51,7 +60,11 @@ def answer(rollout: float, step: float, device: str, **more: float) -> None:
     import torch
 
     on_gpu = device == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**30
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    )
     said = {"rollout": rollout, "update": step - rollout, "step": step, "peak_gb": peak, **more}
     print(json.dumps(said), file=sys.__stdout__, flush=True)
 
@@ -112,7 +125,9 @@ def trl_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
         shuffle_dataset=False,
         use_cpu=case.device == "cpu",
         bf16=dtype == "autocast",
-        tf32=True if case.device == "cuda" and dtype != "float32" else None,  # or its rollout, which autocast does not reach, takes fp32
+        tf32=True
+        if case.device == "cuda" and dtype != "float32"
+        else None,  # or its rollout, which autocast does not reach, takes fp32
         gradient_checkpointing=False,
         cache_implementation=cache,
         report_to=[],
@@ -134,9 +149,15 @@ class Side:
     def __init__(self, name: str, folder: Path, case: Case, dtype: str, settings: Settings) -> None:
         self.name = name
         asked = {"name": name, "folder": str(folder), "case": case, "dtype": dtype, "settings": settings}
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "TRANSFORMERS_VERBOSITY": "error",
+        }
         command = [sys.executable, __file__, "--side", json.dumps(asked)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def step(self) -> dict[str, float]:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -158,10 +179,16 @@ def sides_of(case: Case, dtype: str, settings: Settings) -> dict[str, tuple[str,
     if dtype != "bfloat16":
         return {"ours": ("ours", dtype, settings), "trl": ("trl", dtype, settings)}
     plain = (settings[0], None)  # the static cache fails under autocast
-    return {"ours": ("ours", dtype, settings), "trl": ("trl", "autocast", plain), BF16_WEIGHTS: ("trl", dtype, settings)}
+    return {
+        "ours": ("ours", dtype, settings),
+        "trl": ("trl", "autocast", plain),
+        BF16_WEIGHTS: ("trl", dtype, settings),
+    }
 
 
-def take_turns(folder: Path, case: Case, sides: dict[str, tuple[str, str, Settings]], steps: int) -> dict[str, list[dict[str, float]]]:
+def take_turns(
+    folder: Path, case: Case, sides: dict[str, tuple[str, str, Settings]], steps: int
+) -> dict[str, list[dict[str, float]]]:
     """On CPU every side stays and they make a step in turn, the first for warming up. A GPU does not hold all of them: there a side is a
     process for its own steps, the first for warming up, and half of ours come before TRL's, half after."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
@@ -196,7 +223,11 @@ def measure(folder: Path, case: Case, dtype: str, steps: int, settings: Settings
     result: dict[str, Any] = {**case._asdict(), "dtype": dtype, "steps": steps, "trl_settings": settings}
     for name, rows in measured.items():
         seconds = {f"{part}_s": statistics.median(row[part] for row in rows) for part in PARTS}
-        rest = {"tokens": tokens, "tokens_per_s": tokens / seconds["step_s"], "peak_gb": max(row["peak_gb"] for row in rows)}
+        rest = {
+            "tokens": tokens,
+            "tokens_per_s": tokens / seconds["step_s"],
+            "peak_gb": max(row["peak_gb"] for row in rows),
+        }
         result[name] = {**seconds, **rest}
     result["ours"]["share_of_rate"] = statistics.median(row["share_of_rate"] for row in measured["ours"])
     ratios = {part: [one[part] for one in rounds] for part in PARTS}
@@ -267,7 +298,9 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        write_model(folder, SHAPES[given.shape] if given.shape else shape_of(given.layers, given.hidden), device=given.device)
+        write_model(
+            folder, SHAPES[given.shape] if given.shape else shape_of(given.layers, given.hidden), device=given.device
+        )
         for case in own or FLOORS:
             for dtype in given.dtype or ["float32", "bfloat16"]:
                 settings = search(folder, case, dtype) if given.search else found_before(case)

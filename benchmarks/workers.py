@@ -58,37 +58,57 @@ def worker(arguments: argparse.Namespace) -> None:
 def opened(arguments: argparse.Namespace, strategy: str, shards: int, seed: int) -> tuple[Any, Any, Any]:
     """(engine, learner, cases with their prompts: of three steps)"""
     from ehrmind.config import Decoding, Model, Rlvr
+    from ehrmind.data.synthetic import synthetic_cases
     from ehrmind.engines.local.engine import open_engine
     from ehrmind.prompts import messages
-    from ehrmind.sources.made_up import made_up_cases
 
     looks: dict[str, Any] = {"difficulty": "easy", "manners": ["telegraphic"], "styles": ["jotted"]}
-    cases = made_up_cases(arguments.questions * shards * 3, seed, "train", TASKS, **looks)
+    cases = synthetic_cases(arguments.questions * shards * 3, seed, "train", TASKS, **looks)
     engine = open_engine(Model(name=str(arguments.model)), arguments.model, rows=512, shards=shards, strategy=strategy)
     rlvr = Rlvr(learning_rate=1e-6, kl=0.0, tokens_per_microbatch=4096)
     how = Decoding(temperature=1.0, max_new_tokens=NEW_TOKENS)
-    return engine, engine.learner(rlvr, 1000, rlvr=rlvr, decoding=how), [(case, engine.prompt(messages(case))) for case in cases]
+    return (
+        engine,
+        engine.learner(rlvr, 1000, rlvr=rlvr, decoding=how),
+        [(case, engine.prompt(messages(case))) for case in cases],
+    )
 
 
-def one_step(engine: Any, learner: Any, chosen: Any, step: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+def one_step(
+    engine: Any, learner: Any, chosen: Any, step: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     from ehrmind.types import Group
     from ehrmind.verify.judge import judge
 
     size = len(chosen) // 3
     batch = [chosen[(step * size + place) % len(chosen)] for place in range(size)]
     begun = clock()
-    answers = engine.sample([prompt for _, prompt in batch], list(range(step * size, (step + 1) * size)), MEMBERS, learner.decoding)
+    answers = engine.sample(
+        [prompt for _, prompt in batch], list(range(step * size, (step + 1) * size)), MEMBERS, learner.decoding
+    )
     sampled = clock()
     advantages = tuple(1.0 if member % 2 else -1.0 for member in range(MEMBERS))
     groups = [
-        Group(case, prompt, written, [judge(case, answer.text, finish_reason=answer.finish_reason) for answer in written], advantages)
+        Group(
+            case,
+            prompt,
+            written,
+            [judge(case, answer.text, finish_reason=answer.finish_reason) for answer in written],
+            advantages,
+        )
         for (case, prompt), written in zip(batch, answers, strict=True)
     ]
     judged = clock()
     learner.learn_from_groups(groups)
     over = clock()
     tokens = sum(answer.n_written for written in answers for answer in written)
-    return {"sampling": sampled - begun, "judging": judged - sampled, "update": over - judged, "seconds": over - begun, "tokens": tokens}
+    return {
+        "sampling": sampled - begun,
+        "judging": judged - sampled,
+        "update": over - judged,
+        "seconds": over - begun,
+        "tokens": tokens,
+    }
 
 
 def watched(worlds: Any) -> Counter[str]:
@@ -136,17 +156,19 @@ def shares(arguments: argparse.Namespace) -> None:
         parts = opened(arguments, "ddp", 1, seed=5)
         steps = [one_step(*parts, step, time.process_time) for step in range(4)][1:]
         found = {name: median(step[name] for step in steps) for name in ("sampling", "update", "tokens")}
-        seconds = ", ".join(f"{name} {found[name]:.3f} s ({found[name] / count:.4f} a question)" for name in ("sampling", "update"))
+        seconds = ", ".join(
+            f"{name} {found[name]:.3f} s ({found[name] / count:.4f} a question)" for name in ("sampling", "update")
+        )
         print(f"{count:3} questions: {seconds}; {found['tokens']:,.0f} tokens")
 
 
 def random_model(folder: Path, layers: int, width: int) -> Path:
     from ehrmind.config import TinyModel
+    from ehrmind.data.synthetic import synthetic_cases
     from ehrmind.engines.local.tiny import build_tiny
     from ehrmind.prompts import gold_response, messages
-    from ehrmind.sources.made_up import made_up_cases
 
-    text = [messages(case)[0].content + gold_response(case) for case in made_up_cases(500, 0, "train")]
+    text = [messages(case)[0].content + gold_response(case) for case in synthetic_cases(500, 0, "train")]
     build_tiny(TinyModel(hidden=width, layers=layers, heads=max(1, width // 64), vocabulary=4096), text, folder, seed=0)
     return folder
 
@@ -156,7 +178,9 @@ def show(strategy: str, workers: list[dict[str, Any]]) -> None:
     turns = list(zip(*(process["turns"] for process in workers), strict=True))
     alone = [sum(each["apart"]["tokens"] / each["apart"]["seconds"] for each in turn) for turn in turns]
     rates = [turn[0]["together"]["tokens"] / max(each["together"]["seconds"] for each in turn) for turn in turns]
-    whole = sum(turn[0]["together"]["tokens"] for turn in turns) / sum(max(e["together"]["seconds"] for e in turn) for turn in turns)
+    whole = sum(turn[0]["together"]["tokens"] for turn in turns) / sum(
+        max(e["together"]["seconds"] for e in turn) for turn in turns
+    )
     print(f"{workers[0]['parameters'] / 1e6:.1f} million parameters, {len(turns)} turns of each side")
     print(f"two processes apart: {mean(alone):,.0f} tokens/s; two workers, {strategy}: {whole:,.0f} tokens/s")
     shares = sorted(rate / apart for rate, apart in zip(rates, alone, strict=True))
@@ -165,13 +189,18 @@ def show(strategy: str, workers: list[dict[str, Any]]) -> None:
         f"workers do {median(shares):.0%} of the processes' work per second (median; half of the turns {middle[0]:.0%} to {middle[1]:.0%})"
     )
     for side in ("apart", "together"):
-        parts = {name: median(each[side][name] for turn in turns for each in turn) for name in ("sampling", "judging", "update")}
+        parts = {
+            name: median(each[side][name] for turn in turns for each in turn)
+            for name in ("sampling", "judging", "update")
+        }
         print(f"  {side}, seconds: " + ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items()))
     for name in ("gather", "all-reduce"):
         seconds = median(each["sent"].get(name, 0.0) for turn in turns for each in turn)
         size = median(each["sent"].get(f"{name}, bytes", 0.0) for turn in turns for each in turn)
         print(f"  {name}: {size:,.0f} bytes from each, {seconds:.3f} s with the wait for the other")
-    print(f"  one all-reduce of as many numbers as the model has, nobody late: {workers[0]['all-reduce alone'] * 1000:.1f} ms")
+    print(
+        f"  one all-reduce of as many numbers as the model has, nobody late: {workers[0]['all-reduce alone'] * 1000:.1f} ms"
+    )
 
 
 def main() -> None:
@@ -189,13 +218,26 @@ def main() -> None:
         worker(arguments)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        model = arguments.model if arguments.layers is None else random_model(Path(scratch) / "model", arguments.layers, arguments.width)
+        model = (
+            arguments.model
+            if arguments.layers is None
+            else random_model(Path(scratch) / "model", arguments.layers, arguments.width)
+        )
         if arguments.shares:
             arguments.model = model
             shares(arguments)
             return
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
-        told = ["--worker", scratch, "--model", str(model), "--questions", str(arguments.questions), "--steps", str(arguments.steps)]
+        told = [
+            "--worker",
+            scratch,
+            "--model",
+            str(model),
+            "--questions",
+            str(arguments.questions),
+            "--steps",
+            str(arguments.steps),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*start, *told, "--strategy", arguments.strategy], env=environment, check=True)
         show(arguments.strategy, [json.loads((Path(scratch) / f"{rank}.json").read_text()) for rank in range(2)])

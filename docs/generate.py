@@ -11,13 +11,13 @@ from typing import Any
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.catalogue import CATEGORIES
 from ehrmind.config import EhrFiles, History, Recipe
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic import synthetic_case
+from ehrmind.data.synthetic.cohort import write_cohort
+from ehrmind.data.synthetic.general import synthetic_general
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up import made_up_case
-from ehrmind.sources.made_up.cohort import write_cohort
-from ehrmind.sources.made_up.general import made_up_general
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case
 
@@ -69,7 +69,7 @@ what a right answer is. All cases are made up: no record of any person is in the
 """
 
 FAMILIES = {
-    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([made-up-cases.md](made-up-cases.md)).",
+    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([synthetic-cases.md](synthetic-cases.md)).",
     "trials": "A patient, a trial's criteria, and one of three grades ([trials.md](trials.md)).",
     "ehr": "A coded history up to a prediction time, and what comes of it ([ehr.md](ehr.md)).",
     "table": "Anybody's table of questions: a number, a whole number, a day or a label ([your-data.md](your-data.md)).",
@@ -83,7 +83,12 @@ def recipe_page() -> str:
     lines = [RECIPE_HEAD, "## The top level\n", *_table(schema, schema, places)]
     for name, where in places.items():
         part = schema["$defs"][name]
-        lines += [f'\n<a id="{name.lower()}"></a>', f"## {_listed(where)}\n", _plain(" ".join(part.get("description", "").split())), ""]
+        lines += [
+            f'\n<a id="{name.lower()}"></a>',
+            f"## {_listed(where)}\n",
+            _plain(" ".join(part.get("description", "").split())),
+            "",
+        ]
         lines += _table(part, schema, places)
     return "\n".join(lines) + "\n"
 
@@ -181,7 +186,11 @@ def _what(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     said = node.get("description")
     if said is None:
         names = [name for name, _ in _refs(node)]
-        said = " ".join(schema["$defs"][names[0]].get("description", "").split()).partition(". ")[0].rstrip(".") if names else ""
+        said = (
+            " ".join(schema["$defs"][names[0]].get("description", "").split()).partition(". ")[0].rstrip(".")
+            if names
+            else ""
+        )
     return _plain(" ".join(said.split()))
 
 
@@ -225,12 +234,12 @@ def examples() -> dict[str, list[Case]]:
     kinds = ("ckd-epi-gfr", "curb-65", "estimated-due-date", "estimated-gestational-age")
     found = {
         "medcalc": [
-            made_up_case(SEED, place, "held_out", CALCULATORS[slug], "easy", ("telegraphic",), ("numbered",))
+            synthetic_case(SEED, place, "held_out", CALCULATORS[slug], "easy", ("telegraphic",), ("numbered",))
             for place, slug in enumerate(kinds)
         ],
-        "trials": made_up_trials(1, SEED, "held_out", ("diagnoses",), difficulty="easy"),
+        "trials": synthetic_trials(1, SEED, "held_out", ("diagnoses",), difficulty="easy"),
         "ehr": [_history()],
-        "table": made_up_general(2, SEED, "held_out", ("word_problem", "who_has_it")),
+        "table": synthetic_general(2, SEED, "held_out", ("word_problem", "who_has_it")),
     }
     assert found.keys() == TASKS.keys() == FAMILIES.keys(), "a family has no place in the gallery"
     return found
@@ -256,9 +265,11 @@ def _rule(case: Case) -> str:
         return f"Right: a number from {truth['low']:g} to {truth['high']:g}; the unit may be left out and must be right when it is there."
     if truth["kind"] == "label":
         return f"Right: the label `{truth['labels'][truth['value']]}`, or its number {truth['value']}."
-    return {"integer": "Right: the same whole number.", "date": "Right: the same day.", "weeks_days": "Right: the same weeks and days."}[
-        truth["kind"]
-    ]
+    return {
+        "integer": "Right: the same whole number.",
+        "date": "Right: the same day.",
+        "weeks_days": "Right: the same weeks and days.",
+    }[truth["kind"]]
 
 
 def _fenced(text: str) -> list[str]:

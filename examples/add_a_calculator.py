@@ -13,11 +13,13 @@ from ehrmind.calculators import CALCULATORS, Calculator, Steps
 from ehrmind.calculators.catalogue import CATALOGUE, Entry
 from ehrmind.calculators.vocabulary import HEART_RATE, SYSTOLIC
 from ehrmind.calculators.working import num
+from ehrmind.data.synthetic import synthetic_case
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.made_up import made_up_case
 from ehrmind.verify.audit import check_cases
 
-ENTRY = Entry(1001, "shock-index", "Shock Index", "risk")  # an id that the benchmark has not; a bare number as the answer
+ENTRY = Entry(
+    1001, "shock-index", "Shock Index", "risk"
+)  # an id that the benchmark has not; a bare number as the answer
 
 
 def shock_index(steps: Steps, *, heart_rate: float, systolic: float) -> float:
@@ -43,11 +45,13 @@ def main() -> None:
     for number, step in enumerate(result.steps, start=1):
         print(f"  {number}. {step.what} = {step.expression} = {num(float(step.value))}")
 
-    cases = [made_up_case(1, index, "train", SHOCK_INDEX) for index in range(20)]
+    cases = [synthetic_case(1, index, "train", SHOCK_INDEX) for index in range(20)]
     print(f"\n--- a prompt\n{messages(cases[0])[0].content}\n--- its gold response\n{gold_response(cases[0])}\n---")
     report = check_cases(cases)
     gold, corrupted = report.gold, report.corrupted
-    print(f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones")
+    print(
+        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones"
+    )
     if not report.ok:
         raise SystemExit("The cases are not proven.")
 

@@ -15,14 +15,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ehrmind.parsing import reasons
 from ehrmind.prompts import gold_response, messages
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case, Split
-from ehrmind.verify import judge, reasons
+from ehrmind.verify import judge
 from ehrmind.verify.audit import check_cases
 
 FAMILY = "panel"
-LIMITS = {"sodium": (135, 145), "potassium": (3.5, 5.1), "chloride": (98, 107), "calcium": (2.2, 2.6), "glucose": (3.9, 5.6)}
+LIMITS = {
+    "sodium": (135, 145),
+    "potassium": (3.5, 5.1),
+    "chloride": (98, 107),
+    "calcium": (2.2, 2.6),
+    "glucose": (3.9, 5.6),
+}
 NO_NAMES = "not a list of results' names"  # a reason of our own: malformed, as all are but those in reasons.WELL_FORMED
 
 
@@ -31,7 +38,9 @@ def record(case: Case) -> str:
 
 
 def question(case: Case) -> str:
-    return "Which results lie outside their limits? Answer with the list of their names, an empty one if there are none."
+    return (
+        "Which results lie outside their limits? Answer with the list of their names, an empty one if there are none."
+    )
 
 
 def aids(case: Case) -> Mapping[str, str]:
@@ -65,7 +74,9 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     return names, reason if reason is not None or names == sorted(case.truth["value"]) else reasons.WRONG_VALUE
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     return {}  # accuracy is all
 
 
@@ -92,7 +103,7 @@ def as_json(names: Sequence[str] | str) -> str:
     return json.dumps({"answer": names})
 
 
-def made_up(index: int, seed: int = 0, split: Split = "train") -> Case:
+def synthetic(index: int, seed: int = 0, split: Split = "train") -> Case:
     """Item `index` is a function of the seed; the rationale goes through the results one by one."""
     draw = random.Random(f"{seed}:{index}")
     values = {name: round(draw.uniform(low * 0.9, high * 1.1), 1) for name, (low, high) in LIMITS.items()}
@@ -108,7 +119,11 @@ def made_up(index: int, seed: int = 0, split: Split = "train") -> Case:
         stratum=f"{FAMILY}/chemistry/out-of-limits",
         split=split,
         group=f"panel-{seed}-{index}",
-        fields={"panel": "\n".join(f"{name}: {value} mmol/L ({LIMITS[name][0]} to {LIMITS[name][1]})" for name, value in values.items())},
+        fields={
+            "panel": "\n".join(
+                f"{name}: {value} mmol/L ({LIMITS[name][0]} to {LIMITS[name][1]})" for name, value in values.items()
+            )
+        },
         truth={"kind": "names", "value": outside},
         rationale="; ".join(said) + ".",
     )
@@ -116,7 +131,7 @@ def made_up(index: int, seed: int = 0, split: Split = "train") -> Case:
 
 def main() -> None:
     TASKS[FAMILY] = sys.modules[__name__]
-    cases = [made_up(index) for index in range(50)]
+    cases = [synthetic(index) for index in range(50)]
     shown = next(case for case in cases if case.truth["value"])
     print(f"--- a prompt\n{messages(shown)[0].content}\n--- its gold response\n{gold_response(shown)}\n---")
     for names in (shown.truth["value"], list(LIMITS), "all of them"):
@@ -124,7 +139,9 @@ def main() -> None:
         print(f"{as_json(names)}: reward {verdict.reward}, {verdict.reason or 'right'}")
     report = check_cases(cases)
     gold, corrupted = report.gold, report.corrupted
-    print(f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones")
+    print(
+        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones"
+    )
     if not report.ok:
         raise SystemExit(f"The family is not proven: {report.failures[:3]}")
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from openai import OpenAI
 
 from ehrmind.config import Endpoint
+from ehrmind.data import load_cases
 from ehrmind.engines.served import harmless_of
+from ehrmind.predict.predict import settings_of
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources import load_cases
 from ehrmind.stages.models import choose
-from ehrmind.stages.predict import settings_of
 from ehrmind.verify.judge import read
 
 

@@ -19,7 +19,13 @@ STEPS, LEARNING_RATE, CLIP, TEMPERATURE = 100, 4e-3, 0.2, 1.0
 
 
 def tiny_model() -> LlamaForCausalLM:
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4}
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
     return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=16, pad_token_id=END, **shape))
 
 
@@ -41,7 +47,11 @@ def sample(model: LlamaForCausalLM, prompts_NL: Tensor, temperature: float) -> t
     ids = prompts_NL
     for _ in range(T):
         logits_NV = model(input_ids=ids).logits[:, -1].float()
-        drawn_N1 = torch.multinomial((logits_NV / temperature).softmax(-1), 1) if temperature else logits_NV.argmax(-1, keepdim=True)
+        drawn_N1 = (
+            torch.multinomial((logits_NV / temperature).softmax(-1), 1)
+            if temperature
+            else logits_NV.argmax(-1, keepdim=True)
+        )
         ids = torch.cat([ids, drawn_N1], 1)
     answers_NT = ids[:, prompts_NL.shape[1] :]
     ended_NT = (answers_NT == END).cumsum(1) - (answers_NT == END).long()  # an END stands before
@@ -62,7 +72,9 @@ def logprobs(model: LlamaForCausalLM, prompts_NL: Tensor, answers_NT: Tensor) ->
 def loss(logprobs_NT: Tensor, old_logprobs_NT: Tensor, advantages_N: Tensor, mask_NT: Tensor) -> Tensor:
     """The clipped policy loss, averaged over the batch's tokens (arXiv 2503.14476)."""
     ratio_NT = (logprobs_NT - old_logprobs_NT).exp()
-    gain_NT = torch.minimum(ratio_NT * advantages_N[:, None], ratio_NT.clamp(1 - CLIP, 1 + CLIP) * advantages_N[:, None])
+    gain_NT = torch.minimum(
+        ratio_NT * advantages_N[:, None], ratio_NT.clamp(1 - CLIP, 1 + CLIP) * advantages_N[:, None]
+    )
     return -(gain_NT * mask_NT).sum() / mask_NT.sum()
 
 
@@ -74,7 +86,9 @@ def main(steps: int = STEPS) -> float:
     for step in range(steps):
         prompts_NL = questions(P).repeat_interleave(G, 0)
         answers_NT, mask_NT = sample(model, prompts_NL, TEMPERATURE)
-        earned = [reward(prompt, answer) for prompt, answer in zip(prompts_NL.tolist(), answers_NT.tolist(), strict=True)]
+        earned = [
+            reward(prompt, answer) for prompt, answer in zip(prompts_NL.tolist(), answers_NT.tolist(), strict=True)
+        ]
         rewards_PG = torch.tensor(earned).view(P, G)
         new_NT = logprobs(model, prompts_NL, answers_NT)
         loss(new_NT, new_NT.detach(), advantages(rewards_PG).flatten(), mask_NT).backward()

@@ -40,7 +40,10 @@ def main() -> None:
     build_tiny(shape, read.text(), given.out, seed=0)
     engine = open_engine(Model(name=str(given.out)), given.out, rows=512)
     learner = engine.learner(
-        Optimiser(learning_rate=given.rate, warmup_share=0.05, final_share=0.02, weight_decay=0.01, tokens_per_microbatch=2048), given.steps
+        Optimiser(
+            learning_rate=given.rate, warmup_share=0.05, final_share=0.02, weight_decay=0.01, tokens_per_microbatch=2048
+        ),
+        given.steps,
     )
     reading = read.reader(engine)
     started = time.monotonic()

@@ -1,9 +1,11 @@
-"""What the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads: made-up pairs and histories, worked in several schools.
+"""Training text for the base model of `demo_trials.yaml` and `demo_ehr.yaml`: synthetic pairs and
+histories, worked in several schools.
 
-Trials: careful (every criterion looked up), by the condition alone, and with the exclusions forgotten. Histories: careful (by the newest
-creatinine), by age, and at a glance. Before all that it learns to repeat words, and then to look names up whose values may be anything: a
-small model that meets only "yes" and "no" guesses between them for ever. One later reading in three still looks things up. Criteria about
-results, and what comes of a stay in hospital, it never reads.
+Trials: careful (every criterion looked up), by the condition alone, and with the exclusions
+forgotten. Histories: careful (by the newest creatinine), by age, and at a glance. The model first
+learns to repeat words, and then to look up names whose values may be anything: a small model that
+meets only "yes" and "no" never stops guessing between them. One later reading in three still looks
+things up. The model never reads criteria about results, nor how a stay in hospital ends.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ehrmind.config import EhrFiles, load_recipe
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic.cohort import HIGH_CREATININE, write_cohort
+from ehrmind.data.synthetic.trials import CONDITIONS, DRUGS, TESTS, synthetic_pair
 from ehrmind.engines.local.engine import LocalEngine
 from ehrmind.prompts.chat import gold_response, messages
 from ehrmind.prompts.protocol import wrap
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.cohort import HIGH_CREATININE, write_cohort
-from ehrmind.sources.made_up.trials import CONDITIONS, DRUGS, TESTS, made_up_pair
 from ehrmind.tasks.labelled import as_json
 from ehrmind.types import Case, Message, Prompt
 
@@ -47,7 +49,7 @@ def histories(subjects: int = 4000) -> list[Case]:
 
 
 def pair(index: int) -> Case:
-    return made_up_pair(SEED, index, "train", "drugs" if index % 2 else "diagnoses", "easy")
+    return synthetic_pair(SEED, index, "train", "drugs" if index % 2 else "diagnoses", "easy")
 
 
 def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
@@ -99,12 +101,24 @@ def _history_response(school: str, case: Case, draw: random.Random) -> str:
 
 
 NAMES = (*CONDITIONS, *(f"takes {drug}" for drug in DRUGS), *TESTS)
-WORDS = ("asthma", "eligible", "fine", "man", "old", "out", "Trial", "woman")  # findings have no such values; looking up must not guess
+WORDS = (
+    "asthma",
+    "eligible",
+    "fine",
+    "man",
+    "old",
+    "out",
+    "Trial",
+    "woman",
+)  # findings have no such values; looking up must not guess
 
 
 def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
     """Words in no order, to be said again."""
-    tokens = (engine.tokenizer.decode([draw.randrange(256, len(engine.tokenizer))]).strip() for _ in range(draw.randint(8, 40)))
+    tokens = (
+        engine.tokenizer.decode([draw.randrange(256, len(engine.tokenizer))]).strip()
+        for _ in range(draw.randint(8, 40))
+    )
     text = " ".join(token for token in tokens if token.isalpha())
     prompt = engine.prompt([Message("user", f"{text}.\nSay again.")])
     return prompt, engine.response_tokens(text, prompt)
@@ -113,7 +127,9 @@ def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
 def _looked_up(engine: LocalEngine, draw: random.Random) -> Example:
     """Names with values, ten of them to be looked up, some of which are not there."""
     told = {name: _value(draw) for name in draw.sample(NAMES, k=draw.randint(4, 16))}
-    wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample([name for name in NAMES if name not in told], k=2)
+    wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample(
+        [name for name in NAMES if name not in told], k=2
+    )
     return _asked(engine, ". ".join(f"{name} {value}" for name, value in told.items()) + ".", told, wanted, draw)
 
 
@@ -129,7 +145,12 @@ def _looked_up_by_criteria(engine: LocalEngine, draw: random.Random) -> Example:
     steps = [f"must: {name}: {fine[told.get(name, '')]}" for name in must] + [
         f"must not: {name}: {out[told.get(name, '')]}" for name in must_not
     ]
-    listed = ["Inclusion criteria:", *(f"- {name}" for name in must), "Exclusion criteria:", *(f"- {name}" for name in must_not)]
+    listed = [
+        "Inclusion criteria:",
+        *(f"- {name}" for name in must),
+        "Exclusion criteria:",
+        *(f"- {name}" for name in must_not),
+    ]
     text = ". ".join(f"{name} {value}" for name, value in told.items())
     prompt = engine.prompt([Message("user", "\n".join([f"Patient:\n{text}.\n", *listed, "\nLook up."]))])
     return prompt, engine.response_tokens(" ; ".join(steps), prompt)
@@ -145,18 +166,22 @@ def _looked_up_in_history(engine: LocalEngine, case: Case, draw: random.Random) 
 def _asked(engine: LocalEngine, text: str, told: dict[str, str], wanted: list[str], draw: random.Random) -> Example:
     draw.shuffle(wanted)
     prompt = engine.prompt([Message("user", f"{text}\nLook up: {', '.join(wanted)}.")])
-    return prompt, engine.response_tokens(" ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt)
+    return prompt, engine.response_tokens(
+        " ; ".join(f"{name} {told.get(name, 'not mentioned')}" for name in wanted), prompt
+    )
 
 
 def _value(draw: random.Random) -> str:
     kind = draw.random()
     if kind < 0.5:
         return draw.choice(("yes", "no"))
-    return draw.choice(WORDS) if kind < 0.65 else str(draw.choice((draw.randint(1, 999), round(draw.uniform(0.3, 20), 1))))
+    return (
+        draw.choice(WORDS) if kind < 0.65 else str(draw.choice((draw.randint(1, 999), round(draw.uniform(0.3, 20), 1))))
+    )
 
 
 def text() -> list[str]:
-    """What the tokenizer is trained on."""
+    """Texts on which the tokenizer is trained."""
     cases = [*(pair(index) for index in range(2000)), *histories(1500)]
     return [messages(case)[0].content + gold_response(case) for case in cases] + [
         "at a glance yes. years old ; not seen ; not mentioned. Look up: creatinine, potassium. Say again."

@@ -1,9 +1,10 @@
-"""What the base model of `demo.yaml` reads: made-up notes in which three scores are worked in several schools, right and wrong, as text
-about medicine does.
+"""Training text for the base model of `demo.yaml`: synthetic notes in which three scores are worked in
+several schools, right and wrong, as in text about medicine.
 
-Careful, in short (the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists
-findings without scoring them, which is how it learns to look things up. Of how morphine equivalents and maintenance fluids are worked it
-reads nothing.
+The schools: careful, in short (the last two criteria forgotten), as remembered (the first two
+forgotten), and at a glance. One reading in three lists findings without scoring them, which teaches
+the model to look things up. The model never reads how morphine equivalents and maintenance fluids
+are worked.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Callable
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.labels import work_case
 from ehrmind.calculators.telling import jot
+from ehrmind.data.synthetic import synthetic_case
 from ehrmind.engines.local.engine import LocalEngine
 from ehrmind.prompts.chat import messages
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.made_up import made_up_case
 from ehrmind.tasks.medcalc import as_json
 from ehrmind.types import Case, Message, Prompt
 
@@ -31,7 +32,9 @@ Example = tuple[Prompt, tuple[int, ...]]
 
 def case_of(index: int, slugs: tuple[str, ...], seed: int = SEED) -> Case:
     """The demo's kind of case: a telegraphic note, its working in jottings."""
-    return made_up_case(seed, index, "train", CALCULATORS[slugs[index % len(slugs)]], "easy", ["telegraphic"], ["jotted"])
+    return synthetic_case(
+        seed, index, "train", CALCULATORS[slugs[index % len(slugs)]], "easy", ["telegraphic"], ["jotted"]
+    )
 
 
 def school_response(school: str, case: Case, draw: random.Random) -> str:
@@ -67,13 +70,15 @@ def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
     """A handful of what notes of the five say, to be listed in the order of the alphabet: how it learns to look things up."""
     notes = [case_of(5 * index + place, (*KNOWN, *MISSING), SEED + 2).fields["note"] for place in range(5)]
     facts = [fact for note in notes for fact in note.rstrip(".").split(". ")[1:]]
-    facts = draw.sample([fact for fact in facts if fact.endswith((" yes", " no")) or any(map(str.isdigit, fact))], k=draw.randint(2, 7))
+    facts = draw.sample(
+        [fact for fact in facts if fact.endswith((" yes", " no")) or any(map(str.isdigit, fact))], k=draw.randint(2, 7)
+    )
     prompt = engine.prompt([Message("user", f"{'. '.join(facts)}. List the findings.")])
     return prompt, engine.response_tokens(" ; ".join(sorted(facts)), prompt)
 
 
 def text() -> list[str]:
-    """What the tokenizer is trained on."""
+    """Texts on which the tokenizer is trained."""
     cases = [case_of(index, (*KNOWN, *MISSING), SEED + 1) for index in range(3000)]
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
         "in short ; as remembered ; at a glance. List the findings."

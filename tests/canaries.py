@@ -108,7 +108,10 @@ def spoilt_lines(lines: Sequence[dict[str, object]]) -> Iterator[tuple[str, byte
             ("nothing", None),
         ):
             yield f"{kind} in {name}", "".join(json.dumps({**line, name: value}) + "\n" for line in lines).encode()
-        yield f"without {name}", "".join(json.dumps({key: line[key] for key in line if key != name}) + "\n" for line in lines).encode()
+        yield (
+            f"without {name}",
+            "".join(json.dumps({key: line[key] for key in line if key != name}) + "\n" for line in lines).encode(),
+        )
 
 
 def spoilt_xml(whole: bytes) -> Iterator[tuple[str, bytes]]:
@@ -122,7 +125,9 @@ def spoilt_xml(whole: bytes) -> Iterator[tuple[str, bytes]]:
     yield "Latin-1", whole.replace(b"Doe", b"D\xf6e")
 
 
-def spoilt_zip(members: dict[str, bytes], spoil: Callable[[bytes], Iterator[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+def spoilt_zip(
+    members: dict[str, bytes], spoil: Callable[[bytes], Iterator[tuple[str, bytes]]]
+) -> Iterator[tuple[str, bytes]]:
     def packed(content: dict[str, bytes]) -> bytes:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.local.chat import Chat, open_chat
 from ehrmind.engines.local.chat_template import pinned
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
 
@@ -141,7 +141,14 @@ FAMILIES = {
     ),
     "llama3": Family(
         LLAMA3,
-        ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>"),
+        (
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eom_id|>",
+            "<|eot_id|>",
+        ),
         "<|end_of_text|>",
         ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
         bos="<|begin_of_text|>",
@@ -155,8 +162,12 @@ FAMILIES = {
         pad="<pad>",
     ),
     "mistral": Family(MISTRAL, ("<unk>", "<s>", "</s>"), "</s>", bos="<s>", pad="</s>", pieces=True),
-    "phi": Family(PHI, ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"), "<|endoftext|>", ("<|endoftext|>", "<|end|>")),
-    "granite": Family(GRANITE, ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>"), "<|end_of_text|>", pad="<|end_of_text|>"),
+    "phi": Family(
+        PHI, ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"), "<|endoftext|>", ("<|endoftext|>", "<|end|>")
+    ),
+    "granite": Family(
+        GRANITE, ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>"), "<|end_of_text|>", pad="<|end_of_text|>"
+    ),
     "r1_distill": Family(
         R1_DISTILL,
         ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
@@ -190,8 +201,23 @@ def cases() -> tuple[Case, ...]:
     """Cases of all three families of tasks."""
     truth = {"kind": "label", "labels": ["no", "yes"], "value": 1}
     fields = {"history": "2 days before: potassium 5.9 mmol/L (high)", "question": "Readmitted within 30 days?"}
-    ehr = Case("e-1", "ehr", "readmission_30d", "ehr/outcome/readmission_30d", "train", "p-1", fields, truth, "Potassium is high; so yes.")
-    return (*made_up_cases(8, 5, "train", **SHORT), *made_up_cases(8, 6, "train"), *made_up_trials(6, 5, "train"), ehr)
+    ehr = Case(
+        "e-1",
+        "ehr",
+        "readmission_30d",
+        "ehr/outcome/readmission_30d",
+        "train",
+        "p-1",
+        fields,
+        truth,
+        "Potassium is high; so yes.",
+    )
+    return (
+        *synthetic_cases(8, 5, "train", **SHORT),
+        *synthetic_cases(8, 6, "train"),
+        *synthetic_trials(6, 5, "train"),
+        ehr,
+    )
 
 
 @cache
@@ -221,7 +247,9 @@ def tokenizer(name: str) -> Any:
         core = Tokenizer.from_str(json.dumps(learned))
     core.add_tokens([AddedToken(word, normalized=False) for word in family.words])
     names = {"eos_token": family.eos, "bos_token": family.bos, "pad_token": family.pad}
-    made = PreTrainedTokenizerFast(tokenizer_object=core, **{key: token for key, token in names.items() if token is not None})
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core, **{key: token for key, token in names.items() if token is not None}
+    )
     made.chat_template = family.template
     return made
 

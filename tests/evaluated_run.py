@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data.synthetic.general import synthetic_general
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
-from ehrmind.sources.made_up.general import made_up_general
 from tests.medcalc_cases import SHORT
 
 GENERAL = {
-    f"{case.fields['record']}|{case.fields['question']}": gold_response(case) for case in made_up_general(70, 0, "held_out")
+    f"{case.fields['record']}|{case.fields['question']}": gold_response(case)
+    for case in synthetic_general(70, 0, "held_out")
 }  # answers by what stands in the prompt
 
 

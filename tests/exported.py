@@ -8,30 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import parse_recipe
+from ehrmind.data import save_cases
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.runs import Run, open_run
-from ehrmind.sources import save_cases
-from ehrmind.sources.made_up import made_up_cases
 from ehrmind.stages.data import prepare_data
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
 from tests.small_models import small_model
 
 
-def made_up_splits() -> list[Case]:
+def synthetic_splits() -> list[Case]:
     sizes = {"train": 14, "tuning": 7, "held_out": 7}
-    return [case for seed, (split, n) in enumerate(sizes.items()) for case in made_up_cases(n, seed, split, **SHORT)]  # type: ignore[arg-type]
+    return [case for seed, (split, n) in enumerate(sizes.items()) for case in synthetic_cases(n, seed, split, **SHORT)]  # type: ignore[arg-type]
 
 
 def cases_file(folder: Path, cases: list[Case] | None = None) -> Path:
     file = folder / "cases.parquet"
-    save_cases(made_up_splits() if cases is None else cases, file)
+    save_cases(synthetic_splits() if cases is None else cases, file)
     return file
 
 
 def prepared_run(path: Path, family: str = "llama", **changes: Any) -> Run:
     """A run whose cases and base model are there; nothing has been trained."""
-    splits = {split: {"synthetic": {"n": n, "seed": n, **SHORT}} for split, n in (("train", 14), ("tuning", 6), ("held_out", 7))}
-    recipe = parse_recipe({"name": "a run", "data": splits, "model": {"tiny": {}}, "decoding": {"max_new_tokens": 16}, **changes})
+    splits = {
+        split: {"synthetic": {"n": n, "seed": n, **SHORT}}
+        for split, n in (("train", 14), ("tuning", 6), ("held_out", 7))
+    }
+    recipe = parse_recipe(
+        {"name": "a run", "data": splits, "model": {"tiny": {}}, "decoding": {"max_new_tokens": 16}, **changes}
+    )
     run = open_run(path, recipe, resume=False)
     prepare_data(run, recipe)
     small_model(run.model("base"), family)

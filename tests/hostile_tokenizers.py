@@ -47,7 +47,8 @@ VICUNA = (
     "{{ 'ASSISTANT: ' + m.content + eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 OPENCHAT = (
-    TURNS + "{{ 'GPT4 Correct User: ' + m.content + eos_token }}{% else %}{{ 'GPT4 Correct Assistant: ' + m.content + eos_token }}"
+    TURNS
+    + "{{ 'GPT4 Correct User: ' + m.content + eos_token }}{% else %}{{ 'GPT4 Correct Assistant: ' + m.content + eos_token }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
 )
 WORDS = "{% for m in messages %}{{ 'USERTURN ' if m.role == 'user' else 'MODELTURN ' }}{{ m.content + eos_token }}{% endfor %}"
@@ -72,37 +73,75 @@ class Family:
 FAMILIES = {
     "tekken": Family(
         TEKKEN,
-        ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[IMG]"),
+        (
+            "<unk>",
+            "<s>",
+            "</s>",
+            "[INST]",
+            "[/INST]",
+            "[SYSTEM_PROMPT]",
+            "[/SYSTEM_PROMPT]",
+            "[TOOL_RESULTS]",
+            "[/TOOL_RESULTS]",
+            "[IMG]",
+        ),
         "</s>",
         bos="<s>",
     ),
     "exaone": Family(
-        EXAONE, ("[PAD]", "[BOS]", "[|endofturn|]", "[|system|]", "[|user|]", "[|assistant|]", "[|tool|]"), "[|endofturn|]", bos="[BOS]"
+        EXAONE,
+        ("[PAD]", "[BOS]", "[|endofturn|]", "[|system|]", "[|user|]", "[|assistant|]", "[|tool|]"),
+        "[|endofturn|]",
+        bos="[BOS]",
     ),
     "cohere": Family(
         COHERE,
-        ("<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"),
+        (
+            "<BOS_TOKEN>",
+            "<|START_OF_TURN_TOKEN|>",
+            "<|END_OF_TURN_TOKEN|>",
+            "<|USER_TOKEN|>",
+            "<|CHATBOT_TOKEN|>",
+            "<|SYSTEM_TOKEN|>",
+        ),
         "<|END_OF_TURN_TOKEN|>",
         bos="<BOS_TOKEN>",
     ),
     "minimax": Family(MINIMAX, ("]!p~[", "]~b]", "[e~[", "]~!b["), "[e~["),
-    "neox_with_runs_of_spaces": Family(OLMO, ("<|endoftext|>",), "<|endoftext|>", words=SPACES, strings=("<|user|>", "<|assistant|>")),
+    "neox_with_runs_of_spaces": Family(
+        OLMO, ("<|endoftext|>",), "<|endoftext|>", words=SPACES, strings=("<|user|>", "<|assistant|>")
+    ),
     "phi_with_words": Family(
         chat_templates.PHI,
         ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<|dummy 7|>"),
         "<|endoftext|>",
         words=(*SPACES, "creatinine", "mmol/L", "[x]"),
     ),
-    "added_words_for_turns": Family(WORDS, ("ENDOFTURN",), "ENDOFTURN", words=("MODELTURN", "USERTURN"), strings=("USERTURN", "MODELTURN")),
+    "added_words_for_turns": Family(
+        WORDS, ("ENDOFTURN",), "ENDOFTURN", words=("MODELTURN", "USERTURN"), strings=("USERTURN", "MODELTURN")
+    ),
     "alpaca": Family(ALPACA, ("<|endoftext|>",), "<|endoftext|>", strings=("### Instruction:", "### Response:")),
     "vicuna": Family(VICUNA, ("<unk>", "<s>", "</s>"), "</s>", strings=("USER:", "ASSISTANT:")),
-    "openchat": Family(OPENCHAT, ("<|end_of_turn|>",), "<|end_of_turn|>", strings=("GPT4 Correct User:", "GPT4 Correct Assistant:")),
-    "unigram_nfkc": Family(
-        VICUNA, ("<unk>", "<s>", "</s>", "<extra_id_0>"), "</s>", strings=("USER:", "ASSISTANT:"), kind="unigram", normalized=True
+    "openchat": Family(
+        OPENCHAT, ("<|end_of_turn|>",), "<|end_of_turn|>", strings=("GPT4 Correct User:", "GPT4 Correct Assistant:")
     ),
-    "wordpiece_lowercase": Family(BERT, ("[UNK]", "[SEP]", "[CLS]", "[MASK]", "[TURN]"), "[SEP]", kind="wordpiece", normalized=True),
+    "unigram_nfkc": Family(
+        VICUNA,
+        ("<unk>", "<s>", "</s>", "<extra_id_0>"),
+        "</s>",
+        strings=("USER:", "ASSISTANT:"),
+        kind="unigram",
+        normalized=True,
+    ),
+    "wordpiece_lowercase": Family(
+        BERT, ("[UNK]", "[SEP]", "[CLS]", "[MASK]", "[TURN]"), "[SEP]", kind="wordpiece", normalized=True
+    ),
 }
-STRINGS = {"plain": ("User:", "Assistant:"), "mistral": ("[INST]", "[/INST]"), "chatml_in_plain_text": ("<|im_start|>", "<|im_end|>")}
+STRINGS = {
+    "plain": ("User:", "Assistant:"),
+    "mistral": ("[INST]", "[/INST]"),
+    "chatml_in_plain_text": ("<|im_start|>", "<|im_end|>"),
+}
 NAMES = (*chat_templates.FAMILIES, *FAMILIES)
 
 
@@ -127,17 +166,28 @@ def tokenizer(name: str) -> Any:
         core.train_from_iterator(text, trainers.UnigramTrainer(unk_token="<unk>", **options))
     elif family.kind == "wordpiece":
         core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+        core.normalizer, core.pre_tokenizer = (
+            normalizers.BertNormalizer(lowercase=True),
+            pre_tokenizers.BertPreTokenizer(),
+        )
         core.decoder = decoders.WordPiece()
         core.train_from_iterator(text, trainers.WordPieceTrainer(**options))
     else:
         core = Tokenizer(models.BPE())
         core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        core.train_from_iterator(text, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options))
+        core.train_from_iterator(
+            text, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options)
+        )
     core.add_special_tokens([AddedToken(token, special=True, normalized=family.normalized) for token in family.tokens])
     core.add_tokens([AddedToken(word, normalized=False) for word in family.words])
-    named = {"eos_token": family.eos, "bos_token": family.bos, "unk_token": {"unigram": "<unk>", "wordpiece": "[UNK]"}.get(family.kind)}
-    made = PreTrainedTokenizerFast(tokenizer_object=core, **{key: token for key, token in named.items() if token is not None})
+    named = {
+        "eos_token": family.eos,
+        "bos_token": family.bos,
+        "unk_token": {"unigram": "<unk>", "wordpiece": "[UNK]"}.get(family.kind),
+    }
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core, **{key: token for key, token in named.items() if token is not None}
+    )
     made.chat_template = family.template
     return made
 
@@ -158,5 +208,7 @@ def chat_templates_day() -> Any:
 def special_ids(name: str) -> frozenset[int]:
     """By the tokenizer's own flags; what stands for unknown characters is none of them."""
     made = tokenizer(name)
-    flagged = {number for number, token in made.added_tokens_decoder.items() if token.special} | set(made.all_special_ids)
+    flagged = {number for number, token in made.added_tokens_decoder.items() if token.special} | set(
+        made.all_special_ids
+    )
     return frozenset(flagged - {made.unk_token_id})

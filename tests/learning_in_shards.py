@@ -38,17 +38,27 @@ def learn(engine: LocalEngine, settings: dict[str, Any], differing: int) -> dict
     """Two rounds of sampling and a policy step, then a supervised one; what was written, what was reported."""
     chosen = cases(7)
     prompts = [engine.prompt(messages(case)) for case in chosen]
-    rlvr = Rlvr(**{"learning_rate": 2e-3, "kl": 0.0, "tokens_per_microbatch": 256, "max_gradient_norm": 0.1, **settings})
+    rlvr = Rlvr(
+        **{"learning_rate": 2e-3, "kl": 0.0, "tokens_per_microbatch": 256, "max_gradient_norm": 0.1, **settings}
+    )
     learner = engine.learner(rlvr, 2, rlvr=rlvr, decoding=HOW)
     said: list[Any] = []
     for round_ in range(2):
         answers = engine.sample(prompts, list(range(round_, round_ + 7)), 3, HOW)
         advantages = [(1.0, -0.5, -0.5) if place < differing else (0.0, 0.0, 0.0) for place in range(7)]
-        groups = [Group(c, p, a, [VERDICT] * 3, adv) for c, p, a, adv in zip(chosen, prompts, answers, advantages, strict=True)]
-        said.append([[c.text, c.finish_reason, c.segments[0].token_ids, c.segments[0].logprobs] for a in answers for c in a])
+        groups = [
+            Group(c, p, a, [VERDICT] * 3, adv)
+            for c, p, a, adv in zip(chosen, prompts, answers, advantages, strict=True)
+        ]
+        said.append(
+            [[c.text, c.finish_reason, c.segments[0].token_ids, c.segments[0].logprobs] for a in answers for c in a]
+        )
         said.append(learner.learn_from_groups(groups))
     said.append(engine.option_logprobs([(prompt, "<answer>", ["1", "22"]) for prompt in prompts]))
-    pairs = [(prompt, engine.response_tokens(gold_response(case), prompt)) for case, prompt in zip(chosen, prompts, strict=True)]
+    pairs = [
+        (prompt, engine.response_tokens(gold_response(case), prompt))
+        for case, prompt in zip(chosen, prompts, strict=True)
+    ]
     said.append(engine.learner(Optimiser(learning_rate=1e-3, tokens_per_microbatch=600), 1).learn_from_responses(pairs))
     return {"said": said}
 
@@ -67,7 +77,9 @@ def main(models: Path, out: Path, strategy: str) -> None:
             found = learn(engine, settings, differing)
             found["proof"] = engine.save(out / f"{name}-saved")["proof"]
             dtype = getattr(torch, model.dtype)
-            weights = {key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()}
+            weights = {
+                key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()
+            }
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))
             save_file(weights, out / f"{name}-{world.rank}.safetensors")
 

@@ -93,7 +93,13 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response(what.status)
-        length = str(len(what.body) + 1000) if what.drop else str(1 << 40) if what.flood or what.trickle else str(len(what.body))
+        length = (
+            str(len(what.body) + 1000)
+            if what.drop
+            else str(1 << 40)
+            if what.flood or what.trickle
+            else str(len(what.body))
+        )
         for name, value in {"Content-Type": "application/json", "Content-Length": length, **what.headers}.items():
             self.send_header(name, value)
         self.end_headers()

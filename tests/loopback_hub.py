@@ -30,7 +30,8 @@ class Hub(BaseHTTPRequestHandler):
         parts = unquote(self.path).split("?")[0].strip("/").split("/")
         if parts[0] == "api" and "tree" in parts:
             tree = [
-                {"type": "file", "path": name, "size": len(content), "oid": _oid(content)} for name, content in self.state.files.items()
+                {"type": "file", "path": name, "size": len(content), "oid": _oid(content)}
+                for name, content in self.state.files.items()
             ]
             self.answer(json.dumps(tree).encode())
         elif parts[0] == "api":
@@ -53,12 +54,17 @@ class Hub(BaseHTTPRequestHandler):
             found = {"url": f"{self.state.endpoint}/owner/model"}
         elif "/preupload/" in self.path:
             found = {
-                "files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(content)["files"]]
+                "files": [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(content)["files"]
+                ]
             }
         elif "/commit/" in self.path:
             lines = [json.loads(line) for line in content.splitlines()]
             self.state.sent |= {
-                line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                for line in lines
+                if line["key"] == "file"
             }
             found = {"commitUrl": f"{self.state.endpoint}/owner/model/commit/{COMMIT}", "commitOid": COMMIT}
         body = json.dumps(found).encode()
@@ -77,7 +83,15 @@ class Hub(BaseHTTPRequestHandler):
             self.fail("RevisionNotFound")
             return
         siblings = [{"rfilename": file} for file in self.state.files]
-        about = {"id": name, "sha": commit, "siblings": siblings, "private": self.state.private, "tags": [], "downloads": 0, "likes": 0}
+        about = {
+            "id": name,
+            "sha": commit,
+            "siblings": siblings,
+            "private": self.state.private,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+        }
         self.answer(json.dumps(about).encode())
 
     def send_file(self, name: str, commit: str) -> None:
@@ -92,7 +106,9 @@ class Hub(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": commit}
         self.answer(content, headers, start, max(start, len(content) // 2) if cut else None)
 
-    def answer(self, content: bytes, headers: dict[str, str] | None = None, start: int = 0, end: int | None = None) -> None:
+    def answer(
+        self, content: bytes, headers: dict[str, str] | None = None, start: int = 0, end: int | None = None
+    ) -> None:
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -124,7 +140,9 @@ def loopback_hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.Mo
 
     from huggingface_hub import constants, file_download
 
-    state = SimpleNamespace(files=files, requests=[], cuts=0, resumes=True, cache=tmp_path / "cache", private=True, sent={})
+    state = SimpleNamespace(
+        files=files, requests=[], cuts=0, resumes=True, cache=tmp_path / "cache", private=True, sent={}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("ThisHub", (Hub,), {"state": state}))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     state.endpoint = f"http://127.0.0.1:{server.server_port}"

@@ -19,7 +19,7 @@ NOTE = "A 60-year-old woman weighs 70 kg; her creatinine is 2.1 mg/dL."
 RATIONALE = "The formula is given.\nPlugging the values in, with 2.1 < 3, gives the result."
 
 
-def made_up(
+def synthetic(
     truth: dict[str, Any],
     question: str = "What is the value?",
     note: str = NOTE,
@@ -44,19 +44,21 @@ def decimal(value: float = 25.2, calculator: int = 2, **more: Any) -> Case:
     """Limits are 5 % around the value, as in the benchmark; the unit is the calculator's."""
     low, high = sorted((value * 0.95, value * 1.05))
     unit = CATALOGUE[calculator].unit
-    return made_up({"kind": "decimal", "value": value, "low": low, "high": high, "unit": unit, "calculator": calculator}, **more)
+    return synthetic(
+        {"kind": "decimal", "value": value, "low": low, "high": high, "unit": unit, "calculator": calculator}, **more
+    )
 
 
 def integer(value: int = 3, calculator: int = 4, **more: Any) -> Case:
-    return made_up({"kind": "integer", "value": value, "unit": "points", "calculator": calculator}, **more)
+    return synthetic({"kind": "integer", "value": value, "unit": "points", "calculator": calculator}, **more)
 
 
 def date(value: str = "2007-01-09", **more: Any) -> Case:
-    return made_up({"kind": "date", "value": value, "calculator": 13}, **more)
+    return synthetic({"kind": "date", "value": value, "calculator": 13}, **more)
 
 
 def age(weeks: int = 14, days: int = 1, **more: Any) -> Case:
-    return made_up({"kind": "weeks_days", "weeks": weeks, "days": days, "calculator": 69}, **more)
+    return synthetic({"kind": "weeks_days", "weeks": weeks, "days": days, "calculator": 69}, **more)
 
 
 ONE_OF_EACH_KIND = (decimal(), integer(), date(), age())

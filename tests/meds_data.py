@@ -11,7 +11,12 @@ import polars as pl
 START = datetime(2020, 1, 1)
 SCHEMA = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32, "text_value": pl.String,
           "unit": pl.String, "end": pl.Datetime("us")}  # fmt: skip
-NAMES = {"LOINC/2823-3": "potassium", "SNOMED/195967001": "asthma", "Visit/IP": "inpatient visit", "RxNorm/161": "acetaminophen"}
+NAMES = {
+    "LOINC/2823-3": "potassium",
+    "SNOMED/195967001": "asthma",
+    "Visit/IP": "inpatient visit",
+    "RxNorm/161": "acetaminophen",
+}
 SPLITS = ("train", "train", "train", "tuning", "held_out")
 
 
@@ -38,9 +43,15 @@ def write_meds(folder: Path, subjects: int = 30) -> Path:
         (folder / "data" / str(shard)).mkdir(parents=True)
         frame.filter(pl.col("subject_id") % 3 == shard).write_parquet(folder / "data" / str(shard) / "0.parquet")
     (folder / "metadata").mkdir()
-    pl.DataFrame({"code": list(NAMES), "description": list(NAMES.values())}).write_parquet(folder / "metadata" / "codes.parquet")
-    pl.DataFrame(splits, schema=["subject_id", "split"], orient="row").write_parquet(folder / "metadata" / "subject_splits.parquet")
+    pl.DataFrame({"code": list(NAMES), "description": list(NAMES.values())}).write_parquet(
+        folder / "metadata" / "codes.parquet"
+    )
+    pl.DataFrame(splits, schema=["subject_id", "split"], orient="row").write_parquet(
+        folder / "metadata" / "subject_splits.parquet"
+    )
     (folder / "labels" / "high_potassium").mkdir(parents=True)
     columns = {"subject_id": pl.Int64, "prediction_time": pl.Datetime("us"), "boolean_value": pl.Boolean}
-    pl.DataFrame(labels, schema=columns, orient="row").write_parquet(folder / "labels" / "high_potassium" / "labels.parquet")
+    pl.DataFrame(labels, schema=columns, orient="row").write_parquet(
+        folder / "labels" / "high_potassium" / "labels.parquet"
+    )
     return folder

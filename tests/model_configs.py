@@ -41,7 +41,12 @@ LONGROPE = {
     "original_max_position_embeddings": ROPE_SWITCH,
     "rope_theta": 10000.0,
 }
-DYNAMIC_ROPE = {"rope_type": "dynamic", "factor": 8.0, "original_max_position_embeddings": ROPE_SWITCH, "rope_theta": 10000.0}
+DYNAMIC_ROPE = {
+    "rope_type": "dynamic",
+    "factor": 8.0,
+    "original_max_position_embeddings": ROPE_SWITCH,
+    "rope_theta": 10000.0,
+}
 GPT_OSS = {
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
@@ -55,7 +60,10 @@ GPT_OSS = {
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "tied": ("llama", {"tie_word_embeddings": True}),
     "untied": ("llama", {"tie_word_embeddings": False}),
-    "longrope": ("phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": ROPE_SWITCH, "sliding_window": None}),
+    "longrope": (
+        "phi3",
+        {"rope_parameters": LONGROPE, "original_max_position_embeddings": ROPE_SWITCH, "sliding_window": None},
+    ),
     "dynamic_rope": ("llama", {"rope_parameters": DYNAMIC_ROPE, "max_position_embeddings": 512}),
     "qwen3_5": ("qwen3_5_text", DELTA_NET),
     "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"], "full_attn_idxs": [1]}),
@@ -85,15 +93,24 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "no_rope_layers": [1, 0],
         },
     ),
-    "fp8": ("qwen3", {"hidden_size": 128, "intermediate_size": 128, "num_key_value_heads": 4, "head_dim": 32, "initializer_range": 0.05}),
+    "fp8": (
+        "qwen3",
+        {
+            "hidden_size": 128,
+            "intermediate_size": 128,
+            "num_key_value_heads": 4,
+            "head_dim": 32,
+            "initializer_range": 0.05,
+        },
+    ),
     "mxfp4": ("gpt_oss", GPT_OSS),
     "bfloat16": ("llama", {}),
 }
 
 
-def build_from_config(folder: Path, name: str, made_up_text: Iterable[str], *, seed: int) -> None:
+def build_from_config(folder: Path, name: str, synthetic_text: Iterable[str], *, seed: int) -> None:
     """Write a model directory with random weights, its tokenizer and a plain chat template."""
-    tokenizer = train_tokenizer(made_up_text, 400)
+    tokenizer = train_tokenizer(synthetic_text, 400)
     kind, more = CONFIGS[name]
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     shape = {**SIZES, "vocab_size": -(-len(tokenizer) // 64) * 64, **ids, **more}
@@ -127,15 +144,26 @@ def _with_images(shape: dict[str, Any]) -> Any:
         "patch_size": 14,
     }
     last = shape["vocab_size"] - 1
-    tokens = {"boi_token_index": last - 2, "eoi_token_index": last - 1, "image_token_index": last, "mm_tokens_per_image": 4}
+    tokens = {
+        "boi_token_index": last - 2,
+        "eoi_token_index": last - 1,
+        "image_token_index": last,
+        "mm_tokens_per_image": 4,
+    }
     return Gemma3ForConditionalGeneration(
         Gemma3Config(
-            text_config=text, vision_config=vision, eos_token_id=shape["eos_token_id"], pad_token_id=shape["pad_token_id"], **tokens
+            text_config=text,
+            vision_config=vision,
+            eos_token_id=shape["eos_token_id"],
+            pad_token_id=shape["pad_token_id"],
+            **tokens,
         )
     )
 
 
-def _quantise(folder: Path, how: dict[str, Any], quantised: Callable[[str, torch.Tensor], dict[str, torch.Tensor]]) -> None:
+def _quantise(
+    folder: Path, how: dict[str, Any], quantised: Callable[[str, torch.Tensor], dict[str, torch.Tensor]]
+) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():
         tensors |= quantised(name, weight)
@@ -160,15 +188,26 @@ def _in_mxfp4(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: weight.to(torch.bfloat16)}
     experts, width, rows = weight.shape
     blocks = torch.randint(0, 256, (experts, rows, width // 32, 16)).to(torch.uint8)
-    return {name + "_blocks": blocks, name + "_scales": torch.full((experts, rows, width // 32), 124, dtype=torch.uint8)}
+    return {
+        name + "_blocks": blocks,
+        name + "_scales": torch.full((experts, rows, width // 32), 124, dtype=torch.uint8),
+    }
 
 
 QUANTISED: dict[str, tuple[dict[str, Any], Callable[[str, torch.Tensor], dict[str, torch.Tensor]]]] = {
-    "fp8": ({"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]}, _in_fp8),
+    "fp8": (
+        {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]},
+        _in_fp8,
+    ),
     "mxfp4": (
         {
             "quant_method": "mxfp4",
-            "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+            "modules_to_not_convert": [
+                "model.layers.*.self_attn",
+                "model.layers.*.mlp.router",
+                "model.embed_tokens",
+                "lm_head",
+            ],
         },
         _in_mxfp4,
     ),

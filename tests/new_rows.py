@@ -14,8 +14,8 @@ import pytest
 from ehrmind.cli import main
 from ehrmind.config.predict import Predict
 from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.predict.predict import predict, settings_of
 from ehrmind.runs.predictions import Predictions
-from ehrmind.stages.predict import predict, settings_of
 from ehrmind.types import Case
 from tests.meds_data import write_meds
 
@@ -33,7 +33,9 @@ def ehrmind(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def medcalc_csv(folder: Path, notes: Sequence[str] = ("Weight 70 kg, height 170 cm.", "Weight 60 kg, height 160 cm.")) -> Path:
+def medcalc_csv(
+    folder: Path, notes: Sequence[str] = ("Weight 70 kg, height 170 cm.", "Weight 60 kg, height 160 cm.")
+) -> Path:
     file = folder / "notes.csv"
     rows = {
         "Calculator Name": ["Body Mass Index (BMI)"] * len(notes),
@@ -47,7 +49,9 @@ def medcalc_csv(folder: Path, notes: Sequence[str] = ("Weight 70 kg, height 170 
 def trials_files(folder: Path, patients: int = 2, trials: int = 3) -> tuple[Path, Path]:
     """(topics, records)"""
     topics, records = folder / "queries.jsonl", folder / "records.jsonl"
-    topics.write_text("".join(json.dumps({"_id": f"p{i}", "text": f"Patient {i} has asthma."}) + "\n" for i in range(patients)))
+    topics.write_text(
+        "".join(json.dumps({"_id": f"p{i}", "text": f"Patient {i} has asthma."}) + "\n" for i in range(patients))
+    )
     rows = [{"_id": f"NCT0000000{i}", "brief_title": f"Trial {i} of asthma", **TRIAL} for i in range(trials)]
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return topics, records
@@ -85,4 +89,12 @@ def asked(
     options = {name: changes.pop(name) for name in ("resume", "form") if name in changes}
     settings: Predict = settings_of({"prompts": {"max_tokens": 1 << 16}}, changes)
     about = {"name": model, "arm": None, "sha256": {"model.safetensors": model}}
-    return predict(cases, out, settings, model=about, data="new.parquet", open_engine=lambda _: engine or ScriptedEngine(plan), **options)
+    return predict(
+        cases,
+        out,
+        settings,
+        model=about,
+        data="new.parquet",
+        open_engine=lambda _: engine or ScriptedEngine(plan),
+        **options,
+    )

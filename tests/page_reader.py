@@ -30,7 +30,9 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.attributes.append((tag, given))
         self.ids += [given["id"]] if given.get("id") else []
-        self.addresses += [value for name, value in attrs if name in ("href", "xlink:href", "src", "action", "data") and value]
+        self.addresses += [
+            value for name, value in attrs if name in ("href", "xlink:href", "src", "action", "data") and value
+        ]
         if tag not in VOID:
             self._open.append(tag)
         if tag == "table":

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Run, open_run, rollout_rows
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.stages.diagnosis import diagnose
-from ehrmind.stages.results import write_results
+from ehrmind.stages.evaluation.results import write_results
+from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.rollout import outcome_metrics
 from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
@@ -30,9 +30,16 @@ UNKNOWN = ("morphine-equivalents", "maintenance-fluids")
 
 
 def recipe(kl: float, **changes: Any) -> Recipe:
-    made_up = {"synthetic": {"n": 70, "seed": 1, **SHORT}}
-    tree = {"name": "a made-up run", "seed": 5, "data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}}
-    return parse_recipe({**tree, "pilot": {"questions": 42, "samples": 8}, "rlvr": {"steps": 30, "samples": 4, "kl": kl}, **changes})
+    synthetic = {"synthetic": {"n": 70, "seed": 1, **SHORT}}
+    tree = {
+        "name": "a made-up run",
+        "seed": 5,
+        "data": {"train": synthetic, "held_out": synthetic},
+        "model": {"tiny": {}},
+    }
+    return parse_recipe(
+        {**tree, "pilot": {"questions": 42, "samples": 8}, "rlvr": {"steps": 30, "samples": 4, "kl": kl}, **changes}
+    )
 
 
 def finished_run(
@@ -41,8 +48,10 @@ def finished_run(
     """Everything that `ehrmind run` leaves behind, but models and checkpoints. The first held-out note and its answers are hostile."""
     made = recipe(name=name, arms=list(arms), kl=kl)
     run = open_run(path, made, resume=False)
-    train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(70, 1, "train", **SHORT)]
-    held_out = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in made_up_cases(cases, 3, "held_out", **SHORT)]
+    train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in synthetic_cases(70, 1, "train", **SHORT)]
+    held_out = [
+        _with_note(case, f"{CANARY} {case.fields['note']}") for case in synthetic_cases(cases, 3, "held_out", **SHORT)
+    ]
     held_out[0] = _with_note(held_out[0], HOSTILE)
     with run.stage("data") as facts:
         run.save_cases({"train": train, "tuning": train[:0], "held_out": held_out})

@@ -12,7 +12,13 @@ from safetensors.torch import save_file
 
 def lora(folder: Path, **more: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    asked = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj"], "base_model_name_or_path": "../model"}
+    asked = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": 2,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "../model",
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**asked, **more}))
     shapes = {"A": (2, 32), "B": (32, 2)}
     place = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"

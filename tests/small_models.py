@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from ehrmind.config import Decoding, Model, Optimiser, TinyModel
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.packing import Packed
 from ehrmind.engines.local.scoring import score
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.made_up import made_up_cases
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
 from tests.model_configs import CONFIGS, build_from_config
@@ -47,7 +47,7 @@ def tokens(seed: int, length: int) -> list[int]:
 
 
 def cases(n: int = 14, seed: int = 9) -> list[Case]:
-    return made_up_cases(n, seed, "train", **SHORT)
+    return synthetic_cases(n, seed, "train", **SHORT)
 
 
 def texts() -> list[str]:
@@ -84,7 +84,9 @@ def norms_of_packed_and_plain_steps(folder: Path, family: str) -> list[float]:
             engine.network.set_attn_implementation("sdpa")
         prompts = [engine.prompt(messages(case)) for case in cases(5)]
         pairs = [(prompt, tuple(tokens(place, 5 + 7 * place))) for place, prompt in enumerate(prompts)]
-        norms.append(engine.learner(Optimiser(tokens_per_microbatch=300), 4).learn_from_responses(pairs)["gradient_norm"])
+        norms.append(
+            engine.learner(Optimiser(tokens_per_microbatch=300), 4).learn_from_responses(pairs)["gradient_norm"]
+        )
     return norms
 
 
@@ -95,7 +97,9 @@ def gap_of_a_bfloat16_model(folder: Path) -> float:
     assert engine.shared
     prompts = [engine.prompt(messages(case)) for case in cases(2)]
     answers = engine.sample(prompts, [1, 2], 3, Decoding(temperature=1.0, max_new_tokens=12))
-    packed: list[Packed] = [(p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)]
+    packed: list[Packed] = [
+        (p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)
+    ]
     sampled = torch.tensor([value for group in answers for c in group for value in c.segments[0].logprobs])
     with torch.no_grad():
         learned = score(engine.network, packed, temperature=1.0, shared=True, pad_id=0).logprobs.cpu()

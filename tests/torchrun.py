@@ -25,7 +25,9 @@ def begun(workers: int, arguments: Sequence[str], *, restarts: int = 0) -> subpr
         "--max-restarts",
         str(restarts),
     ]
-    return subprocess.Popen([*start, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*start, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def torchrun(workers: int, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

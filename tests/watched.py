@@ -16,7 +16,9 @@ from tests.new_rows import ehrmind
 class Watched:
     """Runs commands in a folder and keeps what they say."""
 
-    def __init__(self, folder: Path, share: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    def __init__(
+        self, folder: Path, share: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
         self.folder, self.share, self.capsys, self.caplog = folder, share, capsys, caplog
         self.codes: list[int] = []
 

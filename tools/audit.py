@@ -24,7 +24,18 @@ def ask(constraints: Path, service: str) -> dict[str, Any] | None:
     """pip-audit's report, None where it could not be made."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        how = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--timeout", "15", "--format", "json", "--output", str(report)]
+        how = [
+            "--no-deps",
+            "--disable-pip",
+            "--progress-spinner",
+            "off",
+            "--timeout",
+            "15",
+            "--format",
+            "json",
+            "--output",
+            str(report),
+        ]
         command = [sys.executable, "-m", "pip_audit", "--service", service, "--requirement", str(constraints), *how]
         try:
             subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
@@ -38,7 +49,11 @@ def told(report: Mapping[str, Any], service: str) -> tuple[list[str], int, int]:
     known = [package for package in report["dependencies"] if "skip_reason" not in package]
     lines = [
         f"{package['name']} {package['version']}: {advisory['id']}, "
-        + (f"mended in {', '.join(advisory['fix_versions'])}" if advisory.get("fix_versions") else "no mended version yet")
+        + (
+            f"mended in {', '.join(advisory['fix_versions'])}"
+            if advisory.get("fix_versions")
+            else "no mended version yet"
+        )
         for package in known
         for advisory in package.get("vulns", [])
     ]
@@ -54,7 +69,9 @@ def main(constraints: Path) -> int:
         if looked_up:
             print(*lines, sep="\n")
             return int(strict and findings > 0)
-    print("No database of advisories can be reached from here, so no version was looked up; run `make audit` on a connected machine.")
+    print(
+        "No database of advisories can be reached from here, so no version was looked up; run `make audit` on a connected machine."
+    )
     return int(strict)
 
 

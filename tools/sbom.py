@@ -56,11 +56,16 @@ def without_places(tree: dict[str, Any]) -> dict[str, Any]:
 def places_left(tree: dict[str, Any]) -> list[str]:
     """Components that still name a place on this machine."""
     parts = [tree["metadata"]["component"], *tree.get("components", [])]
-    return [part["name"] for part in parts for key in ("purl", "externalReferences", "evidence") if LOCAL.search(json.dumps(part.get(key)))]
+    return [
+        part["name"]
+        for part in parts
+        for key in ("purl", "externalReferences", "evidence")
+        if LOCAL.search(json.dumps(part.get(key)))
+    ]
 
 
 def problem_of(text: str) -> str | None:
-    """What the schema finds wrong, None if nothing."""
+    """Returns the schema's first complaint, or None."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -71,7 +76,9 @@ def problem_of(text: str) -> str | None:
 def main(python: str, out: Path) -> None:
     tree = without_places(described(python, Path(__file__).resolve().parents[1]))
     if left := places_left(tree):
-        raise SystemExit(f"The bill would name places on this machine ({', '.join(sorted(set(left)))}); install these from an index.")
+        raise SystemExit(
+            f"The bill would name places on this machine ({', '.join(sorted(set(left)))}); install these from an index."
+        )
     text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if problem := problem_of(text):
         raise SystemExit(f"The bill does not keep to CycloneDX {SCHEMA}: {problem}")

@@ -25,7 +25,9 @@ MAX_DEPTH = 64  # lists and mappings within each other; a recipe has six
 MAX_NUMBER = 300  # characters: Python's floats end after 309 digits
 MAX_RESULT = 256 << 20  # bytes of a JSON file that ehrmind itself writes
 _QUOTED = re.compile(r"(['\"])(?!<[a-z ]+>\1).{2,}?\1")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, ten times as fast, where PyYAML has its C library
+_LOADER: Any = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same values, ten times as fast, where PyYAML has its C library
 _NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXob_.,:+-]*")
 
 
@@ -47,7 +49,9 @@ def yaml_value(text: str | bytes, name: str) -> Any:
         twice = _key_given_twice(node)
         value = None if node is None or twice else loader.construct_document(node)
     if twice is not None:
-        raise InputError(f"{name}, line {twice.start_mark.line + 1}: the key '{str(twice.value)[:80]}' is given twice; keep one.")
+        raise InputError(
+            f"{name}, line {twice.start_mark.line + 1}: the key '{str(twice.value)[:80]}' is given twice; keep one."
+        )
     return value
 
 
@@ -88,7 +92,9 @@ def _sentences(name: str) -> Iterator[None]:
         raise InputError(f"{name} is not valid YAML: {_said(error)}") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         # SafeLoader does not wrap what int(), date() and its own tables raise of `2001-99-99` or `!!bool maybe`.
-        raise InputError(f"{name} is not valid YAML: a number, a date or a tag in it cannot be read; put quotes around texts.") from None
+        raise InputError(
+            f"{name} is not valid YAML: a number, a date or a tag in it cannot be read; put quotes around texts."
+        ) from None
 
 
 def refuse_unbounded(events: Iterable[Any], name: str) -> None:
@@ -101,7 +107,9 @@ def refuse_unbounded(events: Iterable[Any], name: str) -> None:
     def add(values: int, depth: int) -> None:
         nonlocal total
         if len(open_) + depth > MAX_DEPTH:
-            raise InputError(f"{name}: lists and mappings lie more than {MAX_DEPTH} deep in each other; write them flatter.")
+            raise InputError(
+                f"{name}: lists and mappings lie more than {MAX_DEPTH} deep in each other; write them flatter."
+            )
         if open_:
             open_[-1][1] += values
             open_[-1][2] = max(open_[-1][2], depth + 1)
@@ -110,7 +118,9 @@ def refuse_unbounded(events: Iterable[Any], name: str) -> None:
             total += values
             seen = total
         if seen > MAX_VALUES:
-            raise InputError(f"{name} comes to more than {MAX_VALUES:,} values once its aliases are written out; write fewer.")
+            raise InputError(
+                f"{name} comes to more than {MAX_VALUES:,} values once its aliases are written out; write fewer."
+            )
 
     for event in events:
         kind = type(event).__name__
@@ -123,8 +133,14 @@ def refuse_unbounded(events: Iterable[Any], name: str) -> None:
                 whole[anchor] = values, depth
             add(values, depth)
         elif kind == "ScalarEvent":
-            if len(event.value) > MAX_NUMBER and (event.tag is not None or not event.style) and _NUMBER.fullmatch(event.value):
-                raise InputError(f"{name} holds a number of {len(event.value):,} characters; put quotes around it if it is a text.")
+            if (
+                len(event.value) > MAX_NUMBER
+                and (event.tag is not None or not event.style)
+                and _NUMBER.fullmatch(event.value)
+            ):
+                raise InputError(
+                    f"{name} holds a number of {len(event.value):,} characters; put quotes around it if it is a text."
+                )
             if event.anchor is not None:
                 whole[event.anchor] = 1, 0
             add(1, 0)

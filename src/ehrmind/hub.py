@@ -28,9 +28,13 @@ def clear_errors(what: str) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError:
-        raise InputError(f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`.") from None
+        raise InputError(
+            f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`."
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise InputError(f"{what} is not on the hub, or not for you to see; check its spelling, or log in with `hf auth login`.") from None
+        raise InputError(
+            f"{what} is not on the hub, or not for you to see; check its spelling, or log in with `hf auth login`."
+        ) from None
     except errors.RevisionNotFoundError:
         raise InputError(f"{what} does not exist on the hub; give a branch, tag or commit that does.") from None
     except errors.EntryNotFoundError as error:
@@ -39,8 +43,12 @@ def clear_errors(what: str) -> Iterator[None]:
         raise InputError(f"{what} is not on the hub.") from None
     except broken as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise InputError(f"{what} does not fit on the disk of the hub's local cache; make room, or set HF_HOME.") from None
-        raise InputError(f"{what} did not arrive whole ({type(error).__name__}); nothing half-written was kept, try again.") from None
+            raise InputError(
+                f"{what} does not fit on the disk of the hub's local cache; make room, or set HF_HOME."
+            ) from None
+        raise InputError(
+            f"{what} did not arrive whole ({type(error).__name__}); nothing half-written was kept, try again."
+        ) from None
 
 
 def bar_with_an_end() -> Any:

@@ -21,12 +21,17 @@ LONGEST = 200  # characters of a label
 ALSO: Mapping[str, tuple[str, ...]] = {"not relevant": ("irrelevant",), "excluded": ("ineligible", "not eligible")}
 
 _MARKS = str.maketrans(
-    {**dict.fromkeys("\u2018\u201a\u201b\u2032", "'"), **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"')}
+    {
+        **dict.fromkeys("\u2018\u201a\u201b\u2032", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
+    }
     | {"\u2044": "/", "\u2215": "/", "\u2264": "<=", "\u2265": ">=", "\u3002": "."}
 )
 _NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:e([+-]?[0-9]{1,3}))?")
 _DECIMAL_COMMA = re.compile(r"([+-]?)(0+(?=,)|[0-9]+(?=,(?![0-9]{3}$)))?,([0-9]+)")
-_JOINED = re.compile(r"(?<=[^\W_])(?:[-_]+| - )(?=[^\W_])|_")  # a hyphen between words is a space; behind one, as in A-, it is a sign
+_JOINED = re.compile(
+    r"(?<=[^\W_])(?:[-_]+| - )(?=[^\W_])|_"
+)  # a hyphen between words is a space; behind one, as in A-, it is a sign
 _SIGN_THEN_SPACE = re.compile(r"([<>=~\u2248]) +")
 _TAG = re.compile(r"<[A-Za-z/|\uff5c!][^<>\s]*>")
 _WORD = re.compile(r"\w+")
@@ -91,7 +96,9 @@ def is_number(word: str) -> bool:
 def says_a_number(word: str) -> bool:
     """Tells whether a label has a number in it, in digits, in signs (\u00bd), Roman or in words."""
     words = re.findall(r"[a-z]+", word.casefold())
-    return any(letter.isnumeric() for letter in word) or any({part, part.rstrip("abc")} & _NUMERALS for part in words)  # IIIa
+    return any(letter.isnumeric() for letter in word) or any(
+        {part, part.rstrip("abc")} & _NUMERALS for part in words
+    )  # IIIa
 
 
 def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
@@ -108,7 +115,10 @@ def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
         same = f"is {float(key)!r}" if is_number(key) else key  # numbers that JSON readers cannot tell apart are one
         first = seen.setdefault(same, number)
         if first != number:
-            return "are one and the same when capitals, spaces, hyphens, quotes and full stops do not count", (first, number)
+            return "are one and the same when capitals, spaces, hyphens, quotes and full stops do not count", (
+                first,
+                number,
+            )
     return None
 
 
@@ -130,10 +140,18 @@ def _compatible(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     found = []
     for place, letter in enumerate(text):
-        other, before, after = unicodedata.normalize("NFKC", letter), text[max(0, place - 1) : place], text[place + 1 : place + 2]
+        other, before, after = (
+            unicodedata.normalize("NFKC", letter),
+            text[max(0, place - 1) : place],
+            text[place + 1 : place + 2],
+        )
         kept = other != letter and any(sign.isnumeric() for sign in other)
         if kept and not after.isnumeric():
-            kept = before.isnumeric() if "\u2044" in other else not (before.isalpha() or (before and unicodedata.combining(before)))
+            kept = (
+                before.isnumeric()
+                if "\u2044" in other
+                else not (before.isalpha() or (before and unicodedata.combining(before)))
+            )
         found.append(letter if kept else other)
     return unicodedata.normalize("NFC", "".join(found))
 

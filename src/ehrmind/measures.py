@@ -33,8 +33,12 @@ def label_measures(truths: Sequence[int], answers: Sequence[int | None], labels:
     def figures(weights: Any) -> dict[str, float]:
         one_label = len(set(truths) | set(answered.tolist())) == 1  # kappa is then 0 / 0
         return {
-            "macro_f1": float(f1_score(truth, answered, labels=there, average="macro", sample_weight=weights, zero_division=0.0)),
-            "kappa": 0.0 if one_label else float(cohen_kappa_score(truth, answered, labels=every, sample_weight=weights)),
+            "macro_f1": float(
+                f1_score(truth, answered, labels=there, average="macro", sample_weight=weights, zero_division=0.0)
+            ),
+            "kappa": 0.0
+            if one_label
+            else float(cohen_kappa_score(truth, answered, labels=every, sample_weight=weights)),
         }
 
     recalls = [float((answered[truth == label] == label).mean()) for label in there]
@@ -69,8 +73,14 @@ def ranking_measures(
     if not kept:
         return None
     names = {nDCG @ 10: "ndcg@10", P(rel=2) @ 10: "p@10", Rprec(rel=2): "r_precision", RR(rel=2): "mrr"}
-    found = ir_measures.calc_aggregate(list(names), {topic: qrels[topic] for topic in kept}, {topic: run[topic] for topic in kept})
-    return {"topics": len(kept), "topics_without_eligible": len(qrels) - len(kept), **{names[measure]: found[measure] for measure in names}}
+    found = ir_measures.calc_aggregate(
+        list(names), {topic: qrels[topic] for topic in kept}, {topic: run[topic] for topic in kept}
+    )
+    return {
+        "topics": len(kept),
+        "topics_without_eligible": len(qrels) - len(kept),
+        **{names[measure]: found[measure] for measure in names},
+    }
 
 
 def trec_run(topics: Sequence[str], documents: Sequence[str], scores: Sequence[float], tag: str) -> str:
@@ -96,7 +106,13 @@ def risk_measures(outcomes: Sequence[bool], risks: Sequence[float], subjects: Se
     three from a bootstrap over subjects (a subject's cases are alike, so resampling cases would be too sure). AUROC and AUPRC are None
     where only one outcome occurs."""
     import numpy as np
-    from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, f1_score, roc_auc_score
+    from sklearn.metrics import (
+        average_precision_score,
+        balanced_accuracy_score,
+        brier_score_loss,
+        f1_score,
+        roc_auc_score,
+    )
 
     truth, risk = np.array(outcomes, dtype=int), np.array(risks)
     both = len(set(outcomes)) == 2
@@ -117,17 +133,26 @@ def risk_measures(outcomes: Sequence[bool], risks: Sequence[float], subjects: Se
             rows_of[subject].append(row)
         members = [np.array(rows_of[subject]) for subject in sorted(rows_of)]
         draw = np.random.default_rng(0)
-        samples = [np.concatenate([members[place] for place in draw.integers(len(members), size=len(members))]) for _ in range(RESAMPLES)]
+        samples = [
+            np.concatenate([members[place] for place in draw.integers(len(members), size=len(members))])
+            for _ in range(RESAMPLES)
+        ]
         drawn = np.array([figures(rows) for rows in samples if 0 < truth[rows].sum() < len(rows)])
         if len(drawn) > RESAMPLES // 2:
-            found["ci95"] = {name: np.quantile(drawn[:, place], (0.025, 0.975)).tolist() for place, name in enumerate(names)}
+            found["ci95"] = {
+                name: np.quantile(drawn[:, place], (0.025, 0.975)).tolist() for place, name in enumerate(names)
+            }
     else:
         found |= {"auroc": None, "auprc": None, "brier": float(np.mean((truth - risk) ** 2))}
     found["f1"] = float(f1_score(truth, risk >= 0.5, zero_division=0.0))
     found["balanced_accuracy"] = float(balanced_accuracy_score(truth, risk >= 0.5)) if both else None
     tenth = np.minimum((risk * 10).astype(int), 9)
     found["calibration"] = [
-        {"risk": float(risk[tenth == place].mean()), "observed": float(truth[tenth == place].mean()), "n": int((tenth == place).sum())}
+        {
+            "risk": float(risk[tenth == place].mean()),
+            "observed": float(truth[tenth == place].mean()),
+            "n": int((tenth == place).sum()),
+        }
         for place in range(10)
         if (tenth == place).any()
     ]

@@ -62,7 +62,9 @@ def number_of(error: BaseException) -> int | None:
         return error.errno
     if type(error).__name__ == "OutOfDiskError":
         return errno.ENOSPC
-    if type(error).__module__.partition(".")[0] not in _LIBRARIES and not (isinstance(error, OSError) or type(error) in _BARE):
+    if type(error).__module__.partition(".")[0] not in _LIBRARIES and not (
+        isinstance(error, OSError) or type(error) in _BARE
+    ):
         return None
     said = _SAID.match(str(error)[:1000])
     return int(next(filter(None, said.groups()))) if said else None
@@ -111,7 +113,9 @@ def path_of(error: BaseException) -> str | None:
     return name if there else None
 
 
-def refuse_no_file(path: Path, absent: str = "There is no file at {path}.", folder: str = "name the files in it") -> None:
+def refuse_no_file(
+    path: Path, absent: str = "There is no file at {path}.", folder: str = "name the files in it"
+) -> None:
     """Raises InputError for what cannot be read as a file: nothing there, a folder, a link to nothing, a pipe or a device (reading one may
     never end)."""
     try:

@@ -22,7 +22,9 @@ def write_tensorboard(run: Run) -> None:
     try:
         import tensorboard  # noqa: F401 - whether it is installed
     except ImportError:
-        raise InputError("tracking.tensorboard needs TensorBoard: pip install 'ehrmind[tracking]', or set it to false.") from None
+        raise InputError(
+            "tracking.tensorboard needs TensorBoard: pip install 'ehrmind[tracking]', or set it to false."
+        ) from None
     run.remove("tensorboard")
     by_stage: dict[str, list[dict[str, Any]]] = {}
     for row in run.metrics():

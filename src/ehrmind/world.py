@@ -25,7 +25,9 @@ P = ParamSpec("P")
 JSON, BYTES, REFUSED = b"J", b"B", b"R"  # what a message's first byte says of the rest
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 GRACE = 5.0  # seconds; torchrun looks after its workers several times in one
-PATIENCE = timedelta(days=7)  # one worker may ask an endpoint for days while the others wait; a dead one is noticed by its connection
+PATIENCE = timedelta(
+    days=7
+)  # one worker may ask an endpoint for days while the others wait; a dead one is noticed by its connection
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class World:
     def block(self, shards: int) -> range:
         """The shards that this worker holds. Raises InputError where they cannot be dealt evenly."""
         if shards % self.size:
-            raise InputError(f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of it.")
+            raise InputError(
+                f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of it."
+            )
         each = shards // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
@@ -111,7 +115,9 @@ def joined(device: str) -> Iterator[World]:
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if cuda:
         if here >= torch.cuda.device_count():
-            raise InputError(f"This machine has {torch.cuda.device_count()} GPUs, fewer than workers; start one worker a GPU.")
+            raise InputError(
+                f"This machine has {torch.cuda.device_count()} GPUs, fewer than workers; start one worker a GPU."
+            )
         torch.cuda.set_device(here)
     store, rank, size = next(iter(rendezvous("env://")))
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
@@ -199,7 +205,11 @@ def _from_first(mine: bytes | None) -> bytes:
 
     length = torch.tensor([len(mine or b"")])
     distributed.broadcast(length, src=0, group=_group())
-    message = torch.empty(int(length), dtype=torch.uint8) if mine is None else torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+    message = (
+        torch.empty(int(length), dtype=torch.uint8)
+        if mine is None
+        else torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+    )
     distributed.broadcast(message, src=0, group=_group())
     return mine if mine is not None else message.numpy().tobytes()
 

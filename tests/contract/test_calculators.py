@@ -17,7 +17,7 @@ from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.inputs import Choice, Day, Flag, Quantity
 from ehrmind.calculators.page import page
 from ehrmind.calculators.working import Step
-from ehrmind.sources.made_up import made_up_case
+from ehrmind.data.synthetic import synthetic_case
 from ehrmind.types import InputError
 
 ALL = [pytest.param(calculator, id=calculator.slug) for calculator in CALCULATORS.values()]
@@ -29,7 +29,13 @@ OPERATORS: dict[type, Callable[..., float]] = {
     ast.Pow: operator.pow,
     ast.USub: operator.neg,
 }
-FUNCTIONS: dict[str, Callable[..., float]] = {"sqrt": math.sqrt, "ln": math.log, "exp": math.exp, "min": min, "max": max}
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "sqrt": math.sqrt,
+    "ln": math.log,
+    "exp": math.exp,
+    "min": min,
+    "max": max,
+}
 
 
 def arithmetic(node: ast.AST) -> float:
@@ -52,13 +58,18 @@ def worth(step: Step) -> float:
 
 def given_to(calculator: Calculator, index: int) -> dict[str, Any]:
     """Inputs of a made-up case in mixed units."""
-    return dict(made_up_case(7, index, "train", calculator, "hard").provenance["inputs"])
+    return dict(synthetic_case(7, index, "train", calculator, "hard").provenance["inputs"])
 
 
 def test_all_of_the_benchmarks_calculators_are_here_by_id_name_and_slug() -> None:
     assert list(CALCULATORS) == list(CATALOGUE)
     for number, entry in CATALOGUE.items():
-        assert CALCULATORS[number] is CALCULATORS[entry.name] is CALCULATORS[entry.slug.upper()] is CALCULATORS[str(number)]
+        assert (
+            CALCULATORS[number]
+            is CALCULATORS[entry.name]
+            is CALCULATORS[entry.slug.upper()]
+            is CALCULATORS[str(number)]
+        )
 
 
 @pytest.mark.parametrize("unknown", [1, 999, "horoscope", None])
@@ -83,8 +94,12 @@ def test_one_name_means_one_thing_in_every_calculator() -> None:
     kinds: dict[str, tuple[type, str]] = {}
     for calculator in CALCULATORS.values():
         for item in calculator.inputs:
-            unit = item.unit if isinstance(item, Quantity) else ",".join(item.options) if isinstance(item, Choice) else ""
-            assert kinds.setdefault(item.name, (type(item), unit)) == (type(item), unit), f"{item.name} of {calculator.slug}"
+            unit = (
+                item.unit if isinstance(item, Quantity) else ",".join(item.options) if isinstance(item, Choice) else ""
+            )
+            assert kinds.setdefault(item.name, (type(item), unit)) == (type(item), unit), (
+                f"{item.name} of {calculator.slug}"
+            )
 
 
 @pytest.mark.parametrize("calculator", ALL)
@@ -93,7 +108,9 @@ def test_every_expression_comes_to_its_steps_number(calculator: Calculator) -> N
     for index in range(60):
         for step in calculator(**given_to(calculator, index)).steps:
             if step.points is None and step.expression and isinstance(step.value, int | float):
-                assert worth(step) == pytest.approx(step.value, rel=2e-3, abs=2e-3), f"{step.what}: {step.expression} is not {step.value}"
+                assert worth(step) == pytest.approx(step.value, rel=2e-3, abs=2e-3), (
+                    f"{step.what}: {step.expression} is not {step.value}"
+                )
                 seen += 1
     if CATALOGUE[calculator.id].kind in ("decimal", "integer"):
         assert seen
@@ -145,7 +162,16 @@ def test_a_value_that_is_none_is_refused_by_name(calculator: Calculator) -> None
 def _wrong(item: Any) -> tuple[Any, ...]:
     if isinstance(item, Quantity):
         above = (item.high * 1.001 + 1, item.unit) if item.unit else item.high * 1.001 + 1
-        return ("", "much", float("nan"), (1, "bananas"), (3, "K/uL/kg"), above, -1e9 if not item.unit else (-1e9, item.unit), True)
+        return (
+            "",
+            "much",
+            float("nan"),
+            (1, "bananas"),
+            (3, "K/uL/kg"),
+            above,
+            -1e9 if not item.unit else (-1e9, item.unit),
+            True,
+        )
     if isinstance(item, Flag):
         return ("perhaps", 3)
     if isinstance(item, Choice):

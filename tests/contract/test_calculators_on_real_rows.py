@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ehrmind.sources.relabel import Audit, audit_rows
+from ehrmind.data.relabel import Audit, audit_rows
 
 FILES = ("test_v1.0_dev.csv.gz", "train_subset_v1.0.parquet", "one_shot_verified_55.csv.gz")
 

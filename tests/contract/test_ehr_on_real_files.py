@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.ehrshot import open_ehrshot
+from ehrmind.data.meds import open_meds
+from ehrmind.data.splits import check_leaks
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.ehrshot import open_ehrshot
-from ehrmind.sources.meds import open_meds
-from ehrmind.sources.splits import check_leaks
 from ehrmind.types import InputError
 from ehrmind.verify.audit import check_cases
 
@@ -26,7 +26,9 @@ TASKS = {
     "mimic-iv-demo-meds": ("guo_icu", "guo_los", "guo_readmission", "lab_anemia", "lab_hyperkalemia", "lab_hypoglycemia",
                            "lab_hyponatremia", "lab_thrombocytopenia"),
 }  # fmt: skip
-EVERY_TASK = pytest.mark.parametrize(("name", "task"), [(name, task) for name, tasks in TASKS.items() for task in tasks])
+EVERY_TASK = pytest.mark.parametrize(
+    ("name", "task"), [(name, task) for name, tasks in TASKS.items() for task in tasks]
+)
 
 
 def folder(data: Path, name: str) -> Path:
@@ -45,7 +47,10 @@ def test_labels_by_split_agree_with_the_readme_and_are_proven(data_dir: Path, na
     files = EhrFiles(meds=folder(data_dir, name), labels=folder(data_dir, name) / "labels" / task)
     cases, _ = read_ehr(files)
     splits = {split: [case for case in cases if case.split == split] for split in ("train", "tuning", "held_out")}
-    found = {split: (sum(c.truth["value"] > 0 for c in part), sum(c.truth["value"] == 0 for c in part)) for split, part in splits.items()}
+    found = {
+        split: (sum(c.truth["value"] > 0 for c in part), sum(c.truth["value"] == 0 for c in part))
+        for split, part in splits.items()
+    }
     assert found == readme_counts(data_dir, name, task)
     check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
     some = cases[:: max(1, len(cases) // 150)]
@@ -55,16 +60,22 @@ def test_labels_by_split_agree_with_the_readme_and_are_proven(data_dir: Path, na
 @pytest.mark.parametrize("task", ["guo_readmission", "lab_anemia", "new_hypertension"])
 def test_by_time_every_label_is_placed_or_counted_in_both_formats(data_dir: Path, task: str) -> None:
     by_time: dict[str, Any] = {"split_by": "time", "boundaries": ["2010-01-01", "2016-01-01"]}
-    meds, counts = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", labels=data_dir / "synthea-meds" / "labels" / task, **by_time))
+    meds, counts = read_ehr(
+        EhrFiles(meds=data_dir / "synthea-meds", labels=data_dir / "synthea-meds" / "labels" / task, **by_time)
+    )
     ehrshot, _ = read_ehr(EhrFiles(ehrshot=data_dir / "synthea-ehrshot-format", task=task, **by_time))
     splits = {split: [case for case in meds if case.split == split] for split in ("train", "tuning", "held_out")}
     check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
-    assert counts.kept + sum(counts.left_out.values()) == sum(map(sum, readme_counts(data_dir, "synthea-meds", task).values()))
+    assert counts.kept + sum(counts.left_out.values()) == sum(
+        map(sum, readme_counts(data_dir, "synthea-meds", task).values())
+    )
     for split, first, last in (("train", "0", "2010"), ("tuning", "2010", "2016"), ("held_out", "2016", "3")):
         assert splits[split] and all(first <= case.provenance["as_of"] < last for case in splits[split])
     own = open_meds(data_dir / "synthea-meds").splits
     assert all(case.split == "held_out" for case in meds if own[case.provenance["subject"]] == "held_out")
-    placed = [sorted((c.provenance["subject"], c.provenance["as_of"], c.split) for c in cases) for cases in (meds, ehrshot)]
+    placed = [
+        sorted((c.provenance["subject"], c.provenance["as_of"], c.split) for c in cases) for cases in (meds, ehrshot)
+    ]
     assert placed[0] == placed[1]
 
 
@@ -102,7 +113,9 @@ def test_no_event_of_the_future_is_visible_at_ten_thousand_times(data_dir: Path,
         assert [counted.get(place, 0) for place in range(200)] == found.known[:200].tolist()
 
 
-@pytest.mark.parametrize(("name", "task"), [("synthea-meds", "long_stay_2d"), ("mimic-iv-demo-meds", "guo_readmission")])
+@pytest.mark.parametrize(
+    ("name", "task"), [("synthea-meds", "long_stay_2d"), ("mimic-iv-demo-meds", "guo_readmission")]
+)
 def test_histories_of_real_records_are_written_within_the_budget(data_dir: Path, name: str, task: str) -> None:
     cases, _ = read_ehr(EhrFiles(meds=folder(data_dir, name), labels=folder(data_dir, name) / "labels" / task))
     filled, counts = with_histories(cases, History(max_tokens=500))
@@ -131,7 +144,13 @@ def test_both_formats_show_as_much_of_every_subject(data_dir: Path) -> None:
         counts: dict[int, int] = {}
         for _, timeline in data.timelines():
             subjects = np.array(sorted(subject for subject in data.splits if timeline.has(np.array([subject]))[0]))
-            counts |= dict(zip(subjects.tolist(), timeline.visible(subjects, np.full(len(subjects), at)).known.tolist(), strict=True))
+            counts |= dict(
+                zip(
+                    subjects.tolist(),
+                    timeline.visible(subjects, np.full(len(subjects), at)).known.tolist(),
+                    strict=True,
+                )
+            )
         known.append(counts)
     assert known[0] == known[1] and len(known[0]) == 615
 
@@ -148,7 +167,9 @@ windows:
 """
     )
     cases, counts = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", aces=path))
-    visits = pl.read_parquet(data_dir / "synthea-meds" / "data" / "*" / "0.parquet").filter(pl.col("code") == "Visit/IP")
+    visits = pl.read_parquet(data_dir / "synthea-meds" / "data" / "*" / "0.parquet").filter(
+        pl.col("code") == "Visit/IP"
+    )
     by_subject = {subject: sorted(times) for subject, times in visits.group_by("subject_id").agg("time").iter_rows()}
     expected = {
         (subject, at.isoformat(), int(any(at < later <= at + timedelta(days=30) for later in times)))

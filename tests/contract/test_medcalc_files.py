@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ehrmind.calculators.catalogue import CATALOGUE
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.splits import check_leaks, split_by_group, without_leaks
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.splits import check_leaks, split_by_group, without_leaks
 from ehrmind.types import InputError
 
 
@@ -23,16 +23,30 @@ from ehrmind.types import InputError
         ("one_shot_verified_55.csv.gz", 55, {}, 55),
     ],
 )
-def test_every_row_is_kept_or_counted(data_dir: Path, name: str, kept: int, left_out: Mapping[str, int], calculators: int) -> None:
+def test_every_row_is_kept_or_counted(
+    data_dir: Path, name: str, kept: int, left_out: Mapping[str, int], calculators: int
+) -> None:
     cases, counts = read_medcalc([data_dir / "medcalc-bench" / name], split="train")
     assert (len(cases), counts.kept, counts.left_out) == (kept, kept, left_out)
     assert len({case.truth["calculator"] for case in cases} | (set(CATALOGUE) if left_out else set())) == calculators
     assert len({case.id for case in cases}) == kept and sum(counts.by_stratum.values()) == kept
-    assert {case.stratum.split("/")[1] for case in cases} <= {"lab", "physical", "date", "dosage", "risk", "severity", "diagnosis"}
+    assert {case.stratum.split("/")[1] for case in cases} <= {
+        "lab",
+        "physical",
+        "date",
+        "dosage",
+        "risk",
+        "severity",
+        "diagnosis",
+    }
 
 
-def test_all_files_read_together_keep_their_ids_apart_and_come_back_from_a_cases_file(data_dir: Path, tmp_path: Path) -> None:
-    files = sorted(path for path in (data_dir / "medcalc-bench").iterdir() if path.name.endswith((".csv.gz", ".parquet")))
+def test_all_files_read_together_keep_their_ids_apart_and_come_back_from_a_cases_file(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    files = sorted(
+        path for path in (data_dir / "medcalc-bench").iterdir() if path.name.endswith((".csv.gz", ".parquet"))
+    )
     cases, counts = read_medcalc(files, split="train")
     assert len({case.id for case in cases}) == len(cases) == 522 + 407 + 1064 + 55 and len(counts.files) == 4
     save_cases(cases, tmp_path / "cases.parquet")

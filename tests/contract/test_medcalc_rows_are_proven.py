@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ehrmind.data.medcalc import read_medcalc
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.medcalc import read_medcalc
 from ehrmind.types import Case
 from ehrmind.verify.audit import check_cases
 from ehrmind.verify.benchmark import benchmark_score
@@ -51,4 +51,6 @@ def test_prompts_hold_the_rows_text_as_it_is(data_dir: Path) -> None:
 
 def test_the_parity_table_in_the_docs_is_what_the_dev_rows_give(data_dir: Path, repository: Path) -> None:
     table = as_markdown(parity(read(data_dir, "test_v1.0_dev.csv.gz")))
-    assert table in (repository / "docs" / "verifier.md").read_text(encoding="utf-8"), f"docs/verifier.md should hold this table:\n{table}"
+    assert table in (repository / "docs" / "verifier.md").read_text(encoding="utf-8"), (
+        f"docs/verifier.md should hold this table:\n{table}"
+    )

@@ -12,10 +12,10 @@ import pytest
 from meds.schema import DataSchema
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.meds import open_meds
+from ehrmind.data.omop import OmopCounts, convert_omop
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.meds import open_meds
-from ehrmind.sources.omop import OmopCounts, convert_omop
 from ehrmind.types import Case
 from ehrmind.verify.audit import check_cases
 
@@ -97,7 +97,9 @@ def test_a_long_visit_is_asked_about_without_its_end(archive: Path, converted: t
     for case in filled:
         head, today = case.fields["history"].split("\n")[:2]
         assert "years old" in head and ("male" in head or "female" in head)
-        assert today.startswith("today: ") and ("Inpatient Visit, no end known" in today or "Emergency Room Visit, no end known" in today)
+        assert today.startswith("today: ") and (
+            "Inpatient Visit, no end known" in today or "Emergency Room Visit, no end known" in today
+        )
     everything = "\n".join(case.fields["history"] for case in filled)
     for name in ("Outpatient Visit", "Body mass index (BMI) [Ratio]", "Body weight", "kg"):
         assert name in everything

@@ -9,8 +9,26 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ehrmind"
-WRITING = {"write_text", "write_bytes", "write_parquet", "write_csv", "write_ndjson", "write_ipc", "sink_parquet", "save_file"}
-WRITING |= {"save_pretrained", "SummaryWriter", "mkstemp", "NamedTemporaryFile", "copyfile", "copyfileobj", "copytree", "move"}
+WRITING = {
+    "write_text",
+    "write_bytes",
+    "write_parquet",
+    "write_csv",
+    "write_ndjson",
+    "write_ipc",
+    "sink_parquet",
+    "save_file",
+}
+WRITING |= {
+    "save_pretrained",
+    "SummaryWriter",
+    "mkstemp",
+    "NamedTemporaryFile",
+    "copyfile",
+    "copyfileobj",
+    "copytree",
+    "move",
+}
 RENAMING = {"rename", "replace", "renames"}
 # By module: why what it writes itself is no file that stays as it is. Everything in a folder of `written_whole` is renamed with it.
 ELSEWHERE = {
@@ -22,11 +40,11 @@ ELSEWHERE = {
     "engines/local/ordinary": "in a folder of written_whole, by `cli/export`",
     "engines/local/exporting": "in a folder of written_whole, by `cli/export`",
     "engines/local/adapters": "in a folder of written_whole",
-    "sources/omop/convert": "in a folder of written_whole",
-    "sources/omop/tables": "columns of a frame",
-    "sources/omop/packed": "unpacks into a scratch folder that goes",
-    "sources/aces": "a scratch folder that goes, read by es-aces",
-    "sources/made_up/cohort": "in a folder of written_whole, by `cli/ehr`",
+    "data/omop/convert": "in a folder of written_whole",
+    "data/omop/tables": "columns of a frame",
+    "data/omop/packed": "unpacks into a scratch folder that goes",
+    "data/aces": "a scratch folder that goes, read by es-aces",
+    "data/synthetic/cohort": "in a folder of written_whole, by `cli/ehr`",
     "runs/lock": "an empty lock file, and who holds it, which goes with the lock",
     "tracking": "TensorBoard's own writer; the folder is flushed and listed after it",
     "runs/folder": "a frame in memory, for the other workers",
@@ -49,7 +67,9 @@ def writes(tree: ast.AST) -> Iterator[ast.Call]:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if isinstance(node.func, ast.Name) and called in imported:
             continue
-        if (called in WRITING and (node.args or not called.startswith("write_"))) or (called == "open" and _opens_for_writing(node)):
+        if (called in WRITING and (node.args or not called.startswith("write_"))) or (
+            called == "open" and _opens_for_writing(node)
+        ):
             yield node
         elif called in RENAMING and isinstance(node.func, ast.Attribute) and len(node.args) == 1 and not node.keywords:
             owner = ast.unparse(node.func.value)
@@ -58,7 +78,11 @@ def writes(tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def _opens_for_writing(node: ast.Call) -> bool:
-    said = [argument for argument in (*node.args, *(keyword.value for keyword in node.keywords)) if isinstance(argument, ast.Constant)]
+    said = [
+        argument
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+        if isinstance(argument, ast.Constant)
+    ]
     modes = [argument.value for argument in said if isinstance(argument.value, str) and len(argument.value) <= 3]
     return any(set(mode) & set("wax+") for mode in modes) or "O_CREAT" in ast.unparse(node)
 
@@ -66,7 +90,9 @@ def _opens_for_writing(node: ast.Call) -> bool:
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_no_module_writes_files_beside_the_one_writer(path: Path) -> None:
     name = path.relative_to(SOURCE).with_suffix("").as_posix()
-    found = [f"line {node.lineno}: {ast.unparse(node)[:80]}" for node in writes(ast.parse(path.read_text(encoding="utf-8")))]
+    found = [
+        f"line {node.lineno}: {ast.unparse(node)[:80]}" for node in writes(ast.parse(path.read_text(encoding="utf-8")))
+    ]
     assert name in ELSEWHERE or not found
 
 

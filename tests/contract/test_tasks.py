@@ -7,15 +7,15 @@ import json
 import pytest
 from medcalc_cases import ONE_OF_EACH_KIND
 
+from ehrmind.data.labels import label_truth
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response, messages
-from ehrmind.sources.labels import label_truth
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case
 from ehrmind.verify import judge
 from ehrmind.verify.audit import check_cases
 
-ELIGIBLE = next(case for case in made_up_trials(50, 0, "held_out") if case.truth["value"] == 2)
+ELIGIBLE = next(case for case in synthetic_trials(50, 0, "held_out") if case.truth["value"] == 2)
 GRADED = Case(
     id="ehr-1",
     family="ehr",
@@ -42,8 +42,15 @@ OWN = {
         ("number", {"kind": "decimal", "value": 5.5, "low": 5.0, "high": 6.0, "unit": "mg"}),
     )
 }
-EXAMPLES: dict[str, tuple[Case, ...]] = {"medcalc": ONE_OF_EACH_KIND, "trials": (ELIGIBLE,), "ehr": (GRADED,), "table": tuple(OWN.values())}
-EACH_CASE = pytest.mark.parametrize("case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum)
+EXAMPLES: dict[str, tuple[Case, ...]] = {
+    "medcalc": ONE_OF_EACH_KIND,
+    "trials": (ELIGIBLE,),
+    "ehr": (GRADED,),
+    "table": tuple(OWN.values()),
+}
+EACH_CASE = pytest.mark.parametrize(
+    "case", [case for cases in EXAMPLES.values() for case in cases], ids=lambda case: case.stratum
+)
 
 
 def test_every_family_is_held_to_this_contract() -> None:
@@ -70,7 +77,22 @@ def test_the_check_takes_the_gold_answer_and_no_corruption_of_it(case: Case) -> 
 @EACH_CASE
 def test_a_check_says_why_and_never_raises(case: Case) -> None:
     task = TASKS[case.family]
-    for answer in (None, True, 0, -1.5, 1e308, "", "x", [], [[]], {}, {"answer": 1}, float("inf"), float("nan"), 10**40):
+    for answer in (
+        None,
+        True,
+        0,
+        -1.5,
+        1e308,
+        "",
+        "x",
+        [],
+        [[]],
+        {},
+        {"answer": 1},
+        float("inf"),
+        float("nan"),
+        10**40,
+    ):
         for unit in (None, "", "kg", 5, [], {}):
             assert isinstance(task.check(case, answer, unit)[1], str)
 

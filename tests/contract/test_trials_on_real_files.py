@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from ehrmind.config import TrialFiles
-from ehrmind.sources.splits import check_leaks
-from ehrmind.sources.trec import read_trials
+from ehrmind.data.splits import check_leaks
+from ehrmind.data.trec import read_trials
 from ehrmind.types import Case
 from ehrmind.verify.audit import check_cases
 

@@ -12,33 +12,59 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-LIGHT = ("sources", "calculators", "prompts", "tasks", "verify", "report", "view", "cli")
+LIGHT = ("data", "calculators", "prompts", "parsing", "tasks", "verify", "process_audit", "report", "view", "cli")
 HEAVY = {"torch", "transformers", "peft", "safetensors", "trl", "accelerate", "tokenizers"}
-EVERY_OTHER_ROOM = ("sources", "calculators", "prompts", "tasks", "verify", "engines", "stages", "cluster", "report", "view", "runs", "cli")
+EVERY_OTHER_ROOM = (
+    *(
+        "data",
+        "calculators",
+        "prompts",
+        "parsing",
+        "tasks",
+        "verify",
+        "process_audit",
+        "engines",
+        "stages",
+        "predict",
+        "export",
+    ),
+    *("cluster", "report", "view", "runs", "cli"),
+)
+ABOVE = ("engines", "stages", "predict", "export", "cluster", "report", "view", "runs", "cli")
 
 # What a room may not know, neither itself nor through what it imports.
 WALLS = {
     "types": ("config", "rl", *EVERY_OTHER_ROOM),
     "world": ("config", "rl", *EVERY_OTHER_ROOM),
-    "verify.parse": ("tasks", "sources", "engines"),
-    "verify.compare": ("tasks", "sources", "engines"),
-    "verify": ("engines", "stages", "cluster", "report", "runs", "cli"),
     "rl": EVERY_OTHER_ROOM,
-    "calculators": ("prompts", "tasks", "verify", "engines", "stages", "cluster", "report", "runs", "cli"),
-    "sources": ("prompts", "engines", "stages", "cluster", "report", "runs", "cli"),
-    "prompts": ("engines", "stages", "cluster", "report", "runs", "cli"),
-    "tasks": ("engines", "stages", "cluster", "report", "runs", "cli"),
-    "engines": ("stages", "cluster", "report", "cli"),
-    "runs": ("engines", "stages", "cluster", "report", "cli"),
-    "stages": ("cluster", "report", "view", "cli"),
-    "cluster": ("report", "view", "cli"),
-    "report": ("engines", "stages", "cluster", "view", "cli"),
-    "view": ("engines", "stages", "cluster", "cli"),
+    "parsing": ("tasks", "data", "verify", "process_audit", *ABOVE),
+    "calculators": ("prompts", "tasks", "verify", "process_audit", *ABOVE),
+    "tasks": ("verify", "process_audit", *ABOVE),
+    "verify": ("process_audit", *ABOVE),
+    "process_audit": ABOVE,
+    "data": ("prompts", *ABOVE),
+    "prompts": ABOVE,
+    "engines": ("stages", "predict", "export", "cluster", "report", "view", "cli"),
+    "runs": ("engines", "stages", "predict", "export", "cluster", "report", "view", "cli"),
+    "stages": ("predict", "export", "cluster", "report", "view", "cli"),
+    "predict": ("export", "cluster", "report", "view", "cli"),
+    "export": ("predict", "cluster", "report", "view", "cli"),
+    "cluster": ("export", "report", "view", "cli"),
+    "report": ("engines", "stages", "predict", "export", "cluster", "view", "cli"),
+    "view": ("engines", "stages", "predict", "export", "cluster", "cli"),
 }
 # Rooms the command line reaches only through another room's verb.
 NO_LOGIC_IN_CLI = ("rl", "engines", "prompts", "tasks")
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_CALLS = ("torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen")
+FORBIDDEN_CALLS = (
+    "torch.load",
+    "torch.save",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "os.system",
+    "os.popen",
+)
 FORBIDDEN_MODULES = {
     "pickle",
     "cPickle",
@@ -75,7 +101,11 @@ def tree(module: str) -> ast.Module:
 
 def for_types_only(module: str) -> set[int]:
     """Imports under `if TYPE_CHECKING:` are not knowledge at run time."""
-    blocks = [node for node in ast.walk(tree(module)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    blocks = [
+        node
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
     return {id(child) for block in blocks for child in ast.walk(block)}
 
 
@@ -119,7 +149,9 @@ def test_no_module_knows_a_room_behind_its_wall(module: str) -> None:
             continue
         for name, through in reached(module):
             behind = [other for other in walled if is_in(name, other)]
-            assert not behind, f"{module} is in {room} and knows {name} (imported by {through}), which the design forbids"
+            assert not behind, (
+                f"{module} is in {room} and knows {name} (imported by {through}), which the design forbids"
+            )
 
 
 def test_the_command_line_reaches_rooms_through_their_verbs() -> None:
@@ -156,7 +188,9 @@ def test_nothing_executes_text_or_unpickles_or_calls_out(module: str) -> None:
         assert ast.unparse(node.func) not in FORBIDDEN_CALLS, where
         for keyword in node.keywords:
             value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
-            assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True), ("trust_remote_code", True)}, where
+            assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True), ("trust_remote_code", True)}, (
+                where
+            )
 
 
 def test_one_module_asks_endpoints_and_no_other_knows_the_client() -> None:
@@ -182,18 +216,34 @@ def test_every_light_module_imports_where_torch_is_not_installed() -> None:
         "ehrmind.types",
     ]
     blocked = dict.fromkeys([*HEAVY, "huggingface_hub"])
-    check_runs(f"import sys, importlib; sys.modules.update({blocked!r}); [importlib.import_module(name) for name in {light!r}]")
+    check_runs(
+        f"import sys, importlib; sys.modules.update({blocked!r}); [importlib.import_module(name) for name in {light!r}]"
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("ehrmind.cli", {"torch", "transformers", "polars", "pyarrow", "numpy", "scipy", "pint", "pydantic", "yaml", "huggingface_hub"}),
+        (
+            "ehrmind.cli",
+            {
+                "torch",
+                "transformers",
+                "polars",
+                "pyarrow",
+                "numpy",
+                "scipy",
+                "pint",
+                "pydantic",
+                "yaml",
+                "huggingface_hub",
+            },
+        ),
         ("ehrmind.config", {"torch", "transformers", "polars", "pyarrow", "pint", "huggingface_hub"}),
         ("ehrmind.engines.endpoint", {"torch", "transformers", "openai", "httpx", "httpx2"}),
         ("ehrmind.verify.judge", {"torch", "transformers", "polars", "pyarrow", "pint"}),
         ("ehrmind.cluster.run", {"ray", "fsspec"}),
-        ("ehrmind.verify.elsewhere", {"torch", "transformers", "polars", "pyarrow", "pint"}),
+        ("ehrmind.verify.trainer_rewards", {"torch", "transformers", "polars", "pyarrow", "pint"}),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, unwanted: set[str]) -> None:

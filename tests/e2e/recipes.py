@@ -45,7 +45,11 @@ SMALL = [
 ]
 
 
-def ehrmind(*arguments: str | Path, start: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def ehrmind(
+    *arguments: str | Path, start: list[str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     command = [*(start or [sys.executable, "-m", "ehrmind.cli"]), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=400)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=400
+    )

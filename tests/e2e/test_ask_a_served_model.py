@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.runs.predictions import read_predictions
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.made_up import made_up_cases
 from tests.e2e.recipes import DEMO, ROOT, SMOKE, ehrmind
 from tests.medcalc_cases import SHORT
 from tests.served_model import served
@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     done = ehrmind("export", "model", at / "run", "--out", at / "model")
     assert done.returncode == 0, done.stderr
-    save_cases(made_up_cases(4, 5, "held_out", **SHORT), at / "new.parquet")
+    save_cases(synthetic_cases(4, 5, "held_out", **SHORT), at / "new.parquet")
     return at / "model"
 
 

@@ -16,7 +16,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vs_trl.py"
 def test_both_sides_make_the_same_number_of_tokens_and_the_ratio_is_of_their_seconds() -> None:
     shape = "--prompt 24 --group 4 --new 6 --prompts 2 --hidden 64 --layers 1"
     asked = f"{shape} --steps 1 --dtype float32 --json".split()
-    run = subprocess.run([sys.executable, str(SCRIPT), *asked], capture_output=True, text=True, env=os.environ, timeout=380)
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), *asked], capture_output=True, text=True, env=os.environ, timeout=380
+    )
 
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout)

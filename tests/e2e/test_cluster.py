@@ -20,7 +20,11 @@ from ehrmind.runs import Run
 from tests.e2e.losing import losing
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600), pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+]
 FAULTS = ("warm-up", "sampling", "update", "checkpoint")
 SETTINGS = [
     *SMOKE,
@@ -50,7 +54,9 @@ def same(run: Run, other: Run) -> None:
         rows = run.read_rollouts(stage).select(columns)
         assert rows.equals(other.read_rollouts(stage).select(columns))
         assert rows.height == rows.select("step", "case", "member").unique().height
-    assert [(row["stage"], row["step"]) for row in run.metrics()] == [(row["stage"], row["step"]) for row in other.metrics()]
+    assert [(row["stage"], row["step"]) for row in run.metrics()] == [
+        (row["stage"], row["step"]) for row in other.metrics()
+    ]
     for arm in ("sft", "sft_rlvr"):
         there = load_file(other.model(arm) / "model.safetensors")
         for name, values in load_file(run.model(arm) / "model.safetensors").items():
@@ -67,7 +73,10 @@ def leftovers() -> set[Path]:
 @pytest.mark.long
 def test_two_local_nodes_leave_what_one_process_leaves(alone: Run, tmp_path: Path) -> None:
     run, before = tmp_path / "run", leftovers()
-    stale = {"RAY_ADDRESS": "192.0.2.1:6379", "RAY_AUTH_MODE": "disabled"}  # neither is heeded: no such cluster, no open one
+    stale = {
+        "RAY_ADDRESS": "192.0.2.1:6379",
+        "RAY_AUTH_MODE": "disabled",
+    }  # neither is heeded: no such cluster, no open one
     done = ehrmind("run", DEMO, "--out", run, "--cluster", "local:2", *SETTINGS, **stale)
     assert done.returncode == 0, done.stderr
     same(Run(run), alone)
@@ -79,7 +88,9 @@ def test_two_local_nodes_leave_what_one_process_leaves(alone: Run, tmp_path: Pat
     assert leftovers() == before
 
 
-@pytest.mark.parametrize("lost", [pytest.param(("sampling",), id="a worker"), pytest.param(FAULTS, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "lost", [pytest.param(("sampling",), id="a worker"), pytest.param(FAULTS, id="all", marks=pytest.mark.long)]
+)
 def test_workers_and_a_node_that_are_lost_on_the_way_do_not_show_in_the_results(
     alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...]
 ) -> None:
@@ -98,7 +109,9 @@ def test_workers_and_a_node_that_are_lost_on_the_way_do_not_show_in_the_results(
 
 
 @pytest.mark.long
-def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from_the_object_store(alone: Run, tmp_path: Path) -> None:
+def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from_the_object_store(
+    alone: Run, tmp_path: Path
+) -> None:
     url = f"local://{tmp_path}/store/run"
     command = ["run", str(DEMO), "--out", url, "--cluster", "local:2", *SETTINGS]
     started = subprocess.Popen([sys.executable, "-m", "ehrmind.cli", *command], stderr=subprocess.PIPE, text=True)
@@ -115,7 +128,9 @@ def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from
     assert not (there / "stages" / "rlvr-sft_rlvr.json").exists() and (there / "stages" / "warmup.json").is_file()
     refused = ehrmind(*command)
     assert refused.returncode == 2 and "already holds a run" in refused.stderr
-    done = ehrmind(*command, "--cluster", "local:1", "--resume")  # the last one counts: another cluster, of another size
+    done = ehrmind(
+        *command, "--cluster", "local:1", "--resume"
+    )  # the last one counts: another cluster, of another size
     assert done.returncode == 0, done.stderr
     same(Run(there), alone)
     assert (there / "report.html").is_file() and f"page: {url}/report.html" in done.stdout
@@ -123,7 +138,9 @@ def test_a_lost_head_ends_the_run_with_a_sentence_and_a_new_cluster_goes_on_from
 
 def test_what_a_person_can_mend_is_said_once_and_not_tried_again(tmp_path: Path) -> None:
     started = time.monotonic()
-    done = ehrmind("run", DEMO, "--out", tmp_path / "run", "--cluster", "local:1", *SETTINGS, f"model.name={tmp_path / 'nowhere'}")
+    done = ehrmind(
+        "run", DEMO, "--out", tmp_path / "run", "--cluster", "local:1", *SETTINGS, f"model.name={tmp_path / 'nowhere'}"
+    )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1 and "nowhere" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 120
@@ -132,9 +149,22 @@ def test_what_a_person_can_mend_is_said_once_and_not_tried_again(tmp_path: Path)
 @pytest.mark.long
 def test_ctrl_c_takes_the_cluster_down(tmp_path: Path) -> None:
     before = leftovers()
-    command = [sys.executable, "-m", "ehrmind.cli", "run", str(DEMO), "--out", str(tmp_path / "run"), "--cluster", "local:2", *SETTINGS]
+    command = [
+        sys.executable,
+        "-m",
+        "ehrmind.cli",
+        "run",
+        str(DEMO),
+        "--out",
+        str(tmp_path / "run"),
+        "--cluster",
+        "local:2",
+        *SETTINGS,
+    ]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not [child for child in psutil.Process(started.pid).children(recursive=True) if "RayTrainWorker" in child.name()]:
+    while not [
+        child for child in psutil.Process(started.pid).children(recursive=True) if "RayTrainWorker" in child.name()
+    ]:
         assert started.poll() is None
         time.sleep(0.2)
     children = psutil.Process(started.pid).children(recursive=True)

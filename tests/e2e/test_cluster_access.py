@@ -13,16 +13,20 @@ import pytest
 
 from ehrmind.cluster.local import LocalCluster, local_cluster
 from ehrmind.config import Cluster, EhrFiles
-from ehrmind.sources import save_cases
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.cohort import write_cohort
+from ehrmind.data import save_cases
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.cohort import write_cohort
 from ehrmind.types import InputError
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
 from tests.medcalc_cases import SHORT
 
 BASE = DEMO.parent / "demo_base"
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +57,21 @@ def test_what_ray_writes_is_its_users_alone(cluster: LocalCluster) -> None:
 
 
 @pytest.mark.long
-def test_a_prediction_joins_a_cluster_that_is_there_and_leaves_it_running(cluster: LocalCluster, tmp_path: Path) -> None:
-    cases, joins, asked = tmp_path / "cases.parquet", ["--cluster", cluster.address], ["part=8", "shards=2", "decoding.max_new_tokens=48"]
-    save_cases(made_up_cases(20, seed=5, split="held_out", **SHORT), cases)
+def test_a_prediction_joins_a_cluster_that_is_there_and_leaves_it_running(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    cases, joins, asked = (
+        tmp_path / "cases.parquet",
+        ["--cluster", cluster.address],
+        ["part=8", "shards=2", "decoding.max_new_tokens=48"],
+    )
+    save_cases(synthetic_cases(20, seed=5, split="held_out", **SHORT), cases)
     there = ehrmind("predict", BASE, cases, "--out", tmp_path / "there", *joins, "--workers", "2", *asked)
     assert there.returncode == 0, there.stderr
     assert ehrmind("predict", BASE, cases, "--out", tmp_path / "here", *asked).returncode == 0
-    assert (tmp_path / "there" / "predictions.parquet").read_bytes() == (tmp_path / "here" / "predictions.parquet").read_bytes()
+    assert (tmp_path / "there" / "predictions.parquet").read_bytes() == (
+        tmp_path / "here" / "predictions.parquet"
+    ).read_bytes()
     more = ehrmind("pilot", DEMO, "--out", tmp_path / "more", *joins, "shards=3", "cluster.workers=3")
     assert more.returncode == 2 and "2 CPUs, fewer than cluster.workers=3" in more.stderr
     assert attempt(cluster.address).returncode == 0
@@ -74,7 +86,11 @@ def test_a_wrong_token_is_said_in_one_sentence(cluster: LocalCluster, tmp_path: 
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("127.0.0.1:9", "Nothing answers at 127.0.0.1:9"), ("local:x", "is no cluster"), ("ray://head:10001", "is no cluster")],
+    [
+        ("127.0.0.1:9", "Nothing answers at 127.0.0.1:9"),
+        ("local:x", "is no cluster"),
+        ("ray://head:10001", "is no cluster"),
+    ],
 )
 def test_an_address_where_no_cluster_is_does_not_hang(address: str, said: str) -> None:
     from ehrmind.cluster.joined import joined
@@ -86,7 +102,7 @@ def test_an_address_where_no_cluster_is_does_not_hang(address: str, said: str) -
 def test_ray_data_makes_the_cases_that_one_process_makes(cluster: LocalCluster, tmp_path: Path) -> None:
     from ehrmind.cluster.data import each_on_ray
     from ehrmind.cluster.joined import joined
-    from ehrmind.sources.each import done_by
+    from ehrmind.data.map_files import done_by
 
     write_cohort(tmp_path / "meds", 1200, seed=3, events_per_subject=40, labels_per_subject=2)  # three shards
     files = EhrFiles(meds=tmp_path / "meds", labels=tmp_path / "meds" / "labels" / "next_creatinine_high")
@@ -99,7 +115,7 @@ def test_ray_data_makes_the_cases_that_one_process_makes(cluster: LocalCluster, 
 
 
 def _here(files: EhrFiles) -> object:
-    from ehrmind.sources.each import done_by
+    from ehrmind.data.map_files import done_by
 
     with done_by(map):
         return read_ehr(files)

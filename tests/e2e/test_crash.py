@@ -43,7 +43,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_killed_at_five_moments_ends_with_the_same_weights_bit_for_bit(undisturbed: Path, tmp_path: Path) -> None:
     run, moments = tmp_path / "run", random.Random(0)
     kills = 0
-    for extra in (1, 2, 2, 2, 2):  # learning steps to see before the next kill, so that warm-up and both RLVR stages are hit
+    for extra in (
+        1,
+        2,
+        2,
+        2,
+        2,
+    ):  # learning steps to see before the next kill, so that warm-up and both RLVR stages are hit
         process = subprocess.Popen(
             [*COMMAND, "--out", str(run), *SMOKE, *(["--resume"] if run.exists() else [])],
             stdout=subprocess.DEVNULL,

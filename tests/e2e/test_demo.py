@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.made_up import made_up_cases
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.synthetic import synthetic_cases
 from tests.e2e.recipes import DEMO, SMOKE, ehrmind
 from tests.medcalc_cases import SHORT
 
@@ -36,7 +36,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_demo_scores_four_arms_on_the_same_cases_without_a_network(demo: Path) -> None:
     results = json.loads((demo / "results.json").read_text())
-    assert {arm: figures["n"] for arm, figures in results["arms"].items()} == dict.fromkeys(("base", "rlvr", "sft", "sft_rlvr"), 21)
+    assert {arm: figures["n"] for arm, figures in results["arms"].items()} == dict.fromkeys(
+        ("base", "rlvr", "sft", "sft_rlvr"), 21
+    )
     low, high = results["pairs"]["sft_rlvr-sft"]["ci95"]
     assert -1 <= low <= results["pairs"]["sft_rlvr-sft"]["difference"] <= high <= 1
 
@@ -60,7 +62,7 @@ def test_canaries_in_notes_are_found_in_the_protected_store_and_nowhere_else(tmp
     for split, seed, n in (("train", 1, 70), ("tuning", 2, 14), ("held_out", 3, 14)):
         planted = [
             dataclasses.replace(case, fields={**case.fields, "note": f"{case.fields['note']} {canary}."})
-            for case in made_up_cases(n, seed, split, **SHORT)  # type: ignore[arg-type]
+            for case in synthetic_cases(n, seed, split, **SHORT)  # type: ignore[arg-type]
         ]
         save_cases(planted, tmp_path / f"{split}.parquet")
     recipe = (
@@ -81,7 +83,9 @@ def test_canaries_in_notes_are_found_in_the_protected_store_and_nowhere_else(tmp
         if file.is_file() and file.suffix != ".parquet" and canary.encode() in file.read_bytes():
             (inside if "protected" in file.parts else outside).append(file.name)
     assert outside == []
-    assert any(canary in case.fields["note"] for case in load_cases(tmp_path / "run" / "protected" / "cases" / "train.parquet"))
+    assert any(
+        canary in case.fields["note"] for case in load_cases(tmp_path / "run" / "protected" / "cases" / "train.parquet")
+    )
     refused = ehrmind("run", tmp_path / "recipe.yaml", "--out", tmp_path / "again", *settings, "prompts.max_tokens=20")
     assert refused.returncode == 2
     assert canary not in refused.stdout + refused.stderr and "Traceback" not in refused.stderr

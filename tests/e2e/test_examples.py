@@ -20,7 +20,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def run(name: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, env=environment, check=False, timeout=200)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], capture_output=True, text=True, env=environment, check=False, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,21 +37,29 @@ def example(name: str) -> ModuleType:
 
 def test_a_task_of_ones_own_is_asked_judged_and_proven() -> None:
     told = run("add_a_task.py")
-    assert "Which results lie outside their limits?" in told and "reward 1.1, right" in told and "reward -2.0, not a list" in told
+    assert (
+        "Which results lie outside their limits?" in told
+        and "reward 1.1, right" in told
+        and "reward -2.0, not a list" in told
+    )
     assert "with full marks: 50 of 50 gold responses, 0 of " in told
 
 
-def test_a_task_of_ones_own_goes_through_every_stage_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_ones_own_goes_through_every_stage_to_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ehrmind.config import parse_recipe
+    from ehrmind.data import save_cases
     from ehrmind.report import write_report
-    from ehrmind.sources import save_cases
     from ehrmind.stages.pipeline import run_pipeline
     from ehrmind.tasks import TASKS
 
     panel: Any = example("add_a_task")
     monkeypatch.setitem(TASKS, panel.FAMILY, panel)
     splits = {"train": 24, "tuning": 4, "held_out": 12}
-    cases = [panel.made_up(index, seed, split) for seed, (split, n) in enumerate(splits.items()) for index in range(n)]
+    cases = [
+        panel.synthetic(index, seed, split) for seed, (split, n) in enumerate(splits.items()) for index in range(n)
+    ]
     right = {panel.record(case): gold_response(case) for case in cases}
 
     def plan(prompt: str, key: int, member: int, skill: int) -> str:
@@ -65,7 +75,9 @@ def test_a_task_of_ones_own_goes_through_every_stage_to_the_page(tmp_path: Path,
         "warmup": {"epochs": 1},
     }
     small |= {"arms": ["base", "sft_rlvr"], "evaluate": {"decodings": ["greedy"]}}
-    chosen = parse_recipe({"data": {"source": {"cases": [tmp_path / "panel.parquet"]}}, "model": {"name": "base"}, **small})
+    chosen = parse_recipe(
+        {"data": {"source": {"cases": [tmp_path / "panel.parquet"]}}, "model": {"name": "base"}, **small}
+    )
     done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
     page = write_report(done.path)[0].read_text()
     assert "panel/chemistry/out-of-limits" in page and "SFT + RLVR answers 100.0" in page
@@ -96,12 +108,17 @@ def test_the_flat_loop_computes_advantages_loss_and_logprobs_as_the_library_does
     prompts_NL = flat.questions(4).repeat_interleave(5, 0)
     answers_NT, mask_NT = flat.sample(model, prompts_NL, 1.0)
     theirs_NT = flat.logprobs(model, prompts_NL, answers_NT)
-    rewards_PG = torch.tensor([-2.0, 0.0, 1.1, 0.0, -2.0]).repeat(4, 1) + torch.arange(4.0)[:, None] * torch.tensor([0, 0, 0, 0, 1.0])
+    rewards_PG = torch.tensor([-2.0, 0.0, 1.1, 0.0, -2.0]).repeat(4, 1) + torch.arange(4.0)[:, None] * torch.tensor(
+        [0, 0, 0, 0, 1.0]
+    )
     torch.testing.assert_close(flat.advantages(rewards_PG), advantages(rewards_PG, "grpo"), rtol=1e-5, atol=1e-6)
 
     lengths = mask_NT.sum(1).tolist()
     groups = [
-        (prompts_NL[5 * row].tolist(), [answers_NT[place, : lengths[place]].tolist() for place in range(5 * row, 5 * row + 5)])
+        (
+            prompts_NL[5 * row].tolist(),
+            [answers_NT[place, : lengths[place]].tolist() for place in range(5 * row, 5 * row + 5)],
+        )
         for row in range(4)
     ]
     for shared in (False, share_prompts(model)):

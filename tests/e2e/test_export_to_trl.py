@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ehrmind.verify import judge
-from ehrmind.verify.elsewhere import Question, ehrmind_reward
+from ehrmind.verify.trainer_rewards import Question, ehrmind_reward
 from tests.exported import prepared_run
 from tests.new_rows import ehrmind
 
@@ -25,7 +25,9 @@ REWARD = {"malformed": -2.0, "truncated": -1.5, "wrong": 0.0, "correct": 1.0, "c
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exported for a model whose template opens no thought, and for one whose template does."""
     place = tmp_path_factory.mktemp("trl")
-    run = prepared_run(place / "run", request.param, reward=REWARD, rlvr={"samples": 4, "questions_per_step": 2, "steps": 1})
+    run = prepared_run(
+        place / "run", request.param, reward=REWARD, rlvr={"samples": 4, "questions_per_step": 2, "steps": 1}
+    )
     assert ehrmind("export", "trl", run.path, "--out", place / "out") == 0
     return place / "out"
 
@@ -63,16 +65,24 @@ def test_a_step_of_a_script_of_ones_own_pays_what_our_judge_says(folder: Path, t
     assert trainer.state.global_step == 1 and len(seen) == 8
     for question, text, cut, reward in seen:
         verdict = judge(
-            question.case, question.opening + text, finish_reason="length" if cut else "stop", reward=question.reward, think=True
+            question.case,
+            question.opening + text,
+            finish_reason="length" if cut else "stop",
+            reward=question.reward,
+            think=True,
         )
-        assert reward == verdict.reward and question.opening == ("<think>\n" if "qwen3" in str(trainer.model.config.model_type) else "")
+        assert reward == verdict.reward and question.opening == (
+            "<think>\n" if "qwen3" in str(trainer.model.config.model_type) else ""
+        )
     assert {cut for _, _, cut, _ in seen} and {reward for *_, cut, reward in seen if cut} <= {-1.5, 0.0, 1.1}
 
 
 def test_the_launch_script_trains_validates_and_leaves_everything_in_its_folder(folder: Path, tmp_path: Path) -> None:
     environment = os.environ | {"LAUNCH": sys.executable, "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hub")}
     more = ["--use_cpu", "True", "--eval_steps", "1", "--save_steps", "1"]
-    done = subprocess.run([folder / "launch.sh", *more], env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        [folder / "launch.sh", *more], env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout + done.stderr
     for figure in ("rewards/ehrmind_reward/mean", "eval_rewards/ehrmind_reward/mean"):

@@ -44,7 +44,9 @@ def test_twenty_strikes_leave_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "quick").mkdir()
     (tmp_path / "run").mkdir()
     struck = came_through(run_draws(tmp_path / "quick", 17, 1, torch=False))
-    assert struck + came_through(run_draws(tmp_path / "run", 3, 1, "pilot")) >= 18  # a kill by the clock may come too late
+    assert (
+        struck + came_through(run_draws(tmp_path / "run", 3, 1, "pilot")) >= 18
+    )  # a kill by the clock may come too late
 
 
 @pytest.mark.long

@@ -36,15 +36,23 @@ def visit(chromium: Any, pages: list[Path]) -> Iterator[Visit]:
     opened.tab.context.close()
 
 
-def test_the_page_without_text_opens_quietly_and_alone_in_light_dark_and_narrow(chromium: Any, pages: list[Path]) -> None:
+def test_the_page_without_text_opens_quietly_and_alone_in_light_dark_and_narrow(
+    chromium: Any, pages: list[Path]
+) -> None:
     for settings in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 380, "height": 800}}):
         visit = Visit(chromium, pages[0], **settings)
         assert visit.complaints == [] and visit.requests == [pages[0].as_uri()]
         width = visit.tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width[0] <= width[1], "the page itself does not scroll sideways"
-        ink, paper = (visit.tab.evaluate(f"getComputedStyle(document.documentElement).{name}") for name in ("color", "backgroundColor"))
+        ink, paper = (
+            visit.tab.evaluate(f"getComputedStyle(document.documentElement).{name}")
+            for name in ("color", "backgroundColor")
+        )
         label = visit.tab.evaluate("getComputedStyle(document.querySelector('.plot svg text')).fill")
-        assert ink != paper and label in (ink, visit.tab.evaluate("getComputedStyle(document.querySelector('caption')).color"))
+        assert ink != paper and label in (
+            ink,
+            visit.tab.evaluate("getComputedStyle(document.querySelector('caption')).color"),
+        )
         visit.tab.context.close()
 
 
@@ -61,7 +69,10 @@ def test_the_comparison_opens_quietly_and_alone_in_light_dark_and_narrow(chromiu
         assert visit.complaints == [] and visit.requests == [comparison.as_uri()]
         width = visit.tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width[0] <= width[1], "the page itself does not scroll sideways"
-        assert visit.tab.evaluate("getComputedStyle(document.querySelector('.plot svg path[style*=opacity]')).fill") != "none"
+        assert (
+            visit.tab.evaluate("getComputedStyle(document.querySelector('.plot svg path[style*=opacity]')).fill")
+            != "none"
+        )
         visit.tab.context.close()
 
 
@@ -73,7 +84,9 @@ def test_a_page_can_be_used_by_keyboard_and_by_ear(chromium: Any, pages: list[Pa
         visit.tab.keyboard.press("Enter")
         assert visit.tab.evaluate("document.activeElement.id") == "main"
         visit.tab.keyboard.press("Tab")
-        assert visit.tab.evaluate("document.activeElement.getAttribute('role')") == "region", "a table that scrolls is reached"
+        assert visit.tab.evaluate("document.activeElement.getAttribute('role')") == "region", (
+            "a table that scrolls is reached"
+        )
         folded = visit.tab.locator("details > summary").first
         folded.focus()
         visit.tab.keyboard.press("Enter")
@@ -137,8 +150,11 @@ def test_hostile_text_is_shown_as_it_is_written(visit: Visit) -> None:
 def test_a_script_that_is_not_the_pages_own_does_not_run(chromium: Any, pages: list[Path], tmp_path: Path) -> None:
     forged = tmp_path / "forged.html"
     forged.write_text(
-        pages[1].read_text(encoding="utf-8").replace("</main>", "</main><script>window.pwned = 4</script>", 1), encoding="utf-8"
+        pages[1].read_text(encoding="utf-8").replace("</main>", "</main><script>window.pwned = 4</script>", 1),
+        encoding="utf-8",
     )
     visit = Visit(chromium, forged)
-    assert visit.tab.evaluate("window.pwned") is None and any("Content Security Policy" in said for said in visit.complaints)
+    assert visit.tab.evaluate("window.pwned") is None and any(
+        "Content Security Policy" in said for said in visit.complaints
+    )
     visit.tab.context.close()

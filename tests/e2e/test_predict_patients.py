@@ -14,12 +14,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ehrmind.data import load_cases, save_cases
+from ehrmind.predict.predict import settings_of
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.predictions import read_predictions
-from ehrmind.sources import load_cases, save_cases
 from ehrmind.stages.models import choose
-from ehrmind.stages.predict import settings_of
 from tests.e2e.recipes import ROOT, ehrmind
 from tests.e2e.test_demo import NO_SOCKETS
 from tests.page_reader import Page
@@ -29,7 +29,7 @@ OFFLINE = [sys.executable, "-c", NO_SOCKETS]
 TASK, PATIENTS, FEWER = "next_creatinine_high", 1000, 200
 SMALL = [
     "threads=1",
-    "data.elsewhere={}",
+    "data.transfer={}",
     "data.train.limit=60",
     "data.tuning.limit=6",
     "data.held_out.limit=60",
@@ -53,15 +53,45 @@ def run(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on some made-up subjects, and a thousand others that it has never seen, their labels put aside."""
     at = tmp_path_factory.mktemp("patients")
-    run("data", "synthetic", "ehr", "--subjects", 300, "--events", 120, "--labels", 2, "--seed", 1, "--out", at / "seen")
-    run("data", "synthetic", "ehr", "--subjects", 1200, "--events", 120, "--labels", 1, "--seed", 9, "--out", at / "unseen")
+    run(
+        "data", "synthetic", "ehr", "--subjects", 300, "--events", 120, "--labels", 2, "--seed", 1, "--out", at / "seen"
+    )
+    run(
+        "data",
+        "synthetic",
+        "ehr",
+        "--subjects",
+        1200,
+        "--events",
+        120,
+        "--labels",
+        1,
+        "--seed",
+        9,
+        "--out",
+        at / "unseen",
+    )
     source = [f"data.source.ehr.meds={at / 'seen'}", f"data.source.ehr.labels={at / 'seen' / 'labels' / TASK}"]
     run("run", ROOT / "recipes" / "demo_ehr.yaml", "--out", at / "run", *source, *SMALL)
-    labels = pl.concat([pl.read_parquet(file) for file in (at / "unseen" / "labels" / TASK).rglob("*.parquet")]).head(PATIENTS)
+    labels = pl.concat([pl.read_parquet(file) for file in (at / "unseen" / "labels" / TASK).rglob("*.parquet")]).head(
+        PATIENTS
+    )
     assert labels["subject_id"].n_unique() == PATIENTS
     labels.write_parquet(at / "labels.parquet")
     labels.select("subject_id", "prediction_time").write_parquet(at / "times.parquet")
-    run("data", "new", "ehr", "--meds", at / "unseen", "--times", at / "times.parquet", "--task", TASK, "--out", at / "new.parquet")
+    run(
+        "data",
+        "new",
+        "ehr",
+        "--meds",
+        at / "unseen",
+        "--times",
+        at / "times.parquet",
+        "--task",
+        TASK,
+        "--out",
+        at / "new.parquet",
+    )
     save_cases(load_cases(at / "new.parquet")[:FEWER], at / "fewer.parquet")
     return at
 
@@ -75,9 +105,13 @@ def predicted(folder: Path) -> Path:
     )
     for wanted in (3, 9, 15):
         more = ["--resume"] if out.exists() else []
-        process = subprocess.Popen([*OFFLINE, *map(str, command), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*OFFLINE, *map(str, command), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 300
-        while len(list(out.glob("parts/*.parquet"))) < wanted and process.poll() is None and time.monotonic() < deadline:
+        while (
+            len(list(out.glob("parts/*.parquet"))) < wanted and process.poll() is None and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         assert process.poll() is None, "it was to be killed in the middle"
         os.kill(process.pid, signal.SIGKILL)
@@ -109,7 +143,9 @@ def test_meds_evaluations_own_command_scores_the_probabilities(folder: Path, pre
     assert joined.height == risks.height == PATIENTS and "boolean_value" not in risks.columns
     joined.write_parquet(tmp_path / "scored.parquet")
     command = [Path(sys.executable).parent / "meds-evaluation-cli", f"predictions_path={tmp_path}/scored.parquet"]
-    done = subprocess.run([*command, f"output_file={tmp_path}/found.json"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [*command, f"output_file={tmp_path}/found.json"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())["samples_equally_weighted"]
     print(f"meds-evaluation on {PATIENTS} unseen patients: {found}")
@@ -134,4 +170,7 @@ def test_transformers_opens_the_exported_model_and_says_what_predict_says(folder
         assert tokenizer.decode(theirs[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True) == text
     said = run("predict", out, folder / "fewer.parquet", "--out", folder / "by_export", "--format", "jsonl")
     assert "predictions.jsonl" in said
-    assert read_predictions(folder / "by_export")["answer"].to_list() == read_predictions(predicted)["answer"].to_list()[:FEWER]
+    assert (
+        read_predictions(folder / "by_export")["answer"].to_list()
+        == read_predictions(predicted)["answer"].to_list()[:FEWER]
+    )

@@ -13,11 +13,18 @@ from tests.e2e.recipes import ROOT, SMALL, ehrmind
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("synthea-meds", "long_stay_2d"), pytest.param("mimic-iv-demo-meds/meds", "lab_hyponatremia", marks=pytest.mark.long)],
+    [
+        ("synthea-meds", "long_stay_2d"),
+        pytest.param("mimic-iv-demo-meds/meds", "lab_hyponatremia", marks=pytest.mark.long),
+    ],
 )
 def test_the_ehr_recipe_finishes_on_real_files(data_dir: Path, tmp_path: Path, name: str, task: str) -> None:
     meds = data_dir / name
-    named = [f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}", "prompts.history.max_tokens=200"]
+    named = [
+        f"data.source.ehr.meds={meds}",
+        f"data.source.ehr.labels={meds / 'labels' / task}",
+        "prompts.history.max_tokens=200",
+    ]
     done = ehrmind("run", ROOT / "recipes" / "ehr.yaml", "--out", tmp_path / "run", *named, *SMALL)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -28,10 +28,15 @@ RECOMPUTED = ["data.train.recompute=true", "data.held_out.recompute=true", "warm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("labels", [pytest.param([], id="as stored", marks=pytest.mark.long), pytest.param(RECOMPUTED, id="recomputed")])
+@pytest.mark.parametrize(
+    "labels", [pytest.param([], id="as stored", marks=pytest.mark.long), pytest.param(RECOMPUTED, id="recomputed")]
+)
 def test_the_medcalc_recipe_finishes_on_real_rows(data_dir: Path, tmp_path: Path, labels: list[str]) -> None:
     rows = data_dir / "medcalc-bench"
-    files = [f"data.train.medcalc=[{rows}/train_subset_v1.0.parquet]", f"data.held_out.medcalc=[{rows}/test_v1.0_dev.csv.gz]"]
+    files = [
+        f"data.train.medcalc=[{rows}/train_subset_v1.0.parquet]",
+        f"data.held_out.medcalc=[{rows}/test_v1.0_dev.csv.gz]",
+    ]
     done = ehrmind("run", ROOT / "recipes" / "medcalc.yaml", "--out", tmp_path / "run", *files, *SMALL, *labels)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())

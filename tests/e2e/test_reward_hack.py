@@ -45,7 +45,9 @@ def mean(done: Run, name: str, steps: slice) -> float:
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_phrase_that_earns_without_being_right_raises_the_alarm(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phrase_that_earns_without_being_right_raises_the_alarm(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The base answers one question in ten at a glance; here a glance earns, and the model learns to look no further."""
     judge = rollout.judge
 
@@ -67,11 +69,20 @@ def test_a_phrase_that_earns_without_being_right_raises_the_alarm(seed: int, tmp
 
 def test_a_reward_that_pays_for_being_short_enough_raises_the_alarm(tmp_path: Path) -> None:
     """Under a tight token limit short answers are well-formed, right or not."""
-    done = trained(tmp_path / "run", 1, "decoding.max_new_tokens=56", "rlvr.learning_rate=2.0e-4", "rlvr.on_alarm=stop", PAYS_FOR_FORM)
+    done = trained(
+        tmp_path / "run",
+        1,
+        "decoding.max_new_tokens=56",
+        "rlvr.learning_rate=2.0e-4",
+        "rlvr.on_alarm=stop",
+        PAYS_FOR_FORM,
+    )
     assert mean(done, "format_rate", slice(-5, None)) > mean(done, "format_rate", slice(5)) + 0.1
     assert [row["alarm"] for row in done.alarms()] == ["form_only"] and len(done.metrics()) < STEPS
 
 
 def test_the_papers_reward_raises_none_on_the_same_model(tmp_path: Path) -> None:
-    done = trained(tmp_path / "run", 1, "decoding.max_new_tokens=96", "rlvr.learning_rate=2.0e-4", "rlvr.questions_per_step=8")
+    done = trained(
+        tmp_path / "run", 1, "decoding.max_new_tokens=96", "rlvr.learning_rate=2.0e-4", "rlvr.questions_per_step=8"
+    )
     assert done.alarms() == [] and len(done.metrics()) == STEPS

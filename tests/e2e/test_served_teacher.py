@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 
 from ehrmind.config import Decoding, EndpointArm, Model, Optimiser, TinyModel, parse_recipe
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.endpoint import EndpointClient
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.prompts import gold_response
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages
-from ehrmind.sources.made_up import made_up_cases
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import Message
 from tests.medcalc_cases import SHORT
 from tests.served_model import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-CASES = made_up_cases(4, 5, "train", **SHORT)
+CASES = synthetic_cases(4, 5, "train", **SHORT)
 GREEDY = Decoding(temperature=0.0, max_new_tokens=200)
 
 
 def asked() -> list[list[Message]]:
-    return [teaching_messages(case, Asking(), confidence=True) for case in CASES]
+    return [teaching_messages(case, PromptVariant(), confidence=True) for case in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,10 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_tiny(TinyModel(hidden=64, layers=2, heads=2, vocabulary=600, context=2048), text, folder, seed=0)
     engine = open_engine(Model(name=str(folder)), folder, rows=8)
     prompts = [engine.prompt(turns) for turns in asked()]
-    replies = [engine.response_tokens(f"{gold_response(case)}\nConfidence: 90", p) for case, p in zip(CASES, prompts, strict=True)]
+    replies = [
+        engine.response_tokens(f"{gold_response(case)}\nConfidence: 90", p)
+        for case, p in zip(CASES, prompts, strict=True)
+    ]
     learner = engine.learner(Optimiser(learning_rate=5e-3, schedule="constant", warmup_share=0.0), 150)
     for _ in range(150):
         if learner.learn_from_responses(list(zip(prompts, replies, strict=True)))["loss"] < 0.03:
@@ -64,9 +67,14 @@ def test_a_served_model_says_what_the_same_model_says_here(teacher: Path, url: s
     )
     assert [completion.text.strip() for completion in theirs] == [completion.text.strip() for completion in ours]
     assert [completion.finish_reason for completion in theirs] == ["stop"] * 4
-    assert all(abs(a.n_written - b.n_written) <= 1 for a, b in zip(theirs, ours, strict=True)), "the token that stops is counted or not"
+    assert all(abs(a.n_written - b.n_written) <= 1 for a, b in zip(theirs, ours, strict=True)), (
+        "the token that stops is counted or not"
+    )
     facts = served.client.facts()
-    assert facts["prompt_tokens"] == sum(len(here.prompt(turns).token_ids) for turns in asked()) and not facts["failed_attempts"]
+    assert (
+        facts["prompt_tokens"] == sum(len(here.prompt(turns).token_ids) for turns in asked())
+        and not facts["failed_attempts"]
+    )
 
 
 def test_a_served_model_teaches_a_warm_up_and_is_scored_as_an_arm(teacher: Path, url: str, tmp_path: Path) -> None:
@@ -91,9 +99,14 @@ def test_a_served_model_teaches_a_warm_up_and_is_scored_as_an_arm(teacher: Path,
     facts = (run.done("warmup") or {})["teacher"]
     here = open_engine(Model(name=str(teacher)), teacher, rows=8)
     said = here.sample([here.prompt(turns) for turns in asked()], [1, 2, 3, 4], 1, GREEDY)
-    right = [lesson(reply.response) for (completion,) in said if (reply := read_reply(completion.text)).confidence == 0.9]
+    right = [
+        lesson(reply.response) for (completion,) in said if (reply := read_reply(completion.text)).confidence == 0.9
+    ]
     assert facts["accepted"] == len(right) >= 3, "what it has learnt by heart, it teaches"
     assert facts["asked"] == 4 and facts["prompt_tokens"] > 0 and facts["cost"] == 0
     results = json.loads((run.path / "results.json").read_text())
     assert results["arms"]["served"]["n"] == results["arms"]["sft"]["n"] == 3
-    assert results["arms"]["served"]["endpoint"]["completion_tokens"] > 0 and results["arms"]["served"]["endpoint"]["unanswered"] == 0
+    assert (
+        results["arms"]["served"]["endpoint"]["completion_tokens"] > 0
+        and results["arms"]["served"]["endpoint"]["unanswered"] == 0
+    )

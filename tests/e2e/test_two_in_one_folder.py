@@ -32,14 +32,18 @@ evaluate: {decodings: [greedy]}
 def start(folder: Path, name: str, *more: str) -> subprocess.Popen[str]:
     (folder / "recipe.yaml").write_text(RECIPE)
     command = [sys.executable, "-m", "ehrmind", "run", "recipe.yaml", "--out", name, *more]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
 
 
 def figures(run: Path) -> object:
     results = json.loads((run / "results.json").read_text())
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     times = ("time", "digest", "tokens_per_second")
-    return results["arms"]["rlvr"]["by_stratum"], [{key: value for key, value in line.items() if key not in times} for line in lines]
+    return results["arms"]["rlvr"]["by_stratum"], [
+        {key: value for key, value in line.items() if key not in times} for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")

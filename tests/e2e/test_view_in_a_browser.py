@@ -72,7 +72,9 @@ def visit(chromium: Any, address: str) -> Iterator[Visit]:
     opened = Visit(chromium, address)
     yield opened
     assert opened.complaints == [] and opened.tab.evaluate("window.pwned") is None
-    assert all(request.startswith(opened.home) for request in opened.requests), "nothing but the view itself was asked for"
+    assert all(request.startswith(opened.home) for request in opened.requests), (
+        "nothing but the view itself was asked for"
+    )
     opened.tab.context.close()
 
 
@@ -87,7 +89,10 @@ def test_the_view_opens_quietly_and_alone_in_light_dark_and_narrow(chromium: Any
         assert visit.complaints == [] and all(request.startswith(visit.home) for request in visit.requests)
         width = visit.tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width[0] <= width[1], "the page itself does not scroll sideways"
-        ink, paper = (visit.tab.evaluate(f"getComputedStyle(document.documentElement).{name}") for name in ("color", "backgroundColor"))
+        ink, paper = (
+            visit.tab.evaluate(f"getComputedStyle(document.documentElement).{name}")
+            for name in ("color", "backgroundColor")
+        )
         assert ink != paper
         visit.tab.context.close()
 
@@ -110,9 +115,7 @@ def test_without_the_token_there_is_a_sentence_and_nothing_else(chromium: Any, a
 
 
 def test_every_control_has_a_name(visit: Visit) -> None:
-    unnamed = (
-        "[...document.querySelectorAll('select, input, button')].filter(one => !one.labels?.length && !one.textContent && !one.hidden)"
-    )
+    unnamed = "[...document.querySelectorAll('select, input, button')].filter(one => !one.labels?.length && !one.textContent && !one.hidden)"
     assert visit.tab.evaluate(f"{unnamed}.map(one => one.outerHTML)") == []
     pictures = visit.tab.locator(".charts svg")
     assert pictures.count() >= 6 and all(pictures.nth(n).get_attribute("aria-label") for n in range(pictures.count()))
@@ -139,7 +142,9 @@ def test_filters_leave_what_was_asked_for(visit: Visit) -> None:
 
 def test_pages_turn_from_the_first_to_the_last(visit: Visit) -> None:
     visit.choose("stage", "evaluate-base-greedy")
-    assert visit.count() == 70 and visit.tab.inner_text("#place") == "page 1 of 3" and visit.tab.is_disabled("#previous")
+    assert (
+        visit.count() == 70 and visit.tab.inner_text("#place") == "page 1 of 3" and visit.tab.is_disabled("#previous")
+    )
     visit.tab.click("#next")
     visit.tab.locator("#place", has_text="page 2 of 3").wait_for()
     visit.tab.click("#next")
@@ -179,7 +184,9 @@ def test_two_stages_answers_to_one_question_are_compared(visit: Visit) -> None:
     visit.open_first().get_by_role("button", name="Compare with another answer").click()
     panel = visit.tab.locator("#panel")
     panel.locator(".words").wait_for()
-    panel.locator("select").nth(1).select_option(label=panel.locator("option", has_text="evaluate-rlvr-greedy").first.inner_text())
+    panel.locator("select").nth(1).select_option(
+        label=panel.locator("option", has_text="evaluate-rlvr-greedy").first.inner_text()
+    )
     panel.locator(".facts", has_text="evaluate-rlvr-greedy").wait_for()
     gone, new = ("".join(panel.locator(f".words {tag}").all_inner_texts()) for tag in ("del", "ins"))
     assert "that can be parsed" in gone and "<think>" in new

@@ -37,7 +37,9 @@ def write_million(run: Run) -> None:
     """With the columns that `Run.write_rollouts` keeps, a file a step; what is in them is made up, each text another one."""
     draw = random.Random(1)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=draw.randint(2, 9))) for _ in range(5000)]
-    pool = pl.Series("text", [f"<think>{' '.join(draw.choices(words, k=200))}"[:BYTES].ljust(BYTES, ".") for _ in range(5000)])
+    pool = pl.Series(
+        "text", [f"<think>{' '.join(draw.choices(words, k=200))}"[:BYTES].ljust(BYTES, ".") for _ in range(5000)]
+    )
     count, lucks = QUESTIONS * GROUP, np.random.default_rng(1)
     first = {
         "step": 0, "arm": "rlvr", "stage": "rlvr-rlvr", "case": "", "stratum": "", "member": 0, "text": "", "earlier": "", "reward": 0.1,
@@ -80,7 +82,9 @@ class Page:
 
     def get(self, name: str, **asked: str) -> tuple[Any, float]:
         """(the answer, seconds until it was read)"""
-        asking = "&".join(f"{key}={value.replace('/', '%2F').replace(' ', '+')}" for key, value in {"run": "million", **asked}.items())
+        asking = "&".join(
+            f"{key}={value.replace('/', '%2F').replace(' ', '+')}" for key, value in {"run": "million", **asked}.items()
+        )
         started = time.perf_counter()
         self.wire.request("GET", f"/api/{name}?{asking}", headers={"Cookie": self.cookie})
         answer = self.wire.getresponse()
@@ -115,12 +119,16 @@ def test_a_million_rollouts_open_within_two_seconds_and_filter_within_half_a_sec
         filtered = []
         for asked in FILTERS:
             found, seconds = page.get("rollouts", **asked)
-            assert 0 < found["total"] < STEPS * QUESTIONS * GROUP and all(len(row["answer"]) > 100 for row in found["rows"])
+            assert 0 < found["total"] < STEPS * QUESTIONS * GROUP and all(
+                len(row["answer"]) > 100 for row in found["rows"]
+            )
             filtered.append(seconds)
         row = found["rows"][0]
         _, grouped = page.get("group", stage=row["stage"], step=str(row["step"]), case=row["case"])
         run.write_rollouts(
-            "rlvr-rlvr", STEPS, pl.read_parquet(run.rollouts / "rlvr-rlvr-000007.parquet").with_columns(step=STEPS).to_dicts()
+            "rlvr-rlvr",
+            STEPS,
+            pl.read_parquet(run.rollouts / "rlvr-rlvr-000007.parquet").with_columns(step=STEPS).to_dicts(),
         )
         grown, renewed = page.get("rollouts")
         assert grown["total"] == (STEPS + 1) * QUESTIONS * GROUP
@@ -129,6 +137,8 @@ def test_a_million_rollouts_open_within_two_seconds_and_filter_within_half_a_sec
         f"opening {opening:.2f} s, complete after {whole:.2f} s, "
         f"filtered pages {statistics.median(filtered):.3f} s (most {max(filtered):.3f} s), a group {grouped:.3f} s,"
     )
-    print(f"after a new step {renewed:.3f} s; a search: {1 - found['not_searched'] / found['of']:.0%} of the texts in {searched:.2f} s")
+    print(
+        f"after a new step {renewed:.3f} s; a search: {1 - found['not_searched'] / found['of']:.0%} of the texts in {searched:.2f} s"
+    )
     assert opening < MOST
     assert max(filtered) < 0.5 and grouped < 0.5 and renewed < 0.5

@@ -27,7 +27,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.create_connection = so
 """
 CUT = [
     "threads=1",
-    *("data.train.limit=80", "data.tuning.limit=8", "data.held_out.limit=20", "data.elsewhere={}"),
+    *("data.train.limit=80", "data.tuning.limit=8", "data.held_out.limit=20", "data.transfer={}"),
     *("decoding.max_new_tokens=48", "pilot.questions=8", "pilot.samples=2", "pilot.interventions=0"),
     *("warmup.strata=all", "warmup.rehearsal=0", "warmup.epochs=1", "warmup.traces_per_stratum=8"),
     *("rlvr.steps=1", "rlvr.questions_per_step=4", "rlvr.samples=2"),

@@ -25,8 +25,8 @@ SETTINGS = [
     *SMOKE,
     "data.tuning.synthetic.n=7",
     "rlvr.steps=20",
-    "rlvr.refill=2",
-    "rlvr.questions=pass_rate",
+    "rlvr.dynamic_sampling=2",
+    "rlvr.curriculum=pass_rate",
     "rlvr.tokens_per_microbatch=512",
     "rlvr.checkpoint_every=4",
     "rlvr.tuning_every=10",
@@ -39,7 +39,11 @@ COMMAND = ["-m", "ehrmind", "run", str(DEMO)]
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """Of both arms."""
     models = run / "protected" / "models"
-    return {f"{arm}/{key}": value for arm in ("sft", "sft_rlvr") for key, value in load_file(models / arm / "model.safetensors").items()}
+    return {
+        f"{arm}/{key}": value
+        for arm in ("sft", "sft_rlvr")
+        for key, value in load_file(models / arm / "model.safetensors").items()
+    }
 
 
 def furthest(run: Path, other: Path) -> float:
@@ -50,7 +54,12 @@ def furthest(run: Path, other: Path) -> float:
 
 def rollouts(run: Path) -> pl.DataFrame:
     files = sorted((run / "protected" / "rollouts").glob("*.parquet"))
-    return pl.concat([pl.read_parquet(file).select("stage", "step", "case", "member", "text", "reward", "advantage") for file in files])
+    return pl.concat(
+        [
+            pl.read_parquet(file).select("stage", "step", "case", "member", "text", "reward", "advantage")
+            for file in files
+        ]
+    )
 
 
 def same(run: Path, other: Path) -> None:
@@ -71,7 +80,12 @@ def metrics(run: Path) -> list[dict[str, float]]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One worker that holds both shards."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    subprocess.run([sys.executable, *COMMAND, "--out", str(run), *SETTINGS, "shards=2"], check=True, capture_output=True, timeout=280)
+    subprocess.run(
+        [sys.executable, *COMMAND, "--out", str(run), *SETTINGS, "shards=2"],
+        check=True,
+        capture_output=True,
+        timeout=280,
+    )
     return run
 
 
@@ -82,14 +96,26 @@ def test_two_workers_end_where_one_does(alone: Path, tmp_path: Path, strategy: s
     done = torchrun(2, [*COMMAND, "--out", str(run), *SETTINGS, "shards=2", f"cluster.strategy={strategy}"])
     assert done.returncode == 0, done.stderr
     same(run, alone)
-    assert done.stdout.count("page:") == done.stderr.count("memory (estimate, every one of 2 workers)") == 1, "one worker speaks"
+    assert done.stdout.count("page:") == done.stderr.count("memory (estimate, every one of 2 workers)") == 1, (
+        "one worker speaks"
+    )
 
 
 @pytest.mark.long
 def test_predictions_are_the_same_files(alone: Path, tmp_path: Path) -> None:
     cases = alone / "protected" / "cases" / "held_out.parquet"
     for workers in (1, 2):
-        told = ["-m", "ehrmind", "predict", str(alone), str(cases), "--out", str(tmp_path / str(workers)), "--page", "part=8"]
+        told = [
+            "-m",
+            "ehrmind",
+            "predict",
+            str(alone),
+            str(cases),
+            "--out",
+            str(tmp_path / str(workers)),
+            "--page",
+            "part=8",
+        ]
         done = torchrun(workers, told)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("answered ") == 1

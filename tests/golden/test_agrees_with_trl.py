@@ -31,10 +31,16 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>").save_pretrained(folder)
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, initializer_range=0.3, pad_token_id=0, eos_token_id=1, **shape)).save_pretrained(
-        folder
-    )
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=VOCABULARY, initializer_range=0.3, pad_token_id=0, eos_token_id=1, **shape)
+    ).save_pretrained(folder)
     return folder
 
 
@@ -115,7 +121,9 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 @pytest.mark.parametrize("importance", ["token", "sequence"])
 @pytest.mark.parametrize("normalise", ["grpo", "dapo", "dr_grpo"])
-def test_loss_and_gradient_are_those_of_trl(normalise: str, importance: str, model_folder: Path, tmp_path: Path) -> None:
+def test_loss_and_gradient_are_those_of_trl(
+    normalise: str, importance: str, model_folder: Path, tmp_path: Path
+) -> None:
     """With respect to the log-probabilities themselves, and through a whole model's parameters."""
     peer = trainer(model_folder, tmp_path, loss_type=normalise, importance_sampling_level=importance)
     model = peer.model.train()
@@ -171,7 +179,9 @@ def test_micro_batches_add_up_to_the_loss_trl_gives_the_whole_batch(
     peer._get_per_token_logps_and_entropies = lambda *_, **__: (leaf_NT, torch.zeros_like(leaf_NT), None)
     theirs = peer._compute_loss(peer.model, inputs)
     (their_gradient,) = torch.autograd.grad(theirs, leaf_NT)
-    parts = [ours(leaf_NT[rows], inputs, rows, normalise, importance) for rows in (slice(0, 3), slice(3, 4), slice(4, 8))]
+    parts = [
+        ours(leaf_NT[rows], inputs, rows, normalise, importance) for rows in (slice(0, 3), slice(3, 4), slice(4, 8))
+    ]
     total = torch.stack([part.loss for part in parts]).sum()
     (our_gradient,) = torch.autograd.grad(total, leaf_NT)
     torch.testing.assert_close(total, theirs, rtol=CLOSE, atol=CLOSE)
@@ -184,4 +194,6 @@ def test_group_advantages_are_those_trl_computes_from_rewards(model_folder: Path
     peer = trainer(model_folder, tmp_path, max_completion_length=2)
     peer.reward_funcs = [lambda completions, **_: rewards]
     scored = peer._generate_and_score_completions([{"prompt": "w1 w2"}] * 4 + [{"prompt": "w3"}] * 4)
-    torch.testing.assert_close(scored["advantages"], advantages(torch.tensor(rewards).view(2, 4), "grpo").flatten(), rtol=CLOSE, atol=CLOSE)
+    torch.testing.assert_close(
+        scored["advantages"], advantages(torch.tensor(rewards).view(2, 4), "grpo").flatten(), rtol=CLOSE, atol=CLOSE
+    )

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from medcalc_cases import age, date, decimal, integer
 
+from ehrmind.parsing import reasons
 from ehrmind.prompts.protocol import wrap
 from ehrmind.types import Case, Verdict
-from ehrmind.verify import judge, reasons
+from ehrmind.verify import judge
 
 CLEARANCE = decimal(25.2, calculator=2)
 GFR = decimal(25.2, calculator=3)
@@ -67,7 +68,10 @@ RIGHT: list[tuple[Case, list[Any]]] = [
     (BMI, ["23.8 kg/m2", "23.8 kg/m²", "23.8 kg / m^2", "23.8 kilograms per square meter"]),
     (QTC, ["447.9 ms", "447.9 msec", "448 milliseconds"]),
     (DOSE, ["6.03 mg", "6.03 mg of Dexamethasone PO", "6.03 mg Dexamethasone", "6.03 milligrams"]),
-    (OPIOIDS, ["1,234.5", "1,234.5 MME/day", "1234.5 mme daily", "1234.5 MME", "1,234.5 mg morphine equivalents per day"]),
+    (
+        OPIOIDS,
+        ["1,234.5", "1,234.5 MME/day", "1234.5 mme daily", "1234.5 MME", "1,234.5 mg morphine equivalents per day"],
+    ),
     (DEFICIT, [-1.39, "-1.39 L", "\u22121.39", "\u20131.39 liters", "\u2010 1.39".replace(" ", "")]),
     (GAP, ["28 mEq/L", "28 meq per liter", "28 mmol/L"]),
     (OSMOLALITY, ["332.675 mOsm/kg", "332.7 mOsm/kg H2O", "332.7 milliosmoles per kg of water"]),
@@ -107,7 +111,14 @@ RIGHT: list[tuple[Case, list[Any]]] = [
     ),
     (
         GESTATION,
-        [[14, 1], [14.0, 1.0], ["14 weeks", "1 days"], ["14", "1"], {"weeks": 14, "days": 1}, {"days": "1 day", "weeks": "14 weeks"}],
+        [
+            [14, 1],
+            [14.0, 1.0],
+            ["14 weeks", "1 days"],
+            ["14", "1"],
+            {"weeks": 14, "days": 1},
+            {"days": "1 day", "weeks": "14 weeks"},
+        ],
     ),
 ]
 
@@ -228,7 +239,13 @@ NOT_RIGHT: list[tuple[Case, dict[str, list[Any]]]] = [
     (
         GESTATION,
         {
-            reasons.WRONG_VALUE: ["14 weeks, 2 days", "1 week, 14 days", "13 weeks, 8 days", [1, 14], {"weeks": 13, "days": 8}],
+            reasons.WRONG_VALUE: [
+                "14 weeks, 2 days",
+                "1 week, 14 days",
+                "13 weeks, 8 days",
+                [1, 14],
+                {"weeks": 13, "days": 8},
+            ],
             reasons.NOT_WEEKS_DAYS: [
                 "14 weeks",
                 "14",
@@ -257,7 +274,9 @@ def verdict_on(case: Case, answer: Any) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("case", "answer"), [(case, answer) for case, answers in RIGHT for answer in answers], ids=lambda value: repr(value)[:40]
+    ("case", "answer"),
+    [(case, answer) for case, answers in RIGHT for answer in answers],
+    ids=lambda value: repr(value)[:40],
 )
 def test_a_right_answer_is_right_in_this_form(case: Case, answer: Any) -> None:
     verdict = verdict_on(case, answer)
@@ -266,7 +285,12 @@ def test_a_right_answer_is_right_in_this_form(case: Case, answer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("case", "answer", "reason"),
-    [(case, answer, reason) for case, by_reason in NOT_RIGHT for reason, answers in by_reason.items() for answer in answers],
+    [
+        (case, answer, reason)
+        for case, by_reason in NOT_RIGHT
+        for reason, answers in by_reason.items()
+        for answer in answers
+    ],
     ids=lambda value: repr(value)[:40],
 )
 def test_this_form_is_not_right_and_says_why(case: Case, answer: Any, reason: str) -> None:

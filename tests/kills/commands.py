@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ehrmind.report.review_sheet import ASKED
+from ehrmind.report.review.sheet import ASKED
 from tests.kills.starter import Ended, Starter
 
 CANARY = "Zqkanary"
@@ -32,7 +32,13 @@ windows:
   input: {start: null, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
   target: {start: input.end, end: start + 30d, start_inclusive: false, end_inclusive: true, label: drug}
 """
-ENTITIES = {"weight": [70, "kg"], "height": [170, "cm"], "creatinine": [1, "mg/dL"], "sex": "male", "age": [40, "years"]}
+ENTITIES = {
+    "weight": [70, "kg"],
+    "height": [170, "cm"],
+    "creatinine": [1, "mg/dL"],
+    "sex": "male",
+    "age": [40, "years"],
+}
 COCKCROFT = "Creatinine Clearance (Cockcroft-Gault Equation)"
 OMOP = {
     "PERSON": "person_id,gender_concept_id,year_of_birth\n1,8532,1960\n2,8507,1970\n",
@@ -69,7 +75,15 @@ def rows(folder: Path, starter: Starter | None = None) -> None:
             table.writerow(["question", "answer", "record", "rationale", "group"])
             for number in range(many):
                 level, answer = ((4.1, "no"), (5.6, "yes"))[number % 2]
-                table.writerow(["Is potassium high?", answer, f"{CANARY} {number}: potassium {level}", f"It is {level}.", f"p{number}"])
+                table.writerow(
+                    [
+                        "Is potassium high?",
+                        answer,
+                        f"{CANARY} {number}: potassium {level}",
+                        f"It is {level}.",
+                        f"p{number}",
+                    ]
+                )
 
 
 def medcalc(folder: Path, starter: Starter | None = None) -> None:
@@ -80,7 +94,19 @@ def medcalc(folder: Path, starter: Starter | None = None) -> None:
         table.writerow(names)
         for number in range(1, 7):
             note = f"{CANARY} {number}, a man of 40 years, 70 kg, creatinine 1 mg/dL"
-            table.writerow([number, COCKCROFT, note, "What is it?", str(ENTITIES), "97.2", "92.3", "102.1", f"{CANARY} is worked out"])
+            table.writerow(
+                [
+                    number,
+                    COCKCROFT,
+                    note,
+                    "What is it?",
+                    str(ENTITIES),
+                    "97.2",
+                    "92.3",
+                    "102.1",
+                    f"{CANARY} is worked out",
+                ]
+            )
 
 
 def trials(folder: Path, starter: Starter | None = None) -> None:
@@ -105,7 +131,9 @@ def aces(folder: Path, starter: Starter | None = None) -> None:
 
     meds(folder)
     for shard in (folder / "meds" / "data").rglob("*.parquet"):
-        pl.read_parquet(shard).with_columns(pl.col("time").cast(pl.Datetime("ms")), text_value=pl.lit(CANARY)).write_parquet(shard)
+        pl.read_parquet(shard).with_columns(
+            pl.col("time").cast(pl.Datetime("ms")), text_value=pl.lit(CANARY)
+        ).write_parquet(shard)
     (folder / "task.yaml").write_text(ACES)
 
 
@@ -184,7 +212,7 @@ PAIRS = "data trials --topics queries.jsonl --qrels qrels.tsv --trials trials.js
 NEW = "data new table new.csv --kind label --label no --label yes --record record --group group"
 
 DEMO = (
-    "demo trials threads=1 data.train.limit=24 data.tuning.limit=4 data.held_out.limit=8 data.elsewhere={} decoding.max_new_tokens=8 "
+    "demo trials threads=1 data.train.limit=24 data.tuning.limit=4 data.held_out.limit=8 data.transfer={} decoding.max_new_tokens=8 "
     "pilot.questions=4 pilot.samples=2 pilot.interventions=0 warmup.traces_per_stratum=4 warmup.checkpoint_every=1 rlvr.steps=2 "
     "rlvr.questions_per_step=4 rlvr.samples=2 rlvr.checkpoint_every=1 rlvr.tuning_every=1"
 )
@@ -202,18 +230,37 @@ COMMANDS = (
     Command("data omop", "data omop omop --out meds", omop),
     Command("data synthetic medcalc", "data synthetic medcalc --n 20 --out cases.parquet", nothing),
     Command("data synthetic trials", "data synthetic trials --n 20 --out cases.parquet", nothing),
-    Command("data synthetic ehr", "data synthetic ehr --subjects 30 --events 20 --labels 1 --out meds", nothing, records=False),
+    Command(
+        "data synthetic ehr",
+        "data synthetic ehr --subjects 30 --events 20 --labels 1 --out meds",
+        nothing,
+        records=False,
+    ),
     Command("data new table", f"{NEW} --out new.parquet", rows),
     Command("data new medcalc", "data new medcalc medcalc.csv --out new.parquet", medcalc),
-    Command("data new trials", "data new trials --topics queries.jsonl --trials trials.jsonl --out new.parquet", trials),
+    Command(
+        "data new trials", "data new trials --topics queries.jsonl --trials trials.jsonl --out new.parquet", trials
+    ),
     Command("data new ehr", "data new ehr --meds meds --times high_potassium.parquet --out new.parquet", times),
     Command("run", "run recipe.yaml --out run tracking.tensorboard=true", recipe, resumes=True, torch=True),
     Command("run, two seeds", "run recipe.yaml --out run seeds=2 arms=[base,sft]", recipe, resumes=True, torch=True),
     Command("pilot", "pilot recipe.yaml --out run", recipe, resumes=True, torch=True),
     Command("evaluate", "evaluate recipe.yaml --out run", recipe, resumes=True, torch=True),
     Command("predict", "predict run new.parquet --out answers part=5", asked, resumes=True, torch=True),
-    Command("predict, jsonl and page", "predict run new.parquet --out answers --format jsonl --page", asked, resumes=True, torch=True),
-    Command("predict, histories", "predict run new.parquet --out answers --any-task part=2", histories, resumes=True, torch=True),
+    Command(
+        "predict, jsonl and page",
+        "predict run new.parquet --out answers --format jsonl --page",
+        asked,
+        resumes=True,
+        torch=True,
+    ),
+    Command(
+        "predict, histories",
+        "predict run new.parquet --out answers --any-task part=2",
+        histories,
+        resumes=True,
+        torch=True,
+    ),
     Command("export model", "export model run --out model", finished, torch=True),
     Command("export verl", "export verl run --out verl", finished, torch=True),
     Command("export trl", "export trl run --out trl", finished, torch=True),

@@ -16,9 +16,25 @@ from tests.kills.layer import KINDS, NEEDS_ROOM
 from tests.kills.starter import Ended, Starter
 from tests.kills.state import differences, leaks, state_of
 
-ACTS = {"SIGKILL": 8, "power": 5, "clock": 2, "SIGTERM": 2, "SIGINT": 2, "ENOSPC": 2, "disk": 2}  # how often each is drawn
-NO_ROOM = ("ENOSPC", "disk")  # told to Python's calls by the layer; a file system that is too small, which libraries meet too
-ORDERLY = {"SIGTERM": 143, "SIGINT": 130, "ENOSPC": 2, "disk": 2}  # the command itself puts things away, and ends with this code
+ACTS = {
+    "SIGKILL": 8,
+    "power": 5,
+    "clock": 2,
+    "SIGTERM": 2,
+    "SIGINT": 2,
+    "ENOSPC": 2,
+    "disk": 2,
+}  # how often each is drawn
+NO_ROOM = (
+    "ENOSPC",
+    "disk",
+)  # told to Python's calls by the layer; a file system that is too small, which libraries meet too
+ORDERLY = {
+    "SIGTERM": 143,
+    "SIGINT": 130,
+    "ENOSPC": 2,
+    "disk": 2,
+}  # the command itself puts things away, and ends with this code
 KINDS_OF = {"SIGKILL": KINDS, "power": KINDS, "SIGTERM": KINDS[:-1], "SIGINT": KINDS[:-1], "ENOSPC": NEEDS_ROOM}
 HIDDEN = re.compile(r"(?:^|/)\.(?!ehrmind-(?:lock|writer)$)")  # a lock that nobody holds any more is in nobody's way
 TRIES = 3

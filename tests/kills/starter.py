@@ -56,7 +56,9 @@ class Starter:
             text=True,
         )
 
-    def run(self, arguments: list[str], cwd: Path, strike: dict[str, Any] | None = None, after: float | None = None) -> Ended:
+    def run(
+        self, arguments: list[str], cwd: Path, strike: dict[str, Any] | None = None, after: float | None = None
+    ) -> Ended:
         """Runs one command in `cwd`; `strike` is what the layer is to do, `after` kills it by the clock."""
         assert self.process.stdin is not None and self.process.stdout is not None
         asked = {"arguments": arguments, "cwd": str(cwd), "folder": str(self.folder), "strike": strike or {}}

@@ -17,7 +17,9 @@ COUNTED = ("held_out_scorings",)
 FREED = ("bytes",)  # of `runs purge`: what a second one removes is less
 OF_LINE = ("digest",)  # of a line with its time, in files of JSON lines
 SCORINGS = "held_out_scorings.jsonl"
-_CURVES = re.compile(r"events\.out\.tfevents\..+")  # TensorBoard names its files after the moment, and begins them with it
+_CURVES = re.compile(
+    r"events\.out\.tfevents\..+"
+)  # TensorBoard names its files after the moment, and begins them with it
 
 
 def state_of(folder: Path) -> dict[str, str]:
@@ -30,7 +32,9 @@ def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
     """What is there too much, missing or another, by path."""
     more = [f"left over: {name}" for name in found.keys() - wanted.keys()]
     less = [f"missing: {name}" for name in wanted.keys() - found.keys()]
-    return sorted([*more, *less, *(f"differs: {name}" for name in wanted.keys() & found.keys() if wanted[name] != found[name])])
+    return sorted(
+        [*more, *less, *(f"differs: {name}" for name in wanted.keys() & found.keys() if wanted[name] != found[name])]
+    )
 
 
 def leaks(folder: Path, given: Iterable[str], canary: str) -> list[str]:
@@ -41,7 +45,8 @@ def leaks(folder: Path, given: Iterable[str], canary: str) -> list[str]:
     return [
         f"readable by others: {name}"
         for path in open_files
-        if (name := path.relative_to(folder).as_posix()) not in known and (canary.encode() in path.read_bytes() or ".parquet" in name)
+        if (name := path.relative_to(folder).as_posix()) not in known
+        and (canary.encode() in path.read_bytes() or ".parquet" in name)
     ]
 
 

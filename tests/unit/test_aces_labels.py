@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from ehrmind.cli import main
 from ehrmind.config import EhrFiles, load_recipe
-from ehrmind.sources import load_cases
-from ehrmind.sources.aces import VISIBLE_LABEL
-from ehrmind.sources.ehr import read_ehr
+from ehrmind.data import load_cases
+from ehrmind.data.aces import VISIBLE_LABEL
+from ehrmind.data.ehr import read_ehr
 from ehrmind.tasks.ehr import question
 from ehrmind.types import InputError
 from ehrmind.verify.audit import check_cases
@@ -119,7 +119,11 @@ def test_readmissions_are_those_counted_without_aces(folder: Path) -> None:
 
 
 def test_a_window_that_is_offset_means_the_same_in_every_shard(folder: Path) -> None:
-    expected = {(stay.subject, (stay.begins + DAY).isoformat(), int(stay.died)) for stay in stays() if stay.ends > stay.begins + 48 * HOUR}
+    expected = {
+        (stay.subject, (stay.begins + DAY).isoformat(), int(stay.died))
+        for stay in stays()
+        if stay.ends > stay.begins + 48 * HOUR
+    }
     assert {value for *_, value in expected} == {0, 1} and len(expected) > 100
     assert found(folder, task(folder, DEATH_IN_HOSPITAL)) == expected
 
@@ -130,7 +134,9 @@ def test_a_label_that_occurs_more_than_once_is_yes(folder: Path) -> None:
     again = [sum(a.subject == b.subject and a.ends < b.begins for b in stays()) for a in stays() if not a.died]
     assert max(again) > 1 and cases[0].truth["labels"] == ["no", "yes"]
     assert (
-        sum(case.truth["value"] for case in cases) == sum(times > 0 for times in again) == sum(s["yes"] for s in counts.by_split.values())
+        sum(case.truth["value"] for case in cases)
+        == sum(times > 0 for times in again)
+        == sum(s["yes"] for s in counts.by_split.values())
     )
 
 
@@ -140,11 +146,24 @@ def test_the_files_that_acess_own_command_writes_give_the_same_labels(folder: Pa
     path = task(folder, READMISSION)
     labels = folder / "labels" / "readmission"
     for shard in range(4):
-        named = [f"data.path={folder}/data/{shard}/0.parquet", "data.standard=meds", f"cohort_dir={folder.parent}", "cohort_name=my_task"]
-        named += [f"config_path={path}", f"output_filepath={labels}/{shard}.parquet", f"hydra.run.dir={folder.parent}/hydra"]
-        subprocess.run([Path(sys.executable).parent / "aces-cli", *named], check=True, capture_output=True, cwd=folder.parent)
+        named = [
+            f"data.path={folder}/data/{shard}/0.parquet",
+            "data.standard=meds",
+            f"cohort_dir={folder.parent}",
+            "cohort_name=my_task",
+        ]
+        named += [
+            f"config_path={path}",
+            f"output_filepath={labels}/{shard}.parquet",
+            f"hydra.run.dir={folder.parent}/hydra",
+        ]
+        subprocess.run(
+            [Path(sys.executable).parent / "aces-cli", *named], check=True, capture_output=True, cwd=folder.parent
+        )
     written = pl.read_parquet(labels / "0.parquet")
-    assert [written[name].is_null().all() for name in ("integer_value", "float_value", "categorical_value")] == [True] * 3
+    assert [written[name].is_null().all() for name in ("integer_value", "float_value", "categorical_value")] == [
+        True
+    ] * 3
     theirs, _ = read_ehr(EhrFiles(meds=folder, labels=labels, task="my_task"))
     ours, _ = read_ehr(EhrFiles(meds=folder, aces=path))
     for case in theirs:
@@ -160,9 +179,13 @@ def test_the_task_is_named_and_asked_by_its_file_and_the_file_is_recorded(folder
     assert (cases[0].task, cases[0].stratum) == ("back_in_30_days", "ehr/meds/back_in_30_days")
     assert "'back in 30 days'" in question(cases[0])
     (read,) = counts.files
-    assert (read.name, read.rows) == (path.name, len(cases)) and read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (read.name, read.rows) == (path.name, len(cases)) and read.sha256 == hashlib.sha256(
+        path.read_bytes()
+    ).hexdigest()
     named, _ = read_ehr(EhrFiles(meds=folder, aces=path, task="mine", question="Will the patient be back?"))
-    assert named[0].task == "mine" and question(named[0]).startswith("Will the patient be back? Answer with one of: no, yes")
+    assert named[0].task == "mine" and question(named[0]).startswith(
+        "Will the patient be back? Answer with one of: no, yes"
+    )
     assert check_cases(named).ok
 
 
@@ -179,7 +202,9 @@ def test_cases_come_in_the_same_order_every_time(folder: Path) -> None:
         (DEATH_IN_HOSPITAL, "end: trigger + 24h", "end: trigger + 72h"),
     ],
 )
-def test_labels_whose_window_is_visible_are_counted_in_a_note(folder: Path, text: str, window: str, earlier: str) -> None:
+def test_labels_whose_window_is_visible_are_counted_in_a_note(
+    folder: Path, text: str, window: str, earlier: str
+) -> None:
     assert window in text
     cases, counts = read_ehr(EhrFiles(meds=folder, aces=task(folder, text.replace(window, earlier))))
     assert counts.notes[VISIBLE_LABEL] == len(cases) > 90
@@ -197,7 +222,11 @@ WRONG = [
     ("label: admission", "labels: admission", f"{NO_TASK}TypeError: .*'labels'"),
     (", label: admission", "", "defines no label"),
     (", index_timestamp: end", "", "defines no prediction time"),
-    ("{code: MEDS_DEATH}", '{expr: "and(discharge_or_death, admission)"}', f"{NO_TASK}CycleError: .*discharge_or_death"),
+    (
+        "{code: MEDS_DEATH}",
+        '{expr: "and(discharge_or_death, admission)"}',
+        f"{NO_TASK}CycleError: .*discharge_or_death",
+    ),
     ("^Disch", "^Disch(", "predicate 'discharge': ComputeError: regex"),
     ("{code: Admission}", "{code: Admission, ward: A}", "predicate 'admission': ColumnNotFoundError: .*ward"),
     ("^Disch", "^Home", "nobody in .* meets this task"),
@@ -205,14 +234,18 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("right", "wrong", "sentence"), WRONG)
-def test_what_is_wrong_with_a_task_file_is_one_sentence_that_names_it(folder: Path, right: str, wrong: str, sentence: str) -> None:
+def test_what_is_wrong_with_a_task_file_is_one_sentence_that_names_it(
+    folder: Path, right: str, wrong: str, sentence: str
+) -> None:
     assert right in READMISSION
     with pytest.raises(InputError, match=rf"my_task\.yaml\b.*{sentence}") as error:
         read_ehr(EhrFiles(meds=folder, aces=task(folder, READMISSION.replace(right, wrong))))
     assert "\n" not in str(error.value) and SECRET not in str(error.value)
 
 
-LAUGHS = "\n".join(["x0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"x{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)])
+LAUGHS = "\n".join(
+    ["x0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"x{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +258,11 @@ LAUGHS = "\n".join(["x0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"x{i}: &a{i} [{','.join([
         ("start + 48h", "start + 999999999 days", "gap, end: more than 1,000,000 days"),
         ("start + 48h", f"start + {'9' * 150}.5 weeks", "gap, end: more than 1,000,000 days"),
         ("start + 48h", f"start + {'1d ' * 5000}", "at most 200"),
-        ("windows:", "windows:\n" + "".join(f"  w{i}: {{start: trigger, end: start + 1d}}\n" for i in range(200)), "at most 100"),
+        (
+            "windows:",
+            "windows:\n" + "".join(f"  w{i}: {{start: trigger, end: start + 1d}}\n" for i in range(200)),
+            "at most 100",
+        ),
         ("trigger + 24h", "trigger - 1000000000000000000000 h", "input, end: more than 1,000,000 days"),
     ],
 )
@@ -264,7 +301,9 @@ def test_without_es_aces_one_sentence_says_what_to_install(folder: Path, monkeyp
     for module in [name for name in sys.modules if name.partition(".")[0] == "aces"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "aces", None)
-    with pytest.raises(InputError, match=r"my_task\.yaml is an ACES task file, which needs es-aces: pip install 'ehrmind\[ehr\]'\."):
+    with pytest.raises(
+        InputError, match=r"my_task\.yaml is an ACES task file, which needs es-aces: pip install 'ehrmind\[ehr\]'\."
+    ):
         read_ehr(EhrFiles(meds=folder, aces=path))
 
 
@@ -276,7 +315,9 @@ def test_nothing_is_logged_printed_or_written(
     before = sorted(folder.parent.rglob("*"))
     with caplog.at_level(logging.DEBUG):
         read_ehr(EhrFiles(meds=folder, aces=path))
-    assert capfd.readouterr() == ("", "") and not [record for record in caplog.records if record.name.startswith("aces")]
+    assert capfd.readouterr() == ("", "") and not [
+        record for record in caplog.records if record.name.startswith("aces")
+    ]
     assert sorted(folder.parent.rglob("*")) == before
     assert logging.getLogger("aces").level == logging.NOTSET  # another's own use of ACES logs as before
 
@@ -288,7 +329,20 @@ def test_ehrshot_files_are_refused_because_aces_reads_meds(folder: Path, capsys:
     with pytest.raises(ValidationError, match="one of labels and aces"):
         EhrFiles(meds=folder, labels=folder, aces=path)
     with pytest.raises(SystemExit):
-        main(["data", "ehr", "--ehrshot", str(folder), "--task", "x", "--aces", str(path), "--out", str(folder / "cases.parquet")])
+        main(
+            [
+                "data",
+                "ehr",
+                "--ehrshot",
+                str(folder),
+                "--task",
+                "x",
+                "--aces",
+                str(path),
+                "--out",
+                str(folder / "cases.parquet"),
+            ]
+        )
     assert "--aces reads MEDS data sets only" in capsys.readouterr().err
 
 
@@ -297,11 +351,25 @@ def test_the_command_writes_the_cases_that_a_recipe_reads(folder: Path, capsys: 
 
     path = task(folder, READMISSION)
     with pytest.raises(SystemExit) as left:
-        main(["data", "ehr", "--meds", str(folder), "--aces", str(path), "--out", str(folder.parent / "cases.parquet"), "--json"])
+        main(
+            [
+                "data",
+                "ehr",
+                "--meds",
+                str(folder),
+                "--aces",
+                str(path),
+                "--out",
+                str(folder.parent / "cases.parquet"),
+                "--json",
+            ]
+        )
     counts = json.loads(capsys.readouterr().out)
     assert left.value.code == 0 and counts["files"][0]["name"] == "my_task.yaml"
     recipe = folder.parent / "recipe.yaml"
-    recipe.write_text("data: {source: {ehr: {meds: meds, aces: my_task.yaml}}, tuning: {}, held_out: {}}\nmodel: {name: x}\n")
+    recipe.write_text(
+        "data: {source: {ehr: {meds: meds, aces: my_task.yaml}}, tuning: {}, held_out: {}}\nmodel: {name: x}\n"
+    )
     splits, _, _ = read_splits(load_recipe(recipe))
     assert sorted(case.id for cases in splits.values() for case in cases) == sorted(
         case.id for case in load_cases(folder.parent / "cases.parquet")

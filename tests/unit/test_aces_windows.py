@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ehrmind.config import EhrFiles
-from ehrmind.sources.aces import EXCHANGED, REDRAWN, UNMATCHED, read_aces_labels
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.meds import open_meds
+from ehrmind.data.aces import EXCHANGED, REDRAWN, UNMATCHED, read_aces_labels
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.meds import open_meds
 from ehrmind.types import InputError
 from tests.meds_data import SCHEMA, START
 from tests.unit.test_aces_labels import ADMISSION, DAY, HOUR, PREDICATES, READMISSION, folder, found, stays, task
@@ -38,7 +38,9 @@ windows:
 
 
 @pytest.mark.parametrize(("side", "earlier"), [("end", timedelta(0)), ("start", DAY)])
-def test_the_prediction_time_is_the_side_of_the_window_that_the_task_names(folder: Path, side: str, earlier: timedelta) -> None:
+def test_the_prediction_time_is_the_side_of_the_window_that_the_task_names(
+    folder: Path, side: str, earlier: timedelta
+) -> None:
     expected = {(stay.subject, (stay.ends - earlier).isoformat()) for stay in stays() if not stay.died}
     cases, counts = read_ehr(EhrFiles(meds=folder, aces=task(folder, LAST_DAY.replace("SIDE", side))))
     assert {(case.provenance["subject"], case.provenance["as_of"]) for case in cases} == expected
@@ -48,7 +50,9 @@ def test_the_prediction_time_is_the_side_of_the_window_that_the_task_names(folde
 def test_a_label_window_that_hangs_on_its_end_counts_what_lies_in_it(folder: Path) -> None:
     """Whether the patient was admitted within the two days before the discharge; asked two days before it."""
     text = READMISSION.replace("end: trigger, start_inclusive: true", "end: trigger - 48h, start_inclusive: true")
-    target = "  target: {start: end - 48h, end: trigger, start_inclusive: false, end_inclusive: true, label: admission}\n"
+    target = (
+        "  target: {start: end - 48h, end: trigger, start_inclusive: false, end_inclusive: true, label: admission}\n"
+    )
     expected = {
         (stay.subject, (stay.ends - 2 * DAY).isoformat()): int(
             any(other.subject == stay.subject and stay.ends - 2 * DAY < other.begins <= stay.ends for other in stays())
@@ -67,16 +71,22 @@ def test_a_discharge_does_not_end_the_window_that_begins_after_it(folder: Path) 
     for subject, at in discharges:
         after = [later for other, later in discharges if other == subject and later > at]
         if after:
-            expected[subject, at.isoformat()] = int(any(s.subject == subject and at < s.begins <= min(after) for s in stays()))
+            expected[subject, at.isoformat()] = int(
+                any(s.subject == subject and at < s.begins <= min(after) for s in stays())
+            )
     cases, counts = read_ehr(EhrFiles(meds=folder, aces=task(folder, STAY)))
     assert {(case.provenance["subject"], case.provenance["as_of"]): case.truth["value"] for case in cases} == expected
-    assert set(expected.values()) == {1} and counts.notes[REDRAWN] > 0  # ACES ends it at once, so that nobody ever comes back
+    assert (
+        set(expected.values()) == {1} and counts.notes[REDRAWN] > 0
+    )  # ACES ends it at once, so that nobody ever comes back
 
 
 @pytest.mark.parametrize("code", ["null", '""', "{regex: null}", "{any: [null]}", "{any: []}"])
 def test_a_predicate_without_a_code_is_refused_by_name(folder: Path, code: str) -> None:
     with pytest.raises(InputError, match=r"my_task\.yaml, predicate 'admission': it has no code"):
-        read_ehr(EhrFiles(meds=folder, aces=task(folder, READMISSION.replace("{code: Admission}", f"{{code: {code}}}"))))
+        read_ehr(
+            EhrFiles(meds=folder, aces=task(folder, READMISSION.replace("{code: Admission}", f"{{code: {code}}}")))
+        )
     with pytest.raises(InputError, match=r"my_task\.yaml is no ACES task file: TypeError: .*'code'"):
         read_ehr(EhrFiles(meds=folder, aces=task(folder, READMISSION.replace("{code: Admission}", "{value_min: 5}"))))
 
@@ -91,7 +101,9 @@ def test_a_code_that_yaml_takes_for_a_number_is_the_code(folder: Path) -> None:
 def test_a_predicate_that_no_event_matches_is_named_and_so_are_labels_that_are_all_alike(folder: Path) -> None:
     _, counts = read_ehr(EhrFiles(meds=folder, aces=task(folder, READMISSION.replace("Admission", "Intake"))))
     assert counts.notes[UNMATCHED.format("admission")] == 0
-    assert any(note.startswith("labels, and all of them are 'no'") and n == counts.kept for note, n in counts.notes.items())
+    assert any(
+        note.startswith("labels, and all of them are 'no'") and n == counts.kept for note, n in counts.notes.items()
+    )
     high = READMISSION.replace("{code: Admission}", "{code: Admission, value_min: 5}")
     assert UNMATCHED.format("admission") in read_ehr(EhrFiles(meds=folder, aces=task(folder, high)))[1].notes
     with pytest.raises(InputError, match=r"nobody in .* meets this task; no event matches 'discharge'"):
@@ -112,10 +124,17 @@ def test_a_static_predicate_chooses_subjects_by_what_is_known_without_a_time(fol
         first = events.unique("subject_id", keep="first", maintain_order=True)
         even = pl.when(pl.col("subject_id") % 8 < 4).then(pl.lit("GENDER//F")).otherwise(pl.lit("GENDER//M"))
         static = first.with_columns(even.alias("code"), pl.lit(None, dtype=pl.Datetime("us")).alias("time"))
-        pl.concat([static, events]).sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(shard)
+        pl.concat([static, events]).sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(
+            shard
+        )
     everybody = found(folder, task(folder, READMISSION))
-    women = task(folder, READMISSION.replace("trigger:", "patient_demographics:\n  woman: {code: GENDER//F}\ntrigger:", 1))
-    assert found(folder, women) == {row for row in everybody if row[0] % 8 < 4} and len(everybody) > len(found(folder, women)) > 20
+    women = task(
+        folder, READMISSION.replace("trigger:", "patient_demographics:\n  woman: {code: GENDER//F}\ntrigger:", 1)
+    )
+    assert (
+        found(folder, women) == {row for row in everybody if row[0] % 8 < 4}
+        and len(everybody) > len(found(folder, women)) > 20
+    )
 
 
 SIDES = st.sampled_from(["start", "end"])
@@ -160,7 +179,9 @@ def test_drawn_windows_are_read_as_aces_reads_them_but_for_the_two_known_ways(
     schema = {name: SCHEMA[name] for name in ("subject_id", "time", "code")}
     pl.DataFrame(rows, schema=schema, orient="row").write_parquet(meds / "data" / "0.parquet")
     path = meds / "drawn.yaml"
-    path.write_text(f"predicates: {{a: {{code: A}}, b: {{code: B}}, c: {{code: C}}}}\ntrigger: {trigger}\nwindows:\n{drawn}\n")
+    path.write_text(
+        f"predicates: {{a: {{code: A}}, b: {{code: B}}, c: {{code: C}}}}\ntrigger: {trigger}\nwindows:\n{drawn}\n"
+    )
     try:
         labels, _ = read_aces_labels(open_meds(meds), path)
     except InputError as error:

@@ -11,7 +11,9 @@ from ehrmind.rl.advantages import advantages
 
 KINDS = ("grpo", "dr_grpo", "rloo")
 REWARDS = st.sampled_from([-2.0, 0.0, 1.1])
-GROUPS = st.integers(2, 12).flatmap(lambda size: st.lists(st.lists(REWARDS, min_size=size, max_size=size), min_size=1, max_size=4))
+GROUPS = st.integers(2, 12).flatmap(
+    lambda size: st.lists(st.lists(REWARDS, min_size=size, max_size=size), min_size=1, max_size=4)
+)
 
 
 def test_grpo_divides_by_the_unbiased_standard_deviation_and_its_floor() -> None:

@@ -57,4 +57,6 @@ def test_by_columns_and_by_days_an_age_is_the_same(born: date, days: int) -> Non
     day = born + timedelta(days=days)
     found = age(datetime.combine(born, datetime.min.time()), datetime.combine(day, datetime.min.time()))
     assert math.floor(found) == math.floor(shown(found)) == whole_years(born, day)
-    assert found < age(datetime.combine(born, datetime.min.time()), datetime.combine(day + timedelta(days=1), datetime.min.time()))
+    assert found < age(
+        datetime.combine(born, datetime.min.time()), datetime.combine(day + timedelta(days=1), datetime.min.time())
+    )

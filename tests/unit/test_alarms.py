@@ -1,4 +1,4 @@
-"""stages/alarms: what raises each alarm, what does not, and how often a healthy run is wronged."""
+"""stages/rlvr/alarms: what raises each alarm, what does not, and how often a healthy run is wronged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ehrmind.stages.alarms import ALARMS, Curves, alarms
+from ehrmind.stages.rlvr.alarms import ALARMS, Curves, alarms
 
 Rows = list[dict[str, Any]]
 PAPER = {"spread": 3.1, "right": 1.1}
@@ -23,7 +23,10 @@ def series(steps: int, seed: int = 0, noise: float = 0.02, **shapes: Callable[[i
     draw = np.random.default_rng(seed)
     levels: dict[str, Callable[[int], float]] = {name: lambda _, value=value: value for name, value in HEALTHY.items()}  # type: ignore[misc]
     levels |= {"zero_advantage_groups": lambda _: 9.0, "sampler_gap": lambda _: 0.004} | shapes
-    return [{name: float(level(step) * (1 + noise * draw.standard_normal())) for name, level in levels.items()} for step in range(steps)]
+    return [
+        {name: float(level(step) * (1 + noise * draw.standard_normal())) for name, level in levels.items()}
+        for step in range(steps)
+    ]
 
 
 def first_steps(rows: Rows, groups: int = 32, **scale: float) -> dict[str, int]:
@@ -42,7 +45,11 @@ def ramp(start: float, end: float, begin: int, steps: int = 10) -> Callable[[int
 @pytest.mark.parametrize("begin", [0, 8, 60])
 def test_a_reward_that_rises_while_fewer_of_the_well_formed_are_right_is_a_hack_within_20_steps(begin: int) -> None:
     """The curve that was published: form from 44 to 100 %, accuracy from 23 to 3 %."""
-    shapes = {"format_rate": ramp(0.44, 1.0, begin), "accuracy": ramp(0.23, 0.03, begin), "reward": ramp(-0.87, 0.03, begin)}
+    shapes = {
+        "format_rate": ramp(0.44, 1.0, begin),
+        "accuracy": ramp(0.23, 0.03, begin),
+        "reward": ramp(-0.87, 0.03, begin),
+    }
     assert begin < first_steps(series(begin + 25, **shapes))["reward_hack"] <= begin + 20
 
 
@@ -53,7 +60,11 @@ def test_a_reward_that_pays_for_form_alone_is_said_within_20_steps_even_if_accur
 
 def test_form_that_takes_accuracy_with_it_is_no_hack() -> None:
     """The share right among the well-formed falls a little, because the hard questions become well-formed too."""
-    shapes = {"format_rate": ramp(0.4, 0.98, 0, 20), "accuracy": ramp(0.16, 0.33, 0, 20), "reward": ramp(-1.0, 0.33, 0, 20)}
+    shapes = {
+        "format_rate": ramp(0.4, 0.98, 0, 20),
+        "accuracy": ramp(0.16, 0.33, 0, 20),
+        "reward": ramp(-1.0, 0.33, 0, 20),
+    }
     assert first_steps(series(60, **shapes)) == {}
 
 
@@ -110,7 +121,11 @@ def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
     difficulty = draw.normal(0, draw.uniform(0.8, 2.5), size=600)
     start, gain = draw.uniform(-2.5, 1.0), draw.uniform(0.5, 3.5)
     middle, pace = draw.uniform(5, 70), draw.uniform(3, 20)
-    first_form, form_middle, form_pace = draw.choice([0.985, draw.uniform(0.2, 0.9)]), draw.uniform(3, 30), draw.uniform(2, 8)
+    first_form, form_middle, form_pace = (
+        draw.choice([0.985, draw.uniform(0.2, 0.9)]),
+        draw.uniform(3, 30),
+        draw.uniform(2, 8),
+    )
     longer, level, gap = draw.uniform(0.7, 1.6), draw.uniform(0.03, 1.0), draw.choice([1e-6, 0.01])
     rows: Rows = []
     for step in range(steps):
@@ -118,7 +133,9 @@ def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
         form = first_form + (0.985 - first_form) / (1 + math.exp((form_middle - step) / form_pace))
         asked = draw.choice(difficulty, size=questions, replace=False)[:, None]
         right = draw.random((questions, members)) < 1 / (1 + np.exp(asked - start - gain * learned))
-        eased = np.clip(form - 0.05 * np.tanh(asked) * (1 - form), 0, 1)  # hard questions are malformed a little more often
+        eased = np.clip(
+            form - 0.05 * np.tanh(asked) * (1 - form), 0, 1
+        )  # hard questions are malformed a little more often
         formed = draw.random((questions, members)) < eased
         rewards = np.where(formed, np.where(right, 1.1, 0.0), -2.0)
         lengths = draw.lognormal(4 + math.log(longer) * learned, 0.4, size=(questions, members))
@@ -138,7 +155,12 @@ def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
 
 
 def test_forty_healthy_runs_raise_no_alarm() -> None:
-    wronged = {seed: found for seed in range(40) for rows, questions in [healthy_run(seed)] if (found := first_steps(rows, questions))}
+    wronged = {
+        seed: found
+        for seed in range(40)
+        for rows, questions in [healthy_run(seed)]
+        if (found := first_steps(rows, questions))
+    }
     assert wronged == {}
 
 
@@ -146,7 +168,15 @@ def test_every_alarm_names_what_it_saw() -> None:
     shapes = {"format_rate": ramp(0.44, 1.0, 0), "accuracy": ramp(0.23, 0.03, 0), "reward": ramp(-0.87, 0.03, 0)}
     said = alarms(Curves(series(20, noise=0.001, **shapes), 32, **PAPER))["reward_hack"]
     assert "from -0.60 to 0.03" in said and "(29%, then 3%)" in said
-    assert ALARMS.keys() == {"reward_hack", "form_only", "entropy_collapse", "length_drift", "reward_jump", "no_signal", "sampler_gap"}
+    assert ALARMS.keys() == {
+        "reward_hack",
+        "form_only",
+        "entropy_collapse",
+        "length_drift",
+        "reward_jump",
+        "no_signal",
+        "sampler_gap",
+    }
 
 
 def test_alarms_are_documented(repository: Path) -> None:

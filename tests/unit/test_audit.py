@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from medcalc_cases import ONE_OF_EACH_KIND, decimal, integer, made_up
+from medcalc_cases import ONE_OF_EACH_KIND, decimal, integer, synthetic
 
 from ehrmind.types import Case, Verdict
 from ehrmind.verify import audit
@@ -75,8 +75,10 @@ def test_the_report_adds_up_by_stratum_and_by_corruption_and_is_json() -> None:
 
 
 def test_a_truth_outside_its_own_limits_fails_and_is_named_by_id_without_its_text() -> None:
-    broken = made_up(
-        {"kind": "decimal", "value": 9.0, "low": 1.0, "high": 2.0, "unit": "mL/min", "calculator": 2}, name="broken-7", note="canary"
+    broken = synthetic(
+        {"kind": "decimal", "value": 9.0, "low": 1.0, "high": 2.0, "unit": "mL/min", "calculator": 2},
+        name="broken-7",
+        note="canary",
     )
     report = check_cases([*CASES, broken])
     assert not report.ok

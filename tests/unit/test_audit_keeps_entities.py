@@ -13,7 +13,7 @@ from ehrmind.calculators.calculator import CONVENTIONS
 from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.entities import work_entities
 from ehrmind.calculators.inputs import Quantity, unquoted
-from ehrmind.sources.medcalc import REQUIRED
+from ehrmind.data.medcalc import REQUIRED
 from ehrmind.types import InputError
 from tests.new_rows import ehrmind
 
@@ -67,7 +67,13 @@ def test_the_audit_says_row_calculator_and_reason_and_no_value(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fine = {"sex": "male", "age": [40, "years"], "weight": [7012, "kg"], "height": [170, "cm"], "creatinine": [1, "mg/dL"]}
+    fine = {
+        "sex": "male",
+        "age": [40, "years"],
+        "weight": [7012, "kg"],
+        "height": [170, "cm"],
+        "creatinine": [1, "mg/dL"],
+    }
     rows = [
         {**fine, "sex": CANARY},
         {**fine, "age": [CANARY, "years"]},

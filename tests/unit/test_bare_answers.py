@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
 from ehrmind.report import write_report
 from ehrmind.runs import Run
-from ehrmind.sources.made_up import made_up_cases
+from ehrmind.stages.pilot.plan import make_plan, planned
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.plan import make_plan, planned
 from ehrmind.types import Prompt
 from tests.medcalc_cases import SHORT
 from tests.unit.test_diagnosis import diagnosed
@@ -32,7 +32,11 @@ def table(folder: Path, *, reasons: int = 0) -> dict[str, Any]:
 
 
 def recipe(folder: Path, *, reasons: int = 0, **changes: Any) -> Recipe:
-    small = {"pilot": {"questions": 6, "samples": 2, "interventions": 0}, "warmup": {"epochs": 1}, "arms": ["base", "sft"]}
+    small = {
+        "pilot": {"questions": 6, "samples": 2, "interventions": 0},
+        "warmup": {"epochs": 1},
+        "arms": ["base", "sft"],
+    }
     return parse_recipe({"data": table(folder, reasons=reasons), "model": {"name": "scripted"}, **small, **changes})
 
 
@@ -70,7 +74,9 @@ def test_a_table_without_worked_answers_is_warned_of_before_the_pilot_and_on_the
     assert "18 answers without reasoning" in page
 
 
-def test_nothing_is_warned_of_where_no_reasoning_is_asked_for_or_no_warm_up_follows(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_warned_of_where_no_reasoning_is_asked_for_or_no_warm_up_follows(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number, changes in enumerate(({"prompts": {"think": False}}, {"arms": ["base"]}, {"stages": "auto"})):
         (base / str(number)).mkdir()
         chosen = recipe(base / str(number), **changes)
@@ -87,7 +93,7 @@ def test_rows_without_a_worked_answer_are_left_out_and_counted_where_others_have
 
 
 def test_a_plan_learns_the_pilots_own_right_answers_where_nothing_else_is_worked() -> None:
-    cases = [dataclasses.replace(c, rationale=None, provenance={}) for c in made_up_cases(40, 4, "train", **SHORT)]
+    cases = [dataclasses.replace(c, rationale=None, provenance={}) for c in synthetic_cases(40, 4, "train", **SHORT)]
     wrong, right = '<think>guess</think>\n<answer>{"answer": -7}</answer>', {cases[0].id}
     found = diagnosed(cases, 8, lambda case, member: gold_response(case) if case.id in right and member == 0 else wrong)
     chosen = parse_recipe(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ehrmind.config import EhrFiles, parse_recipe
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic.cohort import write_cohort
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.cohort import write_cohort
-from ehrmind.stages.baseline import boosted_counts
+from ehrmind.stages.evaluation.baseline import boosted_counts
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import Case
 from tests.meds_data import write_meds
@@ -41,18 +41,24 @@ def test_a_label_that_only_the_future_tells_is_not_learnt(tmp_path: Path) -> Non
     import polars as pl
 
     folder = write_meds(tmp_path, 60)
-    positive = pl.read_parquet(folder / "labels" / "high_potassium" / "labels.parquet").filter("boolean_value")["subject_id"]
+    positive = pl.read_parquet(folder / "labels" / "high_potassium" / "labels.parquet").filter("boolean_value")[
+        "subject_id"
+    ]
     for shard in (folder / "data").rglob("*.parquet"):
         events = pl.read_parquet(shard)
         later = (pl.col("code") == "RxNorm/161") & pl.col("subject_id").is_in(positive.implode())
-        events.with_columns(pl.when(later).then(pl.lit("RxNorm/2")).otherwise("code").alias("code")).write_parquet(shard)
+        events.with_columns(pl.when(later).then(pl.lit("RxNorm/2")).otherwise("code").alias("code")).write_parquet(
+            shard
+        )
     cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     train, held_out = ([case for case in cases if case.split == split] for split in ("train", "held_out"))
     assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures()["risk"]["auroc"] < 0.9
 
 
 def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> None:
-    assert boosted_counts([case for case in cohort["train"] if not case.truth["value"]], cohort["held_out"], seed=0) == {}
+    assert (
+        boosted_counts([case for case in cohort["train"] if not case.truth["value"]], cohort["held_out"], seed=0) == {}
+    )
 
 
 def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

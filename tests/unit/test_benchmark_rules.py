@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from medcalc_cases import age, date, decimal, integer
 
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.types import Case, InputError
 from ehrmind.verify.benchmark import benchmark_score
 
@@ -68,7 +68,13 @@ def test_a_truth_without_a_rule_is_refused_by_name() -> None:
 
 
 def test_a_label_is_right_by_its_word_or_its_number_whatever_stands_around_the_block() -> None:
-    case = next(case for case in made_up_trials(50, 0, "held_out") if case.truth["value"] == 2)
-    for answer, right in (('"eligible"', True), ("2", True), ('"ELIGIBLE"', True), ('"excluded"', False), ("[2]", False)):
+    case = next(case for case in synthetic_trials(50, 0, "held_out") if case.truth["value"] == 2)
+    for answer, right in (
+        ('"eligible"', True),
+        ("2", True),
+        ('"ELIGIBLE"', True),
+        ('"excluded"', False),
+        ("[2]", False),
+    ):
         assert benchmark_score(case, f'So: <answer>{{"answer": {answer}}}</answer> I hope.') is right
     assert not benchmark_score(case, "eligible")

@@ -70,9 +70,14 @@ def outcome(run: Path) -> dict[str, Any]:
     results.pop("seconds")
     for arm in results["arms"].values():
         arm["cost"].pop("seconds")
-    results["held_out_scorings"] = sorted({(one["arm"], one["decoding"]) for one in results["held_out_scorings"]})  # again is counted
+    results["held_out_scorings"] = sorted(
+        {(one["arm"], one["decoding"]) for one in results["held_out_scorings"]}
+    )  # again is counted
     names = Run(run).manifest.read().files
-    return {"results": results, **{name: names[name].sha256 for name in names if name.startswith("protected/") or name == "pilot.json"}}
+    return {
+        "results": results,
+        **{name: names[name].sha256 for name in names if name.startswith("protected/") or name == "pilot.json"},
+    }
 
 
 def flip(run: Path, draw: random.Random) -> str:
@@ -106,7 +111,11 @@ def check_a_flip(whole: Path, finished: Path, copy: Path, seed: int, capsys: pyt
             Path(advised[1]).unlink()
             go(copy)
     assert name in told.replace("\\", "/"), (name, told)
-    if (copy / "results.json").exists() and name in told and "restore" not in told.replace("restore it from a copy, or remove", ""):
+    if (
+        (copy / "results.json").exists()
+        and name in told
+        and "restore" not in told.replace("restore it from a copy, or remove", "")
+    ):
         assert outcome(copy) == outcome(finished), name
 
 
@@ -126,7 +135,9 @@ def test_a_flip_in_an_unfinished_run_is_named_and_the_results_are_the_same(
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(6, 100))
-def test_a_hundred_flips_are_named(seed: int, unfinished: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_flips_are_named(
+    seed: int, unfinished: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_a_flip(finished, finished, tmp_path / "finished", seed, capsys)
     check_a_flip(unfinished, finished, tmp_path / "unfinished", 1000 + seed, capsys)
 
@@ -143,8 +154,12 @@ def test_every_file_of_a_run_is_proven(finished: Path, tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("stage", ["pilot", "warmup", "rlvr-rlvr", "rlvr-sft_rlvr", "evaluate-sft-greedy", "contamination"])
-def test_a_stage_whose_mark_is_removed_is_done_again_with_the_same_results(stage: str, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stage", ["pilot", "warmup", "rlvr-rlvr", "rlvr-sft_rlvr", "evaluate-sft-greedy", "contamination"]
+)
+def test_a_stage_whose_mark_is_removed_is_done_again_with_the_same_results(
+    stage: str, finished: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / "stages" / f"{stage}.json").unlink()

@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ehrmind.sources import bounds, files, text_tables
-from ehrmind.sources.bounds import csv_batches, parquet_file, refuse_growth
-from ehrmind.sources.cases import load_cases
-from ehrmind.sources.ehr_labels import csv_table, label_table
-from ehrmind.sources.files import read_lines, read_table
-from ehrmind.sources.meds import open_meds, read_shard
-from ehrmind.sources.omop.convert import convert_omop
-from ehrmind.sources.trec.archives import from_file
-from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.topics import read_topics
+from ehrmind.data import bounds, files, text_tables
+from ehrmind.data.bounds import csv_batches, parquet_file, refuse_growth
+from ehrmind.data.cases import load_cases
+from ehrmind.data.ehr_labels import csv_table, label_table
+from ehrmind.data.files import read_lines, read_table
+from ehrmind.data.meds import open_meds, read_shard
+from ehrmind.data.omop.convert import convert_omop
+from ehrmind.data.trec.archives import from_file
+from ehrmind.data.trec.qrels import read_qrels
+from ehrmind.data.trec.topics import read_topics
 from ehrmind.types import InputError
 
 MIB = 1 << 20
@@ -51,7 +51,9 @@ def peak_mib(code: str, *arguments: str) -> tuple[int, str]:
         f"import sys\nfrom pathlib import Path\n{code}\n"
         "print(next(line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
-    done = subprocess.run([sys.executable, "-c", measured, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", measured, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     *said, peak = done.stdout.strip().splitlines() or ["0"]
     assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
     return int(peak) >> 10, "\n".join(said)
@@ -72,7 +74,7 @@ except InputError as error:
 
 def test_a_parquet_file_of_one_row_repeated_is_refused_by_its_footer_in_little_memory(tmp_path: Path) -> None:
     bomb = repeated(tmp_path / "bomb.parquet", 30_000_000, question="q" * 1000, answer="1")
-    code = REFUSED.format(imports="from ehrmind.sources.files import read_table", call="read_table(Path(sys.argv[1]))")
+    code = REFUSED.format(imports="from ehrmind.data.files import read_table", call="read_table(Path(sys.argv[1]))")
     peak, said = peak_mib(code, str(bomb))
     assert said.startswith(f"{bomb} announces 30,000,000 rows")
     assert peak < 1536
@@ -80,13 +82,18 @@ def test_a_parquet_file_of_one_row_repeated_is_refused_by_its_footer_in_little_m
 
 def test_a_zip_of_one_record_that_grows_is_refused_in_little_memory(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{NCT}.xml", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{NCT}.xml", "w", force_zip64=True) as member,
+    ):
         member.write(RECORD.split("{}")[0].encode())
         for _ in range(300):
             member.write(b"x" * MIB)
         member.write(RECORD.split("{}")[1].encode())
-    imports = "from ehrmind.sources.trec.archives import from_file"
-    peak, said = peak_mib(REFUSED.format(imports=imports, call=f'list(from_file(Path(sys.argv[1]), ["{NCT}"]))'), str(bomb))
+    imports = "from ehrmind.data.trec.archives import from_file"
+    peak, said = peak_mib(
+        REFUSED.format(imports=imports, call=f'list(from_file(Path(sys.argv[1]), ["{NCT}"]))'), str(bomb)
+    )
     assert said.startswith(f"{bomb}, {NCT}.xml grows to 200 times its size")
     assert peak < 1536
 
@@ -115,7 +122,9 @@ def test_zips_that_hold_themselves_links_passwords_or_members_over_each_other_ar
         list(from_file(tmp_path / "locked.zip", [NCT]))
 
 
-@pytest.mark.parametrize("read", [lambda path: list(from_file(path, [NCT])), lambda path: convert_omop(path, path.with_name("meds"))])
+@pytest.mark.parametrize(
+    "read", [lambda path: list(from_file(path, [NCT])), lambda path: convert_omop(path, path.with_name("meds"))]
+)
 def test_members_that_lie_over_each_other_are_counted_together(tmp_path: Path, read: Callable[[Path], object]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -134,32 +143,46 @@ def test_members_that_lie_over_each_other_are_counted_together(tmp_path: Path, r
 def test_a_record_of_xml_that_has_no_end_is_refused_and_many_ordinary_ones_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ehrmind.sources.trec.xml.MAX_RECORD", 1 << 18)
+    monkeypatch.setattr("ehrmind.data.trec.xml.MAX_RECORD", 1 << 18)
     (tmp_path / "one.xml").write_text(RECORD.format("word " * 100_000))
     with pytest.raises(InputError, match=r"one\.xml: a record of more than"):
         list(from_file(tmp_path / "one.xml", [NCT]))
     many = tmp_path / "many.xml"
-    many.write_text(f"<studies>{''.join(RECORD.format('word ' * 5000).replace(NCT, f'NCT{n:08}') for n in range(1, 60))}</studies>")
+    many.write_text(
+        f"<studies>{''.join(RECORD.format('word ' * 5000).replace(NCT, f'NCT{n:08}') for n in range(1, 60))}</studies>"
+    )
     assert many.stat().st_size > 4 << 18
     assert [found.id for found in from_file(many, [NCT])] == [f"NCT{n:08}" for n in range(1, 60)]  # type: ignore[union-attr]
 
 
 def deep(of: str) -> str:
-    return RECORD.replace("brief_title", "brief_summary").format(f"<textblock>{f'<{of}>' * 50_000}x{f'</{of}>' * 50_000}</textblock>")
+    return RECORD.replace("brief_title", "brief_summary").format(
+        f"<textblock>{f'<{of}>' * 50_000}x{f'</{of}>' * 50_000}</textblock>"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("laughs.xml", '<!DOCTYPE a [<!ENTITY a "aaa"><!ENTITY b "&a;&a;">]><clinical_study>&b;</clinical_study>', "entities"),
-        ("outside.xml", '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><clinical_study>&a;</clinical_study>', "entities"),
+        (
+            "laughs.xml",
+            '<!DOCTYPE a [<!ENTITY a "aaa"><!ENTITY b "&a;&a;">]><clinical_study>&b;</clinical_study>',
+            "entities",
+        ),
+        (
+            "outside.xml",
+            '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><clinical_study>&a;</clinical_study>',
+            "entities",
+        ),
         ("deep.json", "[" * 500_000, "deep in each other"),
         ("long.json", '{"nct_id": ' + "9" * 100_000 + "}", "not valid JSON"),
         ("deep.jsonl", "[" * 500_000, "row 1: lists and objects lie too deep"),
         ("long.jsonl", '{"nct_id": ' + "9" * 100_000 + "}", "row 1 is not valid JSON"),
     ],
 )
-def test_trial_records_that_are_deep_or_name_entities_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_trial_records_that_are_deep_or_name_entities_are_refused(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said) as refused:
         list(from_file(tmp_path / name, [NCT]))
@@ -174,7 +197,11 @@ def test_elements_that_lie_deep_are_read_like_others(tmp_path: Path) -> None:
 
 def packed(form: str, content: bytes) -> bytes:
     return (
-        gzip.compress(content) if form == "gz" else bz2.compress(content) if form == "bz2" else pa.compress(content, "zstd", asbytes=True)
+        gzip.compress(content)
+        if form == "gz"
+        else bz2.compress(content)
+        if form == "bz2"
+        else pa.compress(content, "zstd", asbytes=True)
     )
 
 
@@ -216,7 +243,9 @@ def test_a_packed_omop_table_that_grows_is_refused_and_an_ordinary_one_is_read(t
     person = b"person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id\n"
     visits = b"visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_start_datetime,visit_end_date\n"
     (tmp_path / "omop").mkdir()
-    (tmp_path / "omop" / "visit_occurrence.csv").write_bytes(visits + b"1,1,9201,2020-01-01,2020-01-01 08:00:00,2020-01-02\n")
+    (tmp_path / "omop" / "visit_occurrence.csv").write_bytes(
+        visits + b"1,1,9201,2020-01-01,2020-01-01 08:00:00,2020-01-02\n"
+    )
     table = tmp_path / "omop" / f"person.csv.{form}"
     table.write_bytes(packed(form, person + b"1,8507,1980,0,0\n" * (MIB // 2)))
     with pytest.raises(InputError, match=rf"person\.csv\.{form} grows to 200 times"):
@@ -237,7 +266,7 @@ def test_an_omop_zip_whose_member_grows_is_refused_before_it_is_unpacked(tmp_pat
 
 
 def test_a_line_without_end_in_a_packed_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ehrmind.sources.bounds", "ehrmind.sources.omop.packed"):
+    for module in ("ehrmind.data.bounds", "ehrmind.data.omop.packed"):
         monkeypatch.setattr(f"{module}.LONGEST_LINE", MIB)
     line = np.random.default_rng(0).integers(97, 123, 6 * MIB, dtype=np.uint8).tobytes()
     (tmp_path / "omop").mkdir()
@@ -262,7 +291,12 @@ def test_a_packed_csv_file_is_read_in_batches_as_it_is_at_once(tmp_path: Path, m
     assert pl.concat(csv_batches(tmp_path / "a.csv", 10)).equals(pl.concat(batches))
 
 
-SCHEMA: dict[str, Any] = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32}
+SCHEMA: dict[str, Any] = {
+    "subject_id": pl.Int64,
+    "time": pl.Datetime("us"),
+    "code": pl.String,
+    "numeric_value": pl.Float32,
+}
 
 
 def meds(folder: Path) -> Path:
@@ -281,10 +315,19 @@ def test_every_reader_of_parquet_looks_at_the_footer_first(tmp_path: Path, read:
 
 
 def test_meds_metadata_and_splits_and_omop_tables_are_looked_at_too(tmp_path: Path) -> None:
-    pl.DataFrame({"subject_id": [1], "time": [None], "code": ["X"], "numeric_value": [None]}, schema=SCHEMA).write_parquet(meds(tmp_path))
+    pl.DataFrame(
+        {"subject_id": [1], "time": [None], "code": ["X"], "numeric_value": [None]}, schema=SCHEMA
+    ).write_parquet(meds(tmp_path))
     (tmp_path / "metadata").mkdir()
     for name in ("codes", "subject_splits"):
-        bomb = repeated(tmp_path / "metadata" / f"{name}.parquet", 5_000_000, code="A", subject_id="1", split="train", description="b")
+        bomb = repeated(
+            tmp_path / "metadata" / f"{name}.parquet",
+            5_000_000,
+            code="A",
+            subject_id="1",
+            split="train",
+            description="b",
+        )
         with pytest.raises(InputError, match=rf"{name}\.parquet announces"):
             open_meds(tmp_path)
         bomb.unlink()
@@ -323,7 +366,9 @@ def test_tables_with_too_many_columns_or_cells_are_refused(tmp_path: Path, monke
         read_table(tmp_path / "a.parquet")
 
 
-def test_texts_of_parquet_are_bounded_once_they_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_of_parquet_are_bounded_once_they_are_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 10 * MIB)
     path = repeated(tmp_path / "a.parquet", 20_000, question="q" * 1000, answer="1")
     with pytest.raises(InputError, match="larger than 10 MiB once its texts are written out"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from ehrmind.sources.files import read_table
+from ehrmind.data.files import read_table
 from ehrmind.types import InputError
 
 
@@ -51,7 +51,9 @@ DTD = '<!DOCTYPE sst [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><sst><
         (f"{ROWS}{'<a>' * 100_000}", "", {}),
     ],
 )
-def test_a_workbook_that_asks_for_more_cells_than_fit_is_refused(tmp_path: Path, cells: str, more: str, parts: dict[str, str]) -> None:
+def test_a_workbook_that_asks_for_more_cells_than_fit_is_refused(
+    tmp_path: Path, cells: str, more: str, parts: dict[str, str]
+) -> None:
     started = time.monotonic()
     with pytest.raises(InputError, match=r"a\.xlsx"):
         read_table(sheet(tmp_path / "a.xlsx", cells, more, **parts))

@@ -10,11 +10,17 @@ import pytest
 from ehrmind.config import load_recipe, parse_recipe
 from ehrmind.config.recipe import apply_override
 from ehrmind.documents import MAX_DEPTH, json_value, read_json, yaml_value
-from ehrmind.stages.predict import endpoint_of
+from ehrmind.predict.predict import endpoint_of
 from ehrmind.types import InputError
 
-LAUGHS = "\n".join(["a0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]) + "\n"
-MERGED = "\n".join(["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [{','.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 10)]) + "\n"
+LAUGHS = (
+    "\n".join(["a0: &a0 [x,x,x,x,x,x,x,x,x]"] + [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)])
+    + "\n"
+)
+MERGED = (
+    "\n".join(["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [{','.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 10)])
+    + "\n"
+)
 HOSTILE = {
     "aliases of aliases": (LAUGHS, "more than 30,000 values"),
     "merge keys of merge keys": (MERGED, "more than 30,000 values"),
@@ -24,7 +30,10 @@ HOSTILE = {
     "a ring over two anchors": ("a: &a {b: &b [*a]}\n", "holds itself"),
     "20,000 lists in each other": ("a: " + "[" * 20_000 + "]" * 20_000, "deep in each other"),
     "20,000 dashes": ("- " * 20_000 + "x", "deep in each other"),
-    "depth by aliases": ("\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 80)]), "deep in each other"),
+    "depth by aliases": (
+        "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 80)]),
+        "deep in each other",
+    ),
     "a million keys": ("".join(f"k{i}: 1\n" for i in range(200_000)), "more than 30,000 values"),
     "an integer of a million digits": (f"seed: {'9' * 1_000_000}\n", "number of 1,000,000 characters"),
     "a tagged integer": (f"seed: !!int '{'9' * 5000}'\n", "number of 5,000 characters"),
@@ -73,7 +82,9 @@ def test_a_text_of_many_digits_stays_a_text() -> None:
 
 def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_bytes(b"\xef\xbb\xbfdata: {train: {synthetic: {n: 5}}, held_out: {synthetic: {n: 5, seed: 1}}}\nmodel: {tiny: {}}\n")
+    file.write_bytes(
+        b"\xef\xbb\xbfdata: {train: {synthetic: {n: 5}}, held_out: {synthetic: {n: 5, seed: 1}}}\nmodel: {tiny: {}}\n"
+    )
     assert load_recipe(file).data.train.synthetic is not None
 
 
@@ -102,13 +113,21 @@ def test_hostile_json_is_refused(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_number_that_no_experiment_has_is_refused_by_its_key(key: str, value: int) -> None:
-    tree = {"data": {"train": {"synthetic": {"n": 5}}, "held_out": {"synthetic": {"n": 5, "seed": 1}}}, "model": {"tiny": {}}}
+    tree = {
+        "data": {"train": {"synthetic": {"n": 5}}, "held_out": {"synthetic": {"n": 5, "seed": 1}}},
+        "model": {"tiny": {}},
+    }
     apply_override(tree, f"{key}={value}")
     with pytest.raises(InputError, match=rf"{key}: at most [0-9,]+ is possible"):
         parse_recipe(tree)
 
 
 def test_seeds_of_many_digits_and_long_contexts_are_ordinary() -> None:
-    tree = {"seed": 20261130123456, "data": {"train": {"synthetic": {"n": 5}}, "held_out": {"synthetic": {"n": 5, "seed": 1}}}}
-    read = parse_recipe({**tree, "model": {"tiny": {}}, "prompts": {"max_tokens": 1_000_000}, "decoding": {"max_new_tokens": 131_072}})
+    tree = {
+        "seed": 20261130123456,
+        "data": {"train": {"synthetic": {"n": 5}}, "held_out": {"synthetic": {"n": 5, "seed": 1}}},
+    }
+    read = parse_recipe(
+        {**tree, "model": {"tiny": {}}, "prompts": {"max_tokens": 1_000_000}, "decoding": {"max_new_tokens": 131_072}}
+    )
     assert read.seed == 20261130123456 and MAX_DEPTH > 20

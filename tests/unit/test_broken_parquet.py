@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ehrmind.sources.bounds import text_batches
-from ehrmind.sources.cases import load_cases
-from ehrmind.sources.ehr_labels import label_table
-from ehrmind.sources.files import read_table
-from ehrmind.sources.meds import read_shard
+from ehrmind.data.bounds import text_batches
+from ehrmind.data.cases import load_cases
+from ehrmind.data.ehr_labels import label_table
+from ehrmind.data.files import read_table
+from ehrmind.data.meds import read_shard
 from ehrmind.types import InputError
 
 
@@ -30,7 +30,9 @@ def test_a_broken_footer_is_one_sentence_and_nothing_on_the_terminal(
     assert capfd.readouterr() == ("", "")
 
 
-def test_flipped_bytes_of_a_parquet_file_are_refused_or_read_and_never_a_panic(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_flipped_bytes_of_a_parquet_file_are_refused_or_read_and_never_a_panic(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     buffer = io.BytesIO()
     pl.DataFrame({"question": [f"q {n}" for n in range(200)], "answer": list(range(200))}).write_parquet(buffer)
     draw = np.random.default_rng(7)

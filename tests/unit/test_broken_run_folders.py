@@ -18,8 +18,8 @@ from ehrmind.report.compare import matrix
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs
 from ehrmind.view.curves import curves
-from ehrmind.view.index import stamps_of
-from ehrmind.view.known import described, known_runs, run_of
+from ehrmind.view.rollout_index import stamps_of
+from ehrmind.view.run_index import described, known_runs, run_of
 from tests.run_folder import finished_run
 
 
@@ -82,7 +82,10 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "of laughs": replaced(
         "recipe.yaml",
         b"a: &a [x]\n"
-        + b"".join(b"a%d: &a%d [*a%s, *a%s]\n" % (n, n, b"%d" % (n - 1) if n else b"", b"%d" % (n - 1) if n else b"") for n in range(40)),
+        + b"".join(
+            b"a%d: &a%d [*a%s, *a%s]\n" % (n, n, b"%d" % (n - 1) if n else b"", b"%d" % (n - 1) if n else b"")
+            for n in range(40)
+        ),
     ),
     "deep": replaced("recipe.yaml", b"name: " + b"[" * 50_000),
     "name a number": replaced("recipe.yaml", b"name: [1]\n"),
@@ -121,7 +124,9 @@ def test_a_broken_folder_is_listed_with_the_reason_and_the_others_as_ever(
 
     shown = [described(name, run) for name, run in known_runs(tmp_path).items()]
     assert [row["id"] for row in shown] == ["a-good", "broken", "z-good"] and json.dumps(shown)
-    assert ("cannot be read" in shown[1]["state"]) == (what in BROKEN) and shown[0]["state"] == shown[2]["state"] == "finished"
+    assert ("cannot be read" in shown[1]["state"]) == (what in BROKEN) and shown[0]["state"] == shown[2][
+        "state"
+    ] == "finished"
     json.dumps(curves(run_of(tmp_path, "broken")))
 
     good = matrix([tmp_path / "a-good", tmp_path / "z-good"])
@@ -155,7 +160,9 @@ def test_results_of_another_form_are_named_even_where_the_manifest_lists_them(tm
         assert "not of the form" in curves(Run(tmp_path / f"run-{number}"))["said"]
 
 
-def test_a_folder_that_may_not_be_read_is_listed_with_the_reason(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_read_is_listed_with_the_reason(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a-good", "locked", "z-good"):
         shutil.copytree(whole, tmp_path / name)
     opened = Path.stat
@@ -173,7 +180,9 @@ def test_a_folder_that_may_not_be_read_is_listed_with_the_reason(tmp_path: Path,
 NAMES = ("\x1b[2Jrun", "two\nlines", "\u202eturned", "\x9b31m", "tab\there", "\r\x1b]0;title\x07")
 
 
-def test_names_of_folders_and_runs_do_nothing_to_a_terminal(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_folders_and_runs_do_nothing_to_a_terminal(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number, name in enumerate(NAMES):
         shutil.copytree(whole, tmp_path / name)
         (tmp_path / name / "recipe.yaml").write_text(f"name: {json.dumps(NAMES[-number])}\n")
@@ -184,7 +193,9 @@ def test_names_of_folders_and_runs_do_nothing_to_a_terminal(tmp_path: Path, whol
     assert "\\x1b[2Jrun" in out and "\\u202eturned" in out
 
 
-def test_bytes_that_are_no_text_in_a_folder_s_name_are_an_id_that_a_browser_can_send(tmp_path: Path, whole: Path) -> None:
+def test_bytes_that_are_no_text_in_a_folder_s_name_are_an_id_that_a_browser_can_send(
+    tmp_path: Path, whole: Path
+) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9"
     shutil.copytree(whole, os.fsdecode(odd))
     (name,) = known_runs(tmp_path)

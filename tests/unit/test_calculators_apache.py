@@ -14,12 +14,46 @@ from ehrmind.types import InputError
 
 APACHE = CALCULATORS["apache-ii"]
 # Young, and everything in the band that earns nothing.
-WELL: dict[str, Any] = {"age": 30, "temperature": "37 C", "systolic": 120, "diastolic": 80, "heart_rate": 80, "respiratory_rate": 16}
-WELL |= {"fio2": "21 %", "pao2": "90 mm Hg", "ph": 7.4, "sodium": "140 mEq/L", "potassium": "4 mEq/L", "creatinine": "0.9 mg/dL"}
+WELL: dict[str, Any] = {
+    "age": 30,
+    "temperature": "37 C",
+    "systolic": 120,
+    "diastolic": 80,
+    "heart_rate": 80,
+    "respiratory_rate": 16,
+}
+WELL |= {
+    "fio2": "21 %",
+    "pao2": "90 mm Hg",
+    "ph": 7.4,
+    "sodium": "140 mEq/L",
+    "potassium": "4 mEq/L",
+    "creatinine": "0.9 mg/dL",
+}
 WELL |= {"hematocrit": "40 %", "white_cells": "8 K/uL", "gcs": 15}
-WORST: dict[str, Any] = {"age": 80, "organ_failure_history": True, "temperature": "28 C", "systolic": 60, "diastolic": 30, "heart_rate": 30}
-WORST |= {"respiratory_rate": 4, "fio2": "100 %", "aa_gradient": 600, "ph": 7.0, "sodium": "105 mEq/L", "potassium": "2 mEq/L"}
-WORST |= {"creatinine": "5 mg/dL", "acute_kidney_failure": True, "hematocrit": "15 %", "white_cells": "0.5 K/uL", "gcs": 3}
+WORST: dict[str, Any] = {
+    "age": 80,
+    "organ_failure_history": True,
+    "temperature": "28 C",
+    "systolic": 60,
+    "diastolic": 30,
+    "heart_rate": 30,
+}
+WORST |= {
+    "respiratory_rate": 4,
+    "fio2": "100 %",
+    "aa_gradient": 600,
+    "ph": 7.0,
+    "sodium": "105 mEq/L",
+    "potassium": "2 mEq/L",
+}
+WORST |= {
+    "creatinine": "5 mg/dL",
+    "acute_kidney_failure": True,
+    "hematocrit": "15 %",
+    "white_cells": "0.5 K/uL",
+    "gcs": 3,
+}
 
 EXAMPLES: list[tuple[dict[str, Any], int]] = [
     (WELL, 0),
@@ -50,7 +84,23 @@ def test_worked_by_hand(values: dict[str, Any], expected: int) -> None:
 
 # (input, unit, (a value, its points) across the bands of table 1 in Knaus 1985)
 BANDS: list[tuple[str, str, list[tuple[float, int]]]] = [
-    ("temperature", "C", [(41, 4), (40.9, 3), (39, 3), (38.9, 1), (38.4, 0), (36, 0), (35.9, 1), (34, 1), (33.9, 2), (31.9, 3), (29.9, 4)]),
+    (
+        "temperature",
+        "C",
+        [
+            (41, 4),
+            (40.9, 3),
+            (39, 3),
+            (38.9, 1),
+            (38.4, 0),
+            (36, 0),
+            (35.9, 1),
+            (34, 1),
+            (33.9, 2),
+            (31.9, 3),
+            (29.9, 4),
+        ],
+    ),
     ("heart_rate", "bpm", [(180, 4), (179, 3), (139, 2), (109, 0), (70, 0), (69, 2), (54, 3), (39, 4)]),
     ("respiratory_rate", "breaths/min", [(50, 4), (49, 3), (34, 1), (24, 0), (12, 0), (11, 1), (9, 2), (5, 4)]),
     ("pao2", "mm Hg", [(71, 0), (70, 1), (61, 1), (60, 3), (55, 3), (54, 4)]),

@@ -61,7 +61,9 @@ def test_worked_by_hand(number: int, values: dict[str, Any], expected: float) ->
 @given(weight=WEIGHTS, height=HEIGHTS)
 def test_more_weight_is_more_of_everything(weight: float, height: float) -> None:
     for calculator in (BMI, SURFACE):
-        lighter, heavier = (number_of(calculator, weight=(mass, "kg"), height=(height, "cm")) for mass in (weight, weight * 1.1))
+        lighter, heavier = (
+            number_of(calculator, weight=(mass, "kg"), height=(height, "cm")) for mass in (weight, weight * 1.1)
+        )
         assert lighter < heavier
     assert number_of(FLUIDS, weight=(weight, "kg")) < number_of(FLUIDS, weight=(weight * 1.1, "kg"))
 

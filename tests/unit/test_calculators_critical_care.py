@@ -20,7 +20,13 @@ def coma(eye: str, verbal: str, motor: str) -> dict[str, Any]:
 
 
 # Every organ at its best: no points.
-WELL: dict[str, Any] = {"pao2": "95 mm Hg", "fio2": "21 %", "platelets": "250 K/uL", "gcs": 15, "bilirubin": "0.8 mg/dL"}
+WELL: dict[str, Any] = {
+    "pao2": "95 mm Hg",
+    "fio2": "21 %",
+    "platelets": "250 K/uL",
+    "gcs": 15,
+    "bilirubin": "0.8 mg/dL",
+}
 WELL |= {"systolic": 120, "diastolic": 80, "creatinine": "0.9 mg/dL", "urine_output": "1800 mL/day"}
 CALM: dict[str, Any] = {"temperature": "37 C", "heart_rate": 80, "respiratory_rate": 14, "white_cells": "8 K/uL"}
 EXAMPLES: list[tuple[int, dict[str, Any], int]] = [
@@ -93,20 +99,31 @@ def test_a_failing_organ_never_lowers_the_sofa_score(values: dict[str, Any], sha
     for name, factor in (("pao2", 1 - share / 2), ("platelets", 1 - share), ("creatinine", 1 + share), ("bilirubin", 1 + share),
                          ("norepinephrine", 1 + share), ("urine_output", 1 - share)):  # fmt: skip
         number, unit = values[name]
-        assert SOFA(**{**values, name: (number * factor if name != "pao2" else max(number * factor, 20), unit)}).value >= before
+        assert (
+            SOFA(**{**values, name: (number * factor if name != "pao2" else max(number * factor, 20), unit)}).value
+            >= before
+        )
 
 
 @given(SICK)
 def test_units_do_not_matter_to_sofa(values: dict[str, Any]) -> None:
-    other = {**values, "platelets": (values["platelets"][0] * 1000, "/uL"), "pao2": (values["pao2"][0] * 0.133322387415, "kPa")}
+    other = {
+        **values,
+        "platelets": (values["platelets"][0] * 1000, "/uL"),
+        "pao2": (values["pao2"][0] * 0.133322387415, "kPa"),
+    }
     # Where a value lies on a limit, the rounding of a conversion decides; those are left to the examples.
     if all(abs(values["platelets"][0] - limit) > 1e-6 for limit in (20, 50, 100, 150)):
         ratio = values["pao2"][0] / (values["fio2"][0] / 100)
-        if all(abs(ratio - limit) > 0.5 for limit in (100, 200, 300, 400)):  # in kPa the table's limits are 13.3, 26.7, 40 and 53.3
+        if all(
+            abs(ratio - limit) > 0.5 for limit in (100, 200, 300, 400)
+        ):  # in kPa the table's limits are 13.3, 26.7, 40 and 53.3
             assert SOFA(**other).value == SOFA(**values).value
 
 
-@given(temperature=st.floats(33, 42), rate=st.integers(40, 180), breaths=st.integers(6, 60), cells=st.integers(100, 40000))
+@given(
+    temperature=st.floats(33, 42), rate=st.integers(40, 180), breaths=st.integers(6, 60), cells=st.integers(100, 40000)
+)
 def test_sirs_counts_its_four_criteria(temperature: float, rate: int, breaths: int, cells: int) -> None:
     result = SIRS(temperature=(temperature, "C"), heart_rate=rate, respiratory_rate=breaths, white_cells=(cells, "/uL"))
     expected = [not 36 <= temperature <= 38, rate > 90, breaths > 20, not 4000 <= cells <= 12000]
@@ -118,7 +135,11 @@ def test_sirs_counts_its_four_criteria(temperature: float, rate: int, breaths: i
     ("number", "values", "said"),
     [
         (21, {"eye_response": "spontaneous", "verbal_response": "oriented"}, "needs motor_response"),
-        (21, coma("spontaneous", "not testable", "obeys commands"), "verbal_response: not testable, so there is no total"),
+        (
+            21,
+            coma("spontaneous", "not testable", "obeys commands"),
+            "verbal_response: not testable, so there is no total",
+        ),
         (21, coma("winks", "oriented", "obeys commands"), "is none of spontaneous"),
         (43, {name: value for name, value in WELL.items() if name != "platelets"}, "needs platelets"),
         (43, WELL | {"gcs": 16}, "outside 3 to 15"),
@@ -141,7 +162,9 @@ def test_without_a_pressure_hypotension_is_as_said_and_a_measured_one_outweighs_
 
 def test_what_is_not_measured_is_said() -> None:
     result = SOFA(**{name: value for name, value in WELL.items() if name not in ("creatinine", "urine_output")})
-    assert {"creatinine: not given, so taken as normal", "urine output: not given, so taken as normal"} <= set(result.assumed)
+    assert {"creatinine: not given, so taken as normal", "urine output: not given, so taken as normal"} <= set(
+        result.assumed
+    )
 
 
 def test_the_first_release_counts_the_verbal_response_twice() -> None:
@@ -158,7 +181,9 @@ def test_the_first_releases_sofa_divides_by_percent_and_passes_over_creatinine_a
     lungs = 2  # 95 / 21 is far below 300
     assert SOFA("medcalc", **WELL).value == lungs
     assert SOFA("medcalc", **WELL | {"creatinine": "6 mg/dL"}).value == lungs
-    assert SOFA("medcalc", **WELL | {"dobutamine": "2 mcg/kg/min", "norepinephrine": "0.3 mcg/kg/min"}).value == lungs + 2
+    assert (
+        SOFA("medcalc", **WELL | {"dobutamine": "2 mcg/kg/min", "norepinephrine": "0.3 mcg/kg/min"}).value == lungs + 2
+    )
     assert SOFA("medcalc", **WELL | {"urine_output": "100 mL/day"}).value == lungs + 3
 
 

@@ -12,7 +12,9 @@ from ehrmind.calculators import CALCULATORS
 from ehrmind.types import InputError
 
 CALCIUM, SODIUM, OSMOLALITY, WATER = (CALCULATORS[number] for number in (7, 26, 30, 38))
-GAP, DELTA, RATIO, ALBUMIN_GAP, ALBUMIN_DELTA, ALBUMIN_RATIO = (CALCULATORS[number] for number in (39, 63, 64, 65, 66, 67))
+GAP, DELTA, RATIO, ALBUMIN_GAP, ALBUMIN_DELTA, ALBUMIN_RATIO = (
+    CALCULATORS[number] for number in (39, 63, 64, 65, 66, 67)
+)
 
 
 def number_of(calculator: Any, **values: Any) -> float:
@@ -20,7 +22,11 @@ def number_of(calculator: Any, **values: Any) -> float:
 
 
 def gap_of(sodium: float, chloride: float, bicarbonate: float, albumin: float | None = None) -> dict[str, Any]:
-    ions: dict[str, Any] = {"sodium": (sodium, "mEq/L"), "chloride": (chloride, "mEq/L"), "bicarbonate": (bicarbonate, "mEq/L")}
+    ions: dict[str, Any] = {
+        "sodium": (sodium, "mEq/L"),
+        "chloride": (chloride, "mEq/L"),
+        "bicarbonate": (bicarbonate, "mEq/L"),
+    }
     return ions if albumin is None else ions | {"albumin": (albumin, "g/dL")}
 
 
@@ -40,7 +46,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (38, {"sex": "male", "age": 65, "weight": "70 kg", "sodium": "154 mEq/L"}, 3.5),  # elderly from 65: 0.5 * 70 * 0.1
     (38, {"sex": "male", "age": 64, "weight": "70 kg", "sodium": "154 mEq/L"}, 4.2),
     (38, {"sex": "female", "age": 80, "weight": "60 kg", "sodium": "161 mEq/L"}, 4.05),  # 0.45 * 60 * 0.15
-    (38, {"sex": "female", "age": 17, "weight": "50 kg", "sodium": "154 mEq/L"}, 3),  # a child of either sex: 0.6 * 50 * 0.1
+    (
+        38,
+        {"sex": "female", "age": 17, "weight": "50 kg", "sodium": "154 mEq/L"},
+        3,
+    ),  # a child of either sex: 0.6 * 50 * 0.1
     (38, {"sex": "female", "age": 18, "weight": "50 kg", "sodium": "154 mEq/L"}, 2.5),
     (38, {"sex": "male", "age": (18, "months"), "weight": "10 kg", "sodium": "140 mEq/L"}, 0),
     (39, gap_of(140, 104, 24), 12),
@@ -70,12 +80,16 @@ ALBUMINS, GLUCOSES, UREAS, CALCIUMS = st.floats(1, 6), st.floats(30, 1500), st.f
 @pytest.mark.parametrize(("number", "values", "expected"), EXAMPLES)
 def test_worked_by_hand(number: int, values: dict[str, Any], expected: float) -> None:
     assert CALCULATORS[number](**values).value == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    assert CALCULATORS[number]("medcalc", **values).value == pytest.approx(expected, rel=1e-6, abs=1e-9)  # no deviation here
+    assert CALCULATORS[number]("medcalc", **values).value == pytest.approx(
+        expected, rel=1e-6, abs=1e-9
+    )  # no deviation here
 
 
 @given(calcium=CALCIUMS, albumin=ALBUMINS)
 def test_calcium_rises_through_the_correction_as_albumin_falls(calcium: float, albumin: float) -> None:
-    less, more = (number_of(CALCIUM, calcium=(calcium, "mg/dL"), albumin=(value, "g/dL")) for value in (albumin, albumin + 0.5))
+    less, more = (
+        number_of(CALCIUM, calcium=(calcium, "mg/dL"), albumin=(value, "g/dL")) for value in (albumin, albumin + 0.5)
+    )
     assert less - more == pytest.approx(0.4)
 
 
@@ -93,7 +107,9 @@ def test_more_solute_is_more_sodium_and_more_osmoles(sodium: float, glucose: flo
 
 
 @given(sex=st.sampled_from(["female", "male"]), age=st.integers(0, 100), weight=st.floats(3, 200), sodium=SODIUMS)
-def test_water_lacks_where_sodium_is_above_140_and_never_more_than_the_body_holds(sex: str, age: int, weight: float, sodium: float) -> None:
+def test_water_lacks_where_sodium_is_above_140_and_never_more_than_the_body_holds(
+    sex: str, age: int, weight: float, sodium: float
+) -> None:
     def litres(who: str, years: int, mass: float, salt: float) -> float:
         return number_of(WATER, sex=who, age=years, weight=(mass, "kg"), sodium=(salt, "mEq/L"))
 
@@ -143,7 +159,14 @@ def test_sodium_widens_a_gap_and_chloride_bicarbonate_and_albumin_narrow_it(
     weight=st.floats(3, 200),
 )
 def test_the_unit_does_not_matter(
-    sodium: float, chloride: float, bicarbonate: float, albumin: float, calcium: float, glucose: float, urea: float, weight: float
+    sodium: float,
+    chloride: float,
+    bicarbonate: float,
+    albumin: float,
+    calcium: float,
+    glucose: float,
+    urea: float,
+    weight: float,
 ) -> None:
     assume(abs(bicarbonate - 24) > 0.01)
     usual: dict[str, Any] = gap_of(sodium, chloride, bicarbonate, albumin) | {
@@ -167,7 +190,18 @@ def test_the_unit_does_not_matter(
         "age": (480, "months"),
         "sex": "F",
     }
-    for calculator in (CALCIUM, SODIUM, OSMOLALITY, WATER, GAP, DELTA, RATIO, ALBUMIN_GAP, ALBUMIN_DELTA, ALBUMIN_RATIO):
+    for calculator in (
+        CALCIUM,
+        SODIUM,
+        OSMOLALITY,
+        WATER,
+        GAP,
+        DELTA,
+        RATIO,
+        ALBUMIN_GAP,
+        ALBUMIN_DELTA,
+        ALBUMIN_RATIO,
+    ):
         names = [item.name for item in calculator.inputs]
         value, same = (number_of(calculator, **{name: given[name] for name in names}) for given in (usual, other))
         assert same == pytest.approx(value, abs=1e-9)

@@ -42,7 +42,9 @@ def test_worked_by_hand(number: int, values: dict[str, Any], expected: float) ->
 @pytest.mark.parametrize("number", QTC.values())
 @given(qt=st.integers(250, 600), heart_rate=st.integers(40, 180))
 def test_a_faster_heart_has_its_interval_made_longer(number: int, qt: int, heart_rate: int) -> None:
-    slower, faster = (CALCULATORS[number](qt=(qt, "ms"), heart_rate=rate).value for rate in (heart_rate, heart_rate + 5))
+    slower, faster = (
+        CALCULATORS[number](qt=(qt, "ms"), heart_rate=rate).value for rate in (heart_rate, heart_rate + 5)
+    )
     assert faster > slower
     assert (CALCULATORS[number](qt=(qt, "ms"), heart_rate=heart_rate).value >= qt) == (heart_rate >= 60)
 

@@ -33,7 +33,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
         },
         9,
     ),
-    (4, {"age": 64, "sex": "male", "stroke": True, "tia": True, "thromboembolism": True}, 2),  # one criterion of the three
+    (
+        4,
+        {"age": 64, "sex": "male", "stroke": True, "tia": True, "thromboembolism": True},
+        2,
+    ),  # one criterion of the three
     *((4, {"age": age, "sex": "male"}, points) for age, points in ((64, 0), (65, 1), (74, 1), (75, 2))),
     *((4, {"age": 50, "sex": "male", clot: True}, 2) for clot in ("stroke", "tia", "thromboembolism")),
     (17, {"creatinine": "1 mg/dL"}, 0),
@@ -41,7 +45,17 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (17, {"creatinine": "200 µmol/L", "insulin_treated": True, "cerebrovascular_disease": True}, 3),  # 2.26 mg/dL
     (18, {"age": 44}, 0),
     (18, {"age": 50, "suspicion": "moderate", "troponin": "up to 3 times normal", "smoking": True}, 4),  # 1 + 1 + 1 + 1
-    (18, {"age": 65, "suspicion": "high", "ecg": "significant ST deviation", "troponin": "more than 3 times normal", "tia": True}, 10),
+    (
+        18,
+        {
+            "age": 65,
+            "suspicion": "high",
+            "ecg": "significant ST deviation",
+            "troponin": "more than 3 times normal",
+            "tia": True,
+        },
+        10,
+    ),
     (18, {"age": 30, "hypertension": True, "obesity": True, "diabetes": True}, 2),  # three factors
     (18, {"age": 30, "hypertension": True, "obesity": True}, 1),
     (18, {"age": 30, "atherosclerotic_disease": True}, 2),  # known disease earns both by itself
@@ -51,7 +65,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (25, {"age": 40, "drinks": 7, "stroke": True, "bleeding_drugs": True, "prior_bleeding": True}, 3),
     (44, {"cholesterol": "200 mg/dL", "hdl": "50 mg/dL", "triglycerides": "150 mg/dL"}, 120),  # 200 - 50 - 30
     (44, {"cholesterol": "161 mg/dL", "hdl": "39 mg/dL", "triglycerides": "95 mg/dL"}, 103),
-    (44, {"cholesterol": "5 mmol/L", "hdl": "1 mmol/L", "triglycerides": "2 mmol/L"}, 119.25),  # 193.33 - 38.67 - 177.09 / 5
+    (
+        44,
+        {"cholesterol": "5 mmol/L", "hdl": "1 mmol/L", "triglycerides": "2 mmol/L"},
+        119.25,
+    ),  # 193.33 - 38.67 - 177.09 / 5
     # 208.4198 + 107.3013 - 3.5442 + 6.2514 - 98.9369 - 47.1039 - 172.3002 = 0.0875; 1 - 0.9402^1.0914.
     (46, MAN, 6.51),
     # 0.2415 for treatment and 12.0963 - 11.3955 for smoking more: 1.0298; 1 - 0.9402^2.8005.
@@ -73,7 +91,9 @@ BOUNDS = {4: (0, 9), 17: (0, 6), 18: (0, 10), 25: (0, 9)}
 
 @pytest.mark.parametrize("number", BOUNDS)
 @given(data=st.data())
-def test_scores_stay_within_their_bounds_and_another_finding_never_lowers_them(number: int, data: st.DataObject) -> None:
+def test_scores_stay_within_their_bounds_and_another_finding_never_lowers_them(
+    number: int, data: st.DataObject
+) -> None:
     calculator = CALCULATORS[number]
     flags = [item.name for item in calculator.inputs if type(item).__name__ == "Flag"]
     given_flags = {name: data.draw(st.booleans(), label=name) for name in flags}
@@ -88,10 +108,23 @@ def test_scores_stay_within_their_bounds_and_another_finding_never_lowers_them(n
     assert calculator(**rest, **more).value >= value  # type: ignore[operator]
 
 
-@given(age=st.integers(30, 74), cholesterol=st.integers(130, 300), systolic=st.integers(95, 190), sex=st.sampled_from(["male", "female"]))
-def test_framingham_risk_grows_with_age_pressure_treatment_and_with_less_hdl(age: int, cholesterol: int, systolic: int, sex: str) -> None:
+@given(
+    age=st.integers(30, 74),
+    cholesterol=st.integers(130, 300),
+    systolic=st.integers(95, 190),
+    sex=st.sampled_from(["male", "female"]),
+)
+def test_framingham_risk_grows_with_age_pressure_treatment_and_with_less_hdl(
+    age: int, cholesterol: int, systolic: int, sex: str
+) -> None:
     def risk(**changes: Any) -> Any:
-        values = {"sex": sex, "age": age, "cholesterol": (cholesterol, "mg/dL"), "hdl": "50 mg/dL", "systolic": systolic}
+        values = {
+            "sex": sex,
+            "age": age,
+            "cholesterol": (cholesterol, "mg/dL"),
+            "hdl": "50 mg/dL",
+            "systolic": systolic,
+        }
         return FRAMINGHAM(**{**values, **changes}).value
 
     assert 0 < risk() < 100
@@ -105,7 +138,9 @@ def test_framingham_risk_grows_with_age_pressure_treatment_and_with_less_hdl(age
 def test_framinghams_smoking_stands_still_at_the_age_limit(sex: str, limit: int, slope: float) -> None:
     def excess(age: int) -> float:
         plain, smoker = (FRAMINGHAM(**{**MAN, "sex": sex, "age": age, "smoking": smokes}) for smokes in (False, True))
-        sums = [next(step.value for step in result.steps if step.what.startswith("sum of")) for result in (plain, smoker)]
+        sums = [
+            next(step.value for step in result.steps if step.what.startswith("sum of")) for result in (plain, smoker)
+        ]
         return float(sums[1]) - float(sums[0])  # type: ignore[arg-type]
 
     assert excess(limit - 1) - excess(limit) == pytest.approx(slope * math.log(limit / (limit - 1)))
@@ -115,7 +150,9 @@ def test_framinghams_smoking_stands_still_at_the_age_limit(sex: str, limit: int,
 @given(total=st.floats(120, 320), hdl=st.floats(20, 90), fat=st.floats(40, 390))
 def test_ldl_does_not_depend_on_the_unit(total: float, hdl: float, fat: float) -> None:
     usual = LDL(cholesterol=(total, "mg/dL"), hdl=(hdl, "mg/dL"), triglycerides=(fat, "mg/dL")).value
-    other = LDL(cholesterol=(total / 38.666, "mmol/L"), hdl=(hdl / 38.666, "mmol/L"), triglycerides=(fat / 88.543, "mmol/L")).value
+    other = LDL(
+        cholesterol=(total / 38.666, "mmol/L"), hdl=(hdl / 38.666, "mmol/L"), triglycerides=(fat / 88.543, "mmol/L")
+    ).value
     assert other == pytest.approx(usual, abs=0.01)
 
 
@@ -144,7 +181,10 @@ def test_the_first_release_never_finds_cerebrovascular_disease() -> None:
 
 
 def test_the_first_release_counts_atherosclerotic_disease_as_one_factor_and_reads_no_attack() -> None:
-    disease, attack = {"age": [30, "years"], "atherosclerotic disease": True}, {"Transient Ischemic Attacks History": True}
+    disease, attack = (
+        {"age": [30, "years"], "atherosclerotic disease": True},
+        {"Transient Ischemic Attacks History": True},
+    )
     assert (from_entities(18, disease).value, from_entities(18, disease, "medcalc").value) == (2, 1)
     third = {**disease, "Smoker": True, "Obesity": True}
     assert from_entities(18, third).value == from_entities(18, third, "medcalc").value == 2

@@ -30,9 +30,26 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (9, {"sex": "female", "age": 50, "creatinine": "1 mg/dL"}, 58.69),  # times 0.742
     (9, {"sex": "male", "age": 50, "creatinine": "1 mg/dL", "race": "black"}, 95.86),  # times 1.212
     # 100 * 20 * 2 / (140 * 100); the classic border of prerenal failure is 1 %.
-    (40, {"sodium": "140 mEq/L", "creatinine": "2 mg/dL", "urine_sodium": "20 mEq/L", "urine_creatinine": "100 mg/dL"}, 0.28571),
-    (40, {"sodium": "140 mmol/L", "creatinine": "1 mg/dL", "urine_sodium": "140 mmol/L", "urine_creatinine": "100 mg/dL"}, 1.0),
-    (40, {"sodium": "130 mEq/L", "creatinine": "4 mg/dL", "urine_sodium": "65 mEq/L", "urine_creatinine": "40 mg/dL"}, 5.0),
+    (
+        40,
+        {"sodium": "140 mEq/L", "creatinine": "2 mg/dL", "urine_sodium": "20 mEq/L", "urine_creatinine": "100 mg/dL"},
+        0.28571,
+    ),
+    (
+        40,
+        {
+            "sodium": "140 mmol/L",
+            "creatinine": "1 mg/dL",
+            "urine_sodium": "140 mmol/L",
+            "urine_creatinine": "100 mg/dL",
+        },
+        1.0,
+    ),
+    (
+        40,
+        {"sodium": "130 mEq/L", "creatinine": "4 mg/dL", "urine_sodium": "65 mEq/L", "urine_creatinine": "40 mg/dL"},
+        5.0,
+    ),
 ]
 ADULTS = st.integers(18, 100)
 SEXES = st.sampled_from(["male", "female"])
@@ -47,14 +64,18 @@ def test_worked_by_hand(number: int, values: dict[str, Any], expected: float) ->
 @given(sex=SEXES, age=ADULTS, creatinine=CREATININES)
 def test_more_creatinine_is_less_filtration(sex: str, age: int, creatinine: float) -> None:
     for formula in (CKD_EPI, MDRD):
-        lower, higher = (formula(sex=sex, age=age, creatinine=(value, "mg/dL")).value for value in (creatinine, creatinine * 1.1))
+        lower, higher = (
+            formula(sex=sex, age=age, creatinine=(value, "mg/dL")).value for value in (creatinine, creatinine * 1.1)
+        )
         assert lower > higher
 
 
 @given(sex=SEXES, age=st.integers(18, 90), creatinine=CREATININES)
 def test_ten_years_cost_filtration(sex: str, age: int, creatinine: float) -> None:
     for formula in (CKD_EPI, MDRD):
-        younger, older = (formula(sex=sex, age=years, creatinine=(creatinine, "mg/dL")).value for years in (age, age + 10))
+        younger, older = (
+            formula(sex=sex, age=years, creatinine=(creatinine, "mg/dL")).value for years in (age, age + 10)
+        )
         assert younger > older
 
 
@@ -62,7 +83,9 @@ def test_ten_years_cost_filtration(sex: str, age: int, creatinine: float) -> Non
 def test_the_unit_does_not_matter(sex: str, age: int, weight: float, height: float, creatinine: float) -> None:
     index = weight / (height / 100) ** 2
     assume(min(abs(index - 18.5), abs(index - 25)) > 1e-6)  # where the weight to use changes, a rounding decides
-    metric = CLEARANCE(sex=sex, age=age, weight=(weight, "kg"), height=(height, "cm"), creatinine=(creatinine, "mg/dL")).value
+    metric = CLEARANCE(
+        sex=sex, age=age, weight=(weight, "kg"), height=(height, "cm"), creatinine=(creatinine, "mg/dL")
+    ).value
     other = CLEARANCE(
         sex=sex,
         age=(age * 12, "months"),

@@ -15,8 +15,16 @@ from ehrmind.types import InputError
 CHILD, FIB, MELD, GLASGOW = 15, 19, 23, 27
 
 
-def child(bilirubin: str, albumin: str, inr: float, ascites: str | None = None, encephalopathy: str | None = None) -> dict[str, Any]:
-    values = {"bilirubin": bilirubin, "albumin": albumin, "inr": inr, "ascites": ascites, "encephalopathy": encephalopathy}
+def child(
+    bilirubin: str, albumin: str, inr: float, ascites: str | None = None, encephalopathy: str | None = None
+) -> dict[str, Any]:
+    values = {
+        "bilirubin": bilirubin,
+        "albumin": albumin,
+        "inr": inr,
+        "ascites": ascites,
+        "encephalopathy": encephalopathy,
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -25,7 +33,12 @@ def fib(age: int, ast: float, alt: float, platelets: float) -> dict[str, Any]:
 
 
 def meld(creatinine: float, bilirubin: float, inr: float, sodium: float) -> dict[str, Any]:
-    return {"creatinine": (creatinine, "mg/dL"), "bilirubin": (bilirubin, "mg/dL"), "inr": inr, "sodium": (sodium, "mEq/L")}
+    return {
+        "creatinine": (creatinine, "mg/dL"),
+        "bilirubin": (bilirubin, "mg/dL"),
+        "inr": inr,
+        "sodium": (sodium, "mEq/L"),
+    }
 
 
 def bleed(
@@ -44,7 +57,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (CHILD, child("3 mg/dL", "2.8 g/dL", 2.3, "mild", "grade 1"), 10),
     (CHILD, child("3.1 mg/dL", "2.7 g/dL", 2.4, "severe", "none"), 13),  # 3 + 3 + 3 + 3 + 1
     (CHILD, child("33 umol/L", "28 g/L", 1.5, "none", "grade 2"), 7),  # 1 + 2 + 1 + 1 + 2
-    (CHILD, child("34 umol/L", "28 g/L", 1.5, "none", "grade 2"), 8),  # 1.99 mg/dL, which the limits in µmol/L count as 2
+    (
+        CHILD,
+        child("34 umol/L", "28 g/L", 1.5, "none", "grade 2"),
+        8,
+    ),  # 1.99 mg/dL, which the limits in µmol/L count as 2
     (CHILD, child("50 umol/L", "40 g/L", 1), 6),  # 2.92 mg/dL: 2 + 1 + 1 + 1 + 1
     (CHILD, child("1.9 mg/dL", "3.6 g/dL", 1.6, encephalopathy="grade 0"), 5),
     (FIB, fib(50, 40, 25, 200), 2.0),  # 2000 / (200 * 5)
@@ -85,11 +102,25 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
         (GLASGOW, bleed(urea=f"{urea} mg/dL"), points)
         for urea, points in ((18.1, 0), (18.2, 2), (22.3, 2), (22.4, 3), (27.9, 3), (28, 4), (70, 4))
     ),
-    *((GLASGOW, bleed(hemoglobin=f"{blood} g/L"), points) for blood, points in ((130, 0), (129, 1), (120, 1), (119, 3), (100, 3), (99, 6))),
-    *((GLASGOW, bleed("female", hemoglobin=f"{blood} g/L"), points) for blood, points in ((120, 0), (119, 1), (100, 1), (99, 6))),
-    *((GLASGOW, bleed(systolic=pressure), points) for pressure, points in ((110, 0), (109, 1), (100, 1), (99, 2), (90, 2), (89, 3))),
+    *(
+        (GLASGOW, bleed(hemoglobin=f"{blood} g/L"), points)
+        for blood, points in ((130, 0), (129, 1), (120, 1), (119, 3), (100, 3), (99, 6))
+    ),
+    *(
+        (GLASGOW, bleed("female", hemoglobin=f"{blood} g/L"), points)
+        for blood, points in ((120, 0), (119, 1), (100, 1), (99, 6))
+    ),
+    *(
+        (GLASGOW, bleed(systolic=pressure), points)
+        for pressure, points in ((110, 0), (109, 1), (100, 1), (99, 2), (90, 2), (89, 3))
+    ),
 ]
-CREATININES, BILIRUBINS, INRS, SODIUMS = st.floats(0.3, 12), st.floats(0.2, 40), st.floats(0.8, 9), st.integers(115, 150)
+CREATININES, BILIRUBINS, INRS, SODIUMS = (
+    st.floats(0.3, 12),
+    st.floats(0.2, 40),
+    st.floats(0.8, 9),
+    st.integers(115, 150),
+)
 ALBUMINS, HEMOGLOBINS, UREAS = st.floats(1.5, 5.5), st.floats(4, 18), st.floats(3, 150)
 SEXES = st.sampled_from(["male", "female"])
 ASCITES, GRADES = ("absent", "slight", "moderate"), ("none", "grade 1-2", "grade 3-4")
@@ -105,7 +136,9 @@ def test_worked_by_hand(number: int, values: dict[str, Any], expected: float) ->
 
 
 @given(bilirubin=BILIRUBINS, albumin=ALBUMINS, inr=INRS, fluid=st.integers(0, 2), grade=st.integers(0, 2))
-def test_child_pugh_is_5_to_15_and_nothing_worse_lowers_it(bilirubin: float, albumin: float, inr: float, fluid: int, grade: int) -> None:
+def test_child_pugh_is_5_to_15_and_nothing_worse_lowers_it(
+    bilirubin: float, albumin: float, inr: float, fluid: int, grade: int
+) -> None:
     def points(yellow: float, protein: float, clotting: float, water: int, mind: int) -> float:
         values = {"bilirubin": (yellow, "mg/dL"), "albumin": (protein, "g/dL"), "inr": clotting}
         return score(CHILD, values | {"ascites": ASCITES[min(water, 2)], "encephalopathy": GRADES[min(mind, 2)]})
@@ -120,7 +153,9 @@ def test_child_pugh_is_5_to_15_and_nothing_worse_lowers_it(bilirubin: float, alb
 
 
 @given(age=st.integers(18, 100), ast=st.floats(5, 2000), alt=st.floats(5, 2000), platelets=st.floats(10, 900))
-def test_fib_4_rises_with_age_and_ast_and_falls_with_alt_and_platelets(age: int, ast: float, alt: float, platelets: float) -> None:
+def test_fib_4_rises_with_age_and_ast_and_falls_with_alt_and_platelets(
+    age: int, ast: float, alt: float, platelets: float
+) -> None:
     now = score(FIB, fib(age, ast, alt, platelets))
     assert score(FIB, fib(age, 2 * ast, alt, platelets)) == pytest.approx(2 * now)
     assert score(FIB, fib(age, ast, 4 * alt, platelets)) == pytest.approx(now / 2)
@@ -129,7 +164,9 @@ def test_fib_4_rises_with_age_and_ast_and_falls_with_alt_and_platelets(age: int,
 
 
 @given(creatinine=CREATININES, bilirubin=BILIRUBINS, inr=INRS, sodium=SODIUMS)
-def test_meld_na_is_6_to_40_and_nothing_worse_lowers_it(creatinine: float, bilirubin: float, inr: float, sodium: int) -> None:
+def test_meld_na_is_6_to_40_and_nothing_worse_lowers_it(
+    creatinine: float, bilirubin: float, inr: float, sodium: int
+) -> None:
     now = score(MELD, meld(creatinine, bilirubin, inr, sodium))
     assert 6 <= now <= 40
     assert now == int(now)
@@ -166,15 +203,22 @@ def test_glasgow_blatchford_is_0_to_23_and_nothing_worse_lowers_it(
 
 
 @given(creatinine=CREATININES, bilirubin=BILIRUBINS, albumin=ALBUMINS, hemoglobin=HEMOGLOBINS, urea=UREAS, sex=SEXES)
-def test_the_unit_does_not_matter(creatinine: float, bilirubin: float, albumin: float, hemoglobin: float, urea: float, sex: str) -> None:
+def test_the_unit_does_not_matter(
+    creatinine: float, bilirubin: float, albumin: float, hemoglobin: float, urea: float, sex: str
+) -> None:
     bounds = ((albumin, (2.8, 3.5)), (hemoglobin, (10, 12, 13)))
     assume(all(abs(value - bound) > 1e-6 for value, near in bounds for bound in near))  # where a rounding decides
     # Between a limit in mg/dL and the same limit in SI units each counts by its own.
-    assume(all(abs(bilirubin - bound) > 0.02 for bound in (2, 3)) and all(abs(urea - bound) > 0.04 for bound in (18.2, 22.4, 28, 70)))
+    assume(
+        all(abs(bilirubin - bound) > 0.02 for bound in (2, 3))
+        and all(abs(urea - bound) > 0.04 for bound in (18.2, 22.4, 28, 70))
+    )
     # Molar masses: bilirubin 584.67, creatinine 113.12, two nitrogens 28.014 g/mol.
     micromoles = {"bilirubin": (bilirubin / 0.058467, "umol/L"), "creatinine": (creatinine / 0.011312, "umol/L")}
     other = {"bilirubin": micromoles["bilirubin"], "albumin": (albumin * 10, "g/L"), "inr": 1.5}
-    assert score(CHILD, other) == score(CHILD, {"bilirubin": (bilirubin, "mg/dL"), "albumin": (albumin, "g/dL"), "inr": 1.5})
+    assert score(CHILD, other) == score(
+        CHILD, {"bilirubin": (bilirubin, "mg/dL"), "albumin": (albumin, "g/dL"), "inr": 1.5}
+    )
     usual = meld(creatinine, bilirubin, 1.5, 132)
     assert score(MELD, usual | micromoles | {"sodium": (132, "mmol/L")}) == score(MELD, usual)
     blood = {"urea_nitrogen": (urea, "mg/dL"), "hemoglobin": (hemoglobin, "g/dL")}
@@ -185,8 +229,15 @@ def test_the_unit_does_not_matter(creatinine: float, bilirubin: float, albumin: 
 @given(platelets=st.floats(10, 900), age=st.integers(18, 100))
 def test_a_platelet_count_may_be_written_in_every_way(platelets: float, age: int) -> None:
     now = score(FIB, fib(age, 40, 30, platelets))
-    for count in ((platelets, "K/uL"), (platelets * 1e3, "/mm^3"), (platelets * 1e3, "cells/µL"), (platelets * 1e9, "/L")):
-        assert score(FIB, fib(age, 40, 30, platelets) | {"platelets": count, "age": (age * 12, "months")}) == pytest.approx(now)
+    for count in (
+        (platelets, "K/uL"),
+        (platelets * 1e3, "/mm^3"),
+        (platelets * 1e3, "cells/µL"),
+        (platelets * 1e9, "/L"),
+    ):
+        assert score(
+            FIB, fib(age, 40, 30, platelets) | {"platelets": count, "age": (age * 12, "months")}
+        ) == pytest.approx(now)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,26 @@ from ehrmind.calculators.inputs import Flag
 from ehrmind.types import InputError
 
 PSI, CURB, WELLS, PERC = (CALCULATORS[number] for number in (29, 45, 8, 48))
-FLAGS = {number: [item.name for item in CALCULATORS[number].inputs if isinstance(item, Flag)] for number in (29, 45, 8, 48)}
+FLAGS = {
+    number: [item.name for item in CALCULATORS[number].inputs if isinstance(item, Flag)] for number in (29, 45, 8, 48)
+}
 
 # A well man of 60: PSI class II by his age alone, no other point anywhere.
-WELL_60: dict[str, Any] = {"age": 60, "sex": "male", "temperature": "37 C", "heart_rate": 80, "respiratory_rate": 16, "systolic": 120}
-WELL_40: dict[str, Any] = {"urea_nitrogen": "10 mg/dL", "respiratory_rate": 16, "systolic": 120, "diastolic": 80, "age": 40}
+WELL_60: dict[str, Any] = {
+    "age": 60,
+    "sex": "male",
+    "temperature": "37 C",
+    "heart_rate": 80,
+    "respiratory_rate": 16,
+    "systolic": 120,
+}
+WELL_40: dict[str, Any] = {
+    "urea_nitrogen": "10 mg/dL",
+    "respiratory_rate": 16,
+    "systolic": 120,
+    "diastolic": 80,
+    "age": 40,
+}
 LOW_RISK: dict[str, Any] = {"age": 30, "heart_rate": 80, "oxygen_saturation": 98}
 ALL_BAD: dict[str, Any] = dict.fromkeys(FLAGS[29], True) | {
     "temperature": "34 C",
@@ -55,9 +70,24 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     # effusion 10.
     (29, ALL_BAD | {"age": 80, "sex": "female"}, 355),
     # The paper's other units: 104 F = 40 C, urea nitrogen 11 mmol/L, glucose 14 mmol/L, 7.9 kPa = 59 mm Hg: 60 + 15 + 20 + 10 + 10.
-    (29, WELL_60 | {"temperature": "104 F", "urea_nitrogen": "11 mmol/L", "glucose": "14 mmol/L", "pao2": "7.9 kPa"}, 115),
+    (
+        29,
+        WELL_60 | {"temperature": "104 F", "urea_nitrogen": "11 mmol/L", "glucose": "14 mmol/L", "pao2": "7.9 kPa"},
+        115,
+    ),
     (45, WELL_40, 0),
-    (45, {"confusion": True, "urea_nitrogen": "30 mg/dL", "respiratory_rate": 34, "systolic": 84, "diastolic": 50, "age": 79}, 5),
+    (
+        45,
+        {
+            "confusion": True,
+            "urea_nitrogen": "30 mg/dL",
+            "respiratory_rate": 34,
+            "systolic": 84,
+            "diastolic": 50,
+            "age": 79,
+        },
+        5,
+    ),
     (45, WELL_40 | {"age": 70, "confusion": "yes"}, 2),
     (8, {"heart_rate": 80}, 0),
     (8, dict.fromkeys(FLAGS[8], True) | {"heart_rate": 120}, 12.5),  # 3 + 3 + 1.5 + 1.5 + 1.5 + 1 + 1
@@ -121,7 +151,12 @@ CRITERIA: list[tuple[int, dict[str, Any], str, Any, Any, float]] = [
     (48, LOW_RISK, "hormones", True, False, 1),
 ]
 AGES, PULSES, BREATHS = st.integers(18, 110), st.integers(30, 220), st.integers(5, 60)
-SYSTOLICS, SATURATIONS, TEMPERATURES, UREAS = st.integers(50, 220), st.floats(60, 100), st.floats(31, 42), st.floats(2, 120)
+SYSTOLICS, SATURATIONS, TEMPERATURES, UREAS = (
+    st.integers(50, 220),
+    st.floats(60, 100),
+    st.floats(31, 42),
+    st.floats(2, 120),
+)
 
 
 def score(number: int, values: dict[str, Any], convention: Convention = "published") -> float:
@@ -142,7 +177,9 @@ def test_a_criterion_alone_earns_its_points_at_its_threshold(
 
 def test_every_finding_has_its_criterion() -> None:
     tried = {(number, name) for number, _, name, *_ in CRITERIA}
-    assert {(calculator.id, item.name) for calculator in (PSI, CURB, WELLS, PERC) for item in calculator.inputs} - tried == {
+    assert {
+        (calculator.id, item.name) for calculator in (PSI, CURB, WELLS, PERC) for item in calculator.inputs
+    } - tried == {
         (29, "age"),
         (29, "sex"),
     }
@@ -168,11 +205,21 @@ def test_no_finding_lowers_a_score_and_none_leaves_its_bounds(number: int, data:
 @given(age=AGES, sex=st.sampled_from(["male", "female"]), pulse=PULSES, breaths=BREATHS, systolic=SYSTOLICS, urea=UREAS)
 def test_sicker_is_never_less(age: int, sex: str, pulse: int, breaths: int, systolic: int, urea: float) -> None:
     def psi(years: int, beats: int, rate: int, pressure: int, nitrogen: float) -> float:
-        signs = {"heart_rate": beats, "respiratory_rate": rate, "systolic": pressure, "urea_nitrogen": (nitrogen, "mg/dL")}
+        signs = {
+            "heart_rate": beats,
+            "respiratory_rate": rate,
+            "systolic": pressure,
+            "urea_nitrogen": (nitrogen, "mg/dL"),
+        }
         return score(29, WELL_60 | signs | {"age": years, "sex": sex})
 
     def curb(years: int, rate: int, pressure: int, nitrogen: float) -> float:
-        signs = {"respiratory_rate": rate, "systolic": pressure, "diastolic": pressure / 2, "urea_nitrogen": (nitrogen, "mg/dL")}
+        signs = {
+            "respiratory_rate": rate,
+            "systolic": pressure,
+            "diastolic": pressure / 2,
+            "urea_nitrogen": (nitrogen, "mg/dL"),
+        }
         return score(45, signs | {"age": years})
 
     now, curb_now = psi(age, pulse, breaths, systolic, urea), curb(age, breaths, systolic, urea)
@@ -185,18 +232,31 @@ def test_sicker_is_never_less(age: int, sex: str, pulse: int, breaths: int, syst
 
 
 @given(age=AGES, pulse=PULSES, saturation=SATURATIONS)
-def test_an_embolism_is_never_less_likely_with_age_pulse_and_a_lower_saturation(age: int, pulse: int, saturation: float) -> None:
+def test_an_embolism_is_never_less_likely_with_age_pulse_and_a_lower_saturation(
+    age: int, pulse: int, saturation: float
+) -> None:
     signs = {"age": age, "heart_rate": pulse, "oxygen_saturation": saturation}
     worse = {"age": age + 5, "heart_rate": pulse + 10, "oxygen_saturation": saturation - 3}
     assert 0 <= score(48, signs) <= score(48, worse) <= 3
     assert score(8, {"heart_rate": pulse}) <= score(8, {"heart_rate": pulse + 10})
 
 
-@given(age=AGES, temperature=TEMPERATURES, urea=UREAS, glucose=st.floats(40, 600), sodium=st.floats(110, 160), pao2=st.floats(30, 120))
-def test_the_unit_does_not_matter(age: int, temperature: float, urea: float, glucose: float, sodium: float, pao2: float) -> None:
+@given(
+    age=AGES,
+    temperature=TEMPERATURES,
+    urea=UREAS,
+    glucose=st.floats(40, 600),
+    sodium=st.floats(110, 160),
+    pao2=st.floats(30, 120),
+)
+def test_the_unit_does_not_matter(
+    age: int, temperature: float, urea: float, glucose: float, sodium: float, pao2: float
+) -> None:
     bounds = ((temperature, (35, 40)), (urea, (19.61,)), (pao2, (60,)))
     assume(all(abs(value - bound) > 1e-3 for value, near in bounds for bound in near))  # where a rounding decides
-    assume(not 30 <= urea < 11 * 2.8015 and not 250 <= glucose < 14 * 18.016)  # the publication's limits in mmol/L are higher
+    assume(
+        not 30 <= urea < 11 * 2.8015 and not 250 <= glucose < 14 * 18.016
+    )  # the publication's limits in mmol/L are higher
     usual = {
         "temperature": (temperature, "C"),
         "urea_nitrogen": (urea, "mg/dL"),
@@ -251,7 +311,9 @@ def test_what_cannot_be_worked_is_refused(number: int, values: dict[str, Any], s
         (45, WELL_40 | {"urea_nitrogen": "19 mg/dL"}, 0),
     ],
 )
-def test_the_releases_have_other_thresholds(convention: Convention, number: int, values: dict[str, Any], more: int) -> None:
+def test_the_releases_have_other_thresholds(
+    convention: Convention, number: int, values: dict[str, Any], more: int
+) -> None:
     assert score(number, values, convention) - score(number, values) == more
 
 
@@ -263,4 +325,8 @@ def test_the_first_release_takes_its_misspelt_celsius_for_fahrenheit() -> None:
         "Heart Rate or Pulse": [80.0, "beats per minute"],
     }
     row |= {"respiratory rate": [16.0, "breaths per minute"], "Systolic Blood Pressure": [120.0, "mm hg"]}
-    assert [from_entities(29, row, found).value for found in ("published", "medcalc", "medcalc-verified")] == [60, 75, 60]
+    assert [from_entities(29, row, found).value for found in ("published", "medcalc", "medcalc-verified")] == [
+        60,
+        75,
+        60,
+    ]

@@ -69,7 +69,10 @@ def test_opioids_add_up(taken: dict[str, tuple[float, int]]) -> None:
     alone: list[Any] = [MME(**inputs(name)).value for name in taken]
     assert together == pytest.approx(sum(alone))
     more = {name: (dose * 2, times) for name, (dose, times) in taken.items()}
-    doubled = MME(**{f"{name}_dose": (more[name][0], "mg") for name in more}, **{f"{name}_doses_per_day": more[name][1] for name in more})
+    doubled = MME(
+        **{f"{name}_dose": (more[name][0], "mg") for name in more},
+        **{f"{name}_doses_per_day": more[name][1] for name in more},
+    )
     assert doubled.value == pytest.approx(2 * together)  # type: ignore[operator]
 
 

@@ -33,7 +33,12 @@ def test_worked_by_hand(number: int, values: dict[str, Any], expected: int) -> N
     assert CALCULATORS[number](**values).value == expected
 
 
-@given(age=st.integers(3, 100), tenths=st.integers(350, 420), signs=st.sets(st.sampled_from(SIGNS)), extra=st.sampled_from(SIGNS))
+@given(
+    age=st.integers(3, 100),
+    tenths=st.integers(350, 420),
+    signs=st.sets(st.sampled_from(SIGNS)),
+    extra=st.sampled_from(SIGNS),
+)
 def test_centor_is_bounded_monotone_and_blind_to_the_scale(age: int, tenths: int, signs: set[str], extra: str) -> None:
     celsius = tenths / 10
     score = CENTOR(age=age, temperature=(celsius, "C"), **dict.fromkeys(signs, True)).value
@@ -66,4 +71,8 @@ def test_what_cannot_be_worked_is_refused(number: int, values: dict[str, Any], s
 
 def test_the_verified_release_takes_a_cough_that_is_not_mentioned_for_absent() -> None:
     values = {"age": 17, "temperature": "40 C"}
-    assert (CENTOR(**values).value, CENTOR("medcalc", **values).value, CENTOR("medcalc-verified", **values).value) == (1, 1, 2)
+    assert (CENTOR(**values).value, CENTOR("medcalc", **values).value, CENTOR("medcalc-verified", **values).value) == (
+        1,
+        1,
+        2,
+    )

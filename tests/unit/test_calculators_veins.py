@@ -19,7 +19,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], int]] = [
     (16, {}, 0),
     (16, dict.fromkeys(FLAGS[16], True), 7),  # nine findings, less 2 for the other diagnosis
     (16, {"bedridden_3_days": True, "major_surgery_12_weeks": True}, 1),  # one criterion together
-    (16, {"active_cancer": True, "calf_swelling": True, "prior_dvt": True, "other_diagnosis_as_likely": True}, 1),  # 3 - 2
+    (
+        16,
+        {"active_cancer": True, "calf_swelling": True, "prior_dvt": True, "other_diagnosis_as_likely": True},
+        1,
+    ),  # 3 - 2
     (36, {"sex": "male", "age": 40}, 0),
     (36, {"sex": "female", "age": 41}, 1),
     (36, {"sex": "female", "age": 61}, 2),
@@ -90,6 +94,13 @@ def test_what_cannot_be_worked_is_refused(number: int, values: dict[str, Any], s
 
 
 def test_the_first_release_counts_age_surgery_and_mobility_only() -> None:
-    values = {"sex": "male", "age": 62, "surgery_type": "minor", "mobility": "bed rest", "stroke_1_month": True, "bmi": "40 kg/m^2"}
+    values = {
+        "sex": "male",
+        "age": 62,
+        "surgery_type": "minor",
+        "mobility": "bed rest",
+        "stroke_1_month": True,
+        "bmi": "40 kg/m^2",
+    }
     assert CAPRINI(**values).value == 10  # 2 + 1 + 1 + 5 + 1
     assert CAPRINI("medcalc", **values).value == 4

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.sources import load_cases, save_cases
+from ehrmind.data import load_cases, save_cases
 from ehrmind.types import Case, InputError
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -39,7 +39,11 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-@given(fields=st.dictionaries(TEXT, TEXT, max_size=3), truth=st.dictionaries(TEXT, JSON, max_size=3), rationale=st.none() | TEXT)
+@given(
+    fields=st.dictionaries(TEXT, TEXT, max_size=3),
+    truth=st.dictionaries(TEXT, JSON, max_size=3),
+    rationale=st.none() | TEXT,
+)
 def test_cases_come_back_equal(
     tmp_path_factory: pytest.TempPathFactory, fields: dict[str, str], truth: dict[str, object], rationale: str | None
 ) -> None:
@@ -90,7 +94,8 @@ def test_a_file_that_does_not_hold_cases_is_refused_by_name(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("truth", "[]"), ("fields", "{"), ("provenance", None), ("split", "test"), ("id", ""), ("group", None)]
+    ("column", "value"),
+    [("truth", "[]"), ("fields", "{"), ("provenance", None), ("split", "test"), ("id", ""), ("group", None)],
 )
 def test_a_damaged_row_is_refused_with_row_and_column(tmp_path: Path, column: str, value: str | None) -> None:
     path = tmp_path / "c.parquet"

@@ -7,8 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ehrmind.calculators.inputs import Quantity
-from ehrmind.labels import label_key
-from ehrmind.sources.cells import (
+from ehrmind.data.cells import (
     CellError,
     Column,
     Decimal,
@@ -22,6 +21,7 @@ from ehrmind.sources.cells import (
     number,
     whole,
 )
+from ehrmind.labels import label_key
 from ehrmind.types import InputError
 
 SPELLED_NULLS = [
@@ -69,7 +69,11 @@ def spelled_numbers(draw: st.DrawFn, decimal: Decimal) -> tuple[str, float]:
     mark = "." if decimal == "point" else ","
     groups = [None, " ", "\u202f", "\u2009", "\u00a0", "'", "\u2019", "," if decimal == "point" else "."]
     group = draw(st.sampled_from(groups))
-    body = digits if group is None or len(digits) < 4 else grouped(digits, group, indian=group == "," and draw(st.booleans()))
+    body = (
+        digits
+        if group is None or len(digits) < 4
+        else grouped(digits, group, indian=group == "," and draw(st.booleans()))
+    )
     written = sign + body + (mark + part if part else "")
     if draw(st.booleans()):
         written = written.translate({ord("0") + n: chr(0xFF10 + n) for n in range(10)})
@@ -77,13 +81,19 @@ def spelled_numbers(draw: st.DrawFn, decimal: Decimal) -> tuple[str, float]:
     return space + written + space, float(f"{'-' if sign in ('-', chr(0x2212)) else ''}{digits}.{part or 0}")
 
 
-@given(st.sampled_from(["point", "comma"]).flatmap(lambda decimal: st.tuples(st.just(decimal), spelled_numbers(decimal))))
+@given(
+    st.sampled_from(["point", "comma"]).flatmap(lambda decimal: st.tuples(st.just(decimal), spelled_numbers(decimal)))
+)
 def test_a_number_in_its_convention_reads_back(drawn: tuple[Decimal, tuple[str, float]]) -> None:
     decimal, (cell, value) = drawn
     assert number(cell, decimal) == value
 
 
-@given(st.sampled_from(["point", "comma"]).flatmap(lambda d: st.tuples(st.just(d), st.lists(spelled_numbers(d), min_size=1, max_size=6))))
+@given(
+    st.sampled_from(["point", "comma"]).flatmap(
+        lambda d: st.tuples(st.just(d), st.lists(spelled_numbers(d), min_size=1, max_size=6))
+    )
+)
 def test_a_column_in_one_convention_is_read_in_it_or_refused_and_never_read_as_other_numbers(
     drawn: tuple[Decimal, list[tuple[str, float]]],
 ) -> None:
@@ -95,7 +105,9 @@ def test_a_column_in_one_convention_is_read_in_it_or_refused_and_never_read_as_o
     except InputError as error:
         assert "q.csv, row " in str(error) and "column 'answer'" in str(error)
         return
-    if decimal == "comma" and found == "point":  # only three decimals with a point may be taken for what they mostly are
+    if (
+        decimal == "comma" and found == "point"
+    ):  # only three decimals with a point may be taken for what they mostly are
         assume(all(decimal_readings(cell).keys() != {"comma"} for cell in written.cells))
         return
     assert [number(cell, found) for cell in written.cells] == [value for _, value in cells]
@@ -166,7 +178,9 @@ def test_semicolons_between_columns_make_a_lone_point_doubtful() -> None:
 
 def test_whole_numbers_decide_by_being_whole_where_only_one_reading_is() -> None:
     assert decimal_of(column("1,234", "150,000"), whole_numbers=True) == "point"
-    assert [whole(cell, "point") for cell in ("3.0", "1,234", "-7", "+7")] == [3, 1234, -7, 7] and whole("3,0", "comma") == 3
+    assert [whole(cell, "point") for cell in ("3.0", "1,234", "-7", "+7")] == [3, 1234, -7, 7] and whole(
+        "3,0", "comma"
+    ) == 3
     for cells in (["1,000"], ["1.234"], ["1.000"]):
         with pytest.raises(InputError, match="row 1"):
             decimal_of(column(*cells), whole_numbers=True)
@@ -202,7 +216,13 @@ def test_what_is_no_single_number_is_refused(cell: str) -> None:
 
 @given(st.sampled_from(SPELLED_NULLS))
 def test_every_spelling_of_nothing_is_null_in_every_kind_of_column(cell: str) -> None:
-    assert is_null(cell) and number(cell) is None and whole(cell) is None and label(cell, ["no", "yes"]) is None and not is_number(cell)
+    assert (
+        is_null(cell)
+        and number(cell) is None
+        and whole(cell) is None
+        and label(cell, ["no", "yes"]) is None
+        and not is_number(cell)
+    )
 
 
 @pytest.mark.parametrize("cell", ["0", "0.0", "-0", "0,0", "1970-01-01", "false", "no", "unknown", "nab"])
@@ -248,7 +268,9 @@ def test_a_number_is_the_label_that_is_called_so_and_a_place_only_where_that_is_
 
 
 def test_a_declared_label_wins_over_null_and_booleans_are_no_and_yes() -> None:
-    assert label("None", ["none", "some"]) == 0 and label("NA", ["Na", "K"]) == 0 and label("N/A", ["no", "yes"]) is None
+    assert (
+        label("None", ["none", "some"]) == 0 and label("NA", ["Na", "K"]) == 0 and label("N/A", ["no", "yes"]) is None
+    )
     assert label("True", ["no", "yes"]) == 1 and label("false", ["false", "true"]) == 0
     with pytest.raises(CellError):
         label("true", ["benign", "malignant"])

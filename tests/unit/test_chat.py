@@ -14,7 +14,7 @@ from ehrmind.engines.local.chat_template import literal, pinned, reads_date, wit
 from ehrmind.engines.local.engine import open_engine, open_tokenizer
 from ehrmind.engines.local.ordinary import chat_of, say_how_to_answer
 from ehrmind.prompts import gold_response, messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.types import InputError, Message
 from ehrmind.verify.judge import judge
 from tests.chat_templates import CHATML, CHATML_END, FAMILIES, cases, chat, tokenizer
@@ -98,7 +98,9 @@ def test_a_template_that_ends_a_turn_with_nothing_that_can_be_written_is_refused
     tree = json.loads((folder / "tokenizer_config.json").read_text())
     tree["eos_token"] = None
     (folder / "tokenizer_config.json").write_text(json.dumps(tree))
-    with pytest.raises(InputError, match=r"ends a turn with '<\|im_end\|>', which its tokenizer splits into \d+ tokens.*add one"):
+    with pytest.raises(
+        InputError, match=r"ends a turn with '<\|im_end\|>', which its tokenizer splits into \d+ tokens.*add one"
+    ):
         chat_of(folder, {})
 
 
@@ -113,9 +115,13 @@ def test_a_template_that_writes_today_writes_the_day_it_is_pinned_to(family: str
     assert reads_date(made.chat_template) and days[0] != days[1]
     text = chat(family, DAY).tokenizer.decode(list(days[0]))
     assert any(day in text for day in ("26 Jul 2024", "July 26, 2024", "2024-07-26", "26 July 2024"))
-    before = made.apply_chat_template([{"role": "user", "content": "What?"}], tokenize=False, add_generation_prompt=True)
+    before = made.apply_chat_template(
+        [{"role": "user", "content": "What?"}], tokenize=False, add_generation_prompt=True
+    )
     today = chat(family, date.today())
-    fresh = today.tokenizer.apply_chat_template([{"role": "user", "content": "What?"}], tokenize=False, add_generation_prompt=True)
+    fresh = today.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What?"}], tokenize=False, add_generation_prompt=True
+    )
     assert before == fresh  # nothing else is changed
 
 
@@ -142,25 +148,37 @@ def test_a_template_without_a_day_stays_as_it_is() -> None:
 def test_a_template_with_its_defaults_writes_what_the_run_wrote(family: str, think: bool) -> None:
     import copy
 
-    own, asking = chat(family, DAY), Asking(think=think)
+    own, variant = chat(family, DAY), PromptVariant(think=think)
     plain = copy.deepcopy(own.tokenizer)
     plain.chat_template = with_defaults(own.tokenizer.chat_template, own.arguments, own.after_prompt(thinks=think))
     for case in cases()[:4]:
-        turns = messages(case, asking=asking)
+        turns = messages(case, variant=variant)
         asked = [{"role": turn.role, "content": turn.content} for turn in turns]
-        assert plain.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == list(own.prompt(turns).token_ids)
+        assert plain.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == list(
+            own.prompt(turns).token_ids
+        )
 
 
 def test_defaults_are_values_of_any_kind_and_a_caller_may_still_say_otherwise() -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    values = {"a": None, "b": True, "c": 1.5, "d": "it's \\ \n {% é 😀", "e": ["x", {"k": False}], "unread": 1, "not a name": 2}
+    values = {
+        "a": None,
+        "b": True,
+        "c": 1.5,
+        "d": "it's \\ \n {% é 😀",
+        "e": ["x", {"k": False}],
+        "unread": 1,
+        "not a name": 2,
+    }
     template = "\n{{ [a, b, c, d, e] | tojson }}\n"
     made = with_defaults(template, values, "")
     assert "unread" not in made and "not a name" not in made
     for given in ({}, {"b": 7}):
         (text,), _ = render_jinja_template([[{"role": "user", "content": ""}]], chat_template=made, **given)
-        assert json.loads(text) == [None, given.get("b", True), 1.5, values["d"], values["e"]] and text.startswith("\n[")
+        assert json.loads(text) == [None, given.get("b", True), 1.5, values["d"], values["e"]] and text.startswith(
+            "\n["
+        )
     assert literal({"k": None}) == "{'k': none}"
 
 
@@ -171,11 +189,13 @@ def test_a_thought_that_the_template_opens_is_closed_where_none_is_asked_for(tmp
     opens = CHATML + CHATML_END.replace("assistant\n", "assistant\n<think>\n")
     folder = model(tmp_path / "m", opens)
     engine, case = open_engine(Model(name=str(folder)), folder, rows=4), cases()[0]
-    prompt = engine.prompt(messages(case, asking=Asking(think=False)))
+    prompt = engine.prompt(messages(case, variant=PromptVariant(think=False)))
     said = prompt.opening + engine.decode(engine.response_tokens(gold_response(case, False), prompt))
     assert judge(case, said, think=False).correct and said == gold_response(case, False)
     assert engine.tokenizer.decode(list(prompt.token_ids)).endswith("<think>\n\n</think>\n\n")
-    assert engine.tokenizer.decode(list(engine.tool_turn("7 kg", thinks=False).token_ids)).endswith("<think>\n\n</think>\n\n")
+    assert engine.tokenizer.decode(list(engine.tool_turn("7 kg", thinks=False).token_ids)).endswith(
+        "<think>\n\n</think>\n\n"
+    )
     assert engine.tool_turn("7 kg").opening == engine.prompt(messages(case)).opening == "<think>\n"
 
 
@@ -183,7 +203,9 @@ def test_a_template_that_leaves_out_the_question_is_refused(tmp_path: Path) -> N
     folder = model(tmp_path / "m", "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}<|end|>")
     with pytest.raises(InputError, match="leaves out what is said in a turn; use the model's own template"):
         chat_of(folder, {})
-    folder = model(tmp_path / "last", "{% for m in messages[-1:] %}{{ '<|user|>' + m['content'] + '<|end|>' }}{% endfor %}")
+    folder = model(
+        tmp_path / "last", "{% for m in messages[-1:] %}{{ '<|user|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    )
     shots = [Message("user", "1?"), Message("assistant", "2"), Message("user", "3?")]
     with pytest.raises(InputError, match="leaves out earlier turns"):
         chat_of(folder, {}).prompt(shots)

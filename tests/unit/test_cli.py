@@ -17,7 +17,7 @@ import pytest
 
 from ehrmind import __version__
 from ehrmind.cli import main
-from ehrmind.sources import load_cases, save_cases
+from ehrmind.data import load_cases, save_cases
 from ehrmind.types import Case
 
 CANARY = "Zelda Quux has an unusual rash"
@@ -68,7 +68,11 @@ def rows(tmp_path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row, answer, lower, upper in ((1, "22.5", "21.375", "23.625"), (2, "30.0", "28.5", "31.5"), (3, "N/A", "N/A", "N/A")):
+        for row, answer, lower, upper in (
+            (1, "22.5", "21.375", "23.625"),
+            (2, "30.0", "28.5", "31.5"),
+            (3, "N/A", "N/A", "N/A"),
+        ):
             note = f"Made-up patient {row}. {CANARY}. Weight 65 kg, height 170 cm."
             writer.writerow(
                 [row, 6, "Body Mass Index (BMI)", "physical", "decimal", f"n{row}", "Template", note, "What is the patient's BMI?",
@@ -80,7 +84,9 @@ def rows(tmp_path: Path) -> Path:
 def test_help_answers_within_half_a_second() -> None:
     def seconds() -> float:
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "from ehrmind.cli import main; main(['--help'])"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", "from ehrmind.cli import main; main(['--help'])"], check=True, capture_output=True
+        )
         return time.perf_counter() - begin
 
     assert min(seconds() for _ in range(5)) < 0.5
@@ -121,7 +127,11 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     ],
 )
 def test_bad_input_is_one_sentence_that_names_it_and_the_exit_code_is_2(
-    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
@@ -142,7 +152,11 @@ def wrapped(inner: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "runs/a/metrics.jsonl"), 2, "the disk is full (runs/a/metrics.jsonl)"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a/metrics.jsonl"),
+            2,
+            "the disk is full (runs/a/metrics.jsonl)",
+        ),
         (OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"), 2, "the disk is full"),
         (wrapped(OSError(errno.ENOSPC, "No space left on device")), 2, "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/a"), 2, "runs/a cannot be used: Permission denied"),
@@ -164,14 +178,18 @@ def test_what_goes_wrong_is_one_sentence_without_record_text(
     assert CANARY not in streams.err + streams.out and "Traceback" not in streams.err
 
 
-def test_the_traceback_is_shown_to_who_asks_for_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_traceback_is_shown_to_who_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("ehrmind.config.load_recipe", mock.Mock(side_effect=KeyError("a key")))
     monkeypatch.setenv("EHRMIND_TRACEBACK", "1")
     assert run(["run", "recipe.yaml", "--out", "run"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_rows_become_cases_and_every_row_is_counted(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_become_cases_and_every_row_is_counted(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "cases.parquet"
     assert run(["data", "medcalc", rows, "--out", out, "--split", "held_out"]) == 0
     assert "kept 2 of 3 rows" in (said := capsys.readouterr().out) and CANARY not in said
@@ -183,7 +201,9 @@ def test_rows_become_cases_and_every_row_is_counted(rows: Path, tmp_path: Path, 
     assert counts["kept"] == 2 and sum(counts["left_out"].values()) == 1
 
 
-def test_a_proven_data_set_leaves_with_0_and_a_broken_one_with_1(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_proven_data_set_leaves_with_0_and_a_broken_one_with_1(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
     run(["data", "medcalc", rows, "--out", good])
     cases = load_cases(good)
@@ -202,7 +222,9 @@ def test_a_proven_data_set_leaves_with_0_and_a_broken_one_with_1(rows: Path, tmp
 
 def unprovable(case: Case) -> Case:
     """A truth that its own limits exclude, so that the gold answer cannot be right."""
-    return Case.from_json(json.dumps(json.loads(case.to_json()) | {"truth": dict(case.truth) | {"low": 90.0, "high": 99.0}}))
+    return Case.from_json(
+        json.dumps(json.loads(case.to_json()) | {"truth": dict(case.truth) | {"low": 90.0, "high": 99.0}})
+    )
 
 
 def test_the_doctor_works_without_torch_and_says_what_is_missing() -> None:
@@ -221,7 +243,12 @@ def test_the_libraries_are_told_to_stay_offline_unless_the_person_says_otherwise
         code = f"import os; from ehrmind.cli import main\ntry: main({arguments!r})\nfinally: print('HF', os.environ.get('HF_HUB_OFFLINE'))"
         clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=clean | environment, timeout=60, check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=clean | environment,
+            timeout=60,
+            check=False,
         )
         return done.stdout.rpartition("HF ")[2].strip()
 

@@ -11,8 +11,8 @@ import pytest
 
 from ehrmind.calculators import CALCULATORS
 from ehrmind.cli import main
-from ehrmind.sources import load_cases
-from ehrmind.sources.medcalc import read_medcalc
+from ehrmind.data import load_cases
+from ehrmind.data.medcalc import read_medcalc
 
 COLUMNS = (
     "Row Number", "Calculator ID", "Calculator Name", "Category", "Output Type", "Note ID", "Note Type", "Patient Note", "Question",
@@ -62,7 +62,12 @@ def test_calc_list_names_all_55(capsys: pytest.CaptureFixture[str]) -> None:
 def test_calc_show_is_a_card_with_inputs_formula_citation_and_deviations(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "calc", "show", "ckd-epi-gfr")
     assert code == 0
-    for said in ("142 * (creatinine / A)^B", "Inker LA", "creatinine: 0.05 to 60 mg/dL (required)", "medcalc: A is 0.7"):
+    for said in (
+        "142 * (creatinine / A)^B",
+        "Inker LA",
+        "creatinine: 0.05 to 60 mg/dL (required)",
+        "medcalc: A is 0.7",
+    ):
         assert said in out
 
 
@@ -106,7 +111,9 @@ def test_calc_says_what_it_assumed(capsys: pytest.CaptureFixture[str]) -> None:
         (["6", "weigth=70 kg", "height=170 cm"], "did you mean weight?"),
     ],
 )
-def test_what_calc_cannot_work_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_what_calc_cannot_work_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
     code, out, err = run(capsys, "calc", *arguments)
     assert (code, out) == (2, "")
     assert said in err
@@ -127,12 +134,16 @@ def test_audit_counts_by_calculator_and_gives_every_disagreement_a_reason(
     assert found["left_out"] == {"no answer (N/A)": 1} or sum(found["left_out"].values()) == 1
 
 
-def test_audit_under_the_releases_convention_agrees_with_its_bug(capsys: pytest.CaptureFixture[str], rows: Path, tmp_path: Path) -> None:
+def test_audit_under_the_releases_convention_agrees_with_its_bug(
+    capsys: pytest.CaptureFixture[str], rows: Path, tmp_path: Path
+) -> None:
     _, out, _ = run(capsys, "data", "audit", rows, "--convention", "medcalc", "--out", tmp_path / "c.csv")
     assert out.startswith("2 of 4 labels agree with the medcalc convention")
 
 
-def test_the_corrected_copy_is_a_medcalc_file_that_agrees(capsys: pytest.CaptureFixture[str], rows: Path, tmp_path: Path) -> None:
+def test_the_corrected_copy_is_a_medcalc_file_that_agrees(
+    capsys: pytest.CaptureFixture[str], rows: Path, tmp_path: Path
+) -> None:
     corrected = tmp_path / "corrected.csv"
     run(capsys, "data", "audit", rows, "--out", corrected)
     with corrected.open(newline="", encoding="utf-8") as file:
@@ -158,7 +169,9 @@ def test_a_file_without_entities_cannot_be_audited(capsys: pytest.CaptureFixture
 
 def test_synthetic_cases_are_written_and_proven(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "cases.parquet"
-    code, said, _ = run(capsys, "data", "synthetic", "medcalc", "--n", "110", "--seed", "7", "--out", out, "--split", "held_out")
+    code, said, _ = run(
+        capsys, "data", "synthetic", "medcalc", "--n", "110", "--seed", "7", "--out", out, "--split", "held_out"
+    )
     assert code == 0
     assert "made up 110 cases of 55 calculators" in said
     assert {case.split for case in load_cases(out)} == {"held_out"}
@@ -167,7 +180,18 @@ def test_synthetic_cases_are_written_and_proven(capsys: pytest.CaptureFixture[st
 
 def test_synthetic_cases_of_some_calculators_in_a_manner(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "cases.parquet"
-    options = ["--calculator", "sofa", "--calculator", "28", "--difficulty", "hard", "--manner", "result_table", "--style", "prose"]
+    options = [
+        "--calculator",
+        "sofa",
+        "--calculator",
+        "28",
+        "--difficulty",
+        "hard",
+        "--manner",
+        "result_table",
+        "--style",
+        "prose",
+    ]
     assert run(capsys, "data", "synthetic", "medcalc", "--n", "10", "--out", out, *options)[0] == 0
     cases = load_cases(out)
     assert {case.task for case in cases} == {"sofa", "apache-ii"}
@@ -183,7 +207,9 @@ def test_synthetic_cases_of_some_calculators_in_a_manner(capsys: pytest.CaptureF
         (["--n", "3", "--style", "sonnet"], "'sonnet' is not a style"),
     ],
 )
-def test_bad_wishes_for_cases_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], said: str) -> None:
+def test_bad_wishes_for_cases_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], said: str
+) -> None:
     code, _, err = run(capsys, "data", "synthetic", "medcalc", "--out", tmp_path / "x.parquet", *options)
     assert code == 2
     assert said in err

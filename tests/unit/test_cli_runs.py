@@ -44,11 +44,16 @@ def recipe(tmp_path: Path) -> Path:
 def finished(tmp_path: Path, recipe: Path) -> Run:
     """A run folder with the figures of a run and something to protect, made without running anything."""
     run = open_run(tmp_path / "runs" / "a", load_recipe(recipe), resume=False)
-    by_stratum = {"medcalc/lab/known": PILOT | {"kind": "misapplied"}, "medcalc/risk/lacking": PILOT | {"kind": "missing"}}
+    by_stratum = {
+        "medcalc/lab/known": PILOT | {"kind": "misapplied"},
+        "medcalc/risk/lacking": PILOT | {"kind": "missing"},
+    }
     found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT}
     run.write_json("pilot.json", found)
     pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9}}
-    run.write_json("results.json", {"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"})
+    run.write_json(
+        "results.json", {"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"}
+    )
     run.put("protected/cases/train.parquet", b"record text" * 100_000)
     return run
 
@@ -79,7 +84,9 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
 ) -> None:
     pytest.importorskip("torch")
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", lambda *given, **named: seen.update(given=given, **named) or finished)
+    monkeypatch.setattr(
+        "ehrmind.stages.seeds.run_seeds", lambda *given, **named: seen.update(given=given, **named) or finished
+    )
     verb, *options = arguments
     monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command([verb, recipe, "--out", "somewhere", "rlvr.steps=7", *options]) == 0
@@ -103,7 +110,9 @@ def test_a_run_ends_with_its_figures_on_the_terminal(
     assert "page: somewhere/report.html" in said
 
 
-def test_runs_are_listed_with_how_far_they_came(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_listed_with_how_far_they_came(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command(["runs", "list", finished.path.parent]) == 0
     said = capsys.readouterr().out
     assert "small" in said and "finished" in said and "1.0 MiB" in said

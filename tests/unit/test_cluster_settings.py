@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from ehrmind.cli.errors import say
-from ehrmind.cluster.desk import WorkerError, told
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import environment
 from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.private import private_folder
+from ehrmind.cluster.worker_log import WorkerError, told
 from ehrmind.config import parse_recipe, parse_section
 from ehrmind.config.parts import Cluster
-from ehrmind.sources.each import done_by, each
+from ehrmind.data.map_files import done_by, each
 from ehrmind.types import InputError
 
 FILES = [
@@ -48,8 +48,8 @@ def test_local_nodes_have_a_worker_each_unless_said_otherwise() -> None:
     assert parse_section(Cluster, {"address": "local:3"}, "cluster").workers == 3
     assert parse_section(Cluster, {"address": "local:2", "workers": 4}, "cluster").workers == 4
     assert parse_section(Cluster, {"address": "head:6379"}, "cluster").workers == 1
-    made_up = {"synthetic": {"n": 5, "seed": 1}}
-    data = dict.fromkeys(("train", "tuning", "held_out"), made_up)
+    synthetic = {"synthetic": {"n": 5, "seed": 1}}
+    data = dict.fromkeys(("train", "tuning", "held_out"), synthetic)
     with pytest.raises(InputError, match=r"cluster\.workers=2"):
         parse_recipe({"data": data, "model": {"tiny": {}}, "shards": 3, "cluster": {"address": "local:2"}})
 
@@ -89,7 +89,9 @@ def test_every_seed_has_its_folders_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("until", range(len(FILES)))
-def test_a_push_that_breaks_off_leaves_what_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int) -> None:
+def test_a_push_that_breaks_off_leaves_what_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int
+) -> None:
     folder, store = fill(tmp_path / "run", FILES), tmp_path / "store"
     mirror, puts = Mirror(f"local://{store}"), iter(range(len(FILES)))
     put = mirror._put
@@ -136,15 +138,17 @@ def test_no_text_of_a_fault_leaves_a_worker() -> None:
     try:
         {}["Jane Doe, 64"]
     except KeyError as error:
-        assert isinstance(told(error), WorkerError) and "Jane" not in str(told(error)) and "KeyError" in str(told(error))
+        assert (
+            isinstance(told(error), WorkerError) and "Jane" not in str(told(error)) and "KeyError" in str(told(error))
+        )
     full = told(OSError(errno.ENOSPC, "No space left on device", "/runs/one"))
     assert isinstance(full, OSError) and full.errno == errno.ENOSPC and full.filename == "/runs/one"
     assert str(told(InputError("x.csv has no rows."))) == "x.csv has no rows."
 
 
 def test_a_fault_of_a_worker_is_said_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
-    assert say(WorkerError("KeyError in ehrmind/stages/rlvr.py, line 30")) == 1
-    assert "unexpected KeyError in ehrmind/stages/rlvr.py, line 30; that is a fault" in capsys.readouterr().err
+    assert say(WorkerError("KeyError in ehrmind/stages/rlvr/loop.py, line 30")) == 1
+    assert "unexpected KeyError in ehrmind/stages/rlvr/loop.py, line 30; that is a fault" in capsys.readouterr().err
 
 
 def test_the_environment_is_as_before_when_a_cluster_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

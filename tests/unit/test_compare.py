@@ -26,7 +26,7 @@ MATCHES = {"synthetic": {"family": "trials", "n": 10, "seed": 3, "difficulty": "
 
 def trained_on(name: str, own: dict[str, Any], other: dict[str, Any]) -> Recipe:
     train = {"synthetic": {**own["synthetic"], "seed": 9}}
-    data = {"train": train, "held_out": own, "elsewhere": {"another": other}}
+    data = {"train": train, "held_out": own, "transfer": {"another": other}}
     return recipe(name=name, data=data, arms=["base"], evaluate={"decodings": ["greedy"]})
 
 
@@ -35,7 +35,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     ScriptedEngine(plan).save(tmp_path / "base")
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     recipes = {"sums": trained_on("sums", SUMS, MATCHES), "matches": trained_on("matches", MATCHES, SUMS)}
-    return [run_pipeline(chosen, tmp_path / name, stages=("evaluate",), open_engine=opened) for name, chosen in recipes.items()]
+    return [
+        run_pipeline(chosen, tmp_path / name, stages=("evaluate",), open_engine=opened)
+        for name, chosen in recipes.items()
+    ]
 
 
 def test_every_arm_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list[Run]) -> None:
@@ -46,15 +49,17 @@ def test_every_arm_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list
     assert [row["own"] for row in found["rows"]] == [first, second]
     for row, run in zip(found["rows"], runs, strict=True):
         results = json.loads((run.path / "results.json").read_text())
-        elsewhere = results["elsewhere"]["another"]["arms"]["base"]
+        transfer = results["transfer"]["another"]["arms"]["base"]
         other = second if row["own"] == first else first
         assert row["cells"][row["own"]]["accuracy"] == results["arms"]["base"]["accuracy"]
-        assert row["cells"][other] == {key: elsewhere[key] for key in ("n", "accuracy", "ci95")}
+        assert row["cells"][other] == {key: transfer[key] for key in ("n", "accuracy", "ci95")}
     assert len({test["name"] for test in found["tests"]}) == 2, "two sets of cases have two names"
 
 
 def test_the_command_prints_the_matrix_and_writes_it(runs: list[Run], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["compare", *(str(run.path) for run in runs), "--json", str(tmp_path / "matrix.json")])
+    told = CliRunner().invoke(
+        app, ["compare", *(str(run.path) for run in runs), "--json", str(tmp_path / "matrix.json")]
+    )
     assert told.exit_code == 0 and told.stdout.count("[") >= 3 and "(n 12)" in told.stdout and "matches" in told.stdout
     assert json.loads((tmp_path / "matrix.json").read_text())["rows"][1]["run"] == "matches"
 

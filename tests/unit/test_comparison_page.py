@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 from ehrmind.cli.app import app
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.report import label_tables, origin_tables, write_comparison, write_report
-from ehrmind.report.evaluation_plots import evaluation_plots
-from ehrmind.report.heat import heat
+from ehrmind.report import write_comparison, write_report
+from ehrmind.report.formatting import Table
+from ehrmind.report.plots.evaluation import evaluation_plots
+from ehrmind.report.plots.heat import heat
 from ehrmind.report.reading import read_run
-from ehrmind.report.words import Table
+from ehrmind.report.tables import labels as label_tables
+from ehrmind.report.tables import provenance as origin_tables
 from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
@@ -40,7 +42,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
         patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
         made = []
         for name, own, other in (("sums", SUMS, MATCHES), ("matches", MATCHES, SUMS)):
-            data = {"train": {"synthetic": {**own["synthetic"], "seed": 9}}, "held_out": own, "elsewhere": {"another": other}}
+            data = {
+                "train": {"synthetic": {**own["synthetic"], "seed": 9}},
+                "held_out": own,
+                "transfer": {"another": other},
+            }
             chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
             made.append(run_pipeline(chosen, folder / name, open_engine=opened))
         yield made
@@ -70,9 +76,11 @@ def results(run: Run) -> Any:
 def test_every_arm_of_every_run_stands_on_every_set_of_cases_and_its_own_is_marked(runs: list[Run], page: Page) -> None:
     header, *rows = page.table("Share answered right")
     assert [row[0] for row in rows] == ["sums, Base", "sums, RLVR only", "matches, Base", "matches, RLVR only"]
-    assert header[1:] == ["sums: held-out (12 cases)", "matches: held-out (10 cases)"], "both call the other's cases alike"
-    own, elsewhere = results(runs[0])["arms"]["rlvr"], results(runs[0])["elsewhere"]["another"]["arms"]["rlvr"]
-    for cell, figure, mark in ((rows[1][1], own, "; own"), (rows[1][2], elsewhere, "")):
+    assert header[1:] == ["sums: held-out (12 cases)", "matches: held-out (10 cases)"], (
+        "both call the other's cases alike"
+    )
+    own, transfer = results(runs[0])["arms"]["rlvr"], results(runs[0])["transfer"]["another"]["arms"]["rlvr"]
+    for cell, figure, mark in ((rows[1][1], own, "; own"), (rows[1][2], transfer, "")):
         low, high = figure["ci95"]
         assert cell == f"{100 * figure['accuracy']:.1f}\u00a0% {100 * low:.1f} to {100 * high:.1f}{mark}"
     assert rows[3][2].endswith("; own") and not rows[3][1].endswith("; own")
@@ -86,13 +94,18 @@ def test_gains_are_those_over_the_same_runs_base(runs: list[Run], page: Page) ->
 
 
 def test_the_sentences_say_which_arm_is_best_and_what_training_changed(page: Page) -> None:
-    assert "4 arms on 2 sets of cases." in page.text and "sums: held-out: sums, RLVR only answers 100.0\u00a0% right" in page.text
+    assert (
+        "4 arms on 2 sets of cases." in page.text
+        and "sums: held-out: sums, RLVR only answers 100.0\u00a0% right" in page.text
+    )
     assert re.search(r"on its own held-out cases: \d better, \d worse, \d not told apart", page.text)
 
 
 def test_the_comparison_stands_alone_and_can_be_read_by_ear(html: str, page: Page) -> None:
     assert all(address.startswith(("#", "data:,")) for address in page.addresses) and "script" not in page.tags
-    policy = next(given["content"] for _, given in page.attributes if given.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        given["content"] for _, given in page.attributes if given.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None and "default-src 'none'" in policy and "script-src 'none'" in policy
     assert ("html", {"lang": "en"}) in page.attributes and page.headers_without_scope == 0 and "" not in page.tables
     pictures = [given for _, given in page.attributes if given.get("role") == "img"]
@@ -137,9 +150,15 @@ def test_what_is_no_comparison_is_refused_and_nothing_is_written(runs: list[Run]
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_writes_a_page_a_run_and_one_of_all(runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ehrmind.report.write_report", lambda folder, with_text: [folder / "report.html"])  # tested elsewhere
-    printed = CliRunner().invoke(app, ["report", *(str(run.path) for run in runs), "--compare", str(tmp_path / "all.html")])
+def test_the_command_writes_a_page_a_run_and_one_of_all(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ehrmind.report.write_report", lambda folder, with_text: [folder / "report.html"]
+    )  # tested elsewhere
+    printed = CliRunner().invoke(
+        app, ["report", *(str(run.path) for run in runs), "--compare", str(tmp_path / "all.html")]
+    )
     assert printed.exit_code == 0 and printed.stdout.count("wrote ") == 3 and (tmp_path / "all.html").is_file()
 
 
@@ -152,7 +171,10 @@ def test_cases_elsewhere_and_labels_have_a_heat_map_beside_their_tables(single: 
     counts = [[int(cell.split()[0]) for cell in row[1:]] for row in rows]
     assert sum(map(sum, counts)) == 10
     assert all(
-        "100.0" in cell for row in rows for cell in row[1:] if int(cell.split()[0]) == sum(map(int, (c.split()[0] for c in row[1:]))) > 0
+        "100.0" in cell
+        for row in rows
+        for cell in row[1:]
+        if int(cell.split()[0]) == sum(map(int, (c.split()[0] for c in row[1:]))) > 0
     )
 
 
@@ -181,7 +203,7 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
         "train": {"medcalc": ["somewhere/train.csv"]},
         "held_out": {"table": {"path": "somewhere/mine.csv"}, "licence": "as agreed <b>"},
         "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS"}},
-        "elsewhere": figures.recipe["data"]["elsewhere"],
+        "transfer": figures.recipe["data"]["transfer"],
     }
     figures = dataclasses.replace(figures, recipe={**figures.recipe, "data": changed})
     rows = told(origin_tables.licences(figures))
@@ -198,7 +220,10 @@ def test_departures_from_the_paper_and_from_the_plan_are_listed(runs: list[Run])
     rows = told(origin_tables.deviations(dataclasses.replace(figures, marks=marks, results=results)))
     assert rows["rlvr.samples"] == ["4", "12 the paper"] and rows["decoding.top_p"] == ["1", "0.95 the paper"]
     assert not {"rlvr.kl", "warmup.epochs"} & rows.keys(), "as the paper has it, and nothing was warmed up"
-    assert rows["rlvr-rlvr: steps"] == ["2 no better on tuning", "3"] and rows["rlvr-rlvr: prompts left out as too long"][0] == "4"
+    assert (
+        rows["rlvr-rlvr: steps"] == ["2 no better on tuning", "3"]
+        and rows["rlvr-rlvr: prompts left out as too long"][0] == "4"
+    )
     assert rows["held-out cases scored: Base, greedy, seed 0"] == ["2 times", "once"]
 
 
@@ -210,15 +235,23 @@ def test_licences_cost_and_departures_stand_on_the_page(single: Page) -> None:
 def told(table: Table | None) -> dict[str, list[str]]:
     """Rows by their header, cells as they read."""
     assert table is not None
-    cells = [[cell if isinstance(cell, str) else f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows]
+    cells = [
+        [cell if isinstance(cell, str) else f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows
+    ]
     return {row[0]: row[1:] for row in cells}
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_the_names_of_many_sets_of_cases_do_not_run_into_each_other(count: int) -> None:
-    names = ["demo: held-out", "demo-trials: held-out", "criteria_about_results", "coded_histories", "readmission_30d", "trials", "x" * 9][
-        :count
-    ]
+    names = [
+        "demo: held-out",
+        "demo-trials: held-out",
+        "criteria_about_results",
+        "coded_histories",
+        "readmission_30d",
+        "trials",
+        "x" * 9,
+    ][:count]
     figure = heat(["demo, SFT + RLVR"], names, [[(0.5, "50.0 %")] * count])
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ehrmind.calculators.telling import STYLES
 from ehrmind.config import Recipe, Synthetic, differing_keys, load_recipe, parse_recipe, recipe_digest
-from ehrmind.sources.made_up.cases import LEVELS
-from ehrmind.sources.made_up.notes import MANNERS
+from ehrmind.data.synthetic.cases import LEVELS
+from ehrmind.data.synthetic.notes import MANNERS
 from ehrmind.types import InputError
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
@@ -51,7 +51,9 @@ def test_a_misspelt_key_is_refused_and_the_nearest_one_named() -> None:
     assert "did you mean 'model.tiny.layers'?" in refusal(model={"tiny": {"layer": 2}})
     assert "did you mean 'reward.correct'?" in refusal(reward={"corect": 1.0})
     data = tree()["data"]
-    assert "did you mean 'data.train.synthetic.seed'?" in refusal(data=data | {"train": {"synthetic": {"n": 5, "sed": 1}}})
+    assert "did you mean 'data.train.synthetic.seed'?" in refusal(
+        data=data | {"train": {"synthetic": {"n": 5, "sed": 1}}}
+    )
 
 
 def test_a_key_near_no_other_is_refused_with_the_keys_there_are() -> None:
@@ -65,7 +67,8 @@ def test_all_mistakes_are_said_at_once_and_each_key_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "accepted"), [({}, False), ({"tiny": {}, "name": "a"}, False), ({"name": "a"}, True), ({"tiny": {}}, True)]
+    ("model", "accepted"),
+    [({}, False), ({"tiny": {}, "name": "a"}, False), ({"name": "a"}, True), ({"tiny": {}}, True)],
 )
 def test_a_model_is_either_named_or_tiny(model: dict[str, Any], accepted: bool) -> None:
     if accepted:
@@ -76,7 +79,9 @@ def test_a_model_is_either_named_or_tiny(model: dict[str, Any], accepted: bool) 
 
 def test_a_data_source_is_one_thing_and_only_tuning_is_a_share_of_train() -> None:
     data = tree()["data"]
-    assert "data.train: give exactly one of" in refusal(data=data | {"train": {"cases": ["a.parquet"], "synthetic": {"n": 1}}})
+    assert "data.train: give exactly one of" in refusal(
+        data=data | {"train": {"cases": ["a.parquet"], "synthetic": {"n": 1}}}
+    )
     assert "share_of_train is for tuning only" in refusal(data=data | {"held_out": {"share_of_train": 0.5}})
     assert "data.held_out: field required" in refusal(data={"train": data["train"]})
 
@@ -103,14 +108,28 @@ def test_nothing_to_do_is_refused() -> None:
 
 
 def test_an_override_changes_one_key_and_its_value_is_yaml(recipe_file: Path) -> None:
-    overrides = ["rlvr.steps=7", "rlvr.learning_rate=2e-4", "model.lora.rank=4", "arms=[base, sft]", "name=1e3", "warmup.strata=missing"]
+    overrides = [
+        "rlvr.steps=7",
+        "rlvr.learning_rate=2e-4",
+        "model.lora.rank=4",
+        "arms=[base, sft]",
+        "name=1e3",
+        "warmup.strata=missing",
+    ]
     recipe = load_recipe(recipe_file, overrides)
-    assert (recipe.rlvr.steps, recipe.rlvr.learning_rate, recipe.arms, recipe.warmup.strata) == (7, 2e-4, ["base", "sft"], "missing")
+    assert (recipe.rlvr.steps, recipe.rlvr.learning_rate, recipe.arms, recipe.warmup.strata) == (
+        7,
+        2e-4,
+        ["base", "sft"],
+        "missing",
+    )
     assert recipe.model.lora is not None and recipe.model.lora.rank == 4
     assert recipe.model.tiny is not None, "what an override does not name stays"
 
 
-@pytest.mark.parametrize("override", ["rlvr.steps", "=3", "rlvr.steps=[", "rlvr.stepz=3", "rlvr.steps=x", "rlvr..steps=3", "data=1"])
+@pytest.mark.parametrize(
+    "override", ["rlvr.steps", "=3", "rlvr.steps=[", "rlvr.stepz=3", "rlvr.steps=x", "rlvr..steps=3", "data=1"]
+)
 def test_a_bad_override_is_refused_in_one_sentence(recipe_file: Path, override: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(recipe_file, [override])
@@ -142,7 +161,9 @@ def test_an_absent_recipe_is_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "absent.yaml")
 
 
-def test_a_relative_path_is_looked_for_beside_the_recipe_and_then_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_looked_for_beside_the_recipe_and_then_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in ("recipes", "here"):
         (tmp_path / folder).mkdir()
     (tmp_path / "recipes" / "train.parquet").touch()
@@ -161,14 +182,23 @@ def test_the_digest_follows_every_key_and_nothing_else(recipe_file: Path) -> Non
     recipe = load_recipe(recipe_file)
     assert recipe_digest(recipe) == recipe_digest(Recipe.model_validate(recipe.model_dump(mode="json")))
     assert recipe_digest(recipe) == recipe_digest(load_recipe(recipe_file, ["rlvr.steps=100"])), "100 is the default"
-    changes = ["seed=1", "rlvr.steps=9", "reward.correct=2", "data.train.synthetic.n=6", "threads=1", "model.tiny.layers=1"]
+    changes = [
+        "seed=1",
+        "rlvr.steps=9",
+        "reward.correct=2",
+        "data.train.synthetic.n=6",
+        "threads=1",
+        "model.tiny.layers=1",
+    ]
     digests = {recipe_digest(load_recipe(recipe_file, [change])) for change in changes}
     assert len(digests | {recipe_digest(recipe)}) == len(changes) + 1
 
 
 def test_who_runs_a_recipe_is_no_part_of_its_digest(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file, ["shards=4"])
-    assert recipe_digest(recipe) == recipe_digest(load_recipe(recipe_file, ["shards=4", "cluster.workers=2", "cluster.strategy=fsdp"]))
+    assert recipe_digest(recipe) == recipe_digest(
+        load_recipe(recipe_file, ["shards=4", "cluster.workers=2", "cluster.strategy=fsdp"])
+    )
     assert recipe_digest(recipe) != recipe_digest(load_recipe(recipe_file))
 
 
@@ -208,10 +238,19 @@ def test_no_unknown_key_is_ever_accepted(key: str) -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     recipe = parse_recipe(tree())
-    assert (recipe.rlvr.learning_rate, recipe.rlvr.kl, recipe.rlvr.samples, recipe.rlvr.questions_per_step) == (1e-6, 0.001, 12, 32)
+    assert (recipe.rlvr.learning_rate, recipe.rlvr.kl, recipe.rlvr.samples, recipe.rlvr.questions_per_step) == (
+        1e-6,
+        0.001,
+        12,
+        32,
+    )
     assert (recipe.warmup.learning_rate, recipe.warmup.epochs, recipe.warmup.batch) == (2e-5, 2, 16)
     assert recipe.decoding.temperature == 0.6
-    assert (recipe.reward.malformed, recipe.reward.wrong, recipe.reward.correct + recipe.reward.correct_format) == (-2.0, 0.0, 1.1)
+    assert (recipe.reward.malformed, recipe.reward.wrong, recipe.reward.correct + recipe.reward.correct_format) == (
+        -2.0,
+        0.0,
+        1.1,
+    )
 
 
 def test_the_recipe_offers_the_generators_manners_styles_and_difficulties() -> None:

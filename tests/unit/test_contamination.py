@@ -1,4 +1,4 @@
-"""sources/contamination: shared text is found, template text and short texts are not, and time grows with the text."""
+"""data/contamination: shared text is found, template text and short texts are not, and time grows with the text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ehrmind.sources.contamination import learned_from, shared_text
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.splits import without_leaks
+from ehrmind.data.contamination import learned_from, shared_text
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.splits import without_leaks
+from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.types import Case
 
 WORDS = [f"word{place}" for place in range(3000)]
@@ -24,7 +24,9 @@ def note(seed: object, length: int = 60) -> str:
 
 
 def case(name: str, text: str, question: str = "What is the score?", group: str = "") -> Case:
-    return Case(name, "medcalc", "t", "medcalc/c/t", "held_out", group or name, {"note": text, "question": question}, {})
+    return Case(
+        name, "medcalc", "t", "medcalc/c/t", "held_out", group or name, {"note": text, "question": question}, {}
+    )
 
 
 def found(held_out: list[Case], texts: Iterable[str]) -> tuple[dict[str, float], int]:
@@ -37,7 +39,9 @@ def found(held_out: list[Case], texts: Iterable[str]) -> tuple[dict[str, float],
 def test_a_copied_note_is_found_whole_and_a_quoted_part_in_part() -> None:
     held_out = [case(f"c{place}", note(place)) for place in range(10)]
     quoted = " ".join(note(3).split()[20:40])  # twenty words: eight runs of thirteen, of 48
-    shares, _ = found(held_out, [note(1), f"{note('else')} {quoted} {note('more')}", *(note(f"other {place}") for place in range(50))])
+    shares, _ = found(
+        held_out, [note(1), f"{note('else')} {quoted} {note('more')}", *(note(f"other {place}") for place in range(50))]
+    )
     assert shares == {"c1": 1.0, "c3": pytest.approx(8 / 48, abs=1e-4)}
 
 
@@ -69,21 +73,30 @@ def test_a_question_is_its_tasks_text_and_counts_only_where_there_is_no_record()
 
 def test_a_text_too_short_to_compare_is_counted_as_such() -> None:
     figures, rows = shared_text([case("c", "twelve words are too few")], {"train": ["twelve words are too few"]})
-    assert figures["too_short"] == 1 and figures["template_only"] == 0 and rows == [] and figures["against"]["train"]["half"] == 0
+    assert (
+        figures["too_short"] == 1
+        and figures["template_only"] == 0
+        and rows == []
+        and figures["against"]["train"]["half"] == 0
+    )
 
 
 def test_a_text_that_is_all_template_is_counted_as_such() -> None:
-    figures, rows = shared_text([case(f"c{place}", note("form", 20)) for place in range(10)], {"train": [note("form", 20)]})
+    figures, rows = shared_text(
+        [case(f"c{place}", note("form", 20)) for place in range(10)], {"train": [note("form", 20)]}
+    )
     assert (figures["template_only"], figures["too_short"], rows) == (10, 0, [])
 
 
 def test_worked_answers_are_among_what_is_learned_from() -> None:
-    first = made_up_cases(1, 0, "train")[0]
+    first = synthetic_cases(1, 0, "train")[0]
     assert [*first.fields.values(), first.rationale] == list(learned_from([first]))
 
 
-def test_made_up_notes_of_other_seeds_share_next_to_nothing() -> None:
-    figures, rows = shared_text(made_up_cases(220, 1, "held_out"), {"train": learned_from(made_up_cases(220, 2, "train"))})
+def test_synthetic_notes_of_other_seeds_share_next_to_nothing() -> None:
+    figures, rows = shared_text(
+        synthetic_cases(220, 1, "held_out"), {"train": learned_from(synthetic_cases(220, 2, "train"))}
+    )
     assert figures["against"]["train"]["half"] == 0 and figures["against"]["train"]["mean_share"] < 0.05
     assert all(row["share"] < 0.5 for row in rows)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.sources.cells import CellError, Column
-from ehrmind.sources.dates import DayOrder, day, has_time, moment, order_of
+from ehrmind.data.cells import CellError, Column
+from ehrmind.data.dates import DayOrder, day, has_time, moment, order_of
 from ehrmind.types import InputError
 
 DAYS = st.dates(datetime.date(1000, 1, 1), datetime.date(2999, 12, 31))
@@ -40,7 +40,9 @@ def test_a_day_with_its_month_in_words_has_one_reading(made: datetime.date, form
 
 
 @given(st.lists(DAYS, min_size=1, max_size=5), st.sampled_from(ORDERS), st.sampled_from(["/", "-"]), st.booleans())
-def test_a_column_in_one_order_is_read_in_it_or_refused(made: list[datetime.date], order: DayOrder, mark: str, padded: bool) -> None:
+def test_a_column_in_one_order_is_read_in_it_or_refused(
+    made: list[datetime.date], order: DayOrder, mark: str, padded: bool
+) -> None:
     cells = column(*(written(one, order, mark, padded) for one in made))
     assert [day(cell, order_of(cells, order)) for cell in cells.cells] == made
     try:
@@ -63,7 +65,9 @@ def test_any_text_is_a_day_a_null_or_refused(text: str) -> None:
 
 def test_full_stops_stand_behind_days_unless_that_is_no_day() -> None:
     assert day("31.01.2026") == day("1.31.2026") == datetime.date(2026, 1, 31)
-    assert day("01.02.2026") == datetime.date(2026, 2, 1) and order_of(column("01.02.2026", "02/01/2026")) == "day-first"
+    assert (
+        day("01.02.2026") == datetime.date(2026, 2, 1) and order_of(column("01.02.2026", "02/01/2026")) == "day-first"
+    )
     assert day("05/05/2026") == datetime.date(2026, 5, 5) and order_of(column("05/05/2026", "2026-01-31")) is None
 
 
@@ -104,7 +108,11 @@ def test_the_epoch_is_a_day_and_nothing_is_none() -> None:
 
 
 def test_a_time_of_day_is_known_and_midnight_is_none() -> None:
-    assert [has_time(cell) for cell in ("2026-01-31 10:15", "1/31/2026 3:05 PM", "2026-01-31T00:00:00Z")] == [True, True, True]
+    assert [has_time(cell) for cell in ("2026-01-31 10:15", "1/31/2026 3:05 PM", "2026-01-31T00:00:00Z")] == [
+        True,
+        True,
+        True,
+    ]
     assert (
         not has_time("2026-01-31 00:00:00.000000")
         and not has_time("")

@@ -22,14 +22,14 @@ from ehrmind.cli.app import app
 from ehrmind.cli.options import in_options
 from ehrmind.config import EhrFiles, Prompts, TableFile, TrialFiles, load_recipe, parse_recipe
 from ehrmind.config.parts import Decoding
+from ehrmind.data import save_cases
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.predict.kinds import kind_of, refuse_other_kinds
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import only_writer
 from ehrmind.runs.start import FOLDERS, holds_work
-from ehrmind.sources import save_cases
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.stages.kinds import kind_of, refuse_other_kinds
 from ehrmind.stages.models import choose
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.rollout import render_prompts
@@ -40,14 +40,14 @@ from tests.stored import store
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def made_up(n: int, seed: int) -> dict[str, object]:
+def synthetic(n: int, seed: int) -> dict[str, object]:
     return {"synthetic": {"n": n, "seed": seed, "tasks": ["sirs", "feverpain"], "difficulty": "easy"}}
 
 
 TINY = {
     "name": "tiny",
     "threads": 1,
-    "data": {"train": made_up(24, 1), "tuning": made_up(4, 2), "held_out": made_up(6, 3)},
+    "data": {"train": synthetic(24, 1), "tuning": synthetic(4, 2), "held_out": synthetic(6, 3)},
     "model": {"tiny": {"hidden": 16, "layers": 1, "heads": 2}},
     "decoding": {"max_new_tokens": 8},
     "arms": ["base"],
@@ -98,7 +98,12 @@ def test_the_corrected_command_runs_in_the_same_place(recipe: Path, tmp_path: Pa
 
 
 def test_what_took_work_and_what_is_not_ours_stays_after_an_error(tmp_path: Path) -> None:
-    for name in ("protected/rollouts/pilot-000000.parquet", "pilot.json", "mine.txt", "protected/checkpoints/rlvr/step-1/progress.json"):
+    for name in (
+        "protected/rollouts/pilot-000000.parquet",
+        "pilot.json",
+        "mine.txt",
+        "protected/checkpoints/rlvr/step-1/progress.json",
+    ):
         folder = tmp_path / name.replace("/", "-")
         with pytest.raises(InputError), only_writer(folder, holds_work):
             run = open_run(folder, parse_recipe(TINY), resume=False)
@@ -109,7 +114,9 @@ def test_what_took_work_and_what_is_not_ours_stays_after_an_error(tmp_path: Path
 
 
 @pytest.mark.parametrize("at", range(len(FOLDERS) + 1))
-def test_a_run_killed_before_its_recipe_has_its_name_is_resumed_and_started_anew(at: int, recipe: Path, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_recipe_has_its_name_is_resumed_and_started_anew(
+    at: int, recipe: Path, tmp_path: Path
+) -> None:
     for resume in (True, False):
         run = tmp_path / f"run-{resume}"
         for folder in FOLDERS[:at]:
@@ -146,24 +153,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prediction_of_another_family_is_refused_unless_the_user_says_so(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_cases(made_up_trials(20, 7, "held_out"), tmp_path / "trials.parquet")
+    save_cases(synthetic_trials(20, 7, "held_out"), tmp_path / "trials.parquet")
     assert ehrmind("predict", trained, tmp_path / "trials.parquet", "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "20 cases of" in said and "family trials" in said and "had medcalc only" in said and "--any-task" in said
     assert not (tmp_path / "out").exists()
     assert ehrmind("predict", trained, tmp_path / "trials.parquet", "--out", tmp_path / "out", "--any-task") == 1
     assert "none of 20 cases was answered" in capsys.readouterr().err
-    save_cases(made_up_trials(4, 7, "held_out"), tmp_path / "few.parquet")
+    save_cases(synthetic_trials(4, 7, "held_out"), tmp_path / "few.parquet")
     assert ehrmind("predict", trained, tmp_path / "few.parquet", "--out", tmp_path / "few", "--any-task") == 0
     assert "none of 4 cases was answered" in capsys.readouterr().err
 
 
 def test_prediction_of_other_tasks_only_is_refused_and_of_some_is_not(trained: Path, tmp_path: Path) -> None:
     model = choose(trained)
-    others = made_up_cases(4, 7, "held_out", ["body-mass-index"])
-    with pytest.raises(InputError, match=r"medcalc cases of x are of body-mass-index, and run/base had feverpain, sirs only; .*--any-task"):
+    others = synthetic_cases(4, 7, "held_out", ["body-mass-index"])
+    with pytest.raises(
+        InputError,
+        match=r"medcalc cases of x are of body-mass-index, and run/base had feverpain, sirs only; .*--any-task",
+    ):
         refuse_other_kinds(model, others, Path("x"))
-    refuse_other_kinds(model, [*others, *made_up_cases(2, 8, "held_out", ["sirs"])], Path("x"))
+    refuse_other_kinds(model, [*others, *synthetic_cases(2, 8, "held_out", ["sirs"])], Path("x"))
 
 
 def test_the_kind_of_a_tables_answers_is_said_with_its_labels_in_brackets() -> None:
@@ -172,7 +182,7 @@ def test_the_kind_of_a_tables_answers_is_said_with_its_labels_in_brackets() -> N
 
 
 def test_a_prediction_that_cannot_start_leaves_no_folder(trained: Path, tmp_path: Path) -> None:
-    save_cases(made_up_cases(2, 9, "held_out", ["sirs"]), tmp_path / "new.parquet")
+    save_cases(synthetic_cases(2, 9, "held_out", ["sirs"]), tmp_path / "new.parquet")
     given = ["predict", trained, tmp_path / "new.parquet", "--out", tmp_path / "out"]
     assert ehrmind(*given, "decoding.max_new_tokens=100000") == 2
     assert not (tmp_path / "out").exists()
@@ -180,7 +190,7 @@ def test_a_prediction_that_cannot_start_leaves_no_folder(trained: Path, tmp_path
 
 
 def test_a_result_without_one_answer_is_a_warning_with_the_commonest_reason(tmp_path: Path) -> None:
-    cases = made_up_cases(3, 9, "held_out", ["sirs"])
+    cases = synthetic_cases(3, 9, "held_out", ["sirs"])
     silent = asked(cases, tmp_path / "a", lambda *_: "no answer here")
     assert re.search(r"none of 3 cases was answered \(mostly: .+\)", silent.warning() or "")
     assert asked(cases, tmp_path / "b", lambda *_: '<think>x</think>\n<answer>{"answer": 2}</answer>').warning() is None
@@ -189,12 +199,16 @@ def test_a_result_without_one_answer_is_a_warning_with_the_commonest_reason(tmp_
 def test_the_commands_that_resume_are_those_that_have_the_option() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group) or hasattr(group, "commands")
-    having = {name for name, command in group.commands.items() if any("--resume" in option.opts for option in command.params)}
+    having = {
+        name for name, command in group.commands.items() if any("--resume" in option.opts for option in command.params)
+    }
     assert having == {name for name, option in errors.RESUMABLE.items() if option}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(28, "No space left on device")])
-def test_resume_is_advised_for_commands_that_have_it_alone(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_is_advised_for_commands_that_have_it_alone(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in ("run", "predict", "demo", "data", "export", ""):
         errors.say(error, command)
         said = capsys.readouterr().err
@@ -205,10 +219,19 @@ def test_resume_is_advised_for_commands_that_have_it_alone(error: BaseException,
 @pytest.mark.parametrize("command", ["run", "pilot", "evaluate"])
 def test_sigterm_says_what_is_kept_and_how_to_go_on(command: str, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    slow = ["data.train.synthetic.n=3000", "data.held_out.synthetic.n=3000", "pilot.questions=1000", "decoding.max_new_tokens=60"]
+    slow = [
+        "data.train.synthetic.n=3000",
+        "data.held_out.synthetic.n=3000",
+        "pilot.questions=1000",
+        "decoding.max_new_tokens=60",
+    ]
     given = [sys.executable, "-m", "ehrmind.cli", command, str(recipe), "--out", str(run), *slow]
     process = subprocess.Popen(
-        given, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        given,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     while not (run / "stages" / "data.json").exists():
         assert process.poll() is None
@@ -217,7 +240,10 @@ def test_sigterm_says_what_is_kept_and_how_to_go_on(command: str, recipe: Path, 
     process.terminate()
     said = process.communicate(timeout=60)[1].strip().splitlines()
     assert process.returncode == 143
-    assert said[-1] == "ehrmind: stopped by SIGTERM; what was finished is kept, and the same command with --resume goes on."
+    assert (
+        said[-1]
+        == "ehrmind: stopped by SIGTERM; what was finished is kept, and the same command with --resume goes on."
+    )
     assert Run(run).done("data") is not None
 
 
@@ -246,20 +272,26 @@ def test_the_remedy_for_a_long_prompt_names_the_limit_that_holds(
 
 def test_a_context_that_the_answer_alone_takes_is_refused_as_that(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"context is 512 tokens, and decoding.max_new_tokens=600 leaves none.*lower decoding.max_new_tokens"
+        InputError,
+        match=r"context is 512 tokens, and decoding.max_new_tokens=600 leaves none.*lower decoding.max_new_tokens",
     ):
         prompt_limit(Prompts(), Decoding(max_new_tokens=600), 512)
 
 
 def test_following_the_advice_for_a_long_prompt_works() -> None:
-    cases, asked_for = made_up_cases(3, 5, "train", ["sirs"]), parse_recipe(TINY)
+    cases, asked_for = synthetic_cases(3, 5, "train", ["sirs"]), parse_recipe(TINY)
     for context, most, new in ((1 << 20, 10, 8), (3000, 4096, 2900), (3000, 10, 2900)):
-        settings = asked_for.model_copy(update={"prompts": Prompts(max_tokens=most), "decoding": Decoding(max_new_tokens=new)})
+        settings = asked_for.model_copy(
+            update={"prompts": Prompts(max_tokens=most), "decoding": Decoding(max_new_tokens=new)}
+        )
         engine = ScriptedEngine(lambda *_: "", context=context)
         with pytest.raises(InputError) as refused:
             render_prompts(engine, settings, cases, settings.decoding)
         said = str(refused.value)
-        raised, lowered = re.search(r"raise prompts.max_tokens to (\d+)", said), re.search(r"max_new_tokens to (\d+)", said)
+        raised, lowered = (
+            re.search(r"raise prompts.max_tokens to (\d+)", said),
+            re.search(r"max_new_tokens to (\d+)", said),
+        )
         settings = settings.model_copy(update={
             "prompts": Prompts(max_tokens=int(raised[1]) if raised else most),
             "decoding": Decoding(max_new_tokens=int(lowered[1]) if lowered else new),
@@ -296,7 +328,18 @@ def test_a_command_speaks_of_its_options_and_not_of_the_recipes_keys(kind: type,
 
 
 def test_wrong_options_of_data_commands_are_said_as_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["data", "ehr", "--meds", tmp_path, "--labels", tmp_path, "--out", tmp_path / "c.parquet", "--split-by", "site"]
+    given = [
+        "data",
+        "ehr",
+        "--meds",
+        tmp_path,
+        "--labels",
+        tmp_path,
+        "--out",
+        tmp_path / "c.parquet",
+        "--split-by",
+        "site",
+    ]
     assert ehrmind(*given) == 2
     assert "--split-by site needs --site-column and --held-out-site" in capsys.readouterr().err
 
@@ -305,19 +348,23 @@ def test_an_exported_model_says_its_families_and_is_not_asked_others(trained: Pa
     assert ehrmind("export", "model", trained, "--out", tmp_path / "model") == 0
     model = choose(tmp_path / "model")
     with pytest.raises(InputError, match="2 cases of x are of the family trials, and model had medcalc only"):
-        refuse_other_kinds(model, made_up_trials(2, 7, "held_out"), Path("x"))
-    refuse_other_kinds(model, made_up_cases(2, 7, "held_out", ["body-mass-index"]), Path("x"))
+        refuse_other_kinds(model, synthetic_trials(2, 7, "held_out"), Path("x"))
+    refuse_other_kinds(model, synthetic_cases(2, 7, "held_out", ["body-mass-index"]), Path("x"))
 
 
 def test_a_base_model_that_is_not_here_is_fetched_by_a_command_that_exists(trained: Path, tmp_path: Path) -> None:
     tree = {**TINY, "model": {"name": "nobody/no-such-model"}}
     Run(tmp_path).manifest.create()
     store(tmp_path / "recipe.yaml", yaml.safe_dump(tree))
-    with pytest.raises(InputError, match=r"nobody/no-such-model, from which .* fetch it with `hf download nobody/no-such-model`"):
+    with pytest.raises(
+        InputError, match=r"nobody/no-such-model, from which .* fetch it with `hf download nobody/no-such-model`"
+    ):
         choose(tmp_path, "base")
 
 
-def test_a_path_that_is_none_is_not_said_to_be_downloadable(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_none_is_not_said_to_be_downloadable(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ehrmind("evaluate", recipe, "--out", tmp_path / "run", "model.tiny=null", "model.name=/no/such/model") == 2
     said = capsys.readouterr().err
     assert "check the path" in said and "download" not in said

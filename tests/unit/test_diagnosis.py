@@ -12,18 +12,27 @@ from typing import Any
 import pytest
 
 from ehrmind.config import parse_recipe
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response
 from ehrmind.runs import Row, rollout_rows
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.stages.diagnosis import MISAPPLIED, MISSING, SOLID, diagnose, entropy_of, kind_of, luck_of, needed_samples
-from ehrmind.stages.interventions import _lifts, cause_of
-from ehrmind.stages.plan import compare_gains, expected_gain, make_plan, planned
+from ehrmind.stages.pilot.diagnosis import (
+    MISAPPLIED,
+    MISSING,
+    SOLID,
+    chance_of,
+    diagnose,
+    entropy_of,
+    kind_of,
+    needed_samples,
+)
+from ehrmind.stages.pilot.interventions import _lifts, cause_of
+from ehrmind.stages.pilot.plan import compare_gains, expected_gain, make_plan, planned
 from ehrmind.types import Case, Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
 from tests.medcalc_cases import SHORT
 
-SCORES = made_up_cases(60, 4, "train", ["curb-65"], difficulty="easy")[:40]
+SCORES = synthetic_cases(60, 4, "train", ["curb-65"], difficulty="easy")[:40]
 WRONG = '<think>guess</think>\n<answer>{"answer": -7}</answer>'
 Answer = Callable[[Case, int], str]
 
@@ -43,7 +52,7 @@ def diagnosed(cases: Sequence[Case], members: int, answer: Answer) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    return made_up_cases(60, 4, "train", ["curb-65", "maintenance-fluids"], difficulty="easy")
+    return synthetic_cases(60, 4, "train", ["curb-65", "maintenance-fluids"], difficulty="easy")
 
 
 @pytest.mark.parametrize(("right", "kind"), [(8, SOLID), (4, MISAPPLIED), (0, MISSING)])
@@ -62,7 +71,7 @@ def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: li
         return gold_response(random.Random(f"{case.id}{member}").choice(scores))
 
     (figures,) = diagnosed(scores, 8, shuffled)["by_stratum"].values()
-    assert figures["pass@k"] > 0.7 and figures["luck"] == pytest.approx(figures["pass@1"], abs=0.08)
+    assert figures["pass@k"] > 0.7 and figures["chance"] == pytest.approx(figures["pass@1"], abs=0.08)
     assert figures["kind"] == MISSING
 
 
@@ -71,15 +80,15 @@ def test_luck_is_the_chance_that_another_questions_answer_is_right(cases: list[C
     rows = rows_of(scores, 4, lambda case, _: gold_response(case))
     pairs = [(a, b) for a, b in itertools.permutations(scores, 2)]
     expected = sum(a.truth["value"] == b.truth["value"] for a, b in pairs) / len(pairs)
-    assert luck_of(rows, {case.id: case for case in scores}, True, 0) == pytest.approx(expected, abs=0.06)
+    assert chance_of(rows, {case.id: case for case in scores}, True, 0) == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize(("samples", "luck"), [(8, 0.0), (8, 0.1), (8, 0.3), (12, 0.2), (4, 0.5), (1, 0.0)])
-def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, luck: float) -> None:
+@pytest.mark.parametrize(("samples", "chance"), [(8, 0.0), (8, 0.1), (8, 0.3), (12, 0.2), (4, 0.5), (1, 0.0)])
+def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, chance: float) -> None:
     def at_least(r: int) -> float:
-        return sum(math.comb(samples, i) * luck**i * (1 - luck) ** (samples - i) for i in range(r, samples + 1))
+        return sum(math.comb(samples, i) * chance**i * (1 - chance) ** (samples - i) for i in range(r, samples + 1))
 
-    needed = needed_samples(samples, luck)
+    needed = needed_samples(samples, chance)
     assert needed >= min(2, samples)
     assert needed == samples + 1 or at_least(needed) <= 0.05 + 1e-12
     assert needed <= 2 or at_least(needed - 1) > 0.05
@@ -118,9 +127,12 @@ def test_the_first_help_that_lifts_names_the_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "lifts"), [([1.0] * 6, True), ([0.5, 0.0, 0.0, 0.0, 0.0, 0.0], False), ([0.05] * 6, False), ([1.0, 1.0], False)]
+    ("after", "lifts"),
+    [([1.0] * 6, True), ([0.5, 0.0, 0.0, 0.0, 0.0, 0.0], False), ([0.05] * 6, False), ([1.0, 1.0], False)],
 )
-def test_a_lift_must_be_large_and_sure_and_of_more_than_two_questions(cases: list[Case], after: list[float], lifts: bool) -> None:
+def test_a_lift_must_be_large_and_sure_and_of_more_than_two_questions(
+    cases: list[Case], after: list[float], lifts: bool
+) -> None:
     asked = [case for case in cases if case.task == "curb-65"][: len(after)]
     rates = {case.id: value for case, value in zip(asked, after, strict=True)}
     (found,) = _lifts(asked, dict.fromkeys(rates, 0.0), rates).values()
@@ -128,14 +140,21 @@ def test_a_lift_must_be_large_and_sure_and_of_more_than_two_questions(cases: lis
 
 
 def recipe(**changes: Any) -> Any:
-    tree = {"data": {"train": {"synthetic": {"n": 70, "seed": 1, **SHORT}}, "held_out": {"synthetic": {"n": 7, "seed": 2, **SHORT}}}}
+    tree = {
+        "data": {
+            "train": {"synthetic": {"n": 70, "seed": 1, **SHORT}},
+            "held_out": {"synthetic": {"n": 7, "seed": 2, **SHORT}},
+        }
+    }
     return parse_recipe({**tree, "model": {"tiny": {}}, **changes})
 
 
 @pytest.fixture(scope="module")
 def mixed(cases: list[Case]) -> dict[str, Any]:
     """CURB-65 half right, fluids never."""
-    return diagnosed(cases, 8, lambda case, member: gold_response(case) if case.task == "curb-65" and member % 2 else WRONG)
+    return diagnosed(
+        cases, 8, lambda case, member: gold_response(case) if case.task == "curb-65" and member % 2 else WRONG
+    )
 
 
 def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mixed: dict[str, Any]) -> None:
@@ -144,7 +163,9 @@ def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mix
     assert plan["arms"] == ["base", "sft", "sft_rlvr"]
     assert plan["warm_up"]["traces_per_stratum"] == {"medcalc/physical/maintenance-fluids": 30}  # all there are
     assert plan["warm_up"]["rehearsal"] == 1 and plan["warm_up"]["rehearse"] == "worked"
-    bare = [case if case.task != "curb-65" else dataclasses.replace(case, rationale=None, provenance={}) for case in cases]
+    bare = [
+        case if case.task != "curb-65" else dataclasses.replace(case, rationale=None, provenance={}) for case in cases
+    ]
     assert make_plan(recipe(), mixed, bare)["warm_up"]["rehearse"] == "own"
 
 
@@ -161,7 +182,9 @@ def test_a_stratum_without_worked_answers_is_named_and_not_promised(cases: list[
     assert any("no worked answer" in sentence for sentence in plan["because"])
 
 
-def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cases: list[Case], mixed: dict[str, Any]) -> None:
+def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(
+    cases: list[Case], mixed: dict[str, Any]
+) -> None:
     for chosen, arms in (
         (recipe(), ["base", "rlvr", "sft", "sft_rlvr"]),
         (recipe(stages="auto"), ["base", "sft", "sft_rlvr"]),
@@ -176,8 +199,12 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(cas
     assert planned(kept, make_plan(kept, mixed, cases)).warmup.rehearsal == 0.25
 
 
-def figures(before: float, unsettled: float, luck: float = 0.0, questions: int = 20) -> dict[str, Any]:
-    return {"pass@1": before, "unsettled": {"questions": questions, "pass@1": unsettled, "luck": luck}, "questions": 20}
+def figures(before: float, unsettled: float, chance: float = 0.0, questions: int = 20) -> dict[str, Any]:
+    return {
+        "pass@1": before,
+        "unsettled": {"questions": questions, "pass@1": unsettled, "chance": chance},
+        "questions": 20,
+    }
 
 
 def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is_room_for() -> None:
@@ -188,7 +215,7 @@ def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is
 
 
 def test_nothing_is_expected_of_luck_nor_of_questions_that_are_solved_anyway() -> None:
-    assert expected_gain(figures(0.5, 0.5, luck=0.5))["gain"] == pytest.approx(0)
+    assert expected_gain(figures(0.5, 0.5, chance=0.5))["gain"] == pytest.approx(0)
     assert expected_gain(figures(0.1, 0.0, questions=18))["gain"] == pytest.approx(0)  # healthy patients' scores of 0
     rising = [expected_gain(figures(share, share))["gain"] / (1 - share) for share in (0.0, 0.005, 0.02, 0.1, 0.5)]
     assert rising == sorted(rising) and rising[1] < rising[-1] / 2
@@ -200,25 +227,38 @@ def test_what_most_samples_solve_the_others_are_expected_to_solve_too() -> None:
 
 def test_questions_that_most_samples_solve_are_settled(cases: list[Case]) -> None:
     first = {case.id for case in cases[::3]}
-    found = diagnosed(cases, 4, lambda case, member: gold_response(case) if member < (3 if case.id in first else 1) else WRONG)["overall"]
-    assert found["unsettled"]["questions"] == len(cases) - len(first) and found["unsettled"]["pass@1"] == pytest.approx(1 / 4)
+    found = diagnosed(
+        cases, 4, lambda case, member: gold_response(case) if member < (3 if case.id in first else 1) else WRONG
+    )["overall"]
+    assert found["unsettled"]["questions"] == len(cases) - len(first) and found["unsettled"]["pass@1"] == pytest.approx(
+        1 / 4
+    )
     once = diagnosed(cases, 1, lambda case, member: gold_response(case) if case.id in first else WRONG)["overall"]
     assert once["unsettled"]["questions"] == len(cases)  # one sample settles nothing
 
 
 def test_the_luck_of_unsettled_questions_is_their_own() -> None:
     """Who always writes 0 is right about healthy patients, by knowledge or not, and by luck about nobody else."""
-    asked = [dataclasses.replace(case, id=str(index), truth={"kind": "integer", "value": index % 4}) for index, case in enumerate(SCORES)]
+    asked = [
+        dataclasses.replace(case, id=str(index), truth={"kind": "integer", "value": index % 4})
+        for index, case in enumerate(SCORES)
+    ]
     found = diagnosed(asked, 8, lambda *_: '<think>none</think>\n<answer>{"answer": 0}</answer>')["overall"]
-    assert found["luck"] > 0.15 and found["unsettled"]["luck"] == 0 and found["unsettled"]["questions"] == 30
+    assert found["chance"] > 0.15 and found["unsettled"]["chance"] == 0 and found["unsettled"]["questions"] == 30
 
 
 def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: dict[str, Any]) -> None:
     names = list(mixed["by_stratum"])
-    plan = {"expected": {"rlvr": {names[0]: {"gain": 0.5, "low": 0, "high": 1}, names[1]: {"gain": 0.1, "low": 0, "high": 1}}}}
+    plan = {
+        "expected": {
+            "rlvr": {names[0]: {"gain": 0.5, "low": 0, "high": 1}, names[1]: {"gain": 0.1, "low": 0, "high": 1}}
+        }
+    }
 
     def arm(*accuracies: float) -> dict[str, Any]:
-        return {"by_stratum": {name: {"n": 100, "accuracy": value} for name, value in zip(names, accuracies, strict=True)}}
+        return {
+            "by_stratum": {name: {"n": 100, "accuracy": value} for name, value in zip(names, accuracies, strict=True)}
+        }
 
     results = {"decoding": "greedy", "arms": {}, "sampled": {"arms": {"base": arm(0.4, 0.0), "rlvr": arm(0.8, 0.0)}}}
     gains = compare_gains(plan, mixed, results)
@@ -229,6 +269,6 @@ def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed
 
 
 def test_trials_are_diagnosed_too() -> None:
-    pairs = made_up_trials(60, seed=2, split="train")
+    pairs = synthetic_trials(60, seed=2, split="train")
     found = diagnosed(pairs, 4, lambda case, _: gold_response(case))
     assert {figures["kind"] for figures in found["by_stratum"].values()} == {SOLID}

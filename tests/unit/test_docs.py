@@ -77,12 +77,14 @@ def test_every_page_stands_in_the_index() -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_recipes_in_the_short_pages_are_recipes(name: str) -> None:
     for block in blocks(DOCS / f"{name}.md", "yaml"):
-        made_up = {"synthetic": {"n": 3}}
-        tree = {"data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}} | yaml.safe_load(block)
+        synthetic = {"synthetic": {"n": 3}}
+        tree = {"data": {"train": synthetic, "held_out": synthetic}, "model": {"tiny": {}}} | yaml.safe_load(block)
         assert parse_recipe(tree, source=name).model_fields_set == tree.keys()
 
 
-def test_the_commands_of_your_data_prove_the_table_that_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_your_data_prove_the_table_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table, made, checked, *_ = blocks(DOCS / "your-data.md", "")
     monkeypatch.chdir(tmp_path)
     Path("questions.csv").write_text(table)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ehrmind.sources import save_cases
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.general import made_up_general
-from ehrmind.sources.made_up.trials import made_up_trials
+from ehrmind.data import save_cases
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.general import synthetic_general
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.types import Case, InputError
 from ehrmind.verify.drawn import OF_ALL, VERDICTS, refuse_unproven
 from tests.new_rows import ehrmind
@@ -34,7 +34,12 @@ FAULTS = {
 
 
 def test_cases_of_every_family_are_proven_whatever_their_worked_answers_say() -> None:
-    cases = [*made_up_cases(110, 1, "train"), *made_up_trials(30, 1, "train"), *made_up_general(30, 1, "train"), number_case("odd-0")]
+    cases = [
+        *synthetic_cases(110, 1, "train"),
+        *synthetic_trials(30, 1, "train"),
+        *synthetic_general(30, 1, "train"),
+        number_case("odd-0"),
+    ]
     cases.append(replace(number_case("odd-9"), rationale="..."))  # no thought that teaches; the warm-up leaves it out
     for think in (True, False):
         proven = refuse_unproven(cases, 0, think=think)
@@ -44,22 +49,30 @@ def test_cases_of_every_family_are_proven_whatever_their_worked_answers_say() ->
 @pytest.mark.parametrize("problem", FAULTS)
 def test_a_case_that_the_verifier_is_wrong_about_is_named_with_its_task(problem: str) -> None:
     with pytest.raises(InputError) as refused:
-        refuse_unproven([number_case("fine-1"), FAULTS[problem], *made_up_trials(5, 1, "train")], 0)
+        refuse_unproven([number_case("fine-1"), FAULTS[problem], *synthetic_trials(5, 1, "train")], 0)
     assert str(refused.value).startswith(f"Case {FAULTS[problem].id} of the task table/t: {problem}; ")
 
 
 def test_the_proof_is_drawn_by_seed_from_every_task_and_bounded() -> None:
     many = [number_case(f"n-{number}") for number in range(5_000)]
-    few = replace(FAULTS["its own gold answer is judged wrong (out of limits)"], task="rare", stratum="table/rare/number")
+    few = replace(
+        FAULTS["its own gold answer is judged wrong (out of limits)"], task="rare", stratum="table/rare/number"
+    )
     with pytest.raises(InputError, match="table/rare"):
         refuse_unproven([*many, few], 0)
     names = [str(number) * 40 for number in range(100, 900)]
-    wide = [replace(case, truth={"kind": "label", "value": at % 800, "labels": names}) for at, case in enumerate(many[:400])]
+    wide = [
+        replace(case, truth={"kind": "label", "value": at % 800, "labels": names}) for at, case in enumerate(many[:400])
+    ]
     tasks = [replace(case, task=f"t{at % 300}") for at, case in enumerate(many)]
     for cases in (many, wide, tasks):
         began = time.process_time()
         proven = refuse_unproven(cases, 0)
-        assert proven == refuse_unproven(cases, 0) and proven["cases"] <= OF_ALL and proven["corruptions"] <= VERDICTS + 500
+        assert (
+            proven == refuse_unproven(cases, 0)
+            and proven["cases"] <= OF_ALL
+            and proven["corruptions"] <= VERDICTS + 500
+        )
         assert time.process_time() - began < 8, "twice, on a slow machine"
 
 
@@ -70,9 +83,13 @@ def test_a_run_is_refused_before_anything_is_trained_or_scored(
     monkeypatch.chdir(tmp_path)
     odd = number_case("odd-1", low=6.0, high=7.0)
     save_cases([odd, *(number_case(f"n-{number}") for number in range(8))], tmp_path / "train.parquet")
-    save_cases([replace(number_case(f"h-{number}"), split="held_out") for number in range(4)], tmp_path / "held.parquet")
+    save_cases(
+        [replace(number_case(f"h-{number}"), split="held_out") for number in range(4)], tmp_path / "held.parquet"
+    )
     tree = {"name": "t", "data": {"train": {"cases": ["train.parquet"]}, "held_out": {"cases": ["held.parquet"]}}}
-    (tmp_path / "recipe.yaml").write_text(json.dumps({**tree, "model": {"tiny": {"hidden": 16, "layers": 1, "heads": 2}}}))
+    (tmp_path / "recipe.yaml").write_text(
+        json.dumps({**tree, "model": {"tiny": {"hidden": 16, "layers": 1, "heads": 2}}})
+    )
     assert ehrmind(command, "recipe.yaml", "--out", "run") == 2
     said = capsys.readouterr().err
     assert "Case odd-1 of the task table/t: its own gold answer is judged wrong" in said and said.count("\n") == 1

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.sources.ehr_labels import DAYS, WHOLE, read_labels
-from ehrmind.sources.subject_columns import moments, subject_numbers
+from ehrmind.data.ehr_labels import DAYS, WHOLE, read_labels
+from ehrmind.data.subject_columns import moments, subject_numbers
 from ehrmind.types import InputError
 
 T = [datetime(2020, 1, day) for day in range(1, 10)]
@@ -33,7 +33,11 @@ def read(path: Path, task: str = "t", **more: Any) -> list[Any]:
 
 
 def test_aces_labels_with_columns_of_nulls_are_read(tmp_path: Path) -> None:
-    nulls: dict[str, Any] = {"integer_value": [None, None], "float_value": [None, None], "categorical_value": [None, None]}
+    nulls: dict[str, Any] = {
+        "integer_value": [None, None],
+        "float_value": [None, None],
+        "categorical_value": [None, None],
+    }
     assert read(labels(tmp_path, {"boolean_value": [True, False], **nulls})) == [(1, 1, "boolean"), (2, 0, "boolean")]
 
 
@@ -53,7 +57,9 @@ def test_the_grades_of_a_laboratory_task_are_one_label_with_whether_they_are_abo
     path = labels(tmp_path, {"boolean_value": [True, False], "integer_value": [3, 0]})
     found, notes = read_labels([path], "lab_anemia")
     assert found["value"].to_list() == [3, 0] and [*notes.values()] == [2]
-    with pytest.raises(InputError, match=r"labels.parquet, row 2: boolean_value and integer_value contradict each other"):
+    with pytest.raises(
+        InputError, match=r"labels.parquet, row 2: boolean_value and integer_value contradict each other"
+    ):
         read(labels(tmp_path, {"boolean_value": [True, True], "integer_value": [3, 0]}), "lab_anemia")
 
 
@@ -74,10 +80,15 @@ def test_columns_that_agree_are_one_label_and_a_note_says_so(tmp_path: Path) -> 
         ({"integer_value": ["2.0", "0"]}, [(1, 2, "integer"), (2, 0, "integer")]),
         ({"float_value": [2.0, 0.0]}, [(1, 2, "integer"), (2, 0, "integer")]),
         ({"categorical_value": ["no", "Yes"]}, [(1, 0, "boolean"), (2, 1, "boolean")]),
-        ({"boolean_value": [None, False], "float_value": [float("nan")] * 2}, [(1, None, "boolean"), (2, 0, "boolean")]),
+        (
+            {"boolean_value": [None, False], "float_value": [float("nan")] * 2},
+            [(1, None, "boolean"), (2, 0, "boolean")],
+        ),
     ],
 )
-def test_a_label_with_one_reading_is_read_whatever_its_type(tmp_path: Path, columns: dict[str, Any], wanted: list[Any]) -> None:
+def test_a_label_with_one_reading_is_read_whatever_its_type(
+    tmp_path: Path, columns: dict[str, Any], wanted: list[Any]
+) -> None:
     found, notes = read_labels([labels(tmp_path, columns)], "t")
     assert found.select("subject_id", "value", "kind").rows() == wanted and (WHOLE in notes) == (
         "float_value" in columns and len(columns) == 1
@@ -94,14 +105,29 @@ def test_a_label_with_one_reading_is_read_whatever_its_type(tmp_path: Path, colu
         ({"float_value": [0.0, 0.5]}, "row 2, column 'float_value': not a whole number"),
         ({"float_value": [0.0, float("inf")]}, "row 2, column 'float_value': not a whole number"),
         ({"categorical_value": ["mild", "severe"]}, "row 1, column 'categorical_value': .*have no order here"),
-        ({"boolean_value": [True, False], "prediction_time": ["a", "b"]}, "row 1, column 'prediction_time': not a time"),
-        ({"boolean_value": [True, False], "prediction_time": ["2020-01-01 00:00:00", "2020-01-01T00:00:00Z"]}, "row 2, .* with a zone"),
-        ({"boolean_value": [True, False], "prediction_time": ["01/02/2020", "01/03/2020"]}, "row 1, column 'prediction_time': not a time"),
-        ({"boolean_value": [True, False], "prediction_time": [1577836800, 1577836801]}, "Int64 values; MEDS has timestamps"),
+        (
+            {"boolean_value": [True, False], "prediction_time": ["a", "b"]},
+            "row 1, column 'prediction_time': not a time",
+        ),
+        (
+            {"boolean_value": [True, False], "prediction_time": ["2020-01-01 00:00:00", "2020-01-01T00:00:00Z"]},
+            "row 2, .* with a zone",
+        ),
+        (
+            {"boolean_value": [True, False], "prediction_time": ["01/02/2020", "01/03/2020"]},
+            "row 1, column 'prediction_time': not a time",
+        ),
+        (
+            {"boolean_value": [True, False], "prediction_time": [1577836800, 1577836801]},
+            "Int64 values; MEDS has timestamps",
+        ),
         ({"boolean_value": [True, False], "hospital": ["a", "b"]}, "does not fit MEDS.*hospital"),
         ({"boolean_value": [True, False], "subject_id": [1, None]}, "row 2, column 'subject_id': no value"),
         ({"boolean_value": [True, False], "subject_id": [1.0, 1.5]}, "row 2, column 'subject_id': not a whole number"),
-        ({"boolean_value": [True, False], "subject_id": ["1", "A-2"]}, "row 2, column 'subject_id': not a whole number"),
+        (
+            {"boolean_value": [True, False], "subject_id": ["1", "A-2"]},
+            "row 2, column 'subject_id': not a whole number",
+        ),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
@@ -127,10 +153,22 @@ def test_an_empty_label_file_is_said_to_be_empty_and_an_empty_part_is_none(tmp_p
 
 def test_a_csv_file_is_read_with_its_own_delimiter_old_names_and_an_index(tmp_path: Path) -> None:
     for mark in ",;\t":
-        rows = [",patient_id,prediction_time,boolean_value", "0,007,2020-01-01 10:00:00,True", "1,8.0,2020-01-02T10:00,False"]
-        assert read(csv(tmp_path, "\ufeff" + "\n".join(rows).replace(",", mark) + "\n")) == [(7, 1, "boolean"), (8, 0, "boolean")]
+        rows = [
+            ",patient_id,prediction_time,boolean_value",
+            "0,007,2020-01-01 10:00:00,True",
+            "1,8.0,2020-01-02T10:00,False",
+        ]
+        assert read(csv(tmp_path, "\ufeff" + "\n".join(rows).replace(",", mark) + "\n")) == [
+            (7, 1, "boolean"),
+            (8, 0, "boolean"),
+        ]
     with pytest.raises(InputError, match=r"row 2, column 'subject_id': no value"):
-        read(csv(tmp_path, "subject_id,prediction_time,boolean_value\n1,2020-01-01 10:00:00,1\nNULL,2020-01-01 10:00:00,0\n"))
+        read(
+            csv(
+                tmp_path,
+                "subject_id,prediction_time,boolean_value\n1,2020-01-01 10:00:00,1\nNULL,2020-01-01 10:00:00,0\n",
+            )
+        )
 
 
 def test_prediction_times_that_are_days_are_their_first_moment_and_counted(tmp_path: Path) -> None:
@@ -163,7 +201,9 @@ SPELLINGS = st.sampled_from(["{}", "{}.0", "{}.", " {} ", "0{}", "000{}", "00{}.
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), SPELLINGS, SPELLINGS)
-def test_two_spellings_meet_exactly_where_they_are_of_one_subject(one: int, other: int, first: str, second: str) -> None:
+def test_two_spellings_meet_exactly_where_they_are_of_one_subject(
+    one: int, other: int, first: str, second: str
+) -> None:
     texts = pl.Series("subject_id", [first.format(one), second.format(one), second.format(other)])
     found = subject_numbers(texts, "f").to_list()
     assert found[0] == found[1] == one and (found[0] == found[2]) == (one == other)

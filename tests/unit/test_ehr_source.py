@@ -12,8 +12,8 @@ import pytest
 from ehrmind.ages import whole_years
 from ehrmind.cli import main
 from ehrmind.config import EhrFiles
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.splits import check_leaks
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.splits import check_leaks
 from ehrmind.tasks.ehr import QUESTIONS
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
@@ -49,10 +49,14 @@ def test_a_case_knows_the_subjects_age_at_the_prediction_time_and_sex_where_the_
     for case in cases:
         about = case.provenance
         day, birth = datetime.fromisoformat(about["as_of"]).date(), born[about["subject"]].date()
-        assert int(about["age"]) == whole_years(birth, day) and about["age"] == pytest.approx((day - birth).days / 365.25, abs=0.02)
+        assert int(about["age"]) == whole_years(birth, day) and about["age"] == pytest.approx(
+            (day - birth).days / 365.25, abs=0.02
+        )
         assert about["sex"] == ("female" if about["subject"] in female else "male")
     for shard in (folder / "data").rglob("*.parquet"):
-        pl.read_parquet(shard).filter(~pl.col("code").is_in(["MEDS_BIRTH", "GENDER//F", "GENDER//M"])).write_parquet(shard)
+        pl.read_parquet(shard).filter(~pl.col("code").is_in(["MEDS_BIRTH", "GENDER//F", "GENDER//M"])).write_parquet(
+            shard
+        )
     unknown, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     assert not any({"age", "sex"} & case.provenance.keys() for case in unknown)
 
@@ -61,12 +65,18 @@ def test_the_data_sets_own_splits_are_kept(folder: Path) -> None:
     cases, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     stored = dict(pl.read_parquet(folder / "metadata" / "subject_splits.parquet").iter_rows())
     assert all(case.split == stored[case.provenance["subject"]] for case in cases)
-    assert {split: sum(found.values()) for split, found in counts.by_split.items()} == {"train": 18, "tuning": 6, "held_out": 6}
+    assert {split: sum(found.values()) for split, found in counts.by_split.items()} == {
+        "train": 18,
+        "tuning": 6,
+        "held_out": 6,
+    }
 
 
 def test_without_splits_subjects_are_split_by_seed_and_never_cross(folder: Path) -> None:
     (folder / "metadata" / "subject_splits.parquet").unlink()
-    twice = labels(folder, [(subject, START.replace(month=month), True) for subject in range(1, 31) for month in (2, 3)])
+    twice = labels(
+        folder, [(subject, START.replace(month=month), True) for subject in range(1, 31) for month in (2, 3)]
+    )
     splits = in_splits(read_ehr(EhrFiles(meds=folder, labels=twice))[0])
     check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
     assert [len(cases) for cases in splits.values()] == [42, 6, 12]
@@ -80,7 +90,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("row", "reason"), WRONG)
-def test_a_label_that_cannot_be_used_is_refused_with_its_row_or_counted(folder: Path, row: tuple[int, datetime, bool], reason: str) -> None:
+def test_a_label_that_cannot_be_used_is_refused_with_its_row_or_counted(
+    folder: Path, row: tuple[int, datetime, bool], reason: str
+) -> None:
     path = labels(folder, [(1, START, True), (2, START, False), row])
     with pytest.raises(InputError, match=rf"mine.parquet, row 3: {reason} \(1 such\)"):
         read_ehr(EhrFiles(meds=folder, labels=path))
@@ -91,7 +103,9 @@ def test_a_label_that_cannot_be_used_is_refused_with_its_row_or_counted(folder: 
 def test_a_subject_without_a_split_is_refused(folder: Path) -> None:
     path = folder / "metadata" / "subject_splits.parquet"
     pl.read_parquet(path).filter(pl.col("subject_id") != 7).write_parquet(path)
-    with pytest.raises(InputError, match=r"have no place for 1 labelled subject.*, the first that of row 7 of labels.parquet"):
+    with pytest.raises(
+        InputError, match=r"have no place for 1 labelled subject.*, the first that of row 7 of labels.parquet"
+    ):
         read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
 
 
@@ -99,7 +113,9 @@ def test_grades_are_words_of_laboratory_tasks_and_other_classes_are_numbers(fold
     path = labels(folder, [(1, START, 0), (2, START, 3)], "integer_value")
     graded = read_ehr(EhrFiles(meds=folder, labels=path, task="lab_anemia"))[0]
     assert graded[1].truth == {"kind": "label", "value": 3, "labels": ["normal", "mild", "moderate", "severe"]}
-    numbered, counts = read_ehr(EhrFiles(meds=folder, labels=path))  # a count, a stage, a score: nobody said that 0 is normal
+    numbered, counts = read_ehr(
+        EhrFiles(meds=folder, labels=path)
+    )  # a count, a stage, a score: nobody said that 0 is normal
     assert numbered[1].truth == {"kind": "label", "value": 3, "labels": ["0", "1", "2", "3"]}
     assert any("numbers from 0 to 3" in note for note in counts.notes)
     with pytest.raises(InputError, match="run from -1 to 3"):
@@ -132,10 +148,14 @@ def test_labels_of_another_data_set_are_refused_even_where_unusable_ones_are_lef
         read_ehr(EhrFiles(meds=folder, labels=path, unusable="leave_out"))
 
 
-def test_a_task_whose_labels_are_all_alike_is_said_to_teach_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_whose_labels_are_all_alike_is_said_to_teach_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = labels(folder, [(1, START, False), (2, START, False)])
     with pytest.raises(SystemExit):
-        main(["data", "ehr", "--meds", str(folder), "--labels", str(path), "--out", str(folder.parent / "cases.parquet")])
+        main(
+            ["data", "ehr", "--meds", str(folder), "--labels", str(path), "--out", str(folder.parent / "cases.parquet")]
+        )
     assert "note 2: labels, and all of them are 'no': nothing can be learned" in capsys.readouterr().out
 
 
@@ -147,13 +167,17 @@ def test_a_person_born_at_the_number_0_has_an_age_and_no_label_before_birth(fold
     assert int(case.provenance["age"]) == 49
     with pytest.raises(InputError, match="before birth"):
         read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(1969, 12, 31), True)])))
-    (newborn,), _ = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(1970, 1, 1), True)])))  # at the number 0 itself
+    (newborn,), _ = read_ehr(
+        EhrFiles(meds=folder, labels=labels(folder, [(1, datetime(1970, 1, 1), True)]))
+    )  # at the number 0 itself
     assert newborn.provenance["age"] == 0.0
 
 
 def test_a_label_without_a_value_is_refused_with_its_row_or_counted(folder: Path) -> None:
     path = labels(folder, [(1, START, True), (2, START, None)])
-    with pytest.raises(InputError, match=r"mine.parquet, row 2: there is no label \(1 such\); .*--leave-out-unusable \(in a recipe"):
+    with pytest.raises(
+        InputError, match=r"mine.parquet, row 2: there is no label \(1 such\); .*--leave-out-unusable \(in a recipe"
+    ):
         read_ehr(EhrFiles(meds=folder, labels=path))
     cases, counts = read_ehr(EhrFiles(meds=folder, labels=path, unusable="leave_out"))
     assert len(cases) == 1 and counts.left_out == {"there is no label": 1}
@@ -161,7 +185,11 @@ def test_a_label_without_a_value_is_refused_with_its_row_or_counted(folder: Path
 
 def test_an_age_that_nobody_reaches_is_counted(folder: Path) -> None:
     shard = folder / "data" / "1" / "0.parquet"
-    long_ago = pl.when((pl.col("code") == "MEDS_BIRTH") & (pl.col("subject_id") == 1)).then(datetime(1720, 1, 1)).otherwise(pl.col("time"))
+    long_ago = (
+        pl.when((pl.col("code") == "MEDS_BIRTH") & (pl.col("subject_id") == 1))
+        .then(datetime(1720, 1, 1))
+        .otherwise(pl.col("time"))
+    )
     pl.read_parquet(shard).with_columns(long_ago.cast(pl.Datetime("us")).alias("time")).write_parquet(shard)
     _, counts = read_ehr(EhrFiles(meds=folder, labels=labels(folder, [(1, START, True), (2, START, False)])))
     (note,) = [note for note in counts.notes if "older than 120 years" in note]

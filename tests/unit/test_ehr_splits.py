@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ehrmind.config import EhrFiles
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.ehr_splits import EARLIER, NO_SITE, RESERVED, kept_apart, split_histories
-from ehrmind.sources.labels import label_truth
-from ehrmind.sources.meds import Meds
-from ehrmind.sources.splits import SPLITS, check_leaks
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.ehr_splits import EARLIER, NO_SITE, RESERVED, kept_apart, split_histories
+from ehrmind.data.labels import label_truth
+from ehrmind.data.meds import Meds
+from ehrmind.data.splits import SPLITS, check_leaks
 from ehrmind.types import Case, InputError, Split
 from tests.meds_data import START, write_meds
 
@@ -59,7 +59,9 @@ def test_by_time_nothing_crosses_nothing_is_lost_and_train_lies_before_held_out(
     rows: list[tuple[int, int]], boundaries: tuple[date, date] | None, some: dict[int, Split]
 ) -> None:
     own: dict[int, Split] = {subject: some.get(subject, "train") for subject in range(1, 13)} if some else {}
-    cases = [label(subject, START + timedelta(hours=6 * quarter), own.get(subject, "train")) for subject, quarter in rows]
+    cases = [
+        label(subject, START + timedelta(hours=6 * quarter), own.get(subject, "train")) for subject, quarter in rows
+    ]
     try:
         kept, left_out, _ = split_histories(cases, data(own), EhrFiles(**NAMED, split_by="time", boundaries=boundaries))
     except InputError as error:
@@ -76,7 +78,9 @@ def test_by_time_nothing_crosses_nothing_is_lost_and_train_lies_before_held_out(
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.sampled_from(SPLITS)), max_size=40), st.data())
-def test_however_labels_are_wanted_no_subject_is_in_two_splits(rows: list[tuple[int, Split]], draw: st.DataObject) -> None:
+def test_however_labels_are_wanted_no_subject_is_in_two_splits(
+    rows: list[tuple[int, Split]], draw: st.DataObject
+) -> None:
     own = {subject: draw.draw(st.sampled_from(SPLITS)) for subject in {subject for subject, _ in rows}}
     cases = [label(subject, START + timedelta(days=place), own[subject]) for place, (subject, _) in enumerate(rows)]
     kept, left_out = kept_apart(cases, [split for _, split in rows])
@@ -91,7 +95,12 @@ def test_a_subject_on_both_sides_keeps_its_latest_split_and_the_rest_is_counted(
     on = [datetime(2020, month, 1) for month in (1, 2, 4, 7)]
     cases = [label(1, on[0]), label(1, on[3]), label(2, on[1]), label(2, on[2]), label(3, on[0]), label(3, on[1])]
     kept, left_out, notes = split_histories(cases, data(), EhrFiles(**NAMED, split_by="time", boundaries=BOUNDARIES))
-    assert [(case.provenance["subject"], case.split) for case in kept] == [(1, "held_out"), (2, "tuning"), (3, "train"), (3, "train")]
+    assert [(case.provenance["subject"], case.split) for case in kept] == [
+        (1, "held_out"),
+        (2, "tuning"),
+        (3, "train"),
+        (3, "train"),
+    ]
     assert left_out == {EARLIER: 2}
     assert notes == {"tuning: from 2020-04-01 on": 1, "held_out: from 2020-07-01 on": 1}
 
@@ -108,7 +117,9 @@ def test_whom_the_data_set_holds_out_is_never_learnt_from_or_selected_by() -> No
         others = [label(9, datetime(2020, 9, 1), "held_out")]  # somebody is held out
         files = EhrFiles(**NAMED, split_by="time", boundaries=BOUNDARIES)
         kept, left_out, notes = split_histories(cases[:upto] + others, data({**own, 9: "held_out"}), files)
-        found = {split: [case.provenance["subject"] for case in part] for split, part in by_split(kept[:-1]).items() if part}
+        found = {
+            split: [case.provenance["subject"] for case in part] for split, part in by_split(kept[:-1]).items() if part
+        }
         assert found == wanted and left_out == reasons
     assert notes["held_out: of subjects that the data set itself does not hold out"] == 2
 
@@ -129,7 +140,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"boundaries": ["2020-01-01", "2021-01-01"]}, "boundaries go with split_by=time"),
     ({"held_out_sites": ["a"]}, "go with split_by=site"),
     ({"split_by": "site", "site_column": "site"}, "needs site_column and held_out_sites"),
-    ({"split_by": "site", "site_column": "site", "held_out_sites": [1], "tuning_sites": ["1"]}, "'1' is among held_out_sites and"),
+    (
+        {"split_by": "site", "site_column": "site", "held_out_sites": [1], "tuning_sites": ["1"]},
+        "'1' is among held_out_sites and",
+    ),
     ({"meds": None, "labels": None, "ehrshot": "e", "task": "t", "split_by": "site"}, "EHRSHOT's files name no site"),
 ]
 
@@ -149,8 +163,12 @@ def with_sites(folder: Path, *, own_splits: bool = False) -> Path:
         at = pl.col("subject_id") % 4
         moved = pl.col("subject_id").is_in([1, 2]) & (pl.col("code") == "Visit/IP")
         moved |= (pl.col("subject_id") == 5) & pl.col("time").is_null()
-        events = events.with_columns(pl.when(pl.col("code") == "LOINC/2823-3").then(at).when(moved).then(3).alias("care_site_id"))
-        events.with_columns(pl.when(pl.col("subject_id") != 4).then("care_site_id").alias("care_site_id")).write_parquet(shard)
+        events = events.with_columns(
+            pl.when(pl.col("code") == "LOINC/2823-3").then(at).when(moved).then(3).alias("care_site_id")
+        )
+        events.with_columns(
+            pl.when(pl.col("subject_id") != 4).then("care_site_id").alias("care_site_id")
+        ).write_parquet(shard)
     if not own_splits:
         (folder / "metadata" / "subject_splits.parquet").unlink()
     return folder
@@ -165,7 +183,9 @@ def test_a_labels_site_is_that_of_the_newest_visible_event_that_has_one(tmp_path
     folder = with_sites(tmp_path / "meds")
     early = START + timedelta(days=99, hours=1)  # between the last test and the visit of day 100
     rows = [
-        (subject, early + timedelta(days=days), True) for subject in (1, 2, 5, 6, 7, 8, 9) for days in ((0, 5) if subject == 1 else (0,))
+        (subject, early + timedelta(days=days), True)
+        for subject in (1, 2, 5, 6, 7, 8, 9)
+        for days in ((0, 5) if subject == 1 else (0,))
     ]
     rows.append((3, START + timedelta(days=1), True))  # before its first event with a site
     columns = {"subject_id": pl.Int64, "prediction_time": pl.Datetime("us"), "boolean_value": pl.Boolean}
@@ -191,14 +211,18 @@ def test_by_site_the_data_sets_own_splits_are_never_loosened(tmp_path: Path) -> 
     assert {(own[case.provenance["subject"]], case.split) for case in cases} == {
         ("train", "train"), ("tuning", "tuning"), ("train", "held_out"), ("tuning", "held_out"), ("held_out", "held_out")
     }  # fmt: skip
-    assert counts.left_out[RESERVED] == sum(own[s] == "held_out" and s % 4 != 3 and s not in (1, 2, 4) for s in range(1, 31))
+    assert counts.left_out[RESERVED] == sum(
+        own[s] == "held_out" and s % 4 != 3 and s not in (1, 2, 4) for s in range(1, 31)
+    )
 
 
 def test_what_is_no_site_there_is_refused_without_the_names_of_those_there_are(tmp_path: Path) -> None:
     folder = with_sites(tmp_path / "meds")
     with pytest.raises(InputError, match="is of site 'X' in column 'care_site_id', which has 4 other sites; name"):
         read_ehr(site_files(folder, held_out_sites=["3", "X"]))
-    with pytest.raises(InputError, match=r"0.parquet has no column 'hospital' for site_column; it has subject_id, .*care_site_id\."):
+    with pytest.raises(
+        InputError, match=r"0.parquet has no column 'hospital' for site_column; it has subject_id, .*care_site_id\."
+    ):
         read_ehr(site_files(folder, site_column="hospital"))
     with pytest.raises(InputError, match="column 'numeric_value': Float32 values; a site is a text or an integer"):
         read_ehr(site_files(folder, site_column="numeric_value"))

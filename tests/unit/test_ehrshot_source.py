@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data import ehrshot
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.ehrshot import CHEXPERT, open_ehrshot, read_ehrshot_labels
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources import ehrshot
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.ehrshot import CHEXPERT, open_ehrshot, read_ehrshot_labels
 from ehrmind.types import InputError
 
 HEADER = ",patient_id,start,end,code,value,unit,visit_id,omop_table\n"
@@ -21,15 +21,23 @@ VISIT = "2,{p},2020-01-05 10:00:00,2020-01-09 10:00:00,Visit/IP,,,7,visit_occurr
 LAB = "3,{p},2020-01-05 11:00:00,,LOINC/2823-3,5.6,mmol/L,7,measurement\n4,{p},2020-01-05 12:00:00,,LOINC/5778-6,yellow,,7,measurement\n"
 
 
-def release(folder: Path, events: str | None = None, labels: str | None = None, task: str = "guo_los", splits: str | None = None) -> Path:
+def release(
+    folder: Path, events: str | None = None, labels: str | None = None, task: str = "guo_los", splits: str | None = None
+) -> Path:
     data = folder / "EHRSHOT_ASSETS"
     for name in ("data", f"benchmark/{task}", "splits"):
         (data / name).mkdir(parents=True, exist_ok=True)
     every = "".join((PERSON + VISIT + LAB).format(p=patient) for patient in (1, 2, 3))
     (data / "data" / "ehrshot.csv").write_text(HEADER + (every if events is None else events))
-    rows = "1,2020-01-05T23:59:00,boolean,True\n2,2020-01-05T23:59:00,boolean,False\n3,2020-01-05T23:59:00,boolean,False\n"
-    (data / "benchmark" / task / "labeled_patients.csv").write_text("patient_id,prediction_time,label_type,value\n" + (labels or rows))
-    (data / "splits" / "person_id_map.csv").write_text("split,omop_person_id\n" + (splits or "train,1\nval,2\ntest,3\n"))
+    rows = (
+        "1,2020-01-05T23:59:00,boolean,True\n2,2020-01-05T23:59:00,boolean,False\n3,2020-01-05T23:59:00,boolean,False\n"
+    )
+    (data / "benchmark" / task / "labeled_patients.csv").write_text(
+        "patient_id,prediction_time,label_type,value\n" + (labels or rows)
+    )
+    (data / "splits" / "person_id_map.csv").write_text(
+        "split,omop_person_id\n" + (splits or "train,1\nval,2\ntest,3\n")
+    )
     return folder
 
 
@@ -150,7 +158,9 @@ def test_an_absent_task_names_those_there_are_and_splits_are_checked(tmp_path: P
 
 
 def test_ages_come_from_the_birth_of_the_person(tmp_path: Path) -> None:
-    timeline = next(timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0])
+    timeline = next(
+        timeline for _, timeline in open_ehrshot(release(tmp_path)).timelines() if timeline.has(np.array([1]))[0]
+    )
     born = timeline.born(np.array([1]))
     assert born.tolist() == [int(np.datetime64(datetime(1960, 5, 1), "us").astype(int))]
 
@@ -176,7 +186,10 @@ def test_a_value_that_is_a_spelling_of_nothing_is_no_result_and_0_is_one(tmp_pat
     ))  # fmt: skip
     folder = release(tmp_path, events=PERSON.format(p=1) + rows, labels="1,2020-01-05T23:59:00,boolean,True\n")
     (filled,), _ = with_histories(read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))[0], History(kinds=["labs"]))
-    assert filled.fields["history"].split("\n")[1] == "today: LOINC/0; LOINC/1; LOINC/2 mg/dL; LOINC/3 0 mg/dL; LOINC/4 None"
+    assert (
+        filled.fields["history"].split("\n")[1]
+        == "today: LOINC/0; LOINC/1; LOINC/2 mg/dL; LOINC/3 0 mg/dL; LOINC/4 None"
+    )
 
 
 def test_a_label_file_without_rows_or_labels_is_said_to_have_none(tmp_path: Path) -> None:
@@ -189,7 +202,8 @@ def test_a_label_file_without_rows_or_labels_is_said_to_have_none(tmp_path: Path
 
 def test_a_day_without_a_time_is_an_event_at_its_beginning(tmp_path: Path) -> None:
     events = "".join(
-        (PERSON + VISIT + LAB + "5,{p},2020-01-05,,ICD10CM/I10,,,7,condition_occurrence\n").format(p=patient) for patient in (1, 2, 3)
+        (PERSON + VISIT + LAB + "5,{p},2020-01-05,,ICD10CM/I10,,,7,condition_occurrence\n").format(p=patient)
+        for patient in (1, 2, 3)
     )
     cases, _ = read_ehr(EhrFiles(ehrshot=release(tmp_path, events), task="guo_los"))
     filled, _ = with_histories(cases, History(kinds=["diagnoses"]))

@@ -45,7 +45,9 @@ def test_answers_come_back_in_order_with_their_tokens_and_what_they_cost(tmp_pat
     facts = asking.facts()
     assert (facts["answers"], facts["prompt_tokens"], facts["completion_tokens"]) == (20, 2000, 400)
     assert facts["cost"] == pytest.approx((2000 * 2 + 400 * 10) / 1e6)
-    assert {body["max_tokens"] for body in server.requests} == {50} and {body["temperature"] for body in server.requests} == {0.0}
+    assert {body["max_tokens"] for body in server.requests} == {50} and {
+        body["temperature"] for body in server.requests
+    } == {0.0}
 
 
 def test_no_more_questions_are_on_their_way_at_once_than_the_recipe_says(tmp_path: Path) -> None:
@@ -81,12 +83,18 @@ def test_requests_keep_to_the_rate(tmp_path: Path) -> None:
         (Do(headers={"Content-Encoding": "gzip"}, body=b"x"), "not a chat completion", 1),
         (Do(status=500, flood=True), "status 500", 2),
         (Do(status=429), "status 429", 2),
-        (Do(status=400, body=json.dumps({"error": {"code": "context_length_exceeded", "message": CANARY}}).encode()), "status 400", 1),
+        (
+            Do(status=400, body=json.dumps({"error": {"code": "context_length_exceeded", "message": CANARY}}).encode()),
+            "status 400",
+            1,
+        ),
         (Do(status=422, flood=True), "status 422", 1),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_server_that_misbehaves_leaves_a_named_gap_in_bounded_time(tmp_path: Path, trouble: Do, name: str, requests: int) -> None:
+def test_a_server_that_misbehaves_leaves_a_named_gap_in_bounded_time(
+    tmp_path: Path, trouble: Do, name: str, requests: int
+) -> None:
     with loopback_endpoint(lambda body: trouble) as server:
         started = time.monotonic()
         (answer,) = client(server, tmp_path, answer_seconds=0.5 if name == "timed out" else 10.0).ask(questions(1))
@@ -99,13 +107,19 @@ def test_a_server_that_misbehaves_leaves_a_named_gap_in_bounded_time(tmp_path: P
 
 
 def test_an_error_is_named_by_its_code_and_never_by_its_text(tmp_path: Path) -> None:
-    for code, shown in (("context_length_exceeded", "status 400 (context_length_exceeded)"), (CANARY, "status 400"), (7, "status 400")):
+    for code, shown in (
+        ("context_length_exceeded", "status 400 (context_length_exceeded)"),
+        (CANARY, "status 400"),
+        (7, "status 400"),
+    ):
         trouble = Do(status=400, body=json.dumps({"error": {"code": code, "message": CANARY}}).encode())
         with loopback_endpoint(lambda body, trouble=trouble: trouble) as server:
             assert client(server, tmp_path).ask(questions(1))[0].failure == shown
 
 
-@pytest.mark.parametrize("first", [Do(status=500), Do(status=503), Do(status=429), Do(drop=True), Do(stall=True), Do(body=b"{")])
+@pytest.mark.parametrize(
+    "first", [Do(status=500), Do(status=503), Do(status=429), Do(drop=True), Do(stall=True), Do(body=b"{")]
+)
 def test_what_passes_by_itself_is_tried_again(tmp_path: Path, first: Do) -> None:
     with loopback_endpoint(once(first)) as server:
         asking = client(server, tmp_path, answer_seconds=1.0 if first.stall else 10.0)
@@ -148,7 +162,9 @@ def test_what_every_question_would_meet_ends_the_work_at_once(tmp_path: Path, st
 def test_a_redirect_is_never_followed(tmp_path: Path, status: int) -> None:
     with (
         loopback_endpoint(lambda body: "the record arrived") as other,
-        loopback_endpoint(lambda body: Do(status=status, headers={"Location": f"{other.url}/chat/completions"})) as server,
+        loopback_endpoint(
+            lambda body: Do(status=status, headers={"Location": f"{other.url}/chat/completions"})
+        ) as server,
         pytest.raises(InputError, match=rf"points to another address \({status}\)"),
     ):
         client(server, tmp_path).ask(questions(1))
@@ -182,7 +198,10 @@ def test_other_messages_models_and_decodings_are_other_questions(tmp_path: Path)
     (one,) = questions(1)
     hotter = Question(one.messages, Decoding(temperature=0.9, max_new_tokens=50), one.draw)
     keys = {one.key("m", {}), one.key("n", {}), one.key("m", {"reasoning_effort": "low"}), hotter.key("m", {})}
-    keys |= {Question(one.messages, one.decoding, 9).key("m", {}), Question((*one.messages, *one.messages), one.decoding).key("m", {})}
+    keys |= {
+        Question(one.messages, one.decoding, 9).key("m", {}),
+        Question((*one.messages, *one.messages), one.decoding).key("m", {}),
+    }
     assert len(keys) == 6
 
 
@@ -231,7 +250,9 @@ def test_a_process_that_is_killed_resumes_without_asking_anything_answered_again
 
     with loopback_endpoint(twelve_then_nothing) as server:
         command = [sys.executable, "-c", RESUMED, server.url, str(file), str(concurrency)]
-        process = subprocess.Popen(command, cwd=repository, env={**os.environ, "PYTHONPATH": f"{repository}:{repository}/tests"})
+        process = subprocess.Popen(
+            command, cwd=repository, env={**os.environ, "PYTHONPATH": f"{repository}:{repository}/tests"}
+        )
         deadline = time.monotonic() + 60
         while not (file.is_file() and file.read_bytes().count(b"\n") == 12):
             assert time.monotonic() < deadline and process.poll() is None
@@ -240,7 +261,11 @@ def test_a_process_that_is_killed_resumes_without_asking_anything_answered_again
         process.wait()
         server.say = lambda body: "fine"
         subprocess.run(
-            command, cwd=repository, env={**os.environ, "PYTHONPATH": f"{repository}:{repository}/tests"}, check=True, timeout=60
+            command,
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": f"{repository}:{repository}/tests"},
+            check=True,
+            timeout=60,
         )
         assert sorted(server.answered) == sorted(question.messages[0].content for question in questions(30))
     assert file.read_bytes().count(b"\n") == 30
@@ -276,7 +301,10 @@ def test_the_key_is_sent_and_stands_nowhere_else(
         asking = client(server, tmp_path, api_key_env="A_KEY")
         asking.ask(questions(1))
     assert server.headers[0]["authorization"] == "Bearer sk-very-secret"
-    assert "sk-very-secret" not in json.dumps(asking.facts()) + asking.file.path.read_text() + asking.settings.model_dump_json()
+    assert (
+        "sk-very-secret"
+        not in json.dumps(asking.facts()) + asking.file.path.read_text() + asking.settings.model_dump_json()
+    )
     assert "sk-very-secret" not in "".join(capfd.readouterr())
 
 
@@ -288,7 +316,9 @@ def test_a_key_that_is_not_there_is_asked_for(tmp_path: Path, monkeypatch: pytes
     assert not server.requests
 
 
-def test_nothing_of_the_environment_or_of_the_machine_is_sent_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_environment_or_of_the_machine_is_sent_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nowhere = "192.0.2.1"
     for name, value in {
         "OPENAI_API_KEY": "sk-of-somebody-else",
@@ -322,9 +352,13 @@ client.ask(questions(3))
 """
 
 
-def test_no_question_stands_in_the_log_even_where_the_client_is_told_to_log_everything(tmp_path: Path, repository: Path) -> None:
+def test_no_question_stands_in_the_log_even_where_the_client_is_told_to_log_everything(
+    tmp_path: Path, repository: Path
+) -> None:
     environment = {**os.environ, "OPENAI_LOG": "debug", "PYTHONPATH": f"{repository}:{repository}/tests"}
     with loopback_endpoint(once(Do(status=500, body=CANARY.encode()), f"fine {CANARY}")) as server:
         command = [sys.executable, "-c", LOGGED, server.url, str(tmp_path / "warmup.jsonl")]
-        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            command, cwd=repository, env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
     assert CANARY not in done.stdout + done.stderr and len(server.requests) == 6

@@ -35,7 +35,9 @@ def fluids(body: dict[str, Any]) -> str | Do:
     return f'<think>sum</think>\n<answer>{{"answer": {round(value, 1)}}}</answer>'
 
 
-def recipe(server: Server, data: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **endpoint: Any) -> Recipe:
+def recipe(
+    server: Server, data: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **endpoint: Any
+) -> Recipe:
     limits = {"backoff": 0.01, "attempts": 2, "answer_seconds": 10.0, "concurrency": 2, "answer_kilobytes": 64}
     return parse_recipe(
         {
@@ -48,7 +50,15 @@ def recipe(server: Server, data: dict[str, Any] | None = None, evaluate: dict[st
             "model": {"name": "scripted"},
             "arms": ["base"],
             "evaluate": evaluate or {},
-            "endpoints": {"large": {"url": server.url, "model": "large-1", "price": {"input": 3, "output": 15}, **limits, **endpoint}},
+            "endpoints": {
+                "large": {
+                    "url": server.url,
+                    "model": "large-1",
+                    "price": {"input": 3, "output": 15},
+                    **limits,
+                    **endpoint,
+                }
+            },
         }
     )
 
@@ -62,7 +72,9 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def evaluate(chosen: Recipe, out: Path, plan: Any = lambda *_: BLANK, **options: Any) -> tuple[Run, dict[str, Any]]:
-    run = run_pipeline(chosen, out, stages=("evaluate",), open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options)
+    run = run_pipeline(
+        chosen, out, stages=("evaluate",), open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options
+    )
     return run, json.loads((run.path / "results.json").read_text())
 
 
@@ -72,7 +84,12 @@ def test_an_endpoint_stands_in_the_results_beside_the_arms_with_what_it_cost(bas
     arms = results["arms"]
     fluid = "medcalc/physical/maintenance-fluids"
     assert arms["large"]["n"] == arms["base"]["n"] == 35 and results["sampled"]["arms"]["large"]["n"] == 35
-    assert arms["large"]["correct"] == arms["large"]["by_stratum"][fluid]["correct"] == arms["large"]["by_stratum"][fluid]["n"] > 0
+    assert (
+        arms["large"]["correct"]
+        == arms["large"]["by_stratum"][fluid]["correct"]
+        == arms["large"]["by_stratum"][fluid]["n"]
+        > 0
+    )
     assert results["pairs"]["large-base"]["difference"] == pytest.approx(arms["large"]["accuracy"])
     facts = arms["large"]["endpoint"]
     assert facts == {
@@ -97,7 +114,9 @@ def test_an_endpoint_that_leaves_gaps_is_not_scored_until_they_are_filled(base: 
 
     with loopback_endpoint(sometimes) as server:
         chosen = recipe(server, evaluate={"decodings": ["greedy"]})
-        with pytest.raises(InputError, match=r"endpoints\.large left \d+ of 16 questions unanswered \(status 503: \d+\).*--resume"):
+        with pytest.raises(
+            InputError, match=r"endpoints\.large left \d+ of 16 questions unanswered \(status 503: \d+\).*--resume"
+        ):
             evaluate(chosen, tmp_path / "run")
         assert not (tmp_path / "run" / "results.json").exists()
         answered = len(server.answered)
@@ -113,14 +132,26 @@ def test_or_the_gaps_count_as_wrong_and_are_told_where_the_recipe_says_so(base: 
         return fluids(body) if "maintenance" in body["messages"][-1]["content"] else Do(flood=True)
 
     with loopback_endpoint(never) as server:
-        run, results = evaluate(recipe(server, evaluate={"decodings": ["greedy"]}, unanswered="wrong", give_up_after=100), tmp_path / "run")
+        run, results = evaluate(
+            recipe(server, evaluate={"decodings": ["greedy"]}, unanswered="wrong", give_up_after=100), tmp_path / "run"
+        )
     arm, facts = results["arms"]["large"], run.done("evaluate-large-greedy") or {}
     gaps = 35 - arm["by_stratum"]["medcalc/physical/maintenance-fluids"]["n"]
-    assert arm["endpoint"]["unanswered"] == arm["unparsed"] == gaps == facts["failed_attempts"]["longer than answer_kilobytes"]
-    assert run.read_rollouts("evaluate-large-greedy").filter(pl.col("finish_reason") == "error")["text"].to_list() == [""] * gaps
+    assert (
+        arm["endpoint"]["unanswered"]
+        == arm["unparsed"]
+        == gaps
+        == facts["failed_attempts"]["longer than answer_kilobytes"]
+    )
+    assert (
+        run.read_rollouts("evaluate-large-greedy").filter(pl.col("finish_reason") == "error")["text"].to_list()
+        == [""] * gaps
+    )
 
 
-def test_probabilities_of_labels_come_from_an_endpoint_s_samples_and_never_from_its_tokens(base: Path, tmp_path: Path) -> None:
+def test_probabilities_of_labels_come_from_an_endpoint_s_samples_and_never_from_its_tokens(
+    base: Path, tmp_path: Path
+) -> None:
     split = {"family": "trials", "n": 6}
     data = {name: {"synthetic": {**split, "seed": seed}} for seed, name in enumerate(("train", "tuning", "held_out"))}
 
@@ -177,5 +208,7 @@ def test_no_record_stands_outside_what_is_protected(base: Path, tmp_path: Path) 
         run, _ = evaluate(recipe(server), tmp_path / "run")
     for path in run.path.rglob("*"):
         if path.is_file() and run.protected not in path.parents:
-            assert not re.search(rb"weight [\d.]+ kg", path.read_bytes()) and b"said the endpoint" not in path.read_bytes(), path
+            assert (
+                not re.search(rb"weight [\d.]+ kg", path.read_bytes()) and b"said the endpoint" not in path.read_bytes()
+            ), path
     assert (run.protected / "endpoints" / "evaluate-large-greedy.jsonl").stat().st_mode & 0o777 == 0o600

@@ -40,25 +40,37 @@ def test_reasoning_that_an_endpoint_hands_out_apart_is_put_back_before_the_answe
 
 
 def test_an_arm_with_gaps_is_refused_or_has_empty_answers_as_it_is_told(tmp_path: Path) -> None:
-    with loopback_endpoint(lambda body: "fine" if body["messages"][0]["content"] == "one" else Do(status=503)) as server:
+    with loopback_endpoint(
+        lambda body: "fine" if body["messages"][0]["content"] == "one" else Do(status=503)
+    ) as server:
         for refuses in (True, False):
             engine = EndpointEngine(client(server, tmp_path), refuses_gaps=refuses)
             prompts = [engine.prompt([Message("user", text)]) for text in ("one", "two")]
             if refuses:
-                with pytest.raises(InputError, match=r"1 of 2 questions unanswered \(status 503: 1\).*unanswered=wrong"):
+                with pytest.raises(
+                    InputError, match=r"1 of 2 questions unanswered \(status 503: 1\).*unanswered=wrong"
+                ):
                     engine.sample(prompts, [1, 2], 1, Decoding(temperature=0.0))
             else:
                 (fine,), (gap,) = engine.sample(prompts, [1, 2], 1, Decoding(temperature=0.0))
                 assert fine.text == "fine" and gap.text == "" and gap.finish_reason == "error" and gap.n_written == 0
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": -1}, {"completion_tokens": 10**12}, {"completion_tokens": "9"}, [1]])
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"completion_tokens": -1}, {"completion_tokens": 10**12}, {"completion_tokens": "9"}, [1]]
+)
 def test_tokens_that_are_not_told_or_cannot_be_are_estimated(usage: Any) -> None:
     (question,) = questions(1)
     answer = read_answer(chat("abcdef", usage=usage), question)
-    assert answer is not None and answer.completion_tokens == 2 and answer.prompt_tokens == -(-len(question.messages[0].content) // 3)
+    assert (
+        answer is not None
+        and answer.completion_tokens == 2
+        and answer.prompt_tokens == -(-len(question.messages[0].content) // 3)
+    )
 
 
 def test_text_that_cannot_be_stored_is_made_storable() -> None:
-    answer = read_answer(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "length"}]}', questions(1)[0])
+    answer = read_answer(
+        b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "length"}]}', questions(1)[0]
+    )
     assert answer is not None and answer.text == "a?b" and answer.finish_reason == "length"

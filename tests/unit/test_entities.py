@@ -10,7 +10,13 @@ import pytest
 from ehrmind.calculators import CALCULATORS, from_entities
 from ehrmind.types import InputError
 
-CLEARANCE = {"sex": "Male", "age": [40, "years"], "weight": [70.0, "kg"], "height": [175.0, "cm"], "creatinine": [1.0, "mg/dL"]}
+CLEARANCE = {
+    "sex": "Male",
+    "age": [40, "years"],
+    "weight": [70.0, "kg"],
+    "height": [175.0, "cm"],
+    "creatinine": [1.0, "mg/dL"],
+}
 
 
 def test_a_row_gives_value_and_steps() -> None:
@@ -22,7 +28,8 @@ def test_a_row_gives_value_and_steps() -> None:
 
 def test_the_calculator_is_found_by_id_name_or_slug() -> None:
     values = {
-        from_entities(key, CLEARANCE).value for key in (2, "2", "creatinine-clearance", "Creatinine Clearance (Cockcroft-Gault Equation)")
+        from_entities(key, CLEARANCE).value
+        for key in (2, "2", "creatinine-clearance", "Creatinine Clearance (Cockcroft-Gault Equation)")
     }
     assert len(values) == 1
 
@@ -51,7 +58,9 @@ def test_keys_are_read_by_their_letters() -> None:
 
 
 def test_an_entity_of_another_calculator_is_named_as_ignored() -> None:
-    result = from_entities(33, {"Purulent tonsils": True, "Altered mental status for PECARN head injury criteria": False})
+    result = from_entities(
+        33, {"Purulent tonsils": True, "Altered mental status for PECARN head injury criteria": False}
+    )
     assert (result.value, result.ignored) == (1, ("Altered mental status for PECARN head injury criteria",))
 
 

@@ -14,20 +14,20 @@ from typer.testing import CliRunner
 
 from ehrmind.cli.app import app
 from ehrmind.config import Recipe
+from ehrmind.data.synthetic.general import KINDS, synthetic_general
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.answers import Answer, AnswerFile
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs, purge
-from ehrmind.sources.made_up.general import KINDS, made_up_general
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.stages.comparison import comparison
-from ehrmind.stages.contamination import check_contamination
+from ehrmind.stages.evaluation.comparison import comparison
+from ehrmind.stages.evaluation.contamination import check_contamination
+from ehrmind.stages.evaluation.repeated import repeated_figures, vote
+from ehrmind.stages.evaluation.results import gate
+from ehrmind.stages.evaluation.subgroups import age_band, sex
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.repeated import repeated_figures, vote
-from ehrmind.stages.results import gate
 from ehrmind.stages.seeds import run_seeds
-from ehrmind.stages.subgroups import age_band, sex
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 from tests.evaluated_run import opened, plan, recipe, unsteady
@@ -49,13 +49,22 @@ def test_repeated_samples_give_curves_and_what_agreement_says(base: Path, tmp_pa
     done = run_pipeline(recipe(evaluate={"repeats": 4}), tmp_path / "run", open_engine=opened)
     arms = results(done)["arms"]
     before, after = arms["base"]["repeated"], arms["rlvr"]["repeated"]
-    assert before["samples"] == 4 and before["questions"] == 40 and before["unparsed"] == 20  # one in four where it guesses
-    assert [(point["k"], point["value"]) for point in before["pass"]] == [(1, 0.25), (2, pytest.approx(0.5 * 5 / 6)), (4, 0.5)]
+    assert (
+        before["samples"] == 4 and before["questions"] == 40 and before["unparsed"] == 20
+    )  # one in four where it guesses
+    assert [(point["k"], point["value"]) for point in before["pass"]] == [
+        (1, 0.25),
+        (2, pytest.approx(0.5 * 5 / 6)),
+        (4, 0.5),
+    ]
     # two samples right and two wrong: the majority is a coin's, whatever k
     assert [point["value"] for point in before["majority"]] == pytest.approx([0.25, 0.25, 0.25])
     assert [point["value"] for point in after["majority"]] == [0.5, 0.5, 0.5]
     # fluids: agreement 2 of 4 and right by half; the others agree on a wrong answer in 3 of 4
-    assert before["calibration"]["bins"] == [{"confidence": 0.5, "right": 0.5, "n": 20}, {"confidence": 0.75, "right": 0.0, "n": 20}]
+    assert before["calibration"]["bins"] == [
+        {"confidence": 0.5, "right": 0.5, "n": 20},
+        {"confidence": 0.75, "right": 0.0, "n": 20},
+    ]
     assert before["calibration"]["ece"] == pytest.approx(0.375)
     assert [(point["coverage"], point["accuracy"]) for point in after["coverage"]["points"]] == [(0.5, 1.0), (1.0, 0.5)]
     assert before["coverage"]["aurc"] > after["coverage"]["aurc"]
@@ -80,7 +89,9 @@ def test_repeated_samples_go_on_after_an_interruption(base: Path, tmp_path: Path
         run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Broken.load(folder, plan))
     again = run_pipeline(chosen, tmp_path / "run", resume=True, open_engine=opened)
     ours, theirs = (results(run)["arms"]["base"] for run in (again, whole))
-    assert ours["repeated"] == theirs["repeated"] and again.read_rollouts("repeated-base").equals(whole.read_rollouts("repeated-base"))
+    assert ours["repeated"] == theirs["repeated"] and again.read_rollouts("repeated-base").equals(
+        whole.read_rollouts("repeated-base")
+    )
 
 
 def test_samples_that_cannot_differ_are_refused() -> None:
@@ -93,7 +104,7 @@ def test_votes_of_numbers_count_as_one_in_three_digits() -> None:
 
 
 def test_samples_without_any_answer_have_no_confidence_and_are_wrong() -> None:
-    case = made_up_general(1, 0, "held_out")[0]
+    case = synthetic_general(1, 0, "held_out")[0]
     rows = [{"case": case.id, "text": "nothing", "well_formed": False, "correct": False} for _ in range(3)]
     found = repeated_figures(rows, {case.id: case}, think=True)
     assert found["calibration"]["bins"] == [{"confidence": 0.0, "right": 0.0, "n": 1}]
@@ -103,7 +114,10 @@ def test_samples_without_any_answer_have_no_confidence_and_are_wrong() -> None:
 def test_tasks_that_train_has_are_apart_from_those_it_has_not(base: Path, tmp_path: Path) -> None:
     arms = results(run_pipeline(recipe(), tmp_path / "run", open_engine=opened))["arms"]
     seen = arms["rlvr"]["by_seen"]
-    assert (seen["seen"]["n"], seen["seen"]["accuracy"]) == (20, 1.0) and (seen["unseen"]["n"], seen["unseen"]["accuracy"]) == (20, 0.0)
+    assert (seen["seen"]["n"], seen["seen"]["accuracy"]) == (20, 1.0) and (
+        seen["unseen"]["n"],
+        seen["unseen"]["accuracy"],
+    ) == (20, 0.0)
     assert set(arms["rlvr"]["by_category"]) == {"medcalc/physical", "medcalc/diagnosis"}
 
 
@@ -118,28 +132,38 @@ def test_subgroups_by_age_and_sex_hold_every_case_and_unknown_is_one_of_them(bas
 
 
 def test_age_bands_have_no_gap() -> None:
-    case = made_up_general(1, 0, "held_out")[0]
-    bands = [age_band(replace(case, provenance={"age": age})) for age in (0.1, 17.99, 18, 39.9, 40, 64.9, 65, 79.9, 80, 104)]
+    case = synthetic_general(1, 0, "held_out")[0]
+    bands = [
+        age_band(replace(case, provenance={"age": age})) for age in (0.1, 17.99, 18, 39.9, 40, 64.9, 65, 79.9, 80, 104)
+    ]
     assert bands == ["under 18"] * 2 + ["18 to 39"] * 2 + ["40 to 64"] * 2 + ["65 to 79"] * 2 + ["80 and over"] * 2
     assert age_band(case) == sex(case) == "unknown"
 
 
 def judged(cases: list[Case], right: Callable[[int], bool]) -> list[dict[str, Any]]:
     blank = {"answer": 0, "probabilities": None, "well_formed": True, "tokens": 1, "prompt_tokens": 1}
-    return [{"case": case, "stratum": case.stratum, "ehrmind": right(place), **blank} for place, case in enumerate(cases)]
+    return [
+        {"case": case, "stratum": case.stratum, "ehrmind": right(place), **blank} for place, case in enumerate(cases)
+    ]
 
 
 def test_several_questions_of_a_patient_make_wider_intervals_and_say_so() -> None:
-    cases = made_up_trials(200, 0, "held_out", difficulty="easy")  # five to a patient
+    cases = synthetic_trials(200, 0, "held_out", difficulty="easy")  # five to a patient
     alike = comparison({"base": judged(cases, lambda place: place // 5 % 2 == 0)}, "ehrmind")["arms"]["base"]
-    alone = comparison({"base": judged([replace(case, group=case.id) for case in cases], lambda place: place // 5 % 2 == 0)}, "ehrmind")
+    alone = comparison(
+        {"base": judged([replace(case, group=case.id) for case in cases], lambda place: place // 5 % 2 == 0)}, "ehrmind"
+    )
     low, high = alike["ci95"]
-    assert alike["groups"] == 40 and alike["interval"] == "bootstrap over groups" and alone["arms"]["base"]["interval"] == "wilson"
+    assert (
+        alike["groups"] == 40
+        and alike["interval"] == "bootstrap over groups"
+        and alone["arms"]["base"]["interval"] == "wilson"
+    )
     assert high - low > 2 * (alone["arms"]["base"]["ci95"][1] - alone["arms"]["base"]["ci95"][0])
 
 
 def test_pairs_are_adjusted_for_their_number_and_matched_by_case() -> None:
-    cases = made_up_trials(200, 0, "held_out", difficulty="easy")
+    cases = synthetic_trials(200, 0, "held_out", difficulty="easy")
     skill = {"base": 3, "rlvr": 4, "sft": 5}
     found = {arm: judged(cases, lambda place, of=of: place % 7 < of) for arm, of in skill.items()}  # type: ignore[misc]
     pairs = comparison(found, "ehrmind")["pairs"]
@@ -156,7 +180,9 @@ def test_held_out_text_that_train_has_too_is_counted_and_named_where_records_may
     assert found == results(done)["contamination"]["held_out"] and found["cases"] == 40 and found["words"] == 13
     assert set(found["against"]) == {"train", "tuning"}
     rows = json.loads((done.protected / "contamination.json").read_text())["held_out"]
-    assert {row["case"] for row in rows if row["with"] == "train"} <= {case.id for case in done.load_cases()["held_out"]}
+    assert {row["case"] for row in rows if row["with"] == "train"} <= {
+        case.id for case in done.load_cases()["held_out"]
+    }
     assert len([row for row in rows if row["with"] == "train"]) == found["against"]["train"]["any"]
 
 
@@ -170,20 +196,25 @@ def test_a_teachers_worked_answers_are_among_what_is_learned_from(base: Path, tm
 
 
 def test_general_questions_are_right_by_their_gold_answers_and_never_by_a_corruption() -> None:
-    cases = made_up_general(140, 5, "held_out")
+    cases = synthetic_general(140, 5, "held_out")
     assert {case.task for case in cases} == set(KINDS)
     assert not check_cases(cases).failures
-    assert made_up_general(140, 5, "held_out") == cases and made_up_general(7, 6, "held_out")[0] != cases[0]
+    assert synthetic_general(140, 5, "held_out") == cases and synthetic_general(7, 6, "held_out")[0] != cases[0]
     assert all(case.fields["question"] in messages(case)[-1].content for case in cases)
     with pytest.raises(InputError, match="not a kind of general"):
-        made_up_general(1, 0, "held_out", ["poems"])
+        synthetic_general(1, 0, "held_out", ["poems"])
 
 
 def test_an_arm_that_forgets_general_questions_is_told_from_one_that_keeps_them(base: Path, tmp_path: Path) -> None:
     chosen = recipe(evaluate={"general": {"n": 70, "gate": True}})
     done = run_pipeline(chosen, tmp_path / "run", open_engine=opened)
     found = results(done)["forgetting"]
-    assert found["n"] == 70 and found["base"] == 1.0 and found["arms"]["rlvr"]["lost"] and not found["arms"]["rlvr"]["kept"]
+    assert (
+        found["n"] == 70
+        and found["base"] == 1.0
+        and found["arms"]["rlvr"]["lost"]
+        and not found["arms"]["rlvr"]["kept"]
+    )
     assert "rlvr (-" in (gate(done) or "") and "70 general questions" in (gate(done) or "")
     lenient = run_pipeline(recipe(evaluate={"general": {"n": 70}}), tmp_path / "lenient", open_engine=opened)
     assert gate(lenient) is None and not results(lenient)["forgetting"]["arms"]["rlvr"]["kept"]
@@ -191,7 +222,13 @@ def test_an_arm_that_forgets_general_questions_is_told_from_one_that_keeps_them(
 
 
 def test_too_few_questions_cannot_show_that_anything_was_kept(base: Path, tmp_path: Path) -> None:
-    steps = {"steps": 2, "questions_per_step": 4, "samples": 4, "tuning_every": 2, "checkpoint_every": 2}  # too few to change an answer
+    steps = {
+        "steps": 2,
+        "questions_per_step": 4,
+        "samples": 4,
+        "tuning_every": 2,
+        "checkpoint_every": 2,
+    }  # too few to change an answer
     for n, kept in ((14, False), (70, True)):
         chosen = recipe(rlvr=steps, evaluate={"general": {"n": n, "margin": 0.06}})
         found = results(run_pipeline(chosen, tmp_path / str(n), open_engine=opened))["forgetting"]["arms"]["rlvr"]
@@ -199,24 +236,37 @@ def test_too_few_questions_cannot_show_that_anything_was_kept(base: Path, tmp_pa
 
 
 def test_general_questions_may_be_anybodys_table(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("question,answer\n" + "".join(f"What is {n} plus 1?,{n + 1}\n" for n in range(20)))
+    (tmp_path / "mine.csv").write_text(
+        "question,answer\n" + "".join(f"What is {n} plus 1?,{n + 1}\n" for n in range(20))
+    )
     source = {
-        "table": {"path": str(tmp_path / "mine.csv"), "kind": "integer", "question": "question", "answer": "answer", "shares": [0, 0, 1]}
+        "table": {
+            "path": str(tmp_path / "mine.csv"),
+            "kind": "integer",
+            "question": "question",
+            "answer": "answer",
+            "shares": [0, 0, 1],
+        }
     }
-    found = results(run_pipeline(recipe(evaluate={"general": {"source": source}}), tmp_path / "run", open_engine=opened))
-    assert found["forgetting"]["n"] == 20 == found["elsewhere"]["general"]["arms"]["base"]["n"]
+    found = results(
+        run_pipeline(recipe(evaluate={"general": {"source": source}}), tmp_path / "run", open_engine=opened)
+    )
+    assert found["forgetting"]["n"] == 20 == found["transfer"]["general"]["arms"]["base"]["n"]
 
 
 def test_a_place_named_general_is_not_given_twice() -> None:
-    data = recipe().data.model_dump(mode="json") | {"elsewhere": {"general": {"synthetic": {"n": 5}}}}
-    with pytest.raises(InputError, match=r"data\.elsewhere\.general has the name"):
+    data = recipe().data.model_dump(mode="json") | {"transfer": {"general": {"synthetic": {"n": 5}}}}
+    with pytest.raises(InputError, match=r"data\.transfer\.general has the name"):
         recipe(data=data, evaluate={"general": {}})
 
 
-def test_the_gate_fails_the_command_with_a_sentence(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_fails_the_command_with_a_sentence(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ehrmind.stages.seeds.open_local", opened)
     monkeypatch.setattr(
-        "ehrmind.stages.seeds.run_seeds.__wrapped__.__kwdefaults__", {"resume": False, "stages": None, "open_engine": opened}
+        "ehrmind.stages.seeds.run_seeds.__wrapped__.__kwdefaults__",
+        {"resume": False, "stages": None, "open_engine": opened},
     )
     asked = recipe(evaluate={"general": {"n": 70, "gate": True}}).model_dump(mode="json")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked))
@@ -248,24 +298,33 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
         assert row["accuracy"] == pytest.approx(sum(row["per_seed"]) / 3) and row["n"] == 120 and row["groups"] == 40
         assert row["ci95"][0] <= min(row["per_seed"]) or row["sd"] > 0 or row["ci95"][0] < row["accuracy"]
     pair = pooled["pairs"]["rlvr-base"]
-    assert pair["difference"] == pytest.approx(sum(single["pairs"]["rlvr-base"]["difference"] for single in singles) / 3)
+    assert pair["difference"] == pytest.approx(
+        sum(single["pairs"]["rlvr-base"]["difference"] for single in singles) / 3
+    )
     assert pair["interval"] == "seeds and groups" and pair["p_holm"] == pair["p"] and len(pair["per_seed"]) == 3
     assert pooled["sampled"]["arms"]["base"]["sd"] > 0, "seeds sample other answers"
-    assert pooled["forgetting"]["n"] == 14 and set(pooled["elsewhere"]) == {"general"}
+    assert pooled["forgetting"]["n"] == 14 and set(pooled["transfer"]) == {"general"}
     assert len(pooled["held_out_scorings"]) == sum(len(single["held_out_scorings"]) for single in singles)
-    made_up = [[case.id for case in part.load_cases()["held_out"]] for part in parts]
-    assert made_up[0] == made_up[1] == made_up[2], "made-up data keep their own seeds"
+    synthetic = [[case.id for case in part.load_cases()["held_out"]] for part in parts]
+    assert synthetic[0] == synthetic[1] == synthetic[2], "made-up data keep their own seeds"
     before = calls
     run_seeds(chosen, tmp_path / "run", resume=True, open_engine=open_engine)
     assert calls == before
     with pytest.raises(InputError, match="seeds"):
-        run_seeds(recipe(seed=7, seeds=2, evaluate={"general": {"n": 14}}), tmp_path / "run", resume=True, open_engine=open_engine)
-    assert [summary.finished for summary in list_runs(tmp_path)] == [True] and list_runs(tmp_path)[0].protected_bytes > 0
+        run_seeds(
+            recipe(seed=7, seeds=2, evaluate={"general": {"n": 14}}),
+            tmp_path / "run",
+            resume=True,
+            open_engine=open_engine,
+        )
+    assert [summary.finished for summary in list_runs(tmp_path)] == [True] and list_runs(tmp_path)[
+        0
+    ].protected_bytes > 0
     assert purge(done.path) > 0 and not any(part.protected.exists() for part in parts)
 
 
 def test_answers_that_are_all_alike_in_every_seed_leave_doubt() -> None:
-    cases = made_up_trials(30, 0, "held_out", difficulty="easy")
+    cases = synthetic_trials(30, 0, "held_out", difficulty="easy")
     base, better = (
         [{**row, "seed": seed} for seed in (1, 2, 3) for row in judged(cases, right)]
         for right in (lambda _: False, lambda place: place == 0)

@@ -11,7 +11,7 @@ from page_reader import Page
 
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
-from ehrmind.report.evaluation_tables import sentences
+from ehrmind.report.tables.evaluation import sentences
 from ehrmind.runs import Run
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
@@ -42,7 +42,9 @@ def test_curves_over_samples_have_a_row_for_any_and_for_the_majority(page: Page,
     header, *rows = page.table("4 samples of every held-out question")
     assert header == ["Arm", "k = 1", "k = 2", "k = 4"]
     assert [row[0] for row in rows] == [
-        f"{arm}: {way}" for arm in ("Base", "RLVR only") for way in ("any right (pass@k)", "majority right")
+        f"{arm}: {variant_name}"
+        for arm in ("Base", "RLVR only")
+        for variant_name in ("any right (pass@k)", "majority right")
     ]
     point = results["arms"]["base"]["repeated"]["pass"][2]
     assert rows[0][3].startswith(f"{100 * point['value']:.1f}\u00a0%")
@@ -62,7 +64,11 @@ def test_seen_and_unseen_tasks_and_subgroups_have_their_cases(page: Page) -> Non
     seen = {row[0]: row[1] for row in page.table("Held-out cases of tasks that train has")[1:]}
     assert seen == {"seen": "20", "unseen": "20"}
     people = {row[0]: int(row[1]) for row in page.table("Held-out cases by the patient's age and sex")[1:]}
-    assert sum(n for name, n in people.items() if name.startswith("sex: ")) == 40 == sum(n for name, n in people.items() if "age: " in name)
+    assert (
+        sum(n for name, n in people.items() if name.startswith("sex: "))
+        == 40
+        == sum(n for name, n in people.items() if "age: " in name)
+    )
 
 
 def test_what_was_forgotten_and_shared_stands_in_a_table_and_in_a_sentence(page: Page) -> None:
@@ -102,7 +108,13 @@ def test_pages_hold_no_text_of_records(run: Run) -> None:
 
 def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only() -> None:
     def said(**counts: int) -> str:
-        found = {"words": 13, "cases": 40, "too_short": 0, "against": {"train": {"any": 0, "half": 0, "mean_share": 0.0}}, **counts}
+        found = {
+            "words": 13,
+            "cases": 40,
+            "too_short": 0,
+            "against": {"train": {"any": 0, "half": 0, "mean_share": 0.0}},
+            **counts,
+        }
         (sentence,) = sentences({"contamination": {"held_out": found}})
         return sentence
 

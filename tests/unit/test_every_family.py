@@ -28,7 +28,18 @@ NEW = 12
 GREEDY = Decoding(temperature=0.0, max_new_tokens=NEW)
 # Two of one length, one whose answer crosses a rope's switch, one beyond it
 LENGTHS = (30, 9, 17, 9, ROPE_SWITCH - 6, ROPE_SWITCH + 6)
-SHARED = {"tied", "untied", "longrope", "dynamic_rope", "gemma3_images", "attention_dropout", "hidden_dropout", "gpt2", "fp8", "bfloat16"}
+SHARED = {
+    "tied",
+    "untied",
+    "longrope",
+    "dynamic_rope",
+    "gemma3_images",
+    "attention_dropout",
+    "hidden_dropout",
+    "gpt2",
+    "fp8",
+    "bfloat16",
+}
 
 
 def prompts() -> list[Prompt]:
@@ -51,7 +62,9 @@ def plain(model: Any, groups: list[Packed]) -> torch.Tensor:
     for prompt, answers in groups:
         for answer in answers:
             with torch.no_grad():
-                logprobs = torch.log_softmax(model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0].float(), -1)
+                logprobs = torch.log_softmax(
+                    model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0].float(), -1
+                )
             found.append(logprobs[len(prompt) - 1 : -1].gather(1, torch.tensor(answer)[:, None])[:, 0])
     return torch.cat(found)
 
@@ -78,7 +91,9 @@ def test_greedy_answers_are_those_of_generate_alone_and_beside_others(tmp_path: 
 @pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_answers_score_as_in_a_plain_forward_pass_whoever_stands_beside_them(tmp_path: Path, family: str) -> None:
     engine = small_engine(tmp_path / "model", family)
-    groups: list[Packed] = [(p.token_ids, [tokens(i, 5), tokens(i + 9, 12), tokens(i + 5, 1)]) for i, p in enumerate(prompts())]
+    groups: list[Packed] = [
+        (p.token_ids, [tokens(i, 5), tokens(i + 9, 12), tokens(i + 5, 1)]) for i, p in enumerate(prompts())
+    ]
     wanted = plain(own_model(tmp_path / "model"), groups)
     for shared in {engine.shared, False}:
         with torch.no_grad():
@@ -121,7 +136,9 @@ def test_a_model_that_ignores_its_cache_or_is_spoilt_by_padding_takes_a_slower_w
 
 def test_a_model_that_agrees_in_no_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "DECODED", (Rows(), Rows(masked=False)))
-    with pytest.raises(InputError, match=r"^model gives other numbers for several answers together than for each alone"):
+    with pytest.raises(
+        InputError, match=r"^model gives other numbers for several answers together than for each alone"
+    ):
         small_engine(tmp_path / "model", "rwkv")
 
 
@@ -150,20 +167,30 @@ def test_dropout_is_off_and_said_and_the_saved_config_has_it_as_before(
     assert torch.equal(engine.network(input_ids=ids).logits, engine.network(input_ids=ids).logits)
     engine.save(tmp_path / "saved")
     assert dropout_of(tmp_path / "saved") == said
-    assert engine.network.config.to_dict() | said != engine.network.config.to_dict() or not said  # off again after it was saved
+    assert (
+        engine.network.config.to_dict() | said != engine.network.config.to_dict() or not said
+    )  # off again after it was saved
 
 
-def test_a_model_that_computes_otherwise_in_training_is_scored_and_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(model_configs.CONFIGS, "draws_its_experts", ("phimoe", {"num_local_experts": 4, "router_jitter_noise": 0.5}))
+def test_a_model_that_computes_otherwise_in_training_is_scored_and_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        model_configs.CONFIGS, "draws_its_experts", ("phimoe", {"num_local_experts": 4, "router_jitter_noise": 0.5})
+    )
     folder = small_model(tmp_path / "model", "draws_its_experts")
     engine = open_engine(Model(name="model"), folder, rows=8)
     engine.sample(prompts()[:1], [0], 1, GREEDY)
-    with pytest.raises(InputError, match=r"model can be scored but not trained: it gives other numbers while it learns.*arms: \[base\]"):
+    with pytest.raises(
+        InputError, match=r"model can be scored but not trained: it gives other numbers while it learns.*arms: \[base\]"
+    ):
         engine.learner(Optimiser(), 1)
 
 
 def test_layer_drop_and_noise_of_routers_are_off_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(model_configs.CONFIGS, "noise", ("mixtral", {"num_local_experts": 4, "router_jitter_noise": 0.1}))
+    monkeypatch.setitem(
+        model_configs.CONFIGS, "noise", ("mixtral", {"num_local_experts": 4, "router_jitter_noise": 0.1})
+    )
     sizes = {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4}
     monkeypatch.setitem(model_configs.CONFIGS, "skips", ("xglm", {**sizes, "layerdrop": 0.5}))
     for family in ("noise", "skips"):
@@ -173,7 +200,9 @@ def test_layer_drop_and_noise_of_routers_are_off_too(tmp_path: Path, monkeypatch
         assert torch.equal(engine.network(input_ids=ids).logits, engine.network(input_ids=ids).logits)
 
 
-def test_a_model_of_text_and_images_is_learnt_from_as_text_and_keeps_its_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_of_text_and_images_is_learnt_from_as_text_and_keeps_its_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         engine = small_engine(tmp_path / "model", "gemma3_images")
     assert "text only; its parts for images or sound stay as they are" in caplog.text
@@ -215,8 +244,13 @@ def test_dynamic_rope_forgets_a_long_sequence_before_the_next(tmp_path: Path, mo
     shape = {"rope_parameters": rope, "max_position_embeddings": 32}
     monkeypatch.setitem(model_configs.CONFIGS, "dynamic", ("llama", shape))
     engine = small_engine(tmp_path / "model", "dynamic")
-    groups: list[Packed] = [(tokens(0, 40), [tokens(1, 9)]), (tokens(2, 26), [tokens(3, 3), tokens(4, 6), tokens(5, 7)])]
-    wanted = torch.cat([plain(own_model(tmp_path / "model"), [(prompt, [answer])]) for prompt, answers in groups for answer in answers])
+    groups: list[Packed] = [
+        (tokens(0, 40), [tokens(1, 9)]),
+        (tokens(2, 26), [tokens(3, 3), tokens(4, 6), tokens(5, 7)]),
+    ]
+    wanted = torch.cat(
+        [plain(own_model(tmp_path / "model"), [(prompt, [answer])]) for prompt, answers in groups for answer in answers]
+    )
     for shared in (True, False):
         with torch.no_grad():
             found = score(engine.network, groups, temperature=1.0, shared=shared, pad_id=0).logprobs
@@ -233,12 +267,18 @@ def test_one_prompt_of_a_model_whose_queries_share_key_heads_is_decoded(tmp_path
 def test_a_config_that_asks_for_tuples_or_another_kernel_opens(tmp_path: Path) -> None:
     folder = small_model(tmp_path / "model", "untied")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"return_dict": False, "_attn_implementation": "flash_attention_2"}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"return_dict": False, "_attn_implementation": "flash_attention_2"})
+    )
     assert open_engine(Model(name="model"), folder, rows=4).shared
 
 
-@pytest.mark.parametrize("way", [Rows(padded=False, masked=False), Rows(cached=False, masked=False), Rows(scored_padded=False)])
-def test_every_way_of_taking_rows_gives_the_models_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Rows) -> None:
+@pytest.mark.parametrize(
+    "way", [Rows(padded=False, masked=False), Rows(cached=False, masked=False), Rows(scored_padded=False)]
+)
+def test_every_way_of_taking_rows_gives_the_models_own_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Rows
+) -> None:
     monkeypatch.setattr(trial, "DECODED", (way,))
     engine = small_engine(tmp_path / "model", "bloom")
     object.__setattr__(engine.network, "ehrmind_rows", way)

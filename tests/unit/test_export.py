@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from ehrmind.data import load_cases
+from ehrmind.data.cases import cases_bytes
+from ehrmind.export.model import described, export_model, push_model, refuse_push
+from ehrmind.predict.predict import settings_of
 from ehrmind.runs import Run
-from ehrmind.sources import load_cases
-from ehrmind.sources.cases import cases_bytes
-from ehrmind.stages.export import described, export_model, push_model, refuse_push
 from ehrmind.stages.models import choose
-from ehrmind.stages.predict import settings_of
 from ehrmind.types import InputError
 from tests.loopback_hub import loopback_hub
 from tests.new_rows import ehrmind
@@ -161,10 +161,13 @@ def test_the_mark_of_restricted_data_travels_with_the_model_and_is_inherited(
     for number, (why, folder) in enumerate(restricted_runs(run, tmp_path).items()):
         out = tmp_path / f"out{number}"
         assert ehrmind("export", "model", folder, "--out", out) == 0
-        moved = out.rename(tmp_path / f"elsewhere{number}")
+        moved = out.rename(tmp_path / f"transfer{number}")
         capsys.readouterr()
         assert ehrmind("export", "push", moved, "owner/model", "--yes-upload") == 2
-        assert f"was trained on restricted data ({why.strip()}), so it never leaves this machine" in capsys.readouterr().err
+        assert (
+            f"was trained on restricted data ({why.strip()}), so it never leaves this machine"
+            in capsys.readouterr().err
+        )
         assert "Restricted: this model was trained on data that must not leave" in (moved / "README.md").read_text()
 
 
@@ -173,8 +176,13 @@ def test_the_untrained_base_of_a_restricted_run_is_not_restricted(run: Run, tmp_
     assert described(marked)[1]["restricted"] is True and described(marked, "base")[1]["restricted"] is False
 
 
-def test_a_directory_that_does_not_say_what_it_learned_from_stays_here(run: Run, exported: Path, tmp_path: Path) -> None:
-    for folder in (run.model("sft_rlvr"), export_model(*described(run.model("sft_rlvr")), tmp_path / "unknown", card="")):
+def test_a_directory_that_does_not_say_what_it_learned_from_stays_here(
+    run: Run, exported: Path, tmp_path: Path
+) -> None:
+    for folder in (
+        run.model("sft_rlvr"),
+        export_model(*described(run.model("sft_rlvr")), tmp_path / "unknown", card=""),
+    ):
         with pytest.raises(InputError, match="does not say what it was trained on, so it stays here"):
             refuse_push(folder)
     shutil.copy(run.model("base") / "model.safetensors", exported / "model.safetensors")
@@ -207,14 +215,20 @@ def test_a_confirmed_push_sends_the_model_and_its_card_to_a_private_repository(
         monkeypatch.setenv("HF_TOKEN", "made-up")
         assert "/owner/model/commit/" in push_model(exported, "owner/model")
         assert hub.private and hub.sent["model.safetensors"] == (exported / "model.safetensors").read_bytes()
-        assert "README.md" in hub.sent and "ehrmind.json" in hub.sent and not [name for name in hub.sent if name.endswith(".csv")]
+        assert (
+            "README.md" in hub.sent
+            and "ehrmind.json" in hub.sent
+            and not [name for name in hub.sent if name.endswith(".csv")]
+        )
         hub.private, hub.sent = False, {}
         with pytest.raises(InputError, match="is public; say --public where that is meant"):
             push_model(exported, "owner/model")
         assert not hub.sent
 
 
-def test_a_push_without_a_login_says_how_to_log_in(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_without_a_login_says_how_to_log_in(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with loopback_hub({}, tmp_path, monkeypatch) as hub:
         with pytest.raises(InputError, match="log in with `hf auth login`"):
             push_model(exported, "owner/model")

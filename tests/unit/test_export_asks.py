@@ -13,19 +13,19 @@ from typing import Any, cast
 import pytest
 
 from ehrmind.config import Decoding, Model
+from ehrmind.data import save_cases
 from ehrmind.engines.answers import Answer
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.served import EndpointEngine, completion
+from ehrmind.export.model import described, export_model
+from ehrmind.export.questions import gather
 from ehrmind.prompts import messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
-from ehrmind.report.model_card import model_card
+from ehrmind.report.model_card.card import model_card
 from ehrmind.runs.predictions import read_predictions
-from ehrmind.sources import save_cases
-from ehrmind.stages.export import described, export_model
-from ehrmind.stages.export_questions import gather
 from ehrmind.stages.models import choose
-from ehrmind.stages.pinned import advice_of
+from ehrmind.stages.provenance import advice_of
 from ehrmind.types import InputError
 from tests.chat_templates import CHATML, CHATML_END
 from tests.exported import cases_file
@@ -35,7 +35,12 @@ from tests.served_model import served
 from tests.small_models import EVERY_FAMILY, cases, small_model
 
 FAST = ("llama", "qwen3", "gemma3")
-SERVED_IN_CI = (*FAST, "qwen3_5", "fp8", "tied")  # a server takes ten seconds to start; `make test-long` serves every family
+SERVED_IN_CI = (
+    *FAST,
+    "qwen3_5",
+    "fp8",
+    "tied",
+)  # a server takes ten seconds to start; `make test-long` serves every family
 GREEDY = Decoding(temperature=0.0, max_new_tokens=16)
 ADVICE = {
     "do_sample": True,
@@ -58,7 +63,9 @@ def loud_model(folder: Path, family: str) -> Path:
     small_model(folder, family)
     file = folder / "model.safetensors"
     if family in FAST:
-        save_file({n: 12 * w if "proj" in n else w for n, w in load_file(file).items()}, file, metadata={"format": "pt"})
+        save_file(
+            {n: 12 * w if "proj" in n else w for n, w in load_file(file).items()}, file, metadata={"format": "pt"}
+        )
     return folder
 
 
@@ -69,14 +76,14 @@ def exported(folder: Path, out: Path, **asks: Any) -> Path:
     return export_model(replace(chosen, asks=said), {**about, "asks": said}, out, card="")
 
 
-def generated(folder: Path, asking: Asking | None = None) -> list[str]:
+def generated(folder: Path, variant: PromptVariant | None = None) -> list[str]:
     """By `transformers`, with the directory's own defaults."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     ends, said = set(network.generation_config.eos_token_id), []
     for case in cases(4):
-        turns = [{"role": "user", "content": messages(case, asking=asking)[0].content}]
+        turns = [{"role": "user", "content": messages(case, variant=variant)[0].content}]
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         written = network.generate(**ids)[0, ids["input_ids"].shape[1] :].tolist()
         end = next((place for place, token in enumerate(written) if token in ends), len(written))
@@ -84,25 +91,32 @@ def generated(folder: Path, asking: Asking | None = None) -> list[str]:
     return said
 
 
-def scored(folder: Path, asking: Asking | None = None, **settings: Any) -> list[str]:
+def scored(folder: Path, variant: PromptVariant | None = None, **settings: Any) -> list[str]:
     """By the engine of a run, as evaluation decodes; without what the template opened."""
     engine = open_engine(Model(name=str(folder), **settings), folder, rows=8)
-    prompts = [engine.prompt(messages(case, asking=asking)) for case in cases(4)]
+    prompts = [engine.prompt(messages(case, variant=variant)) for case in cases(4)]
     answers = engine.sample(prompts, [0] * 4, 1, GREEDY)
     return [answer.text.removeprefix(prompt.opening) for prompt, (answer,) in zip(prompts, answers, strict=True)]
 
 
-@pytest.mark.parametrize("family", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in EVERY_FAMILY])
+@pytest.mark.parametrize(
+    "family", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in EVERY_FAMILY]
+)
 def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_path: Path, family: str) -> None:
     """As a run leaves it behind, with its makers' advice for sampling in the base's files."""
     base = loud_model(tmp_path / "base", family)
-    before = json.loads((base / "generation_config.json").read_text()) if (base / "generation_config.json").is_file() else {}
+    before = (
+        json.loads((base / "generation_config.json").read_text()) if (base / "generation_config.json").is_file() else {}
+    )
     (base / "generation_config.json").write_text(json.dumps({**before, **ADVICE}))
     open_engine(Model(name=str(base)), base, rows=8).save(tmp_path / "arm")
     for folder in (base, tmp_path / "arm"):
         out = exported(folder, tmp_path / f"{folder.name} exported")
         kept = json.loads((out / "generation_config.json").read_text())
-        assert kept.keys() <= {"do_sample", "eos_token_id", "pad_token_id", "bos_token_id", "max_new_tokens"} and not kept["do_sample"]
+        assert (
+            kept.keys() <= {"do_sample", "eos_token_id", "pad_token_id", "bos_token_id", "max_new_tokens"}
+            and not kept["do_sample"]
+        )
         assert generated(out) == scored(folder)
     said = advice_of(base)["generation_advice"]
     assert {name: said[name] for name in ADVICE} == ADVICE and not advice_of(tmp_path / "arm")
@@ -142,14 +156,16 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("think", [True, False])
 def test_an_export_renders_what_the_run_rendered_without_being_told(tmp_path: Path, think: bool) -> None:
     """The day, the template's arguments, and a thought that is closed where none is asked for."""
-    folder, asking = loud_model(tmp_path / "base", "llama"), Asking(think=think)
+    folder, variant = loud_model(tmp_path / "base", "llama"), PromptVariant(think=think)
     opens = CHATML_END.replace("assistant\n", "assistant\n<think>\n")
     (folder / "chat_template.jinja").write_text(WITH_DAY + CHATML + opens)
     how: dict[str, Any] = {"template": {"mood": "fine"}, "date": "2024-07-26"}
     out = exported(folder, tmp_path / "out", model=how, prompts={"think": think})
-    assert generated(out, asking) == scored(folder, asking, template=how["template"], date=date(2024, 7, 26))
-    assert generated(out, asking) != scored(folder, asking)
-    assert generated(exported(out, tmp_path / "again", model=how, prompts={"think": think}), asking) == generated(out, asking)
+    assert generated(out, variant) == scored(folder, variant, template=how["template"], date=date(2024, 7, 26))
+    assert generated(out, variant) != scored(folder, variant)
+    assert generated(exported(out, tmp_path / "again", model=how, prompts={"think": think}), variant) == generated(
+        out, variant
+    )
 
 
 def test_a_template_inside_the_tokenizers_config_gets_its_defaults_too(tmp_path: Path) -> None:
@@ -160,7 +176,10 @@ def test_a_template_inside_the_tokenizers_config_gets_its_defaults_too(tmp_path:
     how: dict[str, Any] = {"template": {"mood": "fine"}, "date": "2024-07-26"}
     out = exported(folder, tmp_path / "out", model=how)
     assert generated(out) == scored(folder, template=how["template"], date=date(2024, 7, 26))
-    assert json.loads((out / "tokenizer_config.json").read_text())["chat_template"] == (out / "chat_template.jinja").read_text()
+    assert (
+        json.loads((out / "tokenizer_config.json").read_text())["chat_template"]
+        == (out / "chat_template.jinja").read_text()
+    )
 
 
 def test_an_ordinary_template_is_exported_as_it_is(tmp_path: Path) -> None:
@@ -200,7 +219,15 @@ def test_a_served_model_is_told_the_templates_arguments_top_k_and_the_words_that
     assert about["stop"] == "<|im_end|>"
     save_cases(cases(1), tmp_path / "new.parquet")
     with loopback_endpoint(lambda _: '<think>so</think>\n<answer>{"answer": 3}</answer>') as server:
-        given = ["--endpoint", server.url, "--samples", 2, "decoding.top_k=20", "model.template={mood: fine}", "decoding.temperature=0.5"]
+        given = [
+            "--endpoint",
+            server.url,
+            "--samples",
+            2,
+            "decoding.top_k=20",
+            "model.template={mood: fine}",
+            "decoding.temperature=0.5",
+        ]
         assert ehrmind("predict", out, tmp_path / "new.parquet", "--out", tmp_path / "there", *given) == 0
     asked = server.requests[0]
     assert (asked["chat_template_kwargs"], asked["top_k"], asked["stop"]) == ({"mood": "fine"}, 20, ["<|im_end|>"])
@@ -211,12 +238,22 @@ def test_a_served_model_is_told_the_templates_arguments_top_k_and_the_words_that
     [
         ('so\n</think>\n<answer>{"answer": 3}</answer>', "", '<think>so\n</think>\n<answer>{"answer": 3}</answer>'),
         ('<answer>{"answer": 3}</answer>', "so", '<think>so</think>\n<answer>{"answer": 3}</answer>'),
-        ('</think>\n<answer>{"answer": 3}</answer>', "<think>\nso", '<think>\nso</think>\n\n<answer>{"answer": 3}</answer>'),
-        ('<think>a</think>\n<answer>{"answer": 3}</answer>', "native", '<think>a</think>\n<answer>{"answer": 3}</answer>'),
+        (
+            '</think>\n<answer>{"answer": 3}</answer>',
+            "<think>\nso",
+            '<think>\nso</think>\n\n<answer>{"answer": 3}</answer>',
+        ),
+        (
+            '<think>a</think>\n<answer>{"answer": 3}</answer>',
+            "native",
+            '<think>a</think>\n<answer>{"answer": 3}</answer>',
+        ),
         ('<answer>{"answer": 3}</answer>', "", '<answer>{"answer": 3}</answer>'),
     ],
 )
-def test_a_thought_that_the_prompt_opened_is_read_whole_however_a_server_hands_it_out(text: str, reasoning: str, read: str) -> None:
+def test_a_thought_that_the_prompt_opened_is_read_whole_however_a_server_hands_it_out(
+    text: str, reasoning: str, read: str
+) -> None:
     assert completion(Answer(text, reasoning)).text == read
 
 
@@ -250,13 +287,16 @@ def test_tags_that_are_special_tokens_stay_in_what_a_server_hands_out(tmp_path: 
 
 def test_other_trainers_are_said_to_leave_out_what_a_run_puts_around_a_template(tmp_path: Path) -> None:
     folder = loud_model(tmp_path / "base", "llama")
-    (folder / "chat_template.jinja").write_text(WITH_DAY + CHATML + CHATML_END.replace("assistant\n", "assistant\n<think>\n"))
+    (folder / "chat_template.jinja").write_text(
+        WITH_DAY + CHATML + CHATML_END.replace("assistant\n", "assistant\n<think>\n")
+    )
     for options, said in (
         ([], ["writes the day"]),
         (["prompts.think=false"], ["writes the day", "prompts end without '\\n</think>\\n\\n'"]),
     ):
         found = gather(cases_file(tmp_path), model=str(folder), overrides=options).not_carried
         assert len(found) == len(said) and all(part in sentence for part, sentence in zip(said, found, strict=True))
-    assert {one.question.opening for one in gather(cases_file(tmp_path), model=str(folder), overrides=["prompts.think=false"]).train} == {
-        "<think>\n"
-    }
+    assert {
+        one.question.opening
+        for one in gather(cases_file(tmp_path), model=str(folder), overrides=["prompts.think=false"]).train
+    } == {"<think>\n"}

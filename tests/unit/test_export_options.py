@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ehrmind.config import parse_recipe
-from ehrmind.stages.export_options import not_carried, trl_options, verl_options
-from ehrmind.stages.export_trainers import export_for
+from ehrmind.export.trainer_options import not_carried, trl_options, verl_options
+from ehrmind.export.trainers import export_for
 from tests.exported import cases_file, launched
 from tests.small_models import small_model
 
@@ -46,18 +46,33 @@ def as_trl_reads(folder: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 def test_every_option_for_trl_exists_there_and_arrives(tmp_path: Path) -> None:
     script, training, model, _ = as_trl_reads(exported("trl", tmp_path))
-    assert script.reward_funcs == ["ehrmind.verify.elsewhere.ehrmind_reward"]
+    assert script.reward_funcs == ["ehrmind.verify.trainer_rewards.ehrmind_reward"]
     assert (script.dataset_name, script.dataset_test_split) == (str(tmp_path / "out" / "data"), "validation")
     assert Path(model.model_name_or_path) == tmp_path / "a model's folder"
-    assert (model.use_peft, model.lora_r, model.lora_alpha, model.lora_target_modules) == (True, 8, 24, ["q_proj", "v_proj"])
+    assert (model.use_peft, model.lora_r, model.lora_alpha, model.lora_target_modules) == (
+        True,
+        8,
+        24,
+        ["q_proj", "v_proj"],
+    )
     read = {option: value for _, option, value in trl_options(recipe(*CHANGES), True) if hasattr(training, option)}
     assert len(read) > 25
     for option, value in {**read, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}.items():
         if option not in ("chat_template_kwargs", "bf16"):
             assert getattr(training, option) == value, option
-    assert (training.epsilon, training.epsilon_high, training.beta, training.use_bias_correction_kl) == (0.1, 0.28, 0.02, False)
+    assert (training.epsilon, training.epsilon_high, training.beta, training.use_bias_correction_kl) == (
+        0.1,
+        0.28,
+        0.02,
+        False,
+    )
     assert (training.temperature, training.top_p, training.top_k, training.max_completion_length) == (0.9, 0.95, 40, 77)
-    assert (training.num_generations, training.num_iterations, training.learning_rate, training.adam_beta2) == (6, 2, 3e-5, 0.99)
+    assert (training.num_generations, training.num_iterations, training.learning_rate, training.adam_beta2) == (
+        6,
+        2,
+        3e-5,
+        0.99,
+    )
     assert training.chat_template_kwargs == {"enable_thinking": False, "style": "a b"}
     assert (training.max_steps, training.warmup_steps, training.eval_steps) == (100, 10, 40)
     assert (training.generation_batch_size, training.gradient_accumulation_steps) == (24, 3)
@@ -70,12 +85,18 @@ def test_every_option_for_trl_exists_there_and_arrives(tmp_path: Path) -> None:
 def test_every_loss_and_advantage_has_its_name_in_trl(loss: str, advantage: str, scaled: str, tmp_path: Path) -> None:
     changes = (f"rlvr.loss={loss}", f"rlvr.advantage={advantage}", "rlvr.importance=sequence", "rlvr.schedule=constant")
     _, training, _, _ = as_trl_reads(exported("trl", tmp_path, *changes))
-    assert (training.loss_type, training.scale_rewards, training.importance_sampling_level) == (loss, scaled, "sequence")
+    assert (training.loss_type, training.scale_rewards, training.importance_sampling_level) == (
+        loss,
+        scaled,
+        "sequence",
+    )
     assert training.lr_scheduler_type == "constant_with_warmup" and training.lr_scheduler_kwargs in (None, {})
 
 
 def as_hydra_reads(given: list[str]) -> dict[str, Any]:
-    parser = pytest.importorskip("hydra.core.override_parser.overrides_parser", reason="Hydra is not installed; `make setup` installs it")
+    parser = pytest.importorskip(
+        "hydra.core.override_parser.overrides_parser", reason="Hydra is not installed; `make setup` installs it"
+    )
     return {one.key_or_group: one.value() for one in parser.OverridesParser.create().parse_overrides(given)}
 
 
@@ -95,7 +116,7 @@ def test_every_option_for_verl_arrives_as_the_recipe_has_it(tmp_path: Path) -> N
     assert found["data.train_files"] == str(tmp_path / "out" / "data" / "train.parquet")
     assert found["actor_rollout_ref.model.path"] == str(tmp_path / "a model's folder")
     assert (found["trainer.nnodes"], found["trainer.n_gpus_per_node"], found["trainer.logger"]) == (3, 2, ["console"])
-    assert found["reward.custom_reward_function.path"] == "pkg://ehrmind.verify.elsewhere"
+    assert found["reward.custom_reward_function.path"] == "pkg://ehrmind.verify.trainer_rewards"
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "true", "null", "3", "", "a=b,c", "a|b", "back\\", "\\'both\\\\'"])
@@ -109,12 +130,17 @@ def test_a_name_that_a_person_chose_is_neither_run_nor_read_as_something_else(na
 
 def test_options_behind_the_script_count_in_place_of_its_own(tmp_path: Path) -> None:
     export_for("verl", cases_file(tmp_path), tmp_path / "out")
-    assert as_hydra_reads(launched(tmp_path / "out", "data.train_batch_size=3", MODEL="m")[2:])["data.train_batch_size"] == 3
+    assert (
+        as_hydra_reads(launched(tmp_path / "out", "data.train_batch_size=3", MODEL="m")[2:])["data.train_batch_size"]
+        == 3
+    )
 
 
 def test_devices_that_do_not_divide_a_step_are_refused_before_anything_starts(tmp_path: Path) -> None:
     export_for("trl", cases_file(tmp_path), tmp_path / "out", overrides=["rlvr.questions_per_step=4", "rlvr.samples=3"])
-    with pytest.raises(RuntimeError, match="A step has 12 answers, which PROCESSES=5 times PER_DEVICE=6 does not divide"):
+    with pytest.raises(
+        RuntimeError, match="A step has 12 answers, which PROCESSES=5 times PER_DEVICE=6 does not divide"
+    ):
         launched(tmp_path / "out", MODEL="m", PROCESSES="5")
     assert launched(tmp_path / "out", MODEL="m", PROCESSES="2")
 
@@ -135,10 +161,16 @@ def test_caches_and_checkpoints_stay_in_the_folder_and_nobody_is_told(trainer: s
 
 
 def test_what_a_trainer_cannot_do_is_said_of_the_recipes_that_ask_for_it() -> None:
-    asked = recipe("rlvr.questions=pass_rate", "rlvr.patience=3", "rlvr.mask_truncated=true", "reward.truncated=-1.0", "rlvr.refill=2")
+    asked = recipe(
+        "rlvr.curriculum=pass_rate",
+        "rlvr.patience=3",
+        "rlvr.mask_truncated=true",
+        "reward.truncated=-1.0",
+        "rlvr.dynamic_sampling=2",
+    )
     said = {trainer: " / ".join(not_carried(asked, trainer)) for trainer in ("verl", "trl")}
     for trainer, sentences in said.items():
-        assert "pass_rate" in sentences and "patience" in sentences and "refill" in sentences
+        assert "pass_rate" in sentences and "patience" in sentences and "dynamic_sampling" in sentences
         assert ("mask_truncated" in sentences) == ("reward.truncated" in sentences) == (trainer == "verl")
     assert not any(word in " ".join(not_carried(recipe(), "trl")) for word in ("rlvr.", "reward.", "model."))
 

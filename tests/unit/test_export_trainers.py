@@ -14,22 +14,22 @@ import torch
 import yaml
 
 from ehrmind.config import EhrFiles
+from ehrmind.data import load_cases
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.local.engine import open_engine
+from ehrmind.export.questions import gather
+from ehrmind.export.trainers import export_for
 from ehrmind.files import write_json
 from ehrmind.prompts import gold_response, messages
 from ehrmind.rl.advantages import advantages
 from ehrmind.runs import Run
 from ehrmind.runs.listing import purge
-from ehrmind.sources import load_cases
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.made_up.trials import made_up_trials
-from ehrmind.stages.export_questions import gather
-from ehrmind.stages.export_trainers import export_for
-from ehrmind.stages.rewards import class_weights, training_rewards
+from ehrmind.stages.rlvr.rewards import class_weights, training_rewards
 from ehrmind.types import Group, InputError, Message, Prompt
 from ehrmind.verify import judge
-from ehrmind.verify.elsewhere import Question, compute_score
-from tests.exported import cases_file, launched, made_up_splits, prepared_run
+from ehrmind.verify.trainer_rewards import Question, compute_score
+from tests.exported import cases_file, launched, prepared_run, synthetic_splits
 from tests.meds_data import write_meds
 from tests.new_rows import ehrmind
 from tests.small_models import small_model
@@ -78,7 +78,9 @@ def test_only_its_owner_reads_the_folder(folder: Path) -> None:
 
 def test_the_prompt_is_what_our_engine_asks_and_the_opening_is_what_its_template_writes(folder: Path, run: Run) -> None:
     engine = open_engine(gather(run.path).recipe.model, run.model("base"), rows=4)
-    for turns, question in zip(pl.read_parquet(folder / "data" / "train.parquet")["prompt"], questions(folder, "train"), strict=True):
+    for turns, question in zip(
+        pl.read_parquet(folder / "data" / "train.parquet")["prompt"], questions(folder, "train"), strict=True
+    ):
         assert [Message(**turn) for turn in turns] == messages(question.case)
         assert engine.prompt(messages(question.case)).opening == question.opening == "<think>\n"
 
@@ -94,7 +96,11 @@ def test_verl_gets_the_columns_that_it_reads(run: Run, tmp_path: Path) -> None:
     frame = pl.read_parquet(tmp_path / "out" / "data" / "train.parquet")
     assert frame.columns == ["data_source", "prompt", "ability", "reward_model", "extra_info"]
     first, case = frame.to_dicts()[0], load_cases(run.cases("train"))[0]
-    assert (first["data_source"], first["ability"], first["reward_model"]["style"]) == ("ehrmind/medcalc", case.stratum, "rule")
+    assert (first["data_source"], first["ability"], first["reward_model"]["style"]) == (
+        "ehrmind/medcalc",
+        case.stratum,
+        "rule",
+    )
     assert first["extra_info"] == {"index": 0, "split": "train", "id": case.id}
 
 
@@ -120,7 +126,7 @@ def test_a_prompt_that_does_not_fit_is_left_out_and_counted(run: Run, tmp_path: 
 
 
 def test_a_cases_file_alone_is_exported_unmeasured_and_its_tuning_is_a_share_of_whole_notes(tmp_path: Path) -> None:
-    file = cases_file(tmp_path, [case for case in made_up_splits() if case.split == "train"])
+    file = cases_file(tmp_path, [case for case in synthetic_splits() if case.split == "train"])
     said = export_for("verl", file, tmp_path / "out", overrides=["reward.correct=3.0"])
     train, val = questions(tmp_path / "out", "train"), questions(tmp_path / "out", "val")
     assert len(train) + len(val) == 14 and len(val) == 1
@@ -138,17 +144,29 @@ def test_a_coded_history_goes_out_as_text(tmp_path: Path) -> None:
     export_for("verl", cases_file(tmp_path, cases), tmp_path / "out")
     turns = pl.read_parquet(tmp_path / "out" / "data" / "train.parquet")["prompt"].to_list()
     asked = questions(tmp_path / "out", "train")
-    assert asked and all(question.case.fields["history"] in turn[0]["content"] for turn, question in zip(turns, asked, strict=True))
+    assert asked and all(
+        question.case.fields["history"] in turn[0]["content"] for turn, question in zip(turns, asked, strict=True)
+    )
 
 
 def test_class_weights_go_out_as_what_an_answer_earns(tmp_path: Path) -> None:
-    train = [case for place, case in enumerate(made_up_trials(30, 1, "train")) if place % 5 == 0 or case.truth["value"] == 2]
+    train = [
+        case
+        for place, case in enumerate(synthetic_trials(30, 1, "train"))
+        if place % 5 == 0 or case.truth["value"] == 2
+    ]
     changes = ["rlvr.class_weights=balanced", "rlvr.advantage=dr_grpo", "reward.wrong=-0.5"]
-    export_for("verl", cases_file(tmp_path, [*train, *made_up_trials(4, 2, "tuning")]), tmp_path / "out", overrides=changes)
+    export_for(
+        "verl", cases_file(tmp_path, [*train, *synthetic_trials(4, 2, "tuning")]), tmp_path / "out", overrides=changes
+    )
     weights, recipe = class_weights(train), gather(tmp_path / "cases.parquet", overrides=changes).recipe
     paid = set()
     for question in questions(tmp_path / "out", "train"):
-        texts = [gold_response(question.case), '<think>So.</think>\n<answer>{"answer": "excluded"}</answer>', "malformed"]
+        texts = [
+            gold_response(question.case),
+            '<think>So.</think>\n<answer>{"answer": "excluded"}</answer>',
+            "malformed",
+        ]
         verdicts = [judge(question.case, text, reward=recipe.reward) for text in texts]
         ours = training_rewards(Group(question.case, Prompt(()), [], verdicts), weights)
         assert [compute_score("", text, question.to_json())["score"] for text in texts] == pytest.approx(ours)
@@ -189,16 +207,23 @@ def test_the_script_finds_the_model_of_a_run_that_was_named_from_its_own_folder(
 
 
 def test_verl_must_have_something_to_validate_on_and_trl_need_not(tmp_path: Path) -> None:
-    long = [dataclasses.replace(c, fields={**c.fields, "note": 900 * "long "}) if c.split == "tuning" else c for c in made_up_splits()]
+    long = [
+        dataclasses.replace(c, fields={**c.fields, "note": 900 * "long "}) if c.split == "tuning" else c
+        for c in synthetic_splits()
+    ]
     model = str(small_model(tmp_path / "model", "llama"))
     with pytest.raises(InputError, match="verl must have some to validate on"):
         export_for("verl", cases_file(tmp_path, long), tmp_path / "out", model=model)
     export_for("trl", tmp_path / "cases.parquet", tmp_path / "out", model=model)
-    assert "--eval_strategy" not in launched(tmp_path / "out") and not (tmp_path / "out" / "data" / "val.parquet").exists()
+    assert (
+        "--eval_strategy" not in launched(tmp_path / "out") and not (tmp_path / "out" / "data" / "val.parquet").exists()
+    )
 
 
 def test_the_mark_of_restricted_data_is_in_the_folder(tmp_path: Path) -> None:
-    marked = [dataclasses.replace(case, provenance={**case.provenance, "restricted": True}) for case in made_up_splits()]
+    marked = [
+        dataclasses.replace(case, provenance={**case.provenance, "restricted": True}) for case in synthetic_splits()
+    ]
     export_for("verl", cases_file(tmp_path, marked), tmp_path / "out")
     about = json.loads((tmp_path / "out" / "ehrmind.json").read_text())
     assert about["restricted"] is True and about["restricted_because"] == ["data.train", "data.tuning"]
@@ -209,15 +234,18 @@ def test_the_mark_of_restricted_data_is_in_the_folder(tmp_path: Path) -> None:
 
 
 def unanswered(tmp_path: Path) -> Path:
-    return cases_file(tmp_path, [dataclasses.replace(case, truth={"kind": "decimal", "unanswered": True}) for case in made_up_splits()])
+    return cases_file(
+        tmp_path,
+        [dataclasses.replace(case, truth={"kind": "decimal", "unanswered": True}) for case in synthetic_splits()],
+    )
 
 
 def held_out_only(tmp_path: Path) -> Path:
-    return cases_file(tmp_path, [case for case in made_up_splits() if case.split == "held_out"])
+    return cases_file(tmp_path, [case for case in synthetic_splits() if case.split == "held_out"])
 
 
 def leaking(tmp_path: Path) -> Path:
-    first, *others = made_up_splits()
+    first, *others = synthetic_splits()
     return cases_file(tmp_path, [first, *others[:-1], dataclasses.replace(others[-1], group=first.group)])
 
 
@@ -277,12 +305,18 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (cases_file, {"overrides": ["prompts.tool=true"]}, "which no other trainer runs; add prompts.tool=false"),
     (cases_file, {"overrides": ["rlvr.sample=4"]}, "did you mean 'rlvr.samples'"),
     (lambda folder: prepared_run(folder / "run").path, {"arm": "sft_rlvr"}, "has no model of the arm 'sft_rlvr'"),
-    (lambda folder: prepared_run(folder / "run").path, {"overrides": ["prompts.max_tokens=5"]}, "Every prompt of train is longer than 5"),
+    (
+        lambda folder: prepared_run(folder / "run").path,
+        {"overrides": ["prompts.max_tokens=5"]},
+        "Every prompt of train is longer than 5",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("make", "chosen", "said"), REFUSED, ids=[said for _, _, said in REFUSED])
-def test_what_cannot_be_exported_is_one_sentence_and_leaves_no_folder(make: Any, chosen: Any, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_one_sentence_and_leaves_no_folder(
+    make: Any, chosen: Any, said: str, tmp_path: Path
+) -> None:
     where = make(tmp_path)
     with pytest.raises(InputError) as refused:
         export_for("verl", where, tmp_path / "out", **chosen)

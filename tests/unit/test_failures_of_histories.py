@@ -34,11 +34,46 @@ def test_trials_topics_and_judgments_are_not_quoted(watched: Watched) -> None:
 
     def both(how: str, topics: Path = topics, records: Path = records, qrels: Path = qrels) -> None:
         given = [
-            folder / name for name in ("queries.jsonl", "qrels.txt", "records.jsonl", "t.xml", "r.xml", "r.json", "r.zip", "r.parquet")
+            folder / name
+            for name in (
+                "queries.jsonl",
+                "qrels.txt",
+                "records.jsonl",
+                "t.xml",
+                "r.xml",
+                "r.json",
+                "r.zip",
+                "r.parquet",
+            )
         ]
-        watched.run(how, "data", "trials", "--topics", topics, "--qrels", qrels, "--trials", records, "--out", "o.parquet", given=given)
         watched.run(
-            how, "data", "new", "trials", "--topics", topics, "--pairs", qrels, "--trials", records, "--out", "o.parquet", given=given
+            how,
+            "data",
+            "trials",
+            "--topics",
+            topics,
+            "--qrels",
+            qrels,
+            "--trials",
+            records,
+            "--out",
+            "o.parquet",
+            given=given,
+        )
+        watched.run(
+            how,
+            "data",
+            "new",
+            "trials",
+            "--topics",
+            topics,
+            "--pairs",
+            qrels,
+            "--trials",
+            records,
+            "--out",
+            "o.parquet",
+            given=given,
         )
 
     whole()
@@ -100,7 +135,11 @@ def test_histories_of_meds_and_their_labels_are_not_quoted(watched: Watched) -> 
         both(how)
     splits.write_bytes(known)
     file = watched.folder / "labels.csv"
-    rows = [["subject_id", "prediction_time", "boolean_value"], ["1", "2020-04-10 00:00", "yes"], ["2", "2020-04-10 00:00", "no"]]
+    rows = [
+        ["subject_id", "prediction_time", "boolean_value"],
+        ["1", "2020-04-10 00:00", "yes"],
+        ["2", "2020-04-10 00:00", "no"],
+    ]
     for how, content in watched.drawn(spoilt_csv(rows)):
         file.write_bytes(content)
         both(how)
@@ -128,7 +167,18 @@ def test_the_files_of_ehrshot_are_not_quoted(watched: Watched) -> None:
     for path, rows in files.items():
         for how, content in watched.drawn(spoilt_csv(rows)):
             path.write_bytes(content)
-            watched.run(f"{path.name}: {how}", "data", "ehr", "--ehrshot", data, "--task", "guo_los", "--out", "o.parquet", given=[data])
+            watched.run(
+                f"{path.name}: {how}",
+                "data",
+                "ehr",
+                "--ehrshot",
+                data,
+                "--task",
+                "guo_los",
+                "--out",
+                "o.parquet",
+                given=[data],
+            )
         path.write_bytes(as_csv(rows))
     assert {0, 2} == set(watched.codes)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from ehrmind.sources import save_cases
-from ehrmind.sources.made_up import made_up_cases
+from ehrmind.data import save_cases
+from ehrmind.data.synthetic import synthetic_cases
 from tests.canaries import ID, TEXT, WORD, open_files_with_a_canary, spoilt_csv, spoilt_lines, spoilt_parquet
 from tests.watched import Watched
 
@@ -62,8 +62,12 @@ def test_tables_in_every_form_are_not_quoted(kind: Sequence[str], answer: str, w
     file = watched.folder / "rows.csv"
     for how, content in watched.drawn(spoilt_csv(rows)):
         file.write_bytes(content)
-        watched.run(how, "data", "table", file, *kind, *columns, "--rationale", "rationale", "--out", "o.parquet", given=[file])
-        watched.run(how, "data", "new", "table", file, *kind, *columns, "--id", "id", "--out", "o.parquet", given=[file])
+        watched.run(
+            how, "data", "table", file, *kind, *columns, "--rationale", "rationale", "--out", "o.parquet", given=[file]
+        )
+        watched.run(
+            how, "data", "new", "table", file, *kind, *columns, "--id", "id", "--out", "o.parquet", given=[file]
+        )
     if kind is not LABELS:
         return
     lines: list[dict[str, object]] = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
@@ -109,12 +113,23 @@ def test_cells_of_workbooks_are_not_quoted(watched: Watched) -> None:
         (watched.folder / "text.xlsx").write_bytes(TEXT.encode())
         books = [watched.folder / f"{name}.xlsx" for name in ("one", "two", "formula", "merged", "cut", "text")]
         for file in books:
-            watched.run(f"{file.name} {at}", "data", "table", file, *LABELS, "--record", "note", "--out", "o.parquet", given=books)
+            watched.run(
+                f"{file.name} {at}",
+                "data",
+                "table",
+                file,
+                *LABELS,
+                "--record",
+                "note",
+                "--out",
+                "o.parquet",
+                given=books,
+            )
 
 
 def test_files_of_cases_are_not_quoted(watched: Watched) -> None:
     file = watched.folder / "cases.parquet"
-    save_cases(made_up_cases(3, 1, "held_out", ["sirs"]), file)
+    save_cases(synthetic_cases(3, 1, "held_out", ["sirs"]), file)
     for how, content in watched.drawn(spoilt_parquet(pl.read_parquet(file))):
         file.write_bytes(content)
         for command in (
@@ -146,5 +161,7 @@ def test_recipes_with_a_key_in_them_are_not_quoted(text: str, watched: Watched) 
     file.write_text(text)
     for command in ("run", "pilot", "evaluate"):
         watched.run(text, command, file, "--out", "out", given=[file])
-    watched.run("an endpoint's section", "predict", "m", "cases.parquet", "--endpoint", file, "--out", "p", given=[file])
+    watched.run(
+        "an endpoint's section", "predict", "m", "cases.parquet", "--endpoint", file, "--out", "p", given=[file]
+    )
     assert set(watched.codes) == {2}

@@ -23,8 +23,8 @@ ASKED = {"model": {"name": "m"}, "settings": {"samples": 1}}
 
 @pytest.fixture
 def recipe() -> Recipe:
-    made_up = {"synthetic": {"n": 4, "seed": 1}}
-    return parse_recipe({"name": "t", "data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}})
+    synthetic = {"synthetic": {"n": 4, "seed": 1}}
+    return parse_recipe({"name": "t", "data": {"train": synthetic, "held_out": synthetic}, "model": {"tiny": {}}})
 
 
 def litter(folder: Path) -> list[Path]:

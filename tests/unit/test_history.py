@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from ehrmind.calculators.units import convert
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
 from ehrmind.prompts import messages
 from ehrmind.prompts.events import kind_of
 from ehrmind.prompts.history import CHARACTERS_PER_TOKEN, history_digest
 from ehrmind.prompts.records import with_histories
 from ehrmind.prompts.reference_ranges import RANGES, limits
-from ehrmind.sources.ehr import read_ehr
 from ehrmind.types import Case, InputError
 from tests.meds_data import write_meds
 
@@ -49,7 +49,8 @@ def test_a_history_reads_as_a_clinician_would_write_it(folder: Path) -> None:
 def test_nothing_after_the_prediction_time_and_no_later_end_is_written(folder: Path) -> None:
     filled, _ = with_histories(cases_of(folder), History(trends=False))
     assert all(
-        "acetaminophen" not in case.fields["history"] and "end" not in case.fields["history"].replace("no end", "") for case in filled
+        "acetaminophen" not in case.fields["history"] and "end" not in case.fields["history"].replace("no end", "")
+        for case in filled
     )
 
 
@@ -144,7 +145,9 @@ SPELLED = {
 }
 
 
-@given(st.sampled_from([(loinc, unit) for loinc, units in SPELLED.items() for unit in units.split()]), st.floats(0.3, 3))
+@given(
+    st.sampled_from([(loinc, unit) for loinc, units in SPELLED.items() for unit in units.split()]), st.floats(0.3, 3)
+)
 def test_a_result_has_the_same_flag_in_every_unit_of_its_test(spelled: tuple[str, str], share: float) -> None:
     loinc, unit = spelled
     known = next(known for loincs, known in RANGES.items() if loinc in loincs)
@@ -182,8 +185,14 @@ def test_a_result_at_a_limit_is_neither_high_nor_low(tmp_path: Path) -> None:
     for path in (folder / "data").rglob("*.parquet"):
         events = pl.read_parquet(path)
         events.with_columns(
-            pl.when(pl.col("numeric_value") > 4.2).then(pl.lit(1.3)).otherwise(pl.lit(0.5)).cast(pl.Float32).alias("numeric_value")
-        ).with_columns(code=pl.col("code").replace("LOINC/2823-3", "LOINC/2160-0"), unit=pl.lit("mg/dL")).write_parquet(path)
+            pl.when(pl.col("numeric_value") > 4.2)
+            .then(pl.lit(1.3))
+            .otherwise(pl.lit(0.5))
+            .cast(pl.Float32)
+            .alias("numeric_value")
+        ).with_columns(code=pl.col("code").replace("LOINC/2823-3", "LOINC/2160-0"), unit=pl.lit("mg/dL")).write_parquet(
+            path
+        )
     filled, _ = with_histories(cases_of(folder), History(kinds=["labs"]))
     assert all("LOINC/2160-0 0.5, 1.3 mg/dL (39 days)" in case.fields["history"] for case in filled)
 
@@ -213,7 +222,9 @@ def test_a_reference_without_its_history_is_not_asked(folder: Path) -> None:
 
 def test_a_data_set_that_changed_is_refused(tmp_path: Path) -> None:
     case = cases_of(write_meds(tmp_path / "a"))[0]
-    (tmp_path / "a" / "data" / "0" / "0.parquet").write_bytes((tmp_path / "a" / "data" / "1" / "0.parquet").read_bytes())
+    (tmp_path / "a" / "data" / "0" / "0.parquet").write_bytes(
+        (tmp_path / "a" / "data" / "1" / "0.parquet").read_bytes()
+    )
     with pytest.raises(InputError, match="has changed since the cases were made"):
         with_histories([case], History())
 

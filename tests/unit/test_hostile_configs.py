@@ -27,11 +27,28 @@ from tests.small_adapters import lora
 from tests.small_models import cases, small_model
 
 FAMILIES = ("llama", "qwen3", "gemma3", "untied", "gpt2", "fp8")
-FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json", "special_tokens_map.json")
+FILES = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+)
 ODD: tuple[Any, ...] = (
     *(0, -1, 1, 3, 7.5, 10**6, 10**9, 10**12, -(10**12), 10**30, float("nan"), float("inf"), 1e308, True, False, None),
     *("", "x", "../../etc/passwd", "evil/kernel", "a|b/c", "{{ 1 }}", "0", "float99", "é\x00\n", "x" * 100_000),
-    *([], [1], ["x"], [[1]], [None] * 3, [10**12] * 3, {}, {"x": 1}, {"": "evil/kernel"}, {"rope_type": "yarn", "factor": 1e30}),
+    *(
+        [],
+        [1],
+        ["x"],
+        [[1]],
+        [None] * 3,
+        [10**12] * 3,
+        {},
+        {"x": 1},
+        {"": "evil/kernel"},
+        {"rope_type": "yarn", "factor": 1e30},
+    ),
 )
 NEW = (
     *(
@@ -55,9 +72,33 @@ NEW = (
         "pruned_heads",
         "dtype",
     ),
-    *("per_layer_config", "problem_type", "eos_token_id", "extra_special_tokens", "added_tokens_decoder", "chat_template", "padding_side"),
-    *("tokenizer_class", "vocab_file", "backend", "max_length", "num_experts", "num_local_experts", "tie_word_embeddings", "is_decoder"),
-    *("return_dict", "chunk_size_feed_forward", "output_hidden_states", "base_model_tp_plan", "model_specific_special_tokens", "a\nb"),
+    *(
+        "per_layer_config",
+        "problem_type",
+        "eos_token_id",
+        "extra_special_tokens",
+        "added_tokens_decoder",
+        "chat_template",
+        "padding_side",
+    ),
+    *(
+        "tokenizer_class",
+        "vocab_file",
+        "backend",
+        "max_length",
+        "num_experts",
+        "num_local_experts",
+        "tie_word_embeddings",
+        "is_decoder",
+    ),
+    *(
+        "return_dict",
+        "chunk_size_feed_forward",
+        "output_hidden_states",
+        "base_model_tp_plan",
+        "model_specific_special_tokens",
+        "a\nb",
+    ),
 )
 DEEP = '{"a":' * 3000 + "1" + "}" * 3000
 SECONDS, BYTES = 20, 2 << 30
@@ -124,7 +165,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("start", range(0, int(os.environ.get("EHRMIND_FUZZED", "100")), 25))
 @pytest.mark.filterwarnings("ignore")
-def test_a_drawn_odd_value_at_a_drawn_key_is_opened_or_refused_in_one_sentence(tmp_path: Path, models: dict[str, Path], start: int) -> None:
+def test_a_drawn_odd_value_at_a_drawn_key_is_opened_or_refused_in_one_sentence(
+    tmp_path: Path, models: dict[str, Path], start: int
+) -> None:
     before = largest()
     for seed in range(start, start + 25):
         folder = tmp_path / str(seed) / "model"
@@ -140,13 +183,21 @@ def test_a_drawn_odd_value_at_a_drawn_key_is_opened_or_refused_in_one_sentence(t
 
 LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
     "width": ("untied", {"hidden_size": 10**12}, "says hidden_size 1000000000000, which no model has"),
-    "width below the bound": ("untied", {"hidden_size": 2 * 10**6}, "describes a model of more than .* numbers, and its weight files hold"),
+    "width below the bound": (
+        "untied",
+        {"hidden_size": 2 * 10**6},
+        "describes a model of more than .* numbers, and its weight files hold",
+    ),
     "words": ("llama", {"vocab_size": 2 * 10**9}, "describes a model of more than .* numbers"),
     "layers": ("qwen3", {"num_hidden_layers": 10**9}, "says num_hidden_layers 1000000000, which no model has"),
     "layers below the bound": ("llama", {"num_hidden_layers": 90_000}, "describes a model of more than .* parts"),
     "feed-forward part": ("untied", {"intermediate_size": 2 * 10**9}, "describes a model of more than .* numbers"),
     "labels": ("untied", {"num_labels": 10**9}, "says num_labels 1000000000, which no model has"),
-    "labels within": ("gemma3", {"text_config": {"num_labels": 10**9}}, "says num_labels 1000000000, which no model has"),
+    "labels within": (
+        "gemma3",
+        {"text_config": {"num_labels": 10**9}},
+        "says num_labels 1000000000, which no model has",
+    ),
     "positions": ("gpt2", {"n_positions": 10**9}, "describes a model of more than .* numbers"),
     "experts": ("mxfp4", {"num_local_experts": 90_000}, "describes a model of more than"),
     "state": ("bamba", {"mamba_d_state": 10**8}, "describes a model of more than|cannot build it"),
@@ -187,7 +238,17 @@ def test_a_config_without_one_of_its_keys_is_opened_or_one_sentence(tmp_path: Pa
 
 
 OF_ADAPTERS = (
-    *("r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern", "bias"),
+    *(
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "exclude_modules",
+        "modules_to_save",
+        "rank_pattern",
+        "alpha_pattern",
+        "bias",
+    ),
     *(
         "use_dora",
         "use_rslora",
@@ -198,13 +259,32 @@ OF_ADAPTERS = (
         "peft_type",
         "task_type",
     ),
-    *("trainable_token_indices", "target_parameters", "megatron_config", "loftq_config", "eva_config", "corda_config", "fan_in_fan_out"),
-    *("auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "runtime_config", "lora_bias", "arrow_config", "a\nb"),
+    *(
+        "trainable_token_indices",
+        "target_parameters",
+        "megatron_config",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "fan_in_fan_out",
+    ),
+    *(
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "runtime_config",
+        "lora_bias",
+        "arrow_config",
+        "a\nb",
+    ),
 )
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_drawn_odd_value_in_an_adapters_config_is_merged_or_one_sentence(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_a_drawn_odd_value_in_an_adapters_config_is_merged_or_one_sentence(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
     for seed in range(int(os.environ.get("EHRMIND_FUZZED", "40"))):
         draw, began = random.Random(seed), time.monotonic()
         key, value = draw.choice(OF_ADAPTERS), deepcopy(draw.choice(ODD))

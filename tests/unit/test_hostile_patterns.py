@@ -24,7 +24,13 @@ OF_UNSLOTH = (
 )
 SLOW = (".?" * 60 + "Z", ".*" * 12 + "Z", "(.?){60}Z", "(.*a.*)+$", "a|" * 1001)
 SLOW_OF_NAMES = (".*" * 6 + "Z", "(?:.|.)" * 40 + "Z")
-ORDINARY = (OF_UNSLOTH, ".*(self_attn|mlp).*(q_proj|up_proj)$", r"model\.layers\.(0|1)\.self_attn\.q_proj", "q_proj", r".*\.q_proj")
+ORDINARY = (
+    OF_UNSLOTH,
+    ".*(self_attn|mlp).*(q_proj|up_proj)$",
+    r"model\.layers\.(0|1)\.self_attn\.q_proj",
+    "q_proj",
+    r".*\.q_proj",
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,9 @@ def test_a_slow_expression_is_refused_as_a_text_and_in_a_list(tmp_path: Path, ke
             admit_adapter(lora(tmp_path / "adapter", **{key: value}))
 
 
-@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern", "lambda_pattern", "block_size_pattern", "n_frequency_pattern"])
+@pytest.mark.parametrize(
+    "key", ["rank_pattern", "alpha_pattern", "lambda_pattern", "block_size_pattern", "n_frequency_pattern"]
+)
 def test_a_slow_expression_is_refused_as_a_key(tmp_path: Path, key: str) -> None:
     with pytest.raises(InputError, match=rf"says {key} .* may take for ever"):
         admit_adapter(lora(tmp_path / "adapter", **{key: {"q_proj": 2, SLOW[0]: 2}}))
@@ -84,7 +92,9 @@ def test_a_slow_expression_in_what_is_not_quantised_is_refused(tmp_path: Path, w
     folder = small_model(tmp_path / "model", "untied")
     tree = json.loads((folder / "config.json").read_text())
     for pattern in (*SLOW, *SLOW_OF_NAMES):
-        named: Any = {"config_groups": {"a": {"targets": [f"re:{pattern}"]}}, "a key": {pattern: "int8"}}.get(where, ["lm_head", pattern])
+        named: Any = {"config_groups": {"a": {"targets": [f"re:{pattern}"]}}, "a key": {pattern: "int8"}}.get(
+            where, ["lm_head", pattern]
+        )
         how = {"quant_method": "fp8", ("config_groups" if where == "a key" else where): named}
         (folder / "config.json").write_text(json.dumps({**tree, "quantization_config": how}))
         with pytest.raises(InputError, match=r"says quantization_config\..* may take for ever"):
@@ -94,7 +104,14 @@ def test_a_slow_expression_in_what_is_not_quantised_is_refused(tmp_path: Path, w
 def test_what_is_ordinarily_not_quantised_passes(tmp_path: Path) -> None:
     folder = small_model(tmp_path / "model", "untied")
     tree = json.loads((folder / "config.json").read_text())
-    named = ["lm_head", "model.layers.0.mlp.gate", "model.layers.*.self_attn", "re:.*mlp.gate$", "re:.*(gate|up|down)_proj$", "re:vision.*"]
+    named = [
+        "lm_head",
+        "model.layers.0.mlp.gate",
+        "model.layers.*.self_attn",
+        "re:.*mlp.gate$",
+        "re:.*(gate|up|down)_proj$",
+        "re:vision.*",
+    ]
     how = {"quant_method": "fp8", "modules_to_not_convert": named * 40, "weight_block_size": [128, 128]}
     (folder / "config.json").write_text(json.dumps({**tree, "quantization_config": how}))
     assert admit_model(folder)["quantization_config"] == how

@@ -36,7 +36,9 @@ ENDLESS = {
 def test_a_template_without_bounds_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(template_probe, "SECONDS", 1)
     folder = with_template(tmp_path / "model", ENDLESS[what] + "{{ messages[0].content }}")
-    with pytest.raises(InputError, match=r"chat template of model takes more than .* for a short conversation; use the model's own"):
+    with pytest.raises(
+        InputError, match=r"chat template of model takes more than .* for a short conversation; use the model's own"
+    ):
         open_engine(Model(name="model"), folder, rows=4)
 
 
@@ -67,7 +69,10 @@ TOLD = {
     "words and those of a turn": ("{{ raise_exception('no: ' + messages[-1].content) }}", r"\(TemplateError\)"),
     "an attribute called as a turn": ("{{ messages[messages[-1].content].a }}", r"\((UndefinedError|TypeError)\)"),
     "a key called as a turn": ("{{ messages[0][messages[-1].content].a }}", r"\(UndefinedError\)"),
-    "a filter's fault": ("{{ messages[-1].content | attr(messages[-1].content) | join | int('x') + messages }}", r"\(\w+Error\)"),
+    "a filter's fault": (
+        "{{ messages[-1].content | attr(messages[-1].content) | join | int('x') + messages }}",
+        r"\(\w+Error\)",
+    ),
     "a filter called as a turn": ("{{ messages | map(messages[-1].content) | list }}", r"\(\w+Error\)"),
     "a template called as a turn": ("{% include messages[-1].content %}", r"\(\w+\)"),
     "a number of a turn": ("{{ messages[-1].content.encode('ascii').decode('utf-16') }}", "chat template cannot"),

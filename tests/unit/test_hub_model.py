@@ -21,7 +21,10 @@ NAMED = Model(name="owner/model")
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     folder = small_model(tmp_path / "model", "qwen3")
-    files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"modeling_own.py": b"raise SystemExit", "old.bin": b"pickle"}
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} | {
+        "modeling_own.py": b"raise SystemExit",
+        "old.bin": b"pickle",
+    }
     with loopback_hub(files, tmp_path, monkeypatch) as state:
         yield state
 
@@ -42,7 +45,9 @@ def test_code_and_pickles_of_a_repository_are_not_even_downloaded(hub: SimpleNam
 
 
 def test_without_leave_to_go_online_the_hub_is_not_asked(hub: SimpleNamespace) -> None:
-    with pytest.raises(InputError, match=r"owner/model is neither a directory nor in the hub's cache .*data\.online=true"):
+    with pytest.raises(
+        InputError, match=r"owner/model is neither a directory nor in the hub's cache .*data\.online=true"
+    ):
         locate(NAMED, online=False)
     assert not hub.requests
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ehrmind.sources.hub import is_hub_id
-from ehrmind.sources.medcalc import read_medcalc
+from ehrmind.data.hub import is_hub_id
+from ehrmind.data.medcalc import read_medcalc
 from ehrmind.types import InputError
 from tests.loopback_hub import COMMIT, OLDER, loopback_hub
 
@@ -24,7 +24,9 @@ TRAIN = (HEADER + ROW.format(1, 80)).encode()
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    with loopback_hub({"README.md": b"#", "train_data.csv": TRAIN, "test_data.csv": TEST}, tmp_path, monkeypatch) as state:
+    with loopback_hub(
+        {"README.md": b"#", "train_data.csv": TRAIN, "test_data.csv": TEST}, tmp_path, monkeypatch
+    ) as state:
         yield state
 
 
@@ -34,7 +36,9 @@ def blobs(state: SimpleNamespace) -> list[str]:
 
 def test_the_split_asked_for_is_downloaded_and_its_commit_recorded(hub: SimpleNamespace) -> None:
     cases, counts = read_medcalc(["owner/medcalc"], split="held_out", online=True)
-    assert len(cases) == 40 and cases[0].provenance["hub"] == "owner/medcalc" and cases[0].provenance["revision"] == COMMIT
+    assert (
+        len(cases) == 40 and cases[0].provenance["hub"] == "owner/medcalc" and cases[0].provenance["revision"] == COMMIT
+    )
     assert [(file.name, file.revision) for file in counts.files] == [("test_data.csv", COMMIT)]
     assert any(COMMIT in line for line in counts.lines())
     assert len(read_medcalc(["owner/medcalc"], split="train", online=True)[0]) == 1
@@ -142,7 +146,9 @@ def test_a_split_that_two_files_could_be_is_refused_rather_than_guessed(hub: Sim
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_an_interrupted_download_is_named_keeps_nothing_and_a_retry_succeeds(hub: SimpleNamespace, resumes: bool) -> None:
+def test_an_interrupted_download_is_named_keeps_nothing_and_a_retry_succeeds(
+    hub: SimpleNamespace, resumes: bool
+) -> None:
     hub.resumes, hub.cuts = resumes, 1_000
     with pytest.raises(InputError, match=r"'test_data.csv' of the hub data set 'owner/medcalc' did not arrive whole"):
         read_medcalc(["owner/medcalc"], split="held_out", online=True)
@@ -182,8 +188,8 @@ def test_a_file_cut_short_in_the_cache_is_not_taken_for_one(hub: SimpleNamespace
 def test_a_link_out_of_the_cache_is_not_followed(hub: SimpleNamespace, tmp_path: Path) -> None:
     read_medcalc(["owner/medcalc"], split="held_out", online=True)
     file = next(path for path in hub.cache.glob("datasets--*/snapshots/*/*") if "test" in path.name)
-    shutil.copy(file, tmp_path / "elsewhere")
+    shutil.copy(file, tmp_path / "transfer")
     file.unlink()
-    file.symlink_to(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "transfer")
     with pytest.raises(InputError, match="as a link to a place outside it; download the data set again"):
         read_medcalc(["owner/medcalc"], split="held_out")

@@ -28,7 +28,9 @@ from ehrmind.statistics.intervals import bootstrap, by_group, effective_n, resam
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-def patients(draw: np.random.Generator, groups: int, cases: float, share: float, alike: float) -> tuple[list[float], list[str]]:
+def patients(
+    draw: np.random.Generator, groups: int, cases: float, share: float, alike: float
+) -> tuple[list[float], list[str]]:
     """Cases of patients who have a chance of their own each: beta-binomial with correlation `alike` within a patient."""
     sizes = draw.poisson(cases - 1, groups) + 1
     chances = draw.beta(share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike, groups)
@@ -88,7 +90,12 @@ def test_the_bootstrap_is_scipys_bca_bootstrap_where_groups_are_many() -> None:
     values, groups = patients(np.random.default_rng(5), 400, 3, 0.2, 0.4)
     sums, sizes = by_group(values, groups)
     theirs = stats.bootstrap(
-        (sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), paired=True, vectorized=True, n_resamples=20_000, rng=6
+        (sums, sizes),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        rng=6,
     ).confidence_interval
     # both from draws of their own; the interval is 0.06 wide
     assert bootstrap(sums, sizes) == pytest.approx((theirs.low, theirs.high), abs=0.004)
@@ -102,7 +109,9 @@ def test_a_clusters_variance_is_that_of_a_plain_mean_where_every_group_has_one_c
 def test_the_same_cases_give_the_same_interval_in_any_order_and_none_is_invented_for_all_alike() -> None:
     values, groups = patients(np.random.default_rng(7), 40, 4, 0.5, 0.3)
     order = np.random.default_rng(8).permutation(len(values)).tolist()
-    assert mean_interval(values, groups) == mean_interval([values[place] for place in order], [groups[place] for place in order])
+    assert mean_interval(values, groups) == mean_interval(
+        [values[place] for place in order], [groups[place] for place in order]
+    )
     alike = mean_interval([1.0] * 40, [f"p{place // 4}" for place in range(40)])
     assert alike.high == 1.0 and alike.low < wilson(40, 40)[0], "ten patients are not forty"
     assert alike.method == "wilson, effective n"
@@ -121,7 +130,11 @@ def test_resamples_in_blocks_draw_every_group_as_often_as_there_are_groups(monke
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=10))
 def test_the_sign_flip_test_is_scipys_exact_permutation_test(differences: list[int]) -> None:
     theirs = stats.permutation_test(
-        (np.array(differences),), lambda x, axis: x.sum(axis), permutation_type="samples", vectorized=True, n_resamples=np.inf
+        (np.array(differences),),
+        lambda x, axis: x.sum(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
     )
     assert sign_flip(differences) == pytest.approx(min(1.0, float(theirs.pvalue)))
 
@@ -198,7 +211,9 @@ def test_intervals_over_seeds_and_patients_hold_the_truth(seeds: int, between: f
     for _ in range(1000):
         patient = draw.normal(0, 0.15, groups)
         values = [
-            (draw.random(2 * groups) < np.clip(0.5 + draw.normal(0, between) + np.repeat(patient, 2), 0, 1)).astype(float).tolist()
+            (draw.random(2 * groups) < np.clip(0.5 + draw.normal(0, between) + np.repeat(patient, 2), 0, 1))
+            .astype(float)
+            .tolist()
             for _ in range(seeds)
         ]
         names = [f"p{place // 2}" for place in range(2 * groups)]

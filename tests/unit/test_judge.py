@@ -7,10 +7,11 @@ import json
 import pytest
 from medcalc_cases import age, date, decimal, integer
 
+from ehrmind.parsing import reasons
 from ehrmind.prompts import gold_response
 from ehrmind.prompts.protocol import wrap
 from ehrmind.types import Case, InputError, Verdict
-from ehrmind.verify import judge, reasons
+from ehrmind.verify import judge
 from ehrmind.verify.reward import RewardWeights
 
 RIGHT = wrap("x", '{"answer": 25.2}')
@@ -20,13 +21,22 @@ MALFORMED = wrap("x", '{"answer": "25 to 26"}')
 
 def test_the_default_rewards_are_the_papers() -> None:
     assert judge(decimal(), RIGHT) == Verdict(True, 1.1, {"format": 0.1, "outcome": 1.0}, 25.2, None, True)
-    assert judge(decimal(), WRONG) == Verdict(False, 0.0, {"format": 0.0, "outcome": 0.0}, 99, reasons.OUT_OF_LIMITS, True)
-    assert judge(decimal(), MALFORMED) == Verdict(False, -2.0, {"format": -2.0, "outcome": 0.0}, "25 to 26", reasons.RANGE, False)
+    assert judge(decimal(), WRONG) == Verdict(
+        False, 0.0, {"format": 0.0, "outcome": 0.0}, 99, reasons.OUT_OF_LIMITS, True
+    )
+    assert judge(decimal(), MALFORMED) == Verdict(
+        False, -2.0, {"format": -2.0, "outcome": 0.0}, "25 to 26", reasons.RANGE, False
+    )
 
 
 def test_the_recipes_weights_are_the_parts_and_the_reward_is_their_sum() -> None:
     weights = RewardWeights(malformed=-0.5, truncated=-0.25, wrong=0.125, correct=3.0, correct_format=0.5)
-    for text, finish, total in ((RIGHT, "stop", 3.5), (WRONG, "stop", 0.125), (MALFORMED, "stop", -0.5), ("<think>so", "length", -0.25)):
+    for text, finish, total in (
+        (RIGHT, "stop", 3.5),
+        (WRONG, "stop", 0.125),
+        (MALFORMED, "stop", -0.5),
+        ("<think>so", "length", -0.25),
+    ):
         verdict = judge(decimal(), text, finish_reason=finish, reward=weights)
         assert verdict.reward == total == sum(verdict.parts.values())
         assert verdict.parts.keys() == {"format", "outcome"}
@@ -85,6 +95,9 @@ def test_a_verdict_survives_storage_whatever_the_model_wrote() -> None:
 
 def test_a_case_of_an_unknown_family_is_refused_with_those_that_are_known() -> None:
     case = decimal()
-    stray = Case(**{name: getattr(case, name) for name in ("id", "task", "stratum", "split", "group", "fields", "truth")}, family="poetry")
+    stray = Case(
+        **{name: getattr(case, name) for name in ("id", "task", "stratum", "split", "group", "fields", "truth")},
+        family="poetry",
+    )
     with pytest.raises(InputError, match="of a family that is not known here; known are ehr"):
         judge(stray, gold_response(case))

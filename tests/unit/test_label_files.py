@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ehrmind.sources.label_files import label_files, task_name
+from ehrmind.data.label_files import label_files, task_name
 from ehrmind.types import InputError
 
 

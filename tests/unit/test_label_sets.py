@@ -97,7 +97,19 @@ NUMBERS = (
     "1e5",
     "\uff12",
 )
-NUMBERS += ("\u0663", "100000", "9007199254740993", "9007199254740992", "0x10", "1/2", "1:2", "1_000", "nan", "inf", "1 000")
+NUMBERS += (
+    "\u0663",
+    "100000",
+    "9007199254740993",
+    "9007199254740992",
+    "0x10",
+    "1/2",
+    "1:2",
+    "1_000",
+    "nan",
+    "inf",
+    "1 000",
+)
 DRAWN = (WORDS.split(), PHRASES, SIGNS, NUMBERS)
 LETTERS = "aAbBzZéßµ019 -_.+<>=/%'\u2013\u00a0\u00b2\u00bd\u0301\u200b\u2160\uff21"
 GRADES = [[str(number) for number in range(first, first + count)] for first in (0, 1) for count in (2, 3, 5, 12)]
@@ -122,10 +134,14 @@ def bare(text: str) -> str:
     text = unicodedata.normalize("NFC", text.translate({ord(sign): "-" for sign in "\u2212\u2013\u2010"}))
     text = re.sub(r"(?<![0-9\u00b2])\u00bd(?![0-9\u00b2])", "1/2", text)
     text = "".join(
-        unicodedata.normalize("NFKC", sign) if unicodedata.category(sign)[0] == "L" or unicodedata.category(sign) in ("Nl", "Nd") else sign
+        unicodedata.normalize("NFKC", sign)
+        if unicodedata.category(sign)[0] == "L" or unicodedata.category(sign) in ("Nl", "Nd")
+        else sign
         for sign in text
     )
-    text = "".join(sign for sign in text.casefold() if sign not in "\u200b_ \u00a0\t").replace("\u2019", "'").rstrip(".")
+    text = (
+        "".join(sign for sign in text.casefold() if sign not in "\u200b_ \u00a0\t").replace("\u2019", "'").rstrip(".")
+    )
     while len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
         text = text[1:-1].rstrip(".")
     return unicodedata.normalize("NFC", re.sub(r"(?<=\w)-+(?=\w)", "", text))
@@ -133,7 +149,10 @@ def bare(text: str) -> str:
 
 def value_of(text: str) -> Decimal | None:
     """The number that a text is, where it is one."""
-    plain = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text.replace("\u200b", "").strip(" _\u00a0"))
+    plain = "".join(
+        str(unicodedata.decimal(sign)) if sign.isdecimal() else sign
+        for sign in text.replace("\u200b", "").strip(" _\u00a0")
+    )
     plain = plain.rstrip(".")
     head, comma, tail = plain.partition(",")
     if comma and (len(tail) != 3 or not head.strip("+-0")):
@@ -165,7 +184,9 @@ def forms(label: str, draw: random.Random) -> Iterator[Any]:
     if label.isascii():
         yield "".join(chr(ord(sign) + 0xFEE0) if "!" <= sign <= "~" and sign not in "'\"`" else sign for sign in label)
     inside = [
-        at for at, sign in enumerate(label) if sign in " -_" and label[at - 1 : at].isalpha() and label[at + 1 : at + 2].isalpha() and at
+        at
+        for at, sign in enumerate(label)
+        if sign in " -_" and label[at - 1 : at].isalpha() and label[at + 1 : at + 2].isalpha() and at
     ]
     if inside and value_of(label) is None:
         at = draw.choice(inside)
@@ -183,7 +204,15 @@ def forms(label: str, draw: random.Random) -> Iterator[Any]:
 
 def noise(labels: list[str], draw: random.Random) -> Iterator[Any]:
     gold = draw.choice(labels)
-    yield from (f"not {gold}", f"{gold} or {draw.choice(labels)}", gold[:-1], gold + draw.choice("+-²0x?%"), "<" + gold, [gold], {gold: 1})
+    yield from (
+        f"not {gold}",
+        f"{gold} or {draw.choice(labels)}",
+        gold[:-1],
+        gold + draw.choice("+-²0x?%"),
+        "<" + gold,
+        [gold],
+        {gold: 1},
+    )
     yield from (
         draw.randint(-3, 12),
         draw.random() * 4,
@@ -227,7 +256,12 @@ def proves(labels: list[str], draw: random.Random) -> bool:
         for other, label in enumerate(labels):
             for form in forms(label, draw):
                 right = judge(mine, said(form), think=False).correct
-                assert right == (value == other), (labels, value, form, "is read as another label" if right else "is not read")
+                assert right == (value == other), (
+                    labels,
+                    value,
+                    form,
+                    "is read as another label" if right else "is not read",
+                )
         for form in noise(labels, draw):
             if judge(mine, said(form), think=False).correct:
                 word = json.dumps(form) if isinstance(form, bool | int | float) else form

@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 
 from ehrmind.config import TableFile
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.table import read_table_cases
+from ehrmind.data.unanswered import ehr_to_ask
 from ehrmind.labels import labels_of, problem_of, refuse_labels
+from ehrmind.parsing import reasons
+from ehrmind.parsing.compare import read_label
+from ehrmind.predict.rows import shown
+from ehrmind.process_audit.conclusion import label_words
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.table import read_table_cases
-from ehrmind.sources.unanswered import ehr_to_ask
-from ehrmind.stages.prediction_rows import shown
 from ehrmind.tasks.labelled import listed
 from ehrmind.types import Case, InputError
-from ehrmind.verify import reasons
 from ehrmind.verify.audit import check_cases
 from ehrmind.verify.benchmark import benchmark_score
-from ehrmind.verify.compare import read_label
-from ehrmind.verify.elsewhere import Question, compute_score
 from ehrmind.verify.judge import judge, read
-from ehrmind.verify.process.conclusion import label_words
 from ehrmind.verify.reward import PAPER
+from ehrmind.verify.trainer_rewards import Question, compute_score
 from tests.new_rows import times_file
 
 TRIALS = labels_of(("not relevant", "excluded", "eligible"))
@@ -60,7 +60,9 @@ def test_what_is_no_one_label_is_named(answer: Any, reason: str) -> None:
     assert read_label(answer, TRIALS).reason == reason
 
 
-@pytest.mark.parametrize(("answer", "value"), [(True, 1), (False, 0), ("Yes", 1), ("no", 0), (1, 1), ("0", 0), ("1 (yes)", 1)])
+@pytest.mark.parametrize(
+    ("answer", "value"), [(True, 1), (False, 0), ("Yes", 1), ("no", 0), (1, 1), ("0", 0), ("1 (yes)", 1)]
+)
 def test_yes_and_no_may_be_true_and_false(answer: Any, value: int) -> None:
     assert read_label(answer, YES_NO).value == value
 
@@ -103,27 +105,56 @@ def test_a_number_that_spells_a_label_is_that_label_and_no_place() -> None:
     ],
 )
 def test_a_bare_number_is_no_place_among_labels_that_say_numbers(names: tuple[str, ...]) -> None:
-    assert not any(reading(said, *names) is not None for said in (0, 1, "0", "1", 1.0, f"0 ({names[0]})", f"{names[1]}: 1"))
+    assert not any(
+        reading(said, *names) is not None for said in (0, 1, "0", "1", 1.0, f"0 ({names[0]})", f"{names[1]}: 1")
+    )
     assert [reading(name, *names) for name in names] == [*range(len(names))]
 
 
 def test_signs_and_negations_keep_labels_apart() -> None:
     assert [reading(said, "A+", "A-") for said in ("a+", "A\u2212", "A", "A -")] == [0, 1, None, None]
-    assert [reading(said, "A", "A-") for said in ("A_", "A-_", "A", "A\u2013")] == [0, 1, 0, 1], "an underscore makes no sign a joint"
-    assert [reading(said, "\u2264 5", "5", "> 5") for said in ("<=5", "\u22645", 5, ">5", "> 5", "<5")] == [0, 0, 1, 2, 2, None]
-    assert [reading(said, "eligible", "not eligible") for said in ("not eligible", "Not-Eligible.", "eligible", "not not eligible")] == [
+    assert [reading(said, "A", "A-") for said in ("A_", "A-_", "A", "A\u2013")] == [0, 1, 0, 1], (
+        "an underscore makes no sign a joint"
+    )
+    assert [reading(said, "\u2264 5", "5", "> 5") for said in ("<=5", "\u22645", 5, ">5", "> 5", "<5")] == [
+        0,
+        0,
+        1,
+        2,
+        2,
+        None,
+    ]
+    assert [
+        reading(said, "eligible", "not eligible")
+        for said in ("not eligible", "Not-Eligible.", "eligible", "not not eligible")
+    ] == [
         1,
         1,
         0,
         None,
     ]
-    assert reading("irrelevant", "not relevant", "irrelevant") == 1 and reading("not relevant", "not relevant", "irrelevant") == 0
+    assert (
+        reading("irrelevant", "not relevant", "irrelevant") == 1
+        and reading("not relevant", "not relevant", "irrelevant") == 0
+    )
     assert reading("not eligible", "excluded", "ineligible") is None, "either of the two"
-    assert reading("not eligible", "excluded", "not eligible", "eligible") == 1 and reading("ineligible", "Excluded.", "eligible") == 0
+    assert (
+        reading("not eligible", "excluded", "not eligible", "eligible") == 1
+        and reading("ineligible", "Excluded.", "eligible") == 0
+    )
 
 
 @pytest.mark.parametrize(
-    "names", [("T1-T2", "T1 T2"), ("a", "A"), ("1", "01"), ("2", "2.0"), ("pos.", "pos"), ("Crohn's", "crohn\u2019s"), ("x", '"x"')]
+    "names",
+    [
+        ("T1-T2", "T1 T2"),
+        ("a", "A"),
+        ("1", "01"),
+        ("2", "2.0"),
+        ("pos.", "pos"),
+        ("Crohn's", "crohn\u2019s"),
+        ("x", '"x"'),
+    ],
 )
 def test_labels_that_meet_are_refused_by_name(names: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as refused:
@@ -131,11 +162,14 @@ def test_labels_that_meet_are_refused_by_name(names: tuple[str, ...]) -> None:
     assert all(f"'{name}'" in str(refused.value) for name in names)
     with pytest.raises(InputError, match=r"^cases, row 3: labels 1 and 2 are one") as refused:
         refuse_labels(names, "cases, row 3")
-    assert names[1] not in str(refused.value).removeprefix("cases, row 3: labels 1 and 2")[:3] and "'" + names[0] not in str(refused.value)
+    assert names[1] not in str(refused.value).removeprefix("cases, row 3: labels 1 and 2")[:3] and "'" + names[
+        0
+    ] not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("..", "says nothing"), ("x" * 201, "201 characters"), ("</answer>", "like a tag"), ("", "nothing")]
+    ("name", "problem"),
+    [("..", "says nothing"), ("x" * 201, "201 characters"), ("</answer>", "like a tag"), ("", "nothing")],
 )
 def test_a_label_that_no_answer_can_give_is_refused(name: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
@@ -159,7 +193,8 @@ def test_a_recipe_a_task_to_be_asked_and_a_file_of_cases_refuse_labels_that_meet
     for labels, value, problem in [*unfit, ([1, 2], 0, "no list of labels"), ([], 0, "no list"), ("x", 0, "no list")]:
         truth = {"kind": "label", "value": value, "labels": labels}
         save_cases(
-            [Case("c", "table", "t", "table/t/label", "train", "g", {"question": "q?", "record": ""}, truth)], tmp_path / "c.parquet"
+            [Case("c", "table", "t", "table/t/label", "train", "g", {"question": "q?", "record": ""}, truth)],
+            tmp_path / "c.parquet",
         )
         with pytest.raises(InputError, match=problem) as refused:
             load_cases(tmp_path / "c.parquet")
@@ -167,7 +202,11 @@ def test_a_recipe_a_task_to_be_asked_and_a_file_of_cases_refuse_labels_that_meet
 
 
 def test_a_question_lists_its_labels_so_that_they_can_be_told_apart() -> None:
-    assert listed(["no", "yes"]) == "no, yes" and listed(["a, b", "c"]) == '"a, b", "c"' and listed(["pos.", "neg."]) == '"pos.", "neg."'
+    assert (
+        listed(["no", "yes"]) == "no, yes"
+        and listed(["a, b", "c"]) == '"a, b", "c"'
+        and listed(["pos.", "neg."]) == '"pos.", "neg."'
+    )
 
 
 def test_an_audit_finds_the_words_of_labels_in_a_thought_and_no_numbers() -> None:
@@ -183,7 +222,16 @@ def test_an_audit_finds_the_words_of_labels_in_a_thought_and_no_numbers() -> Non
 def test_a_thousand_labels_and_the_longest_answer_are_judged_at_once() -> None:
     names = tuple(f"label {letter * 150} {number}" for number in range(500) for letter in "ab")
     labels, began = labels_of(names), time.process_time()
-    for answer in ("label " * 66, names[-1], f"{names[0]} or {names[3]}", "(" * 400, "- " * 200, "1:" * 200, "9" * 400, "'" * 400):
+    for answer in (
+        "label " * 66,
+        names[-1],
+        f"{names[0]} or {names[3]}",
+        "(" * 400,
+        "- " * 200,
+        "1:" * 200,
+        "9" * 400,
+        "'" * 400,
+    ):
         assert read_label(answer, labels).value == (len(names) - 1 if answer == names[-1] else None)
     assert time.process_time() - began < 1
 
@@ -198,7 +246,9 @@ def test_a_label_is_shown_and_rewarded_in_its_own_spelling_however_it_is_answere
         question = Question(case, think=True, reward=PAPER, opening="", max_new_tokens=99).to_json()
         assert compute_score("t", text, question)["acc"] == right
     report = check_cases([replace(case, id=f"c{value}", truth={**truth, "value": value}) for value in range(3)])
-    assert report.ok and report.by_corruption["place of a label that says a number"].total == 5, "1 of them spells the label 2"
+    assert report.ok and report.by_corruption["place of a label that says a number"].total == 5, (
+        "1 of them spells the label 2"
+    )
 
 
 @pytest.mark.parametrize("numbers", [["1", "2", "3"], ["0", "1"], ["3", "2", "1"]])

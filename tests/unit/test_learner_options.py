@@ -44,7 +44,9 @@ def two_epochs(model: Path, advantages: tuple[float, ...], **settings: Any) -> d
 
 def test_the_upper_clip_is_for_good_answers_and_the_lower_for_bad_ones(model: Path) -> None:
     upper, lower = {"clip_high": 0.0, "clip_low": 0.99}, {"clip_high": 1e6, "clip_low": 0.0}
-    assert two_epochs(model, ALL_GOOD, **upper)["clipped"] > 0.3 and two_epochs(model, ALL_GOOD, **lower)["clipped"] == 0
+    assert (
+        two_epochs(model, ALL_GOOD, **upper)["clipped"] > 0.3 and two_epochs(model, ALL_GOOD, **lower)["clipped"] == 0
+    )
     assert two_epochs(model, ALL_BAD, **lower)["clipped"] > 0.3 and two_epochs(model, ALL_BAD, **upper)["clipped"] == 0
 
 

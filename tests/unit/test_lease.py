@@ -43,10 +43,17 @@ def test_a_second_command_is_told_who_writes_under_the_url(tmp_path: Path) -> No
     with staged(url) as (folder, mirror, owner):
         (folder / "recipe.yaml").write_text("name: t")
         mirror.push(folder)
-        with pytest.raises(InputError, match=rf"is in use: process {os.getpid()} of machine {socket.gethostname()}, since"), staged(url):
+        with (
+            pytest.raises(
+                InputError, match=rf"is in use: process {os.getpid()} of machine {socket.gethostname()}, since"
+            ),
+            staged(url),
+        ):
             pass
         with staged(url, owner) as (copy, workers, _):
-            assert [path.name for path in copy.glob("*.yaml")] == ["recipe.yaml"] and not list(copy.rglob(LOCK)), "a worker of ours"
+            assert [path.name for path in copy.glob("*.yaml")] == ["recipe.yaml"] and not list(copy.rglob(LOCK)), (
+                "a worker of ours"
+            )
             (copy / "results.json").write_text("{}")
             workers.push(copy)
         lock = tmp_path / "run" / "protected" / LOCK
@@ -67,7 +74,10 @@ def test_what_is_no_longer_renewed_is_taken_over_and_its_owner_writes_nothing_mo
 ) -> None:
     left_by(tmp_path)
     late = Mirror(f"local://{tmp_path}/run", "another")
-    with pytest.raises(InputError, match="is in use: process 7 of machine elsewhere"), staged(f"local://{tmp_path}/run"):
+    with (
+        pytest.raises(InputError, match="is in use: process 7 of machine elsewhere"),
+        staged(f"local://{tmp_path}/run"),
+    ):
         pass
     left_by(tmp_path, renewed=time.time() - 1)
     (tmp_path / "copy").mkdir()

@@ -23,7 +23,13 @@ from tests.kills.power import Disk
 from tests.run_folder import recipe
 
 CANARY = "Canary-of-the-record"
-NOT_OURS = (".notes.partial", ".notes.12345678.partial.bak", ".notes.XYZ45678.partial", "notes.12345678.partial", ".12345678.partial")
+NOT_OURS = (
+    ".notes.partial",
+    ".notes.12345678.partial.bak",
+    ".notes.XYZ45678.partial",
+    "notes.12345678.partial",
+    ".12345678.partial",
+)
 WRITING = {
     "data table": (commands.rows, f"{commands.TABLE} --out OUT/cases.parquet"),
     "data audit": (commands.medcalc, "data audit medcalc.csv --out OUT/corrected.csv"),
@@ -44,7 +50,9 @@ def half_written(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_the_next_command_in_the_folder_removes_it_and_nothing_else(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_command_in_the_folder_removes_it_and_nothing_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs, arguments = WRITING[name]
     inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -64,7 +72,9 @@ def test_the_next_command_in_the_folder_removes_it_and_nothing_else(name: str, t
     assert held.exists() and all(other.read_text() == "mine" for other in others)
 
 
-def test_a_temporary_folder_is_private_and_those_of_killed_commands_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_is_private_and_those_of_killed_commands_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, other = tmp_path / ".copies.0123abcd.partial", tmp_path / ".others.0123abcd.partial"
     for folder in (left, other):
@@ -81,29 +91,40 @@ def test_checkpoints_of_a_stage_that_is_done_go_when_the_run_goes_on(tmp_path: P
     run = open_run(tmp_path / "run", made, resume=False)
     with run.stage("warmup"):
         pass
-    for name in ("warmup/step-000001", "rlvr-sft_rlvr"):  # a kill came after the mark, or within the removal; the other is not done
+    for name in (
+        "warmup/step-000001",
+        "rlvr-sft_rlvr",
+    ):  # a kill came after the mark, or within the removal; the other is not done
         (run.checkpoints("warmup").parent / name).mkdir(parents=True)
     open_run(tmp_path / "run", made, resume=True)
     assert [path.name for path in run.checkpoints("warmup").parent.iterdir()] == ["rlvr-sft_rlvr"]
 
 
-def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ScriptedEngine(evaluated_run.plan).save(tmp_path / "base")
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     chosen = evaluated_run.recipe(seeds=2, evaluate={"general": None}, arms=["base"])
     whole = run_seeds(chosen, tmp_path / "run", open_engine=evaluated_run.opened).read_json("results.json")
     second = tmp_path / "run" / "seeds" / "1"
-    for path in sorted(second.rglob("*"), reverse=True):  # left are its folders and its recipe, which no manifest lists yet
+    for path in sorted(
+        second.rglob("*"), reverse=True
+    ):  # left are its folders and its recipe, which no manifest lists yet
         if path.is_file() and path.name != "recipe.yaml":
             path.unlink()
-    for folder in (path for path in second.rglob("*") if path.is_dir() and path.relative_to(second).as_posix() not in FOLDERS):
+    for folder in (
+        path for path in second.rglob("*") if path.is_dir() and path.relative_to(second).as_posix() not in FOLDERS
+    ):
         shutil.rmtree(folder, ignore_errors=True)
     Run(tmp_path / "run").remove("results.json", "stages/seeds.json")
     again = run_seeds(chosen, tmp_path / "run", resume=True, open_engine=evaluated_run.opened).read_json("results.json")
     assert again["arms"] == whole["arms"]
 
 
-def test_a_model_that_a_library_has_written_survives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_a_library_has_written_survives_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def save(folder: Path) -> None:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")

@@ -13,20 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehrmind import tasks
+from ehrmind.data.files import read_lines
 from ehrmind.files import lines_of
 from ehrmind.runs import Run
 from ehrmind.runs import predictions as predicted
 from ehrmind.runs.lines import append_line
 from ehrmind.runs.predictions import Predictions
-from ehrmind.sources.files import read_lines
 from ehrmind.types import Case
 from ehrmind.view.curves import so_far
 
-INSIDE = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"  # all that str.splitlines takes for ends beside those that are
+INSIDE = (
+    "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"  # all that str.splitlines takes for ends beside those that are
+)
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), min_size=1), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), min_size=1),
+    st.sampled_from(["\n", "\r\n"]),
+)
 def test_joined_lines_come_apart_again(lines: list[str], end: str) -> None:
     assert lines_of("".join(line + end for line in lines)) == lines
     assert lines_of(end.join([*lines, "last"])) == [*lines, "last"]
@@ -49,7 +54,9 @@ def test_no_module_splits_texts_at_other_characters() -> None:
 
 def test_json_lines_of_other_programs_keep_their_texts(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in (INSIDE, "next")), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in (INSIDE, "next")), encoding="utf-8"
+    )
     assert [json.loads(line)["text"] for line in read_lines(path)[0]] == [INSIDE, "next"]
 
 
@@ -60,8 +67,10 @@ def test_alarms_and_metrics_of_a_run_come_back_as_they_were_said(tmp_path: Path)
     assert [alarm["said"] for alarm in run.alarms()] == [INSIDE, "late"]
     append_line(tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "note": INSIDE})
     assert [found["note"] for found in so_far(run).metrics["rlvr-base"]] == [INSIDE]
-    run.forget_metrics("rlvr-base", 4)
-    assert [alarm["said"] for alarm in run.alarms()] == [INSIDE] and [found["note"] for found in run.metrics()] == [INSIDE]
+    run.rollback_metrics("rlvr-base", 4)
+    assert [alarm["said"] for alarm in run.alarms()] == [INSIDE] and [found["note"] for found in run.metrics()] == [
+        INSIDE
+    ]
 
 
 def test_predictions_as_json_lines_keep_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +82,15 @@ def test_predictions_as_json_lines_keep_their_texts(tmp_path: Path, monkeypatch:
 
 
 def test_a_hint_quotes_the_whole_line_of_a_history() -> None:
-    case = Case("c", "ehr", "lab_hyperkalemia", "ehr/lab_hyperkalemia", "train", "g", {"history": f"potassium 5.1, {INSIDE}\nother"}, {})
+    case = Case(
+        "c",
+        "ehr",
+        "lab_hyperkalemia",
+        "ehr/lab_hyperkalemia",
+        "train",
+        "g",
+        {"history": f"potassium 5.1, {INSIDE}\nother"},
+        {},
+    )
     words = dataclasses.replace(case, truth={"labels": ["no", "yes"], "value": 0})
-    assert tasks.of(words).aids(words)["events"].split("\n")[1] == f"potassium 5.1, {INSIDE}"
+    assert tasks.of(words).hints(words)["events"].split("\n")[1] == f"potassium 5.1, {INSIDE}"

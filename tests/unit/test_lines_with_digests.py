@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from ehrmind.runs.lines import append_line, keep_lines, line_of, lines_in, mend, read_lines
 from ehrmind.types import InputError
 
-ROWS: list[dict[str, Any]] = [{"stage": "warmup", "step": step, "loss": 1 / 3, "said": 'a\u2028b "ü" \\n'} for step in range(3)]
+ROWS: list[dict[str, Any]] = [
+    {"stage": "warmup", "step": step, "loss": 1 / 3, "said": 'a\u2028b "ü" \\n'} for step in range(3)
+]
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 
@@ -37,7 +40,9 @@ def test_lines_come_back_without_their_digests(file: Path) -> None:
     assert read_lines(file) == ROWS and [line.number for line in lines_in(file)] == [1, 2, 3]
 
 
-def test_a_line_torn_at_any_byte_is_passed_over_and_cut_off_before_the_next(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_torn_at_any_byte_is_passed_over_and_cut_off_before_the_next(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = file.read_bytes()
     start = whole[:-1].rindex(b"\n") + 1
     for end in range(start, len(whole)):

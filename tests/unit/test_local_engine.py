@@ -71,14 +71,18 @@ def test_greedy_answers_are_those_of_generate(engine: LocalEngine) -> None:
     ours = [answers[0].segments[0].token_ids for answers in engine.sample(prompts, list(range(5)), 1, greedy)]
     for prompt, tokens in zip(prompts, ours, strict=True):
         ids = torch.tensor([prompt.token_ids])
-        theirs = engine.network.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=sorted(engine.stop_ids), pad_token_id=0)
+        theirs = engine.network.generate(
+            ids, max_new_tokens=12, do_sample=False, eos_token_id=sorted(engine.stop_ids), pad_token_id=0
+        )
         assert tuple(theirs[0, ids.shape[1] :].tolist()) == tokens
 
 
 def test_the_samplers_log_probabilities_are_the_learners(engine: LocalEngine) -> None:
     prompts = [engine.prompt(messages(case)) for case in cases(4)]
     answers = engine.sample(prompts, [1, 2, 3, 4], 3, SHORT)
-    packed = [(p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)]
+    packed = [
+        (p.token_ids, [c.segments[0].token_ids for c in group]) for p, group in zip(prompts, answers, strict=True)
+    ]
     sampled = torch.tensor([value for group in answers for c in group for value in c.segments[0].logprobs])
     with torch.no_grad():
         learned = score(engine.network, packed, temperature=1.0, shared=engine.shared, pad_id=0).logprobs
@@ -111,7 +115,9 @@ def test_weights_packed_while_sampling_change_no_answer_and_are_gone_afterwards(
     assert all(layer.packed is None for layer in layers)
     monkeypatch.setattr(sampler, "packed_weights", lambda _: nullcontext())
     unpacked = engine.sample(asked, [3, 4], 4, SHORT)
-    assert [[c.segments[0].token_ids for c in own] for own in unpacked] == [[c.segments[0].token_ids for c in own] for own in packed]
+    assert [[c.segments[0].token_ids for c in own] for own in unpacked] == [
+        [c.segments[0].token_ids for c in own] for own in packed
+    ]
     with pytest.raises(KeyError), packed_weights(engine.network):
         assert all(layer.packed is not None for layer in layers)
         raise KeyError
@@ -204,13 +210,18 @@ def test_drawn_tokens_follow_the_models_distribution() -> None:
 def test_top_k_and_top_p_leave_out_the_tail_and_do_not_touch_log_probabilities() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(2000, 1)
     numbers = uniforms(row_keys([2], 2000), 0)
-    for decoding, allowed in ((Decoding(temperature=1.0, top_k=2), {0, 1}), (Decoding(temperature=1.0, top_p=0.7), {0, 1})):
+    for decoding, allowed in (
+        (Decoding(temperature=1.0, top_k=2), {0, 1}),
+        (Decoding(temperature=1.0, top_p=0.7), {0, 1}),
+    ):
         chosen, logprobs = draw(logits, decoding, numbers)
         assert set(chosen.tolist()) == allowed
         assert math.isclose(float(logprobs[chosen == 0][0]), float(torch.log_softmax(logits[0], -1)[0]), rel_tol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "said"), [("modeling_own.py", "code of its own"), ("pytorch_model.bin", "pickled weights")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("modeling_own.py", "code of its own"), ("pytorch_model.bin", "pickled weights")]
+)
 def test_a_model_directory_with_code_or_pickles_is_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
     folder = small_model(tmp_path / "model", "llama")
     (folder / name).write_text("x")
@@ -231,7 +242,9 @@ def test_a_model_that_lacks_weights_is_refused_rather_than_filled_with_random_on
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"partial lacks 1 of its weights, such as model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(
+        InputError, match=r"partial lacks 1 of its weights, such as model\.layers\.1\.mlp\.up_proj\.weight"
+    ):
         open_engine(Model(name=str(folder)), folder, rows=4)
 
 

@@ -57,7 +57,10 @@ def test_a_second_process_is_told_which_one_writes_there_since_when_and_what_to_
     with holder(tmp_path / "run") as other, pytest.raises(InputError) as refused, only_writer(tmp_path / "run"):
         pass
     said = str(refused.value)
-    assert f"process {other.pid} of machine {socket.gethostname()}, since 20" in said and "Wait until it has ended, or end it" in said
+    assert (
+        f"process {other.pid} of machine {socket.gethostname()}, since 20" in said
+        and "Wait until it has ended, or end it" in said
+    )
     assert (tmp_path / "run" / LOCK).read_bytes() == b"", "the machine's name stands under protected/ alone"
     assert (tmp_path / "run" / "protected" / WRITER).stat().st_mode & 0o777 == 0o600
 

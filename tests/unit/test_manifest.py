@@ -48,7 +48,11 @@ def test_a_changed_or_missing_file_is_named(manifest: Manifest) -> None:
     (manifest.root / "b.json").unlink()
     (manifest.root / "c.json").unlink()
     (manifest.root / "c.json").symlink_to("d.json")
-    assert [(fault.name, fault.what) for fault in manifest.faults()] == [("a.json", "damaged"), ("b.json", "gone"), ("c.json", "damaged")]
+    assert [(fault.name, fault.what) for fault in manifest.faults()] == [
+        ("a.json", "damaged"),
+        ("b.json", "gone"),
+        ("c.json", "damaged"),
+    ]
     with pytest.raises(InputError, match=r"a\.json is damaged: .* --resume"):
         manifest.read_bytes("a.json")
     with pytest.raises(InputError, match=r"b\.json is gone"):
@@ -86,7 +90,9 @@ def test_a_kill_while_something_is_replaced_leaves_the_old_or_the_new(
         if kind == "file":
             manifest.put("protected/models/rlvr", content.encode())
         else:
-            manifest.put_folder("protected/models/rlvr", fill(manifest.root / f"protected/models/.rlvr.{content}.partial/rlvr", content))
+            manifest.put_folder(
+                "protected/models/rlvr", fill(manifest.root / f"protected/models/.rlvr.{content}.partial/rlvr", content)
+            )
 
     put("old")
     renames = iter(range(100))
@@ -193,7 +199,9 @@ def test_a_manifest_of_a_later_version_is_refused(manifest: Manifest, monkeypatc
 
 
 @pytest.mark.parametrize("until", range(9))
-def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(until: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(
+    until: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model is replaced, a checkpoint goes, figures come: what is pulled afterwards is whole, by the old or the new manifest."""
     manifest, store = Manifest(tmp_path / "run"), tmp_path / "store"
     (tmp_path / "run").mkdir()
@@ -229,8 +237,13 @@ def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(until: int, tmp_p
     pulled.settle()
     faults = [fault.name for fault in pulled.faults()]
     assert "recipe.yaml" in pulled.names() and all(name.startswith("protected/models/rlvr/") for name in faults), faults
-    mixed = {path.read_text().split()[1] for path in (pulled.root / "protected/models/rlvr").iterdir()} == {"old", "new"}
-    assert bool(faults) == mixed, "only a model of several files may be caught between old and new, and then it is named"
+    mixed = {path.read_text().split()[1] for path in (pulled.root / "protected/models/rlvr").iterdir()} == {
+        "old",
+        "new",
+    }
+    assert bool(faults) == mixed, (
+        "only a model of several files may be caught between old and new, and then it is named"
+    )
     monkeypatch.undo()
     mirror.push(manifest.root)
     Mirror(f"local://{store}").pull(tmp_path / "last")
@@ -238,7 +251,9 @@ def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(until: int, tmp_p
     assert last.read().files == manifest.read().files and not list(last.faults())
 
 
-def test_a_file_that_changes_while_it_goes_up_is_listed_with_the_next_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_goes_up_is_listed_with_the_next_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = Manifest(tmp_path / "run")
     (tmp_path / "run").mkdir()
     manifest.create()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ehrmind.engines.local.chat import Chat, open_chat
 from ehrmind.engines.local.engine import render_prompt
 from ehrmind.prompts import gold_response, messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
 from ehrmind.types import Case, Message, Prompt
 from tests import chat_templates
@@ -73,29 +73,46 @@ def full_width(text: str) -> str:
 def hostile(name: str) -> st.SearchStrategy[str]:
     """Notes with spellings of the family's own markers, of others', of parts of them, and ordinary text between them."""
     mine = sorted({*(FAMILIES | chat_templates.FAMILIES)[name].tokens, *strings_of(name)})
-    spelled = st.builds(spelling, st.one_of(*map(st.sampled_from, (mine, mine, EVERY_TOKEN))), st.integers(0, 9), st.integers(1, 30))
-    return st.lists(st.one_of(spelled, spelled, st.sampled_from(HARMLESS), st.text(max_size=4)), min_size=1, max_size=9).map("".join)
+    spelled = st.builds(
+        spelling, st.one_of(*map(st.sampled_from, (mine, mine, EVERY_TOKEN))), st.integers(0, 9), st.integers(1, 30)
+    )
+    return st.lists(
+        st.one_of(spelled, spelled, st.sampled_from(HARMLESS), st.text(max_size=4)), min_size=1, max_size=9
+    ).map("".join)
 
 
 def spelling(token: str, way: int, place: int) -> str:
     half = len(token) // 2
-    ways = [token, token, token[: place % len(token)], token[place % len(token) :], token[:1] + token + token[1:], token[:half] + token]
+    ways = [
+        token,
+        token,
+        token[: place % len(token)],
+        token[place % len(token) :],
+        token[:1] + token + token[1:],
+        token[:half] + token,
+    ]
     ways += [token.upper(), token.lower(), full_width(token), f" {token} "]
     return ways[way]
 
 
-NOTES = st.lists(st.one_of(st.sampled_from(HARMLESS), st.text(alphabet="abc <>|[]/#:.\n\t 09é｜＜", max_size=6)), max_size=9).map("".join)
+NOTES = st.lists(
+    st.one_of(st.sampled_from(HARMLESS), st.text(alphabet="abc <>|[]/#:.\n\t 09é｜＜", max_size=6)), max_size=9
+).map("".join)
 
 
 def asked(text: str, place: str = "record") -> list[Message]:
     """A question with `text` in one of the places where others' words stand, behind a worked example."""
     fields = {"record": "Age 63.", "question": "Which?"} | ({place: text} if place in ("record", "question") else {})
     truth = {"kind": "label", "value": 0, "labels": ["low", "high" if place != "label" else f"x{text}x"]}
-    aids = {"aids": {"notes": text if place == "aid" else "none"}}
-    case = Case("c", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "rationale" else "So.", aids)
-    shot = Case("s", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "shot" else "So.", aids)
-    asking = Asking(aids=("notes",), shots={case.stratum: ((shot, gold_response(shot)),)})
-    return messages(case, asking=asking)
+    hints = {"hints": {"notes": text if place == "hint" else "none"}}
+    case = Case(
+        "c", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "rationale" else "So.", hints
+    )
+    shot = Case(
+        "s", "table", "t", "table/t/label", "train", "g", fields, truth, text if place == "shot" else "So.", hints
+    )
+    variant = PromptVariant(hints=("notes",), shots={case.stratum: ((shot, gold_response(shot)),)})
+    return messages(case, variant=variant)
 
 
 def turns_of(name: str, ids: Any) -> list[int]:
@@ -110,7 +127,7 @@ def words_of(name: str, own: Chat, ids: Any) -> Counter[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @PROPERTY
-@given(data=st.data(), place=st.sampled_from(["record", "question", "label", "aid", "shot"]))
+@given(data=st.data(), place=st.sampled_from(["record", "question", "label", "hint", "shot"]))
 def test_no_text_of_others_adds_a_turn(name: str, data: st.DataObject, place: str) -> None:
     text = data.draw(hostile(name))
     own = replace(chat(name), header="", closing="")
@@ -119,8 +136,12 @@ def test_no_text_of_others_adds_a_turn(name: str, data: st.DataObject, place: st
     assert words_of(name, own, forged) == words_of(name, own, harmless)
     exported = [own.harmless(message) for message in asked(text, place)]
     given_away = [{"role": message.role, "content": message.content} for message in exported]
-    rendered = own.tokenizer.apply_chat_template(given_away, tokenize=False, add_generation_prompt=True, **own.arguments)
-    if all(message.content.strip() in rendered for message in exported):  # the others change an earlier answer, which we keep
+    rendered = own.tokenizer.apply_chat_template(
+        given_away, tokenize=False, add_generation_prompt=True, **own.arguments
+    )
+    if all(
+        message.content.strip() in rendered for message in exported
+    ):  # the others change an earlier answer, which we keep
         assert own.tokens(rendered) == list(forged)
     assert [own.harmless(message) for message in exported] == exported
     for before, after in zip(asked(text, place), exported, strict=True):
@@ -134,7 +155,9 @@ def test_no_worked_answer_and_no_tools_reply_holds_a_turn(name: str, data: st.Da
     text = data.draw(hostile(name))
     own = chat(name)
     truth = {"kind": "integer", "value": 3, "unit": None}
-    case = Case("c", "table", "t", "table/t/number", "train", "g", {"question": "Which?", "record": "Age 63."}, truth, text)
+    case = Case(
+        "c", "table", "t", "table/t/number", "train", "g", {"question": "Which?", "record": "Age 63."}, truth, text
+    )
     told = own.response_tokens(gold_response(case), own.prompt(messages(case)))
     assert turns_of(name, told[:-1]) == []
     assert turns_of(name, own.tool_turn(text).token_ids) == turns_of(name, own.tool_turn("").token_ids)
@@ -157,7 +180,14 @@ def test_a_note_that_spells_no_marker_keeps_every_token(name: str, text: str) ->
 def test_every_token_alone_nested_and_halved_is_told_from_the_templates(name: str) -> None:
     own = chat(name)
     for token in EVERY_TOKEN:
-        for text in (token, token * 3, f"{token[:3]}{token}{token[3:]}", token.upper(), token.lower(), full_width(token)):
+        for text in (
+            token,
+            token * 3,
+            f"{token[:3]}{token}{token[3:]}",
+            token.upper(),
+            token.lower(),
+            full_width(token),
+        ):
             ids = own.tokens(own.markers.apart(neutral(text)))
             assert not turns_of(name, ids), (token, text)
 
@@ -208,7 +238,10 @@ def test_a_token_that_is_put_together_again_gets_another_separator() -> None:
     core.normalizer = normalizers.Replace(" ", "")
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     core.train_from_iterator(
-        ["a note"], trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False)
+        ["a note"],
+        trainers.BpeTrainer(
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False
+        ),
     )
     core.add_special_tokens([AddedToken(token, special=True, normalized=True) for token in ("<|go|>", "<|end|>")])
     made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")

@@ -84,7 +84,10 @@ def test_scores_that_differ_in_the_seventh_place_keep_their_order_where_a_run_fi
     scores = [1.0000001, 1.0000003, 1.0000002]
     text = trec_run(["1"] * 3, ["d1", "d2", "d3"], scores, "arm")
     qrels = {"1": {"d1": 0, "d2": 2, "d3": 0}}
-    assert ir_measures.calc_aggregate([ir_measures.RR], qrels, list(ir_measures.read_trec_run(text)))[ir_measures.RR] == 1.0
+    assert (
+        ir_measures.calc_aggregate([ir_measures.RR], qrels, list(ir_measures.read_trec_run(text)))[ir_measures.RR]
+        == 1.0
+    )
 
 
 def test_risks_are_ranked_and_their_intervals_are_over_subjects() -> None:
@@ -92,7 +95,9 @@ def test_risks_are_ranked_and_their_intervals_are_over_subjects() -> None:
     subjects = [f"s{place}" for place in range(40)]
     found = risk_measures(outcomes, risks, subjects)
     assert found["auroc"] == pytest.approx((9 * 30 + 25.5) / 300)  # the last is above 25 negatives and level with one
-    assert found["brier"] == pytest.approx(sum((risk - outcome) ** 2 for risk, outcome in zip(risks, outcomes, strict=True)) / 40)
+    assert found["brier"] == pytest.approx(
+        sum((risk - outcome) ** 2 for risk, outcome in zip(risks, outcomes, strict=True)) / 40
+    )
     low, high = found["ci95"]["auroc"]
     assert low < found["auroc"] <= high
     alike = risk_measures(outcomes, risks, [f"s{place % 5}" for place in range(40)])

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehrmind.calculators.catalogue import CATALOGUE
-from ehrmind.sources.answers import MisfitError, truth
-from ehrmind.sources.medcalc import read_medcalc
+from ehrmind.data.answers import MisfitError, truth
+from ehrmind.data.medcalc import read_medcalc
 from ehrmind.types import InputError
 
 CANARY = "CANARY-7f3a"
@@ -40,7 +40,12 @@ DECIMAL: dict[str, Any] = {
 
 def _like(row_number: str, calculator: tuple[str, str, str, str], answer: str) -> dict[str, Any]:
     about = dict(zip(("Calculator ID", "Calculator Name", "Category", "Output Type"), calculator, strict=True))
-    return DECIMAL | about | {"Row Number": row_number} | dict.fromkeys(("Ground Truth Answer", "Lower Limit", "Upper Limit"), answer)
+    return (
+        DECIMAL
+        | about
+        | {"Row Number": row_number}
+        | dict.fromkeys(("Ground Truth Answer", "Lower Limit", "Upper Limit"), answer)
+    )
 
 
 SCORE = _like("25", ("4", "CHA2DS2-VASc Score for Atrial Fibrillation Stroke Risk", "risk", "integer"), "3")
@@ -72,8 +77,19 @@ def test_a_row_becomes_a_case_with_everything_later_stages_need(tmp_path: Path) 
     cases, _ = read_medcalc([write(tmp_path / "test.csv", DECIMAL)], split="held_out")
     case = cases[0]
     assert case.fields == {"note": DECIMAL["Patient Note"], "question": DECIMAL["Question"]}
-    assert case.truth == {"kind": "decimal", "calculator": 2, "value": 60.101, "low": 57.096, "high": 63.106, "unit": "mL/min"}
-    assert case.stratum == f"medcalc/lab/{case.task}" and case.split == "held_out" and case.rationale == DECIMAL["Ground Truth Explanation"]
+    assert case.truth == {
+        "kind": "decimal",
+        "calculator": 2,
+        "value": 60.101,
+        "low": 57.096,
+        "high": 63.106,
+        "unit": "mL/min",
+    }
+    assert (
+        case.stratum == f"medcalc/lab/{case.task}"
+        and case.split == "held_out"
+        and case.rationale == DECIMAL["Ground Truth Explanation"]
+    )
     assert case.provenance["file"] == "test.csv" and case.provenance["row"] == 24
     assert case.provenance["benchmark_answer"] == {"answer": "60.101", "lower": "57.096", "upper": "63.106"}
     assert case.provenance["entities"] == DECIMAL["Relevant Entities"]
@@ -90,7 +106,9 @@ def test_the_four_kinds_of_answer_are_read(tmp_path: Path) -> None:
 
 
 def test_csv_gzip_and_parquet_of_one_table_give_the_same_cases(tmp_path: Path) -> None:
-    numbers = [row | {name: int(row[name]) for name in ("Row Number", "Calculator ID")} for row in (DECIMAL, SCORE, DATE, AGE)]
+    numbers = [
+        row | {name: int(row[name]) for name in ("Row Number", "Calculator ID")} for row in (DECIMAL, SCORE, DATE, AGE)
+    ]
     files = [write(tmp_path / name, *numbers) for name in ("t.csv", "t.csv.gz", "t.parquet")]
     read = [read_medcalc(file, split="train")[0] for file in files]
     for cases in read[1:]:
@@ -111,7 +129,15 @@ def test_a_row_under_another_category_is_kept_under_the_calculators_own_and_coun
 
 
 def test_the_physicians_corrections_are_read_without_the_columns_they_lack(tmp_path: Path) -> None:
-    columns = ["Unique ID", "Calculator Name", "Question", "Patient Note", "Ground Truth Answer", "Lower Limit", "Upper Limit"]
+    columns = [
+        "Unique ID",
+        "Calculator Name",
+        "Question",
+        "Patient Note",
+        "Ground Truth Answer",
+        "Lower Limit",
+        "Upper Limit",
+    ]
     days = AGE | {"Unique ID": "9", "Ground Truth Answer": "99", "Lower Limit": "94.05", "Upper Limit": "103.95"}
     score = SCORE | {"Unique ID": "8", "Lower Limit": "2.8499999999999996", "Upper Limit": "3.1500000000000004"}
     cases, counts = read_medcalc([write(tmp_path / "t.csv", score, days, columns=columns)], split="train")
@@ -183,7 +209,9 @@ def test_the_other_rows_that_do_not_fit_are_counted_in_the_refusal(tmp_path: Pat
 
 
 def test_an_unknown_calculator_is_told_its_nearest_name(tmp_path: Path) -> None:
-    assert f"did you mean '{CATALOGUE[13].name}'" in refusal(write(tmp_path / "t.csv", DATE | {"Calculator Name": "Estimate Due Dates"}))
+    assert f"did you mean '{CATALOGUE[13].name}'" in refusal(
+        write(tmp_path / "t.csv", DATE | {"Calculator Name": "Estimate Due Dates"})
+    )
 
 
 @pytest.mark.parametrize("value", [f"a text with {CANARY} in a shifted cell", CANARY * 9])
@@ -192,10 +220,20 @@ def test_a_cell_that_a_shift_filled_with_record_text_is_not_quoted(tmp_path: Pat
         assert CANARY not in refusal(write(tmp_path / f"{column}.csv", DECIMAL | {column: value}))
 
 
-def test_reading_logs_nothing_and_keeps_record_text_out_of_counts_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_reading_logs_nothing_and_keeps_record_text_out_of_counts_and_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         cases, counts = read_medcalc([write(tmp_path / "t.csv", DECIMAL)], split="train")
-    assert CANARY not in caplog.text + str(counts.to_dict()) + "".join(counts.lines()) + cases[0].id + cases[0].group + cases[0].stratum
+    assert (
+        CANARY
+        not in caplog.text
+        + str(counts.to_dict())
+        + "".join(counts.lines())
+        + cases[0].id
+        + cases[0].group
+        + cases[0].stratum
+    )
 
 
 @pytest.mark.parametrize("column", ["Ground Truth Answer", "Patient Note", "Calculator Name", "Row Number"])
@@ -213,7 +251,10 @@ def test_two_rows_with_one_number_are_refused_and_both_named(tmp_path: Path) -> 
 def test_ids_are_unique_across_files_of_the_same_name_and_one_file_given_twice_is_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-    files = [write(tmp_path / "a" / "t.csv", DECIMAL), write(tmp_path / "b" / "t.csv", DECIMAL | {"Question": "Another?"})]
+    files = [
+        write(tmp_path / "a" / "t.csv", DECIMAL),
+        write(tmp_path / "b" / "t.csv", DECIMAL | {"Question": "Another?"}),
+    ]
     cases, counts = read_medcalc(files, split="train")
     assert len({case.id for case in cases}) == 2 and len(counts.files) == 2
     assert "same content" in refusal(files[0], write(tmp_path / "copy.csv", DECIMAL))
@@ -282,7 +323,9 @@ def test_a_parquet_column_of_lists_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_free_water_asked_for_in_kg_has_that_unit(tmp_path: Path) -> None:
-    row = _like("1", ("38", "Free Water Deficit", "lab", "decimal"), "2.5") | {"Question": "What is the free water deficit in terms of kg?"}
+    row = _like("1", ("38", "Free Water Deficit", "lab", "decimal"), "2.5") | {
+        "Question": "What is the free water deficit in terms of kg?"
+    }
     assert read_medcalc([write(tmp_path / "t.csv", row)], split="train")[0][0].truth["unit"] == "kg"
 
 
@@ -290,7 +333,12 @@ def test_no_files_at_all_is_refused() -> None:
     assert "No file" in refusal()
 
 
-ANSWERS = st.text(max_size=40) | st.floats().map(repr) | st.dates().map("{:%m/%d/%Y}".format) | st.just("('3 weeks', '4 days')")
+ANSWERS = (
+    st.text(max_size=40)
+    | st.floats().map(repr)
+    | st.dates().map("{:%m/%d/%Y}".format)
+    | st.just("('3 weeks', '4 days')")
+)
 
 
 @given(st.sampled_from(sorted(CATALOGUE)), ANSWERS, ANSWERS, ANSWERS)

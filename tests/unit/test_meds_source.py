@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ehrmind.sources.meds import open_meds, read_shard
-from ehrmind.sources.timeline import Timeline
+from ehrmind.data.meds import open_meds, read_shard
+from ehrmind.data.timeline import Timeline
 from ehrmind.types import InputError
 
 T = [datetime(2020, 1, day) for day in range(1, 10)]
@@ -22,10 +22,16 @@ PLAIN: dict[str, Any] = {"subject_id": [1, 1, 2], "time": [None, T[0], T[1]], "c
 def a_data_set(folder: Path, events: dict[str, Any] | None = None, **schema: Any) -> Path:
     (folder / "data" / "train").mkdir(parents=True)
     (folder / "metadata").mkdir()
-    frame = pl.DataFrame(events or PLAIN).with_columns(pl.col("time").cast(schema.get("time", pl.Datetime("us")), strict=False))
+    frame = pl.DataFrame(events or PLAIN).with_columns(
+        pl.col("time").cast(schema.get("time", pl.Datetime("us")), strict=False)
+    )
     frame.write_parquet(folder / "data" / "train" / "0.parquet")
-    pl.DataFrame({"code": ["A", "B"], "description": ["Asthma", None]}).write_parquet(folder / "metadata" / "codes.parquet")
-    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "held_out"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    pl.DataFrame({"code": ["A", "B"], "description": ["Asthma", None]}).write_parquet(
+        folder / "metadata" / "codes.parquet"
+    )
+    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "held_out"]}).write_parquet(
+        folder / "metadata" / "subject_splits.parquet"
+    )
     (folder / "metadata" / "dataset.json").write_text(json.dumps({"dataset_name": "Tiny", "meds_version": "0.3.3"}))
     return folder
 
@@ -41,7 +47,9 @@ def test_metadata_may_be_absent_and_codes_empty(tmp_path: Path) -> None:
     folder = a_data_set(tmp_path / "set")
     for name in ("subject_splits.parquet", "dataset.json"):
         (folder / "metadata" / name).unlink()
-    pl.DataFrame(schema={"code": pl.String, "description": pl.String}).write_parquet(folder / "metadata" / "codes.parquet")
+    pl.DataFrame(schema={"code": pl.String, "description": pl.String}).write_parquet(
+        folder / "metadata" / "codes.parquet"
+    )
     found = open_meds(folder)
     assert (found.name, dict(found.names), dict(found.splits)) == ("set", {}, {})
 
@@ -60,8 +68,14 @@ def test_the_digest_changes_with_the_events(tmp_path: Path) -> None:
         ({**PLAIN, "subject_id": ["1", "1", "2"]}, "column 'subject_id': String values"),
         ({**PLAIN, "code": [1, 2, 3]}, "column 'code': Int64 values"),
         ({**PLAIN, "numeric_value": ["1", "2", "3"]}, "column 'numeric_value': String values"),
-        ({"subject_id": [1, 1], "time": [T[1], T[0]], "code": ["A", "B"]}, "row 2: earlier than the subject's event before it"),
-        ({"subject_id": [1, 1], "time": [T[1], None], "code": ["A", "B"]}, "row 2: earlier than the subject's event before it"),
+        (
+            {"subject_id": [1, 1], "time": [T[1], T[0]], "code": ["A", "B"]},
+            "row 2: earlier than the subject's event before it",
+        ),
+        (
+            {"subject_id": [1, 1], "time": [T[1], None], "code": ["A", "B"]},
+            "row 2: earlier than the subject's event before it",
+        ),
         ({"subject_id": [1, 2, 1], "time": [T[1], T[2], T[3]], "code": ["A", "B", "C"]}, "are not together"),
         ({"patient_id": [1], "time": [T[0]], "code": ["A"]}, "MEDS before 0.3"),
         ({"subject_id": [1], "time": [T[0]]}, "no column 'code'"),
@@ -85,7 +99,9 @@ def test_a_subject_in_two_shards_and_in_two_splits_is_refused(tmp_path: Path) ->
     (folder / "data" / "train" / "1.parquet").write_bytes((folder / "data" / "train" / "0.parquet").read_bytes())
     with pytest.raises(InputError, match="are in another shard too"):
         list(open_meds(folder).timelines())
-    pl.DataFrame({"subject_id": [1, 1], "split": ["train", "tuning"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    pl.DataFrame({"subject_id": [1, 1], "split": ["train", "tuning"]}).write_parquet(
+        folder / "metadata" / "subject_splits.parquet"
+    )
     with pytest.raises(InputError, match="rows 1 and 2: one subject is in two splits"):
         open_meds(folder)
 
@@ -102,9 +118,13 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 def test_splits_are_of_one_subject_however_the_number_is_spelled_and_may_have_other_names(tmp_path: Path) -> None:
     folder = a_data_set(tmp_path)
     for subjects in (["1.0", "002"], [1.0, 2.0], pl.Series([1, 2], dtype=pl.UInt32)):
-        pl.DataFrame({"subject_id": subjects, "split": ["train", "test"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+        pl.DataFrame({"subject_id": subjects, "split": ["train", "test"]}).write_parquet(
+            folder / "metadata" / "subject_splits.parquet"
+        )
         assert dict(open_meds(folder).splits) == {1: "train", 2: "held_out"}
-    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "later"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    pl.DataFrame({"subject_id": [1, 2], "split": ["train", "later"]}).write_parquet(
+        folder / "metadata" / "subject_splits.parquet"
+    )
     with pytest.raises(InputError, match="row 2, column 'split': it is not one of train, tuning, held_out"):
         open_meds(folder)
 
@@ -133,7 +153,10 @@ def test_without_a_file_of_splits_the_folders_of_the_shards_say_them(tmp_path: P
         a_shard(tmp_path, name, subject)
     found = open_meds(tmp_path)
     assert dict(found.splits) == {1: "train", 2: "tuning", 3: "held_out"}
-    assert found.notes()["subjects whose split is that of their shard's folder, as there is no subject_splits.parquet"] == 3
+    assert (
+        found.notes()["subjects whose split is that of their shard's folder, as there is no subject_splits.parquet"]
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +172,9 @@ def test_splits_in_another_format_are_refused_and_names_of_codes_in_one_are_name
     a_shard(tmp_path, "train/0.parquet", 1, 2)
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "codes.csv").write_text("code,description\nA,Asthma\n")
-    assert open_meds(tmp_path).notes() == {"files in another format than MEDS has, which are not read: metadata/codes.csv": 1}
+    assert open_meds(tmp_path).notes() == {
+        "files in another format than MEDS has, which are not read: metadata/codes.csv": 1
+    }
     (tmp_path / "metadata" / "subject_splits.csv").write_text("subject_id,split\n1,train\n2,held_out\n")
     with pytest.raises(InputError, match=r"subject_splits\.csv has the splits in a form that is not read"):
         open_meds(tmp_path)

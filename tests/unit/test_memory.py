@@ -9,7 +9,16 @@ import pytest
 
 from ehrmind.config import Model, Recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.engines.local.memory import ALLOCATOR, GIB, Estimate, Shape, estimate, memory_of, refuse_what_cannot_fit, shape_of
+from ehrmind.engines.local.memory import (
+    ALLOCATOR,
+    GIB,
+    Estimate,
+    Shape,
+    estimate,
+    memory_of,
+    refuse_what_cannot_fit,
+    shape_of,
+)
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.small_models import FAMILIES, small_model
@@ -46,14 +55,19 @@ def test_a_configuration_that_is_not_known_gives_no_estimate(tmp_path: Path) -> 
 def test_what_a_recipe_asks_for_is_what_grows() -> None:
     base = estimate(BIG, recipe())
     assert base.reference == base.weights == 6_400_000_000
-    assert base.gradients == 12_800_000_000 and base.optimiser == 3 * base.gradients, "two moments and a master of each bf16 weight, fp32"
+    assert base.gradients == 12_800_000_000 and base.optimiser == 3 * base.gradients, (
+        "two moments and a master of each bf16 weight, fp32"
+    )
     assert estimate(BIG, recipe(rlvr={"kl": 0.0})).reference == 0
     assert estimate(BIG, recipe(shards=2)).gradients == 2 * base.gradients
     assert estimate(BIG, recipe(shards=2), workers=2) == base, "of each worker, who holds one shard"
     cut = estimate(BIG, recipe(shards=4, cluster={"workers": 4, "strategy": "fsdp"}), workers=4)
     assert (cut.weights, cut.reference) == (base.weights // 4, base.reference // 4)
     assert cut.weights + cut.optimiser == base.optimiser // 4, "what is sharded are the masters"
-    assert base.gradients < cut.gradients == 1.25 * base.gradients and cut.keys_and_values == base.keys_and_values + base.weights
+    assert (
+        base.gradients < cut.gradients == 1.25 * base.gradients
+        and cut.keys_and_values == base.keys_and_values + base.weights
+    )
     checkpointed = recipe(rlvr={"gradient_checkpointing": True}, warmup={"gradient_checkpointing": True})
     assert estimate(BIG, checkpointed).activations < base.activations / 4
     assert estimate(BIG, recipe(sampler_tokens=16384)).keys_and_values < base.keys_and_values / 4
@@ -63,17 +77,27 @@ def test_what_a_recipe_asks_for_is_what_grows() -> None:
     adapted = estimate(adapters, recipe(model={"name": "m", "lora": {}}))
     assert (adapted.optimiser, adapted.saving) == (160_000_000, adapted.weights), "fp32 on every base; merged in a copy"
     wide = dataclasses.replace(BIG, bytes=4)
-    assert estimate(wide, recipe()).optimiser == 2 * estimate(wide, recipe()).gradients == 25_600_000_000, "their own masters"
+    assert estimate(wide, recipe()).optimiser == 2 * estimate(wide, recipe()).gradients == 25_600_000_000, (
+        "their own masters"
+    )
 
 
 def test_the_stage_that_holds_more_counts_and_a_reference_in_rlvr_only() -> None:
     warm = estimate(BIG, recipe(), rlvr=False)
-    light = recipe(rlvr={"gradient_checkpointing": True, "tokens_per_microbatch": 256, "samples": 2}, decoding={"max_new_tokens": 64})
-    both, warmup, rlvr = (estimate(BIG, light, warmup=w, rlvr=r) for w, r in ((True, True), (True, False), (False, True)))
+    light = recipe(
+        rlvr={"gradient_checkpointing": True, "tokens_per_microbatch": 256, "samples": 2},
+        decoding={"max_new_tokens": 64},
+    )
+    both, warmup, rlvr = (
+        estimate(BIG, light, warmup=w, rlvr=r) for w, r in ((True, True), (True, False), (False, True))
+    )
     assert warm.reference == warmup.reference == 0 < rlvr.reference
     assert both.total == max(warmup.total, rlvr.total) and both == warmup
     sampling = estimate(BIG, recipe(sampler_tokens=1 << 22, sampler_rows=4096))
-    assert sampling.reference and sampling.total > sampling.gradients + sampling.activations + sampling.weights + sampling.optimiser
+    assert (
+        sampling.reference
+        and sampling.total > sampling.gradients + sampling.activations + sampling.weights + sampling.optimiser
+    )
 
 
 def test_the_total_counts_the_largest_moment_once() -> None:
@@ -99,7 +123,9 @@ def test_a_run_that_cannot_fit_is_refused_with_what_helps(found: Estimate, advic
     refuse_what_cannot_fit(whole, recipe(), whole.total)
 
 
-def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shape = {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "vocabulary": 300}}
     vast = recipe(model=shape, sampler_rows=10**6, sampler_tokens=10**9)
     with pytest.raises(InputError, match="lower sampler_tokens"):

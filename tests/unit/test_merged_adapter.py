@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ehrmind.stages.export import described, export_model
+from ehrmind.export.model import described, export_model
 from ehrmind.types import InputError
 from tests.small_models import small_model, tokens
 
@@ -25,7 +25,10 @@ SHAPES: dict[str, tuple[dict[str, Any], bool]] = {
     "the output layer": ({"target_modules": [*ATTENTION, "lm_head"]}, False),
     "the embeddings": ({"target_modules": [*ATTENTION, "embed_tokens"]}, False),
     "both ends": ({"target_modules": [*ATTENTION, "embed_tokens", "lm_head"]}, False),
-    "both ends, tied": ({"target_modules": [*ATTENTION, "embed_tokens", "lm_head"], "ensure_weight_tying": True}, False),
+    "both ends, tied": (
+        {"target_modules": [*ATTENTION, "embed_tokens", "lm_head"], "ensure_weight_tying": True},
+        False,
+    ),
     "whole embeddings": ({"target_modules": ATTENTION, "modules_to_save": ["embed_tokens"]}, False),
     "whole output layer": ({"target_modules": ATTENTION, "modules_to_save": ["lm_head"]}, False),
     "added tokens, whole ends": ({"target_modules": ATTENTION, "modules_to_save": ["embed_tokens", "lm_head"]}, True),
@@ -47,7 +50,12 @@ def adapter(base: Path, out: Path, shape: dict[str, Any], added: bool, dtype: to
         tokenizer.add_tokens(NEW)
         network.resize_token_embeddings(network.config.vocab_size + 8)
         if isinstance(shape.get("trainable_token_indices"), dict):
-            shape = {**shape, "trainable_token_indices": {"embed_tokens": [network.config.vocab_size - 8, network.config.vocab_size - 7]}}
+            shape = {
+                **shape,
+                "trainable_token_indices": {
+                    "embed_tokens": [network.config.vocab_size - 8, network.config.vocab_size - 7]
+                },
+            }
     adapted: Any = get_peft_model(network, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **shape))
     for config in adapted.peft_config.values():
         config.base_model_name_or_path = str(base)
@@ -78,13 +86,19 @@ def test_an_adapter_is_merged_into_what_peft_computes(tmp_path: Path, name: str,
     network, found = AutoModelForCausalLM.from_pretrained(merged, output_loading_info=True)
     assert not found["missing_keys"] and not found["unexpected_keys"] and not found["mismatched_keys"]
     assert (logprobs(network) - logprobs(adapted)).abs().max() < 1e-4
-    assert network.config.vocab_size == network.get_input_embeddings().weight.shape[0] >= len(AutoTokenizer.from_pretrained(merged))
+    assert (
+        network.config.vocab_size
+        == network.get_input_embeddings().weight.shape[0]
+        >= len(AutoTokenizer.from_pretrained(merged))
+    )
 
 
 @pytest.mark.parametrize("shape", ["every linear layer", "both ends", "added tokens, whole ends"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_narrow_base_stays_narrow(tmp_path: Path, shape: str) -> None:
-    adapted = adapter(small_model(tmp_path / "base", "bfloat16"), tmp_path / "adapter", *SHAPES[shape], dtype=torch.bfloat16)
+    adapted = adapter(
+        small_model(tmp_path / "base", "bfloat16"), tmp_path / "adapter", *SHAPES[shape], dtype=torch.bfloat16
+    )
     merged = export_model(*described(tmp_path / "adapter"), tmp_path / "merged", card="", merge=True)
     assert {tensor.dtype for tensor in load_file(merged / "model.safetensors").values()} == {torch.bfloat16}
     assert json.loads((merged / "config.json").read_text())["dtype"] == "bfloat16"
@@ -111,7 +125,9 @@ def torn(folder: Path) -> None:
 
 def of_another_model(folder: Path) -> None:
     tensors = load_file(folder / "adapter_model.safetensors")
-    tensors |= {name.replace("layers.1", "layers.7"): tensor.clone() for name, tensor in tensors.items() if "layers.1" in name}
+    tensors |= {
+        name.replace("layers.1", "layers.7"): tensor.clone() for name, tensor in tensors.items() if "layers.1" in name
+    }
     save_file(tensors, folder / "adapter_model.safetensors")
 
 

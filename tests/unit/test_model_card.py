@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ehrmind.report.model_card import model_card, plain
-from ehrmind.report.model_card_words import BY_PEOPLE
+from ehrmind.export.model import described
+from ehrmind.report.model_card.card import model_card, plain
+from ehrmind.report.model_card.text import BY_PEOPLE
 from ehrmind.runs import Run
-from ehrmind.stages.export import described
 from ehrmind.types import InputError
 from tests.run_folder import CANARY, finished_run
 from tests.stored import store
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     sources: dict[str, Any] = {
         "train": {"files": [file], "cases": 70},
         "tuning": {"share_of_train": 0.1, "cases": 7},
-        "held_out": {"made_up": 28, "seed": 3, "cases": 28},
+        "held_out": {"synthetic": 28, "seed": 3, "cases": 28},
     }
     provenance["data"] |= {"sources": sources, "digest": "d" * 64}
     provenance |= {"model": {"name": "owner/base-model", "revision": "1234", "sha256": {"model.safetensors": SHA}}}
@@ -61,13 +61,24 @@ def rows(card: str, begins: str) -> list[list[str]]:
 
 def test_the_front_matter_is_what_hubs_read(card: str) -> None:
     front = yaml.safe_load(card.split("---")[1])
-    assert front["license"] == "apache-2.0" and front["base_model"] == "owner/base-model" and front["library_name"] == "transformers"
+    assert (
+        front["license"] == "apache-2.0"
+        and front["base_model"] == "owner/base-model"
+        and front["library_name"] == "transformers"
+    )
 
 
 def test_every_data_set_has_version_digest_and_licence(card: str) -> None:
     head, *found = rows(card, "Used for")
     assert head[1:5] == ["Data set", "Version", "Digest (sha256)", "Licence"]
-    assert found[0] == ["train", r"owner/medcalc: rows \| &lt;b&gt;.csv", "c0ffee", f"`{SHA[:16]}`", "CC-BY-SA-4.0", "1,064"]
+    assert found[0] == [
+        "train",
+        r"owner/medcalc: rows \| &lt;b&gt;.csv",
+        "c0ffee",
+        f"`{SHA[:16]}`",
+        "CC-BY-SA-4.0",
+        "1,064",
+    ]
     assert found[1][:2] == ["tuning", "10% of train"] and found[2][1] == "made up by ehrmind, seed 3"
     assert f"digest `{'d' * 64}`" in card and all(len(row) == len(head) for row in found)
 
@@ -79,7 +90,11 @@ def test_the_arms_and_their_intervals_are_those_of_the_results(card: str, run: R
     for row, arm in zip(found, ("base", "sft_rlvr"), strict=True):
         figure = results["arms"][arm]
         low, high = (100 * bound for bound in figure["ci95"])
-        assert row[3] == f"{figure['accuracy']:.1%}" and row[4] == f"{low:.1f} to {high:.1f}" and row[1] == str(figure["n"])
+        assert (
+            row[3] == f"{figure['accuracy']:.1%}"
+            and row[4] == f"{low:.1f} to {high:.1f}"
+            and row[1] == str(figure["n"])
+        )
     assert [row[0] for row in rows(card, "Pair |")[1:]] == ["SFT + RLVR − Base"]
 
 
@@ -97,7 +112,10 @@ def test_the_card_holds_no_record_text_and_no_folder(card: str, run: Run) -> Non
 def test_a_model_of_unknown_origin_is_to_be_treated_as_restricted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     text = model_card(described(tmp_path)[1], None, name="found")
-    assert "Nobody has written down what this model was trained on: treat it as restricted" in text and "license: other" in text
+    assert (
+        "Nobody has written down what this model was trained on: treat it as restricted" in text
+        and "license: other" in text
+    )
 
 
 def test_a_run_that_is_not_finished_has_no_card(tmp_path: Path) -> None:
@@ -107,7 +125,9 @@ def test_a_run_that_is_not_finished_has_no_card(tmp_path: Path) -> None:
         model_card({"arm": "base"}, Run(tmp_path), name="x")
 
 
-@pytest.mark.parametrize("hostile", ["a\n# title", "<script>x</script>", "| cell |", "[a](http://x.example)", "`code`", "![i](x)"])
+@pytest.mark.parametrize(
+    "hostile", ["a\n# title", "<script>x</script>", "| cell |", "[a](http://x.example)", "`code`", "![i](x)"]
+)
 def test_text_from_elsewhere_is_no_markup(hostile: str) -> None:
     shown = plain(hostile)
     assert "\n" not in shown and "<" not in shown and not re.search(r"(?<!\\)[|`\[\]#]", shown)

@@ -68,7 +68,12 @@ def test_a_small_adapter_is_not_lost_when_it_is_merged_into_narrow_weights(tmp_p
     for name, layer in engine.network.get_base_model().named_modules():
         if hasattr(layer, "lora_A"):
             delta = layer.get_delta_weight("default").detach()
-            changes.append(((saved[f"{name}.weight"].float() - base[f"{name}.base_layer.weight"].float()) * delta.sign(), delta.abs()))
+            changes.append(
+                (
+                    (saved[f"{name}.weight"].float() - base[f"{name}.base_layer.weight"].float()) * delta.sign(),
+                    delta.abs(),
+                )
+            )
     change, wanted = (torch.cat([pair[place].flatten() for pair in changes]) for place in range(2))
     assert wanted.mean() < 2e-4, "far less than the way to the next number"
     assert change.mean() == pytest.approx(float(wanted.mean()), rel=0.3)
@@ -110,7 +115,9 @@ class Scaled(nn.Embedding):
 
 
 @pytest.mark.parametrize(("kind", "times"), [(nn.Embedding, 1.0), (Scaled, 2.0)])
-def test_a_token_that_comes_a_thousand_times_has_the_gradient_of_all_of_them(kind: type[nn.Embedding], times: float) -> None:
+def test_a_token_that_comes_a_thousand_times_has_the_gradient_of_all_of_them(
+    kind: type[nn.Embedding], times: float
+) -> None:
     network = nn.Sequential(kind(5, 3, padding_idx=0)).to(torch.bfloat16)
     trained = Trained(network)
     for _ in range(2):
@@ -129,7 +136,9 @@ def test_a_run_of_narrow_weights_resumes_to_the_same_bits(tmp_path: Path) -> Non
     assert again.resume(tmp_path / "checkpoint")["step"] == 3
     for _ in range(3):
         again.learn_from_responses(PAIRS)
-    for name, master, other in zip(straight.trained.names, straight.trained.masters, again.trained.masters, strict=True):
+    for name, master, other in zip(
+        straight.trained.names, straight.trained.masters, again.trained.masters, strict=True
+    ):
         assert torch.equal(master, other), name
     for weight, other in zip(straight.trained.weights, again.trained.weights, strict=True):
         assert weight.dtype == torch.bfloat16 and torch.equal(weight, other)

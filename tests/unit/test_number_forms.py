@@ -14,20 +14,42 @@ import pytest
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.inputs import Quantity
 from ehrmind.config import TableFile, load_recipe
+from ehrmind.data import cells
+from ehrmind.data.cells import CellError
+from ehrmind.data.ehr_labels import whole_labels
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.omop.values import read_column
+from ehrmind.data.table import read_table_cases
+from ehrmind.parsing.compare import read_number
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources import cells
-from ehrmind.sources.cells import CellError
-from ehrmind.sources.ehr_labels import whole_labels
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.omop.values import read_column
-from ehrmind.sources.table import read_table_cases
 from ehrmind.types import Case, InputError
 from ehrmind.verify import judge
-from ehrmind.verify.compare import read_number
 
-ONE_READING = {"1,00,000": 1e5, "12,34,567.5": 1234567.5, "1,234": 1234.0, "1,234,567": 1234567.0, "1e5": 1e5, "5e-1": 0.5, "+5": 5.0}
+ONE_READING = {
+    "1,00,000": 1e5,
+    "12,34,567.5": 1234567.5,
+    "1,234": 1234.0,
+    "1,234,567": 1234567.0,
+    "1e5": 1e5,
+    "5e-1": 0.5,
+    "+5": 5.0,
+}
 ONE_READING |= {"5.": 5.0, ".5": 0.5, "-0.5": -0.5, "\u22120.5": -0.5, "007": 7.0, "0.500": 0.5}
-TWO_OR_NONE = ["", "9" * 400, "1 234", "5 6", "0,500", "00,500", "0,500,000", "000,500", "-0,500", "1,234,56", "1,2345", "1,0,0", "1.234,5"]
+TWO_OR_NONE = [
+    "",
+    "9" * 400,
+    "1 234",
+    "5 6",
+    "0,500",
+    "00,500",
+    "0,500,000",
+    "000,500",
+    "-0,500",
+    "1,234,56",
+    "1,2345",
+    "1,0,0",
+    "1.234,5",
+]
 TWO_OR_NONE += [
     "12,3",
     "--5",
@@ -66,7 +88,10 @@ def test_an_answer_with_one_reading_is_that_number(text: str) -> None:
 def test_an_answer_with_two_readings_or_none_is_no_number(text: str) -> None:
     found = read_number(text)
     assert found.reason is not None or found.unit, found
-    assert not any(is_right(value, text) for value in (500.0, 0.5, 1.0, 5.0, 25.0, 52.0, 1000.0, 16.0, 1234.0, 1234.5, 123456.0, 0.0))
+    assert not any(
+        is_right(value, text)
+        for value in (500.0, 0.5, 1.0, 5.0, 25.0, 52.0, 1000.0, 16.0, 1234.0, 1234.5, 123456.0, 0.0)
+    )
 
 
 def written(value: float, draw: random.Random) -> Iterator[Any]:
@@ -100,7 +125,9 @@ def two_readings(draw: random.Random) -> Iterator[str]:
 def test_a_number_is_right_in_every_form_with_one_reading_and_wrong_in_anothers() -> None:
     draw = random.Random(3)
     for _ in range(2_000):
-        value, other = (round(draw.choice((1, -1)) * 10 ** draw.uniform(-3, 9), draw.choice((0, 0, 1, 3))) + 0.0 for _ in range(2))
+        value, other = (
+            round(draw.choice((1, -1)) * 10 ** draw.uniform(-3, 9), draw.choice((0, 0, 1, 3))) + 0.0 for _ in range(2)
+        )
         for form in written(value, draw):
             assert is_right(value, form), (value, form)
             assert is_right(other, form) == (other == value), (other, form)
@@ -109,11 +136,15 @@ def test_a_number_is_right_in_every_form_with_one_reading_and_wrong_in_anothers(
             if found.unit:  # of no unit known here
                 assert not is_right(found.value, text), text
             elif found.reason is None:
-                assert float(text.strip().strip(".").replace(",", "")) == found.value or text.strip().startswith("."), text
+                assert float(text.strip().strip(".").replace(",", "")) == found.value or text.strip().startswith("."), (
+                    text
+                )
                 assert "," not in text or not text.strip().lstrip("+-").startswith("0"), text
 
 
-@pytest.mark.parametrize("cell", ["0,500", "1_000", "0x10", "--5", "1/2", "1:2", "\u00bd", "5\u00b2", "9" * 400, "1.234,5,6"])
+@pytest.mark.parametrize(
+    "cell", ["0,500", "1_000", "0x10", "--5", "1/2", "1:2", "\u00bd", "5\u00b2", "9" * 400, "1.234,5,6"]
+)
 def test_a_cell_is_read_as_an_answer_is_or_refused(cell: str) -> None:
     with pytest.raises(CellError):
         cells.number(cell, "point")
@@ -148,9 +179,9 @@ def test_an_input_with_two_readings_or_none_is_refused(given: Any) -> None:
 def test_a_typed_minus_is_a_minus() -> None:
     excess = Quantity("base_excess", "base excess", "mEq/L", -30, 30)
     assert excess.read("\u22125 mEq/L") == excess.read("-5 mEq/L") == excess.read(("\u22125", "mEq/L")) == -5
-    assert CALCULATORS["body-mass-index"]("published", weight="70 kg", height="1,70 m".replace(",", ".")).value == pytest.approx(
-        24.2, abs=0.1
-    )
+    assert CALCULATORS["body-mass-index"](
+        "published", weight="70 kg", height="1,70 m".replace(",", ".")
+    ).value == pytest.approx(24.2, abs=0.1)
 
 
 @pytest.mark.parametrize("number", ["1_000", "0x3e8", "0b11", "1000j"])
@@ -164,7 +195,9 @@ def test_entities_hold_plain_numbers(number: str, tmp_path: Path) -> None:
     pl.DataFrame([row]).write_parquet(path)
     with pytest.raises(InputError, match=r"row 1 .*column 'Relevant Entities': a number in it is not in plain digits"):
         read_medcalc(path, split="train")
-    pl.DataFrame([{**row, "Relevant Entities": row["Relevant Entities"].replace(number, "70.5", 1)}]).write_parquet(path)
+    pl.DataFrame([{**row, "Relevant Entities": row["Relevant Entities"].replace(number, "70.5", 1)}]).write_parquet(
+        path
+    )
     assert len(read_medcalc(path, split="train")[0]) == 1
 
 

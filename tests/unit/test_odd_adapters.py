@@ -36,7 +36,9 @@ def test_a_number_without_an_end_is_one_sentence(tmp_path: Path, base: Path, wha
         opened_adapter(lora(tmp_path / "adapter", **ENDLESS[what]), base)
 
 
-@pytest.mark.parametrize("more", [{"init_lora_weights": "pissa_niter_16"}, {"layer_replication": [[0, 2]]}, {"init_lora_weights": True}])
+@pytest.mark.parametrize(
+    "more", [{"init_lora_weights": "pissa_niter_16"}, {"layer_replication": [[0, 2]]}, {"init_lora_weights": True}]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_an_ordinary_number_passes(tmp_path: Path, base: Path, more: dict[str, Any]) -> None:
     opened_adapter(lora(tmp_path / "adapter", **more), base)
@@ -46,5 +48,7 @@ def test_an_ordinary_number_passes(tmp_path: Path, base: Path, more: dict[str, A
 def test_what_is_left_of_a_rank_may_be_a_list(tmp_path: Path, base: Path) -> None:
     """As AdaLoRA writes it: which parts of a rank are left."""
     folder = lora(tmp_path / "adapter", peft_type="ADALORA", total_step=9, rank_pattern={"q_proj": [True, False]})
-    with pytest.raises(InputError, match=r"lacks|cannot be opened on its base"):  # since the tensors are those of another kind
+    with pytest.raises(
+        InputError, match=r"lacks|cannot be opened on its base"
+    ):  # since the tensors are those of another kind
         opened_adapter(folder, base)

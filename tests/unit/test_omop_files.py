@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ehrmind.sources.meds import open_meds
-from ehrmind.sources.omop import convert_omop, tables
+from ehrmind.data.meds import open_meds
+from ehrmind.data.omop import convert_omop, tables
 from ehrmind.types import InputError
 from tests.unit.test_omop_source import CONCEPT, CONDITION, MEASUREMENT, VISIT, at, events, omop
 
@@ -82,7 +82,9 @@ def test_files_that_do_not_fit_are_refused_by_name_without_their_words(
 def test_times_with_a_zone_in_parquet_are_refused(tmp_path: Path) -> None:
     folder = omop(tmp_path / "o", {"VISIT_OCCURRENCE": None})
     visits = pl.DataFrame({"person_id": [1], "visit_concept_id": [9201], "visit_start_datetime": [at("2020-01-01")]})
-    visits.with_columns(pl.col("visit_start_datetime").dt.replace_time_zone("UTC")).write_parquet(folder / "visit_occurrence.parquet")
+    visits.with_columns(pl.col("visit_start_datetime").dt.replace_time_zone("UTC")).write_parquet(
+        folder / "visit_occurrence.parquet"
+    )
     with pytest.raises(InputError, match=r"column 'visit_start_datetime': times with a zone"):
         convert_omop(folder, tmp_path / "meds")
 
@@ -99,7 +101,8 @@ def test_a_torn_gzip_or_parquet_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "says"), [("absent", "There is nothing at"), ("PERSON.csv", "is not a zip"), ("torn.zip", "is not a zip")]
+    ("source", "says"),
+    [("absent", "There is nothing at"), ("PERSON.csv", "is not a zip"), ("torn.zip", "is not a zip")],
 )
 def test_what_is_neither_a_folder_nor_a_zip_is_refused(tmp_path: Path, source: str, says: str) -> None:
     folder = omop(tmp_path / "o")

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ehrmind.sources.omop import convert_omop
+from ehrmind.data.omop import convert_omop
 from ehrmind.types import InputError
 from tests.unit.test_omop_source import MEASUREMENT, PERSON, events, omop, told
 
@@ -56,7 +56,14 @@ def put(folder: Path, files: dict[str, str | bytes]) -> Path:
 def test_a_table_in_parts_is_read_whole(tmp_path: Path, names: tuple[str, str], packed: bool) -> None:
     wanted = events(omop(tmp_path / "o"))
     folder = put(without_measurements(tmp_path / "parts"), dict(zip(names, HALVES, strict=True)))
-    put(folder, {f"{Path(names[0]).parent}/_SUCCESS": "", f"{Path(names[0]).parent}/.part-0.csv.crc": b"crc\0", ".DS_Store": b"\0"})
+    put(
+        folder,
+        {
+            f"{Path(names[0]).parent}/_SUCCESS": "",
+            f"{Path(names[0]).parent}/.part-0.csv.crc": b"crc\0",
+            ".DS_Store": b"\0",
+        },
+    )
     source = folder
     if packed:
         source = tmp_path / "parts.zip"
@@ -94,7 +101,9 @@ def test_the_name_of_a_schema_a_date_or_a_folder_around_a_table_changes_nothing(
     ],
 )
 @pytest.mark.parametrize("mark", [",", ";", "|", "\t"])
-def test_packed_texts_are_read_with_any_separator(tmp_path: Path, name: str, packed: Callable[[bytes], bytes], mark: str) -> None:
+def test_packed_texts_are_read_with_any_separator(
+    tmp_path: Path, name: str, packed: Callable[[bytes], bytes], mark: str
+) -> None:
     wanted = events(omop(tmp_path / "o"))
     if name.endswith("zst"):
         with pa.OSFile(str(tmp_path / "zst"), "wb") as file, pa.CompressedOutputStream(file, "zstd") as stream:
@@ -127,7 +136,10 @@ def test_a_vocabulary_in_part_files_is_read(tmp_path: Path) -> None:
     header, *rows = concept.splitlines(keepends=True)
     folder = put(
         omop(tmp_path / "other", {"CONCEPT": None}),
-        {"vocabulary/concept/0.csv": header + "".join(rows[:3]), "vocabulary/concept/1.csv": header + "".join(rows[3:])},
+        {
+            "vocabulary/concept/0.csv": header + "".join(rows[:3]),
+            "vocabulary/concept/1.csv": header + "".join(rows[3:]),
+        },
     )
     assert wanted.equals(events(folder))
 
@@ -193,7 +205,9 @@ def test_persons_without_any_table_of_events_are_refused(tmp_path: Path) -> None
 def test_two_exports_of_a_table_side_by_side_are_refused(tmp_path: Path) -> None:
     head, rows = "measurement_id," + HEADER, [f"{number}," + row for number, row in enumerate(ROWS)]
     files = {"measurement_20240131.csv": head + "".join(rows[:4]), "measurement_20240229.csv": head + "".join(rows[3:])}
-    with pytest.raises(InputError, match=r"measurement_20240131\.csv .*two rows have one measurement_id, as where two exports"):
+    with pytest.raises(
+        InputError, match=r"measurement_20240131\.csv .*two rows have one measurement_id, as where two exports"
+    ):
         convert_omop(put(without_measurements(tmp_path / "o"), files), tmp_path / "meds")
 
 

@@ -15,8 +15,8 @@ import pytest
 from meds.schema import CodeMetadataSchema, DataSchema, DatasetMetadataSchema
 
 from ehrmind.cli import main
-from ehrmind.sources.meds import open_meds
-from ehrmind.sources.omop import convert, convert_omop, tables
+from ehrmind.data.meds import open_meds
+from ehrmind.data.omop import convert, convert_omop, tables
 
 CONCEPT = """concept_id,concept_name,vocabulary_id,concept_code
 8532,FEMALE,Gender,F
@@ -55,7 +55,13 @@ value_as_concept_id,unit_concept_id,unit_source_value,value_source_value,visit_o
 1,2,2020-01-05,2020-01-05 15:00,0,,0,0,,cloudy,7
 1,2,2020-01-05,2020-01-05 16:00:00,"", ,0,3,,"",7
 """
-BASE = {"CONCEPT": CONCEPT, "PERSON": PERSON, "VISIT_OCCURRENCE": VISIT, "CONDITION_OCCURRENCE": CONDITION, "MEASUREMENT": MEASUREMENT}
+BASE = {
+    "CONCEPT": CONCEPT,
+    "PERSON": PERSON,
+    "VISIT_OCCURRENCE": VISIT,
+    "CONDITION_OCCURRENCE": CONDITION,
+    "MEASUREMENT": MEASUREMENT,
+}
 
 
 def omop(folder: Path, changed: Mapping[str, str | None] | None = None) -> Path:
@@ -80,7 +86,9 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_what_is_written_is_meds_to_its_own_classes_and_to_our_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_is_meds_to_its_own_classes_and_to_our_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = events(omop(tmp_path / "whole"))
     monkeypatch.setattr(convert, "SUBJECTS_A_SHARD", 1)
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2)
@@ -98,7 +106,8 @@ def test_what_is_written_is_meds_to_its_own_classes_and_to_our_reader(tmp_path: 
     assert about["site_id_columns"] == ["care_site_id"] and not (out / "metadata" / "subject_splits.parquet").exists()
     data = open_meds(out)
     known = [
-        int(timeline.visible(np.array([person]), np.array([2**62])).known[0]) for person, (_, timeline) in enumerate(data.timelines(), 1)
+        int(timeline.visible(np.array([person]), np.array([2**62])).known[0])
+        for person, (_, timeline) in enumerate(data.timelines(), 1)
     ]
     assert known == [13, 1] and data.names["LOINC/2823-3"] == "Potassium in blood" and data.name == "parts"
 
@@ -153,8 +162,12 @@ def test_observations_notes_drugs_and_devices_are_read(tmp_path: Path) -> None:
         ("SNOMED/10828004", "often", None),
         ("SNOMED/10828004", None, 2.0),
     ]
-    assert told(found, "note", "code", "text_value", "time") == [("NOTE/DS", "went home,\nwell", at("2020-01-05 18:00"))]
-    assert told(found, "drug_exposure", "code", "time", "end") == [("RxNorm/861007", at("2020-01-05"), at("2020-02-05 23:59:59"))]
+    assert told(found, "note", "code", "text_value", "time") == [
+        ("NOTE/DS", "went home,\nwell", at("2020-01-05 18:00"))
+    ]
+    assert told(found, "drug_exposure", "code", "time", "end") == [
+        ("RxNorm/861007", at("2020-01-05"), at("2020-02-05 23:59:59"))
+    ]
     assert told(found, "device_exposure", "code", "end") == [("OMOP_CONCEPT/0", None)]
     assert told(found, "procedure_occurrence", "end") == [(at("2020-01-06 23:59:59"),)]
     assert open_meds(tmp_path / "o-meds").names["NOTE/DS"] == "Discharge summary"
@@ -187,9 +200,7 @@ def test_with_day_end_a_dated_finding_is_known_in_the_evening_and_a_visit_from_t
 
 
 def test_a_birth_is_as_early_as_what_is_known_of_it_allows(tmp_path: Path) -> None:
-    person = (
-        "person_id,year_of_birth,month_of_birth,day_of_birth,birth_datetime\n1,1960,5,9,1960-05-09 04:00:00\n2,1970,3,,\n3,1980,,,\n4,,,,\n"
-    )
+    person = "person_id,year_of_birth,month_of_birth,day_of_birth,birth_datetime\n1,1960,5,9,1960-05-09 04:00:00\n2,1970,3,,\n3,1980,,,\n4,,,,\n"
     found = events(omop(tmp_path / "o", {"PERSON": person}))
     assert found.filter(pl.col("code") == "MEDS_BIRTH").select("subject_id", "time").rows() == [
         (1, at("1960-05-09 04:00")),
@@ -225,7 +236,10 @@ def test_a_parent_is_what_a_concept_maps_to_or_else_what_it_is(tmp_path: Path) -
 
 
 def test_rows_without_a_person_or_a_date_are_counted_and_an_end_before_its_start_is_none(tmp_path: Path) -> None:
-    rows = VISIT + "9,,9201,2020-01-01,,,,\n10,55,9201,2020-01-01,,,,\n11,1,9201,,,,,\n12,1,9201,2020-05-05,,2020-05-04,,\n"
+    rows = (
+        VISIT
+        + "9,,9201,2020-01-01,,,,\n10,55,9201,2020-01-01,,,,\n11,1,9201,,,,,\n12,1,9201,2020-05-05,,2020-05-04,,\n"
+    )
     folder = omop(tmp_path / "o", {"VISIT_OCCURRENCE": rows})
     counts = convert_omop(folder, tmp_path / "meds").to_dict()
     left_out = {"no person_id": 1, "the person is not in PERSON": 1, "no date": 1}
@@ -244,7 +258,9 @@ def test_the_command_prints_counts_as_json_writes_for_the_owner_alone_and_never_
     counts = json.loads(capsys.readouterr().out)
     assert left.value.code == 0 and counts["subjects"] == 2 and counts["tables"]["measurement"]["rows"] == 6
     assert open_meds(tmp_path / "meds").name == "Mine"
-    assert {oct(path.stat().st_mode & 0o077) for path in [tmp_path / "meds", *(tmp_path / "meds").rglob("*")]} == {"0o0"}
+    assert {oct(path.stat().st_mode & 0o077) for path in [tmp_path / "meds", *(tmp_path / "meds").rglob("*")]} == {
+        "0o0"
+    }
     with pytest.raises(SystemExit) as left:
         main(asked)
     assert left.value.code == 2 and "is not empty; name a new folder" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehrmind.cli import main
-from ehrmind.sources.omop import convert_omop, tables
-from ehrmind.sources.omop.values import read_column
+from ehrmind.data.omop import convert_omop, tables
+from ehrmind.data.omop.values import read_column
 from ehrmind.types import InputError
 from tests.unit.test_omop_source import PERSON, at, events, omop, told
 
@@ -29,7 +29,12 @@ def results(tmp_path: Path, *cells: str, mark: str = ";", **options: Any) -> lis
 
 def starts(tmp_path: Path, *cells: str, **options: Any) -> list[object]:
     rows = "person_id|visit_concept_id|visit_start_date\n" + "".join(f"1|9201|{cell}\n" for cell in cells)
-    return [time for (time,) in told(events(omop(tmp_path / "o", {"VISIT_OCCURRENCE": rows}), **options), "visit_occurrence", "time")]
+    return [
+        time
+        for (time,) in told(
+            events(omop(tmp_path / "o", {"VISIT_OCCURRENCE": rows}), **options), "visit_occurrence", "time"
+        )
+    ]
 
 
 @pytest.mark.parametrize("said", NONE)
@@ -37,7 +42,9 @@ def test_a_cell_that_says_there_is_no_value_is_none_in_every_kind_of_column(tmp_
     row = f"1,2,2020-01-05,{said},{said},{said},{said},{said},{said}\n"
     rows = "person_id,measurement_concept_id,measurement_date,measurement_datetime,value_as_number,value_as_concept_id,"
     rows += "unit_source_value,operator_concept_id,visit_occurrence_id\n"
-    person = "person_id,gender_concept_id,year_of_birth,month_of_birth,birth_datetime,race_concept_id,race_source_value\n"
+    person = (
+        "person_id,gender_concept_id,year_of_birth,month_of_birth,birth_datetime,race_concept_id,race_source_value\n"
+    )
     person += f"1,8532,1960,{said},{said},0,{said}\n"
     found = events(omop(tmp_path / "o", {"MEASUREMENT": rows + row, "PERSON": person}))
     wanted = [(at("2020-01-05"), None, None, None, None)]
@@ -104,11 +111,15 @@ def test_a_column_says_its_decimal_mark(tmp_path: Path, cells: tuple[str, ...], 
 
 
 def test_a_number_with_two_readings_is_refused_unless_the_mark_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"MEASUREMENT\.csv, row 2, column 'value_as_number': two readings.*say --decimal point or"):
+    with pytest.raises(
+        InputError, match=r"MEASUREMENT\.csv, row 2, column 'value_as_number': two readings.*say --decimal point or"
+    ):
         results(tmp_path / "a", "5", "1,234")
     assert results(tmp_path / "b", "5", "1,234", decimal="comma") == pytest.approx([5.0, 1.234])
     assert results(tmp_path / "c", "5", "1,234", decimal="point") == [5.0, 1234.0]
-    with pytest.raises(InputError, match=r"row 3, column 'value_as_number': its decimal mark is not that of .*MEASUREMENT\.csv, row 1;"):
+    with pytest.raises(
+        InputError, match=r"row 3, column 'value_as_number': its decimal mark is not that of .*MEASUREMENT\.csv, row 1;"
+    ):
         results(tmp_path / "d", "5,5", "7,5", "5.5")
 
 
@@ -127,7 +138,9 @@ def test_the_mark_of_a_column_is_that_of_all_its_part_files(tmp_path: Path, monk
         convert_omop(folder, tmp_path / "again")
 
 
-def test_numbers_that_come_before_the_first_decimal_comma_are_not_read_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_come_before_the_first_decimal_comma_are_not_read_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 1)
     with pytest.raises(InputError, match=r"row 1, column 'value_as_number': its point groups thousands"):
         results(tmp_path / "a", "1.234", "1.234,5", mark="|")
@@ -160,7 +173,10 @@ def test_a_day_with_one_reading_is_read(tmp_path: Path, cells: tuple[str, ...], 
             ("2020-01-01", "05/04/2019"),
             r"VISIT_OCCURRENCE\.csv, row 2, column 'visit_start_date': two readings, the day or the month first",
         ),
-        (("12/31/2019", "31/12/2019"), "row 2, column 'visit_start_date': its order of day and month is not that of .*, row 1;"),
+        (
+            ("12/31/2019", "31/12/2019"),
+            "row 2, column 'visit_start_date': its order of day and month is not that of .*, row 1;",
+        ),
         (("2020-01-01T10:00:00Z",), "row 1, column 'visit_start_date': a date or a time without a zone"),
         (("2020-01-01 10:00:00 UTC",), "row 1, column 'visit_start_date': a date or a time without a zone"),
         (("1577836800000",), "row 1, column 'visit_start_date': a date"),
@@ -178,26 +194,59 @@ def test_a_day_with_two_readings_or_none_is_refused(tmp_path: Path, cells: tuple
 def test_the_order_of_day_and_month_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert starts(tmp_path, "05/04/2019", dates="month-first") == [at("2019-05-04")]
     with pytest.raises(SystemExit) as left:
-        main(["data", "omop", str(tmp_path / "o"), "--out", str(tmp_path / "m"), "--dates", "day-first", "--decimal", "point"])
-    assert left.value.code == 0 and "note 1: visit_occurrence.visit_start_date read as day-first" in capsys.readouterr().out
+        main(
+            [
+                "data",
+                "omop",
+                str(tmp_path / "o"),
+                "--out",
+                str(tmp_path / "m"),
+                "--dates",
+                "day-first",
+                "--decimal",
+                "point",
+            ]
+        )
+    assert (
+        left.value.code == 0
+        and "note 1: visit_occurrence.visit_start_date read as day-first" in capsys.readouterr().out
+    )
     about = json.loads((tmp_path / "m" / "metadata" / "dataset.json").read_text())
     assert about["readings"] == {"visit_occurrence.visit_start_date": "day-first"}
 
 
 def test_the_clock_of_times_with_a_zone_is_taken_only_where_that_is_said(tmp_path: Path) -> None:
-    cells = ("2020-01-01T10:00:00Z", "2020-01-02 10:00:00.5 UTC", "2020-01-03 10:00+02:00", "2020-01-04", "01/13/2020 9:05:00 PM -0500")
-    wanted = [at("2020-01-01 10:00"), at("2020-01-02 10:00:00.5"), at("2020-01-03 10:00"), at("2020-01-04"), at("2020-01-13 21:05")]
+    cells = (
+        "2020-01-01T10:00:00Z",
+        "2020-01-02 10:00:00.5 UTC",
+        "2020-01-03 10:00+02:00",
+        "2020-01-04",
+        "01/13/2020 9:05:00 PM -0500",
+    )
+    wanted = [
+        at("2020-01-01 10:00"),
+        at("2020-01-02 10:00:00.5"),
+        at("2020-01-03 10:00"),
+        at("2020-01-04"),
+        at("2020-01-13 21:05"),
+    ]
     assert starts(tmp_path, *cells, ignore_zones=True) == wanted
     folder = omop(tmp_path / "typed", {"VISIT_OCCURRENCE": None})
-    visits = pl.DataFrame({"person_id": [1], "visit_concept_id": [9201], "visit_start_datetime": [at("2020-01-01 10:00")]})
-    visits.with_columns(pl.col("visit_start_datetime").dt.replace_time_zone("UTC")).write_parquet(folder / "visit_occurrence.parquet")
+    visits = pl.DataFrame(
+        {"person_id": [1], "visit_concept_id": [9201], "visit_start_datetime": [at("2020-01-01 10:00")]}
+    )
+    visits.with_columns(pl.col("visit_start_datetime").dt.replace_time_zone("UTC")).write_parquet(
+        folder / "visit_occurrence.parquet"
+    )
     with pytest.raises(InputError, match="times with a zone; write local times without one, or say --ignore-zones"):
         convert_omop(folder, tmp_path / "meds")
     assert told(events(folder, ignore_zones=True), "visit_occurrence", "time") == [(at("2020-01-01 10:00"),)]
 
 
 def test_a_year_of_birth_of_two_digits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"PERSON\.csv, row 2, column 'year_of_birth': a year of four digits is wanted"):
+    with pytest.raises(
+        InputError, match=r"PERSON\.csv, row 2, column 'year_of_birth': a year of four digits is wanted"
+    ):
         convert_omop(omop(tmp_path / "o", {"PERSON": "person_id,year_of_birth\n1,1960\n2,60\n"}), tmp_path / "meds")
 
 
@@ -216,11 +265,16 @@ def test_days_that_stand_for_none_are_none_and_the_epoch_is_a_day(tmp_path: Path
     rows += "1,9201,1970-01-01,1970-01-01 00:00:00,9999-12-31\n1,9201,1900-01-01,,\n"
     rows += "1,9201,2020-05-05,1900-01-01 00:00:00,2099-12-31\n1,9201,0000-00-00,,\n"
     folder = omop(tmp_path / "o", {"VISIT_OCCURRENCE": rows, "PERSON": PERSON.replace("1960,5,1", "1970,,")})
-    assert told(events(folder), "visit_occurrence", "time", "end") == [(at("1970-01-01"), None), (at("2020-05-05"), None)]
+    assert told(events(folder), "visit_occurrence", "time", "end") == [
+        (at("1970-01-01"), None),
+        (at("2020-05-05"), None),
+    ]
     assert told(events_again(folder), "person", "code", "time")[-1] == ("MEDS_BIRTH", at("1970-01-01"))
     counts = convert_omop(folder, tmp_path / "again")
     assert counts.tables["visit_occurrence"].left_out["no date"] == 2
-    assert counts.notes["visit_occurrence: dates that stand for none, such as 1900-01-01 or 9999-12-31, read as none"] == 4
+    assert (
+        counts.notes["visit_occurrence: dates that stand for none, such as 1900-01-01 or 9999-12-31, read as none"] == 4
+    )
 
 
 def events_again(folder: Path) -> pl.DataFrame:
@@ -245,7 +299,9 @@ def test_a_year_of_birth_that_is_none_is_none_and_counted(tmp_path: Path) -> Non
     tail=st.sampled_from(["", ".0", ".", ".00", ",0"]),
     sign=st.booleans(),
 )
-def test_one_number_of_a_person_has_one_reading_however_it_is_spelled(number: int, zeros: int, tail: str, sign: bool) -> None:
+def test_one_number_of_a_person_has_one_reading_however_it_is_spelled(
+    number: int, zeros: int, tail: str, sign: bool
+) -> None:
     digits = "0" * zeros + str(abs(number)) + tail
     spelled = f"-{digits}" if number < 0 else f"+{digits}" if sign else digits
     read, wrong = read_column(pl.Series([f" {spelled} "]), "whole")

@@ -17,7 +17,10 @@ OPTIONS = tuple(f'{{"answer": "{label}"}}</answer>' for label in ("not relevant"
 def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     folder = tmp_path_factory.mktemp("tiny")
     build_tiny(
-        TinyModel(hidden=32, layers=2, vocabulary=400, context=256), ["the patient is eligible, excluded, not relevant"] * 9, folder, seed=0
+        TinyModel(hidden=32, layers=2, vocabulary=400, context=256),
+        ["the patient is eligible, excluded, not relevant"] * 9,
+        folder,
+        seed=0,
     )
     return open_engine(Model(name=str(folder)), folder, rows=8)
 
@@ -38,10 +41,14 @@ def test_options_are_compared_as_if_each_were_scored_alone(engine: LocalEngine) 
         ("Is the patient eligible?", "<think>the patient</think>\n<answer>"),
         ("And this one, who is excluded?", "<think>x</think>\n<answer>"),
     ]
-    found = engine.option_logprobs([(engine.prompt([Message("user", question)]), begun, OPTIONS) for question, begun in asked])
+    found = engine.option_logprobs(
+        [(engine.prompt([Message("user", question)]), begun, OPTIONS) for question, begun in asked]
+    )
     for (question, begun), logprobs in zip(asked, found, strict=True):
         alone = [plainly(engine, question, begun, option) for option in OPTIONS]
-        assert [value - logprobs[0] for value in logprobs] == pytest.approx([value - alone[0] for value in alone], abs=1e-4)
+        assert [value - logprobs[0] for value in logprobs] == pytest.approx(
+            [value - alone[0] for value in alone], abs=1e-4
+        )
 
 
 def test_one_option_needs_no_other(engine: LocalEngine) -> None:

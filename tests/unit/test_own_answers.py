@@ -21,7 +21,15 @@ def recipe(rounds: int) -> Recipe:
     return parse_recipe(
         {
             "data": {
-                "train": {"synthetic": {"n": 140, "seed": 1, "tasks": ["maintenance-fluids"], "difficulty": "easy", **_manners()}},
+                "train": {
+                    "synthetic": {
+                        "n": 140,
+                        "seed": 1,
+                        "tasks": ["maintenance-fluids"],
+                        "difficulty": "easy",
+                        **_manners(),
+                    }
+                },
                 "tuning": {"synthetic": {"n": 7, "seed": 2, **SHORT}},
                 "held_out": {"synthetic": {"n": 7, "seed": 3, **SHORT}},
             },
@@ -62,10 +70,18 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def warm_up(chosen: Recipe, out: Path, engine: type[ScriptedEngine] = Watched, resume: bool = False) -> Run:
-    return run_pipeline(chosen, out, stages=("pilot", "warmup"), open_engine=lambda _, folder: engine.load(folder, rarely), resume=resume)
+    return run_pipeline(
+        chosen,
+        out,
+        stages=("pilot", "warmup"),
+        open_engine=lambda _, folder: engine.load(folder, rarely),
+        resume=resume,
+    )
 
 
-def test_further_rounds_ask_only_what_is_still_unsolved_and_every_right_answer_is_learnt_once(base: Path, tmp_path: Path) -> None:
+def test_further_rounds_ask_only_what_is_still_unsolved_and_every_right_answer_is_learnt_once(
+    base: Path, tmp_path: Path
+) -> None:
     run = warm_up(recipe(3), tmp_path / "run")
     facts = run.done("warmup") or {}
     pilot = run.read_rollouts("pilot")
@@ -79,7 +95,10 @@ def test_further_rounds_ask_only_what_is_still_unsolved_and_every_right_answer_i
         assert len(newly) == told["newly_solved"]
         solved |= newly
         right |= set(rows.filter(correct=True)["text"])
-    assert sorted(LEARNT) == sorted(right) and facts["traces"] == len(right) > pilot.filter(correct=True)["text"].n_unique()
+    assert (
+        sorted(LEARNT) == sorted(right)
+        and facts["traces"] == len(right) > pilot.filter(correct=True)["text"].n_unique()
+    )
 
 
 def test_no_further_round_is_sampled_unless_the_recipe_asks_for_it(base: Path, tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from importlib import resources
 
 import pytest
 
-from ehrmind.report.heat import DEEPEST
+from ehrmind.report.plots.heat import DEEPEST
 
 STYLE = (resources.files("ehrmind.report") / "templates" / "page.css").read_text(encoding="utf-8")
-LIGHT, DARK = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL))
+LIGHT, DARK = (
+    dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    for block in re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL)
+)
 Colour = tuple[float, ...]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ehrmind.parsing import reasons
+from ehrmind.parsing.parse import MAX_ANSWER, parse
 from ehrmind.prompts.protocol import neutral, wrap
-from ehrmind.verify import reasons
-from ehrmind.verify.parse import MAX_ANSWER, parse
 
 GOOD = '<think>2 + 2</think>\n<answer>{"answer": 4}</answer>'
 
@@ -92,7 +92,18 @@ def test_without_thinking_a_thought_is_tolerated_even_an_empty_one_but_no_other_
 
 
 @pytest.mark.parametrize(
-    "token", ["<think>", "</think>", "<answer>", "</answer>", "<|im_end|>", "<start_of_turn>", "</s>", "<|eot_id|>", "<｜User｜>"]
+    "token",
+    [
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "<|im_end|>",
+        "<start_of_turn>",
+        "</s>",
+        "<|eot_id|>",
+        "<｜User｜>",
+    ],
 )
 def test_neutral_text_holds_no_tag_and_reads_alike(token: str) -> None:
     text = neutral(f"a{token}b{token}")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data import load_cases, save_cases
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response, messages
 from ehrmind.runs import Run
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.stages import pinned
+from ehrmind.stages import provenance as pinned
 from ehrmind.stages.models import choose, dated, day_of, differing_files, digests
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.round_trip import refuse_lost_answers
@@ -39,7 +39,9 @@ class Later(date):
 
 
 def recipe(model: Path, **changes: Any) -> Recipe:
-    splits = {split: {"synthetic": {"n": 4, "seed": n, **SHORT}} for n, split in enumerate(("train", "tuning", "held_out"))}
+    splits = {
+        split: {"synthetic": {"n": 4, "seed": n, **SHORT}} for n, split in enumerate(("train", "tuning", "held_out"))
+    }
     tree = {
         "data": splits,
         "model": {"name": str(model)},
@@ -95,7 +97,9 @@ def test_weights_in_a_folder_of_the_directory_are_digested_too(tmp_path: Path) -
     assert differing_files(found, digests(model)) == ["parts/a.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "added_tokens.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "chat_template.jinja", "added_tokens.json", "generation_config.json"]
+)
 def test_a_prediction_is_not_resumed_with_another_tokenizer_or_template(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -115,7 +119,10 @@ def test_a_run_of_an_earlier_version_named_its_weights_alone_and_goes_on(tmp_pat
     run = run_pipeline(recipe(model), tmp_path / "run", stages=("pilot",), open_engine=scripted)
     old = run.read_json("provenance.json")
     weights = {name: digest for name, digest in old["model"]["sha256"].items() if name.endswith(".safetensors")}
-    run.write_json("provenance.json", {**{k: v for k, v in old.items() if k != "date"}, "model": {**old["model"], "sha256": weights}})
+    run.write_json(
+        "provenance.json",
+        {**{k: v for k, v in old.items() if k != "date"}, "model": {**old["model"], "sha256": weights}},
+    )
     (model / "chat_template.jinja").write_text(CHATML + CHATML_END)
     run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=scripted)
     found = run.read_json("provenance.json")
@@ -133,7 +140,9 @@ def test_an_arm_that_was_changed_after_its_training_is_neither_scored_nor_asked(
             tried()
 
 
-def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small_model(tmp_path / "model", "llama")
     (model / "chat_template.jinja").write_text(WITH_DAY)
     said: list[str] = []
@@ -148,7 +157,10 @@ def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Pat
     run_pipeline(recipe(model), tmp_path / "another", open_engine=opened)
     run_pipeline(dated(recipe(model), date(2024, 7, 26)), tmp_path / "named", open_engine=opened)
     today = date.today().isoformat()
-    assert list(dict.fromkeys(said)) == [today, LATER.isoformat(), "2024-07-26"] and run.read_json("provenance.json")["date"] == today
+    assert (
+        list(dict.fromkeys(said)) == [today, LATER.isoformat(), "2024-07-26"]
+        and run.read_json("provenance.json")["date"] == today
+    )
     assert choose(tmp_path / "run").asks["model"]["date"] == today and day_of(Run(tmp_path / "another")) == LATER
 
 
@@ -164,7 +176,7 @@ def test_all_seeds_have_the_day_of_the_first(tmp_path: Path, monkeypatch: pytest
 def test_a_model_without_a_run_is_predicted_with_for_the_day_on_which_the_prediction_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ehrmind.stages import predict
+    from ehrmind.predict import predict
 
     model = small_model(tmp_path / "model", "llama")
     (model / "chat_template.jinja").write_text(WITH_DAY)
@@ -188,7 +200,10 @@ def test_a_model_whose_end_token_stands_inside_right_answers_is_refused_by_that_
     engine = open_engine(recipe(model).model, model, rows=4)
     inside = engine.chat.tokens('{"answer": 3}')[0]
     (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, inside]}))
-    with pytest.raises(InputError, match=rf"ends an answer at the token '.*', which stands inside right answers; take its id {inside} out"):
+    with pytest.raises(
+        InputError,
+        match=rf"ends an answer at the token '.*', which stands inside right answers; take its id {inside} out",
+    ):
         run_pipeline(recipe(model), tmp_path / "run")
 
 
@@ -202,7 +217,8 @@ def test_a_tokenizer_that_changes_case_is_refused(tmp_path: Path) -> None:
     (model / "tokenizer.json").write_text(json.dumps(tree))
     case: Case = cases(1)[0]
     with pytest.raises(
-        InputError, match=r"of model does not keep a right answer with its thought \(.*\), such as that of .*; use a tokenizer"
+        InputError,
+        match=r"of model does not keep a right answer with its thought \(.*\), such as that of .*; use a tokenizer",
     ):
         refuse_lost_answers(model, dated(recipe(model), date.today()), [case])
     assert gold_response(case) and messages(case)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.verify.process.arithmetic import read_expression
-from ehrmind.verify.process.numbers import tokens
-from ehrmind.verify.process.steps import day_steps, equations
-from ehrmind.verify.process.units import spelled
+from ehrmind.process_audit.arithmetic import read_expression
+from ehrmind.process_audit.numbers import tokens
+from ehrmind.process_audit.steps import day_steps, equations
+from ehrmind.process_audit.units import spelled
 
 
 def read(text: str) -> Any:

@@ -8,22 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
+from ehrmind.process_audit import PARTS, ProcessAudit, audit, leaks
 from ehrmind.prompts import gold_response
 from ehrmind.prompts.protocol import wrap
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.types import Case
-from ehrmind.verify.process import PARTS, ProcessAudit, audit, leaks
 from tests.medcalc_cases import decimal
 
 
 def a_case(task: str, style: str = "numbered", seed: int = 3) -> Case:
-    return made_up_cases(1, seed, "held_out", [task], difficulty="easy", styles=[style])[0]
+    return synthetic_cases(1, seed, "held_out", [task], difficulty="easy", styles=[style])[0]
 
 
 def wrong(found: ProcessAudit, text: str) -> list[tuple[str, str]]:
     """(part, the words it is about) of every finding with a place."""
-    return [(finding.part, text[finding.start : finding.end]) for finding in found.findings if finding.start is not None]
+    return [
+        (finding.part, text[finding.start : finding.end]) for finding in found.findings if finding.start is not None
+    ]
 
 
 def changed(case: Case, old: str, new: str) -> tuple[ProcessAudit, str]:
@@ -83,12 +85,30 @@ def test_a_threshold_that_the_score_does_not_have_is_named() -> None:
 @pytest.mark.parametrize(
     ("said", "findings"),
     [
-        ("The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.", 0),
-        ("The current score is 0. Two points are added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.", 1),
-        ("The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 2.", 1),
-        ("The current score is 0. One point is added, making the total 1 + 1 = 2. Nothing else, keeping the total at 2.", 1),
-        ("The current score is 2. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.", 1),
-        ("The current score is 0. One point is added, making the total 0 + 1 = 2. Nothing else, keeping the total at 2.", 1),
+        (
+            "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            0,
+        ),
+        (
+            "The current score is 0. Two points are added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            1,
+        ),
+        (
+            "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 2.",
+            1,
+        ),
+        (
+            "The current score is 0. One point is added, making the total 1 + 1 = 2. Nothing else, keeping the total at 2.",
+            1,
+        ),
+        (
+            "The current score is 2. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            1,
+        ),
+        (
+            "The current score is 0. One point is added, making the total 0 + 1 = 2. Nothing else, keeping the total at 2.",
+            1,
+        ),
     ],
 )
 def test_a_running_total_goes_on_from_the_total_before(said: str, findings: int) -> None:
@@ -112,7 +132,7 @@ def test_the_conclusion_is_held_against_the_answer_as_the_task_reads_it() -> Non
 
 
 def test_a_part_with_nothing_to_look_at_is_none_and_no_answer_means_no_conclusion() -> None:
-    case = made_up_trials(1, 3, "held_out")[0]
+    case = synthetic_trials(1, 3, "held_out")[0]
     found = audit(case, "I do not know")
     assert found.parts["arithmetic"] is None
     assert found.parts["entities"] is None
@@ -121,7 +141,7 @@ def test_a_part_with_nothing_to_look_at_is_none_and_no_answer_means_no_conclusio
 
 
 def test_a_criterion_that_the_trial_does_not_have_and_a_label_that_is_not_answered_are_named() -> None:
-    cases = made_up_trials(60, 3, "held_out")
+    cases = synthetic_trials(60, 3, "held_out")
     case = next(case for case in cases if case.rationale and "must" in case.rationale and case.truth["value"] == 2)
     gold = gold_response(case)
     assert not audit(case, gold).findings
@@ -148,16 +168,19 @@ def test_a_rationale_that_was_told_the_label_gives_itself_away(told: str) -> Non
 
 def test_a_rationale_that_works_gives_nothing_away() -> None:
     assert (
-        leaks(decimal(25.2), "The patient is 60 and weighs 70 kg. (140 - 60) * 70 * 0.85 / (72 * 2.1) = 31.48. So the answer is 31.48.")
+        leaks(
+            decimal(25.2),
+            "The patient is 60 and weighs 70 kg. (140 - 60) * 70 * 0.85 / (72 * 2.1) = 31.48. So the answer is 31.48.",
+        )
         == []
     )
-    for case in [*made_up_cases(110, 5, "train"), *made_up_trials(50, 5, "train")]:
+    for case in [*synthetic_cases(110, 5, "train"), *synthetic_trials(50, 5, "train")]:
         assert leaks(case, case.rationale or "") == []
 
 
 @given(st.text(max_size=400))
 def test_any_text_is_audited(text: str) -> None:
-    for case in (a_case("caprini"), a_case("estimated-due-date"), *made_up_trials(1, 1, "train")):
+    for case in (a_case("caprini"), a_case("estimated-due-date"), *synthetic_trials(1, 1, "train")):
         for whole in (text, f"<think>{text}</think>\n<answer>{text}</answer>"):
             found = audit(case, whole)
             assert set(found.parts) == set(PARTS)
@@ -165,7 +188,8 @@ def test_any_text_is_audited(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["1 + 1 = 2. ", "((((1", "1/", "5 mg/", "01/02/2003 adding 3 days ", "melena yes 1 ; ", '"', "\ud800\u202e²√", "9"]
+    "unit",
+    ["1 + 1 = 2. ", "((((1", "1/", "5 mg/", "01/02/2003 adding 3 days ", "melena yes 1 ; ", '"', "\ud800\u202e²√", "9"],
 )
 def test_a_megabyte_takes_time_in_proportion(unit: str) -> None:
     case = a_case("caprini")

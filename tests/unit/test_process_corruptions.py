@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from ehrmind.calculators.telling import STYLES
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.process_audit import audit, thinking_of
+from ehrmind.process_audit.corruptions import KINDS, corrupt
 from ehrmind.prompts import gold_response
-from ehrmind.sources.made_up import made_up_cases
 from ehrmind.types import Case
-from ehrmind.verify.process import audit, thinking_of
-from ehrmind.verify.process.corruptions import KINDS, corrupt
 
 STEPS = ("number in an expression", "result of a step", "operator", "unit", "points or total", "conclusion")
 
@@ -31,7 +31,7 @@ def found_there(case: Case, kind: str) -> bool | None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_right_rationales_of_all_calculators_pass_and_nine_errors_of_ten_are_found_where_they_are(style: str) -> None:
-    cases = made_up_cases(55, 11, "held_out", styles=[style])
+    cases = synthetic_cases(55, 11, "held_out", styles=[style])
     assert sum(audit(case, gold_response(case)).flawed for case in cases) == 0
     asked, found = Counter[str](), Counter[str]()
     for case in cases:
@@ -40,12 +40,14 @@ def test_right_rationales_of_all_calculators_pass_and_nine_errors_of_ten_are_fou
             asked[kind] += there is not None
             found[kind] += there is True
     for kind in STEPS:
-        assert found[kind] >= 0.9 * asked[kind] or asked[kind] - found[kind] <= 2, f"{kind}: {found[kind]} of {asked[kind]}"
+        assert found[kind] >= 0.9 * asked[kind] or asked[kind] - found[kind] <= 2, (
+            f"{kind}: {found[kind]} of {asked[kind]}"
+        )
     assert sum(found.values()) >= 0.95 * sum(asked.values())
 
 
 def test_an_error_changes_one_place_by_seed_and_changes_what_is_said() -> None:
-    case = made_up_cases(1, 11, "held_out", ["creatinine-clearance"], styles=["numbered"])[0]
+    case = synthetic_cases(1, 11, "held_out", ["creatinine-clearance"], styles=["numbered"])[0]
     text = case.rationale or ""
     for kind in KINDS:
         made = corrupt(kind, text, random.Random(1))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.process_audit import PARTS
 from ehrmind.report import write_report
 from ehrmind.runs import Run, rollout_rows
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.stages.process import audit_row, process_figures
+from ehrmind.stages.evaluation.process import audit_row, process_figures
 from ehrmind.types import Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
-from ehrmind.verify.process import PARTS
 from tests.medcalc_cases import SHORT
 from tests.page_reader import Page
 from tests.run_folder import CANARY, finished_run, recipe
@@ -41,7 +41,7 @@ def test_every_arm_has_each_parts_share_with_an_interval(run: Run) -> None:
 
 def test_a_right_answer_with_a_wrong_step_counts_as_flawed(run: Run, tmp_path: Path) -> None:
     made = recipe(0.0, arms=["base"])
-    case = made_up_cases(1, 3, "held_out", ["curb-65"], styles=["numbered"], difficulty="easy")[0]
+    case = synthetic_cases(1, 3, "held_out", ["curb-65"], styles=["numbered"], difficulty="easy")[0]
     value = case.truth["value"]
     good = case.rationale or ""
     bad = good.replace("CURB-65 score =", "CURB-65 score = 9 +", 1)
@@ -66,10 +66,14 @@ def test_no_arm_that_is_not_asked_to_think_is_audited(run: Run) -> None:
 
 
 def test_numbers_that_a_tool_gave_are_grounded() -> None:
-    case = made_up_cases(1, 3, "held_out", **SHORT)[0]
+    case = synthetic_cases(1, 3, "held_out", **SHORT)[0]
     row = {"case": case.id, "text": "<think>The tool says 8765.25.</think>", "earlier": ""}
     assert audit_row(row, case, {}).findings
-    named = {finding.what for finding in audit_row({**row, "earlier": "[8765.25]"}, case, {}).findings if finding.start is not None}
+    named = {
+        finding.what
+        for finding in audit_row({**row, "earlier": "[8765.25]"}, case, {}).findings
+        if finding.start is not None
+    }
     assert not named
 
 

@@ -38,8 +38,8 @@ ONES = (
 
 @pytest.fixture
 def recipe() -> Recipe:
-    made_up = {"synthetic": {"n": 4, "seed": 1}}
-    return parse_recipe({"name": "t", "data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}})
+    synthetic = {"synthetic": {"n": 4, "seed": 1}}
+    return parse_recipe({"name": "t", "data": {"train": synthetic, "held_out": synthetic}, "model": {"tiny": {}}})
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def filled(run: Run) -> Run:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()
+    )
 
 
 def is_marked(run: Run) -> bool:
@@ -72,7 +74,9 @@ def moved(folder: Path, to: Path) -> Path:
 # What a link leads to
 
 
-def test_what_lies_on_another_disk_is_removed_and_its_place_is_said(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_lies_on_another_disk_is_removed_and_its_place_is_said(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     disk = moved(run.protected, tmp_path / "disk")
     with pytest.raises(SystemExit) as stop:
         main(["runs", "purge", str(run.path), "--yes"])
@@ -90,7 +94,9 @@ def test_a_link_to_a_place_with_other_peoples_files_removes_none_of_them(part: s
     disk = moved(run.protected / part, tmp_path / "disk")
     (disk / "theirs").mkdir()
     (disk / "theirs" / "precious.txt").write_text("mine")
-    with pytest.raises(InputError, match=rf"still holds.*links to {disk}, where theirs/precious.txt is not known to be of this run"):
+    with pytest.raises(
+        InputError, match=rf"still holds.*links to {disk}, where theirs/precious.txt is not known to be of this run"
+    ):
         purge(run.path)
     assert "theirs/precious.txt" in files(disk) and len(files(disk)) > 1 and not is_marked(run)
     shutil.rmtree(disk / "theirs")
@@ -108,7 +114,9 @@ def test_a_file_of_somebody_else_with_such_an_ending_is_not_taken_for_ours(name:
 
 
 @pytest.mark.parametrize("part", ["", "models"])
-def test_a_run_whose_protected_folder_lies_on_another_disk_is_proven_and_cleared_like_others(part: str, run: Run, tmp_path: Path) -> None:
+def test_a_run_whose_protected_folder_lies_on_another_disk_is_proven_and_cleared_like_others(
+    part: str, run: Run, tmp_path: Path
+) -> None:
     disk = moved(run.protected / part, tmp_path / "disk")
     assert not list(verify(run.path))
     models = disk if part else disk / "models"
@@ -184,7 +192,9 @@ def test_what_belongs_to_another_user_is_named_and_the_next_purge_goes_on(
     (run.protected / "rollouts").chmod(0o755)
     assert in_child(partial(purge_as, NOBODY, run.path)) == REFUSED
     said = capfd.readouterr().err
-    assert f"{run.protected}/rollouts/pilot-000000.parquet (Permission denied)" in said and "Gone are 36,000 bytes" in said
+    assert (
+        f"{run.protected}/rollouts/pilot-000000.parquet (Permission denied)" in said and "Gone are 36,000 bytes" in said
+    )
     assert files(run.protected) == ["rollouts/pilot-000000.parquet"] and not is_marked(run)
     given_to(NOBODY, run.path)
     assert in_child(partial(purge_as, NOBODY, run.path)) == DONE
@@ -212,7 +222,9 @@ def test_of_several_seeds_all_that_can_be_removed_is_and_what_is_left_is_named(r
     assert all(map(is_marked, (run, one, other)))
 
 
-def test_a_purge_that_is_killed_at_any_change_goes_on_and_is_never_taken_for_done(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_purge_that_is_killed_at_any_change_goes_on_and_is_never_taken_for_done(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     whole = filled(open_run(tmp_path / "whole", recipe, resume=False)).path
     for nth in itertools.count(1, 3):
         copy = Path(shutil.copytree(whole, tmp_path / str(nth)))
@@ -229,7 +241,9 @@ def test_a_purge_that_is_killed_at_any_change_goes_on_and_is_never_taken_for_don
     assert nth > 20
 
 
-def test_a_full_disk_is_purged_though_the_mark_of_the_beginning_finds_no_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_purged_though_the_mark_of_the_beginning_finds_no_room(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put, full = Manifest.put, OSError(errno.ENOSPC, "No space left on device")
 
     def refuses(manifest: Manifest, name: str, content: bytes) -> None:
@@ -294,7 +308,9 @@ def modes(folder: Path) -> set[int]:
     return {stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*"))}
 
 
-def test_an_unpacked_run_is_closed_when_it_is_opened_and_that_is_said(run: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unpacked_run_is_closed_when_it_is_opened_and_that_is_said(
+    run: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (run.protected, *run.protected.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     open_run(run.path, recipe, resume=True)
@@ -304,7 +320,9 @@ def test_an_unpacked_run_is_closed_when_it_is_opened_and_that_is_said(run: Run, 
     assert not capsys.readouterr().err, "said once"
 
 
-def test_what_a_linked_folder_leads_to_is_closed_and_other_links_are_left_alone(run: Run, recipe: Recipe, tmp_path: Path) -> None:
+def test_what_a_linked_folder_leads_to_is_closed_and_other_links_are_left_alone(
+    run: Run, recipe: Recipe, tmp_path: Path
+) -> None:
     (tmp_path / "theirs").write_text("public")
     (tmp_path / "theirs").chmod(0o644)
     disk = moved(run.protected, tmp_path / "disk")

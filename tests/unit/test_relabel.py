@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ehrmind.config import parse_recipe
+from ehrmind.data.medcalc import read_medcalc
+from ehrmind.data.relabel import benchmark_answer, recomputed
 from ehrmind.prompts import gold_response
-from ehrmind.sources.medcalc import read_medcalc
-from ehrmind.sources.relabel import benchmark_answer, recomputed
 from ehrmind.tasks import medcalc
 from ehrmind.types import Case, InputError
 from ehrmind.verify.judge import judge
@@ -27,7 +27,12 @@ def row(name: str, value: int, entities: str | None) -> Case:
 
 
 def test_a_wrong_label_is_changed_a_right_one_kept_and_one_that_cannot_be_computed_left_out() -> None:
-    before = [row("right", 14, GCS), row("wrong", 18, GCS), row("bare", 18, None), row("unfit", 18, "{'Best eye response': 'green'}")]
+    before = [
+        row("right", 14, GCS),
+        row("wrong", 18, GCS),
+        row("bare", 18, None),
+        row("unfit", 18, "{'Best eye response': 'green'}"),
+    ]
     after, counts = recomputed(before)
     assert [(case.id, case.truth["value"]) for case in after] == [("right", 14), ("wrong", 14)]
     assert after[0] == before[0]
@@ -65,7 +70,7 @@ def test_answers_are_written_as_the_benchmark_writes_them(case: Case) -> None:
     assert benchmark_answer(case.truth) == written[case.truth["kind"]]
 
 
-def test_labels_of_made_up_cases_are_not_recomputed_twice() -> None:
+def test_labels_of_synthetic_cases_are_not_recomputed_twice() -> None:
     source = {"synthetic": {"n": 5}, "recompute": True}
     with pytest.raises(InputError, match="recompute is for medcalc files"):
         parse_recipe({"data": {"train": source, "held_out": {"synthetic": {"n": 5}}}, "model": {"tiny": {}}})
@@ -77,5 +82,7 @@ def test_real_labels_are_recomputed_and_every_row_is_counted(data_dir: Path) -> 
     assert sum(counts.values()) == len(cases) == 522
     assert counts["label changed"] > 80
     by_task = Counter(case.task for case in after)
-    assert by_task["glasgow-coma-score"] < Counter(case.task for case in cases)["glasgow-coma-score"], "not testable has no total"
+    assert by_task["glasgow-coma-score"] < Counter(case.task for case in cases)["glasgow-coma-score"], (
+        "not testable has no total"
+    )
     assert all(judge(case, gold_response(case)).correct for case in after)

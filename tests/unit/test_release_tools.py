@@ -41,7 +41,9 @@ def test_a_database_that_knows_no_package_does_not_pass_for_one_without_advisori
         assert audit.main(ROOT / "constraints.txt") == 1
 
 
-def test_findings_are_listed_and_fail_when_asked_to_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_listed_and_fail_when_asked_to_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers(monkeypatch, osv={"dependencies": [SKIPPED, CLEAN, FOUND]})
     monkeypatch.setenv("STRICT", "")
     assert audit.main(ROOT / "constraints.txt") == 0
@@ -58,9 +60,19 @@ def test_findings_are_listed_and_fail_when_asked_to_alone(monkeypatch: pytest.Mo
 
 
 def test_a_bill_names_no_place_on_this_machine() -> None:
-    files = [{"type": "distribution", "url": "file:///somewhere/wheelhouse/x.whl"}, {"type": "website", "url": "https://x.example/a/b/c"}]
-    part = {"name": "x", "purl": "pkg:pypi/x@1?download_url=file%3A%2F%2F%2Fsomewhere%2Fx.whl", "externalReferences": files}
-    tree: dict[str, Any] = {"metadata": {"component": {"name": "root", "externalReferences": files[:1]}}, "components": [part]}
+    files = [
+        {"type": "distribution", "url": "file:///somewhere/wheelhouse/x.whl"},
+        {"type": "website", "url": "https://x.example/a/b/c"},
+    ]
+    part = {
+        "name": "x",
+        "purl": "pkg:pypi/x@1?download_url=file%3A%2F%2F%2Fsomewhere%2Fx.whl",
+        "externalReferences": files,
+    }
+    tree: dict[str, Any] = {
+        "metadata": {"component": {"name": "root", "externalReferences": files[:1]}},
+        "components": [part],
+    }
     assert sbom.places_left(json.loads(json.dumps(tree))) == ["root", "x", "x"]
     cleaned = sbom.without_places(tree)
     assert sbom.places_left(cleaned) == [] and "somewhere" not in json.dumps(cleaned)
@@ -84,7 +96,9 @@ def test_the_bill_of_this_environment_is_valid_and_the_same_each_time(tmp_path: 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     bill = json.loads((tmp_path / "one").read_text())
     assert bill["bomFormat"] == "CycloneDX" and str(ROOT) not in (tmp_path / "one").read_text()
-    pinned = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pinned = dict(
+        line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    )
     named = {part["name"].lower(): part["version"].partition("+")[0] for part in bill["components"]}
     assert {name: named[name] for name in ("torch", "transformers", "pydantic")} == {
         name: pinned[name] for name in ("torch", "transformers", "pydantic")

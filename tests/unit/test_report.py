@@ -15,7 +15,7 @@ from run_folder import CANARY, finished_run
 
 from ehrmind.report import write_report
 from ehrmind.report.page import without_folders
-from ehrmind.report.plots import running_mean
+from ehrmind.report.plots.overview import running_mean
 from ehrmind.runs import Run
 from ehrmind.runs.lines import append_line
 from ehrmind.types import InputError
@@ -62,7 +62,10 @@ def test_every_pair_has_its_difference_interval_and_test(run: Run, page: Page) -
     assert len(rows) == 6
     pair = results["pairs"]["sft_rlvr-sft"]
     low, high = (f"{100 * bound:.1f}" for bound in pair["ci95"])
-    assert rows["SFT + RLVR − SFT only"][1] == f"{100 * pair['difference']:+.1f} {low} to {high}; p < 0.001, adjusted p < 0.001"
+    assert (
+        rows["SFT + RLVR − SFT only"][1]
+        == f"{100 * pair['difference']:+.1f} {low} to {high}; p < 0.001, adjusted p < 0.001"
+    )
 
 
 def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: Page) -> None:
@@ -82,7 +85,12 @@ def test_the_pilot_names_the_strata_whose_knowledge_is_missing(page: Page) -> No
 
 def test_results_stand_by_category_and_by_calculator(page: Page) -> None:
     categories = {row[0]: row[1] for row in page.table("Held-out accuracy by category")[1:]}
-    assert categories == {"medcalc/diagnosis": "56", "medcalc/dosage": "28", "medcalc/physical": "28", "medcalc/risk": "28"}
+    assert categories == {
+        "medcalc/diagnosis": "56",
+        "medcalc/dosage": "28",
+        "medcalc/physical": "28",
+        "medcalc/risk": "28",
+    }
     assert len(page.table("Held-out accuracy by stratum")) == 1 + 5
 
 
@@ -114,10 +122,14 @@ def test_the_page_holds_no_text_of_records_or_answers(run: Run, html: str) -> No
 def test_no_part_of_the_page_lies_outside_it(html: str, page: Page) -> None:
     assert all(address.startswith(("#", "data:,")) for address in page.addresses), page.addresses
     assert not re.findall(r"url\((?!#)", html) and "@import" not in html
-    policy = next(given["content"] for tag, given in page.attributes if given.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        given["content"] for tag, given in page.attributes if given.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None and "default-src 'none'" in policy and "script-src 'none'" in policy
     addresses = set(re.findall(r"\bhttps?://[^\s\"'<>]+", html))
-    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "names of XML, nothing that is fetched"
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, (
+        "names of XML, nothing that is fetched"
+    )
 
 
 def test_the_page_can_be_read_by_ear_and_every_plot_has_its_table(page: Page) -> None:
@@ -139,13 +151,19 @@ def test_names_from_a_recipe_or_a_stratum_are_shown_and_never_parsed(tmp_path: P
     store(run.path / "results.json", results.replace("medcalc/risk/curb-65", "medcalc/risk/<b>$\\\\frac{1}{2}$"))
     html = write_report(run.path)[0].read_text()
     page = Page(html)
-    assert "<script>alert(1)</script> {{ 7 * 7 }} $x$" in page.text and "script" not in page.tags and "b" not in page.tags
+    assert (
+        "<script>alert(1)</script> {{ 7 * 7 }} $x$" in page.text and "script" not in page.tags and "b" not in page.tags
+    )
     assert html.count("medcalc/risk/&lt;b&gt;$\\frac{1}{2}$") == 1 and ">risk/&lt;b&gt;$\\frac{1}{2}$</text>" in html
 
 
 def test_folders_of_the_machine_do_not_leave_it(tmp_path: Path) -> None:
     tree = {"data": {"train": {"cases": [str(tmp_path / "train.parquet")]}}, "model": {"name": "hub/model"}, "seed": 1}
-    assert without_folders(tree) == {"data": {"train": {"cases": ["train.parquet"]}}, "model": {"name": "hub/model"}, "seed": 1}
+    assert without_folders(tree) == {
+        "data": {"train": {"cases": ["train.parquet"]}},
+        "model": {"name": "hub/model"},
+        "seed": 1,
+    }
 
 
 def test_an_evaluation_of_one_arm_alone_has_a_page_too(tmp_path: Path) -> None:
@@ -157,7 +175,10 @@ def test_an_evaluation_of_one_arm_alone_has_a_page_too(tmp_path: Path) -> None:
 
 
 def test_metrics_that_are_no_numbers_leave_gaps(small: Run) -> None:
-    append_line(small.path / "metrics.jsonl", {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "reward": float("nan"), "kl": None})
+    append_line(
+        small.path / "metrics.jsonl",
+        {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "reward": float("nan"), "kl": None},
+    )
     row = Page(write_report(small.path)[0].read_text()).table("RLVR of the arm RLVR only")[-1]
     assert row[:2] == ["31", "–"] and set(row[1:]) == {"–"}
 
@@ -176,7 +197,12 @@ def test_a_running_mean_leaves_out_what_is_no_number() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "named"),
-    [("pilot", "pilot"), ("warmup", "warmup"), ("rlvr-sft_rlvr", "rlvr-sft_rlvr"), ("evaluate-sft-sampled", "evaluate-sft-sampled")],
+    [
+        ("pilot", "pilot"),
+        ("warmup", "warmup"),
+        ("rlvr-sft_rlvr", "rlvr-sft_rlvr"),
+        ("evaluate-sft-sampled", "evaluate-sft-sampled"),
+    ],
 )
 def test_an_unfinished_run_is_refused_by_the_stage_it_lacks(stage: str, named: str, small: Run) -> None:
     (small.path / "results.json").unlink()
@@ -226,5 +252,7 @@ def test_text_is_refused_after_a_purge_and_the_page_without_it_is_not(small: Run
 
 def test_importing_the_room_loads_no_plotting_library() -> None:
     code = "import sys, ehrmind.report; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
     assert not {"matplotlib", "polars", "jinja2", "torch"} & set(loaded)

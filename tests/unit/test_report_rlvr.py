@@ -43,10 +43,14 @@ def test_alarms_stand_in_a_box_above_the_figures_and_a_quiet_run_has_none(run: R
 
 
 def test_questions_asked_are_shown_by_stratum_where_the_recipe_chose_them(run: Run) -> None:
-    changed(run.path / "stages" / "rlvr-rlvr.json", asked_by_stratum={"medcalc/risk/curb-65": 90}, in_train_by_stratum=STRATA)
+    changed(
+        run.path / "stages" / "rlvr-rlvr.json",
+        asked_by_stratum={"medcalc/risk/curb-65": 90},
+        in_train_by_stratum=STRATA,
+    )
     assert not [caption for caption in page(run).tables if "Questions asked" in caption]  # in turn: as train has them
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
-    recipe["rlvr"]["questions"] = "pass_rate"
+    recipe["rlvr"]["curriculum"] = "pass_rate"
     store(run.path / "recipe.yaml", yaml.safe_dump(recipe))
     shown = page(run)
     header, *rows = shown.table("Questions asked in RLVR, drawn by their pass rate")

@@ -30,16 +30,25 @@ def identity(row: dict[str, object]) -> tuple[object, ...]:
 
 def test_the_sample_is_seeded_bounded_and_without_repeats(run: Run) -> None:
     first, again, other = (sampled_rollouts(run, seed, most=200) for seed in (1, 1, 2))
-    assert first == again and [identity(row) for row in first["rollouts"]] != [identity(row) for row in other["rollouts"]]
+    assert first == again and [identity(row) for row in first["rollouts"]] != [
+        identity(row) for row in other["rollouts"]
+    ]
     assert len(first["rollouts"]) == len({identity(row) for row in first["rollouts"]}) == 200 < first["total"]
 
 
 def test_every_stage_and_stratum_is_seen_before_any_is_seen_often(run: Run) -> None:
     rollouts = sampled_rollouts(run, 1, most=200)["rollouts"]
     cells = Counter((row["stage"], row["stratum"]) for row in rollouts)
-    written = pl.concat([pl.read_parquet(file, columns=["stage", "stratum"]) for file in run.rollouts.glob("*.parquet")])
+    written = pl.concat(
+        [pl.read_parquet(file, columns=["stage", "stratum"]) for file in run.rollouts.glob("*.parquet")]
+    )
     sizes = Counter(written.rows())
-    assert set(cells) == set(sizes) and {row["arm"] for row in rollouts} == {"Base", "RLVR only", "SFT only", "SFT + RLVR"}
+    assert set(cells) == set(sizes) and {row["arm"] for row in rollouts} == {
+        "Base",
+        "RLVR only",
+        "SFT only",
+        "SFT + RLVR",
+    }
     rest = max(cells.values())
     assert all(count == sizes[cell] or count >= rest - 1 for cell, count in cells.items())
 
@@ -51,7 +60,9 @@ def test_a_small_run_is_shown_whole(run: Run) -> None:
 
 @given(st.integers(1, 40), st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), min_size=1, max_size=60))
 def test_spread_gives_each_cell_its_turn(most: int, rows: list[tuple[str, str]]) -> None:
-    frame = pl.DataFrame({"stage": [stage for stage, _ in rows], "stratum": [stratum for _, stratum in rows], "row": range(len(rows))})
+    frame = pl.DataFrame(
+        {"stage": [stage for stage, _ in rows], "stratum": [stratum for _, stratum in rows], "row": range(len(rows))}
+    )
     chosen = spread(frame, 0, most)
     assert chosen.height == min(most, len(rows)) == chosen["row"].n_unique()
     counts, sizes = Counter(zip(chosen["stage"], chosen["stratum"], strict=True)), Counter(rows)
@@ -68,7 +79,11 @@ def test_a_rollout_carries_its_question_thinking_answer_and_verdict(run: Run) ->
     assert set(asked) == {"record", "question", "expected"} and asked["record"].startswith(CANARY)
 
 
-@given(st.recursive(st.text() | st.none() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.text() | st.none() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_json_in_the_page_starts_no_markup_and_comes_back_whole(value: object) -> None:
     text = as_json(value)
     assert text.isascii() and not set("<>&") & set(text)

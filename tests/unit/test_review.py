@@ -19,8 +19,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from ehrmind.cli.app import main
 from ehrmind.report import write_report
-from ehrmind.report.review_sheet import ASKED, GIVEN, export_review, harmless
-from ehrmind.report.review_verdicts import agreement, read_reviews
+from ehrmind.report.review.sheet import ASKED, GIVEN, export_review, harmless
+from ehrmind.report.review.verdicts import agreement, read_reviews
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 from tests.run_folder import CANARY, finished_run
@@ -85,7 +85,20 @@ ALPHABET = st.sampled_from([*SIGNS, ";", ",", "|", "\t", "\n", "\r", '"', "'", "
 
 
 @pytest.mark.parametrize(
-    "cell", ["a;=1", "a;  =1", 'a;"=1"', "a\n-1", "a\r=1", "a\u2028=1", "a|@x", "a\t+1", "\uff1d1", "a;\uff0b1", "\"\n=cmd|' /C calc'!A0"]
+    "cell",
+    [
+        "a;=1",
+        "a;  =1",
+        'a;"=1"',
+        "a\n-1",
+        "a\r=1",
+        "a\u2028=1",
+        "a|@x",
+        "a\t+1",
+        "\uff1d1",
+        "a;\uff0b1",
+        "\"\n=cmd|' /C calc'!A0",
+    ],
 )
 def test_a_sign_that_could_begin_a_cell_has_an_apostrophe_in_front(cell: str) -> None:
     made = harmless(cell)
@@ -108,7 +121,14 @@ def test_no_cell_is_a_formula_wherever_a_spreadsheet_splits_the_file(cells: list
 
 
 def test_ordinary_text_and_numbers_within_it_stay_as_they_are() -> None:
-    for text in ("BP 120/80, HR 70-80; T 37.2 = normal", "a-b_c@d.org", "CO2 + Hb", "x: -3 mmol/L", "line\nnext line", "it's; 'so'"):
+    for text in (
+        "BP 120/80, HR 70-80; T 37.2 = normal",
+        "a-b_c@d.org",
+        "CO2 + Hb",
+        "x: -3 mmol/L",
+        "line\nnext line",
+        "it's; 'so'",
+    ):
         assert harmless(text) == text
 
 
@@ -122,17 +142,29 @@ def test_ids_that_got_an_apostrophe_are_known_again(run: Run, tmp_path: Path) ->
         answer["case"], row[0] = name, harmless(name)
     run.write_json("protected/review.json", answers)
     try:
-        for change in (lambda cell: cell, lambda cell: cell.lstrip("'")):  # some spreadsheets take the first apostrophe away
-            back = [[change(row[0]), *row[1:]] if place else row for place, row in enumerate(filled(rows, lambda place: ("yes", "no")))]
+        for change in (
+            lambda cell: cell,
+            lambda cell: cell.lstrip("'"),
+        ):  # some spreadsheets take the first apostrophe away
+            back = [
+                [change(row[0]), *row[1:]] if place else row
+                for place, row in enumerate(filled(rows, lambda place: ("yes", "no")))
+            ]
             assert read_reviews(run.path, [write(tmp_path / "back.csv", back)])["reviewed"] == 20
     finally:
         run.write_json("protected/review.json", json.loads(before))
 
 
 @pytest.mark.parametrize(("encoding", "mark"), [("utf-8", ","), ("utf-8-sig", ";"), ("cp1252", ";"), ("utf-16", "\t")])
-def test_a_sheet_comes_back_whatever_a_spreadsheet_made_of_it(run: Run, tmp_path: Path, encoding: str, mark: str) -> None:
+def test_a_sheet_comes_back_whatever_a_spreadsheet_made_of_it(
+    run: Run, tmp_path: Path, encoding: str, mark: str
+) -> None:
     rows = filled(exported(run), lambda place: (("Yes", "no", "")[place % 3], ("Y", "FALSE")[place % 2]))
-    rows = [row[::-1] for row in rows[:1]] + [row[::-1] for row in random.Random(0).sample(rows[1:], len(rows) - 1)] + [[""] * len(rows[0])]
+    rows = (
+        [row[::-1] for row in rows[:1]]
+        + [row[::-1] for row in random.Random(0).sample(rows[1:], len(rows) - 1)]
+        + [[""] * len(rows[0])]
+    )
     found = read_reviews(run.path, [write(tmp_path / "back.csv", rows, encoding, mark)])
     assert (found["reviewers"], found["reviewed"], found["answer"]["n"]) == (1, 20, 20)
     assert found["reasoning"]["n"] == 14
@@ -169,12 +201,17 @@ def test_kappa_is_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
     ("spoil", "said"),
     [
         (lambda rows: rows[1].__setitem__(RIGHT, "perhaps"), "row 2: answer_right is neither yes nor no"),
-        (lambda rows: rows[2].__setitem__(0, "somebody-else"), "row 3: this run's exported review has no answer of this case"),
+        (
+            lambda rows: rows[2].__setitem__(0, "somebody-else"),
+            "row 3: this run's exported review has no answer of this case",
+        ),
         (lambda rows: rows[0].__setitem__(SOUND, "opinion"), "has no column reasoning_sound"),
         (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "was judged otherwise in a row before"),
     ],
 )
-def test_a_bad_sheet_is_refused_in_one_sentence(run: Run, tmp_path: Path, spoil: Callable[[Rows], None], said: str) -> None:
+def test_a_bad_sheet_is_refused_in_one_sentence(
+    run: Run, tmp_path: Path, spoil: Callable[[Rows], None], said: str
+) -> None:
     rows = filled(exported(run), lambda place: ("yes", "yes"))
     spoil(rows)
     with pytest.raises(InputError, match=said):

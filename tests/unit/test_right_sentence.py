@@ -145,7 +145,9 @@ LABEL = ("--kind", "label", "--label", "no", "--label", "yes", "--out", "o.parqu
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_what_is_no_file_is_refused_as_what_it_is_and_nothing_hangs(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_file_is_refused_as_what_it_is_and_nothing_hangs(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     topics, records = trials_files(tmp_path)
     meds = write_meds(tmp_path / "meds", 6)
     odd, said = tmp_path / "odd", STRANGE[what][1]
@@ -183,7 +185,7 @@ def test_a_name_that_is_too_long_is_told_as_that(capsys: pytest.CaptureFixture[s
 def test_an_end_of_file_in_a_command_is_no_answer_to_a_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ehrmind.sources.medcalc.read_medcalc", mock.Mock(side_effect=EOFError(RECORD)))
+    monkeypatch.setattr("ehrmind.data.medcalc.read_medcalc", mock.Mock(side_effect=EOFError(RECORD)))
     assert ehrmind("data", "medcalc", "rows.csv", "--out", "o.parquet") == 1
     said = capsys.readouterr().err
     assert "EOFError" in said and "nobody said yes" not in said and "Zqx" not in said
@@ -212,7 +214,13 @@ def process(code: str, *arguments: str, **options: object) -> subprocess.Complet
     whole = f"import sys\nsys.argv = ['ehrmind', *{list(arguments)!r}]\n{code}\nfrom ehrmind.cli import main\nmain()\n"
     environment = {**os.environ, **(options.pop("env", None) or {})}  # type: ignore[dict-item]
     return subprocess.run(
-        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=120, check=False, env=environment, **options
+        [sys.executable, "-c", whole],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+        **options,
     )  # type: ignore[call-overload, no-any-return]
 
 
@@ -248,7 +256,9 @@ quiet.withhold_texts = after
 
 def test_threads_destructors_tasks_warnings_and_logs_are_said_without_their_texts() -> None:
     done = process(HOOKS, "runs", "list", ".")
-    assert done.returncode == 0 and "Zqx" not in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "Zqx" not in done.stdout + done.stderr and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     for said in ("a thread ended by KeyError", "ValueError in a library while something was put away", "error of asyncio, ValueError",
                  "UserWarning of", "warning of some.library", "a sentence of ours"):  # fmt: skip
         assert said in done.stderr, (said, done.stderr)
@@ -260,18 +270,26 @@ def test_output_that_nobody_reads_ends_in_a_sentence(tmp_path: Path) -> None:
     def to(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         code = "import sys; from ehrmind.cli import main; main()"
         line = f'"$0" -c "{code}" {" ".join(arguments)} {redirected}'
-        return subprocess.run(["bash", "-c", line, sys.executable], capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            ["bash", "-c", line, sys.executable], capture_output=True, text=True, timeout=120, check=False
+        )
 
     gone = to("| true; echo ${PIPESTATUS[0]} >&2", "data", "synthetic", "--help")
     codes = [int(word) for word in gone.stderr.split() if word.isdigit()]
-    assert codes in ([0], [141]) and "Traceback" not in gone.stderr and "Exception ignored" not in gone.stderr, gone.stderr
+    assert codes in ([0], [141]) and "Traceback" not in gone.stderr and "Exception ignored" not in gone.stderr, (
+        gone.stderr
+    )
     full = to(">/dev/full", "calc", "list")
-    assert full.returncode == 2 and full.stderr.startswith("ehrmind: the disk is full") and full.stderr.count("\n") == 1, full.stderr
+    assert (
+        full.returncode == 2 and full.stderr.startswith("ehrmind: the disk is full") and full.stderr.count("\n") == 1
+    ), full.stderr
     closed = to(">&- 2>&-", "runs", "list", str(tmp_path / "nowhere"))
     assert closed.returncode == 2
     rows = medcalc_csv(tmp_path)
     made = to(">&-", "data", "new", "medcalc", str(rows), "--out", str(tmp_path / "new.parquet"))
-    assert made.returncode == 0 and pl.read_parquet(tmp_path / "new.parquet").height == 2, "what is printed does not run into a file"
+    assert made.returncode == 0 and pl.read_parquet(tmp_path / "new.parquet").height == 2, (
+        "what is printed does not run into a file"
+    )
 
 
 def test_a_terminal_without_utf8_and_bytes_that_are_no_text_end_in_a_sentence(tmp_path: Path) -> None:
@@ -293,7 +311,8 @@ sys.meta_path.insert(0, Pressed())
 """
     done = process(early, "runs", "list", ".")
     assert (
-        done.returncode == 130 and done.stderr == "ehrmind: stopped by the keyboard; nothing was begun, so give the same command again.\n"
+        done.returncode == 130
+        and done.stderr == "ehrmind: stopped by the keyboard; nothing was begun, so give the same command again.\n"
     )
     twice = """
 import os, signal
@@ -306,7 +325,9 @@ def pressed(root):
 listing.list_runs = pressed
 """
     done = process(twice, "runs", "list", ".")
-    assert done.returncode == 130 and done.stderr.count("\n") == 1 and "stopped by the keyboard" in done.stderr, done.stderr
+    assert done.returncode == 130 and done.stderr.count("\n") == 1 and "stopped by the keyboard" in done.stderr, (
+        done.stderr
+    )
 
 
 def test_a_broken_installation_is_told_before_anything_else() -> None:
@@ -314,7 +335,8 @@ def test_a_broken_installation_is_told_before_anything_else() -> None:
     done = process(broken, "--help")
     assert (
         done.returncode == 2
-        and done.stderr == "ehrmind: the package typer is missing or broken; install ehrmind again, with constraints.txt.\n"
+        and done.stderr
+        == "ehrmind: the package typer is missing or broken; install ehrmind again, with constraints.txt.\n"
     )
 
 

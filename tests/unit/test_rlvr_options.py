@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data import save_cases
+from ehrmind.data.synthetic import synthetic_cases
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.scripted import Plan, ScriptedEngine
 from ehrmind.runs import Run
-from ehrmind.sources import save_cases
-from ehrmind.sources.made_up import made_up_cases
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.rewards import class_weights, training_rewards, with_advantages
-from ehrmind.stages.selection import out_of_patience, standard_error
+from ehrmind.stages.rlvr.rewards import class_weights, training_rewards, with_advantages
+from ehrmind.stages.rlvr.selection import out_of_patience, standard_error
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment
 from ehrmind.verify.judge import judge
 from tests.medcalc_cases import SHORT
@@ -47,13 +47,18 @@ def luck(prompt: str, key: int, member: int, skill: int) -> str:
 def recipe(folder: Path, tree: dict[str, Any] | None = None, **rlvr: Any) -> Recipe:
     """Calculations and trials side by side, from files of cases."""
     for split, seed, n in (("train", 1, 70), ("tuning", 2, 14), ("held_out", 3, 14)):
-        save_cases(made_up_cases(n, seed, split, **SHORT), folder / f"medcalc-{split}.parquet")  # type: ignore[arg-type]
-        save_cases(made_up_trials(n // 2, seed, split, difficulty="easy"), folder / f"trials-{split}.parquet")  # type: ignore[arg-type]
+        save_cases(synthetic_cases(n, seed, split, **SHORT), folder / f"medcalc-{split}.parquet")  # type: ignore[arg-type]
+        save_cases(synthetic_trials(n // 2, seed, split, difficulty="easy"), folder / f"trials-{split}.parquet")  # type: ignore[arg-type]
     data = {
         split: {"cases": [str(folder / f"{family}-{split}.parquet") for family in ("medcalc", "trials")]}
         for split in ("train", "tuning", "held_out")
     }
-    whole = {"data": data, "model": {"name": "scripted"}, "pilot": {"questions": 40, "samples": 4}, "arms": ["base", "rlvr"]}
+    whole = {
+        "data": data,
+        "model": {"name": "scripted"},
+        "pilot": {"questions": 40, "samples": 4},
+        "arms": ["base", "rlvr"],
+    }
     return parse_recipe({**whole, "rlvr": {**STEPS, **rlvr}, **(tree or {})})
 
 
@@ -74,13 +79,16 @@ def rollouts(done: Run) -> pl.DataFrame:
 
 def steady(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without what depends on the clock."""
-    return [{key: value for key, value in row.items() if key not in ("time", "tokens_per_second", "seconds")} for row in rows]
+    return [
+        {key: value for key, value in row.items() if key not in ("time", "tokens_per_second", "seconds")}
+        for row in rows
+    ]
 
 
 EVERYTHING = {
-    "questions": "pass_rate",
+    "curriculum": "pass_rate",
     "mix": {"medcalc": 0.7, "trials": 0.3},
-    "refill": 1,
+    "dynamic_sampling": 1,
     "class_weights": "balanced",
     "advantage": "rloo",
     "patience": 2,
@@ -113,12 +121,14 @@ def test_a_run_with_every_option_that_breaks_anywhere_resumes_to_the_same(folder
 
 def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_first_step(folder: Path) -> None:
     shares = []
-    for name, settings in (("uniform", {}), ("pass_rate", {"questions": "pass_rate"})):
+    for name, settings in (("uniform", {}), ("pass_rate", {"curriculum": "pass_rate"})):
         done = run(folder / name, recipe(folder, **settings), stages=("pilot", "rlvr"))
         facts = done.done("rlvr-rlvr") or {}
         asked = facts["asked_by_stratum"]
         assert sum(asked.values()) == 36 == facts["asked"]["all"]
-        teaching = sum(count for stratum, count in asked.items() if stratum.startswith("trials/") or "maintenance" in stratum)
+        teaching = sum(
+            count for stratum, count in asked.items() if stratum.startswith("trials/") or "maintenance" in stratum
+        )
         silent = [row["zero_advantage_groups"] for row in done.metrics() if row["stage"] == "rlvr-rlvr"]
         shares.append((teaching, sum(silent)))
     assert shares[1][0] > 1.3 * shares[0][0] and shares[1][1] < shares[0][1]
@@ -126,7 +136,7 @@ def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_fir
 
 def test_after_a_warm_up_the_pilots_rates_no_longer_choose(folder: Path) -> None:
     """Before it calculations are hopeless and trials are open; what holds after it is found out from there."""
-    settings = {"questions": "pass_rate", "steps": 1, "questions_per_step": 40}
+    settings = {"curriculum": "pass_rate", "steps": 1, "questions_per_step": 40}
     chosen = recipe(folder, {"arms": ["rlvr", "sft_rlvr"], "warmup": {"epochs": 1}}, **settings)
     done = run(folder / "run", chosen, lambda *asked: luck(*asked[:3], -10), stages=("pilot", "warmup", "rlvr"))
     trials = []
@@ -137,7 +147,7 @@ def test_after_a_warm_up_the_pilots_rates_no_longer_choose(folder: Path) -> None
 
 
 def test_a_mix_gives_every_step_its_families_and_refilling_keeps_them(folder: Path) -> None:
-    for name, settings in (("plain", {}), ("refilled", {"refill": 2})):
+    for name, settings in (("plain", {}), ("resampled", {"dynamic_sampling": 2})):
         done = run(folder / name, recipe(folder, mix={"medcalc": 0.5, "trials": 0.5}, **settings), stages=("rlvr",))
         counts = rollouts(done).group_by("step", pl.col("stratum").str.split("/").list.first().alias("family")).len()
         assert set(counts["len"].to_list()) == {3 * 4}
@@ -145,12 +155,20 @@ def test_a_mix_gives_every_step_its_families_and_refilling_keeps_them(folder: Pa
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"mix": {"ehr": 1.0}}, r"rlvr\.mix .* 'ehr'"), ({"class_weights": "balanced", "advantage": "rloo"}, "answers that are labels")],
+    [
+        ({"mix": {"ehr": 1.0}}, r"rlvr\.mix .* 'ehr'"),
+        ({"class_weights": "balanced", "advantage": "rloo"}, "answers that are labels"),
+    ],
 )
-def test_what_the_data_do_not_have_is_refused_before_anything_is_sampled(folder: Path, settings: dict[str, Any], said: str) -> None:
-    made_up = {split: {"synthetic": {"n": 14, "seed": seed, **SHORT}} for seed, split in enumerate(("train", "tuning", "held_out"))}
+def test_what_the_data_do_not_have_is_refused_before_anything_is_sampled(
+    folder: Path, settings: dict[str, Any], said: str
+) -> None:
+    synthetic = {
+        split: {"synthetic": {"n": 14, "seed": seed, **SHORT}}
+        for seed, split in enumerate(("train", "tuning", "held_out"))
+    }
     with pytest.raises(InputError, match=said):
-        run(folder / "run", recipe(folder, {"data": made_up}, **settings))
+        run(folder / "run", recipe(folder, {"data": synthetic}, **settings))
     assert Run(folder / "run").done("pilot") is None
 
 
@@ -172,7 +190,7 @@ def answered(case: Case, *words: str) -> Group:
 
 
 def test_class_weights_are_half_of_n_over_the_class_as_in_the_papers_release_and_of_train_alone() -> None:
-    train = [*labelled(90, 0), *labelled(10, 1), *made_up_cases(3, 0, "train", **SHORT)]
+    train = [*labelled(90, 0), *labelled(10, 1), *synthetic_cases(3, 0, "train", **SHORT)]
     weights = class_weights(train)
     assert weights == {"ehr/guo_icu": {"no": pytest.approx(0.5 * 100 / 90), "yes": pytest.approx(0.5 * 100 / 10)}}
 
@@ -182,15 +200,19 @@ def test_a_weight_is_on_the_outcome_of_the_training_reward_and_on_nothing_else()
     rare, common = answered(labelled(1, 1)[0], "yes", "no", ""), answered(labelled(1, 0)[0], "no", "yes", "")
     assert training_rewards(rare, weights) == pytest.approx([5.1, 0.0, -2.0])
     assert training_rewards(common, weights) == pytest.approx([0.6, 0.0, -2.0])
-    assert training_rewards(rare, {}) == pytest.approx([1.1, 0.0, -2.0]) == [verdict.reward for verdict in rare.verdicts]
+    assert (
+        training_rewards(rare, {}) == pytest.approx([1.1, 0.0, -2.0]) == [verdict.reward for verdict in rare.verdicts]
+    )
     settings = recipe_of(class_weights="balanced", advantage="dr_grpo").rlvr
-    heavy, light = with_advantages([answered(labelled(1, 1)[0], "yes", "no"), answered(labelled(1, 0)[0], "no", "yes")], settings, weights)
+    heavy, light = with_advantages(
+        [answered(labelled(1, 1)[0], "yes", "no"), answered(labelled(1, 0)[0], "no", "yes")], settings, weights
+    )
     assert heavy.advantages[0] == pytest.approx(5.1 / 2) and light.advantages[0] == pytest.approx(0.6 / 2)
 
 
 def recipe_of(**rlvr: Any) -> Recipe:
-    made_up = {"synthetic": {"n": 10}}
-    return parse_recipe({"data": {"train": made_up, "held_out": made_up}, "model": {"tiny": {}}, "rlvr": rlvr})
+    synthetic = {"synthetic": {"n": 10}}
+    return parse_recipe({"data": {"train": synthetic, "held_out": synthetic}, "model": {"tiny": {}}, "rlvr": rlvr})
 
 
 def test_weights_that_an_advantage_would_undo_are_refused() -> None:
@@ -209,7 +231,9 @@ def test_evaluation_and_rollouts_know_no_class_weights(folder: Path) -> None:
     weights = (done.done("rlvr-rlvr") or {})["class_weights"]["trials/eligibility"]
     assert len(weights) > 1 and len(set(weights.values())) > 1
     logged = [row for row in done.metrics() if row["stage"] == "rlvr-rlvr"]
-    assert all("weighted_reward" in row for row in logged) and any(row["weighted_reward"] != row["reward"] for row in logged)
+    assert all("weighted_reward" in row for row in logged) and any(
+        row["weighted_reward"] != row["reward"] for row in logged
+    )
 
 
 # ---- selection and early stop
@@ -271,10 +295,17 @@ def paid_for_form(prompt: str, key: int, member: int, skill: int) -> str:
     return text if text != WRONG else '<think>short</think>\n<answer>{"answer": -7}</answer>'
 
 
-HACK = {"tree": {"reward": {"malformed": -2, "wrong": 1.0, "correct": 1.1}}, "steps": 30, "questions_per_step": 30, "samples": 8}
+HACK = {
+    "tree": {"reward": {"malformed": -2, "wrong": 1.0, "correct": 1.1}},
+    "steps": 30,
+    "questions_per_step": 30,
+    "samples": 8,
+}
 
 
-def test_a_planted_hack_is_told_within_20_steps_and_written_where_it_can_be_shared(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_hack_is_told_within_20_steps_and_written_where_it_can_be_shared(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     done = run(folder / "run", recipe(folder, **HACK), plan=paid_for_form)
     (hack,) = [row for row in done.alarms() if row["alarm"] == "reward_hack"]
     assert hack["stage"] == "rlvr-rlvr" and hack["arm"] == "rlvr" and 2 < hack["step"] <= 22
@@ -285,14 +316,21 @@ def test_a_planted_hack_is_told_within_20_steps_and_written_where_it_can_be_shar
 
 
 @pytest.mark.parametrize(("reward", "told"), [({"malformed": -2, "wrong": 1.0, "correct": 1.0}, True), ({}, False)])
-def test_whether_form_alone_was_paid_depends_on_what_the_recipe_pays(folder: Path, reward: dict[str, float], told: bool) -> None:
+def test_whether_form_alone_was_paid_depends_on_what_the_recipe_pays(
+    folder: Path, reward: dict[str, float], told: bool
+) -> None:
     """The same answers: well-formed ever more often, and of those as many right as ever."""
 
     def formal(prompt: str, key: int, member: int, skill: int) -> str:
         formed = random.Random(f"{key}:{member}:form").random() < 0.4 + 0.05 * skill
         return luck(prompt, key, member, 4) if formed else "I cannot say."
 
-    done = run(folder / "run", recipe(folder, **{**HACK, "tree": {"reward": reward}, "steps": 16}), plan=formal, stages=("rlvr",))
+    done = run(
+        folder / "run",
+        recipe(folder, **{**HACK, "tree": {"reward": reward}, "steps": 16}),
+        plan=formal,
+        stages=("rlvr",),
+    )
     assert ("form_only" in {row["alarm"] for row in done.alarms()}) is told
 
 
@@ -300,7 +338,9 @@ def test_an_alarm_stops_a_run_where_the_recipe_says_so_and_the_best_weights_stay
     done = run(folder / "run", recipe(folder, on_alarm="stop", tuning_every=100, **HACK), plan=paid_for_form)
     facts, first = done.done("rlvr-rlvr") or {}, done.alarms()[0]
     assert facts["stopped"] == f"alarm {first['alarm']}" and facts["step"] == first["step"] + 1 < 30
-    assert facts["best_step"] == facts["step"] and (done.model("rlvr") / "config.json").is_file()  # checked on tuning before it ended
+    assert (
+        facts["best_step"] == facts["step"] and (done.model("rlvr") / "config.json").is_file()
+    )  # checked on tuning before it ended
     assert "rlvr" in json.loads((done.path / "results.json").read_text())["arms"]
 
 
@@ -318,7 +358,9 @@ def test_an_alarm_of_an_interrupted_attempt_is_raised_and_obeyed_again(folder: P
 
     whole = run(folder / "whole", chosen, plan=paid_for_form, stages=("rlvr",))
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(chosen, folder / "run", stages=("rlvr",), open_engine=lambda _, model: Broken.load(model, paid_for_form))
+        run_pipeline(
+            chosen, folder / "run", stages=("rlvr",), open_engine=lambda _, model: Broken.load(model, paid_for_form)
+        )
     again = run(folder / "run", chosen, plan=paid_for_form, stages=("rlvr",), resume=True)
     assert again.alarms() == whole.alarms() != []
     assert steady([again.done("rlvr-rlvr") or {}]) == steady([whole.done("rlvr-rlvr") or {}])

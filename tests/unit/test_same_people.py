@@ -11,14 +11,17 @@ import polars as pl
 import pytest
 
 from ehrmind.config import EhrFiles
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.splits import check_leaks, without_leaks
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.splits import check_leaks, without_leaks
 from ehrmind.types import Case, InputError, Split
 from tests.meds_data import write_meds
 
 
 def cases_of(folder: Path, split: Split) -> list[Case]:
-    return [replace(case, split=split) for case in read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0]]
+    return [
+        replace(case, split=split)
+        for case in read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0]
+    ]
 
 
 def written_anew(folder: Path) -> None:
@@ -28,7 +31,9 @@ def written_anew(folder: Path) -> None:
 
 def a_year_older(folder: Path) -> None:
     for shard in (folder / "data").rglob("*.parquet"):
-        birth = pl.when(pl.col("code") == "MEDS_BIRTH").then(pl.col("time").dt.offset_by("-1y")).otherwise(pl.col("time"))
+        birth = (
+            pl.when(pl.col("code") == "MEDS_BIRTH").then(pl.col("time").dt.offset_by("-1y")).otherwise(pl.col("time"))
+        )
         pl.read_parquet(shard).with_columns(birth.alias("time")).write_parquet(shard)
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from ehrmind.cli.tables import show_results
 from ehrmind.config import parse_recipe
+from ehrmind.data.labels import label_truth
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
 from ehrmind.runs import Run
-from ehrmind.sources.labels import label_truth
+from ehrmind.stages.evaluation.samples import label_shares
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.samples import label_shares
 from ehrmind.tasks.trials import eligibility_scores
 from ehrmind.types import Case, InputError, Prompt
 from tests.meds_data import write_meds
@@ -58,7 +58,9 @@ def tree(folder: Path, **evaluate: Any) -> dict[str, Any]:
 
 
 def run(recipe: Mapping[str, Any], out: Path, engine: type[ScriptedEngine] = Unasked, **options: Any) -> Run:
-    return run_pipeline(parse_recipe(dict(recipe)), out, open_engine=lambda _, where: engine.load(where, plan), **options)
+    return run_pipeline(
+        parse_recipe(dict(recipe)), out, open_engine=lambda _, where: engine.load(where, plan), **options
+    )
 
 
 def test_shares_rank_subjects_whom_the_single_answer_does_not_tell_apart(base: Path) -> None:
@@ -69,7 +71,10 @@ def test_shares_rank_subjects_whom_the_single_answer_does_not_tell_apart(base: P
     assert [place["risk"] for place in measured["risk"]["calibration"]] == [0.0, pytest.approx(2 / 3)]
     assert measured["confusion"][1][1] == 0  # the decoding's own answer is still no
     assert results["probabilities"] == "samples (4)"
-    assert [(row["arm"], row["decoding"]) for row in results["held_out_scorings"]] == [("base", "greedy"), ("base", "samples")]
+    assert [(row["arm"], row["decoding"]) for row in results["held_out_scorings"]] == [
+        ("base", "greedy"),
+        ("base", "samples"),
+    ]
 
 
 def test_further_answers_are_rollouts_as_any_and_the_page_says_where_probabilities_come_from(
@@ -110,8 +115,15 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
     def pairs(n: int, seed: int) -> dict[str, Any]:
         return {"synthetic": {"family": "trials", "n": n, "seed": seed, "difficulty": "easy"}}
 
-    data = {"train": pairs(20, 0), "tuning": pairs(10, 1), "held_out": pairs(20, 2), "elsewhere": {"more": pairs(10, 7)}}
-    data["elsewhere"]["calculations"] = {"synthetic": {"n": 6, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}}
+    data = {
+        "train": pairs(20, 0),
+        "tuning": pairs(10, 1),
+        "held_out": pairs(20, 2),
+        "transfer": {"more": pairs(10, 7)},
+    }
+    data["transfer"]["calculations"] = {
+        "synthetic": {"n": 6, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}
+    }
 
     def graded(prompt: str, key: int, member: int, skill: int) -> str:
         return answer(("eligible", "excluded", "not relevant", "eligible")[member])
@@ -120,19 +132,25 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
     done = run_pipeline(recipe, base / "run", open_engine=lambda _, where: Unasked.load(where, graded))
     lines = (done.path / "trec_runs" / "base-greedy.txt").read_text().splitlines()
     assert len(lines) == 20 and {line.split()[4] for line in lines} == {"1.25"}
-    assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"elsewhere-more-base-samples"}
-    assert done.read_rollouts("elsewhere-more-base-samples").height == 40
+    assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"transfer-more-base-samples"}
+    assert done.read_rollouts("transfer-more-base-samples").height == 40
 
 
 def test_a_table_of_labels_is_sampled_and_a_run_without_labels_is_not(base: Path) -> None:
     table = base / "triage.csv"
-    table.write_text("question,answer\n" + "".join(f"Case {number}?,{'no' if number % 2 else 'yes'}\n" for number in range(20)))
+    table.write_text(
+        "question,answer\n" + "".join(f"Case {number}?,{'no' if number % 2 else 'yes'}\n" for number in range(20))
+    )
     source = {"table": {"path": str(table), "kind": "label", "labels": ["no", "yes"]}}
     done = run({**SMALL, "data": {"source": source}, "evaluate": SAMPLES}, base / "labels")
     assert done.read_rollouts("samples-base").height == 4 * 4
-    numbers = {split: {"synthetic": {"n": 7, "seed": seed}} for seed, split in enumerate(("train", "tuning", "held_out"))}
+    numbers = {
+        split: {"synthetic": {"n": 7, "seed": seed}} for seed, split in enumerate(("train", "tuning", "held_out"))
+    }
     done = run({**SMALL, "data": numbers, "evaluate": SAMPLES}, base / "numbers")
-    assert "probabilities" not in json.loads((done.path / "results.json").read_text()) and not done.rollout_steps("samples-base")
+    assert "probabilities" not in json.loads((done.path / "results.json").read_text()) and not done.rollout_steps(
+        "samples-base"
+    )
 
 
 def test_answer_tokens_stay_the_default_and_are_named(base: Path) -> None:
@@ -148,17 +166,25 @@ def test_samples_that_cannot_differ_are_refused(base: Path) -> None:
         parse_recipe({**tree(base), "decoding": {"temperature": 0.0}})
 
 
-CASE = Case("c", "trials", "eligibility", "s", "held_out", "g", {}, label_truth(1, ("not relevant", "excluded", "eligible")))
+CASE = Case(
+    "c", "trials", "eligibility", "s", "held_out", "g", {}, label_truth(1, ("not relevant", "excluded", "eligible"))
+)
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=30))
 def test_shares_sum_to_one_and_malformed_answers_have_none(given: list[int | None]) -> None:
     rows = [
-        {"case": "c", "well_formed": grade is not None, "text": answer(CASE.truth["labels"][grade]) if grade is not None else "?"}
+        {
+            "case": "c",
+            "well_formed": grade is not None,
+            "text": answer(CASE.truth["labels"][grade]) if grade is not None else "?",
+        }
         for grade in given
     ]
     shares = label_shares(rows, {"c": CASE}, True).get("c")
     said = [grade for grade in given if grade is not None]
     assert (shares is None) == (not said)
     if shares is not None:
-        assert sum(shares) == pytest.approx(1.0) and eligibility_scores([None], [shares]) == [pytest.approx(sum(said) / len(said))]
+        assert sum(shares) == pytest.approx(1.0) and eligibility_scores([None], [shares]) == [
+            pytest.approx(sum(said) / len(said))
+        ]

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, r2_score
 
-from ehrmind.statistics import brier, calibration_bins, calibration_error, majority_at, pass_curve, r_squared, risk_coverage
+from ehrmind.statistics import (
+    brier,
+    calibration_bins,
+    calibration_error,
+    majority_at,
+    pass_curve,
+    r_squared,
+    risk_coverage,
+)
 from ehrmind.statistics.sampling import curve_ks
 
 ANSWERS = st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=8)
@@ -85,7 +93,9 @@ def test_brier_of_a_broken_tie_is_its_expectation() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(SURE)
-def test_the_area_under_risk_and_coverage_is_the_mean_over_orders_of_equal_confidence(found: list[tuple[float, bool]]) -> None:
+def test_the_area_under_risk_and_coverage_is_the_mean_over_orders_of_equal_confidence(
+    found: list[tuple[float, bool]],
+) -> None:
     sure, right = [confidence for confidence, _ in found], [float(good) for _, good in found]
     areas = []
     for order in permutations(range(len(found))):
@@ -96,7 +106,9 @@ def test_the_area_under_risk_and_coverage_is_the_mean_over_orders_of_equal_confi
     assert curve["aurc"] == pytest.approx(np.mean(areas))
     for point in curve["points"]:
         chosen = [good for confidence, good in zip(sure, right, strict=True) if confidence >= point["threshold"]]
-        assert point["coverage"] == pytest.approx(len(chosen) / len(found)) and point["accuracy"] == pytest.approx(np.mean(chosen))
+        assert point["coverage"] == pytest.approx(len(chosen) / len(found)) and point["accuracy"] == pytest.approx(
+            np.mean(chosen)
+        )
 
 
 def test_confidence_that_knows_lifts_accuracy_at_low_coverage() -> None:
@@ -105,7 +117,9 @@ def test_confidence_that_knows_lifts_accuracy_at_low_coverage() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=20).filter(lambda p: len({round(a, 3) for a, _ in p}) > 1)
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=20).filter(
+        lambda p: len({round(a, 3) for a, _ in p}) > 1
+    )
 )
 def test_r_squared_is_that_of_scikit_learn(pairs: list[tuple[float, float]]) -> None:
     observed, predicted = [a for a, _ in pairs], [b for _, b in pairs]

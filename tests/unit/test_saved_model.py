@@ -33,7 +33,9 @@ def trained(folder: Path, rate: float = 1e-2, **settings: object) -> LocalEngine
     before = logprobs(engine.network)
     learner = engine.learner(Optimiser(learning_rate=rate, warmup_share=0.0, schedule="constant"), 3)
     for _ in range(3):
-        learner.learn_from_responses([(Prompt(tuple(tokens(seed, 12))), tuple(tokens(seed + 9, 8))) for seed in range(3)])
+        learner.learn_from_responses(
+            [(Prompt(tuple(tokens(seed, 12))), tuple(tokens(seed + 9, 8))) for seed in range(3)]
+        )
     assert (logprobs(engine.network) - before).abs().max() > 0.05, "it has learnt"
     return engine
 
@@ -75,7 +77,9 @@ def test_an_adapter_of_a_tied_layer_unties_what_is_saved(tmp_path: Path, name: s
 @pytest.mark.parametrize("how", ["all weights", "adapter"])
 @pytest.mark.parametrize("name", ["tied", "fp8", "mxfp4", "gpt_oss", "gemma3_images"])
 def test_a_narrow_model_is_saved_as_it_computes(tmp_path: Path, name: str, how: str) -> None:
-    engine = trained(small_model(tmp_path / name, name), dtype="bfloat16", lora=Lora(rank=4) if how == "adapter" else None)
+    engine = trained(
+        small_model(tmp_path / name, name), dtype="bfloat16", lora=Lora(rank=4) if how == "adapter" else None
+    )
     said = engine.save(tmp_path / "saved")
     assert said["proof"] == "weights and log-probabilities"
     saved = plain(tmp_path / "saved", torch.bfloat16)
@@ -91,7 +95,12 @@ def writes_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     own = saving.write_model
 
     def write(network: Any, weights: Any, folder: Path, dtype: torch.dtype) -> None:
-        own(network, {key: value * 1.01 if "layers.1.mlp.up_proj" in key else value for key, value in weights.items()}, folder, dtype)
+        own(
+            network,
+            {key: value * 1.01 if "layers.1.mlp.up_proj" in key else value for key, value in weights.items()},
+            folder,
+            dtype,
+        )
 
     monkeypatch.setattr(saving, "write_model", write)
 
@@ -148,7 +157,9 @@ def test_numbers_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tied", "gpt_oss", "gemma3_images"])
-def test_without_room_for_a_second_copy_files_are_compared_with_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_without_room_for_a_second_copy_files_are_compared_with_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     engine = trained(small_model(tmp_path / name, name))
     monkeypatch.setattr("ehrmind.engines.local.proof.is_room", lambda _: False)
     said = engine.save(tmp_path / "saved")
@@ -163,7 +174,9 @@ def test_weights_in_several_files_are_read_by_their_index(tmp_path: Path, monkey
     engine = trained(small_model(tmp_path / "untied", "untied"))
     own = type(engine.network).save_pretrained
     monkeypatch.setattr(
-        type(engine.network), "save_pretrained", lambda self, *args, **more: own(self, *args, max_shard_size="20KB", **more)
+        type(engine.network),
+        "save_pretrained",
+        lambda self, *args, **more: own(self, *args, max_shard_size="20KB", **more),
     )
     engine.save(tmp_path / "saved")
     assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 2

@@ -27,7 +27,15 @@ def test_an_endpoint_on_this_machine_works_as_it_is(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["models.example", "localhost.models.example", "127.0.0.1.models.example", "10.0.0.7", "0.0.0.0", "[::ffff:10.0.0.7]", "128.0.0.1"],
+    [
+        "models.example",
+        "localhost.models.example",
+        "127.0.0.1.models.example",
+        "10.0.0.7",
+        "0.0.0.0",
+        "[::ffff:10.0.0.7]",
+        "128.0.0.1",
+    ],
 )
 def test_any_other_one_is_refused_with_the_line_that_would_allow_it(host: str) -> None:
     with pytest.raises(InputError) as found:
@@ -89,8 +97,10 @@ def test_a_teacher_is_sent_training_cases_and_a_scored_endpoint_the_held_out_one
     assert recipe(teacher=permitted).teacher is not None
     with pytest.raises(InputError, match=r"endpoints\.large would send the text of test\.csv to models\.example"):
         recipe(endpoints={"large": permitted})
-    elsewhere = {**FILES, "elsewhere": {"visits": {"cases": ["visits of 2020.parquet"]}}}
-    with pytest.raises(InputError, match=r'test\.csv and visits of 2020\.parquet.*data: \[test\.csv, "visits of 2020\.parquet"\]'):
+    elsewhere = {**FILES, "transfer": {"visits": {"cases": ["visits of 2020.parquet"]}}}
+    with pytest.raises(
+        InputError, match=r'test\.csv and visits of 2020\.parquet.*data: \[test\.csv, "visits of 2020\.parquet"\]'
+    ):
         recipe(elsewhere, endpoints={"large": permitted})
 
 
@@ -117,14 +127,18 @@ def test_restricted_data_never_leave_this_machine_whatever_the_recipe_says(sourc
         recipe({**FILES, "train": source}, teacher={**AWAY, "send": send})
     with pytest.raises(InputError, match=r"data\.held_out is restricted"):
         recipe({**FILES, "held_out": source}, endpoints={"large": {**AWAY, "send": send}})
-    assert recipe({**FILES, "train": source}, teacher={"url": "http://localhost:1/v1", "model": "m"}).teacher is not None
+    assert (
+        recipe({**FILES, "train": source}, teacher={"url": "http://localhost:1/v1", "model": "m"}).teacher is not None
+    )
 
 
-def test_made_up_cases_are_never_restricted_but_have_to_be_named_like_all_others() -> None:
-    made_up = {**FILES, "train": {"synthetic": {"n": 5}, "restricted": True}}
+def test_synthetic_cases_are_never_restricted_but_have_to_be_named_like_all_others() -> None:
+    synthetic = {**FILES, "train": {"synthetic": {"n": 5}, "restricted": True}}
     with pytest.raises(InputError, match=r"data: \[synthetic\]"):
-        recipe(made_up, teacher=AWAY)
-    assert recipe(made_up, teacher={**AWAY, "send": {"data": ["synthetic"], "acknowledged": True}}).teacher is not None
+        recipe(synthetic, teacher=AWAY)
+    assert (
+        recipe(synthetic, teacher={**AWAY, "send": {"data": ["synthetic"], "acknowledged": True}}).teacher is not None
+    )
 
 
 def test_a_source_for_all_splits_hands_its_restriction_on() -> None:
@@ -143,10 +157,20 @@ def test_a_key_in_place_of_a_variable_s_name_is_refused_and_not_repeated() -> No
     ("more", "sentence"),
     [
         ({"warmup": {"traces": "teacher"}}, "needs teacher"),
-        ({"warmup": {"traces": "teacher"}, "prompts": {"think": False}, "teacher": {"url": "http://localhost/v1", "model": "m"}}, "think"),
+        (
+            {
+                "warmup": {"traces": "teacher"},
+                "prompts": {"think": False},
+                "teacher": {"url": "http://localhost/v1", "model": "m"},
+            },
+            "think",
+        ),
         ({"endpoints": {"base": {"url": "http://localhost/v1", "model": "m"}}}, "has the name of an arm"),
         ({"endpoints": {"gpt-9": {"url": "http://localhost/v1", "model": "m"}}}, "pattern"),
-        ({"teacher": {"url": "http://localhost/v1", "model": "m", "body": {"messages": []}}}, r"body\.messages is set by"),
+        (
+            {"teacher": {"url": "http://localhost/v1", "model": "m", "body": {"messages": []}}},
+            r"body\.messages is set by",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_it_starts(more: dict[str, Any], sentence: str) -> None:
@@ -178,7 +202,9 @@ def test_the_recipes_in_the_documentation_are_recipes(repository: Path) -> None:
     for key in re.findall(r"`([a-z_]+)`", page):
         known = {*Teacher.model_fields, *EndpointArm.model_fields, *Send.model_fields}
         assert key in known | OTHER_WORDS, f"docs/teacher.md names {key}, which the recipe does not have"
-    assert "`{temperature: 0.7, max_new_tokens: 1024}`" in page and defaults.decoding == Decoding(temperature=0.7, max_new_tokens=1024)
+    assert "`{temperature: 0.7, max_new_tokens: 1024}`" in page and defaults.decoding == Decoding(
+        temperature=0.7, max_new_tokens=1024
+    )
 
 
 OTHER_WORDS = {"openai", "grounding", "large", "localhost", "http", "max_completion_tokens", "max_tokens", "true"}

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.meds import read_shard
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.meds import read_shard
 from ehrmind.types import InputError
 from tests.meds_data import write_meds
 
@@ -27,11 +27,17 @@ def shard(path: Path, **columns: object) -> Path:
     return path / "0.parquet"
 
 
-@given(st.sampled_from(NOTHING), st.sampled_from(SOMETHING), st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+@given(
+    st.sampled_from(NOTHING), st.sampled_from(SOMETHING), st.sampled_from([float("nan"), float("inf"), float("-inf")])
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-def test_a_drawn_spelling_of_nothing_is_null_and_a_value_is_kept(tmp_path: Path, nothing: str, something: str, number: float) -> None:
+def test_a_drawn_spelling_of_nothing_is_null_and_a_value_is_kept(
+    tmp_path: Path, nothing: str, something: str, number: float
+) -> None:
     found = read_shard(shard(tmp_path, numeric_value=number, text_value=nothing, unit=nothing)).row(0, named=True)
-    assert (found["numeric_value"], found["text_value"], found["unit"]) == (None, None, None) and found["time"] == datetime(1970, 1, 1)
+    assert (found["numeric_value"], found["text_value"], found["unit"]) == (None, None, None) and found[
+        "time"
+    ] == datetime(1970, 1, 1)
     found = read_shard(shard(tmp_path, numeric_value=0.0, text_value=something, unit="mg/dL")).row(0, named=True)
     assert (found["numeric_value"], found["text_value"], found["unit"]) == (0.0, something, "mg/dL")
 
@@ -50,7 +56,9 @@ def test_a_result_of_nan_is_told_as_no_result_and_one_of_0_as_0(tmp_path: Path) 
         pl.read_parquet(path).with_columns(
             pl.when(newest).then(float("nan")).otherwise(0.0).cast(pl.Float32).alias("numeric_value")
         ).write_parquet(path)
-    filled, _ = with_histories(read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0], History(kinds=["labs"]))
+    filled, _ = with_histories(
+        read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))[0], History(kinds=["labs"])
+    )
     texts = {case.fields["history"].split("\n", 1)[1] for case in filled}
     assert not any("nan" in text.lower() for text in texts) and all("potassium 0 mmol/L" in text for text in texts)
 

@@ -34,7 +34,9 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["ddp", "fsdp"])
-def together(models: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[str, Path]:
+def together(
+    models: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp(request.param)
     done = torchrun(2, [SCRIPT, str(models), str(out), request.param])
     assert done.returncode == 0, done.stderr
@@ -62,10 +64,15 @@ def test_who_holds_the_shards_does_not_show(alone: Path, together: tuple[str, Pa
         assert near(json.loads((out / f"{name}-{rank}.json").read_text()), before), "every worker knows all"
     weights = load_file(alone / f"{name}-0.safetensors")
     rounding = 2**-7 if name == "bf16 weights" else 1e-6  # a second learner draws masters anew that FSDP2 has kept
-    for kind, file in (("as memory has them", f"{name}-0.safetensors"), ("as they were saved", f"{name}-saved/model.safetensors")):
+    for kind, file in (
+        ("as memory has them", f"{name}-0.safetensors"),
+        ("as they were saved", f"{name}-saved/model.safetensors"),
+    ):
         saved = load_file(alone / file)
         for key, weight in load_file(out / file).items():
-            assert weight.dtype == saved[key].dtype and (weight - saved[key]).abs().max() <= rounding * weight.abs().max(), (kind, key)
+            assert (
+                weight.dtype == saved[key].dtype and (weight - saved[key]).abs().max() <= rounding * weight.abs().max()
+            ), (kind, key)
     assert before["proof"] == "weights and log-probabilities"
     for rank in range(2 if strategy == "ddp" else 1):
         for key, weight in load_file(out / f"{name}-{rank}.safetensors").items():
@@ -75,7 +82,9 @@ def test_who_holds_the_shards_does_not_show(alone: Path, together: tuple[str, Pa
 def test_shards_have_like_work_and_every_item_once() -> None:
     lengths = [5, 90, 7, 60, 30, 80, 6, 2]
     dealt = deal(lengths, 2)
-    assert sorted(item for items in dealt for item in items) == list(range(8)) and dealt == [sorted(items) for items in dealt]
+    assert sorted(item for items in dealt for item in items) == list(range(8)) and dealt == [
+        sorted(items) for items in dealt
+    ]
     assert abs(sum(lengths[item] for item in dealt[0]) - sum(lengths[item] for item in dealt[1])) <= max(lengths) / 4
     assert deal(lengths, 1) == [list(range(8))], "one shard is the batch as it is"
     assert deal([3], 4) == [[0], [], [], []]
@@ -90,4 +99,6 @@ def test_a_sum_in_blocks_is_a_branch_of_the_sum_of_all() -> None:
 
     assert tree(list("abcdefgh")) == f"({tree(list('abcd'))}{tree(list('efgh'))})" == "(((ab)(cd))((ef)(gh)))"
     assert tree(list("abcdef")) == "(((ab)(cd))(ef))" and tree(["a"]) == "a"
-    assert tree([tree(list("ab")), tree(list("cd"))]) == tree(list("abcd")), "shards that are summed over workers at once"
+    assert tree([tree(list("ab")), tree(list("cd"))]) == tree(list("abcd")), (
+        "shards that are summed over workers at once"
+    )

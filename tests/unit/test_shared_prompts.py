@@ -24,9 +24,22 @@ from ehrmind.engines.local.sharing import share_prompts
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.types import Group, Prompt, Verdict
-from tests.small_models import VOCABULARY, cases, gap_of_a_bfloat16_model, norms_of_packed_and_plain_steps, small_engine, tokens
+from tests.small_models import (
+    VOCABULARY,
+    cases,
+    gap_of_a_bfloat16_model,
+    norms_of_packed_and_plain_steps,
+    small_engine,
+    tokens,
+)
 
-SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 SHAPE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.2}
 
 
@@ -50,7 +63,18 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}),
     ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.2}),
     ("cohere", {"logit_scale": 0.25}),
-    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0}),
+    (
+        "gpt2",
+        {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 512,
+            "attn_pdrop": 0,
+            "embd_pdrop": 0,
+            "resid_pdrop": 0,
+        },
+    ),
     ("qwen3_moe", {}),
 ]
 
@@ -84,7 +108,9 @@ def test_any_window_agrees(window: int) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 4, 9, 100])
-def test_long_completions_are_computed_one_by_one_with_the_same_result(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_completions_are_computed_one_by_one_with_the_same_result(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = network("mistral", sliding_window=window)
     model.set_attn_implementation(NAME)
     together, gradient = scored(model, shared=True)
@@ -168,7 +194,9 @@ def test_chunked_log_probabilities_are_those_of_all_logits_at_once(cap: float | 
     logits = hidden @ weight.T * 0.5
     logits = logits if cap is None else torch.tanh(logits / cap) * cap
     whole = torch.log_softmax(logits / temperature, -1)
-    theirs = torch.autograd.grad((whole.gather(1, targets[:, None])[:, 0] * coefficients).sum(), (hidden, weight), retain_graph=True)
+    theirs = torch.autograd.grad(
+        (whole.gather(1, targets[:, None])[:, 0] * coefficients).sum(), (hidden, weight), retain_graph=True
+    )
     assert torch.allclose(logprobs, whole.gather(1, targets[:, None])[:, 0], atol=1e-5)
     assert torch.allclose(entropies, -(whole.exp() * whole).sum(-1), atol=1e-4)
     assert all((a - b).norm() / b.norm() < 1e-5 for a, b in zip(ours, theirs, strict=True))
@@ -227,15 +255,22 @@ def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatc
     monkeypatch.setattr(replay, "GROWTH", 8)
     monkeypatch.setattr(replay, "LENGTHS", 32)
     monkeypatch.setattr(
-        replay.FixedStep, "load", lambda shape, *places, load=replay.FixedStep.load: (shapes.append(shape), load(shape, *places))
+        replay.FixedStep,
+        "load",
+        lambda shape, *places, load=replay.FixedStep.load: (shapes.append(shape), load(shape, *places)),
     )
     fixed = engine.sample(*asked)
     assert [[c.segments[0].token_ids for c in group] for group in fixed] == [
         [c.segments[0].token_ids for c in group] for group in as_they_are
     ]
-    sampled, again = ([value for group in found for c in group for value in c.segments[0].logprobs] for found in (as_they_are, fixed))
+    sampled, again = (
+        [value for group in found for c in group for value in c.segments[0].logprobs] for found in (as_they_are, fixed)
+    )
     assert again == pytest.approx(sampled, abs=1e-5)
-    assert len({(len(shape.ages_R), len(shape.lengths_S), shape.longest, shape.room, shape.in_order) for shape in shapes}) > 5
+    assert (
+        len({(len(shape.ages_R), len(shape.lengths_S), shape.longest, shape.room, shape.in_order) for shape in shapes})
+        > 5
+    )
     assert {shape.in_order for shape in shapes} == {False, True}
 
 
@@ -249,10 +284,14 @@ def test_sampled_pairs_of_tokens_follow_the_models_distribution(tmp_path: Path) 
     uniform = np.random.default_rng(5)
     decoding = Decoding(temperature=0.9)
     with torch.inference_mode():
-        first, _ = draw(slots.admit([prompt] * prompts).repeat_interleave(rows, 0), decoding, uniform.random(rows * prompts))
+        first, _ = draw(
+            slots.admit([prompt] * prompts).repeat_interleave(rows, 0), decoding, uniform.random(rows * prompts)
+        )
         second, _ = draw(slots.step(first), decoding, uniform.random(rows * prompts))
         one = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 0.9, -1)
-        two = torch.softmax(model(torch.tensor([[*prompt, token] for token in range(7)])).logits[:, -1].double() / 0.9, -1)
+        two = torch.softmax(
+            model(torch.tensor([[*prompt, token] for token in range(7)])).logits[:, -1].double() / 0.9, -1
+        )
     counts = np.bincount((first * 7 + second).numpy(), minlength=49)
     assert chisquare(counts, ((one[:, None] * two).reshape(-1) * rows * prompts).numpy()).pvalue > 1e-3
 
@@ -275,7 +314,9 @@ def test_the_gap_between_sampler_and_learner_is_measured_in_every_step(tmp_path:
     prompts = [engine.prompt(messages(case)) for case in chosen]
     answers = engine.sample(prompts, [5, 6, 7], 3, decoding)
     verdict = Verdict(False, 0.0, {})
-    judged = [Group(c, p, a, [verdict] * 3, (1.0, -0.5, -0.5)) for c, p, a in zip(chosen, prompts, answers, strict=True)]
+    judged = [
+        Group(c, p, a, [verdict] * 3, (1.0, -0.5, -0.5)) for c, p, a in zip(chosen, prompts, answers, strict=True)
+    ]
     first = learner.learn_from_groups(judged)
     assert 0 < first["sampler_gap"] <= first["sampler_gap_max"] < (0.1 if autocast else 1e-4)
     moved = learner.learn_from_groups(judged)  # the weights have changed: what was sampled is another policy's

@@ -103,7 +103,7 @@ def test_the_demo_takes_families_keys_and_another_place(started: list[tuple[Any,
     assert [out for _, out, _, _ in started] == ["on: disk/demo-ehr", "on: disk/demo"]
     assert all(keys_of(overrides)["rlvr.steps"] == "3" for _, _, overrides, _ in started)
     recipe = load_recipe(started[0][0], started[0][2])
-    files = [recipe.data.train.ehr, recipe.data.elsewhere["readmission"].ehr]
+    files = [recipe.data.train.ehr, recipe.data.transfer["readmission"].ehr]
     assert [file.meds for file in files if file is not None] == [tmp_path / "on: disk" / "demo-meds"] * 2
 
 

@@ -41,8 +41,14 @@ SPELLINGS: dict[tuple[str, str | None], dict[float, str]] = {
     },
     ("µIU/mL", "insulin"): {1: "µIU/mL|μIU/mL|uU/mL|mIU/L|m[IU]/L|u[IU]/mL|mU/L|MIU/L|mcU/mL|mUI/L", 1 / 6: "pmol/L"},
     ("mm Hg", None): {1: "mm Hg|mmHg|mm[Hg]|MMHG|torr|millimeters of mercury", 7.50061683: "kPa|KPA|kilopascals"},
-    ("mL/day", None): {1: "mL/d|mL/24h|mL/24 hr|mL/(24.h)|cc/day|ml per day", 24: "mL/h|mL/hr|ml.h-1", 1000: "L/d|L/24h"},
-    ("mcg/kg/min", None): {1: "ug/kg/min|mcg/kg/min|µg/kg/min|μg/kg/min|ug.kg-1.min-1|mcg/(kg·min)|ug/(kg.min)|mcg/kg/minute"},
+    ("mL/day", None): {
+        1: "mL/d|mL/24h|mL/24 hr|mL/(24.h)|cc/day|ml per day",
+        24: "mL/h|mL/hr|ml.h-1",
+        1000: "L/d|L/24h",
+    },
+    ("mcg/kg/min", None): {
+        1: "ug/kg/min|mcg/kg/min|µg/kg/min|μg/kg/min|ug.kg-1.min-1|mcg/(kg·min)|ug/(kg.min)|mcg/kg/minute"
+    },
     ("bpm", None): {1: "/min|{beats}/min|beats/min|BPM|1/min|min-1|min⁻¹|per minute|beats per minute|{breaths}/min"},
     ("kg", None): {1: "kg|KG|kilograms", 0.45359237: "lb|lbs|[lb_av]|pounds", 0.001: "g"},
     ("cm", None): {1: "cm|CM", 2.54: "in|[in_i]|inches", 30.48: "ft|[ft_i]", 100: "m"},
@@ -55,14 +61,23 @@ SPELLINGS: dict[tuple[str, str | None], dict[float, str]] = {
     ("", None): {1: "ratio|{INR}|{ratio}|INR|1"},
 }
 CONCENTRATIONS = {"mg/dL", "mEq/L", "U/L", "µIU/mL", "g/dL"}
-ALL = [(*wanted, size, text) for wanted, sizes in SPELLINGS.items() for size, texts in sizes.items() for text in texts.split("|")]
+ALL = [
+    (*wanted, size, text)
+    for wanted, sizes in SPELLINGS.items()
+    for size, texts in sizes.items()
+    for text in texts.split("|")
+]
 
 
 @given(spelling=st.sampled_from(ALL), value=st.floats(1e-3, 1e5))
-def test_every_spelling_of_a_unit_is_read_as_the_same_number(spelling: tuple[str, str | None, float, str], value: float) -> None:
+def test_every_spelling_of_a_unit_is_read_as_the_same_number(
+    spelling: tuple[str, str | None, float, str], value: float
+) -> None:
     wanted, analyte, size, text = spelling
     assert convert(value, text, wanted, analyte) == pytest.approx(value * size, rel=1e-6), text
-    assert convert(convert(value, text, wanted, analyte), wanted, text, analyte) == pytest.approx(value), "there and back"
+    assert convert(convert(value, text, wanted, analyte), wanted, text, analyte) == pytest.approx(value), (
+        "there and back"
+    )
 
 
 @pytest.mark.parametrize(("wanted", "analyte", "size", "text"), ALL)
@@ -72,14 +87,19 @@ def test_no_spelling_is_forgotten(wanted: str, analyte: str | None, size: float,
 
 @example(spelling=("g/dL", "hemoglobin", 1, "G/DL"), other=("10^9/L", None))  # giga stands before a litre alone
 @given(spelling=st.sampled_from(ALL), other=st.sampled_from(sorted(SPELLINGS, key=str)))
-def test_a_unit_of_another_kind_is_refused(spelling: tuple[str, str | None, float, str], other: tuple[str, str | None]) -> None:
+def test_a_unit_of_another_kind_is_refused(
+    spelling: tuple[str, str | None, float, str], other: tuple[str, str | None]
+) -> None:
     wanted, _, _, text = spelling
     concentrations = wanted in CONCENTRATIONS and other[0] in CONCENTRATIONS  # by a rule of the analyte
     if wanted != other[0] and not concentrations and text not in {"1", "ratio", "{fraction}", "G/L"}:
         assert not converts(text, *other), f"{text} as {other}"
 
 
-@given(st.text(max_size=90) | st.text("10^*/{}[]%.µμKMGUumgdLlx⁹ -", max_size=12), st.sampled_from(sorted(SPELLINGS, key=str)))
+@given(
+    st.text(max_size=90) | st.text("10^*/{}[]%.µμKMGUumgdLlx⁹ -", max_size=12),
+    st.sampled_from(sorted(SPELLINGS, key=str)),
+)
 def test_any_text_is_read_or_refused_in_a_sentence(text: str, wanted: tuple[str, str | None]) -> None:
     try:
         assert convert(1.0, text, *wanted) == convert(1.0, text, *wanted)
@@ -90,8 +110,14 @@ def test_any_text_is_read_or_refused_in_a_sentence(text: str, wanted: tuple[str,
 TEMPERATURES = ("C|Cel|°C|℃|º C|˚C|deg C|degrees Celsius|CEL", "F|[degF]|°F|℉|deg F|Fahrenheit", "K|kelvin")
 
 
-@given(a=st.floats(20, 45), b=st.floats(20, 45), texts=st.tuples(*(st.sampled_from(texts.split("|")) for texts in TEMPERATURES)))
-def test_temperatures_keep_their_order_in_every_spelling_of_every_scale(a: float, b: float, texts: tuple[str, ...]) -> None:
+@given(
+    a=st.floats(20, 45),
+    b=st.floats(20, 45),
+    texts=st.tuples(*(st.sampled_from(texts.split("|")) for texts in TEMPERATURES)),
+)
+def test_temperatures_keep_their_order_in_every_spelling_of_every_scale(
+    a: float, b: float, texts: tuple[str, ...]
+) -> None:
     for text in texts:
         there = [convert(value, "Cel", text) for value in (a, b)]
         assert [convert(value, text, "C") for value in there] == pytest.approx([a, b])
@@ -107,7 +133,9 @@ def test_hba1c_goes_by_its_line_and_keeps_its_order(a: float, b: float) -> None:
         assert (percent[0] < percent[1]) == (a < b)
 
 
-@pytest.mark.parametrize(("ifcc", "ngsp"), [(20, 4.0), (38, 5.6), (42, 6.0), (48, 6.5), (53, 7.0), (64, 8.0), (75, 9.0), (86, 10.0)])
+@pytest.mark.parametrize(
+    ("ifcc", "ngsp"), [(20, 4.0), (38, 5.6), (42, 6.0), (48, 6.5), (53, 7.0), (64, 8.0), (75, 9.0), (86, 10.0)]
+)
 def test_hba1c_is_what_the_tables_of_both_methods_print(ifcc: float, ngsp: float) -> None:
     assert round(convert(ifcc, "mmol/mol", "%{HbA1c}", "HbA1c"), 1) == ngsp
 
@@ -139,17 +167,25 @@ def test_what_only_a_dimension_would_convert_is_refused(unit: str, wanted: str, 
         ("mil/mm3", "10^9/L", None, "thousands and millions"),
     ],
 )
-def test_a_spelling_with_two_readings_is_refused_in_a_sentence(unit: str, wanted: str, analyte: str | None, said: str) -> None:
+def test_a_spelling_with_two_readings_is_refused_in_a_sentence(
+    unit: str, wanted: str, analyte: str | None, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         convert(1.0, unit, wanted, analyte)
 
 
 def test_urea_by_mass_is_no_urea_nitrogen() -> None:
     assert convert(60.056, "mg/dL{urea}", "mg/dL", "urea nitrogen") == pytest.approx(28.014)
-    assert convert(10, "mmol/L{urea}", "mg/dL", "urea nitrogen") == convert(10, "mmol/L", "mg/dL", "urea nitrogen") == pytest.approx(28.014)
+    assert (
+        convert(10, "mmol/L{urea}", "mg/dL", "urea nitrogen")
+        == convert(10, "mmol/L", "mg/dL", "urea nitrogen")
+        == pytest.approx(28.014)
+    )
 
 
-MEASUREMENTS = {item.name: item for calculator in CALCULATORS.values() for item in calculator.inputs if isinstance(item, Quantity)}
+MEASUREMENTS = {
+    item.name: item for calculator in CALCULATORS.values() for item in calculator.inputs if isinstance(item, Quantity)
+}
 
 
 @pytest.mark.parametrize("item", MEASUREMENTS.values(), ids=MEASUREMENTS)
@@ -179,7 +215,11 @@ def test_an_annotation_that_changes_the_number_stays_in_the_answers_unit() -> No
 
 
 def test_kinds_stay_apart_in_the_calculators() -> None:
-    good: dict[str, Any] = {"temperature": "37 Cel", "heart_rate": "80 {beats}/min", "respiratory_rate": "14 {breaths}/min"}
+    good: dict[str, Any] = {
+        "temperature": "37 Cel",
+        "heart_rate": "80 {beats}/min",
+        "respiratory_rate": "14 {breaths}/min",
+    }
     assert CALCULATORS["sirs"](**good, white_cells="8 10⁹/L").value == 0
     with pytest.raises(InputError, match=r"heart_rate: 'mcg/kg/min' does not convert to bpm; give it in bpm or /min\."):
         CALCULATORS["sirs"](**{**good, "heart_rate": "80 mcg/kg/min"}, white_cells="8 10⁹/L")

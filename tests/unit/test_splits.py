@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehrmind.sources.splits import check_leaks, note_group, split_by_group, splits_digest, without_leaks
+from ehrmind.data.splits import check_leaks, note_group, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
 
 
@@ -30,7 +30,9 @@ CASES = [case(f"case-{i}", f"note-{i % 37}") for i in range(120)]
 
 
 @given(st.floats(0.01, 0.99), st.integers(), st.randoms(use_true_random=False))
-def test_a_split_shares_no_group_keeps_every_case_and_forgets_the_order(share: float, seed: int, shuffler: random.Random) -> None:
+def test_a_split_shares_no_group_keeps_every_case_and_forgets_the_order(
+    share: float, seed: int, shuffler: random.Random
+) -> None:
     rest, part = split_by_group(CASES, share, seed)
     assert {c.group for c in rest}.isdisjoint(c.group for c in part) and rest and part
     assert sorted(c.id for c in rest + part) == sorted(c.id for c in CASES)
@@ -58,7 +60,11 @@ def test_the_digest_sees_membership_and_not_order() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [("train", "tuning"), ("train", "held_out"), ("tuning", "held_out")])
 def test_a_group_in_two_splits_is_refused_with_counts_and_ids_only(first: str, second: str) -> None:
-    splits: dict[str, list[Case]] = {"train": [case("a", "note-a")], "tuning": [case("b", "note-b")], "held_out": [case("c", "note-c")]}
+    splits: dict[str, list[Case]] = {
+        "train": [case("a", "note-a")],
+        "tuning": [case("b", "note-b")],
+        "held_out": [case("c", "note-c")],
+    }
     splits[first] += [case(f"extra-{i}", f"note-{second}") for i in range(5)]
     splits[second].append(case("other", f"note-{second}"))
     said = rf"1 group\(s\) of {first} \(5 cases, such as extra-0, extra-1, extra-2\) are also in {second}"
@@ -92,7 +98,13 @@ def test_a_note_is_one_note_whatever_its_line_ends_and_marks(typed: str) -> None
 
 def of_table(name: str, group: str, record: str, *, by: str | None = "mrn", split: Split = "train") -> Case:
     about = {"grouped_by": by} if by else {}
-    return replace(case(name, group, split), family="table", task="q", fields={"question": "MAP?", "record": record}, provenance=about)
+    return replace(
+        case(name, group, split),
+        family="table",
+        task="q",
+        fields={"question": "MAP?", "record": record},
+        provenance=about,
+    )
 
 
 def test_a_patient_of_cases_that_an_earlier_version_made_is_the_same_patient() -> None:

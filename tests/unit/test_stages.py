@@ -16,7 +16,7 @@ from ehrmind.config import Recipe, parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response
 from ehrmind.report import write_report
-from ehrmind.report.review_sheet import export_review
+from ehrmind.report.review.sheet import export_review
 from ehrmind.runs import Run
 from ehrmind.runs.listing import list_runs, purge
 from ehrmind.stages.pipeline import run_pipeline
@@ -102,7 +102,11 @@ def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path
     assert "rehearse:" not in stored.read_text()
     run(tmp_path / "run", recipe(arms=["base"]), resume=True)
     with pytest.raises(InputError, match=r"warmup\.rehearse"):
-        run(tmp_path / "run", recipe(arms=["base"], warmup={"strata": "missing", "epochs": 1, "rehearse": "worked"}), resume=True)
+        run(
+            tmp_path / "run",
+            recipe(arms=["base"], warmup={"strata": "missing", "epochs": 1, "rehearse": "worked"}),
+            resume=True,
+        )
 
 
 def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base: Path, tmp_path: Path) -> None:
@@ -110,12 +114,19 @@ def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base:
     learnt, watched = watching()
     done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     counts = done.done("warmup") or {}
-    pilot = done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
-    assert counts["rehearsed"] == round(0.1 * counts["traces"]) > 0 and len(learnt) == counts["traces"] + counts["rehearsed"]
+    pilot = (
+        done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
+    )
+    assert (
+        counts["rehearsed"] == round(0.1 * counts["traces"]) > 0
+        and len(learnt) == counts["traces"] + counts["rehearsed"]
+    )
     assert set(learnt[counts["traces"] :]) <= set(pilot)
 
 
-def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_they_are_there(base: Path, tmp_path: Path) -> None:
+def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_they_are_there(
+    base: Path, tmp_path: Path
+) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.2, "rehearse": "worked", "epochs": 1})
     learnt, watched = watching()
     done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
@@ -126,18 +137,24 @@ def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_the
     assert set(learnt[counts["traces"] :]) <= others
 
 
-def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
+def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for_them(
+    base: Path, tmp_path: Path
+) -> None:
     learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "calculators", "epochs": 1})
     done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
     cases = {case.id: case for case in done.load_cases()["train"]}
     assert (done.done("warmup") or {})["traces"] == len(learnt) == len(cases)
-    assert sum("So the answer is" in text for text in learnt) > 20  # prose, lists and formulas, where the data's own are jottings
+    assert (
+        sum("So the answer is" in text for text in learnt) > 20
+    )  # prose, lists and formulas, where the data's own are jottings
     assert sum("<think>1. " in text for text in learnt) > 5
     assert not any("So the answer is" in (case.rationale or "") for case in cases.values())
 
 
-def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe_asks_for_them(base: Path, tmp_path: Path) -> None:
+def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe_asks_for_them(
+    base: Path, tmp_path: Path
+) -> None:
     learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "pilot", "epochs": 1})
     done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
@@ -148,7 +165,12 @@ def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe
 
 @pytest.mark.parametrize("setting", ["rehearsal", "traces"])
 def test_learning_from_the_pilot_without_one_is_refused(base: Path, tmp_path: Path, setting: str) -> None:
-    chosen = recipe(warmup={"strata": ["medcalc/physical/maintenance-fluids"], setting: {"rehearsal": 1.0, "traces": "pilot"}[setting]})
+    chosen = recipe(
+        warmup={
+            "strata": ["medcalc/physical/maintenance-fluids"],
+            setting: {"rehearsal": 1.0, "traces": "pilot"}[setting],
+        }
+    )
     with pytest.raises(InputError, match=rf"warmup\.{setting}.* no pilot"):
         run(tmp_path / "run", chosen, stages=("warmup",))
 
@@ -164,10 +186,18 @@ def test_every_rollout_stands_once_with_its_verdict(base: Path, tmp_path: Path) 
 
 
 def test_what_a_limit_leaves_out_is_counted(base: Path, tmp_path: Path) -> None:
-    made_up = {"synthetic": {"n": 35, "seed": 1, **SHORT}, "limit": 30}
-    data = {"train": made_up, "tuning": {"share_of_train": 0.5, "limit": 5}, "held_out": {"synthetic": {"n": 10, "seed": 3, **SHORT}}}
+    synthetic = {"synthetic": {"n": 35, "seed": 1, **SHORT}, "limit": 30}
+    data = {
+        "train": synthetic,
+        "tuning": {"share_of_train": 0.5, "limit": 5},
+        "held_out": {"synthetic": {"n": 10, "seed": 3, **SHORT}},
+    }
     counts = (run(tmp_path / "run", recipe(data=data), stages=("pilot",)).done("data") or {})["sources"]
-    assert counts["train"]["left_out_by_limit"] == 5 and counts["held_out"]["cases"] == 10 and "left_out_by_limit" not in counts["held_out"]
+    assert (
+        counts["train"]["left_out_by_limit"] == 5
+        and counts["held_out"]["cases"] == 10
+        and "left_out_by_limit" not in counts["held_out"]
+    )
     assert counts["tuning"]["cases"] == 5 and counts["tuning"]["left_out_by_limit"] == 10
 
 
@@ -235,7 +265,9 @@ def test_a_run_that_breaks_anywhere_resumes_to_the_same_results(base: Path, tmp_
 
 
 def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(base: Path, tmp_path: Path) -> None:
-    chosen = recipe(arms=["base"], sampler_rows=28)  # three batches of pilot questions, two of held-out cases for each decoding
+    chosen = recipe(
+        arms=["base"], sampler_rows=28
+    )  # three batches of pilot questions, two of held-out cases for each decoding
     whole = run(tmp_path / "whole", chosen)
     asked: list[int] = []
 
@@ -248,7 +280,12 @@ def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(
 
     for attempt in range(3):
         try:
-            run_pipeline(chosen, tmp_path / "run", resume=attempt > 0, open_engine=lambda _, folder: Interrupted.load(folder, plan))
+            run_pipeline(
+                chosen,
+                tmp_path / "run",
+                resume=attempt > 0,
+                open_engine=lambda _, folder: Interrupted.load(folder, plan),
+            )
         except KeyboardInterrupt:
             assert attempt < 2
     assert asked == [7, 7, 7, 7, 28, 7, 7, 28, 7]  # only the interrupted batches were asked twice
@@ -260,10 +297,10 @@ def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(
 def test_all_equal_groups_make_room_for_fresh_questions_when_the_recipe_refills(base: Path, tmp_path: Path) -> None:
     settings = {"steps": 2, "questions_per_step": 6, "samples": 4, "tuning_every": 2, "checkpoint_every": 1}
     plain = run(tmp_path / "plain", recipe(arms=["rlvr"], rlvr=settings))
-    refilled = run(tmp_path / "refilled", recipe(arms=["rlvr"], rlvr={**settings, "refill": 5}))
+    resampled = run(tmp_path / "resampled", recipe(arms=["rlvr"], rlvr={**settings, "dynamic_sampling": 5}))
     counts = [
         json.loads(line)["all_equal_groups"]
-        for folder in (plain, refilled)
+        for folder in (plain, resampled)
         for line in (folder.path / "metrics.jsonl").read_text().splitlines()
         if json.loads(line)["stage"] == "rlvr-rlvr"
     ]
@@ -278,14 +315,18 @@ def test_tensorboard_gets_the_curves_on_request(base: Path, tmp_path: Path) -> N
     assert [event.step for event in events.Scalars("reward")] == [0, 1, 2, 3]
     assert events.Tags()["scalars"] and {"arm", "step", "time"}.isdisjoint(events.Tags()["scalars"])
     files = sorted(path for path in (done.path / "tensorboard").rglob("*") if path.is_file())
-    assert {path.name for path in files} == {"events.out.tfevents.ehrmind"} and len(files) == len({path.parent for path in files})
+    assert {path.name for path in files} == {"events.out.tfevents.ehrmind"} and len(files) == len(
+        {path.parent for path in files}
+    )
     before = [path.read_bytes() for path in files]
     write_tensorboard(done)
     assert [path.read_bytes() for path in files] == before, "the same metrics are the same bytes"
     assert done.manifest.holds(f"tensorboard/rlvr-rlvr/{files[0].name}")
 
 
-def test_nothing_outside_protected_names_the_machine_or_the_person(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_outside_protected_names_the_machine_or_the_person(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("canary-host", "canary-user", "canary-home")
     monkeypatch.setattr(socket, "gethostname", lambda: names[0])
     monkeypatch.setattr(socket, "getfqdn", lambda *_: names[0])
@@ -296,7 +337,9 @@ def test_nothing_outside_protected_names_the_machine_or_the_person(base: Path, t
     done = run(tmp_path / "run", recipe(tracking={"tensorboard": True}))
     write_report(done.path)
     export_review(done.path, n=5)
-    shareable = [file for file in done.path.rglob("*") if file.is_file() and "protected" not in file.relative_to(done.path).parts]
+    shareable = [
+        file for file in done.path.rglob("*") if file.is_file() and "protected" not in file.relative_to(done.path).parts
+    ]
     assert len(shareable) > 20
     for file in shareable:
         content = f"{file.relative_to(done.path)}\n".encode() + file.read_bytes()
@@ -319,7 +362,9 @@ def test_only_protected_holds_record_text_and_purge_removes_it(base: Path, tmp_p
 def test_a_prompt_over_the_limit_is_refused_by_name_or_scored_as_wrong(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"prompts\.too_long=leave_out"):
         run(tmp_path / "refused", recipe(prompts={"max_tokens": 340}))
-    left_out = run(tmp_path / "left", recipe(arms=["base"], warmup={}, prompts={"max_tokens": 400, "too_long": "leave_out"}))
+    left_out = run(
+        tmp_path / "left", recipe(arms=["base"], warmup={}, prompts={"max_tokens": 400, "too_long": "leave_out"})
+    )
     assert json.loads((left_out.path / "results.json").read_text())["arms"]["base"]["n"] == 35
     reasons = left_out.read_rollouts("evaluate-base-greedy")["reason"].to_list()
     assert "prompt too long" in reasons

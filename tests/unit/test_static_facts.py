@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehrmind.config import EhrFiles, History
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.meds import open_meds
+from ehrmind.data.static_facts import fact_of, is_static, sex_of
+from ehrmind.data.timeline import COLUMNS, Timeline
 from ehrmind.prompts.records import with_histories
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.meds import open_meds
-from ehrmind.sources.static_facts import fact_of, is_static, sex_of
-from ehrmind.sources.timeline import COLUMNS, Timeline
-from ehrmind.stages.baseline import boosted_counts
+from ehrmind.stages.evaluation.baseline import boosted_counts
 from ehrmind.types import InputError
 from tests.meds_data import write_meds
 
@@ -47,15 +47,27 @@ def test_any_other_code_needs_a_time(code: str) -> None:
 
 
 def test_the_sex_is_read_from_the_code_or_from_the_text_beside_it() -> None:
-    said = {"GENDER//F": "female", "sex/male": "male", "OMOP_CONCEPT/8532": "female", "SNOMED/248153007": "male", "GENDER_M": "male"}
+    said = {
+        "GENDER//F": "female",
+        "sex/male": "male",
+        "OMOP_CONCEPT/8532": "female",
+        "SNOMED/248153007": "male",
+        "GENDER_M": "male",
+    }
     assert {code: sex_of(code) for code in said} == said
     assert sex_of("LOINC/76689-9", "Female") == "female" and sex_of("GENDER") is None and sex_of("RACE//F") is None
 
 
 def timeline(undated: list[str], **more: Any) -> Timeline:
     rows = [(1, None, code) for code in undated] + [(1, datetime(2020, 1, 1), "A")]
-    frame = pl.DataFrame(rows, schema={"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String}, orient="row")
-    empty = {name: pl.lit(None, dtype=pl.Datetime("us") if name == "end" else pl.String) for name in COLUMNS if name not in frame.columns}
+    frame = pl.DataFrame(
+        rows, schema={"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String}, orient="row"
+    )
+    empty = {
+        name: pl.lit(None, dtype=pl.Datetime("us") if name == "end" else pl.String)
+        for name in COLUMNS
+        if name not in frame.columns
+    }
     return Timeline(frame.with_columns(**empty | more.pop("columns", {})), **more)
 
 
@@ -81,7 +93,11 @@ def test_what_the_person_table_says_is_static_but_for_birth_and_death() -> None:
 
 def with_undated(folder: Path, code: str) -> Path:
     """An event without a time of everybody whose label is yes."""
-    positive = pl.read_parquet(folder / "labels" / "high_potassium" / "labels.parquet").filter("boolean_value")["subject_id"].to_list()
+    positive = (
+        pl.read_parquet(folder / "labels" / "high_potassium" / "labels.parquet")
+        .filter("boolean_value")["subject_id"]
+        .to_list()
+    )
     for shard in (folder / "data").rglob("*.parquet"):
         events = pl.read_parquet(shard)
         static = events.filter(pl.col("code").str.starts_with("GENDER") & pl.col("subject_id").is_in(positive))
@@ -103,7 +119,10 @@ def test_an_undated_death_is_in_no_history_and_no_baseline_and_is_counted(tmp_pa
 
 def test_metadata_declare_further_codes_static(tmp_path: Path) -> None:
     folder = write_meds(tmp_path)
-    codes = {"code": ["BLOOD//A", "X1", "X2", "X3", "MEDS_DEATH"], "description": ["Blood group A", "Female", None, "Death", None]}
+    codes = {
+        "code": ["BLOOD//A", "X1", "X2", "X3", "MEDS_DEATH"],
+        "description": ["Blood group A", "Female", None, "Death", None],
+    }
     parents = [None, None, ["Race/5"], None, None]
     pl.DataFrame(codes | {"parent_codes": parents, "static": [True, False, None, False, True]}).write_parquet(
         folder / "metadata" / "codes.parquet"

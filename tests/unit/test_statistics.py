@@ -68,7 +68,9 @@ def test_arms_scored_on_different_cases_are_refused() -> None:
 
 
 # Chances of: both right, only a, only b, neither. Alike arms, distant ones, hardly any right, nearly all right.
-@pytest.mark.parametrize("chances", [(0.3, 0.1, 0.1, 0.5), (0.45, 0.25, 0.05, 0.25), (0.01, 0.04, 0.02, 0.93), (0.9, 0.06, 0.02, 0.02)])
+@pytest.mark.parametrize(
+    "chances", [(0.3, 0.1, 0.1, 0.5), (0.45, 0.25, 0.05, 0.25), (0.01, 0.04, 0.02, 0.93), (0.9, 0.06, 0.02, 0.02)]
+)
 @pytest.mark.parametrize("n", [60, 600])
 def test_95_percent_intervals_hold_the_truth_about_95_times_in_100(chances: tuple[float, ...], n: int) -> None:
     draws, truth = 2000, chances[1] - chances[2]

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 from openpyxl import Workbook
 
-from ehrmind.sources.cells import TypedNumber
-from ehrmind.sources.files import Table, read_lines, read_table, stem
+from ehrmind.data.cells import TypedNumber
+from ehrmind.data.files import Table, read_lines, read_table, stem
 from ehrmind.types import InputError
 
 HEADER = ["question", "answer"]
@@ -51,7 +51,10 @@ def test_the_header_line_says_what_separates_columns(tmp_path: Path, separator: 
 
 def test_a_header_with_two_readings_is_decided_by_the_rows_or_refused(tmp_path: Path) -> None:
     assert read_table(text(tmp_path / "q.csv", "question;answer, mmHg\na;1\n")).columns == ("question", "answer, mmHg")
-    assert read_table(text(tmp_path / "r.csv", "question,answer;mmHg\na,1\nb,2\n")).columns == ("question", "answer;mmHg")
+    assert read_table(text(tmp_path / "r.csv", "question,answer;mmHg\na,1\nb,2\n")).columns == (
+        "question",
+        "answer;mmHg",
+    )
     with pytest.raises(InputError, match="header: its columns may be separated by commas or semicolons"):
         read_table(text(tmp_path / "s.csv", "question;x,answer\na;x,1\n"))
 
@@ -59,7 +62,9 @@ def test_a_header_with_two_readings_is_decided_by_the_rows_or_refused(tmp_path: 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_a_header_whose_names_are_all_quoted_is_read_by_what_separates_them(tmp_path: Path, separator: str) -> None:
     content = (
-        separator.join(['"question"', '"answer"', '"note, or text; as it was"']) + "\n" + separator.join(['"How much?"', '"4.5"', '"a"'])
+        separator.join(['"question"', '"answer"', '"note, or text; as it was"'])
+        + "\n"
+        + separator.join(['"How much?"', '"4.5"', '"a"'])
     )
     table = read_table(text(tmp_path / "t.csv", content, "utf-8-sig"))
     assert table.columns == ("question", "answer", "note, or text; as it was")
@@ -94,14 +99,22 @@ def test_json_lines_keep_the_digits_of_numbers_and_line_separators_of_texts(tmp_
     table = read_table(text(tmp_path / "q.jsonl", content))
     assert values(table) == [["a\u2028b\x85c", "93.30", "12345678901234567890", ""], ["d", "NaN", "", "[1]"]]
     assert isinstance(table.rows[0]["answer"], TypedNumber) and not isinstance(table.rows[0]["question"], TypedNumber)
-    assert read_lines(tmp_path / "q.jsonl")[0] == content.splitlines(keepends=False)[:0] + content.strip("\n").split("\n")
+    assert read_lines(tmp_path / "q.jsonl")[0] == content.splitlines(keepends=False)[:0] + content.strip("\n").split(
+        "\n"
+    )
     with pytest.raises(InputError, match="row 1: an object has a key twice"):
         read_table(text(tmp_path / "r.jsonl", '{"answer": 1, "answer": 2}\n'))
 
 
 def test_typed_columns_of_parquet_keep_what_they_are(tmp_path: Path) -> None:
     pl.DataFrame(
-        {"f": [1.0, None], "n": [float("nan"), 1.234], "b": [True, False], "d": [datetime.date(1970, 1, 1), None], "t": ["1.234", ""]}
+        {
+            "f": [1.0, None],
+            "n": [float("nan"), 1.234],
+            "b": [True, False],
+            "d": [datetime.date(1970, 1, 1), None],
+            "t": ["1.234", ""],
+        }
     ).write_parquet(tmp_path / "q.parquet")
     table = read_table(tmp_path / "q.parquet")
     assert values(table) == [["1.0", "NaN", "true", "1970-01-01", "1.234"], ["", "1.234", "false", "", ""]]
@@ -114,7 +127,12 @@ def test_a_workbooks_values_are_its_own_whatever_it_shows(tmp_path: Path) -> Non
         sheet["A5"].number_format = "0.0%"
 
     days = [datetime.datetime(2026, 1, 31), datetime.datetime(2026, 1, 31, 10, 5)]
-    rows = [[93.34, days[0], "93,3", True], [3.0, days[1], "x_x000D_", None], [0, None, " ", False], [0.055, None, "#N/A", None]]
+    rows = [
+        [93.34, days[0], "93,3", True],
+        [3.0, days[1], "x_x000D_", None],
+        [0, None, " ", False],
+        [0.055, None, "#N/A", None],
+    ]
     table = read_table(book(tmp_path / "q.xlsx", ["a", "b", "c", "d"], *rows, [None] * 4, change=change))
     assert values(table) == [
         ["93.34", "2026-01-31", "93,3", "true"],
@@ -132,7 +150,10 @@ def test_the_one_sheet_that_holds_anything_is_read_and_of_several_the_named_one(
     with pytest.raises(InputError, match=r"several sheets \(Sheet, More\); save the one you mean alone, or as CSV"):
         read_table(two)
     assert values(read_table(two, "Sheet")) == [["a", "1"]]
-    for path, says in ((two, "no sheet 'Third'; it has Sheet, More"), (text(tmp_path / "q.csv", "a,b\n1,2\n"), "has no sheets")):
+    for path, says in (
+        (two, "no sheet 'Third'; it has Sheet, More"),
+        (text(tmp_path / "q.csv", "a,b\n1,2\n"), "has no sheets"),
+    ):
         with pytest.raises(InputError, match=says):
             read_table(path, "Third")
 
@@ -143,7 +164,9 @@ def test_hidden_rows_and_columns_are_read_and_named(tmp_path: Path) -> None:
         sheet.column_dimensions["B"].hidden = True
 
     table = read_table(book(tmp_path / "q.xlsx", HEADER, ["a", 1], ["b", 2], change=hide))
-    assert len(table.rows) == 2 and list(table.notes.values()) == [1, 1] and all("hidden" in note for note in table.notes)
+    assert (
+        len(table.rows) == 2 and list(table.notes.values()) == [1, 1] and all("hidden" in note for note in table.notes)
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,11 +177,17 @@ def test_hidden_rows_and_columns_are_read_and_named(tmp_path: Path) -> None:
         ([["Our table"], HEADER, ["a", 1]], None, "cell B2: a value in a column without a name"),
         ([HEADER], None, "a header but no rows"),
         ([], None, "no sheet holds a cell"),
-        ([HEADER, ["a", 1]], lambda _, sheet: sheet.cell(1048576, 16384, "x"), "spans 1,048,576 rows by 16,384 columns"),
+        (
+            [HEADER, ["a", 1]],
+            lambda _, sheet: sheet.cell(1048576, 16384, "x"),
+            "spans 1,048,576 rows by 16,384 columns",
+        ),
         ([["answer", "answer"], ["a", 1]], None, "more than one column named 'answer'"),
     ],
 )
-def test_a_sheet_without_one_reading_is_refused_with_its_cell(tmp_path: Path, rows: list[list[Any]], change: Any, says: str) -> None:
+def test_a_sheet_without_one_reading_is_refused_with_its_cell(
+    tmp_path: Path, rows: list[list[Any]], change: Any, says: str
+) -> None:
     with pytest.raises(InputError, match=says):
         read_table(book(tmp_path / "q.xlsx", *rows, change=change))
 

@@ -11,9 +11,9 @@ from openpyxl import Workbook
 from pydantic import ValidationError
 
 from ehrmind.config import TableFile, parse_recipe
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.table import read_table_cases
-from ehrmind.sources.unanswered import table_to_ask
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.table import read_table_cases
+from ehrmind.data.unanswered import table_to_ask
 from ehrmind.stages.data import read_splits
 from ehrmind.types import Case, InputError
 from tests.new_rows import ehrmind
@@ -37,7 +37,9 @@ def truths(cases: list[Case]) -> list[Any]:
 
 
 def test_decimal_commas_are_read_as_such_and_said_in_notes_and_provenance(tmp_path: Path) -> None:
-    cases, counts = read_table_cases(TableFile(path=table(tmp_path, "93,3", "76,7", "4,25"), kind="number", tolerance=0.1))
+    cases, counts = read_table_cases(
+        TableFile(path=table(tmp_path, "93,3", "76,7", "4,25"), kind="number", tolerance=0.1)
+    )
     assert truths(cases) == [93.3, 76.7, 4.25] and cases[0].truth["low"] == pytest.approx(83.97)
     assert counts.notes == {"groups": 3, "column 'answer' is read with a decimal comma": 3}
     assert [case.provenance["read"] for case in cases] == [{"decimal": "comma"}] * 3
@@ -46,7 +48,9 @@ def test_decimal_commas_are_read_as_such_and_said_in_notes_and_provenance(tmp_pa
 
 def test_a_doubtful_number_is_refused_until_the_recipe_says_its_decimal_mark(tmp_path: Path) -> None:
     path = table(tmp_path, "12", "1,234")
-    with pytest.raises(InputError, match=r"q\.csv, row 2, column 'answer': two readings.*--decimal comma \(in a recipe `decimal`\)"):
+    with pytest.raises(
+        InputError, match=r"q\.csv, row 2, column 'answer': two readings.*--decimal comma \(in a recipe `decimal`\)"
+    ):
         read(path, kind="number")
     assert truths(read(path, kind="number", decimal="comma")) == [12.0, 1.234]
     assert truths(read(path, kind="number", decimal="point")) == [12.0, 1234.0]
@@ -96,7 +100,9 @@ def test_labels_of_a_float_column_are_the_whole_numbers_they_were(tmp_path: Path
         {"kind": "number", "groups_of": "ward"},
     ],
 )
-def test_labels_that_meet_and_options_of_another_kind_are_refused_when_the_recipe_is_read(settings: dict[str, Any]) -> None:
+def test_labels_that_meet_and_options_of_another_kind_are_refused_when_the_recipe_is_read(
+    settings: dict[str, Any],
+) -> None:
     with pytest.raises(ValidationError):
         TableFile(path=Path("q.csv"), **settings)
 
@@ -107,7 +113,12 @@ def test_labels_that_yaml_made_numbers_of_are_words() -> None:
 
 @pytest.mark.parametrize("nothing", ["", "NaN", "NULL", "NA", "\\N", "<NA>", "None", "inf", "#DIV/0!"])
 def test_a_missing_answer_is_refused_and_never_a_value(tmp_path: Path, nothing: str) -> None:
-    for settings in ({"kind": "number"}, {"kind": "integer"}, {"kind": "label", "labels": ["no", "yes"]}, {"kind": "date"}):
+    for settings in (
+        {"kind": "number"},
+        {"kind": "integer"},
+        {"kind": "label", "labels": ["no", "yes"]},
+        {"kind": "date"},
+    ):
         if nothing == "inf" and settings["kind"] in ("label", "date"):
             continue
         good = {"number": "0", "integer": "0", "label": "no", "date": "1970-01-01"}[str(settings["kind"])]
@@ -119,11 +130,11 @@ def test_a_missing_answer_is_refused_and_never_a_value(tmp_path: Path, nothing: 
 def test_what_a_program_writes_for_nothing_is_no_record_no_worked_answer_and_no_hint(tmp_path: Path) -> None:
     more = {"note": ["NaN", "N/A", "text"], "why": ["NULL", "None", "because"], "hint": ["nan", "\\N", "look"]}
     path = table(tmp_path, 1, 2, 3, **more)
-    file = TableFile(path=path, kind="number", record="note", rationale="why", aids={"hint": "hint"})
+    file = TableFile(path=path, kind="number", record="note", rationale="why", hints={"hint": "hint"})
     cases, counts = read_table_cases(file)
     assert [case.fields["record"] for case in cases] == ["", "N/A", "text"]
     assert [case.rationale for case in cases] == [None, None, "because"]
-    assert [case.provenance.get("aids") for case in cases] == [None, None, {"hint": "look"}]
+    assert [case.provenance.get("hints") for case in cases] == [None, None, {"hint": "look"}]
     assert counts.notes["rows without a text in column 'note'"] == 1
 
 
@@ -154,7 +165,7 @@ def test_a_patient_in_two_files_stops_the_run_unless_they_are_other_patients(tmp
     train = table(tmp_path, *range(4), name="train.csv", mrn=["7001", "7002", "7003", "7004"])
     test = table(tmp_path, 5, 6, name="test.csv", mrn=[spelling, "9"])
     ours, theirs = {**about, "path": train, "shares": [1, 0, 0]}, {**about, "path": test, "shares": [0, 0, 1]}
-    from ehrmind.sources.splits import check_leaks
+    from ehrmind.data.splits import check_leaks
 
     def checked(held_out: dict[str, Any]) -> None:
         splits = read_splits(recipe_of(ours, held_out))[0]
@@ -170,7 +181,9 @@ def test_split_words_of_other_tools_are_understood_and_others_refused(tmp_path: 
     cases = read(table(tmp_path, *range(6), part=words), kind="number", split="part")
     assert [case.split for case in cases] == ["train", "held_out", "tuning", "tuning", "held_out", "tuning"]
     for word in ("0", "fold 1", ""):
-        with pytest.raises(InputError, match="row 1, column 'part': a split is one of train, tuning, held_out; test is held_out"):
+        with pytest.raises(
+            InputError, match="row 1, column 'part': a split is one of train, tuning, held_out; test is held_out"
+        ):
             read(table(tmp_path, 1, part=[word]), kind="number", split="part")
 
 
@@ -181,11 +194,19 @@ def test_the_command_line_says_how_answers_were_read_and_takes_the_same_decision
     (tmp_path / "q.csv").write_text("question;answer;mrn\na;1.234;7\nb;2.5;8\n".replace("2.5", "12.345"))
     said = ["data", "table", "q.csv", "--kind", "number", "--out", "c.parquet", "--group", "mrn", "--groups-of", "ward"]
     assert ehrmind(*said) == 2 and "--decimal comma" in capsys.readouterr().err
-    assert ehrmind(*said, "--decimal", "comma") == 0 and "note 2: column 'answer' is read with a decimal comma" in capsys.readouterr().out
-    assert [(case.truth["value"], case.group) for case in load_cases("c.parquet")] == [(1234.0, "ward-7"), (12345.0, "ward-8")]
+    assert (
+        ehrmind(*said, "--decimal", "comma") == 0
+        and "note 2: column 'answer' is read with a decimal comma" in capsys.readouterr().out
+    )
+    assert [(case.truth["value"], case.group) for case in load_cases("c.parquet")] == [
+        (1234.0, "ward-7"),
+        (12345.0, "ward-8"),
+    ]
     (tmp_path / "g.csv").write_text("question,answer\na,1\nb,4\n")
     labels = [part for grade in GRADES for part in ("--label", grade)]
-    assert ehrmind("data", "table", "g.csv", "--kind", "label", *labels, "--labels-from", "1", "--out", "g.parquet") == 0
+    assert (
+        ehrmind("data", "table", "g.csv", "--kind", "label", *labels, "--labels-from", "1", "--out", "g.parquet") == 0
+    )
     assert truths(load_cases("g.parquet")) == [0, 3]
     assert ehrmind("data", "table", "g.csv", "--kind", "label", "--label", "a-b", "--label", "a b", "--out", "x") == 2
     assert "'a-b' and 'a b' are one and the same" in capsys.readouterr().err
@@ -206,7 +227,9 @@ def test_a_sheet_of_several_is_named_by_the_recipe(tmp_path: Path) -> None:
         made.active.append(row)
     made.create_sheet("Codes").append(["x"])
     made.save(tmp_path / "q.xlsx")
-    with pytest.raises(InputError, match=r"several sheets \(Sheet, Codes\); name one with --sheet \(in a recipe `sheet`\)"):
+    with pytest.raises(
+        InputError, match=r"several sheets \(Sheet, Codes\); name one with --sheet \(in a recipe `sheet`\)"
+    ):
         read(tmp_path / "q.xlsx", kind="number")
     assert truths(read(tmp_path / "q.xlsx", kind="number", sheet="Sheet")) == [1.5]
 

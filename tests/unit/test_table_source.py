@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from ehrmind.config import TableFile, parse_recipe
+from ehrmind.data.table import read_table_cases
 from ehrmind.prompts import messages
-from ehrmind.sources.table import read_table_cases
 from ehrmind.stages.data import read_splits
 from ehrmind.types import InputError
 from ehrmind.verify import judge
@@ -31,9 +31,13 @@ def read(path: Path, **settings: Any) -> Any:
 
 
 def test_csv_json_lines_and_parquet_are_the_same_task(tmp_path: Path) -> None:
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row | {"answer": int(row["answer"])}) + "\n" for row in ROWS))
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps(row | {"answer": int(row["answer"])}) + "\n" for row in ROWS)
+    )
     pl.DataFrame(ROWS).write_parquet(tmp_path / "sums.parquet")
-    found = [read(path, record="note")[0] for path in (csv(tmp_path), tmp_path / "sums.jsonl", tmp_path / "sums.parquet")]
+    found = [
+        read(path, record="note")[0] for path in (csv(tmp_path), tmp_path / "sums.jsonl", tmp_path / "sums.parquet")
+    ]
     assert [[(c.id, c.fields, c.truth, c.split) for c in cases] for cases in found[1:]] == [
         [(c.id, c.fields, c.truth, c.split) for c in found[0]]
     ] * 2
@@ -43,7 +47,9 @@ def test_csv_json_lines_and_parquet_are_the_same_task(tmp_path: Path) -> None:
 def test_a_record_never_crosses_splits(tmp_path: Path) -> None:
     cases, counts = read(csv(tmp_path), record="note", shares=(0.5, 0.2, 0.3))
     assert counts.notes == {"groups": 10} and {case.split for case in cases} == {"train", "tuning", "held_out"}
-    assert all(len({case.split for case in cases if case.group == group}) == 1 for group in {case.group for case in cases})
+    assert all(
+        len({case.split for case in cases if case.group == group}) == 1 for group in {case.group for case in cases}
+    )
 
 
 def test_a_split_column_decides(tmp_path: Path) -> None:
@@ -57,14 +63,26 @@ def test_a_split_column_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "answer", "right", "wrong"),
     [
-        ({"kind": "number", "tolerance": 0.05, "unit": "mg"}, "100", ["104.9", "95 mg", 100], ["106", "100 kg", "about 100", None]),
+        (
+            {"kind": "number", "tolerance": 0.05, "unit": "mg"},
+            "100",
+            ["104.9", "95 mg", 100],
+            ["106", "100 kg", "about 100", None],
+        ),
         ({"kind": "number", "absolute_tolerance": 2}, "-10", [-12, "-8"], [-12.1, 10]),
         ({"kind": "integer"}, "7", [7, "7", 7.0], [7.4, 8, "7 or 8"]),
         ({"kind": "date"}, "2026-01-31", ["2026-01-31", "01/31/2026"], ["01/30/2026", "soon"]),
-        ({"kind": "label", "labels": ["benign", "malignant"]}, "Malignant", ["malignant", 1, "1"], ["benign", 0, "malignant or benign"]),
+        (
+            {"kind": "label", "labels": ["benign", "malignant"]},
+            "Malignant",
+            ["malignant", 1, "1"],
+            ["benign", 0, "malignant or benign"],
+        ),
     ],
 )
-def test_every_kind_of_check_is_proven(tmp_path: Path, settings: dict[str, Any], answer: str, right: list[Any], wrong: list[Any]) -> None:
+def test_every_kind_of_check_is_proven(
+    tmp_path: Path, settings: dict[str, Any], answer: str, right: list[Any], wrong: list[Any]
+) -> None:
     cases, _ = read(csv(tmp_path, [{"question": f"Question {n}?", "answer": answer} for n in range(5)]), **settings)
     assert check_cases(cases).ok
     for given, expected in [*((value, True) for value in right), *((value, False) for value in wrong)]:
@@ -86,7 +104,11 @@ def test_every_kind_of_check_is_proven(tmp_path: Path, settings: dict[str, Any],
             {"kind": "label", "labels": ["no", "yes"]},
             "row 1, column 'answer': none of the labels no, yes",
         ),
-        ([{"question": "", "answer": "1"}, {"question": "b", "answer": "1"}], {}, "row 1, column 'question': no question"),
+        (
+            [{"question": "", "answer": "1"}, {"question": "b", "answer": "1"}],
+            {},
+            "row 1, column 'question': no question",
+        ),
         (
             [{"question": "a", "answer": "1"}, {"question": "b", "answer": "1"}],
             {"id": "answer"},

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.prompts.chat import Asking
+from ehrmind.parsing import reasons
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages
 from ehrmind.runs import Run
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.teacher import COPY, FLAWED, LEAKS, NO_ANSWER, UNSAID, UNSURE, needs, quotas
+from ehrmind.stages.warmup.teacher import COPY, FLAWED, LEAKS, NO_ANSWER, UNSAID, UNSURE, needs, quotas
 from ehrmind.types import InputError, Prompt
-from ehrmind.verify import judge, reasons
+from ehrmind.verify import judge
 from tests.loopback_endpoint import Do, Say, Server, chat, loopback_endpoint
 
 GOLD = re.compile(r"The right answer:\n(\{.*\})\n")
@@ -51,7 +52,9 @@ def wrong(gold: str) -> str:
     return json.dumps({"answer": labels[(labels.index(json.loads(gold)["answer"]) + 1) % 3]})
 
 
-def recipe(server: Server, *, warmup: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **teacher: Any) -> Recipe:
+def recipe(
+    server: Server, *, warmup: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **teacher: Any
+) -> Recipe:
     settings = {
         "url": server.url,
         "model": "large",
@@ -86,7 +89,9 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def warm_up(chosen: Recipe, out: Path, **options: Any) -> tuple[Run, dict[str, Any]]:
-    run = run_pipeline(chosen, out, stages=("warmup",), open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""), **options)
+    run = run_pipeline(
+        chosen, out, stages=("warmup",), open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""), **options
+    )
     return run, (run.done("warmup") or {})
 
 
@@ -99,7 +104,9 @@ def test_the_warm_up_learns_what_a_teacher_writes_who_knows_the_answers(base: Pa
     assert all(text.startswith("<think>The record says") and text.endswith("</answer>") for text in LEARNT)
     sent = " ".join(request["messages"][0]["content"] for request in server.requests)
     for case in cases.values():
-        assert (" ".join(case.fields["note"].split())[:60] in " ".join(sent.split())) == (case.split == "train"), case.split
+        assert (" ".join(case.fields["note"].split())[:60] in " ".join(sent.split())) == (case.split == "train"), (
+            case.split
+        )
 
 
 @pytest.mark.parametrize("trouble", ["stall", "drop", "flood", "garbage", "500"])
@@ -131,21 +138,39 @@ def test_a_teacher_that_misbehaves_costs_its_cases_and_nothing_else(base: Path, 
 
 
 LIES = {
-    "wrong label": (lambda gold, record: f"<think>{record}</think><answer>{wrong(gold)}</answer>\nConfidence: 99", reasons.WRONG_LABEL),
-    "leak": (lambda gold, record: f"<think>{record} The given label is {gold}.</think><answer>{gold}</answer>\nConfidence: 99", LEAKS),
+    "wrong label": (
+        lambda gold, record: f"<think>{record}</think><answer>{wrong(gold)}</answer>\nConfidence: 99",
+        reasons.WRONG_LABEL,
+    ),
+    "leak": (
+        lambda gold, record: (
+            f"<think>{record} The given label is {gold}.</think><answer>{gold}</answer>\nConfidence: 99"
+        ),
+        LEAKS,
+    ),
     "another conclusion": (
-        lambda gold, record: f"<think>{record}. So the patient is {json.loads(wrong(gold))['answer']}.</think><answer>{gold}</answer>",
+        lambda gold, record: (
+            f"<think>{record}. So the patient is {json.loads(wrong(gold))['answer']}.</think><answer>{gold}</answer>"
+        ),
         f"{FLAWED}: conclusion",
     ),
     "wrong sum": (
-        lambda gold, record: f"<think>{record}. Of 12 + 9 = 23 points it follows.</think><answer>{gold}</answer>\nConfidence: 99",
+        lambda gold, record: (
+            f"<think>{record}. Of 12 + 9 = 23 points it follows.</think><answer>{gold}</answer>\nConfidence: 99"
+        ),
         f"{FLAWED}: arithmetic",
     ),
     "unsure": (lambda gold, record: f"<think>{record}</think><answer>{gold}</answer>\nConfidence: 40", UNSURE),
     "silent": (lambda gold, record: f"<think>{record}</think><answer>{gold}</answer>", UNSAID),
-    "copies": (lambda gold, record: f"<think>All criteria are met.</think><answer>{gold}</answer>\nConfidence: 99", COPY),
+    "copies": (
+        lambda gold, record: f"<think>All criteria are met.</think><answer>{gold}</answer>\nConfidence: 99",
+        COPY,
+    ),
     "no thought": (lambda gold, record: f"<answer>{gold}</answer>\nConfidence: 99", reasons.NO_THINKING),
-    "talks on": (lambda gold, record: f"<think>{record}</think><answer>{gold}</answer> I hope this helps!", reasons.TEXT_AFTER),
+    "talks on": (
+        lambda gold, record: f"<think>{record}</think><answer>{gold}</answer> I hope this helps!",
+        reasons.TEXT_AFTER,
+    ),
 }
 
 
@@ -161,7 +186,9 @@ def test_a_teacher_that_lies_is_found_out_by_name(base: Path, tmp_path: Path, li
     if lie == "copies":
         assert len(LEARNT) == 1
     else:
-        with loopback_endpoint(lambda body: tell(*answered(body)) if "eligible" in answered(body)[0] else well(body)) as server:
+        with loopback_endpoint(
+            lambda body: tell(*answered(body)) if "eligible" in answered(body)[0] else well(body)
+        ) as server:
             _, facts = warm_up(recipe(server, train=train, tries=1, balance=None), tmp_path / "again")
         assert facts["teacher"]["refused"] == {reason: facts["teacher"]["asked"] - facts["teacher"]["accepted"]}
 
@@ -178,12 +205,20 @@ def test_a_refused_answer_is_tried_again_and_the_case_is_not_lost(base: Path, tm
     def better_the_third_time(body: dict[str, Any]) -> str:
         gold, record = answered(body)
         times[body["messages"][0]["content"]] += 1
-        return well(body) if times[body["messages"][0]["content"]] == 3 else f"<think>{record}</think><answer>{wrong(gold)}</answer>"
+        return (
+            well(body)
+            if times[body["messages"][0]["content"]] == 3
+            else f"<think>{record}</think><answer>{wrong(gold)}</answer>"
+        )
 
     train = {"synthetic": {"family": "trials", "n": 9, "seed": 1}}
     with loopback_endpoint(better_the_third_time) as server:
         _, facts = warm_up(recipe(server, train=train, tries=3, balance=None), tmp_path / "run")
-    assert facts["traces"] == 9 and facts["teacher"]["refused"] == {reasons.WRONG_LABEL: 18} and facts["teacher"]["asked"] == 27
+    assert (
+        facts["traces"] == 9
+        and facts["teacher"]["refused"] == {reasons.WRONG_LABEL: 18}
+        and facts["teacher"]["asked"] == 27
+    )
     seeds = [request["seed"] for request in server.requests]
     assert len(set(seeds)) == 27
 
@@ -228,18 +263,27 @@ def test_answers_are_wanted_evenly_over_strata_and_labels_and_more_where_the_pil
     assert sum(even.values()) == 200 and even["d", ""] == 3
     assert max(even["a", "no"], even["a", "yes"]) - min(even["a", "no"], even["a", "yes"]) <= 1
     assert abs(even["b", ""] - even["c", ""]) <= 1 and abs(even["a", "no"] + even["a", "yes"] - even["b", ""]) <= 1
-    needed = quotas(sizes, 200, needs({"by_stratum": {"b": {"pass@1": 0.1}, "c": {"pass@1": 0.7}, "a": {"pass@1": 1.0}}}), 1.5, None)
+    needed = quotas(
+        sizes, 200, needs({"by_stratum": {"b": {"pass@1": 0.1}, "c": {"pass@1": 0.7}, "a": {"pass@1": 1.0}}}), 1.5, None
+    )
     assert needed["b", ""] > 2.5 * needed["c", ""] > 0 and 0 < needed["a", "no"] + needed["a", "yes"] < needed["c", ""]
     everything = quotas(sizes, 10_000, {}, 1.5, None)
     assert everything["a", "no"] == 60 and everything["a", "yes"] == 40, "no label more than 1.5 times the rarest"
     assert quotas(sizes, 10_000, {}, None, None)["a", "no"] == 500
-    assert max(quotas(sizes, 10_000, {}, 1.5, 10).values()) == 10 and sum(quotas(sizes, 10_000, {}, 1.5, 10).values()) == 33
+    assert (
+        max(quotas(sizes, 10_000, {}, 1.5, 10).values()) == 10
+        and sum(quotas(sizes, 10_000, {}, 1.5, 10).values()) == 33
+    )
 
 
 def test_no_more_is_asked_and_kept_than_is_wanted_and_labels_stay_balanced(base: Path, tmp_path: Path) -> None:
     def bad_at_excluded(body: dict[str, Any]) -> str:
         gold, record = answered(body)
-        return well(body) if "excluded" not in gold or int(record[-1]) % 2 else f"<think>{record}</think><answer>{wrong(gold)}</answer>"
+        return (
+            well(body)
+            if "excluded" not in gold or int(record[-1]) % 2
+            else f"<think>{record}</think><answer>{wrong(gold)}</answer>"
+        )
 
     with loopback_endpoint(bad_at_excluded) as server:
         run, facts = warm_up(recipe(server, pairs=30, tries=2, balance=1.0), tmp_path / "run")
@@ -273,8 +317,8 @@ def test_confidence_is_read_from_its_own_line_behind_the_answer(tail: str, confi
 
 
 def test_a_teacher_s_own_thought_before_its_reply_is_no_part_of_the_lesson() -> None:
-    (case,) = made_up_trials(1, seed=4, split="train")
-    gold = GOLD.search(teaching_messages(case, Asking(), confidence=True)[0].content)
+    (case,) = synthetic_trials(1, seed=4, split="train")
+    gold = GOLD.search(teaching_messages(case, PromptVariant(), confidence=True)[0].content)
     assert gold is not None
     before = "<think>The label is known to me.</think>Here it is:\n"
     reply = read_reply(f"{before}<think>Age 40 <|im_end|> fits.</think> <answer>{gold[1]}</answer>\nConfidence: 80")
@@ -286,7 +330,9 @@ def say_nothing(_: dict[str, Any]) -> str:
     return ""
 
 
-def test_a_teacher_is_not_asked_before_the_recipe_is_sound(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_is_not_asked_before_the_recipe_is_sound(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     teaching: Say = say_nothing
     with loopback_endpoint(teaching) as server:

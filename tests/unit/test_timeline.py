@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ehrmind.sources.timeline import COLUMNS, Timeline
+from ehrmind.data.timeline import COLUMNS, Timeline
 from ehrmind.types import InputError
 
 DAY = datetime(2020, 1, 1)
@@ -36,26 +36,34 @@ def code_of(place: int) -> str:
 def shard(events: list[Event]) -> pl.DataFrame:
     rows = sorted(events, key=lambda event: (event[0], -1 if event[1] is None else event[1]))
     return pl.DataFrame(
-        [(subject, hour(time), code_of(place), 1.0, None, None, hour(end), None) for place, (subject, time, end) in enumerate(rows)],
+        [
+            (subject, hour(time), code_of(place), 1.0, None, None, hour(end), None)
+            for place, (subject, time, end) in enumerate(rows)
+        ],
         schema=SCHEMA,
         orient="row",
     )
 
 
-def naively(events: pl.DataFrame, subject: int, at: int, newest: int | None, strictly_before: bool) -> list[tuple[Any, ...]]:
+def naively(
+    events: pl.DataFrame, subject: int, at: int, newest: int | None, strictly_before: bool
+) -> list[tuple[Any, ...]]:
     """Every row of the subject, one by one."""
     known: list[tuple[Any, ...]] = []
     limit = hour(at)
     assert limit is not None
     for _, time, code, _, _, _, end, _ in events.filter(pl.col("subject_id") == subject).rows():
-        if (time is None and code == "GENDER//F") or (time is not None and (time < limit or (time == limit and not strictly_before))):
+        if (time is None and code == "GENDER//F") or (
+            time is not None and (time < limit or (time == limit and not strictly_before))
+        ):
             known.append((time, code, end if end is not None and end <= limit else None))
     static, dated = [row for row in known if row[0] is None], [row for row in known if row[0] is not None]
     return [*static, *(dated if newest is None else dated[len(dated) - newest :] if newest < len(dated) else dated)]
 
 
 EVENTS = st.lists(
-    st.tuples(st.integers(1, 4), st.one_of(st.none(), st.integers(0, 9)), st.one_of(st.none(), st.integers(0, 12))), min_size=1
+    st.tuples(st.integers(1, 4), st.one_of(st.none(), st.integers(0, 9)), st.one_of(st.none(), st.integers(0, 12))),
+    min_size=1,
 )
 
 
@@ -82,7 +90,9 @@ def test_visible_is_what_a_reader_of_every_event_finds(
         codes = timeline.whats["code"].gather(rows["what"])
         rows = list(zip(rows["time"], codes, rows["end"], strict=True))
         assert rows == naively(frame, subject, at, newest, strictly_before)
-        assert found.known[place] == sum(row[0] is not None for row in naively(frame, subject, at, None, strictly_before))
+        assert found.known[place] == sum(
+            row[0] is not None for row in naively(frame, subject, at, None, strictly_before)
+        )
 
 
 def test_an_end_later_than_the_prediction_time_reads_as_none() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
+from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.engines.local.learner import LocalLearner
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.engines.tools import MOST_CALLS, sample_with_tool
 from ehrmind.prompts import messages
-from ehrmind.sources.made_up.trials import made_up_trials
 from ehrmind.stages.rollout import answer_probabilities
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Completion, Group, Message, Prompt, Segment, Verdict
@@ -28,7 +28,10 @@ def call(tree: object) -> str:
 
 
 def test_a_calculator_is_called_by_name_with_its_inputs() -> None:
-    assert calculator_tool(call({"calculator": "body-mass-index", "inputs": {"weight": "70 kg", "height": [1.7, "m"]}})) == "24.2215 kg/m^2"
+    assert (
+        calculator_tool(call({"calculator": "body-mass-index", "inputs": {"weight": "70 kg", "height": [1.7, "m"]}}))
+        == "24.2215 kg/m^2"
+    )
 
 
 def test_arithmetic_is_worked() -> None:
@@ -36,7 +39,8 @@ def test_arithmetic_is_worked() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no call", '<answer>{"answer": 1}</answer>', "<tool>{} and on", '<tool>{"expression": "1"}</tool> and on']
+    "text",
+    ["", "no call", '<answer>{"answer": 1}</answer>', "<tool>{} and on", '<tool>{"expression": "1"}</tool> and on'],
 )
 def test_what_is_no_call_gets_no_reply(text: str) -> None:
     assert calculator_tool(text) is None
@@ -75,7 +79,9 @@ def adds(prompt: str, key: int, member: int, skill: int) -> str:
 
 def test_the_reply_comes_as_a_turn_of_its_own_and_the_last_turn_is_the_answer() -> None:
     engine = ScriptedEngine(adds)
-    ((first, second),) = sample_with_tool(engine, [engine.prompt([Message("user", "sum")])], [7], 2, GREEDY, calculator_tool)
+    ((first, second),) = sample_with_tool(
+        engine, [engine.prompt([Message("user", "sum")])], [7], 2, GREEDY, calculator_tool
+    )
     assert [segment.role for segment in second.segments] == ["assistant", "tool", "assistant"]
     assert [segment.trainable for segment in second.segments] == [True, False, True]
     assert second.text.endswith('{"answer": 41}</answer>') and first.text.endswith('{"answer": 40}</answer>')
@@ -102,7 +108,9 @@ def test_every_template_has_a_turn_for_the_reply(family: str, tmp_path: Path) ->
     asked, said = [Message("user", "How much?")], "a call"
     prompt, turn = engine.prompt(asked), engine.tool_turn("41 kg")
     ids = [*engine.response_tokens(said, prompt), *turn.token_ids]
-    whole = engine.prompt([*asked, Message("assistant", prompt.opening + said if prompt.opening else said), Message("tool", "41 kg")])
+    whole = engine.prompt(
+        [*asked, Message("assistant", prompt.opening + said if prompt.opening else said), Message("tool", "41 kg")]
+    )
     assert engine.tokenizer.decode(ids) == said + engine.tokenizer.decode(list(whole.token_ids)).partition(said)[2]
     assert turn.opening == prompt.opening
 
@@ -141,7 +149,11 @@ def test_tokens_of_the_tool_are_read_and_not_learnt(importance: str, tmp_path: P
         found: dict[str, torch.Tensor] = {}
         taught = learner(engine, importance=importance, loss="dr_grpo")
         taught.adamw.step = lambda: found.update(  # type: ignore[method-assign]
-            {name: parameter.grad.clone() for name, parameter in engine.network.named_parameters() if parameter.grad is not None}
+            {
+                name: parameter.grad.clone()
+                for name, parameter in engine.network.named_parameters()
+                if parameter.grad is not None
+            }
         )
         taught.settings = taught.settings.model_copy(update={"max_gradient_norm": 1e9})
         taught.learn_from_groups([group])
@@ -165,7 +177,9 @@ def hand_made(
     start = len(prompt.token_ids) - 1
     kept = [*range(start, start + 3), *range(start + 5, start + 8)]
     (-logprobs[kept].sum() / (2 * GREEDY.max_new_tokens)).backward()
-    return {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None
+    }
 
 
 def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> None:
@@ -176,8 +190,12 @@ def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> No
             self.prompts = [prompt.token_ids for prompt, *_ in asked]
             return [[0.0] * len(options) for *_, options in asked]
 
-    case = made_up_trials(1, seed=3, split="train")[0]
-    parts = (Segment("assistant", (5,), (0.0,)), Segment("tool", (8, 9), (0.0, 0.0), False), Segment("assistant", (6,), (0.0,)))
+    case = synthetic_trials(1, seed=3, split="train")[0]
+    parts = (
+        Segment("assistant", (5,), (0.0,)),
+        Segment("tool", (8, 9), (0.0, 0.0), False),
+        Segment("assistant", (6,), (0.0,)),
+    )
     said = Completion(parts, "stop", '<think>a</think><answer>{"answer": "eligible"}</answer>')
     engine = Asked(adds)
     (shares,) = answer_probabilities(engine, [Group(case, Prompt((1, 2)), [said], [Verdict(True, 1.0, {})])])

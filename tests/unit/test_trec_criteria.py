@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ehrmind import tasks
-from ehrmind.sources.labels import label_truth
-from ehrmind.sources.trec.criteria import Criteria, split_criteria
-from ehrmind.sources.trec.formats import Trial
-from ehrmind.sources.trec.pairs import LABELS, pair_case
-from ehrmind.sources.trec.text import one_line, plain
-from ehrmind.sources.trec.topics import Topic
+from ehrmind.data.labels import label_truth
+from ehrmind.data.trec.criteria import Criteria, split_criteria
+from ehrmind.data.trec.formats import Trial
+from ehrmind.data.trec.pairs import LABELS, pair_case
+from ehrmind.data.trec.text import one_line, plain
+from ehrmind.data.trec.topics import Topic
 
 HEADINGS = [
     "NON-INCLUSION CRITERIA :",
@@ -111,7 +111,9 @@ def test_headings_are_found_inside_lines_and_behind_line_ends_of_every_kind(text
 def test_a_record_whose_division_cannot_be_trusted_is_left_undivided_and_marked(text: str) -> None:
     found = split_criteria(text)
     assert found.mixed and not found.split
-    lost = set(text.lower().replace("*", " ").replace("-", " ").split()) - set(" ".join(found.other).lower().replace("-", " ").split())
+    lost = set(text.lower().replace("*", " ").replace("-", " ").split()) - set(
+        " ".join(found.other).lower().replace("-", " ").split()
+    )
     assert not lost
 
 
@@ -178,10 +180,10 @@ def test_prompt_and_aid_follow_the_division(undivided: bool) -> None:
     criteria = split_criteria(f"Inclusion Criteria:\n* adults{more}\n\nNon-inclusion criteria:\n* dialysis")
     trial = Trial("NCT00000001", "t", "", (), (), "", "", "", criteria)
     case = pair_case("c", Topic("1", "A patient."), trial, label_truth(0, LABELS), "patient")
-    record, aid = tasks.of(case).record(case), tasks.of(case).aids(case)["criteria"]
+    record, hint = tasks.of(case).record(case), tasks.of(case).hints(case)["criteria"]
     assert case.provenance["criteria_mixed"] is undivided
-    assert ("Eligibility criteria:" in record) is undivided and ("must be met" in aid) is not undivided
-    assert ("must not be met: dialysis" in aid) is not undivided and ("criterion: dialysis" in aid) is undivided
+    assert ("Eligibility criteria:" in record) is undivided and ("must be met" in hint) is not undivided
+    assert ("must not be met: dialysis" in hint) is not undivided and ("criterion: dialysis" in hint) is undivided
 
 
 @pytest.mark.parametrize(
@@ -207,11 +209,15 @@ def test_a_list_of_what_patients_must_not_have_is_never_among_the_inclusion_crit
     "heading", ["EXCL:", "Exlusion Criteria:", "Ex-clusion Criteria:", "Exlcusion criteria", "排除标准:", "剔除标准："]
 )
 def test_a_misspelled_or_shortened_heading_of_exclusion_is_one(heading: str) -> None:
-    assert split_criteria(f"Inclusion Criteria:\n- Adults\n{heading}\n- Dialysis") == Criteria(("Adults",), ("Dialysis",))
+    assert split_criteria(f"Inclusion Criteria:\n- Adults\n{heading}\n- Dialysis") == Criteria(
+        ("Adults",), ("Dialysis",)
+    )
 
 
 def test_criteria_of_discontinuation_are_no_inclusion_criteria() -> None:
-    assert split_criteria("Inclusion Criteria:\n- Adults\nDiscontinuation criteria:\n- Dialysis").inclusion == ("Adults",)
+    assert split_criteria("Inclusion Criteria:\n- Adults\nDiscontinuation criteria:\n- Dialysis").inclusion == (
+        "Adults",
+    )
 
 
 def test_an_inclusion_criterion_with_a_denied_list_of_exceptions_still_divides() -> None:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehrmind.config import TrialFiles
-from ehrmind.sources.trec import read_trials
-from ehrmind.sources.trec.keys import topic_key, trial_key
-from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.records import read_records
-from ehrmind.sources.trec.topics import read_topics
-from ehrmind.sources.unanswered import trials_to_ask
+from ehrmind.data.trec import read_trials
+from ehrmind.data.trec.keys import topic_key, trial_key
+from ehrmind.data.trec.qrels import read_qrels
+from ehrmind.data.trec.records import read_records
+from ehrmind.data.trec.topics import read_topics
+from ehrmind.data.unanswered import trials_to_ask
 from ehrmind.types import InputError
 
 NCT = [f"NCT0000000{digit}" for digit in range(10)]
@@ -27,14 +27,21 @@ NCT = [f"NCT0000000{digit}" for digit in range(10)]
 
 def study(number: str, title: str = "Walking", **more: Any) -> dict[str, Any]:
     eligibility = {"eligibilityCriteria": "Inclusion Criteria:\n\n* adults", "sex": "ALL", "minimumAge": "18 Years"}
-    return {"protocolSection": {"identificationModule": {"nctId": number, "briefTitle": title, **more}, "eligibilityModule": eligibility}}
+    return {
+        "protocolSection": {
+            "identificationModule": {"nctId": number, "briefTitle": title, **more},
+            "eligibilityModule": eligibility,
+        }
+    }
 
 
 def xml(number: str, more: str = "") -> str:
     return f"<clinical_study><id_info><nct_id>{number}</nct_id>{more}</id_info><brief_title>Walking</brief_title></clinical_study>"
 
 
-def collection(folder: Path, *, topics: str, qrels: str, names: tuple[str, str] = ("topics.xml", "qrels.txt"), **more: Any) -> TrialFiles:
+def collection(
+    folder: Path, *, topics: str, qrels: str, names: tuple[str, str] = ("topics.xml", "qrels.txt"), **more: Any
+) -> TrialFiles:
     folder.mkdir(exist_ok=True)
     for name, text in zip(names, (topics, qrels), strict=True):
         (folder / name).write_text(text, encoding="utf-8")
@@ -54,14 +61,24 @@ def topics_of(*ids: str, task: str = "") -> str:
     zeros=st.sampled_from(["", "0", "00"]),
     ending=st.sampled_from(["", ".0", ".", " "]),
 )
-def test_one_topic_has_one_key_however_it_is_spelled(number: int, year: str, prefix: str, join: str, zeros: str, ending: str) -> None:
+def test_one_topic_has_one_key_however_it_is_spelled(
+    number: int, year: str, prefix: str, join: str, zeros: str, ending: str
+) -> None:
     written = f"{prefix}{year}{join if year else ''}{(zeros + str(number))[-3:]}{ending}"
     assert topic_key(written) == ("", year, str(number))
 
 
 @given(
     st.sampled_from(
-        ["NCT00000001", "nct00000001", " NCT 00000001", "NCT00000001.xml", "a/b/NCT00000001.xml.gz", "nct-00000001", "NCT00000001"]
+        [
+            "NCT00000001",
+            "nct00000001",
+            " NCT 00000001",
+            "NCT00000001.xml",
+            "a/b/NCT00000001.xml.gz",
+            "nct-00000001",
+            "NCT00000001",
+        ]
     )
 )
 def test_one_trial_has_one_key_however_it_is_spelled(written: str) -> None:
@@ -74,10 +91,13 @@ def test_what_is_no_number_of_a_trial_has_no_key(other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("1", "01"), ("1", "1.0"), ("1.0", "1"), ("01", "trec-20211"), ("trec-20211", "1"), ("2021-1", "trec-20211")]
+    ("ours", "theirs"),
+    [("1", "01"), ("1", "1.0"), ("1.0", "1"), ("01", "trec-20211"), ("trec-20211", "1"), ("2021-1", "trec-20211")],
 )
 def test_topics_and_judgments_meet_in_two_spellings(tmp_path: Path, ours: str, theirs: str) -> None:
-    files = collection(tmp_path / "c", topics=topics_of(ours, "2"), qrels=f"{theirs} 0 nct00000001 2\n2 0 NCT00000002.xml 0\n")
+    files = collection(
+        tmp_path / "c", topics=topics_of(ours, "2"), qrels=f"{theirs} 0 nct00000001 2\n2 0 NCT00000002.xml 0\n"
+    )
     cases, _ = read_trials(files)
     assert [(case.fields["note"], case.provenance["trial"]) for case in cases] == [
         (f"Patient {ours} walks.", NCT[1]),
@@ -119,8 +139,12 @@ def test_a_topic_given_under_two_spellings_of_its_number_is_refused(tmp_path: Pa
 
 
 def test_one_patient_under_two_numbers_and_years_is_one_group(tmp_path: Path) -> None:
-    first = collection(tmp_path / "a", topics='<topics><topic number="1">A man walks.</topic></topics>', qrels=f"1 0 {NCT[1]} 2\n")
-    second = collection(tmp_path / "b", topics='<topics><topic number="33">A man\n walks.</topic></topics>', qrels=f"33 0 {NCT[1]} 2\n")
+    first = collection(
+        tmp_path / "a", topics='<topics><topic number="1">A man walks.</topic></topics>', qrels=f"1 0 {NCT[1]} 2\n"
+    )
+    second = collection(
+        tmp_path / "b", topics='<topics><topic number="33">A man\n walks.</topic></topics>', qrels=f"33 0 {NCT[1]} 2\n"
+    )
     assert read_trials(first)[0][0].group == read_trials(second)[0][0].group
 
 
@@ -179,7 +203,9 @@ def in_a_folder(folder: Path) -> Path:
     (folder / f"{NCT[1]}.XML").write_text(xml(NCT[1]))
     (folder / f"{NCT[2]}.xml.gz").write_bytes(gzip.compress(xml(NCT[2]).encode()))
     (folder / f"{NCT[3]}.json.gz").write_bytes(gzip.compress(json.dumps(study(NCT[3])).encode()))
-    (folder / "more.jsonl").write_text(json.dumps({"nct_id": NCT[4], "criteria": "a\u2028b\x85c"}, ensure_ascii=False) + "\n")
+    (folder / "more.jsonl").write_text(
+        json.dumps({"nct_id": NCT[4], "criteria": "a\u2028b\x85c"}, ensure_ascii=False) + "\n"
+    )
     pl.DataFrame({"nct_id": [NCT[5]], "criteria": ["a"]}).write_parquet(folder / "table.parquet")
     (folder / "readme.txt").write_text("about")
     (folder / "package.json").write_text('{"version": 1}')
@@ -228,7 +254,9 @@ def test_a_download_as_csv_is_refused_with_what_to_do(tmp_path: Path) -> None:
         read_records([tmp_path / "ctg-studies.csv"], set(NCT))
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "ctg-studies.csv").write_text("NCT Number,Study Title\n")
-    with pytest.raises(InputError, match=r"holds no trial record; files beside the records that were not read: ctg-studies.csv"):
+    with pytest.raises(
+        InputError, match=r"holds no trial record; files beside the records that were not read: ctg-studies.csv"
+    ):
         read_records([tmp_path / "d"], set(NCT))
 
 
@@ -244,12 +272,22 @@ def test_a_record_given_twice_with_other_content_is_counted_apart_and_named(tmp_
     for name, title in (("a", "Walking"), ("b", "Walking"), ("c", "Running")):
         (tmp_path / f"{name}.json").write_text(json.dumps(study(NCT[1], title)))
     notes = read_records([tmp_path / f"{name}.json" for name in "abc"], set(NCT)).notes
-    assert notes == {"trial records given twice, the first one kept": 2, f"of them with other content, such as {NCT[1]}": 1}
+    assert notes == {
+        "trial records given twice, the first one kept": 2,
+        f"of them with other content, such as {NCT[1]}": 1,
+    }
 
 
 @pytest.mark.parametrize(
     ("age", "shown"),
-    [("18 Years", "18 Years"), ("17 Years 364 days", "17 Years 364 days"), ("N/A", ""), ("n/a (No limit)", ""), ("None", ""), (None, "")],
+    [
+        ("18 Years", "18 Years"),
+        ("17 Years 364 days", "17 Years 364 days"),
+        ("N/A", ""),
+        ("n/a (No limit)", ""),
+        ("None", ""),
+        (None, ""),
+    ],
 )
 def test_ages_stay_the_registrys_own_words_and_no_limit_is_none(tmp_path: Path, age: str | None, shown: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"nct_id": NCT[1], "criteria": "a", "minimum_age": age}))
@@ -258,9 +296,14 @@ def test_ages_stay_the_registrys_own_words_and_no_limit_is_none(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("row", "says"),
-    [({"criteria": "a", "minimum_age": 18}, "column 'minimum_age': int where a text"), ({"brief_title": "t"}, "no column of criteria")],
+    [
+        ({"criteria": "a", "minimum_age": 18}, "column 'minimum_age': int where a text"),
+        ({"brief_title": "t"}, "no column of criteria"),
+    ],
 )
-def test_a_number_for_a_text_and_a_record_without_criteria_columns_are_refused(tmp_path: Path, row: dict[str, Any], says: str) -> None:
+def test_a_number_for_a_text_and_a_record_without_criteria_columns_are_refused(
+    tmp_path: Path, row: dict[str, Any], says: str
+) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"nct_id": NCT[1], **row}))
     with pytest.raises(InputError, match=rf"row 1.*{says}"):
         read_records([tmp_path / "a.jsonl"], set(NCT))

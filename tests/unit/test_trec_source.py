@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 
 from ehrmind.config import TrialFiles
-from ehrmind.sources.splits import check_leaks
-from ehrmind.sources.trec import LABELS, read_trials
-from ehrmind.sources.trec.criteria import Criteria, split_criteria
-from ehrmind.sources.trec.formats import Trial
-from ehrmind.sources.trec.qrels import read_qrels
-from ehrmind.sources.trec.records import read_records
-from ehrmind.sources.trec.topics import read_topics
+from ehrmind.data.splits import check_leaks
+from ehrmind.data.trec import LABELS, read_trials
+from ehrmind.data.trec.criteria import Criteria, split_criteria
+from ehrmind.data.trec.formats import Trial
+from ehrmind.data.trec.qrels import read_qrels
+from ehrmind.data.trec.records import read_records
+from ehrmind.data.trec.topics import read_topics
 from ehrmind.types import InputError
 
 NCT = [f"NCT0000000{digit}" for digit in range(10)]
@@ -62,13 +62,18 @@ def topics_xml(folder: Path, n: int = 2) -> Path:
 
 def test_topics_are_read_from_xml_as_nist_numbers_them(tmp_path: Path) -> None:
     topics, file = read_topics(topics_xml(tmp_path))
-    assert {name: topic.text for name, topic in topics.items()} == {"1": "Patient 1 wheezes.", "2": "Patient 2 wheezes."}
+    assert {name: topic.text for name, topic in topics.items()} == {
+        "1": "Patient 1 wheezes.",
+        "2": "Patient 2 wheezes.",
+    }
     assert file.rows == 2
 
 
 def test_a_template_of_fields_becomes_lines_and_an_empty_field_is_left_out(tmp_path: Path) -> None:
     fields = '<field name="eye pressure">19 mm Hg</field><field name="visual field"></field><field name="age">67\n years</field>'
-    topics, _ = read_topics(write(tmp_path / "t.xml", f'<topics><topic number="1" template="glaucoma">{fields}</topic></topics>'))
+    topics, _ = read_topics(
+        write(tmp_path / "t.xml", f'<topics><topic number="1" template="glaucoma">{fields}</topic></topics>')
+    )
     assert topics["1"].text == "glaucoma\neye pressure: 19 mm Hg\nage: 67 years"
 
 
@@ -116,9 +121,13 @@ def test_a_bomb_of_entities_and_an_outside_reference_are_refused(tmp_path: Path,
 
 def test_judgments_are_read_with_four_columns_and_with_a_header(tmp_path: Path) -> None:
     four, _, _ = read_qrels(write(tmp_path / "qrels.txt", f"1 0 {NCT[1]} 2\n1 0 {NCT[2]} 0\n"))
-    header, _, _ = read_qrels(write(tmp_path / "test.tsv", f"query-id\tcorpus-id\tscore\n1\t{NCT[1]}\t2\n1\t{NCT[2]}\t0\n"))
+    header, _, _ = read_qrels(
+        write(tmp_path / "test.tsv", f"query-id\tcorpus-id\tscore\n1\t{NCT[1]}\t2\n1\t{NCT[2]}\t0\n")
+    )
     assert (
-        [(j.topic, j.trial, j.label) for j in four] == [(j.topic, j.trial, j.label) for j in header] == [("1", NCT[1], 2), ("1", NCT[2], 0)]
+        [(j.topic, j.trial, j.label) for j in four]
+        == [(j.topic, j.trial, j.label) for j in header]
+        == [("1", NCT[1], 2), ("1", NCT[2], 0)]
     )
 
 
@@ -130,7 +139,8 @@ def test_a_judgment_given_twice_is_counted_and_two_grades_are_refused(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(f"1 0 {NCT[1]} 3", "row 1: the grade is not 0"), ("1 2", "row 1: 2 columns"), ("\n", "no judgment")]
+    ("text", "says"),
+    [(f"1 0 {NCT[1]} 3", "row 1: the grade is not 0"), ("1 2", "row 1: 2 columns"), ("\n", "no judgment")],
 )
 def test_judgments_that_do_not_fit_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
@@ -164,7 +174,12 @@ def same_trial(tmp_path: Path, kind: str) -> Path:
         return write(tmp_path / "page.json", json.dumps({"studies": [{"protocolSection": section}]}))
     row: dict[str, Any] = {"brief_title": "Walking and asthma", "brief_summary": "Does walking help?"}
     if kind == "jsonl":
-        row |= {"_id": NCT[1], "diseases_list": ["Asthma", "Wheeze"], "drugs_list": ["Walking"], "exclusion_criteria": "- pregnancy"}
+        row |= {
+            "_id": NCT[1],
+            "diseases_list": ["Asthma", "Wheeze"],
+            "drugs_list": ["Walking"],
+            "exclusion_criteria": "- pregnancy",
+        }
         row |= {"inclusion_criteria": "inclusion criteria: \n\n - asthma for a year or longer\n - able to walk"}
         row |= {"gender": "Female", "minimum_age": "18 Years", "maximum_age": None}
         return write(tmp_path / "corpus.jsonl", json.dumps(row))
@@ -177,12 +192,25 @@ def same_trial(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["xml", "folder", "zip", "api", "jsonl", "parquet"])
 def test_a_trial_reads_the_same_in_every_form(tmp_path: Path, kind: str) -> None:
     found = read_records([same_trial(tmp_path, kind)], {NCT[1]})
-    wanted = Trial(NCT[1], "Walking and asthma", "Does walking help?", ("Asthma", "Wheeze"), ("Walking",), "Female", "18 Years", "", SPLIT)
+    wanted = Trial(
+        NCT[1],
+        "Walking and asthma",
+        "Does walking help?",
+        ("Asthma", "Wheeze"),
+        ("Walking",),
+        "Female",
+        "18 Years",
+        "",
+        SPLIT,
+    )
     assert found.by_id == {NCT[1]: wanted}
 
 
 def test_of_a_trial_given_twice_the_first_is_kept_and_it_is_counted(tmp_path: Path) -> None:
-    first, second = same_trial(tmp_path, "xml"), write(tmp_path / "x.xml", RECORD.format(nct=NCT[1]).replace("Walking and", "Running and"))
+    first, second = (
+        same_trial(tmp_path, "xml"),
+        write(tmp_path / "x.xml", RECORD.format(nct=NCT[1]).replace("Walking and", "Running and")),
+    )
     found = read_records([first, second], {NCT[1]})
     assert found.by_id[NCT[1]].title == "Walking and asthma" and found.repeated == 1
 
@@ -235,7 +263,12 @@ def a_collection(folder: Path, patients: int = 10, trials: int = 9, **settings: 
     qrels = write(folder / "qrels.txt", "".join(f"{p} 0 {NCT[t]} {(p + t) % 3}\n" for p, t in pairs))
     for number in range(1, 9):
         write(folder / f"{NCT[number]}.xml", RECORD.format(nct=NCT[number]))
-    return TrialFiles(topics=topics_xml(folder, patients), qrels=qrels, trials=[folder / f"{NCT[n]}.xml" for n in range(1, 9)], **settings)
+    return TrialFiles(
+        topics=topics_xml(folder, patients),
+        qrels=qrels,
+        trials=[folder / f"{NCT[n]}.xml" for n in range(1, 9)],
+        **settings,
+    )
 
 
 def test_a_pair_without_its_trial_is_counted_and_not_invented(tmp_path: Path) -> None:
@@ -267,7 +300,9 @@ def test_no_patient_crosses_splits_by_patient(tmp_path: Path) -> None:
 def test_split_by_pair_every_patient_is_seen_and_no_pair_twice(tmp_path: Path) -> None:
     splits = by_split(read_trials(a_collection(tmp_path, split_by="pair", shares=(0.5, 0.25, 0.25)))[0])
     check_leaks(**splits)
-    assert all({case.provenance["topic"] for case in cases} == {str(n) for n in range(1, 11)} for cases in splits.values())
+    assert all(
+        {case.provenance["topic"] for case in cases} == {str(n) for n in range(1, 11)} for cases in splits.values()
+    )
     assert [len(cases) for cases in splits.values()] == [40, 20, 20]
 
 

@@ -31,8 +31,12 @@ def recipe() -> Recipe:
     }
     drugs = {"synthetic": {"family": "trials", "n": 30, "seed": 7, "tasks": ["drugs"], "difficulty": "easy"}}
     calculations = {"synthetic": {"n": 12, "seed": 8, "tasks": ["maintenance-fluids"], "difficulty": "easy"}}
-    data["elsewhere"] = {"drugs": drugs, "calculations": calculations}
-    small = {"pilot": {"questions": 10, "samples": 2}, "warmup": {"epochs": 1}, "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2}}
+    data["transfer"] = {"drugs": drugs, "calculations": calculations}
+    small = {
+        "pilot": {"questions": 10, "samples": 2},
+        "warmup": {"epochs": 1},
+        "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2},
+    }
     return parse_recipe({"data": data, "model": {"name": "base"}, "evaluate": {"trec_runs": True}, **small})
 
 
@@ -55,11 +59,17 @@ def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
 
 def test_arms_are_scored_elsewhere_and_apart(done: Run) -> None:
     results = json.loads((done.path / "results.json").read_text())
-    assert {name: place["arms"]["base"]["n"] for name, place in results["elsewhere"].items()} == {"drugs": 30, "calculations": 12}
-    assert results["elsewhere"]["calculations"]["arms"]["sft_rlvr"]["correct"] == 0
-    better = results["elsewhere"]["drugs"]["arms"]
-    assert better["sft_rlvr"]["accuracy"] > better["base"]["accuracy"] and better["base"]["n"] != results["arms"]["base"]["n"]
-    assert "sft_rlvr-base" in results["elsewhere"]["drugs"]["pairs"]
+    assert {name: place["arms"]["base"]["n"] for name, place in results["transfer"].items()} == {
+        "drugs": 30,
+        "calculations": 12,
+    }
+    assert results["transfer"]["calculations"]["arms"]["sft_rlvr"]["correct"] == 0
+    better = results["transfer"]["drugs"]["arms"]
+    assert (
+        better["sft_rlvr"]["accuracy"] > better["base"]["accuracy"]
+        and better["base"]["n"] != results["arms"]["base"]["n"]
+    )
+    assert "sft_rlvr-base" in results["transfer"]["drugs"]["pairs"]
     assert len(results["held_out_scorings"]) == 4 * (2 + 2)
 
 
@@ -67,9 +77,11 @@ def test_a_patient_who_is_elsewhere_too_is_a_leak(tmp_path: Path, monkeypatch: p
     ScriptedEngine(plan).save(tmp_path / "base")
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     tree = recipe().model_dump(mode="json")
-    tree["data"]["elsewhere"]["drugs"] = tree["data"]["train"]
+    tree["data"]["transfer"]["drugs"] = tree["data"]["train"]
     with pytest.raises(InputError, match="Leak: 12 group"):
-        run_pipeline(parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+        run_pipeline(
+            parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan)
+        )
 
 
 def test_every_answer_has_the_probabilities_of_its_labels(done: Run) -> None:
@@ -92,7 +104,7 @@ def test_the_page_shows_measures_and_confusion(done: Run) -> None:
     (page,) = write_report(done.path)
     html = page.read_text()
     for text in (
-        "Elsewhere",
+        "Transfer",
         "calculations",
         "Measures of labels",
         "Balanced accuracy",

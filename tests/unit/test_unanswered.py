@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from ehrmind.config import EhrFiles, parse_recipe
-from ehrmind.sources import load_cases, save_cases
-from ehrmind.sources.ehr import read_ehr
-from ehrmind.sources.unanswered import ehr_to_ask, medcalc_to_ask, trials_to_ask
+from ehrmind.data import load_cases, save_cases
+from ehrmind.data.ehr import read_ehr
+from ehrmind.data.unanswered import ehr_to_ask, medcalc_to_ask, trials_to_ask
 from ehrmind.stages.data import read_splits
 from ehrmind.types import Case, InputError
 from ehrmind.verify import judge
@@ -25,7 +25,9 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     return ehr_to_ask(*times_file(tmp_path_factory.mktemp("ehr")))[0]
 
 
-def test_new_rows_of_all_four_families_become_cases_that_nobody_can_learn_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_rows_of_all_four_families_become_cases_that_nobody_can_learn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     topics, records = trials_files(tmp_path)
     meds, times = times_file(tmp_path)
     table = tmp_path / "table.jsonl"
@@ -40,8 +42,14 @@ def test_new_rows_of_all_four_families_become_cases_that_nobody_can_learn_from(t
         out = tmp_path / f"{family}.parquet"
         assert ehrmind("data", "new", family, *arguments, "--out", out) == 0, capsys.readouterr().err
         cases = load_cases(out)
-        assert len(cases) == count and {case.family for case in cases} == {family} and not any(case.is_answered for case in cases)
-        recipe = parse_recipe({"data": {"train": {"cases": [out]}, "held_out": {"cases": [out]}}, "model": {"tiny": {}}})
+        assert (
+            len(cases) == count
+            and {case.family for case in cases} == {family}
+            and not any(case.is_answered for case in cases)
+        )
+        recipe = parse_recipe(
+            {"data": {"train": {"cases": [out]}, "held_out": {"cases": [out]}}, "model": {"tiny": {}}}
+        )
         with pytest.raises(InputError, match=r"held_out; they are for evaluation only|no gold answer"):
             read_splits(recipe)
         with pytest.raises(InputError, match="no gold answer"):
@@ -52,7 +60,9 @@ def test_new_rows_of_all_four_families_become_cases_that_nobody_can_learn_from(t
 def test_held_out_cases_without_answers_are_not_scored(tmp_path: Path) -> None:
     save_cases(medcalc_to_ask([medcalc_csv(tmp_path)])[0], tmp_path / "new.parquet")
     data = {"train": {"synthetic": {"n": 7, **SHORT}}, "held_out": {"cases": [tmp_path / "new.parquet"]}}
-    with pytest.raises(InputError, match=r"data\.held_out: 2 of 2 cases, such as row 1 of notes\.csv, have no gold answer"):
+    with pytest.raises(
+        InputError, match=r"data\.held_out: 2 of 2 cases, such as row 1 of notes\.csv, have no gold answer"
+    ):
         read_splits(parse_recipe({"data": data, "model": {"tiny": {}}}))
 
 
@@ -63,7 +73,9 @@ def test_a_new_row_is_asked_in_the_words_that_training_had(tmp_path: Path) -> No
     new = {case.id: case for case in ehr_to_ask(tmp_path / "meds", tmp_path / "high_potassium.parquet")[0]}
     for case in known:
         told = {"history": "a history"}
-        with_history = [Case(**{**{k: getattr(c, k) for k in Case.__slots__}, "fields": told}) for c in (case, new[case.id])]
+        with_history = [
+            Case(**{**{k: getattr(c, k) for k in Case.__slots__}, "fields": told}) for c in (case, new[case.id])
+        ]
         assert messages(with_history[0]) == messages(with_history[1])
 
 
@@ -77,7 +89,10 @@ def test_a_laboratory_task_of_ehrshot_is_answered_by_its_grades_and_another_by_t
     ("spoil", "said"),
     [
         (lambda rows: rows.drop("prediction_time"), "no column 'prediction_time'"),
-        (lambda rows: rows.with_columns(pl.lit(None).cast(pl.Int64).alias("subject_id")), "row 1, column 'subject_id': no value"),
+        (
+            lambda rows: rows.with_columns(pl.lit(None).cast(pl.Int64).alias("subject_id")),
+            "row 1, column 'subject_id': no value",
+        ),
         (lambda rows: rows.with_columns(pl.col("subject_id") + 1000), "0 of its 30 subjects have events in"),
         (
             lambda rows: rows.with_columns(
@@ -85,7 +100,10 @@ def test_a_laboratory_task_of_ehrshot_is_answered_by_its_grades_and_another_by_t
             ),
             "row 5: the subject has no events",
         ),
-        (lambda rows: rows.with_columns(pl.col("prediction_time").cast(pl.String) + "+02:00"), "row 1, column 'prediction_time': "),
+        (
+            lambda rows: rows.with_columns(pl.col("prediction_time").cast(pl.String) + "+02:00"),
+            "row 1, column 'prediction_time': ",
+        ),
     ],
 )
 def test_times_that_cannot_be_asked_are_refused_by_column_and_row(tmp_path: Path, spoil: Any, said: str) -> None:
@@ -100,7 +118,10 @@ def test_pairs_that_are_named_are_the_only_ones_asked(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("p0 NCT00000001\np1 0 NCT00000002 1\np1 NCT99999999\n")
     cases, counts = trials_to_ask(topics, [records], pairs)
-    assert [(case.provenance["topic"], case.provenance["trial"]) for case in cases] == [("p0", "NCT00000001"), ("p1", "NCT00000002")]
+    assert [(case.provenance["topic"], case.provenance["trial"]) for case in cases] == [
+        ("p0", "NCT00000001"),
+        ("p1", "NCT00000002"),
+    ]
     assert counts.left_out == {"the trial's text is not in the files": 1}
 
 

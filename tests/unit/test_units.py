@@ -39,7 +39,9 @@ HANDBOOK = [
 
 
 @pytest.mark.parametrize(("value", "unit", "wanted", "analyte", "expected"), HANDBOOK)
-def test_conversions_are_those_of_the_handbooks(value: float, unit: str, wanted: str, analyte: str | None, expected: float) -> None:
+def test_conversions_are_those_of_the_handbooks(
+    value: float, unit: str, wanted: str, analyte: str | None, expected: float
+) -> None:
     assert convert(value, unit, wanted, analyte) == pytest.approx(expected, rel=1e-3)
 
 
@@ -80,5 +82,7 @@ def test_what_does_not_convert_is_refused(unit: str, wanted: str, analyte: str |
         (98.6, "F", "C", None, 37.0),  # no concentration: as it is
     ],
 )
-def test_the_first_release_rounds_on_the_way(value: float, unit: str, wanted: str, analyte: str | None, expected: float) -> None:
+def test_the_first_release_rounds_on_the_way(
+    value: float, unit: str, wanted: str, analyte: str | None, expected: float
+) -> None:
     assert convert_as_medcalc(value, unit, wanted, analyte) == pytest.approx(expected)

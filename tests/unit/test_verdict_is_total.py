@@ -11,20 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medcalc_cases import ONE_OF_EACH_KIND, decimal, integer
 
+from ehrmind.parsing import reasons
 from ehrmind.prompts import gold_response
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, wrap
 from ehrmind.types import Case
-from ehrmind.verify import judge, reasons
+from ehrmind.verify import judge
 from ehrmind.verify.benchmark import benchmark_score
 from ehrmind.verify.reward import PAPER
 
 REASONS = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
 ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates and control characters included
-TAGS = st.sampled_from([THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE, '{"answer":', '"unit"', "}", "25.2", '"14 weeks', "<", "\n"])
+TAGS = st.sampled_from(
+    [THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE, '{"answer":', '"unit"', "}", "25.2", '"14 weeks', "<", "\n"]
+)
 NUMBERISH = st.text("0123456789.,-+eE/*() ×−±tokmgdLlI%[]{}\"'\u00b2\ud800", max_size=130)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["weeks", "days", "answer"]) | ANY_TEXT, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["weeks", "days", "answer"]) | ANY_TEXT, inner, max_size=4)
+    ),
     max_leaves=12,
 )
 CASES = st.sampled_from(ONE_OF_EACH_KIND)
@@ -35,7 +41,12 @@ def assert_total(case: Case, text: str) -> None:
         for think in (True, False):
             verdict = judge(case, text, finish_reason=finish_reason, think=think)
             assert math.isfinite(verdict.reward)
-            assert verdict.reward in (PAPER.malformed, PAPER.truncated, PAPER.wrong, PAPER.correct + PAPER.correct_format)
+            assert verdict.reward in (
+                PAPER.malformed,
+                PAPER.truncated,
+                PAPER.wrong,
+                PAPER.correct + PAPER.correct_format,
+            )
             assert verdict.reward == sum(verdict.parts.values())
             assert verdict.correct == (verdict.reason is None)
             assert verdict.reason is None or verdict.reason in REASONS
@@ -124,7 +135,12 @@ def test_a_strange_text_gets_its_verdict_in_bounded_time(name: str) -> None:
 def test_typical_answers_are_judged_at_twenty_thousand_a_second_or_more() -> None:
     """Measured: some 100,000 a second on an idle core. The best of ten short rounds counts, since the machine may be busy."""
     case = decimal(rationale="The formula is the formula, and 2.1 < 3.\n" * 20)
-    texts = [gold_response(case), wrap("so " * 200, '{"answer": "25.2 mL/min"}'), wrap("so " * 200, '{"answer": 99.1}'), "so " * 200]
+    texts = [
+        gold_response(case),
+        wrap("so " * 200, '{"answer": "25.2 mL/min"}'),
+        wrap("so " * 200, '{"answer": 99.1}'),
+        "so " * 200,
+    ]
     rates = []
     for _ in range(10):
         start = time.perf_counter()

@@ -9,7 +9,7 @@ import pytest
 
 FIRST = [
     "ehrmind.verify",
-    "ehrmind.verify.parse",
+    "ehrmind.parsing.parse",
     "ehrmind.verify.audit",
     "ehrmind.verify.parity",
     "ehrmind.tasks",

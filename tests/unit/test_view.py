@@ -16,7 +16,9 @@ from run_folder import CANARY, HOSTILE, finished_run
 from ehrmind.cli import main
 from ehrmind.runs import Run
 from ehrmind.runs.listing import purge
-from ehrmind.view import guard, index, searching, server
+from ehrmind.view import guard, server
+from ehrmind.view import rollout_index as index
+from ehrmind.view import search as searching
 from tests.stored import drop
 
 PORT, TOKEN = 8765, "a-token-for-the-tests"
@@ -25,7 +27,9 @@ ROUTES = ("/", "/view.js", "/page.css", "/api/runs", "/api/figures?run=whole", "
 
 
 def client(root: Path, token: str | None = TOKEN, **headers: str) -> Any:
-    testing = pytest.importorskip("starlette.testclient", reason="starlette or httpx2 is not installed; `make setup` installs both")
+    testing = pytest.importorskip(
+        "starlette.testclient", reason="starlette or httpx2 is not installed; `make setup` installs both"
+    )
     return testing.TestClient(server.application(root, PORT, token), base_url=HOME, headers=headers)
 
 
@@ -69,11 +73,22 @@ def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_cannot_use(made
     said = answer.headers["set-cookie"].lower()
     assert "httponly" in said and "samesite=strict" in said and TOKEN not in said
     assert opened.get("/").status_code == 200 and opened.get("/api/runs").json()[0]["id"] == "whole"
-    assert client(made, cookie=f"ehrmind-view-{PORT}={TOKEN}").get("/").status_code == 403, "the token itself is no session"
+    assert client(made, cookie=f"ehrmind-view-{PORT}={TOKEN}").get("/").status_code == 403, (
+        "the token itself is no session"
+    )
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "localhost:1", f"127.0.0.1.evil.example:{PORT}", f"0.0.0.0:{PORT}", ""]
+    "host",
+    [
+        "evil.example",
+        f"evil.example:{PORT}",
+        "127.0.0.1",
+        "localhost:1",
+        f"127.0.0.1.evil.example:{PORT}",
+        f"0.0.0.0:{PORT}",
+        "",
+    ],
 )
 def test_a_foreign_host_is_refused(made: Path, host: str) -> None:
     answer = client(made, None, host=host).get("/api/runs")
@@ -81,7 +96,8 @@ def test_a_foreign_host_is_refused(made: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", f"https://127.0.0.1:{PORT}", "http://127.0.0.1:1", f"http://localhost:{PORT}"]
+    "origin",
+    ["https://evil.example", "null", f"https://127.0.0.1:{PORT}", "http://127.0.0.1:1", f"http://localhost:{PORT}"],
 )
 def test_a_foreign_origin_is_refused(made: Path, origin: str) -> None:
     answer = client(made, None, origin=origin).get("/api/runs")
@@ -93,7 +109,10 @@ def test_what_another_sites_page_asks_for_is_refused_and_a_link_may_open_the_vie
     for site in ("cross-site", "same-site"):
         assert client(made, None, **{"sec-fetch-site": site}).get("/api/runs").status_code == 403
         assert client(made, None, **{"sec-fetch-site": site, "sec-fetch-mode": "navigate"}).get("/").status_code == 200
-    assert client(made, None, host=f"localhost:{PORT}", **{"sec-fetch-site": "same-origin"}).get("/api/runs").status_code == 200
+    assert (
+        client(made, None, host=f"localhost:{PORT}", **{"sec-fetch-site": "same-origin"}).get("/api/runs").status_code
+        == 200
+    )
 
 
 def test_every_answer_is_locked_down_and_nothing_but_reading_is_known(made: Path) -> None:
@@ -108,22 +127,34 @@ def test_every_answer_is_locked_down_and_nothing_but_reading_is_known(made: Path
     assert opened.head("/").status_code == 200
 
 
-@pytest.mark.parametrize("run", ["", "..", ".", "../runs/whole", "whole/", "whole/../whole", "/etc", "whole/protected", "whole\x00"])
+@pytest.mark.parametrize(
+    "run", ["", "..", ".", "../runs/whole", "whole/", "whole/../whole", "/etc", "whole/protected", "whole\x00"]
+)
 def test_only_the_name_of_a_known_run_opens_one(made: Path, run: str) -> None:
     for name in ("figures", "filters", "rollouts", "rollout", "group", "places", "difference", "rest"):
         answer = client(made, None).get(f"/api/{name}", params={"run": run})
         assert answer.status_code == 404 and answer.text.startswith("There is no run of this name")
 
 
-@pytest.mark.parametrize("stage", ["../cases/train", "../../recipe", "/etc/passwd", "pilot-000000.parquet", "pilot\x00", "rlvr-*"])
+@pytest.mark.parametrize(
+    "stage", ["../cases/train", "../../recipe", "/etc/passwd", "pilot-000000.parquet", "pilot\x00", "rlvr-*"]
+)
 def test_a_stage_is_looked_up_and_never_a_path(made: Path, stage: str) -> None:
     answer = client(made, None).get("/api/rollout", params={"run": "whole", "stage": stage, "step": 0, "row": 0})
     assert answer.status_code == 404 and answer.text.startswith("There are no rollouts of this stage")
-    for path in ("/../recipe.yaml", "/%2e%2e/recipe.yaml", "/runs/whole/recipe.yaml", "/static/view.js", "/api/../../recipe.yaml"):
+    for path in (
+        "/../recipe.yaml",
+        "/%2e%2e/recipe.yaml",
+        "/runs/whole/recipe.yaml",
+        "/static/view.js",
+        "/api/../../recipe.yaml",
+    ):
         assert client(made, None).get(path).status_code == 404
 
 
-@pytest.mark.parametrize("asked", [{"page": "-1"}, {"page": "x"}, {"step": "1.5"}, {"step": "٣"}, {"verdict": "maybe"}, {"page": "9" * 40}])
+@pytest.mark.parametrize(
+    "asked", [{"page": "-1"}, {"page": "x"}, {"step": "1.5"}, {"step": "٣"}, {"verdict": "maybe"}, {"page": "9" * 40}]
+)
 def test_a_wrong_question_gets_a_sentence(made: Path, asked: dict[str, str]) -> None:
     answer = client(made, None).get("/api/rollouts", params={"run": "whole", **asked})
     assert answer.status_code == 404 and answer.text.endswith(".") and "\n" not in answer.text
@@ -173,19 +204,25 @@ def test_hostile_text_arrives_as_it_was_written(asking: Any, made: Path) -> None
     row = asking("rollouts", text="window.pwned = 1", stage="evaluate-base-greedy")["rows"][0]
     found = asking("rollout", stage=row["stage"], step=row["step"], row=row["row"])
     assert HOSTILE in "".join(words for words, _, _ in found["record"])
-    answer = client(made, None).get("/api/rollout", params={"run": "whole", "stage": row["stage"], "step": row["step"], "row": row["row"]})
+    answer = client(made, None).get(
+        "/api/rollout", params={"run": "whole", "stage": row["stage"], "step": row["step"], "row": row["row"]}
+    )
     assert answer.headers["content-type"] == "application/json" and answer.text.isascii()
 
 
 def test_two_answers_to_one_question_are_compared_word_by_word(asking: Any) -> None:
     row = asking("rollouts", stage="evaluate-base-greedy")["rows"][5]
     places = asking("places", case=row["case"])
-    assert {place["stage"] for place in places} == {f"evaluate-{arm}-{how}" for arm in ("base", "rlvr") for how in ("greedy", "sampled")}
+    assert {place["stage"] for place in places} == {
+        f"evaluate-{arm}-{how}" for arm in ("base", "rlvr") for how in ("greedy", "sampled")
+    }
     other = next(place for place in places if place["stage"] == "evaluate-rlvr-greedy")
     asked = {"stage": row["stage"], "step": 0, "row": row["row"], "to_stage": other["stage"], "to_step": 0}
     found = asking("difference", **asked, to_row=other["row"][0])
     assert found["before"]["case"] == found["after"]["case"] and found["whole"]
-    assert client_says(asking, **asked, to_row=(other["row"][0] + 1) % 28).startswith("These are answers to two questions")
+    assert client_says(asking, **asked, to_row=(other["row"][0] + 1) % 28).startswith(
+        "These are answers to two questions"
+    )
 
 
 def client_says(asking: Any, **asked: Any) -> str:
@@ -194,9 +231,16 @@ def client_says(asking: Any, **asked: Any) -> str:
     return str(refused.value).partition("\n")[0]
 
 
-def test_a_search_finds_answers_and_records_whatever_their_case_and_goes_on(asking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asking("rollouts", text=CANARY.lower())["total"] == asking("rollouts")["total"], "every record has the canary"
-    assert asking("rollouts", text="SAYS NOTHING THAT CAN BE PARSED")["total"] == asking("rollouts", reason="no answer block")["total"]
+def test_a_search_finds_answers_and_records_whatever_their_case_and_goes_on(
+    asking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asking("rollouts", text=CANARY.lower())["total"] == asking("rollouts")["total"], (
+        "every record has the canary"
+    )
+    assert (
+        asking("rollouts", text="SAYS NOTHING THAT CAN BE PARSED")["total"]
+        == asking("rollouts", reason="no answer block")["total"]
+    )
     assert asking("rollouts", text=".*")["total"] == 0, "what is looked for is no pattern"
     monkeypatch.setattr(searching, "SLICE", 0)
     asked = [asking("rollouts", text="guesses", stage="rlvr-rlvr") for _ in range(30)]
@@ -220,7 +264,9 @@ def test_new_steps_and_metrics_appear_and_what_is_known_is_not_sent_again(root: 
     assert reward["lines"][0]["points"][-1][:2] == [31, 0.75]
 
 
-def test_a_large_run_opens_newest_files_first_and_goes_on(made: Path, asking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_run_opens_newest_files_first_and_goes_on(
+    made: Path, asking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = [(row["stage"], row["step"], row["row"]) for row in asking("rollouts", page=20)["rows"]]
     monkeypatch.setattr(index, "AT_ONCE", 10)
     monkeypatch.setattr(index, "SLICE", 0)
@@ -230,13 +276,15 @@ def test_a_large_run_opens_newest_files_first_and_goes_on(made: Path, asking: An
     assert [(row["stage"], row["step"], row["row"]) for row in found[-1]["rows"]] == whole
     fresh = client(made, None)
     assert "etag" not in fresh.get("/api/filters?run=whole").headers, "it is asked for again"
-    assert get(fresh, "rollout", stage="pilot", step=0, row=0)["stage"] == "pilot", "what is opened by its name is found at once"
+    assert get(fresh, "rollout", stage="pilot", step=0, row=0)["stage"] == "pilot", (
+        "what is opened by its name is found at once"
+    )
 
 
 def test_files_that_vanish_change_or_are_broken_do_no_harm(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, run = client(root, None), Run(root / "whole")
     everything = get(opened, "rollouts")["total"]
-    run.forget("rlvr-rlvr", 20)
+    run.rollback("rlvr-rlvr", 20)
     rows = run.read_rollouts("rlvr-rlvr").filter(step=19).to_dicts()
     (run.rollouts / "rlvr-rlvr-000021.parquet").write_bytes(b"no parquet at all")
     run.write_rollouts("rlvr-rlvr", 19, rows[:4])
@@ -244,7 +292,9 @@ def test_files_that_vanish_change_or_are_broken_do_no_harm(root: Path, monkeypat
     assert get(opened, "filters")["unread"] == ["rlvr-rlvr-000021.parquet"]
     real = server.Index.rollouts
     monkeypatch.setattr(
-        server.Index, "rollouts", lambda index, whole=False: (real(index, whole), shutil.rmtree(run.rollouts, ignore_errors=True))[0]
+        server.Index,
+        "rollouts",
+        lambda index, whole=False: (real(index, whole), shutil.rmtree(run.rollouts, ignore_errors=True))[0],
     )
     shown = get(opened, "rollouts", stage="pilot")
     assert shown["total"] == 336 and {row["answer"] for row in shown["rows"]} == {None}
@@ -252,7 +302,9 @@ def test_files_that_vanish_change_or_are_broken_do_no_harm(root: Path, monkeypat
     assert answer.status_code == 404 and "\n" not in answer.text
 
 
-def test_a_file_that_goes_between_the_listing_and_the_reading_is_looked_for_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_between_the_listing_and_the_reading_is_looked_for_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened, file = client(root, None), Run(root / "whole").rollouts / "rlvr-rlvr-000003.parquet"
     listed = index.stamps_of(file.parent)
     file.rename(file.with_suffix(".partial"))
@@ -293,7 +345,9 @@ def test_a_run_folder_itself_and_the_runs_of_its_seeds_are_served(root: Path) ->
     assert get(client(root, None), "runs")[0]["name"] == "(its recipe cannot be read)"
 
 
-def test_a_fault_tells_nothing_of_a_record(made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_tells_nothing_of_a_record(
+    made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fault(*_: object) -> None:
         raise KeyError(CANARY)
 
@@ -306,7 +360,9 @@ def test_a_fault_tells_nothing_of_a_record(made: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_sent_is_json_with_lone_surrogates_too() -> None:
-    assert json.loads(bytes(server._json({"text": "\ud800 \u202e </script>"}).body)) == {"text": "\ud800 \u202e </script>"}
+    assert json.loads(bytes(server._json({"text": "\ud800 \u202e </script>"}).body)) == {
+        "text": "\ud800 \u202e </script>"
+    }
 
 
 def test_the_command_says_what_is_wrong_in_a_sentence(

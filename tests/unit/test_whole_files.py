@@ -55,7 +55,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     def name_of(descriptor: int) -> str:
         return Path(f"/proc/self/fd/{descriptor}").readlink().name
 
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (made.append(("sync", name_of(descriptor))), fsync(descriptor))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (made.append(("sync", name_of(descriptor))), fsync(descriptor))[1]
+    )
     monkeypatch.setattr(Path, "replace", lambda path, to: (made.append(("rename", path.name)), replace(path, to))[1])
     monkeypatch.setattr(Path, "rename", lambda path, to: (made.append(("rename", path.name)), rename(path, to))[1])
     return made
@@ -76,7 +78,10 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: l
         (partial / "inner").mkdir()
         (partial / "inner" / "part").write_text("x")
     renamed = calls.index(("rename", partial.name))
-    assert {"part", "inner", partial.name} <= {name for _, name in calls[:renamed]} and ("sync", tmp_path.name) in calls[renamed:]
+    assert {"part", "inner", partial.name} <= {name for _, name in calls[:renamed]} and (
+        "sync",
+        tmp_path.name,
+    ) in calls[renamed:]
 
 
 def test_a_private_file_is_its_owners_alone_from_the_first_byte_on(tmp_path: Path) -> None:
@@ -115,7 +120,9 @@ def test_a_folder_killed_while_it_is_replaced_is_there_again(tmp_path: Path, mon
     monkeypatch.undo()
     assert not (tmp_path / "folder").exists()
     clear_leftovers(tmp_path)
-    assert (tmp_path / "folder" / "part").read_text() == "before" and [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "part").read_text() == "before" and [path.name for path in tmp_path.iterdir()] == [
+        "folder"
+    ]
 
 
 def test_leftovers_of_a_kill_go_with_the_next_writing_and_those_of_a_living_process_stay(tmp_path: Path) -> None:
@@ -134,7 +141,8 @@ def test_leftovers_of_a_kill_go_with_the_next_writing_and_those_of_a_living_proc
 
 
 @pytest.mark.parametrize(
-    "name", [".env", ".partial", ".notes.partial", ".a.12345678.txt", "a.12345678.partial", ".a.1234567.partial", ".git"]
+    "name",
+    [".env", ".partial", ".notes.partial", ".a.12345678.txt", "a.12345678.partial", ".a.1234567.partial", ".git"],
 )
 def test_other_peoples_hidden_files_are_no_leftovers(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("precious")
@@ -156,7 +164,9 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
 def test_an_append_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(os.fstat(descriptor).st_size), fsync(descriptor))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (flushed.append(os.fstat(descriptor).st_size), fsync(descriptor))[1]
+    )
     append(tmp_path / "lines", b"one\n")
     append(tmp_path / "lines", b"two\n")
     assert {4, 8} <= set(flushed)

@@ -68,7 +68,12 @@ def test_an_error_of_one_worker_ends_all_with_one_sentence(tmp_path: Path, how: 
 
 def test_one_process_is_alone() -> None:
     assert current() == ALONE == World(0, 1)
-    assert ALONE.first and ALONE.gather("mine") == ["mine"] and ALONE.from_first(lambda: 3) == 3 and list(ALONE.block(2)) == [0, 1]
+    assert (
+        ALONE.first
+        and ALONE.gather("mine") == ["mine"]
+        and ALONE.from_first(lambda: 3) == 3
+        and list(ALONE.block(2)) == [0, 1]
+    )
 
 
 def test_shards_are_held_in_blocks_and_only_evenly() -> None:

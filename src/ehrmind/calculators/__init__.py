@@ -66,6 +66,8 @@ _ALL = {calculator.id: calculator for system in SYSTEMS for calculator in system
 CALCULATORS = _Calculators({number: _ALL[number] for number in CATALOGUE if number in _ALL})
 
 
-def from_entities(calculator_id: int | str, entities: Mapping[str, Any], convention: Convention = "published") -> Result:
+def from_entities(
+    calculator_id: int | str, entities: Mapping[str, Any], convention: Convention = "published"
+) -> Result:
     """Work a MedCalc-Bench row's entities. Raises InputError naming the input that is missing or does not fit."""
     return work_entities(CALCULATORS[calculator_id], entities, convention)

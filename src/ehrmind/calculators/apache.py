@@ -101,7 +101,12 @@ def apache_ii(
     chronic = f"{ORGAN_FAILURE.label}, {admitted_after}" if organ_failure_history else "none"
     steps.points("chronic health", chronic, by_admission[admitted_after] if organ_failure_history else 0)
     steps.points("temperature", f"{num(temperature)} C", band(temperature, TEMPERATURES, 4))
-    pressure = steps("mean arterial pressure", f"({num(systolic)} + 2 * {num(diastolic)}) / 3", (systolic + 2 * diastolic) / 3, "mm Hg")
+    pressure = steps(
+        "mean arterial pressure",
+        f"({num(systolic)} + 2 * {num(diastolic)}) / 3",
+        (systolic + 2 * diastolic) / 3,
+        "mm Hg",
+    )
     steps.points("mean arterial pressure", f"{num(pressure)} mm Hg", band(pressure, PRESSURES, 4))
     steps.points("heart rate", f"{num(heart_rate)} bpm", band(heart_rate, HEART_RATES, 4))
     steps.points("respiratory rate", f"{num(respiratory_rate)} breaths/min", band(respiratory_rate, BREATHS, 4))
@@ -113,7 +118,9 @@ def apache_ii(
     kidney = band(creatinine, CREATININES, 2) * (2 if acute_kidney_failure else 1) * failing if creatinine >= 0.6 else 2
     steps.points("creatinine, doubled in acute renal failure", f"{num(creatinine)} mg/dL", kidney)
     steps.points("hematocrit", f"{num(hematocrit)} %", band(hematocrit, HEMATOCRITS, 4))
-    steps.points("white cell count", f"{num(white_cells)} x10^9/L", band(white_cells * white_cells_times, WHITE_COUNTS, 4))
+    steps.points(
+        "white cell count", f"{num(white_cells)} x10^9/L", band(white_cells * white_cells_times, WHITE_COUNTS, 4)
+    )
     steps.points("15 less the Glasgow Coma Score", num(gcs), gcs if gcs_added else 15 - gcs)
     return steps.total("APACHE II score")
 
@@ -122,7 +129,9 @@ def _oxygenation(steps: Steps, fio2: float, pao2: float | None, aa_gradient: flo
     """On half oxygen or more the gradient is scored, below it the pressure."""
     if fio2 >= 50:
         found = NORMAL if aa_gradient is None else f"{num(aa_gradient)} mm Hg"
-        steps.points("A-a gradient (FiO2 of 50 % or more)", found, 0 if aa_gradient is None else band(aa_gradient, GRADIENTS, 0))
+        steps.points(
+            "A-a gradient (FiO2 of 50 % or more)", found, 0 if aa_gradient is None else band(aa_gradient, GRADIENTS, 0)
+        )
         return
     points = 0 if pao2 is None or pao2 > 70 else 1 if pao2 > 60 else 3 if pao2 >= 55 else 4
     steps.points("PaO2 (FiO2 below 50 %)", NORMAL if pao2 is None else f"{num(pao2)} mm Hg", points)
@@ -160,7 +169,11 @@ CALCULATORS = (
         citation="Knaus WA, Draper EA, Wagner DP, Zimmerman JE. APACHE II: a severity of disease classification system. "
         "Crit Care Med. 1985;13(10):818-829.",
         deviations=(
-            Deviation("the Glasgow Coma Score itself is added, not 15 less it", "its code omits the subtraction", {"gcs_added": True}),
+            Deviation(
+                "the Glasgow Coma Score itself is added, not 15 less it",
+                "its code omits the subtraction",
+                {"gcs_added": True},
+            ),
             Deviation(
                 "a white cell count of 40 per µL or more scores 4",
                 "cells per µL are compared with limits in thousands",
@@ -168,7 +181,9 @@ CALCULATORS = (
             ),
             Deviation("a pH from 7.25 to 7.32 scores nothing", "its code has no such band", {"mild_acidosis": 0}),
             Deviation(
-                "organ insufficiency without an operation scores nothing", "its code counts surgical patients only", {"nonoperative": 0}
+                "organ insufficiency without an operation scores nothing",
+                "its code counts surgical patients only",
+                {"nonoperative": 0},
             ),
             Deviation(
                 "creatinine from 1.5 mg/dL scores only in acute or chronic renal failure",

@@ -22,12 +22,19 @@ def ideal_body_weight(steps: Steps, *, sex: str, height: float) -> float:
     """Devine's base of 50 or 45.5 kg at 60 inches and 2.3 kg for every inch from there, below 60 inches too."""
     inches = steps("height in inches", f"{num(height)} / 2.54", height / 2.54, "in")
     base = 50.0 if sex == "male" else 45.5
-    return steps(f"ideal body weight of a {sex}", f"{num(base)} + 2.3 * ({num(inches)} - 60)", base + 2.3 * (inches - 60), "kg")
+    return steps(
+        f"ideal body weight of a {sex}", f"{num(base)} + 2.3 * ({num(inches)} - 60)", base + 2.3 * (inches - 60), "kg"
+    )
 
 
 def adjusted_body_weight(steps: Steps, *, sex: str, weight: float, height: float) -> float:
     ideal = ideal_body_weight(steps, sex=sex, height=height)
-    return steps("adjusted body weight", f"{num(ideal)} + 0.4 * ({num(weight)} - {num(ideal)})", ideal + 0.4 * (weight - ideal), "kg")
+    return steps(
+        "adjusted body weight",
+        f"{num(ideal)} + 0.4 * ({num(weight)} - {num(ideal)})",
+        ideal + 0.4 * (weight - ideal),
+        "kg",
+    )
 
 
 def target_weight(steps: Steps, *, bmi: float, height: float) -> float:
@@ -36,7 +43,9 @@ def target_weight(steps: Steps, *, bmi: float, height: float) -> float:
 
 
 def body_surface_area(steps: Steps, *, weight: float, height: float) -> float:
-    return steps("body surface area", f"sqrt({num(weight)} * {num(height)} / 3600)", math.sqrt(weight * height / 3600), "m^2")
+    return steps(
+        "body surface area", f"sqrt({num(weight)} * {num(height)} / 3600)", math.sqrt(weight * height / 3600), "m^2"
+    )
 
 
 def maintenance_fluids(steps: Steps, *, weight: float) -> float:

@@ -94,13 +94,20 @@ class Calculator:
         steps = Steps()
         for item in measured:
             if item.name not in in_si and (expression := item.conversion(given[item.name])):
-                steps(f"{item.label} in {item.unit}", expression if convention == "published" else "", values[item.name], item.unit)
+                steps(
+                    f"{item.label} in {item.unit}",
+                    expression if convention == "published" else "",
+                    values[item.name],
+                    item.unit,
+                )
         try:
             value = self.work(steps, **values, **{f"{name}_si": number for name, number in in_si.items()}, **settings)
         except (ArithmeticError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{self.slug} cannot be computed from these values; a measurement may be 0 or out of any range.") from None
+            raise InputError(
+                f"{self.slug} cannot be computed from these values; a measurement may be 0 or out of any range."
+            ) from None
         return Result(value, self.unit, tuple(steps), tuple(assumed))
 
     def settings(self, convention: Convention) -> dict[str, Any]:

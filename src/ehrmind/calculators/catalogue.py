@@ -31,19 +31,32 @@ class Entry:
 
 
 CATEGORIES = ("lab", "physical", "date", "dosage", "risk", "severity", "diagnosis")
-CATEGORY_SPELLINGS: dict[str, str] = {name: name for name in CATEGORIES} | {"lab test": "lab", "dosage conversion": "dosage"}
+CATEGORY_SPELLINGS: dict[str, str] = {name: name for name in CATEGORIES} | {
+    "lab test": "lab",
+    "dosage conversion": "dosage",
+}
 
 # Ions of charge one and their gaps: a millimole is a milliequivalent.
 _MMOL = ("mmol/L",)
 _EGFR = ("mL/min/1.73", "mL/(min*1.73 m^2)")
 _CRITERIA = ("criteria", "criterion", "criteria met")
 _SCORE = ("score",)
-_MME = ("MME", "mg MME/day", "mg morphine equivalents/day", "morphine milligram equivalents/day", "morphine milligram equivalents")
+_MME = (
+    "MME",
+    "mg MME/day",
+    "mg morphine equivalents/day",
+    "morphine milligram equivalents/day",
+    "morphine milligram equivalents",
+)
 
 _ALL = (
     Entry(2, "creatinine-clearance", "Creatinine Clearance (Cockcroft-Gault Equation)", "lab", unit="mL/min"),
-    Entry(3, "ckd-epi-gfr", "CKD-EPI Equations for Glomerular Filtration Rate", "lab", unit="mL/min/1.73 m^2", also=_EGFR),
-    Entry(4, "cha2ds2-vasc", "CHA2DS2-VASc Score for Atrial Fibrillation Stroke Risk", "risk", "integer", "points", _SCORE),
+    Entry(
+        3, "ckd-epi-gfr", "CKD-EPI Equations for Glomerular Filtration Rate", "lab", unit="mL/min/1.73 m^2", also=_EGFR
+    ),
+    Entry(
+        4, "cha2ds2-vasc", "CHA2DS2-VASc Score for Atrial Fibrillation Stroke Risk", "risk", "integer", "points", _SCORE
+    ),
     Entry(5, "mean-arterial-pressure", "Mean Arterial Pressure (MAP)", "physical", unit="mm Hg"),
     Entry(6, "body-mass-index", "Body Mass Index (BMI)", "physical", unit="kg/m^2"),
     Entry(7, "calcium-correction", "Calcium Correction for Hypoalbuminemia", "lab", unit="mg/dL"),
@@ -54,10 +67,20 @@ _ALL = (
     Entry(13, "estimated-due-date", "Estimated Due Date", "date", "date"),
     Entry(15, "child-pugh", "Child-Pugh Score for Cirrhosis Mortality", "severity", "integer", "points", _SCORE),
     Entry(16, "wells-dvt", "Wells' Criteria for DVT", "risk", "integer", "points", _SCORE),
-    Entry(17, "revised-cardiac-risk-index", "Revised Cardiac Risk Index for Pre-Operative Risk", "risk", "integer", "points", _SCORE),
+    Entry(
+        17,
+        "revised-cardiac-risk-index",
+        "Revised Cardiac Risk Index for Pre-Operative Risk",
+        "risk",
+        "integer",
+        "points",
+        _SCORE,
+    ),
     Entry(18, "heart-score", "HEART Score for Major Cardiac Events", "risk", "integer", "points", _SCORE),
     Entry(19, "fib-4", "Fibrosis-4 (FIB-4) Index for Liver Fibrosis", "lab", also=("points", *_SCORE)),
-    Entry(20, "centor", "Centor Score (Modified/McIsaac) for Strep Pharyngitis", "severity", "integer", "points", _SCORE),
+    Entry(
+        20, "centor", "Centor Score (Modified/McIsaac) for Strep Pharyngitis", "severity", "integer", "points", _SCORE
+    ),
     Entry(21, "glasgow-coma-score", "Glasgow Coma Score (GCS)", "severity", "integer", "points", _SCORE),
     Entry(22, "maintenance-fluids", "Maintenance Fluids Calculations", "physical", unit="mL/hr"),
     Entry(23, "meld-na", "MELD Na (UNOS/OPTN)", "lab", unit="points", also=_SCORE),
@@ -66,9 +89,19 @@ _ALL = (
     Entry(26, "sodium-correction", "Sodium Correction for Hyperglycemia", "lab", unit="mEq/L", also=_MMOL),
     Entry(27, "glasgow-blatchford", "Glasgow-Blatchford Bleeding Score (GBS)", "risk", "integer", "points", _SCORE),
     Entry(28, "apache-ii", "APACHE II Score", "risk", "integer", "points", _SCORE),
-    Entry(29, "pneumonia-severity-index", "PSI Score: Pneumonia Severity Index for CAP", "severity", "integer", "points", _SCORE),
+    Entry(
+        29,
+        "pneumonia-severity-index",
+        "PSI Score: Pneumonia Severity Index for CAP",
+        "severity",
+        "integer",
+        "points",
+        _SCORE,
+    ),
     Entry(30, "serum-osmolality", "Serum Osmolality", "lab", unit="mOsm/kg", also=("mOsm/kg H2O", "mOsm/kg water")),
-    Entry(31, "homa-ir", "HOMA-IR (Homeostatic Model Assessment for Insulin Resistance)", "lab", also=("points", *_SCORE)),
+    Entry(
+        31, "homa-ir", "HOMA-IR (Homeostatic Model Assessment for Insulin Resistance)", "lab", also=("points", *_SCORE)
+    ),
     Entry(32, "charlson", "Charlson Comorbidity Index (CCI)", "risk", "integer", "points", _SCORE),
     Entry(33, "feverpain", "FeverPAIN Score for Strep Pharyngitis", "diagnosis", "integer", "points", _SCORE),
     Entry(36, "caprini", "Caprini Score for Venous Thromboembolism (2005)", "risk", "integer", "points", _SCORE),
@@ -80,7 +113,14 @@ _ALL = (
     Entry(45, "curb-65", "CURB-65 Score for Pneumonia Severity", "risk", "integer", "points", _SCORE),
     Entry(46, "framingham-risk", "Framingham Risk Score for Hard Coronary Heart Disease", "lab", unit="%"),
     Entry(48, "perc-rule", "PERC Rule for Pulmonary Embolism", "diagnosis", "integer", "points", _CRITERIA),
-    Entry(49, "morphine-equivalents", "Morphine Milligram Equivalents (MME) Calculator", "dosage", unit="MME/day", also=_MME),
+    Entry(
+        49,
+        "morphine-equivalents",
+        "Morphine Milligram Equivalents (MME) Calculator",
+        "dosage",
+        unit="MME/day",
+        also=_MME,
+    ),
     Entry(51, "sirs", "SIRS Criteria", "diagnosis", "integer", "points", _CRITERIA),
     Entry(56, "qtc-fridericia", "QTc Fridericia Calculator", "physical", unit="msec"),
     Entry(57, "qtc-framingham", "QTc Framingham Calculator", "physical", unit="msec"),
@@ -94,7 +134,14 @@ _ALL = (
     Entry(65, "albumin-corrected-anion-gap", "Albumin Corrected Anion Gap", "lab", unit="mEq/L", also=_MMOL),
     Entry(66, "albumin-corrected-delta-gap", "Albumin Corrected Delta Gap", "lab", unit="mEq/L", also=_MMOL),
     Entry(67, "albumin-corrected-delta-ratio", "Albumin Corrected Delta Ratio", "lab"),
-    Entry(68, "estimated-date-of-conception", "Estimated Date of Conception", "date", "date", aliases=("Estimated of Conception",)),
+    Entry(
+        68,
+        "estimated-date-of-conception",
+        "Estimated Date of Conception",
+        "date",
+        "date",
+        aliases=("Estimated of Conception",),
+    ),
     Entry(69, "estimated-gestational-age", "Estimated Gestational Age", "date", "weeks_days"),
 )
 CATALOGUE: dict[int, Entry] = {calculator.id: calculator for calculator in _ALL}
@@ -121,4 +168,8 @@ def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-_BY_NAME = {_key(spelling): calculator for calculator in _ALL for spelling in (calculator.name, calculator.slug, *calculator.aliases)}
+_BY_NAME = {
+    _key(spelling): calculator
+    for calculator in _ALL
+    for spelling in (calculator.name, calculator.slug, *calculator.aliases)
+}

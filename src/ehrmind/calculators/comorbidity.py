@@ -71,8 +71,14 @@ def charlson(
     for item in _SINGLE:
         steps.flag(item.label, single[item.name])
     steps.flag("stroke or transient ischemic attack", stroke or tia)
-    steps.points("liver disease", liver_severity, (0, *liver_points)[list(LIVER_SEVERITY.options).index(liver_severity)])
-    steps.points("diabetes mellitus", diabetes_severity, (0, *diabetes_points)[list(DIABETES_SEVERITY.options).index(diabetes_severity)])
+    steps.points(
+        "liver disease", liver_severity, (0, *liver_points)[list(LIVER_SEVERITY.options).index(liver_severity)]
+    )
+    steps.points(
+        "diabetes mellitus",
+        diabetes_severity,
+        (0, *diabetes_points)[list(DIABETES_SEVERITY.options).index(diabetes_severity)],
+    )
     steps.flag("hemiplegia", hemiplegia, 2)
     steps.flag(KIDNEY_DISEASE.label, chronic_kidney_disease, 2)
     steps.points("solid tumor", solid_tumor, (0, *tumor_points)[list(SOLID_TUMOR.options).index(solid_tumor)])

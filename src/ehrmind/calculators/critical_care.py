@@ -70,7 +70,16 @@ HYPOTENSION = Flag("hypotension", "hypotension (mean arterial pressure below 70 
 
 
 def _infusion(name: str, drug: str) -> Quantity:
-    return Quantity(name, f"{drug} infusion", "mcg/kg/min", 0, 200, entities=(drug,), default=0.0, because="not mentioned, so not given")
+    return Quantity(
+        name,
+        f"{drug} infusion",
+        "mcg/kg/min",
+        0,
+        200,
+        entities=(drug,),
+        default=0.0,
+        because="not mentioned, so not given",
+    )
 
 
 DOPAMINE, DOBUTAMINE = _infusion("dopamine", "dopamine"), _infusion("dobutamine", "dobutamine")
@@ -99,7 +108,9 @@ def glasgow_coma_score(
     not_testable: tuple[int, int, int] | None = None,
 ) -> float:
     """Points fall by the order of the options. A response that cannot be tested leaves no total (Teasdale 2014)."""
-    for place, (item, found, best) in enumerate(((EYE, eye_response, 4), (VERBAL, verbal_response, 5), (MOTOR, motor_response, 6))):
+    for place, (item, found, best) in enumerate(
+        ((EYE, eye_response, 4), (VERBAL, verbal_response, 5), (MOTOR, motor_response, 6))
+    ):
         points = best - list(item.options).index(found)
         if found == NOT_TESTABLE:
             if not_testable is None:
@@ -144,7 +155,9 @@ def sofa(
     if bilirubin_si is None:
         steps.points("bilirubin", f"{num(bilirubin)} mg/dL", band(bilirubin, BILIRUBINS, 0))
     else:
-        steps.points("bilirubin, by the limits in µmol/L", f"{num(bilirubin_si)} µmol/L", band(bilirubin_si, BILIRUBINS_SI, 0))
+        steps.points(
+            "bilirubin, by the limits in µmol/L", f"{num(bilirubin_si)} µmol/L", band(bilirubin_si, BILIRUBINS_SI, 0)
+        )
     pressure, low = _pressure(steps, systolic, diastolic, hypotension)
     low_dose = dobutamine > 0 or 0 < dopamine <= 5
     if least_infusion_first and (dobutamine > 0 or (dopamine <= 5 and (dopamine or epinephrine or norepinephrine))):
@@ -155,14 +168,22 @@ def sofa(
         circulation = 3
     else:
         circulation = 2 if low_dose else int(low)
-    drugs = {"dopamine": dopamine, "dobutamine": dobutamine, "epinephrine": epinephrine, "norepinephrine": norepinephrine}
+    drugs = {
+        "dopamine": dopamine,
+        "dobutamine": dobutamine,
+        "epinephrine": epinephrine,
+        "norepinephrine": norepinephrine,
+    }
     infused = ", ".join(f"{name} {num(dose)} mcg/kg/min" for name, dose in drugs.items() if dose)
     steps.points("circulation", infused or pressure, circulation)
     found, by_creatinine = list[str](), 0
     if creatinine_si is not None:
         found, by_creatinine = [f"creatinine {num(creatinine_si)} µmol/L"], band(creatinine_si, CREATININES_SI, 0)
     elif creatinine is not None:
-        found, by_creatinine = [f"creatinine {num(creatinine)} mg/dL"], band(creatinine, CREATININES, 0) if creatinine_counts else 0
+        found, by_creatinine = (
+            [f"creatinine {num(creatinine)} mg/dL"],
+            band(creatinine, CREATININES, 0) if creatinine_counts else 0,
+        )
     by_urine = 0 if urine_output is None else anuria if urine_output < 200 else 3 if urine_output < 500 else 0
     found += [f"urine {num(urine_output)} mL/day"] if urine_output is not None else []
     what = "kidneys" if creatinine_si is None else "kidneys, by the limits in µmol/L"
@@ -202,13 +223,21 @@ def sirs_criteria(
     paco2_si: float | None = None,
 ) -> float:
     """`paco2_si` in kPa, where it was given so: the publication's limit is 32 torr, or 4.3 kPa."""
-    steps.points("temperature above 38 or below 36 C", f"{num(temperature)} C", int(temperature > 38 or temperature < 36))
+    steps.points(
+        "temperature above 38 or below 36 C", f"{num(temperature)} C", int(temperature > 38 or temperature < 36)
+    )
     steps.points("heart rate above 90", f"{num(heart_rate)} bpm", int(heart_rate > 90 or any_heart_rate))
     pressure, limit, unit = (paco2, 32, "mm Hg") if paco2_si is None else (paco2_si, 4.3, "kPa")
-    breathing = f"{num(respiratory_rate)} breaths/min" + (f", PaCO2 {num(pressure)} {unit}" if pressure is not None else "")
+    breathing = f"{num(respiratory_rate)} breaths/min" + (
+        f", PaCO2 {num(pressure)} {unit}" if pressure is not None else ""
+    )
     fast = respiratory_rate > 20 or (pressure is not None and pressure < limit)
     steps.points(f"respiratory rate above 20 or PaCO2 below {num(limit)} {unit}", breathing, int(fast))
-    steps.points("white cell count above 12 or below 4 x10^9/L", f"{num(white_cells)} x10^9/L", int(white_cells > 12 or white_cells < 4))
+    steps.points(
+        "white cell count above 12 or below 4 x10^9/L",
+        f"{num(white_cells)} x10^9/L",
+        int(white_cells > 12 or white_cells < 4),
+    )
     return steps.total("SIRS criteria met", "criteria")
 
 
@@ -263,13 +292,17 @@ CALCULATORS = (
         citation="Vincent JL, Moreno R, Takala J, et al. The SOFA (Sepsis-related Organ Failure Assessment) score to describe organ "
         "dysfunction/failure. Intensive Care Med. 1996;22(7):707-710.",
         deviations=(
-            Deviation("PaO2 is divided by FiO2 in percent", "its code does not make a fraction of it", {"fio2_scale": 1}),
+            Deviation(
+                "PaO2 is divided by FiO2 in percent", "its code does not make a fraction of it", {"fio2_scale": 1}
+            ),
             Deviation(
                 "low-dose dopamine or dobutamine scores 2 whatever else is infused",
                 "its code asks for the mildest case first",
                 {"least_infusion_first": True},
             ),
-            Deviation("creatinine scores nothing", "its code reads it and never compares it", {"creatinine_counts": False}),
+            Deviation(
+                "creatinine scores nothing", "its code reads it and never compares it", {"creatinine_counts": False}
+            ),
             Deviation("urine below 200 mL a day scores 3", "its code asks for 500 first", {"anuria": 3}),
         ),
     ),
@@ -289,7 +322,9 @@ CALCULATORS = (
         citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the use of innovative "
         "therapies in sepsis. Chest. 1992;101(6):1644-1655.",
         deviations=(
-            Deviation("the heart rate's point is given always", "both branches of its code add it", {"any_heart_rate": True}),
+            Deviation(
+                "the heart rate's point is given always", "both branches of its code add it", {"any_heart_rate": True}
+            ),
             Deviation(
                 "white cell counts per µL score as above 12 whatever they are",
                 "it is converted to cells per cubic metre and compared with limits per cubic millimetre",

@@ -38,7 +38,9 @@ def work(name: str, assignments: Sequence[str], convention: Convention = "publis
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"'{text[:60]}' is not an input; write input=value, for example age=72 or 'creatinine=124 umol/L'.")
+            raise InputError(
+                f"'{text[:60]}' is not an input; write input=value, for example age=72 or 'creatinine=124 umol/L'."
+            )
         key = key.strip().replace("-", "_")
         if key in given:
             raise InputError(f"{key} is given twice; keep one.")
@@ -62,7 +64,8 @@ def as_dict(name: str, result: Result) -> dict[str, Any]:
         "value": plain(result.value),
         "unit": result.unit,
         "steps": [
-            {"what": step.what, "expression": step.expression, "value": plain(step.value), "unit": step.unit} for step in result.steps
+            {"what": step.what, "expression": step.expression, "value": plain(step.value), "unit": step.unit}
+            for step in result.steps
         ],
         "assumed": list(result.assumed),
         "citation": calculator.citation,

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from ehrmind.calculators.calculator import Calculator
-from ehrmind.calculators.vocabulary import AGE, ALBUMIN, BICARBONATE, CALCIUM, CHLORIDE, GLUCOSE, SEX, SODIUM, UREA_NITROGEN, WEIGHT
+from ehrmind.calculators.vocabulary import (
+    AGE,
+    ALBUMIN,
+    BICARBONATE,
+    CALCIUM,
+    CHLORIDE,
+    GLUCOSE,
+    SEX,
+    SODIUM,
+    UREA_NITROGEN,
+    WEIGHT,
+)
 from ehrmind.calculators.working import Steps, num
 from ehrmind.types import InputError
 
 
 def corrected_calcium(steps: Steps, *, calcium: float, albumin: float) -> float:
-    return steps("corrected calcium", f"{num(calcium)} + 0.8 * (4 - {num(albumin)})", calcium + 0.8 * (4 - albumin), "mg/dL")
+    return steps(
+        "corrected calcium", f"{num(calcium)} + 0.8 * (4 - {num(albumin)})", calcium + 0.8 * (4 - albumin), "mg/dL"
+    )
 
 
 def corrected_sodium(steps: Steps, *, sodium: float, glucose: float) -> float:
-    return steps("corrected sodium", f"{num(sodium)} + 0.024 * ({num(glucose)} - 100)", sodium + 0.024 * (glucose - 100), "mEq/L")
+    return steps(
+        "corrected sodium", f"{num(sodium)} + 0.024 * ({num(glucose)} - 100)", sodium + 0.024 * (glucose - 100), "mEq/L"
+    )
 
 
 def serum_osmolality(steps: Steps, *, sodium: float, urea_nitrogen: float, glucose: float) -> float:
@@ -31,12 +46,20 @@ def free_water_deficit(steps: Steps, *, sex: str, age: float, weight: float, sod
         water, who = (0.5, "an elderly man") if sex == "male" else (0.45, "an elderly woman")
     steps(f"share of water in {who}", num(water), water)
     return steps(
-        "free water deficit", f"{num(water)} * {num(weight)} * ({num(sodium)} / 140 - 1)", water * weight * (sodium / 140 - 1), "L"
+        "free water deficit",
+        f"{num(water)} * {num(weight)} * ({num(sodium)} / 140 - 1)",
+        water * weight * (sodium / 140 - 1),
+        "L",
     )
 
 
 def anion_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float) -> float:
-    return steps("anion gap", f"{num(sodium)} - ({num(chloride)} + {num(bicarbonate)})", sodium - (chloride + bicarbonate), "mEq/L")
+    return steps(
+        "anion gap",
+        f"{num(sodium)} - ({num(chloride)} + {num(bicarbonate)})",
+        sodium - (chloride + bicarbonate),
+        "mEq/L",
+    )
 
 
 def delta_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float) -> float:
@@ -50,17 +73,25 @@ def delta_ratio(steps: Steps, *, sodium: float, chloride: float, bicarbonate: fl
     return _over_delta_bicarbonate(steps, "delta ratio", gap, bicarbonate)
 
 
-def albumin_corrected_anion_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float) -> float:
+def albumin_corrected_anion_gap(
+    steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float
+) -> float:
     gap = anion_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate)
-    return steps("albumin-corrected anion gap", f"{num(gap)} + 2.5 * (4 - {num(albumin)})", gap + 2.5 * (4 - albumin), "mEq/L")
+    return steps(
+        "albumin-corrected anion gap", f"{num(gap)} + 2.5 * (4 - {num(albumin)})", gap + 2.5 * (4 - albumin), "mEq/L"
+    )
 
 
-def albumin_corrected_delta_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float) -> float:
+def albumin_corrected_delta_gap(
+    steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float
+) -> float:
     gap = albumin_corrected_anion_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate, albumin=albumin)
     return steps("albumin-corrected delta gap", f"{num(gap)} - 12", gap - 12, "mEq/L")
 
 
-def albumin_corrected_delta_ratio(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float) -> float:
+def albumin_corrected_delta_ratio(
+    steps: Steps, *, sodium: float, chloride: float, bicarbonate: float, albumin: float
+) -> float:
     gap = albumin_corrected_delta_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate, albumin=albumin)
     return _over_delta_bicarbonate(steps, "albumin-corrected delta ratio", gap, bicarbonate)
 

@@ -27,7 +27,9 @@ def work_entities(calculator: Calculator, entities: Mapping[str, Any], conventio
     return replace(calculator(convention, **given), ignored=tuple(ignored))
 
 
-def inputs_of(calculator: Calculator, entities: Mapping[str, Any], convention: Convention) -> tuple[dict[str, Any], list[str]]:
+def inputs_of(
+    calculator: Calculator, entities: Mapping[str, Any], convention: Convention
+) -> tuple[dict[str, Any], list[str]]:
     """(inputs by name in a form that they read, keys of entities that no input is named after)."""
     keys = _keys(calculator, convention)
     misprints = MISPRINTS | calculator.misread_units(convention)

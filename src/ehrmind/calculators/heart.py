@@ -30,11 +30,15 @@ def qtc_framingham(steps: Steps, *, qt: float, heart_rate: float) -> float:
 
 
 def qtc_hodges(steps: Steps, *, qt: float, heart_rate: float) -> float:
-    return steps("corrected QT interval", f"{num(qt)} + 1.75 * ({num(heart_rate)} - 60)", qt + 1.75 * (heart_rate - 60), "msec")
+    return steps(
+        "corrected QT interval", f"{num(qt)} + 1.75 * ({num(heart_rate)} - 60)", qt + 1.75 * (heart_rate - 60), "msec"
+    )
 
 
 def qtc_rautaharju(steps: Steps, *, qt: float, heart_rate: float) -> float:
-    return steps("corrected QT interval", f"{num(qt)} * (120 + {num(heart_rate)}) / 180", qt * (120 + heart_rate) / 180, "msec")
+    return steps(
+        "corrected QT interval", f"{num(qt)} * (120 + {num(heart_rate)}) / 180", qt * (120 + heart_rate) / 180, "msec"
+    )
 
 
 def _rr(steps: Steps, heart_rate: float) -> float:

@@ -29,8 +29,12 @@ from ehrmind.calculators.working import Steps, num
 THROMBOEMBOLISM = Flag("thromboembolism", "previous thromboembolism", ("Thromboembolism history",))
 VASCULAR_DISEASE = Flag("vascular_disease", "vascular disease", ("Vascular disease history",))
 HIGH_RISK_SURGERY = Flag("high_risk_surgery", "high-risk surgery", ("Elevated-risk surgery",))
-ISCHEMIC_HEART_DISEASE = Flag("ischemic_heart_disease", "ischemic heart disease", ("History of ischemic heart disease",))
-INSULIN_TREATED = Flag("insulin_treated", "preoperative treatment with insulin", ("Pre-operative treatment with insulin",))
+ISCHEMIC_HEART_DISEASE = Flag(
+    "ischemic_heart_disease", "ischemic heart disease", ("History of ischemic heart disease",)
+)
+INSULIN_TREATED = Flag(
+    "insulin_treated", "preoperative treatment with insulin", ("Pre-operative treatment with insulin",)
+)
 HYPERCHOLESTEROLEMIA = Flag("hypercholesterolemia", "hypercholesterolemia")
 OBESITY = Flag("obesity", "obesity")
 FAMILY_HEART = Flag(
@@ -39,14 +43,22 @@ FAMILY_HEART = Flag(
     ("parent or sibling with Cardiovascular disease before age 65",),
 )
 ATHEROSCLEROSIS = Flag("atherosclerotic_disease", "atherosclerotic disease")
-BLEEDING_DRUGS = Flag("bleeding_drugs", "drugs that predispose to bleeding", ("Medication usage predisposing to bleeding",))
+BLEEDING_DRUGS = Flag(
+    "bleeding_drugs", "drugs that predispose to bleeding", ("Medication usage predisposing to bleeding",)
+)
 LIVER_BLEEDING = Flag(
-    "liver_disease_has_bled", "cirrhosis or grossly abnormal liver tests", ("Liver disease criteria for the HAS-BLED rule",)
+    "liver_disease_has_bled",
+    "cirrhosis or grossly abnormal liver tests",
+    ("Liver disease criteria for the HAS-BLED rule",),
 )
 RENAL_BLEEDING = Flag(
-    "renal_disease_has_bled", "dialysis, transplant or creatinine above 2.26 mg/dL", ("Renal disease criteria for the HAS-BLED rule",)
+    "renal_disease_has_bled",
+    "dialysis, transplant or creatinine above 2.26 mg/dL",
+    ("Renal disease criteria for the HAS-BLED rule",),
 )
-PRIOR_BLEEDING = Flag("prior_bleeding", "major bleeding or a disposition to it", ("Prior major bleeding or predisposition to bleeding",))
+PRIOR_BLEEDING = Flag(
+    "prior_bleeding", "major bleeding or a disposition to it", ("Prior major bleeding or predisposition to bleeding",)
+)
 LABILE_INR = Flag("labile_inr", "labile INR", ("Labile international normalized ratio",))
 BP_TREATED = Flag("bp_treated", "medicines for blood pressure", ("Blood pressure being treated with medicines",))
 SUSPICION = Choice(
@@ -60,7 +72,11 @@ SUSPICION = Choice(
 ECG = Choice(
     "ecg",
     "electrocardiogram",
-    {"normal": (), "non-specific repolarization disturbance": (), "significant ST deviation": ("significant ST depression",)},
+    {
+        "normal": (),
+        "non-specific repolarization disturbance": (),
+        "significant ST deviation": ("significant ST depression",),
+    },
     ("Electrocardiogram Test",),
     default="normal",
     because="not mentioned, so taken as normal",
@@ -153,8 +169,34 @@ def ldl_friedewald(steps: Steps, *, cholesterol: float, hdl: float, triglyceride
 # ln(age), ln(cholesterol), ln(HDL), ln(systolic), treated, smoker, ln(age) * ln(cholesterol), ln(age) * smoker, ln(age)^2,
 # constant, survival at the mean, and the age at which a smoker's stands still
 FRAMINGHAM = {
-    "male": (52.00961, 20.014077, -0.905964, 1.305784, 0.241549, 12.096316, -4.605038, -2.84367, -2.93323, 172.300168, 0.9402, 70),
-    "female": (31.764001, 22.465206, -1.187731, 2.552905, 0.420251, 13.07543, -5.060998, -2.996945, 0.0, 146.5933061, 0.98767, 78),
+    "male": (
+        52.00961,
+        20.014077,
+        -0.905964,
+        1.305784,
+        0.241549,
+        12.096316,
+        -4.605038,
+        -2.84367,
+        -2.93323,
+        172.300168,
+        0.9402,
+        70,
+    ),
+    "female": (
+        31.764001,
+        22.465206,
+        -1.187731,
+        2.552905,
+        0.420251,
+        13.07543,
+        -5.060998,
+        -2.996945,
+        0.0,
+        146.5933061,
+        0.98767,
+        78,
+    ),
 }
 
 

@@ -121,7 +121,13 @@ class Quantity:
 
     @property
     def typical(self) -> float:
-        return self.default if self.default is not None else round((self.low * self.high) ** 0.5, 1) if self.low > 0 else self.high / 2
+        return (
+            self.default
+            if self.default is not None
+            else round((self.low * self.high) ** 0.5, 1)
+            if self.low > 0
+            else self.high / 2
+        )
 
     def describe(self) -> str:
         own = f"; {self.si} have limits of their own" if self.si else ""

@@ -20,7 +20,9 @@ RACE = Choice(
 )
 
 
-def creatinine_clearance(steps: Steps, *, sex: str, age: float, weight: float, height: float, creatinine: float) -> float:
+def creatinine_clearance(
+    steps: Steps, *, sex: str, age: float, weight: float, height: float, creatinine: float
+) -> float:
     """Cockcroft-Gault, the weight chosen by BMI: actual if underweight, the lower of ideal and actual if normal, else adjusted."""
     index = body_mass_index(steps, weight=weight, height=height)
     if index < 18.5:
@@ -44,7 +46,10 @@ def ckd_epi_2021(steps: Steps, *, sex: str, age: float, creatinine: float, low_m
     exponent = slope if creatinine <= kappa else -1.2
     if sex == "male" and creatinine <= kappa:
         kappa = low_male_kappa
-    steps.note("constants", f"{sex}: A = {num(kappa)}; creatinine {'above' if exponent == -1.2 else 'at most'} A: B = {num(exponent)}")
+    steps.note(
+        "constants",
+        f"{sex}: A = {num(kappa)}; creatinine {'above' if exponent == -1.2 else 'at most'} A: B = {num(exponent)}",
+    )
     expression = f"142 * ({num(creatinine)} / {num(kappa)})^{num(exponent)} * 0.9938^{num(age)} * {num(factor)}"
     return steps("GFR", expression, 142 * (creatinine / kappa) ** exponent * 0.9938**age * factor, "mL/min/1.73 m^2")
 
@@ -59,7 +64,9 @@ def fractional_excretion_of_sodium(
     steps: Steps, *, sodium: float, creatinine: float, urine_sodium: float, urine_creatinine: float
 ) -> float:
     expression = f"100 * {num(urine_sodium)} * {num(creatinine)} / ({num(sodium)} * {num(urine_creatinine)})"
-    return steps("fractional excretion of sodium", expression, 100 * urine_sodium * creatinine / (sodium * urine_creatinine), "%")
+    return steps(
+        "fractional excretion of sodium", expression, 100 * urine_sodium * creatinine / (sodium * urine_creatinine), "%"
+    )
 
 
 CALCULATORS = (

@@ -93,7 +93,11 @@ def child_pugh(
 
 
 def fib_4(steps: Steps, *, age: float, ast: float, alt: float, platelets: float) -> float:
-    return steps("FIB-4", f"{num(age)} * {num(ast)} / ({num(platelets)} * sqrt({num(alt)}))", age * ast / (platelets * math.sqrt(alt)))
+    return steps(
+        "FIB-4",
+        f"{num(age)} * {num(ast)} / ({num(platelets)} * sqrt({num(alt)}))",
+        age * ast / (platelets * math.sqrt(alt)),
+    )
 
 
 def meld_na(
@@ -120,12 +124,26 @@ def meld_na(
     clotting = steps("INR to use", f"max({num(inr)}, 1)", max(inr, 1.0))
     salt = steps("sodium to use", f"min(max({num(sodium)}, 125), 137)", min(max(sodium, 125.0), 137.0), "mEq/L")
     score = 0.957 * math.log(kidney) + 0.378 * math.log(yellow) + 1.120 * math.log(clotting) + 0.643
-    steps("MELD(i) / 10", f"0.957 * ln({num(kidney)}) + 0.378 * ln({num(yellow)}) + 1.12 * ln({num(clotting)}) + 0.643", score)
-    first = steps("MELD(i), to the nearest tenth times 10", f"10 * {round(score, decimals)}", round(10 * round(score, decimals)), "points")
+    steps(
+        "MELD(i) / 10",
+        f"0.957 * ln({num(kidney)}) + 0.378 * ln({num(yellow)}) + 1.12 * ln({num(clotting)}) + 0.643",
+        score,
+    )
+    first = steps(
+        "MELD(i), to the nearest tenth times 10",
+        f"10 * {round(score, decimals)}",
+        round(10 * round(score, decimals)),
+        "points",
+    )
     if first > 11:
         factor = score if unrounded_product else first
         corrected = first + 1.32 * (137 - salt) - 0.033 * factor * (137 - salt)
-        steps("MELD Na", f"{first} + 1.32 * (137 - {num(salt)}) - 0.033 * {num(factor)} * (137 - {num(salt)})", corrected, "points")
+        steps(
+            "MELD Na",
+            f"{first} + 1.32 * (137 - {num(salt)}) - 0.033 * {num(factor)} * (137 - {num(salt)})",
+            corrected,
+            "points",
+        )
     else:
         steps.note("MELD Na", "MELD(i), for it is not above 11")
         corrected = first
@@ -151,10 +169,18 @@ def glasgow_blatchford(
     if urea_nitrogen_si is None:
         steps.points("urea nitrogen", f"{num(urea_nitrogen)} mg/dL", band(urea_nitrogen, UREA_NITROGENS, 0))
     else:
-        steps.points("urea nitrogen, by the limits in mmol/L", f"{num(urea_nitrogen_si)} mmol/L", band(urea_nitrogen_si, UREAS_SI, 0))
+        steps.points(
+            "urea nitrogen, by the limits in mmol/L",
+            f"{num(urea_nitrogen_si)} mmol/L",
+            band(urea_nitrogen_si, UREAS_SI, 0),
+        )
     bands = ((13, 0), (12, 1), (10, 3)) if sex == "male" else ((12, 0), (10, 1))
     upper = bands[0][0]
-    blood = 1 if hemoglobin_at_bound and hemoglobin == upper else next((points for least, points in bands if hemoglobin >= least), 6)
+    blood = (
+        1
+        if hemoglobin_at_bound and hemoglobin == upper
+        else next((points for least, points in bands if hemoglobin >= least), 6)
+    )
     steps.points(f"hemoglobin of a {sex}", f"{num(hemoglobin)} g/dL", blood)
     pressure = 0 if systolic >= 110 else 1 if systolic >= 100 else 2 if systolic >= 90 else 3
     steps.points("systolic pressure", f"{num(systolic)} mm Hg", pressure)
@@ -177,9 +203,15 @@ CALCULATORS = (
         "varices. Br J Surg. 1973;60(8):646-649. With INR in place of the prothrombin time.",
         deviations=(
             Deviation(
-                "ascites that is mentioned scores nothing", "the release's code does not know its own words", {"ascites_points": (0, 0, 0)}
+                "ascites that is mentioned scores nothing",
+                "the release's code does not know its own words",
+                {"ascites_points": (0, 0, 0)},
             ),
-            Deviation("encephalopathy of grade 0 scores nothing", "the release's code does not know that word", {"grade_0_points": 0}),
+            Deviation(
+                "encephalopathy of grade 0 scores nothing",
+                "the release's code does not know that word",
+                {"grade_0_points": 0},
+            ),
             Deviation(
                 "a bilirubin of exactly 3 mg/dL and an albumin of exactly 2.8 g/dL score 3",
                 "the release counts the middle band's bounds as beyond it",
@@ -207,7 +239,9 @@ CALCULATORS = (
         "N Engl J Med. 2008;359(10):1018-1026. As in OPTN Policy 9.1.D, 2016.",
         deviations=(
             Deviation(
-                "MELD(i) is rounded to tens of points", "the release rounds to a whole number before it multiplies by 10", {"decimals": 0}
+                "MELD(i) is rounded to tens of points",
+                "the release rounds to a whole number before it multiplies by 10",
+                {"decimals": 0},
             ),
             Deviation(
                 "the sodium correction's product takes MELD(i) / 10",
@@ -219,7 +253,17 @@ CALCULATORS = (
     Calculator(
         27,
         glasgow_blatchford,
-        (SEX, replace(UREA_NITROGEN, si="mmol/L"), HEMOGLOBIN, SYSTOLIC, HEART_RATE, MELENA, SYNCOPE, LIVER_DISEASE, CARDIAC_FAILURE),
+        (
+            SEX,
+            replace(UREA_NITROGEN, si="mmol/L"),
+            HEMOGLOBIN,
+            SYSTOLIC,
+            HEART_RATE,
+            MELENA,
+            SYNCOPE,
+            LIVER_DISEASE,
+            CARDIAC_FAILURE,
+        ),
         question="What is the patient's Glasgow-Blatchford bleeding score?",
         formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate and melena, 2 for "
         "syncope, liver disease and cardiac failure",

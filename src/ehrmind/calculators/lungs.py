@@ -35,7 +35,9 @@ NURSING_HOME = Flag("nursing_home", "residence in a nursing home", ("Nursing hom
 NEOPLASM = Flag("neoplastic_disease", "neoplastic disease")
 RENAL_DISEASE = Flag("renal_disease", "renal disease", ("Renal disease history",))
 PLEURAL_EFFUSION = Flag("pleural_effusion", "pleural effusion on x-ray")
-DVT_SIGNS = Flag("dvt_signs", "clinical signs of deep vein thrombosis", ("Clinical signs and symptoms of Deep Vein Thrombosis",))
+DVT_SIGNS = Flag(
+    "dvt_signs", "clinical signs of deep vein thrombosis", ("Clinical signs and symptoms of Deep Vein Thrombosis",)
+)
 PE_LIKELY = Flag(
     "pe_likely",
     "pulmonary embolism as the first or an equally likely diagnosis",
@@ -49,7 +51,9 @@ TREATED_CANCER = Flag(
     ("Malignancy with treatment within 6 months or palliative",),
 )
 HORMONES = Flag("hormones", "hormone use")
-SURGERY_OR_TRAUMA = Flag("surgery_or_trauma_4_weeks", "surgery or trauma in the last 4 weeks", ("Recent surgery or trauma",))
+SURGERY_OR_TRAUMA = Flag(
+    "surgery_or_trauma_4_weeks", "surgery or trauma in the last 4 weeks", ("Recent surgery or trauma",)
+)
 ONE_LEG_SWOLLEN = Flag("one_leg_swollen", "unilateral leg swelling")
 
 UNMEASURED = "not given, so taken as normal"
@@ -83,10 +87,22 @@ def pneumonia_severity_index(
     for item, points in _PSI_FINDINGS:
         steps.flag(item.label, present[item.name], points)
     steps.points("heart rate of 125 or more", f"{num(heart_rate)} bpm", 10 * (heart_rate >= 125))
-    steps.points("temperature below 35 or from 40 C", f"{num(temperature)} C", 15 * (temperature < 35 or temperature > fever_above))
-    steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", 20 * (respiratory_rate >= 30))
+    steps.points(
+        "temperature below 35 or from 40 C",
+        f"{num(temperature)} C",
+        15 * (temperature < 35 or temperature > fever_above),
+    )
+    steps.points(
+        "respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", 20 * (respiratory_rate >= 30)
+    )
     steps.points("systolic pressure below 90 mm Hg", f"{num(systolic)} mm Hg", 20 * (systolic < 90))
-    urea = ("urea nitrogen of 30 mg/dL or more", urea_nitrogen, " mg/dL", 20, urea_nitrogen is not None and urea_nitrogen >= 30)
+    urea = (
+        "urea nitrogen of 30 mg/dL or more",
+        urea_nitrogen,
+        " mg/dL",
+        20,
+        urea_nitrogen is not None and urea_nitrogen >= 30,
+    )
     if urea_nitrogen_si is not None:
         urea = ("urea nitrogen of 11 mmol/L or more", urea_nitrogen_si, " mmol/L", 20, urea_nitrogen_si >= 11)
     sugar = ("glucose of 250 mg/dL or more", glucose, " mg/dL", 10, glucose is not None and glucose > glucose_above)
@@ -119,11 +135,15 @@ def curb_65(
     """The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen: 7 mmol/L itself does not score.
     `urea_nitrogen_si` in mmol/L, where it was given so."""
     steps.flag("confusion", confusion)
-    urea, limit, unit = (urea_nitrogen, urea_above, "mg/dL") if urea_nitrogen_si is None else (urea_nitrogen_si, 7, "mmol/L")
+    urea, limit, unit = (
+        (urea_nitrogen, urea_above, "mg/dL") if urea_nitrogen_si is None else (urea_nitrogen_si, 7, "mmol/L")
+    )
     steps.points(f"urea nitrogen above {num(limit)} {unit}", f"{num(urea)} {unit}", int(urea > limit))
     steps.points("respiratory rate of 30 or more", f"{num(respiratory_rate)} breaths/min", int(respiratory_rate >= 30))
     low = systolic < 90 or diastolic <= 60
-    steps.points("blood pressure below 90 systolic or at most 60 diastolic", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low))
+    steps.points(
+        "blood pressure below 90 systolic or at most 60 diastolic", f"{num(systolic)}/{num(diastolic)} mm Hg", int(low)
+    )
     steps.points("age of 65 or more", f"{num(age)} years", int(age >= 65))
     return steps.total("CURB-65 score")
 
@@ -144,7 +164,11 @@ def wells_pulmonary_embolism(
     steps.flag(DVT_SIGNS.label, dvt_signs, 3)
     steps.flag(PE_LIKELY.label, pe_likely, 3)
     steps.points("heart rate above 100", f"{num(heart_rate)} bpm", 1.5 * (heart_rate > 100))
-    steps.flag("immobilization for at least 3 days or surgery in the previous 4 weeks", immobilized_3_days or surgery_4_weeks, 1.5)
+    steps.flag(
+        "immobilization for at least 3 days or surgery in the previous 4 weeks",
+        immobilized_3_days or surgery_4_weeks,
+        1.5,
+    )
     steps.flag("previous deep vein thrombosis or pulmonary embolism", prior_dvt or prior_pe, 1.5)
     steps.flag("hemoptysis", hemoptysis)
     steps.flag(TREATED_CANCER.label, treated_cancer)
@@ -252,7 +276,17 @@ CALCULATORS = (
     Calculator(
         48,
         perc_rule,
-        (AGE, HEART_RATE, OXYGEN_SATURATION, ONE_LEG_SWOLLEN, HEMOPTYSIS, SURGERY_OR_TRAUMA, PRIOR_DVT, PRIOR_PE, HORMONES),
+        (
+            AGE,
+            HEART_RATE,
+            OXYGEN_SATURATION,
+            ONE_LEG_SWOLLEN,
+            HEMOPTYSIS,
+            SURGERY_OR_TRAUMA,
+            PRIOR_DVT,
+            PRIOR_PE,
+            HORMONES,
+        ),
         question="How many criteria of the PERC rule for pulmonary embolism does the patient meet?",
         formula="1 each: age of 50 or more; heart rate of 100 or more; saturation below 95 %; unilateral leg swelling; hemoptysis; "
         "surgery or trauma within 4 weeks; previous thrombosis or embolism; hormone use",

@@ -29,7 +29,11 @@ _ROUTES = {
     "triamcinolone": _BY_VEIN,
 }
 STEROIDS = {
-    name: tuple(spelling for route in _ROUTES.get(name, _BY_MOUTH + _BY_VEIN) for spelling in (f"{name} {route}", f"{route} {name}"))
+    name: tuple(
+        spelling
+        for route in _ROUTES.get(name, _BY_MOUTH + _BY_VEIN)
+        for spelling in (f"{name} {route}", f"{route} {name}")
+    )
     for name in EQUAL_DOSES
 }
 STEROID = Choice("steroid", "steroid given", STEROIDS, ("input steroid",))
@@ -59,7 +63,14 @@ def _doses(name: str) -> tuple[Quantity, Quantity]:
     return (
         Quantity(f"{name}_dose", f"{label} dose", unit, 0, _HIGHEST[unit], because=ABSENT),
         Quantity(
-            f"{name}_doses_per_day", f"{label} doses per day", "/day", 0, 48, bare=True, entities=(f"{label} dose per day",), because=ABSENT
+            f"{name}_doses_per_day",
+            f"{label} doses per day",
+            "/day",
+            0,
+            48,
+            bare=True,
+            entities=(f"{label} dose per day",),
+            because=ABSENT,
         ),
     )
 
@@ -79,7 +90,9 @@ def steroid_conversion(
         expression = f"{num(steroid_dose)} * {num(wanted)} / {num(given)}"
         return steps(f"dose of {target_steroid}", expression, steroid_dose * wanted / given, "mg")
     factor = round(wanted / given, digits)
-    return steps(f"dose of {target_steroid}", f"{num(steroid_dose)} * {num(factor)}", round(steroid_dose * factor, digits), "mg")
+    return steps(
+        f"dose of {target_steroid}", f"{num(steroid_dose)} * {num(factor)}", round(steroid_dose * factor, digits), "mg"
+    )
 
 
 def morphine_equivalents(steps: Steps, *, patches_multiply: bool = False, **given: float | None) -> float:
@@ -93,13 +106,19 @@ def morphine_equivalents(steps: Steps, *, patches_multiply: bool = False, **give
         if dose is None:
             raise InputError(f"{name}_dose: give it with {name}_doses_per_day, or neither.")
         if times is None and not patch:
-            raise InputError(f"{name}_doses_per_day: give it with {name}_dose; where that is the day's whole dose, it is 1.")
+            raise InputError(
+                f"{name}_doses_per_day: give it with {name}_dose; where that is the day's whole dose, it is 1."
+            )
         drug = name.replace("_", " ")
         if not patch:
-            dose = steps(f"{drug} a day", f"{num(dose)} * {num(times or 0)}", dose * (times or 0), _UNITS.get(name, "mg"))
+            dose = steps(
+                f"{drug} a day", f"{num(dose)} * {num(times or 0)}", dose * (times or 0), _UNITS.get(name, "mg")
+            )
         parts.append(steps(f"{drug} in morphine", f"{num(dose)} * {num(factor)}", dose * factor, "MME/day"))
     if not parts:
-        raise InputError("morphine-equivalents needs the dose of at least one opioid, for example morphine_dose='15 mg'.")
+        raise InputError(
+            "morphine-equivalents needs the dose of at least one opioid, for example morphine_dose='15 mg'."
+        )
     return steps("morphine milligram equivalents", " + ".join(map(num, parts)), sum(parts), "MME/day")
 
 
@@ -118,7 +137,9 @@ CALCULATORS = (
                 "factor and dose are rounded to three decimals, the factor from doses that equal 1 mg of dexamethasone to two decimals",
                 "its code keeps a table of rounded doses",
                 {
-                    "equal_doses": {name: round(dose / EQUAL_DOSES["dexamethasone"], 2) for name, dose in EQUAL_DOSES.items()},
+                    "equal_doses": {
+                        name: round(dose / EQUAL_DOSES["dexamethasone"], 2) for name, dose in EQUAL_DOSES.items()
+                    },
                     "digits": 3,
                 },
             ),

@@ -12,13 +12,17 @@ from ehrmind.calculators.working import Steps, num
 LONGEST = 45 * 7  # days; who has not given birth by then counts from another period
 
 
-def due_date(steps: Steps, *, last_period: datetime.date, cycle_length: float, always_later: bool = False) -> datetime.date:
+def due_date(
+    steps: Steps, *, last_period: datetime.date, cycle_length: float, always_later: bool = False
+) -> datetime.date:
     """Naegele's rule in days: 40 weeks after the last period, and as many days later as the cycle is longer than 28."""
     longer = steps("days by which the cycle is longer than 28", f"{num(cycle_length)} - 28", cycle_length - 28, "days")
     return _after(steps, "due date", last_period, 280, abs(longer) if always_later else longer)
 
 
-def day_of_conception(steps: Steps, *, last_period: datetime.date, cycle_length: float, cycle_counts: bool = True) -> datetime.date:
+def day_of_conception(
+    steps: Steps, *, last_period: datetime.date, cycle_length: float, cycle_counts: bool = True
+) -> datetime.date:
     """Ovulation is two weeks before the next period, so later by as much as the cycle is longer than 28 days."""
     if not cycle_counts:
         return _after(steps, "day of conception", last_period, 14, 0)

@@ -15,7 +15,12 @@ MAX_UNIT = 80
 
 # Signs that are typed in many ways. Degree signs come first: NFKC would turn the ordinal sign typed for one into a letter.
 _LOOKALIKES = str.maketrans(
-    {**dict.fromkeys("º˚∘", "°"), **dict.fromkeys("·⋅×∙•", "*"), **dict.fromkeys("⁻−‐‑‒–", "-"), **dict.fromkeys("∕⁄", "/")}
+    {
+        **dict.fromkeys("º˚∘", "°"),
+        **dict.fromkeys("·⋅×∙•", "*"),
+        **dict.fromkeys("⁻−‐‑‒–", "-"),
+        **dict.fromkeys("∕⁄", "/"),
+    }
 )
 _SIGNS = str.maketrans("μ", "u", "^()[]")
 # An annotation in braces is no unit, unless it says how the number was measured.

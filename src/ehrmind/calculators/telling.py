@@ -30,11 +30,17 @@ def numbered(calculator: Calculator, result: Result) -> str:
 
 
 def prose(calculator: Calculator, result: Result) -> str:
-    return " ".join([*_assumed(result), *(f"{_capital(told(step))}." for step in result.steps), _conclusion(calculator, result)])
+    return " ".join(
+        [*_assumed(result), *(f"{_capital(told(step))}." for step in result.steps), _conclusion(calculator, result)]
+    )
 
 
 def formula_first(calculator: Calculator, result: Result) -> str:
-    lines = [f"{calculator.name}: {calculator.formula}.", *_assumed(result), *(f"- {told(step)}" for step in result.steps)]
+    lines = [
+        f"{calculator.name}: {calculator.formula}.",
+        *_assumed(result),
+        *(f"- {told(step)}" for step in result.steps),
+    ]
     return "\n".join([*lines, _conclusion(calculator, result)])
 
 
@@ -86,7 +92,9 @@ def jot(step: Step) -> str:
         return f"{finding(step)} {num(step.points)}"
     if step.unit in ("points", "criteria"):
         return f"total {shown(step.value)}"
-    return shown(step.value) if step.expression in ("", shown(step.value)) else f"{step.expression} = {shown(step.value)}"
+    return (
+        shown(step.value) if step.expression in ("", shown(step.value)) else f"{step.expression} = {shown(step.value)}"
+    )
 
 
 def _short(step: Step) -> str:

@@ -11,7 +11,9 @@ from ehrmind.calculators.working import Steps, num
 
 COUGH_ABSENT = Flag("cough_absent", "absence of cough")
 EXUDATE = Flag("tonsil_exudate", "exudate or swelling on the tonsils", ("Exudate or swelling on tonsils",))
-NODES = Flag("tender_nodes", "tender or swollen anterior cervical lymph nodes", ("Tender/swollen anterior cervical lymph nodes",))
+NODES = Flag(
+    "tender_nodes", "tender or swollen anterior cervical lymph nodes", ("Tender/swollen anterior cervical lymph nodes",)
+)
 
 FEVER = Flag("fever_24_hours", "fever in the past 24 hours", ("Fever in past 24 hours",))
 NO_COUGH_OR_CORYZA = Flag("no_cough_or_coryza", "absence of cough or coryza")
@@ -30,7 +32,11 @@ def centor(
     tonsil_exudate: bool,
     tender_nodes: bool,
 ) -> float:
-    steps.points("age, 1 more from 3 to 14 and 1 less from 45", f"{num(age)} years", 1 if 3 <= age < 15 else -1 if age >= 45 else 0)
+    steps.points(
+        "age, 1 more from 3 to 14 and 1 less from 45",
+        f"{num(age)} years",
+        1 if 3 <= age < 15 else -1 if age >= 45 else 0,
+    )
     steps.points("temperature above 38 C", f"{num(temperature)} C", int(temperature > 38))
     steps.flag(COUGH_ABSENT.label, cough_absent)
     steps.flag(EXUDATE.label, tonsil_exudate)

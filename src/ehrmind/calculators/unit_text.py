@@ -96,7 +96,12 @@ _TEMPERATURES = {
     "f": "f °f f° degf degreef degreesf fahrenheit degreefahrenheit degreesfahrenheit degreesfahreinheit",
     "k": "k kelvin",
 }
-_PART = {spelling: unit for units in (UNITS, FILES_UNITS) for unit, spellings in units.items() for spelling in spellings.split()} | {"": ""}
+_PART = {
+    spelling: unit
+    for units in (UNITS, FILES_UNITS)
+    for unit, spellings in units.items()
+    for spelling in spellings.split()
+} | {"": ""}
 _SCALE = {spelling: scale for scale, spellings in _TEMPERATURES.items() for spelling in spellings.split()}
 # Powers of ten in front of a volume: 10^9/L, x10*3/uL, 10E3/uL, K/uL, thousand/mm3, Giga/L.
 _WORDS_OF_POWERS = {

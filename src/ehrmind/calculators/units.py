@@ -107,7 +107,10 @@ def converts(unit: str, wanted: str, analyte: str | None = None) -> bool:
 
 def accepted(unit: str, analyte: str | None = None) -> str:
     """The units in which a value may be given that a formula wants in `unit`, in words."""
-    found = [unit or "no unit", *(other for other in _OTHERS.get(unit, ()) if converts(other.split()[0], unit, analyte))]
+    found = [
+        unit or "no unit",
+        *(other for other in _OTHERS.get(unit, ()) if converts(other.split()[0], unit, analyte)),
+    ]
     return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
@@ -127,7 +130,10 @@ _MEDCALC_PATHS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
 def convert_as_medcalc(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
     """As MedCalc-Bench v1.0 converts a concentration: by way of grams and moles, every amount rounded to three decimals
     (three significant figures below 0.001), so that 49 µmol/L of creatinine become 0.6 mg/dL and not 0.55."""
-    (top, _, bottom), (top_wanted, _, bottom_wanted) = normal_unit(unit).partition("/"), normal_unit(wanted).partition("/")
+    (top, _, bottom), (top_wanted, _, bottom_wanted) = (
+        normal_unit(unit).partition("/"),
+        normal_unit(wanted).partition("/"),
+    )
     path = _MEDCALC_PATHS.get((_amount(top), _amount(top_wanted)))
     if analyte is None or path is None or bottom == "" or not converts(unit, wanted, analyte):
         return convert(value, unit, wanted, analyte)
@@ -164,7 +170,9 @@ def straight_line(unit: str, wanted: str, analyte: str | None = None) -> tuple[f
         raise InputError(f"'{unit}' is not a temperature; write C or F")
     if lines:
         raise InputError(f"'{unit}' has two readings in {wanted}")
-    raise InputError(f"'{unit}' does not convert to {wanted or 'a bare number'}" + (f" of {analyte}" if analyte else ""))
+    raise InputError(
+        f"'{unit}' does not convert to {wanted or 'a bare number'}" + (f" of {analyte}" if analyte else "")
+    )
 
 
 def _line(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
@@ -191,11 +199,20 @@ def _same_kind(given: Reading, wanted: Reading) -> float | None:
 def _joined(given: Reading, wanted: Reading, analyte: str | None) -> float | None:
     """An amount of the analyte as another kind of amount, over the same."""
     kinds = *_kinds(given.above), *_kinds(wanted.above)
-    if analyte not in ANALYTES or _kinds(given.below) != _kinds(wanted.below) or len(kinds) != 2 or not _AMOUNTS.issuperset(kinds):
+    if (
+        analyte not in ANALYTES
+        or _kinds(given.below) != _kinds(wanted.below)
+        or len(kinds) != 2
+        or not _AMOUNTS.issuperset(kinds)
+    ):
         return None
     size, target = _size(given), _size(wanted)
     bridges: list[Any] = [_registry().Quantity(text) for text in ANALYTES[analyte]]
-    for path in (*(size * bridge for bridge in bridges), *(size / bridge for bridge in bridges), *_chained(size, bridges)):
+    for path in (
+        *(size * bridge for bridge in bridges),
+        *(size / bridge for bridge in bridges),
+        *_chained(size, bridges),
+    ):
         if path.dimensionality == target.dimensionality:
             return float((path / target).to("").magnitude)
     return None
@@ -243,7 +260,13 @@ def _size(reading: Reading) -> Any:
 def _kinds(parts: Sequence[str]) -> tuple[str, ...]:
     """Names what each part measures, in alphabetical order. Nothing above the line cancels with
     what is below it."""
-    named = {"[length]": "length", "[length] ** 2": "area", "[length] ** 3": "volume", "[mass]": "mass", "[time]": "time"}
+    named = {
+        "[length]": "length",
+        "[length] ** 2": "area",
+        "[length] ** 3": "volume",
+        "[mass]": "mass",
+        "[time]": "time",
+    }
     found = []
     for part in parts:
         dimension = str(_registry().Quantity(1.0, part).dimensionality)

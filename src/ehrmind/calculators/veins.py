@@ -23,13 +23,19 @@ CALF_SWELLING = Flag(
     ("Calf swelling >3 centimeters compared to the other leg", "Calf swelling >3 cm compared to the other leg"),
 )
 COLLATERAL_VEINS = Flag(
-    "collateral_veins", "collateral nonvaricose superficial veins", ("Collateral (nonvaricose) superficial veins present",)
+    "collateral_veins",
+    "collateral nonvaricose superficial veins",
+    ("Collateral (nonvaricose) superficial veins present",),
 )
 ENTIRE_LEG_SWOLLEN = Flag("entire_leg_swollen", "swelling of the entire leg", ("Entire Leg Swollen",))
 DEEP_VEIN_TENDERNESS = Flag(
     "deep_vein_tenderness", "tenderness along the deep veins", ("Localized tenderness along the deep venous system",)
 )
-PITTING_EDEMA = Flag("pitting_edema_one_leg", "pitting edema of the symptomatic leg only", ("Pitting edema, confined to symptomatic leg",))
+PITTING_EDEMA = Flag(
+    "pitting_edema_one_leg",
+    "pitting edema of the symptomatic leg only",
+    ("Pitting edema, confined to symptomatic leg",),
+)
 LEG_PARALYZED = Flag(
     "leg_paralyzed_or_in_plaster",
     "paralysis, paresis or recent plaster cast of the leg",
@@ -65,7 +71,14 @@ MOBILITY = Choice(
     because="not mentioned, so taken as normal",
 )
 WEIGHT_FOR_HEIGHT = replace(BMI, because="not given, so taken as 25 kg/m^2 or less")
-SURGERY_POINTS = {"none": 0, "minor": 1, "major": 2, "laparoscopic": 2, "arthroscopic": 2, "elective major lower extremity arthroplasty": 5}
+SURGERY_POINTS = {
+    "none": 0,
+    "minor": 1,
+    "major": 2,
+    "laparoscopic": 2,
+    "arthroscopic": 2,
+    "elective major lower extremity arthroplasty": 5,
+}
 MOBILITY_POINTS = {"normal": 0, "on bed rest": 1, "confined to bed >72 hours": 2}
 
 
@@ -104,7 +117,13 @@ CAPRINI_FINDINGS: tuple[tuple[Flag, int], ...] = (
 CAPRINI_WOMEN: tuple[tuple[Flag, int], ...] = (
     (Flag("contraceptives_or_hormones", "oral contraceptives or hormone replacement"), 1),
     (Flag("pregnant_or_postpartum", "pregnancy or birth in the last month"), 1),
-    (Flag("pregnancy_loss", "unexplained stillbirth, recurrent abortion, or premature birth with toxemia or growth restriction"), 1),
+    (
+        Flag(
+            "pregnancy_loss",
+            "unexplained stillbirth, recurrent abortion, or premature birth with toxemia or growth restriction",
+        ),
+        1,
+    ),
 )
 
 
@@ -158,7 +177,9 @@ def caprini(
         for item, points in CAPRINI_FINDINGS:
             steps.flag(item.label, findings[item.name], points)
         steps.flag("previous deep vein thrombosis or pulmonary embolism", prior_dvt or prior_pe, 3)
-        steps.points("BMI above 25", "not given" if bmi is None else f"{num(bmi)} kg/m^2", int(bmi is not None and bmi > 25))
+        steps.points(
+            "BMI above 25", "not given" if bmi is None else f"{num(bmi)} kg/m^2", int(bmi is not None and bmi > 25)
+        )
         for item, points in CAPRINI_WOMEN if sex == "female" else ():
             steps.flag(item.label, findings[item.name], points)
     else:

@@ -46,7 +46,9 @@ CHLORIDE = Quantity("chloride", "chloride", "mEq/L", 40, 180, "chloride")
 CHOLESTEROL = Quantity("cholesterol", "total cholesterol", "mg/dL", 20, 2000, "cholesterol")
 CREATININE = Quantity("creatinine", "creatinine", "mg/dL", 0.05, 60, "creatinine", entities=("serum creatinine",))
 GLUCOSE = Quantity("glucose", "glucose", "mg/dL", 5, 3000, "glucose")
-HDL = Quantity("hdl", "HDL cholesterol", "mg/dL", 1, 300, "cholesterol", entities=("high-density lipoprotein cholesterol", "HDL"))
+HDL = Quantity(
+    "hdl", "HDL cholesterol", "mg/dL", 1, 300, "cholesterol", entities=("high-density lipoprotein cholesterol", "HDL")
+)
 HEMATOCRIT = Quantity("hematocrit", "hematocrit", "%", 3, 85, "hematocrit")
 HEMOGLOBIN = Quantity("hemoglobin", "hemoglobin", "g/dL", 1, 30, "hemoglobin")
 INR = Quantity("inr", "INR", "", 0.3, 30, entities=("international normalized ratio",))
@@ -59,7 +61,11 @@ PAO2 = Quantity(
     "mm Hg",
     10,
     760,
-    entities=("Partial pressure of oxygen (PaO2) for Apache II", "Partial pressure of oxygen", "Partial pressure of oxygen (PaO2)"),
+    entities=(
+        "Partial pressure of oxygen (PaO2) for Apache II",
+        "Partial pressure of oxygen",
+        "Partial pressure of oxygen (PaO2)",
+    ),
 )
 FIO2 = Quantity("fio2", "FiO2", "%", 20, 100, "oxygen")
 AA_GRADIENT = Quantity("aa_gradient", "A-a gradient", "mm Hg", 0, 760, bare=True)
@@ -102,7 +108,11 @@ DIABETES = Flag("diabetes", "diabetes mellitus", ("Diabetes history", "Diabetes 
 HEART_FAILURE = Flag(
     "heart_failure",
     "congestive heart failure",
-    ("Congestive Heart Faliure", "Congestive Heart Failure criteria for the Cardiac Risk Index rule", "Congestive Heart Failure history"),
+    (
+        "Congestive Heart Faliure",
+        "Congestive Heart Failure criteria for the Cardiac Risk Index rule",
+        "Congestive Heart Failure history",
+    ),
 )
 HEMOPTYSIS = Flag("hemoptysis", "hemoptysis")
 HYPERTENSION = Flag("hypertension", "hypertension", ("Hypertension history",))
@@ -116,6 +126,8 @@ PRIOR_PE = Flag("prior_pe", "previous pulmonary embolism", ("Previously Document
 STROKE = Flag("stroke", "previous stroke", ("Stroke", "Stroke history", "Cerebrovascular Accident"))
 TIA = Flag("tia", "previous transient ischemic attack", ("Transient Ischemic Attacks History",))
 CEREBROVASCULAR_DISEASE = Flag(
-    "cerebrovascular_disease", "cerebrovascular disease", ("Cerebrovascular disease history", "History of cerebrovascular disease")
+    "cerebrovascular_disease",
+    "cerebrovascular disease",
+    ("Cerebrovascular disease history", "History of cerebrovascular disease"),
 )
 CONFUSION = Flag("confusion", "confusion", ("Altered mental status", "Confusion"))

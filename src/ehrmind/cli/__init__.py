@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from ehrmind.cli.app import main as run
     except ImportError as error:
         package = (error.name or "").partition(".")[0] or "that is needed"
-        sys.stderr.write(f"ehrmind: the package {package} is missing or broken; install ehrmind again, with constraints.txt.\n")
+        sys.stderr.write(
+            f"ehrmind: the package {package} is missing or broken; install ehrmind again, with constraints.txt.\n"
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("ehrmind: stopped by the keyboard; nothing was begun, so give the same command again.\n")

@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 
 from ehrmind import __version__
-from ehrmind.cli import calc, cases, demo, doctor, ehr, export, omop, predict, reports, review, stages, trials, unanswered, view
+from ehrmind.cli import (
+    calc,
+    cases,
+    demo,
+    doctor,
+    ehr,
+    export,
+    omop,
+    predict,
+    reports,
+    review,
+    stages,
+    trials,
+    unanswered,
+    view,
+)
 from ehrmind.cli.errors import INTERRUPTED, closed_pipe, end_at_once_on_another_signal, end_on_sigterm, is_sigterm, say
 from ehrmind.world import wait_for_the_first_to_speak
 
@@ -24,7 +39,9 @@ app = typer.Typer(
 data = typer.Typer(help="Turn the files people hold into Cases.")
 synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
 new = typer.Typer(help="New rows without answers, for `ehrmind predict`.")
-exports = typer.Typer(help="Models out of run folders, onto a hub only where you say so; data and reward for verl and TRL.")
+exports = typer.Typer(
+    help="Models out of run folders, onto a hub only where you say so; data and reward for verl and TRL."
+)
 reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
 runs = typer.Typer(help="List run folders, prove what they hold, and remove it.")
 
@@ -78,7 +95,9 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
-    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
 ) -> None:
     """Adapt an open language model to clinical reasoning over health records, and prove that it got better."""
 

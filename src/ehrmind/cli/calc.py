@@ -11,9 +11,18 @@ from ehrmind.cli.cases import AsJson, ConventionName
 
 
 def calc(
-    name: Annotated[str, typer.Argument(metavar="list|show|NAME", help="A calculator by name or MedCalc-Bench id; `list` names them all.")],
-    values: Annotated[list[str] | None, typer.Argument(metavar="INPUT=VALUE...", help="What is known of the patient, with units.")] = None,
-    convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculator.")] = ConventionName.published,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="list|show|NAME", help="A calculator by name or MedCalc-Bench id; `list` names them all."
+        ),
+    ],
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT=VALUE...", help="What is known of the patient, with units.")
+    ] = None,
+    convention: Annotated[
+        ConventionName, typer.Option(help="Whose reading of the calculator.")
+    ] = ConventionName.published,
     as_json: AsJson = False,
 ) -> None:
     """Work one of the 55 calculators: value, steps and citation.

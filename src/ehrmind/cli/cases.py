@@ -14,7 +14,7 @@ from ehrmind.printable import printable
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
-    from ehrmind.sources.cases import Counts
+    from ehrmind.data.cases import Counts
     from ehrmind.verify.audit import CheckReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -22,7 +22,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
     """What became of every row, and where the Cases are."""
-    typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join([*map(printable, counts.lines()), f"wrote {out}"]))
+    typer.echo(
+        json.dumps(counts.to_dict(), indent=2)
+        if as_json
+        else "\n".join([*map(printable, counts.lines()), f"wrote {out}"])
+    )
 
 
 class SplitName(StrEnum):
@@ -34,17 +38,22 @@ class SplitName(StrEnum):
 
 
 def medcalc(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="MedCalc-Bench rows in any form of table, or a hub data set's id.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="MedCalc-Bench rows in any form of table, or a hub data set's id."),
+    ],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     split: Annotated[SplitName, typer.Option(help="What the rows may be used for.")] = SplitName.train,
     online: Annotated[bool, typer.Option("--online", help="Allow a download from the hub.")] = False,
-    revision: Annotated[str | None, typer.Option(help="The hub data set's commit, tag or branch.", show_default=False)] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="The hub data set's commit, tag or branch.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn MedCalc-Bench rows into Cases; every row is kept, counted as left out, or refused by name."""
     stay_offline(online)
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.medcalc import read_medcalc
+    from ehrmind.data import save_cases
+    from ehrmind.data.medcalc import read_medcalc
 
     cases, counts = read_medcalc(files, split=split.value, online=online, revision=revision)
     save_cases(cases, out)
@@ -76,13 +85,19 @@ class DatesName(StrEnum):
 
 GroupsOf = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Whose numbers the groups are, if another table has the same for others.", show_default=False),
+    typer.Option(
+        metavar="NAME",
+        help="Whose numbers the groups are, if another table has the same for others.",
+        show_default=False,
+    ),
 ]
 Sheet = Annotated[str | None, typer.Option(metavar="NAME", help="Of an .xlsx file with several.", show_default=False)]
 
 
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)
+    ],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
@@ -91,13 +106,22 @@ def table(
         list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Of kind number: a share of the answer.")] = 0.0,
-    record: Annotated[str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)
+    ] = None,
     rationale: Annotated[str | None, typer.Option(metavar="COLUMN", help="Worked answers.", show_default=False)] = None,
-    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)] = None,
-    decimal: Annotated[DecimalName | None, typer.Option(help="The answers' decimal mark, if they cannot tell.", show_default=False)] = None,
-    dates: Annotated[DatesName | None, typer.Option(help="How 01/02/2026 is meant, if no answer tells.", show_default=False)] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)
+    ] = None,
+    decimal: Annotated[
+        DecimalName | None, typer.Option(help="The answers' decimal mark, if they cannot tell.", show_default=False)
+    ] = None,
+    dates: Annotated[
+        DatesName | None, typer.Option(help="How 01/02/2026 is meant, if no answer tells.", show_default=False)
+    ] = None,
     labels_from: Annotated[
-        int | None, typer.Option(min=0, max=1, help="Answers may be places of labels, the first being this.", show_default=False)
+        int | None,
+        typer.Option(min=0, max=1, help="Answers may be places of labels, the first being this.", show_default=False),
     ] = None,
     groups_of: GroupsOf = None,
     sheet: Sheet = None,
@@ -106,14 +130,27 @@ def table(
     """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.table import read_table_cases
+    from ehrmind.data import save_cases
+    from ehrmind.data.table import read_table_cases
 
     if (kind is KindName.label) != bool(label) or (tolerance and kind is not KindName.number):
         raise InputError("--kind label needs --label, once for each; --tolerance is for --kind number.")
     columns = {"question": question, "answer": answer, "record": record, "rationale": rationale, "group": group}
-    readings = {"decimal": decimal and decimal.value, "dates": dates and dates.value, "labels_from": labels_from, "groups_of": groups_of}
-    said = {"path": path, "sheet": sheet, "kind": kind.value, "labels": label or [], "tolerance": tolerance, **columns, **readings}
+    readings = {
+        "decimal": decimal and decimal.value,
+        "dates": dates and dates.value,
+        "labels_from": labels_from,
+        "groups_of": groups_of,
+    }
+    said = {
+        "path": path,
+        "sheet": sheet,
+        "kind": kind.value,
+        "labels": label or [],
+        "tolerance": tolerance,
+        **columns,
+        **readings,
+    }
     file = section(TableFile, said, "ehrmind data table")
     cases, counts = read_table_cases(file)
     save_cases(cases, out)
@@ -137,19 +174,25 @@ class ConventionName(StrEnum):
 
 
 def audit(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")],
-    convention: Annotated[ConventionName, typer.Option(help="Whose reading of the calculators.")] = ConventionName.published,
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")
+    ],
+    convention: Annotated[
+        ConventionName, typer.Option(help="Whose reading of the calculators.")
+    ] = ConventionName.published,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="CORRECTED.csv", help="The corrected copy; ROWS-recomputed.csv in this folder by default.", show_default=False
+            metavar="CORRECTED.csv",
+            help="The corrected copy; ROWS-recomputed.csv in this folder by default.",
+            show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every row's label by the published formula, say where it differs and why, and write a corrected copy."""
-    from ehrmind.sources.files import stem
-    from ehrmind.sources.relabel import audit_rows, write_corrected
+    from ehrmind.data.files import stem
+    from ehrmind.data.relabel import audit_rows, write_corrected
 
     found = audit_rows(rows, convention.value)
     target = out or Path(f"{stem(rows)}-recomputed.csv")
@@ -165,21 +208,27 @@ def synthetic_medcalc(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
-    calculator: Annotated[list[str] | None, typer.Option(help="Only this calculator; repeat for several.", show_default=False)] = None,
+    calculator: Annotated[
+        list[str] | None, typer.Option(help="Only this calculator; repeat for several.", show_default=False)
+    ] = None,
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
-    manner: Annotated[list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)] = None,
-    style: Annotated[list[str] | None, typer.Option(help="Only this style of worked answer; repeat.", show_default=False)] = None,
+    manner: Annotated[
+        list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)
+    ] = None,
+    style: Annotated[
+        list[str] | None, typer.Option(help="Only this style of worked answer; repeat.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
     from collections import Counter
 
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.cases import Counts
-    from ehrmind.sources.made_up import made_up_cases
+    from ehrmind.data import save_cases
+    from ehrmind.data.cases import Counts
+    from ehrmind.data.synthetic import synthetic_cases
 
     looks = {"manners": manner or (), "styles": style or ()}
-    cases = made_up_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, **looks)
+    cases = synthetic_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, **looks)
     save_cases(cases, out)
     counts = Counts(len(cases), by_stratum=Counter(case.stratum for case in cases))
     said = [f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators", f"wrote {out}"]
@@ -187,7 +236,10 @@ def synthetic_medcalc(
 
 
 def check(
-    cases: Annotated[Path, typer.Argument(metavar="CASES.parquet", help="A Cases file written by `ehrmind data`.", show_default=False)],
+    cases: Annotated[
+        Path,
+        typer.Argument(metavar="CASES.parquet", help="A Cases file written by `ehrmind data`.", show_default=False),
+    ],
     think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -195,7 +247,7 @@ def check(
 
     What it cannot prove is that the labels were read as you meant them: it lays ten drawn answers beside their source cells.
     """
-    from ehrmind.sources import load_cases
+    from ehrmind.data import load_cases
     from ehrmind.verify.audit import check_cases
 
     report = check_cases(load_cases(cases), think=think)
@@ -214,16 +266,24 @@ def _print(report: CheckReport) -> None:
     console.print(f"gold responses with full marks:        {report.gold.passed:,} of {report.gold.total:,}")
     console.print(f"corrupted responses with full marks:   {report.corrupted.passed:,} of {report.corrupted.total:,}")
     if report.failures:
-        table = Table("case", "stratum", "what", "reason", title=f"the first {len(report.failures)} that came out wrong")
+        table = Table(
+            "case", "stratum", "what", "reason", title=f"the first {len(report.failures)} that came out wrong"
+        )
         for failure in report.failures:
             table.add_row(*map(printable, (failure["case"], failure["stratum"], failure["what"], failure["reason"])))
         console.print(table)
-    table = Table("case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells")
+    table = Table(
+        "case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells"
+    )
     for row in report.drawn:
         table.add_row(*map(printable, (row["case"], row["from"], row["cell"], row["read_as"])))
     console.print(table)
     if report.ok:
-        console.print("Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried.")
-        console.print("Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files.")
+        console.print(
+            "Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried."
+        )
+        console.print(
+            "Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files."
+        )
     else:
         console.print("Not proven: the verifier is wrong about the answers listed above.")

@@ -16,8 +16,8 @@ from ehrmind.types import InputError
 # synthetic MEDS data set.
 DEMOS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "medcalc": ("demo", "demo", ()),
-    "trials": ("demo_trials", "demo-trials", ("data.elsewhere.coded_histories",)),
-    "ehr": ("demo_ehr", "demo-ehr", ("data.source", "data.elsewhere.readmission")),
+    "trials": ("demo_trials", "demo-trials", ("data.transfer.coded_histories",)),
+    "ehr": ("demo_ehr", "demo-ehr", ("data.source", "data.transfer.readmission")),
 }
 
 

@@ -16,7 +16,18 @@ import typer
 from ehrmind import __version__
 from ehrmind.cli.offline import stay_offline
 
-_SHOWN = ("torch", "transformers", "peft", "safetensors", "huggingface_hub", "polars", "pyarrow", "pydantic", "numpy", "scipy")
+_SHOWN = (
+    "torch",
+    "transformers",
+    "peft",
+    "safetensors",
+    "huggingface_hub",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "numpy",
+    "scipy",
+)
 GIB = 2**30
 
 
@@ -46,7 +57,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
 
 
 def _versions() -> dict[str, str]:
-    found = {"ehrmind": __version__, "python": f"{platform.python_version()} ({sys.executable})", "system": platform.platform()}
+    found = {
+        "ehrmind": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+    }
     return found | {name: _version(name) for name in _SHOWN}
 
 
@@ -67,7 +82,10 @@ def _extras() -> dict[str, str]:
         for extra, missing in lacks.items():
             if _belongs_to(requirement, extra) and not _satisfied(requirement):
                 missing.append(requirement.name)
-    return {extra: f"lacks {', '.join(names)}: pip install 'ehrmind[{extra}]'" if names else "complete" for extra, names in lacks.items()}
+    return {
+        extra: f"lacks {', '.join(names)}: pip install 'ehrmind[{extra}]'" if names else "complete"
+        for extra, names in lacks.items()
+    }
 
 
 def _belongs_to(requirement: Any, extra: str) -> bool:
@@ -91,7 +109,9 @@ def _devices() -> dict[str, str]:
     if not torch.cuda.is_available():
         return {"cpu": cpu, "cuda": "none"}
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return {"cpu": cpu} | {f"cuda:{i}": f"{device.name}, {device.total_memory / GIB:.0f} GiB" for i, device in enumerate(devices)}
+    return {"cpu": cpu} | {
+        f"cuda:{i}": f"{device.name}, {device.total_memory / GIB:.0f} GiB" for i, device in enumerate(devices)
+    }
 
 
 def _memory() -> dict[str, str]:
@@ -118,6 +138,8 @@ def _offline() -> dict[str, str]:
     value = os.environ["HF_HUB_OFFLINE"]
     offline = value.upper() in {"1", "ON", "YES", "TRUE"}
     return {
-        "state": "offline; `--online` or data.online=true allows the hub" if offline else f"online: HF_HUB_OFFLINE={value} is set",
+        "state": "offline; `--online` or data.online=true allows the hub"
+        if offline
+        else f"online: HF_HUB_OFFLINE={value} is set",
         "telemetry": "off",
     }

@@ -17,14 +17,16 @@ from ehrmind.types import InputError
 
 def synthetic_ehr(
     subjects: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The MEDS data set to write; a new folder.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The MEDS data set to write; a new folder.", show_default=False)
+    ],
     seed: Annotated[int, typer.Option(help="A shard is a function of the seed and its number.")] = 0,
     events: Annotated[int, typer.Option(min=20, max=1_000_000, help="Events a subject, on average.")] = 400,
     labels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Labels a subject and task, at most.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Make up a MEDS data set with two label tasks: correlated diseases, results, drugs and visits, no patient behind them."""
-    from ehrmind.sources.made_up.cohort import write_cohort
+    from ehrmind.data.synthetic.cohort import write_cohort
 
     clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -45,51 +47,84 @@ class SplitHistoriesBy(StrEnum):
 
 
 # The options of `ehr` that need more than a line, named so that its signature can be read.
-AcesTask = Annotated[Path | None, typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels.")]
+AcesTask = Annotated[
+    Path | None,
+    typer.Option(metavar="TASK.yaml", help="An ACES task file that makes the labels, in place of --labels."),
+]
 Ehrshot = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The EHRSHOT release, in place of --meds and --labels; --task names the labels."),
 ]
 TaskName = Annotated[
     str | None,
-    typer.Option(help="Its name, by default the label folder's or the ACES file's; of a folder of several, which.", show_default=False),
+    typer.Option(
+        help="Its name, by default the label folder's or the ACES file's; of a folder of several, which.",
+        show_default=False,
+    ),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The column of the labels, where a label file fills several.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="The column of the labels, where a label file fills several.", show_default=False
+    ),
 ]
 LabelsFrom = Annotated[
-    int | None, typer.Option(min=0, max=1, help="The lowest grade, where a laboratory task's grades never are 0.", show_default=False)
+    int | None,
+    typer.Option(
+        min=0, max=1, help="The lowest grade, where a laboratory task's grades never are 0.", show_default=False
+    ),
 ]
 Boundary = Annotated[
     list[datetime] | None,
-    typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="By time: two, on which tuning and held_out begin.", show_default=False),
+    typer.Option(
+        formats=["%Y-%m-%d"],
+        metavar="DAY",
+        help="By time: two, on which tuning and held_out begin.",
+        show_default=False,
+    ),
 ]
-SiteColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="By site: of the event shards.", show_default=False)]
-HeldOutSites = Annotated[list[str] | None, typer.Option(metavar="SITE", help="By site; repeat for several.", show_default=False)]
+SiteColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="By site: of the event shards.", show_default=False)
+]
+HeldOutSites = Annotated[
+    list[str] | None, typer.Option(metavar="SITE", help="By site; repeat for several.", show_default=False)
+]
 TuningSites = Annotated[
-    list[str] | None, typer.Option(metavar="SITE", help="By site; without any, a share of train's subjects.", show_default=False)
+    list[str] | None,
+    typer.Option(metavar="SITE", help="By site; without any, a share of train's subjects.", show_default=False),
 ]
-Shares = Annotated[tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits; by time, of labels.")]
+Shares = Annotated[
+    tuple[float, float, float], typer.Option(help="Of subjects, where the data set has no splits; by time, of labels.")
+]
 Balance = Annotated[
     float | None,
     typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
 ]
 LeaveOutUnusable = Annotated[
-    bool, typer.Option("--leave-out-unusable", help="Count labels of unknown subjects, before birth or without a value.")
+    bool,
+    typer.Option("--leave-out-unusable", help="Count labels of unknown subjects, before birth or without a value."),
 ]
 
 
 def ehr(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
-    meds: Annotated[Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)] = None,
+    meds: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A MEDS data set, 0.3 or 0.4.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A MEDS label file, or a folder of them.", show_default=False)
+    ] = None,
     aces: AcesTask = None,
     ehrshot: Ehrshot = None,
     task: TaskName = None,
     label_column: LabelColumn = None,
     labels_from: LabelsFrom = None,
-    question: Annotated[str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)] = None,
-    split_by: Annotated[SplitHistoriesBy, typer.Option(help="What tells train from held_out.")] = SplitHistoriesBy.subject,
+    question: Annotated[
+        str | None, typer.Option(help="What to ask, for a task without a question of its own.", show_default=False)
+    ] = None,
+    split_by: Annotated[
+        SplitHistoriesBy, typer.Option(help="What tells train from held_out.")
+    ] = SplitHistoriesBy.subject,
     boundary: Boundary = None,
     site_column: SiteColumn = None,
     held_out_site: HeldOutSites = None,
@@ -106,15 +141,23 @@ def ehr(
     """
     from ehrmind.cli.options import section
     from ehrmind.config import EhrFiles
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.ehr import read_ehr
+    from ehrmind.data import save_cases
+    from ehrmind.data.ehr import read_ehr
 
     unusable = "leave_out" if leave_out_unusable else "refuse"
     if aces is not None and ehrshot is not None:
-        raise InputError("--aces reads MEDS data sets only; give --meds DIR with it, or --ehrshot DIR and --task NAME without it.")
-    whole = meds is not None and (labels is None) != (aces is None) if ehrshot is None else task is not None and not (meds or labels)
+        raise InputError(
+            "--aces reads MEDS data sets only; give --meds DIR with it, or --ehrshot DIR and --task NAME without it."
+        )
+    whole = (
+        meds is not None and (labels is None) != (aces is None)
+        if ehrshot is None
+        else task is not None and not (meds or labels)
+    )
     if not whole:
-        raise InputError("Give --meds DIR and one of --labels FILE and --aces TASK.yaml, or --ehrshot DIR and --task NAME.")
+        raise InputError(
+            "Give --meds DIR and one of --labels FILE and --aces TASK.yaml, or --ehrshot DIR and --task NAME."
+        )
     given = {
         "meds": meds,
         "labels": labels,

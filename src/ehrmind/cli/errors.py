@@ -17,7 +17,7 @@ from pathlib import Path
 
 from typer.exceptions import Abort, TyperException
 
-from ehrmind.cluster.desk import WorkerError
+from ehrmind.cluster.worker_log import WorkerError
 from ehrmind.printable import printable
 from ehrmind.system import chain, is_broken_library, is_full, number_of, path_of, why
 from ehrmind.types import InputError
@@ -107,7 +107,10 @@ def _sentence(error: BaseException, option: str | None) -> tuple[int, str]:
         return BAD_INPUT, f"the {what}{where}; make room: {on}."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number_of(error) == errno.ENOMEM:
         smaller = "a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less"
-        return BAD_INPUT, f"memory ran out; {smaller if option is not None else 'a machine with more of it, or smaller files, are needed'}."
+        return (
+            BAD_INPUT,
+            f"memory ran out; {smaller if option is not None else 'a machine with more of it, or smaller files, are needed'}.",
+        )
     if number_of(error) == errno.EPIPE:
         return CLOSED, f"whatever read the output has gone; {on}."
     if number_of(error) is not None:
@@ -134,7 +137,9 @@ def _of_typer(error: TyperException) -> str:
     """Typer's sentence, without the value that an option was given unless it is one short word: a line of a record may stand there by a
     slip."""
     said = _VALUE.sub(lambda found: f"'{found[1]}' " if found[1] else "it ", error.format_message().rstrip("."))
-    return _EXTRA.sub("There are more arguments than this command takes; put quotes around a text or a name that holds spaces", said)
+    return _EXTRA.sub(
+        "There are more arguments than this command takes; put quotes around a text or a name that holds spaces", said
+    )
 
 
 def _package(error: BaseException) -> str | None:
@@ -149,14 +154,18 @@ def _package(error: BaseException) -> str | None:
     if package == "ehrmind":
         return None
     if isinstance(found, ModuleNotFoundError) and package:
-        return f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
+        return (
+            f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
+        )
     which = f"the package '{package}'" if package else "a package"
     return f"{which} is installed and cannot be loaded; install it again, in the version of constraints.txt ({place_of(error)})."
 
 
 def place_of(error: BaseException) -> str:
     """File and line of our innermost frame."""
-    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
+    ours = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)
+    ]
     if not ours:
         return "a library"
     return f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()}, line {ours[-1].lineno}"

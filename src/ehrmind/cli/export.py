@@ -12,46 +12,64 @@ from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
 RunOrCases = Annotated[
-    Path, typer.Argument(metavar="RUN|CASES", help="A run folder, or a Cases file as `ehrmind data` writes it.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="RUN|CASES", help="A run folder, or a Cases file as `ehrmind data` writes it.", show_default=False
+    ),
 ]
-NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)]
+NewFolder = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)
+]
 Start = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Where training starts; a run's own by default.", show_default=False)
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Where training starts; a run's own by default.", show_default=False),
 ]
-StartArm = Annotated[str | None, typer.Option("--arm", metavar="ARM", help="Of a run: sft, else base by default.", show_default=False)]
+StartArm = Annotated[
+    str | None, typer.Option("--arm", metavar="ARM", help="Of a run: sft, else base by default.", show_default=False)
+]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the recipe, for example rlvr.samples=8.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Of the recipe, for example rlvr.samples=8.", show_default=False),
 ]
 
 
 def model(
-    where: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder, or a model directory.", show_default=False)],
+    where: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run folder, or a model directory.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model directory to write.", show_default=False)],
     arm: Annotated[
-        str | None, typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False)
+        str | None,
+        typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False),
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Merge an adapter into its base model (models of a run are merged).")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge an adapter into its base model (models of a run are merged).")
+    ] = False,
     licence: Annotated[str, typer.Option(help="Of the model, for the card.")] = "other",
 ) -> None:
     """Write an ordinary `transformers` directory with a model card; nothing is sent anywhere."""
     stay_offline(online=False)
-    from ehrmind.report.model_card import model_card
-    from ehrmind.stages.export import described, export_model
+    from ehrmind.export.model import described, export_model
+    from ehrmind.report.model_card.card import model_card
 
     chosen, about = described(where, arm)
     card = model_card(about, chosen.run, name=out.resolve().name, licence=licence)
-    typer.echo(f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still write")
+    typer.echo(
+        f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still write"
+    )
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `ehrmind export model` wrote.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What `ehrmind export model` wrote.", show_default=False)
+    ],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the hub.", show_default=False)],
     yes_upload: Annotated[bool, typer.Option("--yes-upload", help="Send it without asking.")] = False,
     public: Annotated[bool, typer.Option("--public", help="For all to see; private otherwise.")] = False,
 ) -> None:
     """Send an exported model to a hub. Refused where it was trained on restricted data, or where this machine is offline."""
     stay_offline(online=True)
-    from ehrmind.stages.export import push_model, refuse_push
+    from ehrmind.export.model import push_model, refuse_push
 
     about = refuse_push(folder)
     if not yes_upload:
@@ -62,19 +80,25 @@ def push(
     typer.echo(f"sent: {push_model(folder, repository, public=public)}")
 
 
-def verl(where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None) -> None:
+def verl(
+    where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
+) -> None:
     """Write parquet files, a launch script and our verifier as the reward, for those who run verl."""
     _for_trainer("verl", where, out, overrides, model, arm)
 
 
-def trl(where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None) -> None:
+def trl(
+    where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
+) -> None:
     """Write a data set, a launch script and our verifier as the reward, for those who run TRL."""
     _for_trainer("trl", where, out, overrides, model, arm)
 
 
-def _for_trainer(trainer: str, where: Path, out: Path, overrides: list[str] | None, model: str | None, arm: str | None) -> None:
+def _for_trainer(
+    trainer: str, where: Path, out: Path, overrides: list[str] | None, model: str | None, arm: str | None
+) -> None:
     stay_offline(online=False)
-    from ehrmind.stages.export_trainers import export_for
+    from ehrmind.export.trainers import export_for
 
     for line in export_for(trainer, where, out, overrides=overrides or (), model=model, arm=arm):
         typer.echo(line)

@@ -10,5 +10,7 @@ def stay_offline(online: bool) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("WANDB_MODE", "offline")
     if not online:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is no download; transformers' other bars would cut through ours
+        os.environ.setdefault(
+            "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+        )  # there is no download; transformers' other bars would cut through ours
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

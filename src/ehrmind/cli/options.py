@@ -10,7 +10,12 @@ from ehrmind.types import InputError
 
 Kind = TypeVar("Kind", bound=Any)
 # Options that are given once for each of a key's values have the key's name in the singular.
-_SINGULAR = {"labels": "--label", "boundaries": "--boundary", "held_out_sites": "--held-out-site", "tuning_sites": "--tuning-site"}
+_SINGULAR = {
+    "labels": "--label",
+    "boundaries": "--boundary",
+    "held_out_sites": "--held-out-site",
+    "tuning_sites": "--tuning-site",
+}
 _FLAGS = {"unusable=leave_out": "--leave-out-unusable"}
 
 

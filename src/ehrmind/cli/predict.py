@@ -25,41 +25,67 @@ class FormatName(StrEnum):
 Endpoint = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Ask a served model (`vllm serve`, `transformers serve`); or a YAML file as under a recipe's endpoints."
+        metavar="URL",
+        help="Ask a served model (`vllm serve`, `transformers serve`); or a YAML file as under a recipe's endpoints.",
     ),
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.", show_default=False),
+    typer.Option(
+        metavar="ADDRESS",
+        help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.",
+        show_default=False,
+    ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="On the cluster; they divide `shards`. By default one for each local node.", show_default=False)
+    int | None,
+    typer.Option(
+        min=1, help="On the cluster; they divide `shards`. By default one for each local node.", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="How to ask, for example decoding.max_new_tokens=512.", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="How to ask, for example decoding.max_new_tokens=512.", show_default=False
+    ),
 ]
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model directory, or a served model's name.")],
-    cases: Annotated[Path, typer.Argument(metavar="CASES.parquet", help="Cases, such as `ehrmind data new` writes.", show_default=False)],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, a model directory, or a served model's name.")
+    ],
+    cases: Annotated[
+        Path,
+        typer.Argument(metavar="CASES.parquet", help="Cases, such as `ehrmind data new` writes.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)
+    ],
     overrides: Overrides = None,
     arm: Annotated[
-        str | None, typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False)
+        str | None,
+        typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False),
     ] = None,
     endpoint: Endpoint = None,
     served: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Its name there; MODEL then only says how to ask.", show_default=False)
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Its name there; MODEL then only says how to ask.", show_default=False
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Answers to every case; the commonest counts, agreement is how sure.")] = 1,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers to every case; the commonest counts, agreement is how sure.")
+    ] = 1,
     abstain_below: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Abstain where probability or agreement is lower.", show_default=False)
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Abstain where probability or agreement is lower.", show_default=False),
     ] = None,
     form: Annotated[FormatName, typer.Option("--format", help="Of the predictions.")] = FormatName.parquet,
     page: Annotated[bool, typer.Option("--page", help="Also write a page to read.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")
+    ] = False,
     any_task: Annotated[
         bool, typer.Option("--any-task", help="Also cases of families and tasks that the model's run had none of.")
     ] = False,
@@ -69,17 +95,25 @@ def predict(
     """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
     stay_offline(online=False)
     chosen = {"samples": samples, "abstain_below": abstain_below}
-    asked: dict[str, Any] = {"arm": arm, "chosen": chosen, "overrides": overrides or [], "form": form.value, "any_task": any_task}
+    asked: dict[str, Any] = {
+        "arm": arm,
+        "chosen": chosen,
+        "overrides": overrides or [],
+        "form": form.value,
+        "any_task": any_task,
+    }
     if cluster is not None:
         from ehrmind.cluster.predict import predict_on_cluster
 
         if endpoint is not None:
-            raise InputError("--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out.")
+            raise InputError(
+                "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out."
+            )
         failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
     else:
+        from ehrmind.predict.predict import ask
         from ehrmind.runs.lock import only_writer
         from ehrmind.runs.predictions import holds_work
-        from ehrmind.stages.predict import ask
         from ehrmind.world import is_restarted, joined
 
         with joined("cpu" if endpoint else "auto") as world, only_writer(out, holds_work):

@@ -27,10 +27,14 @@ WITHHELD = "its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 sho
 def withhold_texts() -> None:
     """Of the whole process, which is a command line's own: called by the program and never by a test in its own process."""
     _keep_descriptors()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a core dump holds the records in memory
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    )  # a core dump holds the records in memory
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of LANG=C shows "é" as "\xe9" and the command goes on
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal of LANG=C shows "é" as "\xe9" and the command goes on
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         return
     sys.excepthook = _of_program
@@ -72,7 +76,12 @@ def _unraisable(about: sys.UnraisableHookArgs) -> None:
 
 
 def _warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     del message, file, line
     parts = Path(filename).parts

@@ -19,11 +19,19 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", 
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
     with_text: Annotated[
-        bool, typer.Option("--with-text", help="Also write a browser of sampled rollouts, record text included, under protected/.")
+        bool,
+        typer.Option(
+            "--with-text", help="Also write a browser of sampled rollouts, record text included, under protected/."
+        ),
     ] = False,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", metavar="FILE.html", help="Also write a page that lays these runs side by side.", show_default=False),
+        typer.Option(
+            "--compare",
+            metavar="FILE.html",
+            help="Also write a page that lays these runs side by side.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Write the page of each run, one standalone file; with --compare also one of all of them together."""
@@ -38,7 +46,9 @@ def report(
 
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run folders.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)
+    ] = None,
 ) -> None:
     """Lay runs side by side: every arm of each on every set of cases (train on one, test on all)."""
     from ehrmind.cli.tables import show_matrix
@@ -54,7 +64,9 @@ def compare(
         raise InputError(f"The others are compared; {' '.join(found['unread'])}")
 
 
-def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs")) -> None:
+def list_(
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs"),
+) -> None:
     """List the run folders of a folder: what they ran, how far they came, how much they protect."""
     from rich.console import Console
     from rich.table import Table
@@ -67,7 +79,9 @@ def list_(root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folde
     for summary in list_runs(root):
         state = "finished" if summary.finished else "not finished"
         if summary.problem:
-            state = f"cannot be read: {summary.problem.removeprefix(f'{summary.path}/').removeprefix(f'{summary.path}: ')}"
+            state = (
+                f"cannot be read: {summary.problem.removeprefix(f'{summary.path}/').removeprefix(f'{summary.path}: ')}"
+            )
         last = summary.stages[-1] if summary.stages else "none"
         table.add_row(*map(printable, (summary.path, summary.name, state, last)), _size(summary.protected_bytes))
     width = None if sys.stdout.isatty() else WIDTH  # a file or a pipe has no width of its own
@@ -102,10 +116,12 @@ def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do
     from ehrmind.runs import listing
     from ehrmind.runs.protected import linked
 
-    elsewhere = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
+    transfer = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
-        typer.confirm(f"Remove cases, rollouts, checkpoints and models of {folder}{elsewhere}, for good?", abort=True, err=True)
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{elsewhere}")
+        typer.confirm(
+            f"Remove cases, rollouts, checkpoints and models of {folder}{transfer}, for good?", abort=True, err=True
+        )
+    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{transfer}")
 
 
 def _size(count: int) -> str:

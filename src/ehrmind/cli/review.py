@@ -13,13 +13,14 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run f
 def export(
     folder: RunFolder,
     arm: Annotated[
-        list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.", show_default=False)
+        list[str] | None,
+        typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.", show_default=False),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many answers.")] = 50,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
 ) -> None:
     """Write a sheet for a clinician: sampled answers with record, thinking, verdict and audit. It holds record text."""
-    from ehrmind.report.review_sheet import export_review
+    from ehrmind.report.review.sheet import export_review
 
     file, count = export_review(folder, arm or (), n, seed)
     typer.echo(f"wrote {count} answers to {file}; it holds record text, so keep it where records may be")
@@ -27,13 +28,17 @@ def export(
 
 def read(
     folder: RunFolder,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sheets as reviewers filled them in.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Sheets as reviewers filled them in.", show_default=False)
+    ],
 ) -> None:
     """Read filled-in sheets: agreement of clinicians with the verifier and the audit, into RUN/review.json."""
-    from ehrmind.report.review_verdicts import read_reviews
+    from ehrmind.report.review.verdicts import read_reviews
 
     found = read_reviews(folder, files)
-    typer.echo(f"{found['reviewed']} verdicts by {found['reviewers']} on {found['answers']} of {found['sampled']} answers")
+    typer.echo(
+        f"{found['reviewed']} verdicts by {found['reviewers']} on {found['answers']} of {found['sampled']} answers"
+    )
     for key, name in (("answer", "answer, with the verifier"), ("reasoning", "reasoning, with the audit")):
         if found[key]["n"]:
             kappa = "–" if found[key]["kappa"] is None else f"{found[key]['kappa']:.2f}"

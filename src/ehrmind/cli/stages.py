@@ -16,40 +16,65 @@ if TYPE_CHECKING:
 
 RecipePath = Annotated[
     Path,
-    typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.", show_default=False),
+    typer.Argument(
+        metavar="RECIPE", help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.", show_default=False
+    ),
 ]
 RunPath = Annotated[
-    str, typer.Option("--out", metavar="RUN", help="The run folder to make; on a cluster also a URL, such as s3://…", show_default=False)
+    str,
+    typer.Option(
+        "--out",
+        metavar="RUN",
+        help="The run folder to make; on a cluster also a URL, such as s3://…",
+        show_default=False,
+    ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
 Cluster = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.", show_default=False),
+    typer.Option(
+        metavar="ADDRESS",
+        help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.",
+        show_default=False,
+    ),
 ]
 
 
-def run(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+def run(
+    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+) -> None:
     """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
     _stages(recipe, out, overrides or [], resume, None, cluster)
 
 
-def pilot(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+def pilot(
+    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+) -> None:
     """Sample answers to training questions and say what the base model can and cannot do."""
     _stages(recipe, out, overrides or [], resume, ("pilot",), cluster)
 
 
-def evaluate(recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None) -> None:
+def evaluate(
+    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+) -> None:
     """Score the recipe's model on the held-out cases as it is; model.name=RUN/protected/models/ARM scores one that a run trained."""
     _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
 
 
-def _stages(path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None) -> None:
+def _stages(
+    path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None
+) -> None:
     from ehrmind.config import load_recipe
 
-    started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if "WORLD_SIZE" in os.environ and cluster is None else []  # by torchrun
+    started = (
+        [f"cluster.workers={os.environ['WORLD_SIZE']}"] if "WORLD_SIZE" in os.environ and cluster is None else []
+    )  # by torchrun
     recipe = load_recipe(path, [*started, *overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
@@ -84,7 +109,7 @@ def _folder(out: str) -> Path:
 def _show(finished: Run, out: str, *, whole: bool) -> bool:
     """On the terminal and, of a whole recipe, as a page. Whether a gate of the recipe's own fails."""
     from ehrmind.cli.tables import show_pilot, show_results
-    from ehrmind.stages.results import gate
+    from ehrmind.stages.evaluation.results import gate
 
     show_pilot(finished)
     show_results(finished)

@@ -22,14 +22,26 @@ def show_pilot(run: Run) -> None:
     if found is None:
         return
     k = found["samples"]
-    table = _table("pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "reliable", "format", "knowledge", "fails at")
+    table = _table(
+        "pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "reliable", "format", "knowledge", "fails at"
+    )
     for stratum, row in [*found["by_stratum"].items(), ("overall", found["overall"])]:
         pass_at = (_percent(row["pass@1"], row["pass@1_ci95"]), _percent(row["pass@k"], row["pass@k_ci95"]))
         says = (row.get("kind", ""), row.get("cause") or ("not found" if "cause" in row else ""))
-        _add(table, stratum, str(row["questions"]), *pass_at, f"{row['reliable@k']:.0%}", f"{row['format_rate']:.0%}", *says)
+        _add(
+            table,
+            stratum,
+            str(row["questions"]),
+            *pass_at,
+            f"{row['reliable@k']:.0%}",
+            f"{row['format_rate']:.0%}",
+            *says,
+        )
     _print(table)
     if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
-        _print("Where hardly a question is solved beyond luck, knowledge is missing: RLVR alone has nothing to reinforce there.")
+        _print(
+            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to reinforce there."
+        )
 
 
 def show_results(run: Run) -> None:
@@ -37,12 +49,19 @@ def show_results(run: Run) -> None:
     found = _read(run, "results.json")
     if found is None:
         return
-    arms = _table(f"held-out cases, {found['decoding']} decoding, {found['scorer']} scorer", "arm", "n", "accuracy", "95 %", "not parsed")
+    arms = _table(
+        f"held-out cases, {found['decoding']} decoding, {found['scorer']} scorer",
+        "arm",
+        "n",
+        "accuracy",
+        "95 %",
+        "not parsed",
+    )
     for arm, row in found["arms"].items():
         _add(arms, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
     _print(arms)
-    for name, place in found.get("elsewhere", {}).items():
-        table = _table(f"elsewhere: {name}", "arm", "n", "accuracy", "95 %")
+    for name, place in found.get("transfer", {}).items():
+        table = _table(f"transfer: {name}", "arm", "n", "accuracy", "95 %")
         for arm, row in place["arms"].items():
             _add(table, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
         _print(table)
@@ -53,7 +72,7 @@ def show_results(run: Run) -> None:
         _add(pairs, pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
     if found["pairs"]:
         _print(pairs)
-    from ehrmind.report.evaluation_tables import sentences
+    from ehrmind.report.tables.evaluation import sentences
 
     for sentence in sentences(found):
         _print(sentence)

@@ -19,30 +19,48 @@ class SplitBy(StrEnum):
 
 
 def trials(
-    topics: Annotated[Path, typer.Option(metavar="FILE", help="Patients: TREC XML or queries.jsonl.", show_default=False)],
-    qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgments: TREC's four columns, or TSV with a header.", show_default=False)],
+    topics: Annotated[
+        Path, typer.Option(metavar="FILE", help="Patients: TREC XML or queries.jsonl.", show_default=False)
+    ],
+    qrels: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Judgments: TREC's four columns, or TSV with a header.", show_default=False),
+    ],
     trials: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Trial records: .xml, a folder or .zip of them, .json (API v2), .jsonl, .parquet; repeat."),
+        typer.Option(
+            metavar="FILE",
+            help="Trial records: .xml, a folder or .zip of them, .json (API v2), .jsonl, .parquet; repeat.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
-    more_trials: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="More trial records.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)] = None,
+    more_trials: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="More trial records.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)
+    ] = None,
     split_by: Annotated[SplitBy, typer.Option(help="pair: every patient has pairs in every split.")] = SplitBy.patient,
-    shares: Annotated[tuple[float, float, float], typer.Option(help="Of patients, or pairs: train, tuning, held_out.")] = (0.7, 0.1, 0.2),
+    shares: Annotated[
+        tuple[float, float, float], typer.Option(help="Of patients, or pairs: train, tuning, held_out.")
+    ] = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(help="Of the split and the balance.")] = 0,
     balance: Annotated[
         float | None,
-        typer.Option(min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False),
+        typer.Option(
+            min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False
+        ),
     ] = None,
-    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and judgments that name different years belong together.")] = False,
+    any_year: Annotated[
+        bool, typer.Option("--any-year", help="Topics and judgments that name different years belong together.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn judged pairs of patient and trial into Cases, split by patient; pairs whose trial text is absent are counted."""
     from ehrmind.cli.options import section
     from ehrmind.config import TrialFiles
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.trec import read_trials
+    from ehrmind.data import save_cases
+    from ehrmind.data.trec import read_trials
 
     given = [*trials, *(more_trials or ())]
     said = {"topics": topics, "qrels": qrels, "trials": given, "name": name, "split_by": split_by.value}
@@ -58,19 +76,21 @@ def synthetic_trials(
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
-    kind: Annotated[list[str] | None, typer.Option(help="Only criteria of this kind; repeat for several.", show_default=False)] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only criteria of this kind; repeat for several.", show_default=False)
+    ] = None,
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
     as_json: AsJson = False,
 ) -> None:
     """Make up patients and trials; the label follows from the generator's own logic, criterion by criterion."""
     from collections import Counter
 
-    from ehrmind.sources import save_cases
-    from ehrmind.sources.cases import Counts
-    from ehrmind.sources.labels import labels_by_split
-    from ehrmind.sources.made_up.trials import made_up_trials
+    from ehrmind.data import save_cases
+    from ehrmind.data.cases import Counts
+    from ehrmind.data.labels import labels_by_split
+    from ehrmind.data.synthetic.trials import synthetic_trials
 
-    cases = made_up_trials(n, seed, split.value, kind or (), difficulty=difficulty.value)
+    cases = synthetic_trials(n, seed, split.value, kind or (), difficulty=difficulty.value)
     save_cases(cases, out)
     counts = Counts(len(cases), by_stratum=Counter(case.stratum for case in cases), by_split=labels_by_split(cases))
     say_counts(counts, out, as_json)

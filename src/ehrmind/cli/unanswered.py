@@ -10,7 +10,7 @@ import typer
 from ehrmind.cli.cases import AsJson, GroupsOf, KindName, Sheet, say_counts
 
 if TYPE_CHECKING:
-    from ehrmind.sources.cases import Counts
+    from ehrmind.data.cases import Counts
     from ehrmind.types import Case
 
 Out = Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)]
@@ -18,28 +18,36 @@ Restricted = Annotated[bool, typer.Option("--restricted", help="Never to be aske
 
 
 def medcalc(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Rows with Calculator Name, Patient Note and Question.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Rows with Calculator Name, Patient Note and Question.")
+    ],
     out: Out,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Notes and calculator questions; columns as MedCalc-Bench spells them, in any form of table."""
-    from ehrmind.sources.unanswered import medcalc_to_ask
+    from ehrmind.data.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
 
 
 def table(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)
+    ],
     kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
     out: Out,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
     label: Annotated[
         list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
     ] = None,
-    record: Annotated[str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)
+    ] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note.", show_default=False)] = None,
-    id_: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="Of numbers, where they have one.", show_default=False)] = None,
     groups_of: GroupsOf = None,
     sheet: Sheet = None,
@@ -49,60 +57,95 @@ def table(
     """Any table of questions."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
-    from ehrmind.sources.unanswered import table_to_ask
+    from ehrmind.data.unanswered import table_to_ask
 
-    columns = {"question": question, "record": record, "group": group, "id": id_, "unit": unit, "groups_of": groups_of, "sheet": sheet}
-    file = section(TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table")
+    columns = {
+        "question": question,
+        "record": record,
+        "group": group,
+        "id": id_,
+        "unit": unit,
+        "groups_of": groups_of,
+        "sheet": sheet,
+    }
+    file = section(
+        TableFile, {"path": path, "kind": kind.value, "labels": label or [], **columns}, "ehrmind data new table"
+    )
     _save(table_to_ask(file), out, restricted, as_json)
 
 
 def trials(
-    topics: Annotated[Path, typer.Option(metavar="FILE", help="Patients: TREC XML or queries.jsonl.", show_default=False)],
+    topics: Annotated[
+        Path, typer.Option(metavar="FILE", help="Patients: TREC XML or queries.jsonl.", show_default=False)
+    ],
     trials: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Trial records, as `ehrmind data trials` takes them; repeat.", show_default=False)
+        list[Path],
+        typer.Option(
+            metavar="FILE", help="Trial records, as `ehrmind data trials` takes them; repeat.", show_default=False
+        ),
     ],
     out: Out,
     pairs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)] = None,
-    any_year: Annotated[bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)
+    ] = None,
+    any_year: Annotated[
+        bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")
+    ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Patients and trials, every one with every other unless pairs are named."""
-    from ehrmind.sources.unanswered import trials_to_ask
+    from ehrmind.data.unanswered import trials_to_ask
 
     _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
 
 
 def ehr(
-    meds: Annotated[Path, typer.Option(metavar="DIR", help="A MEDS data set, or EHRSHOT's folder.", show_default=False)],
-    times: Annotated[Path, typer.Option(metavar="FILE", help="Parquet of subject_id and prediction_time.", show_default=False)],
+    meds: Annotated[
+        Path, typer.Option(metavar="DIR", help="A MEDS data set, or EHRSHOT's folder.", show_default=False)
+    ],
+    times: Annotated[
+        Path, typer.Option(metavar="FILE", help="Parquet of subject_id and prediction_time.", show_default=False)
+    ],
     out: Out,
-    task: Annotated[str | None, typer.Option(help="Its name, as in training; the file's by default.", show_default=False)] = None,
-    question: Annotated[str | None, typer.Option(help="As in training, for a task without a question of its own.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Its name, as in training; the file's by default.", show_default=False)
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(help="As in training, for a task without a question of its own.")
+    ] = None,
     answer: Annotated[
-        list[str] | None, typer.Option(help="The words to choose from, lowest first; repeat. By default no and yes.", show_default=False)
+        list[str] | None,
+        typer.Option(help="The words to choose from, lowest first; repeat. By default no and yes.", show_default=False),
     ] = None,
     leave_out_unusable: Annotated[
-        bool, typer.Option("--leave-out-unusable", help="Count unknown subjects and times before birth instead of refusing.")
+        bool,
+        typer.Option("--leave-out-unusable", help="Count unknown subjects and times before birth instead of refusing."),
     ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
     """Subjects at prediction times; what is visible then is all that is shown."""
-    from ehrmind.sources.unanswered import ehr_to_ask
+    from ehrmind.data.unanswered import ehr_to_ask
 
-    found = ehr_to_ask(meds, times, task=task, question=question, answers=answer or (), leave_out_unusable=leave_out_unusable)
+    found = ehr_to_ask(
+        meds, times, task=task, question=question, answers=answer or (), leave_out_unusable=leave_out_unusable
+    )
     _save(found, out, restricted, as_json)
 
 
 def _save(found: tuple[list[Case], Counts], out: Path, restricted: bool, as_json: bool) -> None:
     from dataclasses import replace
 
-    from ehrmind.sources import save_cases
+    from ehrmind.data import save_cases
 
     cases, counts = found
-    save_cases([replace(case, provenance={**case.provenance, "restricted": True}) if restricted else case for case in cases], out)
+    save_cases(
+        [replace(case, provenance={**case.provenance, "restricted": True}) if restricted else case for case in cases],
+        out,
+    )
     say_counts(counts, out, as_json)

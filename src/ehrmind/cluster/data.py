@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ehrmind.cluster.desk import told
+from ehrmind.cluster.worker_log import told
 
 
 def each_on_ray(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:

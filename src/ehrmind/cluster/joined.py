@@ -18,7 +18,10 @@ from ehrmind.config import Cluster
 from ehrmind.types import InputError
 
 REACHED_WITHIN, JOINED_WITHIN = 5.0, 60.0  # seconds
-SECONDS_BETWEEN_LOOKS, GONE_AFTER = 2.0, 50.0  # Ray gives a head a minute to come back, and then ends the driver without a word of ours
+SECONDS_BETWEEN_LOOKS, GONE_AFTER = (
+    2.0,
+    50.0,
+)  # Ray gives a head a minute to come back, and then ends the driver without a word of ours
 ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about the run leaves the machine
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -29,7 +32,13 @@ ALWAYS = {
 _LOCAL = re.compile(r"local:([1-9][0-9]?)")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
 _HERE = "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens there"
-PASSED_ON = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "EHRMIND_TRACEBACK", "OMP_NUM_THREADS")
+PASSED_ON = (
+    "HF_HUB_OFFLINE",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "EHRMIND_TRACEBACK",
+    "OMP_NUM_THREADS",
+)
 
 
 class JoinedCluster:
@@ -59,7 +68,9 @@ def joined(settings: Cluster) -> Iterator[AnyCluster]:
     """Be part of the cluster that a recipe names until the block ends. Raises InputError."""
     need_ray()
     address = settings.address or ""
-    with environment(ALWAYS | ({} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token"}), without=("RAY_ADDRESS",)):
+    with environment(
+        ALWAYS | ({} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token"}), without=("RAY_ADDRESS",)
+    ):
         if own := _LOCAL.fullmatch(address):
             nodes = int(own[1])
             with local_cluster(nodes, math.ceil(settings.workers / nodes)) as cluster:
@@ -101,7 +112,9 @@ def need_ray() -> None:
 def refuse_what_cannot_be_joined(address: str) -> None:
     """Ray itself tries for minutes, and dies of some mistakes; a process of its own tries first. Raises InputError."""
     if _HOST.fullmatch(address) is None:
-        raise InputError(f"'{address}' is no cluster; write local:2 for two nodes on this machine, or HOST:PORT of the head node.")
+        raise InputError(
+            f"'{address}' is no cluster; write local:2 for two nodes on this machine, or HOST:PORT of the head node."
+        )
     if (why := _why_not_reached(address)) is not None:
         raise InputError(
             f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address that it shows."

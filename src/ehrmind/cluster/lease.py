@@ -75,7 +75,9 @@ def refuse_taken(url: str, store: Any, root: str, owner: str) -> None:
     """Raises InputError where another process has taken the place of the owner."""
     found = read_lease(store, root)
     if found is not None and found.owner != owner:
-        raise InputError(f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more.")
+        raise InputError(
+            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more."
+        )
 
 
 def read_lease(store: Any, root: str) -> Lease | None:
@@ -95,7 +97,9 @@ def _take(url: str, store: Any, root: str, lease: Lease) -> None:
             _refuse(url, root, found)
         time.sleep(SETTLES_WITHIN / 4)
     if found is not None:
-        sys.stderr.write(f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n")
+        sys.stderr.write(
+            f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n"
+        )
     with suppress(FileExistsError):  # somebody was faster
         _write(store, root, lease, mode="overwrite" if store.exists(_place(root)) else "create")
     time.sleep(SETTLES_WITHIN)

@@ -18,7 +18,11 @@ def is_manifest(name: str) -> bool:
 def manifests(folder: Path) -> dict[str, Contents]:
     """The manifests of a run and of its seeds. Raises InputError for a damaged one."""
     roots = (folder, *sorted(folder.glob("seeds/*")))
-    return {root.relative_to(folder).joinpath(NAME).as_posix(): Manifest(root).read() for root in roots if (root / NAME).is_file()}
+    return {
+        root.relative_to(folder).joinpath(NAME).as_posix(): Manifest(root).read()
+        for root in roots
+        if (root / NAME).is_file()
+    }
 
 
 def replacing(there: Manifests, now: Manifests) -> dict[str, Contents]:
@@ -28,7 +32,9 @@ def replacing(there: Manifests, now: Manifests) -> dict[str, Contents]:
         old = there.get(name, Contents()).files
         changed = {_whole(listed) for listed, stored in contents.files.items() if old.get(listed, stored) != stored}
         if changed:
-            found[name] = Contents(dict(old), {whole: _under(whole, contents.files) for whole in changed}, contents.purged)
+            found[name] = Contents(
+                dict(old), {whole: _under(whole, contents.files) for whole in changed}, contents.purged
+            )
     return found
 
 
@@ -38,7 +44,9 @@ def steady(before: Manifests, after: Manifests, there: Collection[str]) -> dict[
     for name, contents in before.items():
         root, now = name.removesuffix(NAME), after.get(name, Contents())
         unsteady = {
-            _whole(listed) for listed, stored in contents.files.items() if now.files.get(listed) != stored or root + listed not in there
+            _whole(listed)
+            for listed, stored in contents.files.items()
+            if now.files.get(listed) != stored or root + listed not in there
         }
         unsteady |= set(now.replacing)
         kept = {listed: stored for listed, stored in contents.files.items() if _whole(listed) not in unsteady}

@@ -26,7 +26,11 @@ class LocalCluster:
 
         Config.initialize("")  # a process that had a cluster before still knows that one's rules and token
         AuthenticationTokenLoader.instance().reset_cache()
-        self._node: dict[str, Any] = {"num_cpus": cpus, "node_ip_address": LOOPBACK, "object_store_memory": OBJECT_STORE}
+        self._node: dict[str, Any] = {
+            "num_cpus": cpus,
+            "node_ip_address": LOOPBACK,
+            "object_store_memory": OBJECT_STORE,
+        }
         quiet = {"include_dashboard": False, "dashboard_agent_listen_port": 0}
         self._cluster = Cluster(initialize_head=True, head_node_args=self._node | quiet)
         for _ in range(nodes - 1):

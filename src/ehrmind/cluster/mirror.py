@@ -118,11 +118,16 @@ class Mirror:
         there, (run, protected, _) = f"{self._root}/{name}", name.partition("protected/")
         self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
         if protected and getattr(self._store, "local_file", False):
-            Path(f"{self._root}/{run}protected").chmod(0o700)  # as in a run folder; an object store's own rules say who reads there
+            Path(f"{self._root}/{run}protected").chmod(
+                0o700
+            )  # as in a run folder; an object store's own rules say who reads there
         if not getattr(self._store, "local_file", False):
             self._store.put_file(str(file), there)
             return
-        with file.open("rb") as source, writing(Path(there), private=bool(protected)) as target:  # whole, or what was there before
+        with (
+            file.open("rb") as source,
+            writing(Path(there), private=bool(protected)) as target,
+        ):  # whole, or what was there before
             while block := source.read(1 << 20):
                 target.write(block)
 
@@ -153,7 +158,9 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
                     raise
                 except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
                     if not failed:
-                        sys.stderr.write(f"{mirror.url} could not be written ({type(error).__name__}); it is tried again\n")
+                        sys.stderr.write(
+                            f"{mirror.url} could not be written ({type(error).__name__}); it is tried again\n"
+                        )
                     failed = type(error).__name__
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -178,7 +185,10 @@ def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, s
     URL; its workers get the `owner` of that lease. Raises InputError where another command has it."""
     mirror = Mirror(url, owner or "")
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()  # a local cluster's own folder goes with it
-    with mirror.leased() if owner is None else nullcontext(owner) as named, private_folder("ehrmind-run", Path(place)) as made:
+    with (
+        mirror.leased() if owner is None else nullcontext(owner) as named,
+        private_folder("ehrmind-run", Path(place)) as made,
+    ):
         folder = made / "run"
         folder.mkdir()
         if not mirror.is_empty():

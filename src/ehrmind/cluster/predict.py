@@ -8,19 +8,25 @@ from typing import Any
 from ehrmind.cluster.joined import joined
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Cluster, parse_section
+from ehrmind.predict.predict import ask
 from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.predictions import Predictions, holds_work, refuse_used
-from ehrmind.stages.predict import ask
 
 
 def predict_on_cluster(
     address: str, workers: int | None, model: str, data: Path, out: Path, asked: dict[str, Any], *, resume: bool
 ) -> Predictions:
     """`ask` by the workers of a cluster. Model, cases and `out` are seen by every node under these paths. Raises InputError."""
-    settings = parse_section(Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster")
+    settings = parse_section(
+        Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster"
+    )
     refuse_used(out, resume=resume)
     places = {"model": str(Path(model).resolve()), "data": str(data.resolve()), "out": str(out.resolve())}
-    with only_writer(out, holds_work, wait=WAIT_FOR_WORKERS), joined(settings) as cluster, lent(out, wait=WAIT_FOR_WORKERS):
+    with (
+        only_writer(out, holds_work, wait=WAIT_FOR_WORKERS),
+        joined(settings) as cluster,
+        lent(out, wait=WAIT_FOR_WORKERS),
+    ):
         work(settings, on_gpu("auto", settings.workers), _predict, {**places, "asked": asked}, cluster)
     return Predictions(out)
 

@@ -17,12 +17,12 @@ from ehrmind.cluster.joined import joined
 from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.workers import on_gpu, work
 from ehrmind.config import Recipe, parse_recipe
+from ehrmind.data.map_files import done_by
 from ehrmind.engines import Engine
 from ehrmind.removal import remove_contents, say_left
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.start import holds_work
-from ehrmind.sources.each import done_by
 from ehrmind.stages.data import prepare_data
 from ehrmind.stages.pipeline import open_local
 from ehrmind.stages.seeds import parts_of, run_seeds
@@ -31,7 +31,9 @@ from ehrmind.world import current
 
 
 @contextmanager
-def run_on_cluster(recipe: Recipe, out: str, *, resume: bool = False, stages: tuple[str, ...] | None = None) -> Iterator[Run]:
+def run_on_cluster(
+    recipe: Recipe, out: str, *, resume: bool = False, stages: tuple[str, ...] | None = None
+) -> Iterator[Run]:
     """`run_seeds` by the workers of `recipe.cluster`, and the run they leave. `out` is a folder that every node sees under this path, or a
     URL in an object store: then the run is a copy on this machine, and what is added to it until the block ends goes there too. Raises
     InputError."""
@@ -63,7 +65,9 @@ def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
         raise
 
 
-def _run(recipe: Recipe, folder: Path, mirror: Mirror | None, owner: str, resume: bool, stages: tuple[str, ...] | None) -> Run:
+def _run(
+    recipe: Recipe, folder: Path, mirror: Mirror | None, owner: str, resume: bool, stages: tuple[str, ...] | None
+) -> Run:
     run = open_run(folder, recipe, resume=resume)
     out = mirror.url if mirror is not None else str(folder)
     config = {"recipe": recipe.model_dump(mode="json"), "out": out, "owner": owner, "stages": stages}
@@ -94,7 +98,9 @@ def run_recipe(config: dict[str, Any]) -> None:
     if not is_url(config["out"]):
         out = Path(config["out"])
         if not (out / "recipe.yaml").is_file():
-            raise InputError(f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store.")
+            raise InputError(
+                f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store."
+            )
         with only_writer(out, wait=WAIT_FOR_WORKERS):
             run_seeds(recipe, out, resume=True, stages=stages)
         return

@@ -14,8 +14,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ehrmind.cluster.desk import ToDesk, WorkerError, open_desk, told
 from ehrmind.cluster.joined import AnyCluster
+from ehrmind.cluster.worker_log import ToDesk, WorkerError, open_desk, told
 from ehrmind.config import Cluster
 from ehrmind.system import why
 from ehrmind.types import InputError
@@ -95,9 +95,13 @@ def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended
             TorchTrainer(
                 _guarded,
                 train_loop_config={**config, "loop": loop},
-                torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout_s=int(PATIENCE.total_seconds())),
+                torch_config=TorchConfig(
+                    backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout_s=int(PATIENCE.total_seconds())
+                ),
                 scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpu),
-                run_config=RunConfig(name="ehrmind", storage_path=marks, failure_config=FailureConfig(max_failures=settings.restarts)),
+                run_config=RunConfig(
+                    name="ehrmind", storage_path=marks, failure_config=FailureConfig(max_failures=settings.restarts)
+                ),
             ).fit()
         ended.append(None)
     except BaseException as error:  # noqa: BLE001 - it is raised in the main thread

@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says everything an experiment does, as pydantic models."""
 
-from ehrmind.config.arms import ARMS, VOTING, WAYS, Arm, split_arm
+from ehrmind.config.arms import ARMS, VARIANTS, VOTING, Arm, split_arm
 from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
 from ehrmind.config.endpoint import Endpoint, EndpointArm, Price, Send, Teacher
 from ehrmind.config.parts import (
@@ -23,8 +23,8 @@ from ehrmind.config.shipped import first_sentence, shipped_recipes
 
 __all__ = [
     "ARMS",
+    "VARIANTS",
     "VOTING",
-    "WAYS",
     "Arm",
     "Cluster",
     "Data",

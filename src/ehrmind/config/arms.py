@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 
 ARMS = ("base", "rlvr", "sft", "sft_rlvr")
-WAYS = ("few_shot", "no_thinking", "open_book", "tool", "majority", "best")
+VARIANTS = ("few_shot", "no_thinking", "open_book", "tool", "majority", "best")
 VOTING = ("majority", "best")  # of several sampled answers, whatever the decoding
 
 
@@ -16,12 +16,14 @@ def split_arm(arm: str) -> tuple[str, str]:
     """(model, way): `sft_rlvr_tool` is (`sft_rlvr`, `tool`); the way is empty where the model is asked as the recipe asks. Raises
     ValueError for anything else."""
     for model in sorted(ARMS, key=len, reverse=True):
-        if arm == model or (arm.startswith(f"{model}_") and arm.removeprefix(f"{model}_") in WAYS):
+        if arm == model or (arm.startswith(f"{model}_") and arm.removeprefix(f"{model}_") in VARIANTS):
             return model, arm.removeprefix(model).removeprefix("_")
-    known = [*ARMS, *(f"{model}_{way}" for model in ARMS for way in WAYS)]
+    known = [*ARMS, *(f"{model}_{variant_name}" for model in ARMS for variant_name in VARIANTS)]
     near = difflib.get_close_matches(arm, known, n=1)
     hint = f", did you mean '{near[0]}'?" if near else ""
-    raise ValueError(f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(WAYS)} behind it")
+    raise ValueError(
+        f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(VARIANTS)} behind it"
+    )
 
 
 def _known(arm: str) -> str:
@@ -29,4 +31,6 @@ def _known(arm: str) -> str:
     return arm
 
 
-Arm = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "description": "MODEL or MODEL_WAY"})]
+Arm = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"type": "string", "description": "MODEL or MODEL_VARIANT"})
+]

@@ -15,11 +15,14 @@ from ehrmind.labels import is_number, refuse_labels
 class Synthetic(Section):
     """Made-up cases: item i is a pure function of (seed, i)."""
 
-    family: Literal["medcalc", "trials", "general"] = Field(default="medcalc", description="general: sums and short readings")
+    family: Literal["medcalc", "trials", "general"] = Field(
+        default="medcalc", description="general: sums and short readings"
+    )
     n: PositiveInt = Field(description="how many cases")
     seed: int = Field(default=0, description="give every split its own")
     tasks: list[str] = Field(
-        default=[], description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all"
+        default=[],
+        description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all",
     )
     difficulty: Literal["easy", "medium", "hard"] = Field(
         default="medium", description="of the notes: length, distractors, units, negations"
@@ -43,14 +46,20 @@ class TrialFiles(Section):
 
     topics: Path = Field(description="the patients' descriptions: TREC XML, or queries.jsonl")
     qrels: Path = Field(description="the judgments: four columns, or TSV")
-    trials: list[Path] = Field(min_length=1, description="registry records: .xml, .zip of them, a folder, .json, .jsonl, .parquet")
+    trials: list[Path] = Field(
+        min_length=1, description="registry records: .xml, .zip of them, a folder, .json, .jsonl, .parquet"
+    )
     name: str | None = Field(default=None, description="of the collection, in strata; the topics file's by default")
     split_by: Literal["patient", "pair"] = Field(
         default="patient", description="pair: every patient has pairs in every split (seen patients, unseen pairs)"
     )
-    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out")
+    shares: tuple[float, float, float] = Field(
+        default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out"
+    )
     seed: int = Field(default=0, description="of the split and of balance")
-    balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
+    balance: PositiveFloat | None = Field(
+        default=None, description="in train, no label more often than this many times the rarest"
+    )
     any_year: bool = Field(default=False, description="topics and judgments that name different years belong together")
 
 
@@ -79,27 +88,45 @@ class EhrFiles(Section):
 
     meds: Path | None = Field(default=None, description="the folder of a MEDS data set; not with ehrshot")
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
-    aces: Path | None = Field(default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels")
+    aces: Path | None = Field(
+        default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels"
+    )
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
     task: str | None = Field(
-        default=None, description="its name; the label file's folder, or the ACES file's name, by default; of a folder of several, which"
+        default=None,
+        description="its name; the label file's folder, or the ACES file's name, by default; of a folder of several, which",
     )
-    label_column: str | None = Field(default=None, description="the column of the labels, where a label file fills several")
-    labels_from: Literal[0, 1] | None = Field(default=None, description="the lowest grade, where grades never are 0: 0 or 1")
+    label_column: str | None = Field(
+        default=None, description="the column of the labels, where a label file fills several"
+    )
+    labels_from: Literal[0, 1] | None = Field(
+        default=None, description="the lowest grade, where grades never are 0: 0 or 1"
+    )
     question: str | None = Field(default=None, description="instead of the task's own, or of one made from its name")
     split_by: Literal["subject", "time", "site"] = Field(
-        default="subject", description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites"
+        default="subject",
+        description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites",
     )
-    boundaries: tuple[date, date] | None = Field(default=None, description="by time: the days on which tuning and held_out begin")
-    site_column: str | None = Field(default=None, description="by site: the column of the event shards, such as care_site_id")
+    boundaries: tuple[date, date] | None = Field(
+        default=None, description="by time: the days on which tuning and held_out begin"
+    )
+    site_column: str | None = Field(
+        default=None, description="by site: the column of the event shards, such as care_site_id"
+    )
     held_out_sites: list[str | int] = Field(default=[], description="by site: their values in that column")
-    tuning_sites: list[str | int] = Field(default=[], description="by site; without any, tuning is a share of train's subjects")
+    tuning_sites: list[str | int] = Field(
+        default=[], description="by site; without any, tuning is a share of train's subjects"
+    )
     shares: tuple[float, float, float] = Field(
         default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits; by time, of the labels"
     )
     seed: int = Field(default=0, description="of splits and of balance")
-    balance: PositiveFloat | None = Field(default=None, description="in train, no label more often than this many times the rarest")
-    unusable: Literal["refuse", "leave_out"] = Field(default="refuse", description="labels of unknown subjects, before birth, or null")
+    balance: PositiveFloat | None = Field(
+        default=None, description="in train, no label more often than this many times the rarest"
+    )
+    unusable: Literal["refuse", "leave_out"] = Field(
+        default="refuse", description="labels of unknown subjects, before birth, or null"
+    )
 
     @model_validator(mode="after")
     def one_data_set(self) -> EhrFiles:
@@ -136,24 +163,41 @@ class TableFile(Section):
     answer: str = Field(default="answer", description="the column of answers")
     kind: Literal["number", "integer", "date", "label"] = Field(description="what the answers are")
     labels: list[str] = Field(default=[], description="of kind label, in the order of their numbers")
-    labels_from: Literal[0, 1] | None = Field(default=None, description="a number among the answers is a label's place, counted from this")
-    decimal: Literal["point", "comma"] | None = Field(default=None, description="the answers' decimal mark, where their column cannot tell")
-    dates: Literal["day-first", "month-first"] | None = Field(default=None, description="of 01/02/2026, where the column cannot tell")
+    labels_from: Literal[0, 1] | None = Field(
+        default=None, description="a number among the answers is a label's place, counted from this"
+    )
+    decimal: Literal["point", "comma"] | None = Field(
+        default=None, description="the answers' decimal mark, where their column cannot tell"
+    )
+    dates: Literal["day-first", "month-first"] | None = Field(
+        default=None, description="of 01/02/2026, where the column cannot tell"
+    )
     tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number: a share of the answer")
-    absolute_tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number; the larger of the two counts")
-    unit: str | None = Field(default=None, description="of the numbers: may be left out of an answer, and must be right when it is there")
+    absolute_tolerance: NonNegativeFloat = Field(
+        default=0.0, description="of kind number; the larger of the two counts"
+    )
+    unit: str | None = Field(
+        default=None, description="of the numbers: may be left out of an answer, and must be right when it is there"
+    )
     record: str | None = Field(default=None, description="the column of the text that a question is about")
     rationale: str | None = Field(default=None, description="the column of worked answers, for the warm-up")
     group: str | None = Field(default=None, description="the column of the patient or note; it never crosses splits")
     groups_of: str | None = Field(
-        default=None, description="whose numbers the groups are, where those of another table name other patients: 7 of A is not 7 of B"
+        default=None,
+        description="whose numbers the groups are, where those of another table name other patients: 7 of A is not 7 of B",
     )
     id: str | None = Field(default=None, description="the column of names of the rows; their number by default")
-    split: str | None = Field(default=None, description="the column of train, tuning and held_out (also test, validation, dev)")
+    split: str | None = Field(
+        default=None, description="the column of train, tuning and held_out (also test, validation, dev)"
+    )
     name: str | None = Field(default=None, description="of the task; the file's by default")
-    shares: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column")
+    shares: tuple[float, float, float] = Field(
+        default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column"
+    )
     seed: int = Field(default=0, description="of that split")
-    aids: dict[str, str] = Field(default={}, description="columns laid beside the question by the pilot's interventions, by name")
+    hints: dict[str, str] = Field(
+        default={}, description="columns laid beside the question by the pilot's interventions, by name"
+    )
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -162,9 +206,13 @@ class TableFile(Section):
         if not isinstance(labels, list | tuple):
             return labels
         if any(isinstance(label, bool) for label in labels):
-            raise ValueError("without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']")
+            raise ValueError(
+                "without quotes no, yes, on, off, true and false are booleans in YAML; write labels: ['no', 'yes']"
+            )
         if any(isinstance(label, float) for label in labels):
-            raise ValueError("a number with a decimal point has lost zeros in YAML; put such labels in quotes: ['0.50', '1.5']")
+            raise ValueError(
+                "a number with a decimal point has lost zeros in YAML; put such labels in quotes: ['0.50', '1.5']"
+            )
         return [str(label) if isinstance(label, int) else label for label in labels]
 
     @model_validator(mode="after")
@@ -192,15 +240,25 @@ class DataSource(Section):
     """Where Cases come from: exactly one of the seven. Files that hold all three splits give each split its own."""
 
     cases: list[Path] = Field(default=[], description="Cases files (parquet), as the data commands write them")
-    medcalc: list[str] = Field(default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed")
+    medcalc: list[str] = Field(
+        default=[], description="MedCalc-Bench files, or a hub data set's id where going online is allowed"
+    )
     trials: TrialFiles | None = None
     ehr: EhrFiles | None = None
     table: TableFile | None = None
     synthetic: Synthetic | None = None
-    share_of_train: float | None = Field(default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes")
-    recompute: bool = Field(default=False, description="labels by the published formulas from each row's entities, not as stored")
-    restricted: bool = Field(default=False, description="never to be sent off this machine, whatever the recipe says elsewhere")
-    licence: str | None = Field(default=None, description="of the data, for the model card; nothing is concluded from it")
+    share_of_train: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="tuning only: this share of train's notes"
+    )
+    recompute: bool = Field(
+        default=False, description="labels by the published formulas from each row's entities, not as stored"
+    )
+    restricted: bool = Field(
+        default=False, description="never to be sent off this machine, whatever the recipe says elsewhere"
+    )
+    licence: str | None = Field(
+        default=None, description="of the data, for the model card; nothing is concluded from it"
+    )
     revision: str | None = Field(default=None, description="a hub data set's commit; resolved and recorded when absent")
     limit: PositiveInt | None = Field(default=None, description="take at most this many cases, chosen by seed")
 
@@ -214,22 +272,29 @@ class DataSource(Section):
         if sum(bool(getattr(self, source)) for source in SOURCES) != 1:
             raise ValueError("give exactly one of cases, medcalc, trials, ehr, table, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
-            raise ValueError("recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already")
+            raise ValueError(
+                "recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already"
+            )
         return self
 
 
 class Data(Section):
     """`train` may be learned from, `tuning` may select, `held_out` is scored once per arm, seed and decoding."""
 
-    source: DataSource | None = Field(default=None, description="files that hold all three splits; a split that names its own keeps to it")
+    source: DataSource | None = Field(
+        default=None, description="files that hold all three splits; a split that names its own keeps to it"
+    )
     train: DataSource
     tuning: DataSource = DataSource(share_of_train=0.1)
     held_out: DataSource
-    elsewhere: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], DataSource] = Field(
-        default={}, description="more held-out cases by name, such as another task's: scored by every arm, apart from held_out"
+    transfer: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], DataSource] = Field(
+        default={},
+        description="more held-out cases by name, such as another task's: scored by every arm, apart from held_out",
     )
     online: bool = Field(default=False, description="allow downloads from the hub")
-    exclude_leaks: bool = Field(default=False, description="drop train notes that held_out also has (counted) instead of refusing")
+    exclude_leaks: bool = Field(
+        default=False, description="drop train notes that held_out also has (counted) instead of refusing"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -239,11 +304,14 @@ class Data(Section):
             return tree
         source = tree["source"]
         said = {split: tree.get(split) or {} for split in ("train", "tuning", "held_out")}
-        filled = {split: own if not isinstance(own, dict) or SOURCES & own.keys() else {**source, **own} for split, own in said.items()}
+        filled = {
+            split: own if not isinstance(own, dict) or SOURCES & own.keys() else {**source, **own}
+            for split, own in said.items()
+        }
         return {**tree, **filled, "source": None}
 
     @model_validator(mode="after")
     def only_tuning_is_a_share(self) -> Data:
-        if any(source.share_of_train is not None for source in (self.train, self.held_out, *self.elsewhere.values())):
+        if any(source.share_of_train is not None for source in (self.train, self.held_out, *self.transfer.values())):
             raise ValueError("share_of_train is for tuning only; give train and held_out files or synthetic cases")
         return self

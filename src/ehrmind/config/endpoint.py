@@ -44,7 +44,9 @@ class Send(Section):
     """What may leave this machine for this endpoint."""
 
     data: list[str] = Field(default=[], description="the data sets by name, as the refusal spells them")
-    acknowledged: bool = Field(default=False, description="that their text goes to the endpoint, and that this is allowed")
+    acknowledged: bool = Field(
+        default=False, description="that their text goes to the endpoint, and that this is allowed"
+    )
     in_clear: bool = Field(default=False, description="also over http, where everyone on the way can read it")
 
 
@@ -53,17 +55,27 @@ class Endpoint(Section):
 
     url: str = Field(description="up to /chat/completions, such as http://localhost:8000/v1")
     model: str = Field(description="its name, as the endpoint knows it")
-    api_key_env: str | None = Field(default=None, description="the environment variable that holds the key; the key is written nowhere")
+    api_key_env: str | None = Field(
+        default=None, description="the environment variable that holds the key; the key is written nowhere"
+    )
     send: Send = Send()
     price: Price = Price()
     concurrency: PositiveInt = Field(default=8, description="questions on their way at once")
-    requests_per_minute: PositiveFloat | None = Field(default=None, description="no more than so many; without a limit by default")
+    requests_per_minute: PositiveFloat | None = Field(
+        default=None, description="no more than so many; without a limit by default"
+    )
     attempts: PositiveInt = Field(default=5, description="at a question, before it counts as unanswered")
-    backoff: NonNegativeFloat = Field(default=1.0, description="seconds before the second attempt; doubled before each further one")
-    longest_wait: PositiveFloat = Field(default=120.0, description="seconds; what the endpoint asks for in Retry-After included")
+    backoff: NonNegativeFloat = Field(
+        default=1.0, description="seconds before the second attempt; doubled before each further one"
+    )
+    longest_wait: PositiveFloat = Field(
+        default=120.0, description="seconds; what the endpoint asks for in Retry-After included"
+    )
     connect_seconds: PositiveFloat = Field(default=10.0, description="for reaching the endpoint")
     answer_seconds: PositiveFloat = Field(default=300.0, description="for a whole answer")
-    answer_kilobytes: PositiveInt = Field(default=1024, description="a longer reply is cut off and counts as unanswered")
+    answer_kilobytes: PositiveInt = Field(
+        default=1024, description="a longer reply is cut off and counts as unanswered"
+    )
     give_up_after: PositiveInt = Field(default=20, description="questions in a row that stay unanswered")
     seed: bool = Field(default=True, description="send a seed with sampled questions; some endpoints refuse one")
     limit_key: Literal["max_tokens", "max_completion_tokens"] = Field(
@@ -80,14 +92,18 @@ class Endpoint(Section):
         except ValidationError:
             raise ValueError("this is no URL; write it like http://localhost:8000/v1") from None
         if url.username or url.password or url.query or url.fragment or "\\" in text or "@" in text:
-            raise ValueError("write http(s)://host:port/path and nothing else; a key goes into the variable that api_key_env names")
+            raise ValueError(
+                "write http(s)://host:port/path and nothing else; a key goes into the variable that api_key_env names"
+            )
         return str(url).rstrip("/")
 
     @field_validator("api_key_env")
     @classmethod
     def a_variable_and_no_key(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
-            raise ValueError("name the environment variable that holds the key, in capitals, and never write the key itself here")
+            raise ValueError(
+                "name the environment variable that holds the key, in capitals, and never write the key itself here"
+            )
         return name
 
     @model_validator(mode="after")
@@ -116,10 +132,13 @@ class Teacher(Endpoint):
 
     pairs: PositiveInt = Field(default=3000, description="worked answers wanted, spread over strata and labels")
     tries: PositiveInt = Field(default=3, description="at a case, while what comes back is refused")
-    balance: float | None = Field(default=1.5, ge=1.0, description="in a stratum, no label more often than this many times the rarest")
+    balance: float | None = Field(
+        default=1.5, ge=1.0, description="in a stratum, no label more often than this many times the rarest"
+    )
     min_confidence: float = Field(default=0.7, ge=0.0, le=1.0, description="the teacher's own; 0 does not ask for it")
     audited: list[Literal["grounding", "arithmetic", "conclusion"]] = Field(
-        default=["arithmetic", "conclusion"], description="parts of the process audit in which a worked answer must have no flaw"
+        default=["arithmetic", "conclusion"],
+        description="parts of the process audit in which a worked answer must have no flaw",
     )
     decoding: Decoding = Decoding(temperature=0.7, max_new_tokens=1024)
 
@@ -128,7 +147,8 @@ class EndpointArm(Endpoint):
     """A model behind an endpoint that answers the held-out cases as the arms do."""
 
     unanswered: Literal["refuse", "wrong"] = Field(
-        default="refuse", description="questions that get no answer: stop there, so that --resume asks them again, or score them as wrong"
+        default="refuse",
+        description="questions that get no answer: stop there, so that --resume asks them again, or score them as wrong",
     )
 
 
@@ -152,12 +172,14 @@ def why_not_sent(where: str, endpoint: Endpoint, sources: Mapping[str, DataSourc
         return None
     for place, source in sources.items():
         if source.is_restricted:
-            return (
-                f"{where} is at {endpoint.host}, and {place} is restricted, so it never leaves this machine; use an endpoint on localhost"
-            )
+            return f"{where} is at {endpoint.host}, and {place} is restricted, so it never leaves this machine; use an endpoint on localhost"
     names = sorted({name for source in sources.values() for name in names_of(source)})
     in_clear = endpoint.url.startswith("http://")
-    if endpoint.send.acknowledged and set(names) <= set(endpoint.send.data) and (endpoint.send.in_clear or not in_clear):
+    if (
+        endpoint.send.acknowledged
+        and set(names) <= set(endpoint.send.data)
+        and (endpoint.send.in_clear or not in_clear)
+    ):
         return None
     written = f"data: [{', '.join(map(_quoted, names))}], acknowledged: true{', in_clear: true' * in_clear}"
     return (

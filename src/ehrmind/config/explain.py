@@ -14,7 +14,9 @@ def explain(problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) ->
     """Pydantic's errors as one line; `schema` is the JSON schema of what was validated. Values are never quoted."""
     messages: dict[str, list[str]] = {}
     for problem in problems:
-        place = [str(part) for part in problem["loc"] if "[" not in str(part)]  # without pydantic's names of a union's choices
+        place = [
+            str(part) for part in problem["loc"] if "[" not in str(part)
+        ]  # without pydantic's names of a union's choices
         messages.setdefault(".".join(place) or "the recipe", []).append(_message(problem, place, schema))
     return "; ".join(f"{key}: {', or '.join(found)}" for key, found in messages.items())
 

@@ -24,7 +24,9 @@ class TinyModel(Section):
     heads: PositiveInt = Field(default=4, description="attention heads a layer")
     vocabulary: PositiveInt = Field(default=1024, description="tokens of the tokenizer")
     context: PositiveInt = Field(default=4096, description="the longest sequence")
-    sliding_window: PositiveInt | None = Field(default=None, description="of families that have such layers: how far they look back")
+    sliding_window: PositiveInt | None = Field(
+        default=None, description="of families that have such layers: how far they look back"
+    )
 
 
 class Lora(Section):
@@ -33,7 +35,9 @@ class Lora(Section):
     rank: PositiveInt = Field(default=16, description="of the adapter's matrices")
     alpha: PositiveInt = Field(default=32, description="the adapter counts alpha / rank times")
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="on the adapter's input, in training")
-    targets: list[str] | Literal["all-linear"] = Field(default="all-linear", description="names of the modules that get an adapter")
+    targets: list[str] | Literal["all-linear"] = Field(
+        default="all-linear", description="names of the modules that get an adapter"
+    )
 
 
 class Model(Section):
@@ -48,9 +52,12 @@ class Model(Section):
     autocast: bool = Field(default=False, description="computes in bf16, in sampling and in training")
     lora: Lora | None = Field(default=None, description="train an adapter in place of all weights")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes CUDA where there is one")
-    template: dict[str, Any] = Field(default={}, description="extra arguments of the chat template, such as enable_thinking")
+    template: dict[str, Any] = Field(
+        default={}, description="extra arguments of the chat template, such as enable_thinking"
+    )
     date: datetime.date | None = Field(
-        default=None, description="the day that a chat template gets which writes today's; by default that on which the run began"
+        default=None,
+        description="the day that a chat template gets which writes today's; by default that on which the run began",
     )
 
     @model_validator(mode="after")
@@ -64,14 +71,17 @@ class Prompts(Section):
     """Of every family; `history` is for coded records."""
 
     think: bool = Field(default=True, description="ask for a <think> block before the answer")
-    tool: bool = Field(default=False, description="let the model call the calculators and arithmetic, in training and in evaluation")
-    aids: list[Literal["entities", "formula", "criteria", "events"]] = Field(
+    tool: bool = Field(
+        default=False, description="let the model call the calculators and arithmetic, in training and in evaluation"
+    )
+    hints: list[Literal["entities", "formula", "criteria", "events"]] = Field(
         default=[], description="laid beside every question, in training and in evaluation: an open book"
     )
     max_tokens: PositiveInt = Field(default=2048, description="of a prompt, the chat template's included")
     history: History = History()
     too_long: Literal["refuse", "leave_out"] = Field(
-        default="refuse", description="a prompt that is left out of training is counted; in evaluation it scores as wrong"
+        default="refuse",
+        description="a prompt that is left out of training is counted; in evaluation it scores as wrong",
     )
 
 
@@ -79,21 +89,31 @@ class Decoding(Section):
     """Sampling; temperature 0 is greedy. Top-p (the paper: 0.95) and top-k are off: a filter biases the log-probabilities."""
 
     temperature: NonNegativeFloat = Field(default=0.6, description="0 is greedy")
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="only the likeliest tokens that make up this share; 1: off")
+    top_p: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="only the likeliest tokens that make up this share; 1: off"
+    )
     top_k: int = Field(default=0, ge=0, description="only so many of the likeliest tokens; 0: off")
     max_new_tokens: PositiveInt = Field(default=512, description="an answer is cut there")
 
 
 class Optimiser(Section):
     learning_rate: PositiveFloat = Field(default=1e-6, description="the highest; AdamW")
-    warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0, description="of the steps, in which the learning rate rises to it")
+    warmup_share: float = Field(
+        default=0.1, ge=0.0, lt=1.0, description="of the steps, in which the learning rate rises to it"
+    )
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="of the learning rate after that")
-    final_share: float = Field(default=0.1, ge=0.0, le=1.0, description="cosine ends at this share of the learning rate")
+    final_share: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="cosine ends at this share of the learning rate"
+    )
     weight_decay: NonNegativeFloat = Field(default=0.0, description="AdamW's, on all weights that are trained")
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's, of the mean and of the square")
     max_gradient_norm: PositiveFloat = Field(default=1.0, description="a longer gradient is scaled down to it")
-    tokens_per_microbatch: PositiveInt = Field(default=16384, description="packed tokens computed at once; never by free memory")
-    gradient_checkpointing: bool = Field(default=False, description="less memory, more time: activations are computed twice")
+    tokens_per_microbatch: PositiveInt = Field(
+        default=16384, description="packed tokens computed at once; never by free memory"
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="less memory, more time: activations are computed twice"
+    )
 
 
 class Pilot(Section):
@@ -102,7 +122,8 @@ class Pilot(Section):
     questions: PositiveInt = Field(default=240, description="spread evenly over the strata")
     samples: PositiveInt = Field(default=8, description="answers to each: the k of pass@k")
     interventions: NonNegativeInt = Field(
-        default=120, description="questions of strata that are not solid, asked again with help to find where they fail; 0: none"
+        default=120,
+        description="questions of strata that are not solid, asked again with help to find where they fail; 0: none",
     )
 
 
@@ -110,17 +131,26 @@ class Warmup(Optimiser):
     """Supervised warm-up on gold responses. Defaults are the paper's."""
 
     learning_rate: PositiveFloat = Field(default=2e-5, description="the highest; AdamW")
-    strata: Literal["missing", "all"] | list[str] = Field(default="all", description="`missing`: where the pilot saw no right answer")
+    strata: Literal["missing", "all"] | list[str] = Field(
+        default="all", description="`missing`: where the pilot saw no right answer"
+    )
     traces: Literal["source", "calculators", "pilot", "teacher"] = Field(
         default="source",
         description="worked answers: the data's own; written from the calculators' steps in several styles; the model's own right "
         "answers in the pilot (rejection sampling), for data without explanations; or those of `teacher`, a model that is told the answers",
     )
-    rounds: int = Field(default=0, ge=0, description="of traces=pilot: times its questions without a right answer are sampled again")
-    traces_per_stratum: PositiveInt | None = Field(default=None, description="at most so many worked answers each; all by default")
-    rehearsal: NonNegativeFloat = Field(default=0.0, description="answers in the other strata to learn as well, per trace")
+    rounds: int = Field(
+        default=0, ge=0, description="of traces=pilot: times its questions without a right answer are sampled again"
+    )
+    traces_per_stratum: PositiveInt | None = Field(
+        default=None, description="at most so many worked answers each; all by default"
+    )
+    rehearsal: NonNegativeFloat = Field(
+        default=0.0, description="answers in the other strata to learn as well, per trace"
+    )
     rehearse: Literal["own", "worked"] = Field(
-        default="own", description="of rehearsal: the base's own answers in the pilot, right or wrong, or worked answers"
+        default="own",
+        description="of rehearsal: the base's own answers in the pilot, right or wrong, or worked answers",
     )
     epochs: PositiveInt = Field(default=2, description="times that every worked answer is learnt from")
     batch: PositiveInt = Field(default=16, description="worked answers a step")
@@ -129,7 +159,9 @@ class Warmup(Optimiser):
     @model_validator(mode="after")
     def something_to_rehearse(self) -> Warmup:
         if self.rehearsal and self.strata == "all":
-            raise ValueError("rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use missing")
+            raise ValueError(
+                "rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use missing"
+            )
         if self.rehearse == "worked" and self.traces in ("pilot", "teacher"):
             raise ValueError(
                 f"rehearse=worked takes worked answers that are there, and traces={self.traces} makes its own; use rehearse=own"
@@ -144,31 +176,53 @@ class Rlvr(Optimiser):
     questions_per_step: PositiveInt = Field(default=32, description="all families together")
     samples: PositiveInt = Field(default=12, ge=2, description="answers to a question: the group")
     advantage: Literal["grpo", "dr_grpo", "rloo"] = Field(
-        default="grpo", description="reward less the group's mean, over its spread; without the division; less the mean of the others"
+        default="grpo",
+        description="reward less the group's mean, over its spread; without the division; less the mean of the others",
     )
-    loss: Literal["grpo", "dapo", "dr_grpo"] = Field(default="dapo", description="divided by: answer, batch's tokens, a constant")
+    loss: Literal["grpo", "dapo", "dr_grpo"] = Field(
+        default="dapo", description="divided by: answer, batch's tokens, a constant"
+    )
     importance: Literal["token", "sequence"] = Field(
-        default="token", description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004"
+        default="token",
+        description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004",
     )
     clip_low: NonNegativeFloat = Field(
         default=0.2, description="a ratio further below 1 than this counts as that far, in answers that sink"
     )
-    clip_high: NonNegativeFloat = Field(default=0.2, description="0.28 is DAPO's clip-higher; clips bind from a batch's second epoch on")
-    kl: NonNegativeFloat = Field(default=0.001, description="k3 against the frozen starting model; 0 keeps no reference")
+    clip_high: NonNegativeFloat = Field(
+        default=0.2, description="0.28 is DAPO's clip-higher; clips bind from a batch's second epoch on"
+    )
+    kl: NonNegativeFloat = Field(
+        default=0.001, description="k3 against the frozen starting model; 0 keeps no reference"
+    )
     epochs_per_batch: PositiveInt = Field(default=1, description="updates on the same answers")
     mask_truncated: bool = Field(default=False, description="answers cut at the token limit leave the loss")
-    refill: int = Field(default=0, ge=0, description="rounds of fresh questions in place of all-equal groups (DAPO's dynamic sampling)")
-    questions: Literal["uniform", "pass_rate"] = Field(
-        default="uniform", description="each once an epoch; or those whose answers still differ, by the weight p(1 − p) of pass rate p"
+    dynamic_sampling: int = Field(
+        default=0, ge=0, description="rounds of fresh questions in place of all-equal groups (DAPO's dynamic sampling)"
     )
-    pass_rate_floor: NonNegativeFloat = Field(default=0.05, description="added to p(1 − p), which is 0.25 at most: none is lost for good")
-    pass_rate_memory: float = Field(default=0.9, gt=0.0, le=1.0, description="what an answer still counts for, a step later")
-    mix: dict[str, PositiveFloat] = Field(default={}, description="each family's part of every step's questions; empty: as train has them")
+    curriculum: Literal["uniform", "pass_rate"] = Field(
+        default="uniform",
+        description="each once an epoch; or those whose answers still differ, by the weight p(1 − p) of pass rate p",
+    )
+    pass_rate_floor: NonNegativeFloat = Field(
+        default=0.05, description="added to p(1 − p), which is 0.25 at most: none is lost for good"
+    )
+    pass_rate_memory: float = Field(
+        default=0.9, gt=0.0, le=1.0, description="what an answer still counts for, a step later"
+    )
+    mix: dict[str, PositiveFloat] = Field(
+        default={}, description="each family's part of every step's questions; empty: as train has them"
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        default="none", description="balanced: a right label earns N / (K · N_label) times as much; advantage=grpo would undo it"
+        default="none",
+        description="balanced: a right label earns N / (K · N_label) times as much; advantage=grpo would undo it",
     )
-    tuning_every: PositiveInt = Field(default=20, description="steps between checks on tuning, which choose the weights that are kept")
-    patience: PositiveInt | None = Field(default=None, description="stop after so many checks on tuning without a better mean of as many")
+    tuning_every: PositiveInt = Field(
+        default=20, description="steps between checks on tuning, which choose the weights that are kept"
+    )
+    patience: PositiveInt | None = Field(
+        default=None, description="stop after so many checks on tuning without a better mean of as many"
+    )
     on_alarm: Literal["warn", "stop"] = Field(default="warn", description="what an alarm does; docs/rlvr.md lists them")
     checkpoint_every: PositiveInt = Field(default=10, description="steps from one checkpoint to the next")
 
@@ -184,39 +238,60 @@ class Rlvr(Optimiser):
     @model_validator(mode="after")
     def weights_are_felt(self) -> Rlvr:
         if self.class_weights != "none" and self.advantage == "grpo":
-            raise ValueError("class_weights with advantage=grpo would be undone, as it divides a group by its spread; use dr_grpo or rloo")
+            raise ValueError(
+                "class_weights with advantage=grpo would be undone, as it divides a group by its spread; use dr_grpo or rloo"
+            )
         return self
 
 
 class General(Section):
-    """General questions that every arm answers as `elsewhere.general`: sums and short readings made up here, or another source's."""
+    """General questions that every arm answers as `transfer.general`: sums and short readings made up here, or another source's."""
 
     n: PositiveInt = Field(default=200, description="how many, where they are made up")
     seed: int = Field(default=0, description="of the made-up ones")
     source: DataSource | None = Field(default=None, description="in place of made-up questions, such as a table")
-    margin: float = Field(default=0.05, gt=0.0, lt=1.0, description="of accuracy that a trained arm may lose against base")
-    gate: bool = Field(default=False, description="the command fails (exit code 1) where an arm is not shown to keep within the margin")
+    margin: float = Field(
+        default=0.05, gt=0.0, lt=1.0, description="of accuracy that a trained arm may lose against base"
+    )
+    gate: bool = Field(
+        default=False, description="the command fails (exit code 1) where an arm is not shown to keep within the margin"
+    )
 
 
 class Evaluate(Section):
     """How every arm is scored on the held-out cases."""
 
     decodings: list[Literal["greedy", "sampled"]] = Field(
-        default=["greedy", "sampled"], min_length=1, description="the first is the headline; sampled is at decoding.temperature"
+        default=["greedy", "sampled"],
+        min_length=1,
+        description="the first is the headline; sampled is at decoding.temperature",
     )
     probabilities: Literal["answer_tokens", "samples"] = Field(
-        default="answer_tokens", description="of labels: those of the answer's place, or each label's share among further answers"
+        default="answer_tokens",
+        description="of labels: those of the answer's place, or each label's share among further answers",
     )
-    samples: PositiveInt = Field(default=8, description="further answers to every held-out case, where probabilities are samples'")
+    samples: PositiveInt = Field(
+        default=8, description="further answers to every held-out case, where probabilities are samples'"
+    )
     shots: PositiveInt = Field(default=3, description="worked examples before a question of the arms _few_shot")
     votes: PositiveInt = Field(default=8, description="samples that the arms _majority and _best choose from")
     repeats: int = Field(
-        default=0, ge=0, description="samples of every held-out case, for pass@k, majority@k and what their agreement says; 0: none"
+        default=0,
+        ge=0,
+        description="samples of every held-out case, for pass@k, majority@k and what their agreement says; 0: none",
     )
-    general: General | None = Field(default=None, description="ask general questions too, to see what training makes a model forget")
-    baseline: bool = Field(default=True, description="for coded histories: gradient boosting on counts of codes beside the arms")
-    trec_runs: bool = Field(default=False, description="also write a TREC run file per arm and decoding, of patient-trial matching")
-    scorer: Literal["ehrmind", "benchmark"] = Field(default="ehrmind", description="the headline scorer; both are always shown")
+    general: General | None = Field(
+        default=None, description="ask general questions too, to see what training makes a model forget"
+    )
+    baseline: bool = Field(
+        default=True, description="for coded histories: gradient boosting on counts of codes beside the arms"
+    )
+    trec_runs: bool = Field(
+        default=False, description="also write a TREC run file per arm and decoding, of patient-trial matching"
+    )
+    scorer: Literal["ehrmind", "benchmark"] = Field(
+        default="ehrmind", description="the headline scorer; both are always shown"
+    )
 
 
 class Tracking(Section):
@@ -238,10 +313,13 @@ def workers_said(cluster: Any) -> int | None:
 class Cluster(Section):
     """Who runs the recipe. Nothing here is part of the result: a run may be resumed by other workers."""
 
-    address: str | None = Field(default=None, description="of a Ray cluster: HOST:PORT, or local:N for N nodes on this machine")
+    address: str | None = Field(
+        default=None, description="of a Ray cluster: HOST:PORT, or local:N for N nodes on this machine"
+    )
     workers: PositiveInt = Field(default=1, description="processes, a device each; they divide `shards`")
     strategy: Literal["ddp", "fsdp"] = Field(
-        default="ddp", description="fsdp: gradients and optimiser are cut among the workers, for models that one device cannot train"
+        default="ddp",
+        description="fsdp: gradients and optimiser are cut among the workers, for models that one device cannot train",
     )
     restarts: NonNegativeInt = Field(
         default=3, description="how often a Ray cluster starts the workers again after one of them or a node was lost"

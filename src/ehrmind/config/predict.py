@@ -15,9 +15,15 @@ class Predict(Section):
     model: Model = Field(default=Model(name="model"), description="how its directory is opened; the name is for people")
     prompts: Prompts = Prompts()
     decoding: Decoding = Decoding(temperature=0.0)
-    samples: PositiveInt = Field(default=1, description="answers to every case, the commonest counts; 1 with temperature 0 is greedy")
-    abstain_below: float | None = Field(default=None, ge=0.0, le=1.0, description="of the answer's probability, or of agreement")
-    part: PositiveInt = Field(default=256, description="cases that are written at once; what is written is not asked again")
+    samples: PositiveInt = Field(
+        default=1, description="answers to every case, the commonest counts; 1 with temperature 0 is greedy"
+    )
+    abstain_below: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="of the answer's probability, or of agreement"
+    )
+    part: PositiveInt = Field(
+        default=256, description="cases that are written at once; what is written is not asked again"
+    )
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once")
     sampler_tokens: PositiveInt = Field(default=262144, description="tokens whose keys and values are kept at once")
     shards: PositiveInt = Field(default=1, description="parts of every batch, sampled apart; workers divide them")

@@ -21,7 +21,18 @@ from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
 from ehrmind.config.explain import explain
-from ehrmind.config.parts import Cluster, Decoding, Evaluate, Model, Pilot, Prompts, Rlvr, Tracking, Warmup, workers_said
+from ehrmind.config.parts import (
+    Cluster,
+    Decoding,
+    Evaluate,
+    Model,
+    Pilot,
+    Prompts,
+    Rlvr,
+    Tracking,
+    Warmup,
+    workers_said,
+)
 from ehrmind.config.section import Section
 from ehrmind.config.shipped import find_recipe, shipped_folder
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
@@ -37,7 +48,9 @@ class Recipe(Section):
 
     name: str = Field(default="run", description="what the page calls it")
     seed: int = Field(default=0, description="of everything that is drawn")
-    seeds: PositiveInt = Field(default=1, description="run the recipe under so many seeds, from `seed` on, and pool them")
+    seeds: PositiveInt = Field(
+        default=1, description="run the recipe under so many seeds, from `seed` on, and pool them"
+    )
     data: Data
     model: Model
     prompts: Prompts = Prompts()
@@ -49,7 +62,8 @@ class Recipe(Section):
     rlvr: Rlvr = Rlvr()
     evaluate: Evaluate = Evaluate()
     stages: Literal["all", "auto"] = Field(
-        default="all", description="`auto` follows the pilot's plan: whether to warm up, on which strata, with which traces"
+        default="all",
+        description="`auto` follows the pilot's plan: whether to warm up, on which strata, with which traces",
     )
     arms: list[Arm] = Field(
         default=list(ARMS),
@@ -63,7 +77,8 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
     sampler_tokens: PositiveInt = Field(
-        default=262144, description="tokens whose keys and values are kept at once, a prompt counting once for its group"
+        default=262144,
+        description="tokens whose keys and values are kept at once, a prompt counting once for its group",
     )
     shards: PositiveInt = Field(
         default=1,
@@ -97,7 +112,9 @@ class Recipe(Section):
                 f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to a multiple of it"
             )
         if self.cluster.strategy == "fsdp" and self.model.lora is not None:
-            raise ValueError("cluster.strategy=fsdp cuts what model.lora keeps small already, gradients and optimiser; use ddp with it")
+            raise ValueError(
+                "cluster.strategy=fsdp cuts what model.lora keeps small already, gradients and optimiser; use ddp with it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -110,16 +127,24 @@ class Recipe(Section):
     @model_validator(mode="after")
     def a_teacher_is_there_and_may_be_sent_to(self) -> Recipe:
         if self.warmup.traces == "teacher" and self.teacher is None:
-            raise ValueError("warmup.traces=teacher needs teacher, such as `teacher: {url: http://localhost:8000/v1, model: NAME}`")
+            raise ValueError(
+                "warmup.traces=teacher needs teacher, such as `teacher: {url: http://localhost:8000/v1, model: NAME}`"
+            )
         if self.warmup.traces == "teacher" and not self.prompts.think:
-            raise ValueError("warmup.traces=teacher teaches reasoning, and prompts.think=false asks for none; set it to true")
-        if self.teacher is not None and (refusal := why_not_sent("teacher", self.teacher, {"data.train": self.data.train})):
+            raise ValueError(
+                "warmup.traces=teacher teaches reasoning, and prompts.think=false asks for none; set it to true"
+            )
+        if self.teacher is not None and (
+            refusal := why_not_sent("teacher", self.teacher, {"data.train": self.data.train})
+        ):
             raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")
     def endpoints_are_named_apart_and_may_be_sent_to(self) -> Recipe:
-        sources = {"data.held_out": self.data.held_out} | {f"data.elsewhere.{name}": more for name, more in self.places.items()}
+        sources = {"data.held_out": self.data.held_out} | {
+            f"data.transfer.{name}": more for name, more in self.places.items()
+        }
         for name, endpoint in self.endpoints.items():
             if any(name == arm or name.startswith(f"{arm}_") for arm in (*ARMS, *self.arms)):
                 raise ValueError(f"endpoints.{name} has the name of an arm; choose another")
@@ -129,23 +154,25 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def general_is_one_place(self) -> Recipe:
-        if self.evaluate.general is not None and "general" in self.data.elsewhere:
-            raise ValueError("data.elsewhere.general has the name of what evaluate.general asks; choose another")
+        if self.evaluate.general is not None and "general" in self.data.transfer:
+            raise ValueError("data.transfer.general has the name of what evaluate.general asks; choose another")
         return self
 
     @property
     def places(self) -> dict[str, DataSource]:
-        """All further held-out cases by name: those of `data.elsewhere`, and general questions."""
+        """All further held-out cases by name: those of `data.transfer`, and general questions."""
         asked = self.evaluate.general
         if asked is None:
-            return self.data.elsewhere
-        made_up = DataSource(synthetic=Synthetic(family="general", n=asked.n, seed=asked.seed))
-        return {**self.data.elsewhere, "general": asked.source or made_up}
+            return self.data.transfer
+        synthetic = DataSource(synthetic=Synthetic(family="general", n=asked.n, seed=asked.seed))
+        return {**self.data.transfer, "general": asked.source or synthetic}
 
     @model_validator(mode="after")
     def samples_differ(self) -> Recipe:
         if self.evaluate.probabilities == "samples" and self.decoding.temperature == 0:
-            raise ValueError("evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0")
+            raise ValueError(
+                "evaluate.probabilities=samples needs answers that differ; raise decoding.temperature above 0"
+            )
         if self.evaluate.repeats and self.decoding.temperature == 0:
             raise ValueError("evaluate.repeats needs answers that differ; raise decoding.temperature above 0")
         return self
@@ -232,7 +259,9 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
         if value.trials is not None:
             files = value.trials
             there = {"topics": Path(located(files.topics)), "qrels": Path(located(files.qrels))}
-            changes["trials"] = files.model_copy(update={**there, "trials": [Path(located(path)) for path in files.trials]})
+            changes["trials"] = files.model_copy(
+                update={**there, "trials": [Path(located(path)) for path in files.trials]}
+            )
         if value.table is not None:
             changes["table"] = value.table.model_copy(update={"path": Path(located(value.table.path))})
         if value.ehr is not None:
@@ -242,7 +271,9 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
         return value.model_copy(update=changes)
 
     splits = {name: source(getattr(recipe.data, name)) for name in ("train", "tuning", "held_out")}
-    data = recipe.data.model_copy(update={**splits, "elsewhere": {name: source(more) for name, more in recipe.data.elsewhere.items()}})
+    data = recipe.data.model_copy(
+        update={**splits, "transfer": {name: source(more) for name, more in recipe.data.transfer.items()}}
+    )
     evaluate, model = recipe.evaluate, recipe.model
     if evaluate.general is not None and evaluate.general.source is not None:
         general = evaluate.general.model_copy(update={"source": source(evaluate.general.source)})

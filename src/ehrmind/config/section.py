@@ -19,7 +19,7 @@ LIMITS = {
     "shots": 1_000,
     "seeds": 1_000,
     "rounds": 1_000,
-    "refill": 1_000,
+    "dynamic_sampling": 1_000,
     "epochs": 100_000,
     "epochs_per_batch": 100_000,
     "batch": 1_000_000,

@@ -17,7 +17,12 @@ def refuse_odd_numbers(text: str, name: str) -> None:
     try:
         while loader.check_event():
             event = loader.get_event()
-            if not isinstance(event, yaml.ScalarEvent) or event.style or event.tag or not any(map(str.isdigit, event.value)):
+            if (
+                not isinstance(event, yaml.ScalarEvent)
+                or event.style
+                or event.tag
+                or not any(map(str.isdigit, event.value))
+            ):
                 continue
             tag = loader.resolve(yaml.ScalarNode, event.value, (True, False))
             if (tag.endswith(":int") and not _PLAIN_WHOLE.fullmatch(event.value)) or (
@@ -25,7 +30,9 @@ def refuse_odd_numbers(text: str, name: str) -> None:
             ):
                 line = event.start_mark.line + 1 if event.start_mark is not None else 0
                 problem = "YAML does not read a number there as it stands (010 is 8 to it, 1:30 is 90)"
-                raise InputError(f"{name}, line {line}: {problem}; write a plain number, or put quotes around it if it is a text.")
+                raise InputError(
+                    f"{name}, line {line}: {problem}; write a plain number, or put quotes around it if it is a text."
+                )
     except yaml.YAMLError:
         return  # which the reader says
     finally:

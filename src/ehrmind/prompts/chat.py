@@ -25,22 +25,22 @@ _OFFER_TOOL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PromptVariant:
     """How a question is asked. `aids` are the task's (`tasks.*.aids`); an aid that a case has not got is left out. `shots` are worked
     examples by stratum: earlier questions with their answers."""
 
     think: bool = True
-    aids: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
     tool: bool = False
     shots: Mapping[str, tuple[tuple[Case, str], ...]] = field(default_factory=dict)
 
 
-def messages(case: Case, think: bool = True, *, asking: Asking | None = None) -> list[Message]:
+def messages(case: Case, think: bool = True, *, variant: PromptVariant | None = None) -> list[Message]:
     """The prompt of a case: instruction with a valid example of the answer's form, record, aids, question; worked examples before it."""
-    asking = asking or Asking(think)
-    shots = asking.shots.get(case.stratum, ())
-    turns = [message for shot, answer in shots for message in (_question(shot, asking), Message("assistant", answer))]
-    return [*turns, _question(case, asking)]
+    variant = variant or PromptVariant(think)
+    shots = variant.shots.get(case.stratum, ())
+    turns = [message for shot, answer in shots for message in (_question(shot, variant), Message("assistant", answer))]
+    return [*turns, _question(case, variant)]
 
 
 def asks_for_thinking(turns: Sequence[Message]) -> bool:
@@ -49,14 +49,14 @@ def asks_for_thinking(turns: Sequence[Message]) -> bool:
     return not any(turn.role == "user" and turn.content.startswith(_ASK_ANSWER) for turn in turns)
 
 
-def _question(case: Case, asking: Asking) -> Message:
+def _question(case: Case, variant: PromptVariant) -> Message:
     task = tasks.of(case)
-    form = wrap("your reasoning" if asking.think else None, neutral(task.answer_example(case)))
-    known = task.aids(case) if asking.aids else {}
-    given = "".join(f"\n\n{neutral(known[aid])}" for aid in asking.aids if aid in known)
-    offer = f"{_OFFER_TOOL}\n\n" if asking.tool else ""
+    form = wrap("your reasoning" if variant.think else None, neutral(task.answer_example(case)))
+    known = task.hints(case) if variant.hints else {}
+    given = "".join(f"\n\n{neutral(known[hint])}" for hint in variant.hints if hint in known)
+    offer = f"{_OFFER_TOOL}\n\n" if variant.tool else ""
     question = f"{neutral(task.record(case))}{given}\n\nQuestion: {neutral(task.question(case))}"
-    return Message("user", f"{_ASK_THINKING if asking.think else _ASK_ANSWER}\n{form}\n\n{offer}{question}")
+    return Message("user", f"{_ASK_THINKING if variant.think else _ASK_ANSWER}\n{form}\n\n{offer}{question}")
 
 
 def gold_response(case: Case, think: bool = True) -> str:

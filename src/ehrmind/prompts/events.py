@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ehrmind.data.static_facts import sex_of
 from ehrmind.prompts.reference_ranges import is_unread, limits
-from ehrmind.sources.static_facts import sex_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,7 +70,14 @@ def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str
         )
         for code, table, unit in whats.select("code", "table", "unit").iter_rows()
     ]
-    schema = {"kind": pl.String, "name": pl.String, "unit": pl.String, "low": pl.Float32, "high": pl.Float32, "unread": pl.Boolean}
+    schema = {
+        "kind": pl.String,
+        "name": pl.String,
+        "unit": pl.String,
+        "low": pl.Float32,
+        "high": pl.Float32,
+        "unread": pl.Boolean,
+    }
     return pl.DataFrame(rows, schema, orient="row")
 
 
@@ -79,7 +86,9 @@ def kind_of(code: str, table: str | None = None) -> str:
     if table is not None and table in TABLES:
         return TABLES[table]
     vocabulary = re.split(r"/|//", code.lower(), maxsplit=1)[0].strip()
-    return _KIND.get(vocabulary) or next((kind for name, kind in _KIND.items() if vocabulary.startswith(f"{name} ")), "other")
+    return _KIND.get(vocabulary) or next(
+        (kind for name, kind in _KIND.items() if vocabulary.startswith(f"{name} ")), "other"
+    )
 
 
 def _words(code: str) -> str:

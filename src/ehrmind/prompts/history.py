@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ehrmind.config import History
-    from ehrmind.sources.timeline import Visible
+    from ehrmind.data.timeline import Visible
 
 VERSION = 3
 DAY = 86_400_000_000  # microseconds
@@ -48,7 +48,9 @@ class Rendered:
 
 def history_digest(settings: History) -> str:
     """Names one way of serialising: another version or setting is another digest."""
-    return hashlib.sha256(json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
@@ -63,7 +65,9 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     request = dated["request"].to_numpy()
     days = (as_of // DAY)[request] - dated["time"].cast(int).to_numpy() // DAY
     run = np.cumsum(_changes(request) | _changes(days)) - 1  # a number for every day of a request, the oldest first
-    findings = pl.concat([_tests(dated, request if settings.trends else run, days, about, settings), _others(dated, run, about)])
+    findings = pl.concat(
+        [_tests(dated, request if settings.trends else run, days, about, settings), _others(dated, run, about)]
+    )
     findings = findings[_newest_first(findings["last"].to_numpy(), request, run)]
     last = findings["last"].to_numpy()
     pieces, sizes = _pieces(findings, about, dated["what"].to_numpy()[last], days[last], _changes(run[last]))
@@ -76,9 +80,14 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     bodies = _joined(pieces.gather(kept), whose[kept], len(as_of))
     texts = [head + body if head else body[1:] for head, body in zip(heads, bodies, strict=True)]
     shown = np.bincount(whose[kept], minlength=len(as_of))
-    unread = about["unread"].to_numpy()[dated["what"].to_numpy()[last[kept]]] & dated["numeric_value"].is_not_null().to_numpy()[last[kept]]
+    unread = (
+        about["unread"].to_numpy()[dated["what"].to_numpy()[last[kept]]]
+        & dated["numeric_value"].is_not_null().to_numpy()[last[kept]]
+    )
     unflagged = np.bincount(whose[kept][unread & settings.flags], minlength=len(as_of))
-    return Rendered(texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist(), unflagged.tolist())
+    return Rendered(
+        texts, shown.tolist(), (np.bincount(whose, minlength=len(as_of)) - shown).tolist(), unflagged.tolist()
+    )
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
@@ -93,7 +102,9 @@ def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: n
     return [", ".join(parts) for parts in said]
 
 
-def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.DataFrame, settings: History) -> pl.DataFrame:
+def _tests(
+    dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.DataFrame, settings: History
+) -> pl.DataFrame:
     """Findings of what has a number, those of one `where` folded: last (its newest event's row), value (the newest `trend_values`, the
     oldest of them first), note (whether the newest is high or low, and over how long they were taken)."""
     import numpy as np
@@ -111,7 +122,12 @@ def _tests(dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.D
         values = values.with_columns(pl.when(pl.Series(of >= back)).then(text).alias(f"older{back}"))
     columns = {"last": last, "of": of, "span": days[rows[starts]] - days[last], "number": newest.gather(last)}
     what = dated["what"].gather(last)
-    flag = pl.when(pl.col("number") > pl.col("high")).then(pl.lit(" high")).when(pl.col("number") < pl.col("low")).then(pl.lit(" low"))
+    flag = (
+        pl.when(pl.col("number") > pl.col("high"))
+        .then(pl.lit(" high"))
+        .when(pl.col("number") < pl.col("low"))
+        .then(pl.lit(" low"))
+    )
     over = (
         pl.when(pl.col("of") > most)
         .then(pl.format(" (last of {} in {} days)", "of", "span"))
@@ -207,11 +223,22 @@ def _pieces(
     name = what + len(about) * findings["value"].is_not_null().to_numpy()
     piece = findings.select(
         pl.concat_str(
-            [joints.gather(joint), spaced.gather(name), pl.col("value"), (" " + about["unit"]).gather(what), pl.col("note")],
+            [
+                joints.gather(joint),
+                spaced.gather(name),
+                pl.col("value"),
+                (" " + about["unit"]).gather(what),
+                pl.col("note"),
+            ],
             ignore_nulls=True,
         )
     ).to_series()
-    sizes = piece.str.len_bytes().cast(int).to_numpy() - joints.str.len_bytes().cast(int).to_numpy()[joint] + 2 + 14 * opens_day
+    sizes = (
+        piece.str.len_bytes().cast(int).to_numpy()
+        - joints.str.len_bytes().cast(int).to_numpy()[joint]
+        + 2
+        + 14 * opens_day
+    )
     return piece, sizes
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind.config import History
+from ehrmind.data.ehr import open_data_set
+from ehrmind.data.files import ahead
 from ehrmind.prompts.events import describe
 from ehrmind.prompts.history import Rendered, history_digest, render
-from ehrmind.sources.ehr import open_data_set
-from ehrmind.sources.files import ahead
 from ehrmind.types import Case, InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from ehrmind.sources.ehrshot import Ehrshot
-    from ehrmind.sources.meds import Meds
-    from ehrmind.sources.timeline import Timeline
+    from ehrmind.data.ehrshot import Ehrshot
+    from ehrmind.data.meds import Meds
+    from ehrmind.data.timeline import Timeline
 
 EVENTS_AT_ONCE = 1 << 19  # looked at together, which bounds the memory they take
 THREADS = 4  # at most: more histories at once take more memory
@@ -58,7 +58,9 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
     for (folder, digest), members in by_folder.items():
         data = open_data_set(Path(folder))
         if data.digest != digest:
-            raise InputError(f"{folder} has changed since the cases were made from it; make them again with `ehrmind data ehr`.")
+            raise InputError(
+                f"{folder} has changed since the cases were made from it; make them again with `ehrmind data ehr`."
+            )
         places = np.array(members)
         subjects = np.array([cases[place].provenance["subject"] for place in members])
         times = np.array([_micros(cases[place].provenance["as_of"]) for place in members])
@@ -66,7 +68,9 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
         for timeline, _ in ahead(read):
             here = np.flatnonzero(timeline.has(subjects))
             parts = np.split(here, range(at_once, len(here), at_once))
-            yield Shard(data, timeline, [Asked(places[rows], subjects[rows], times[rows]) for rows in parts if len(rows)])
+            yield Shard(
+                data, timeline, [Asked(places[rows], subjects[rows], times[rows]) for rows in parts if len(rows)]
+            )
 
 
 def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case], dict[str, int | str]]:
@@ -87,7 +91,11 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
                 for place, text in zip(asked.places.tolist(), rendered.texts, strict=True):
                     case = cases[references[place]]
                     filled[references[place]] = replace(case, fields={**case.fields, "history": text or "no record"})
-                shown, cut, unflagged = shown + sum(rendered.shown), cut + sum(rendered.cut), unflagged + sum(rendered.unflagged)
+                shown, cut, unflagged = (
+                    shown + sum(rendered.shown),
+                    cut + sum(rendered.cut),
+                    unflagged + sum(rendered.unflagged),
+                )
                 not_looked_at += int(np.maximum(known - settings.max_events, 0).sum())
     counts: dict[str, int | str] = {"histories": len(references), "findings_shown": shown, "findings_cut": cut}
     counts["findings_without_flag"] = unflagged  # the test has limits, but none in the unit of the result
@@ -96,7 +104,9 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
 
 def _written(timeline: Timeline, about: pl.DataFrame, settings: History, asked: Asked) -> tuple[Rendered, np.ndarray]:
     """(the histories, how many dated events were visible to each)"""
-    found = timeline.visible(asked.subjects, asked.times, newest=settings.max_events, strictly_before=settings.strictly_before)
+    found = timeline.visible(
+        asked.subjects, asked.times, newest=settings.max_events, strictly_before=settings.strictly_before
+    )
     return render(found, about, asked.times, timeline.born(asked.subjects), settings), found.known
 
 

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from ehrmind import tasks
-from ehrmind.prompts.chat import Asking, messages
+from ehrmind.prompts.chat import PromptVariant, messages
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, neutral, wrap
 from ehrmind.types import Case, Message
 
@@ -23,16 +23,18 @@ _HOW = (
     "someone who does not know it yet: say what in the record decides, with its values, then what follows from it, and come to the answer "
     "last. Never say or hint that an answer was given, known or expected."
 )
-_CONFIDENCE = (
-    "After the answer, on a line of its own, write `Confidence: N`, N from 0 to 100: how sure you are that the record leads to this answer."
-)
+_CONFIDENCE = "After the answer, on a line of its own, write `Confidence: N`, N from 0 to 100: how sure you are that the record leads to this answer."
 _SURE = re.compile(r"\s*\W{0,3}confidence\W{1,5}(\d{1,3}(?:\.\d{1,3})?)\s{0,3}%?\W{0,3}\s*", re.IGNORECASE)
 
 
-def teaching_messages(case: Case, asking: Asking, *, confidence: bool) -> list[Message]:
-    asked = "\n\n".join(turn.content for turn in messages(case, asking=asking))
+def teaching_messages(case: Case, variant: PromptVariant, *, confidence: bool) -> list[Message]:
+    asked = "\n\n".join(turn.content for turn in messages(case, variant=variant))
     answer = f"The right answer:\n{neutral(tasks.of(case).gold_answer(case))}"
-    return [Message("user", "\n\n".join([_TASK, "The question:", asked, answer, _HOW, *([_CONFIDENCE] if confidence else [])]))]
+    return [
+        Message(
+            "user", "\n\n".join([_TASK, "The question:", asked, answer, _HOW, *([_CONFIDENCE] if confidence else [])])
+        )
+    ]
 
 
 class Reply(NamedTuple):

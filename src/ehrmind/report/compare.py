@@ -22,8 +22,14 @@ def matrix(folders: Sequence[Path]) -> dict[str, Any]:
     unread: list[str] = []
     for folder, figures in _read(folders, unread):
         name, results = figures.recipe.get("name", folder.name), figures.results
-        places = {"held_out": results["arms"], **{place: found["arms"] for place, found in results.get("elsewhere", {}).items()}}
-        pairs = {"held_out": results["pairs"], **{place: found.get("pairs", {}) for place, found in results.get("elsewhere", {}).items()}}
+        places = {
+            "held_out": results["arms"],
+            **{place: found["arms"] for place, found in results.get("transfer", {}).items()},
+        }
+        pairs = {
+            "held_out": results["pairs"],
+            **{place: found.get("pairs", {}) for place, found in results.get("transfer", {}).items()},
+        }
         found = {place: _test(results, folder, place, arms) for place, arms in places.items()}
         for place, test in found.items():
             known = tests.setdefault(test["digest"], {**test, "name": ""})
@@ -33,11 +39,16 @@ def matrix(folders: Sequence[Path]) -> dict[str, Any]:
                 trained_for.setdefault(test["digest"], f"{name}: held-out")
         for arm in results["arms"]:
             cells = {
-                found[place]["digest"]: {**{key: arms[arm][key] for key in ("n", "accuracy", "ci95")}, **_gain(pairs[place], arm)}
+                found[place]["digest"]: {
+                    **{key: arms[arm][key] for key in ("n", "accuracy", "ci95")},
+                    **_gain(pairs[place], arm),
+                }
                 for place, arms in places.items()
                 if arm in arms
             }
-            rows.append({"run": name, "folder": folder.name, "arm": arm, "own": found["held_out"]["digest"], "cells": cells})
+            rows.append(
+                {"run": name, "folder": folder.name, "arm": arm, "own": found["held_out"]["digest"], "cells": cells}
+            )
     _name(tests, trained_for)
     return {"decoding": "each run's first", "tests": list(tests.values()), "rows": rows, "unread": unread}
 
@@ -59,7 +70,7 @@ def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Fi
 def _refuse_other_shape(figures: Figures, folder: Path) -> None:
     """Raises InputError where what is compared is not in the results."""
     try:
-        for found in (figures.results, *figures.results.get("elsewhere", {}).values()):
+        for found in (figures.results, *figures.results.get("transfer", {}).values()):
             for row in found["arms"].values():
                 low, high = row["ci95"]
                 float(row["accuracy"]), int(row["n"]), float(low), float(high)
@@ -69,7 +80,9 @@ def _refuse_other_shape(figures: Figures, folder: Path) -> None:
         next(iter(figures.results["arms"]))
         figures.recipe.get("name")
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
-        raise InputError(f"{folder / 'results.json'} is not of the form that this version writes; run its recipe again.") from None
+        raise InputError(
+            f"{folder / 'results.json'} is not of the form that this version writes; run its recipe again."
+        ) from None
 
 
 def _name(tests: Mapping[str, dict[str, Any]], trained_for: Mapping[str, str]) -> None:
@@ -92,4 +105,8 @@ def _gain(pairs: Mapping[str, Any], arm: str) -> dict[str, Any]:
 def _test(results: Mapping[str, Any], folder: Path, place: str, arms: Mapping[str, Any]) -> dict[str, Any]:
     """What results.json says of a set of cases; one of an older run is a set of its own."""
     named = results.get("test_sets", {}).get(place)
-    return dict(named) if named else {"n": next(iter(arms.values()))["n"], "families": [], "digest": f"{folder.name}/{place}"}
+    return (
+        dict(named)
+        if named
+        else {"n": next(iter(arms.values()))["n"], "families": [], "digest": f"{folder.name}/{place}"}
+    )

@@ -10,11 +10,22 @@ from typing import Any
 
 from ehrmind.files import write_text
 from ehrmind.report.compare import matrix
+from ehrmind.report.formatting import (
+    ABSENT,
+    Cell,
+    Table,
+    accuracy,
+    arm_name,
+    interval,
+    number,
+    p_value,
+    percent,
+    points,
+)
 from ehrmind.report.page import without_folders
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rendering import render
-from ehrmind.report.tables import flattened, moment
-from ehrmind.report.words import ABSENT, Cell, Table, accuracy, arm_name, interval, number, p_value, percent, points
+from ehrmind.report.tables.overview import flattened, moment
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -57,7 +68,9 @@ def summary(found: Mapping[str, Any]) -> list[str]:
     said = [f"{len(rows)} arms on {len(tests)} {'set' if len(tests) == 1 else 'sets'} of cases."]
     for test in tests:
         there = [
-            (name, row["cells"][test["digest"]]) for name, row in zip(_names(rows), rows, strict=True) if test["digest"] in row["cells"]
+            (name, row["cells"][test["digest"]])
+            for name, row in zip(_names(rows), rows, strict=True)
+            if test["digest"] in row["cells"]
         ]
         best, cell = max(there, key=lambda scored: scored[1]["accuracy"])
         others = sum(scored["accuracy"] == cell["accuracy"] for _, scored in there) - 1
@@ -70,7 +83,9 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         if gains:
             better, worse = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
             rest = len(gains) - better - worse
-            said.append(f"Trained arms against their run's base on {where}: {better} better, {worse} worse, {rest} not told apart.")
+            said.append(
+                f"Trained arms against their run's base on {where}: {better} better, {worse} worse, {rest} not told apart."
+            )
     return said
 
 
@@ -83,12 +98,15 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _labels(folders: Sequence[Path], runs: Sequence[Figures]) -> list[str]:
     names = [figures.recipe.get("name", folder.name) for folder, figures in zip(folders, runs, strict=True)]
-    return [f"{name} ({folder.name})" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]
+    return [
+        f"{name} ({folder.name})" if names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def _plots(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    from ehrmind.report.drawing import drawn
-    from ehrmind.report.heat import gain_field, heat, share_field
+    from ehrmind.report.plots.drawing import drawn
+    from ehrmind.report.plots.heat import gain_field, heat, share_field
 
     tests, rows = found["tests"], found["rows"]
     digests, columns = [test["digest"] for test in tests], [test["name"] for test in tests]
@@ -102,7 +120,9 @@ def _plots(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
         return heat(names, columns, fields, own(range(len(rows))))
 
     def gains(_: Mapping[str, Any]) -> Any:
-        fields = [[gain_field(rows[place]["cells"].get(digest, {}).get("gain")) for digest in digests] for place in trained]
+        fields = [
+            [gain_field(rows[place]["cells"].get(digest, {}).get("gain")) for digest in digests] for place in trained
+        ]
         return heat([names[place] for place in trained], columns, fields, own(trained)) if trained else None
 
     return drawn(found, {"matrix": shares, "gains": gains})
@@ -166,7 +186,17 @@ def _runs(labels: Sequence[str], runs: Sequence[Figures]) -> Table:
                 str(figures.provenance.get("recipe_digest") or ABSENT)[:12],
             ]
         )
-    titles = ["Run", "Base model", "Seed", "Held-out cases", "Their digest", "Alarms", "Finished", "ehrmind", "Recipe's digest"]
+    titles = [
+        "Run",
+        "Base model",
+        "Seed",
+        "Held-out cases",
+        "Their digest",
+        "Alarms",
+        "Finished",
+        "ehrmind",
+        "Recipe's digest",
+    ]
     return Table("The runs. Each has a page of its own, report.html in its folder.", titles, rows)
 
 

@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import History
-from ehrmind.report import (
-    endpoint_tables,
-    evaluation_tables,
-    label_tables,
-    origin_tables,
-    pilot_tables,
-    process_tables,
-    rlvr_tables,
-    tables,
-)
+from ehrmind.report.formatting import arm_name, interval, p_value, percent, points
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rendering import render
-from ehrmind.report.words import arm_name, interval, p_value, percent, points
+from ehrmind.report.tables import endpoints as endpoint_tables
+from ehrmind.report.tables import evaluation as evaluation_tables
+from ehrmind.report.tables import labels as label_tables
+from ehrmind.report.tables import overview as tables
+from ehrmind.report.tables import pilot as pilot_tables
+from ehrmind.report.tables import process as process_tables
+from ehrmind.report.tables import provenance as origin_tables
+from ehrmind.report.tables import rlvr as rlvr_tables
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
@@ -47,9 +45,9 @@ def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
 
 def contents(figures: Figures) -> dict[str, Any]:
     """Everything the template shows of a run."""
-    from ehrmind.report.evaluation_plots import evaluation_plots
-    from ehrmind.report.heat import heat_plots
-    from ehrmind.report.plots import plots
+    from ehrmind.report.plots.evaluation import evaluation_plots
+    from ehrmind.report.plots.heat import heat_plots
+    from ehrmind.report.plots.overview import plots
 
     scorings = figures.results["held_out_scorings"]
     return {
@@ -64,7 +62,7 @@ def contents(figures: Figures) -> dict[str, Any]:
             "arms": tables.arms(figures),
             "pairs": tables.pairs(figures),
             "endpoints": endpoint_tables.endpoints(figures),
-            "elsewhere": label_tables.elsewhere(figures),
+            "transfer": label_tables.transfer(figures),
             "measures": label_tables.measures(figures),
             "risks": label_tables.risks(figures),
             "confusion": label_tables.confusion(figures),
@@ -121,7 +119,9 @@ def _pilot_sentence(figures: Figures) -> list[str]:
         there = f"; RLVR alone reaches {percent(shares['accuracy'])} there ({interval(shares['ci95'])})"
     strata_said = f"{len(missing)} of {len(strata)} strata"
     hardly = "hardly a sample" if any(strata[stratum]["correct"] for stratum in missing) else "no sample"
-    return [f"In the pilot {hardly} of the base model was right in {strata_said}, so that reinforcement had nothing to reinforce{there}."]
+    return [
+        f"In the pilot {hardly} of the base model was right in {strata_said}, so that reinforcement had nothing to reinforce{there}."
+    ]
 
 
 def _recipe_text(recipe: Mapping[str, Any]) -> str:
@@ -143,7 +143,9 @@ def _browser(run: Run, figures: Figures) -> dict[str, Any]:
     from ehrmind.report.rollouts import as_json, sampled_rollouts
 
     if parts := run.seeds():
-        raise InputError(f"{run.path} pools {len(parts)} seeds and holds no text itself; ask for that of one, such as {parts[0].path}.")
+        raise InputError(
+            f"{run.path} pools {len(parts)} seeds and holds no text itself; ask for that of one, such as {parts[0].path}."
+        )
     history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
     sample = sampled_rollouts(run, figures.recipe.get("seed", 0), history=history)
     return {"shown": len(sample["rollouts"]), "total": sample["total"], "json": as_json(sample)}

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ehrmind.report.formatting import ABSENT, number, percent
 from ehrmind.report.rendering import render
-from ehrmind.report.words import ABSENT, number, percent
 from ehrmind.runs.predictions import Predictions, read_predictions
 
 MOST_SHOWN = 500
@@ -57,7 +57,10 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
         "tone": "warn" if row["answer"] is None or row["abstained"] else "",
         "abstained": row["abstained"],
         "sure": ABSENT if sure is None else percent(sure),
-        "labels": [(label, percent(share)) for label, share in zip(row["labels"] or (), row["probabilities"] or (), strict=False)],
+        "labels": [
+            (label, percent(share))
+            for label, share in zip(row["labels"] or (), row["probabilities"] or (), strict=False)
+        ],
         "votes": [(said["answer"], said["samples"]) for said in row["votes"] or ()],
         "thinking": pieces(row["thinking"] or "", row["grounding"] or ()),
         "stands": sum(said["stands"] for said in row["grounding"] or ()),
@@ -70,7 +73,10 @@ def pieces(thinking: str, grounding: Sequence[Mapping[str, Any]]) -> list[tuple[
     """The thinking cut into (text, mark): `stands`, `nowhere` or nothing. Together they are the thinking."""
     found, begin = [], 0
     for said in grounding:
-        found += [(thinking[begin : said["start"]], ""), (thinking[said["start"] : said["end"]], "stands" if said["stands"] else "nowhere")]
+        found += [
+            (thinking[begin : said["start"]], ""),
+            (thinking[said["start"] : said["end"]], "stands" if said["stands"] else "nowhere"),
+        ]
         begin = said["end"]
     return [piece for piece in [*found, (thinking[begin:], "")] if piece[0]]
 
@@ -80,11 +86,20 @@ def _rankings(frame: Any) -> list[dict[str, Any]]:
     import polars as pl
 
     by_patient: dict[str, list[dict[str, str]]] = defaultdict(list)
-    ordered = frame.filter(pl.col("rank").is_not_null()).select("group", "rank", "trial", "answer", "score").sort("group", "rank")
+    ordered = (
+        frame.filter(pl.col("rank").is_not_null())
+        .select("group", "rank", "trial", "answer", "score")
+        .sort("group", "rank")
+    )
     for row in ordered.iter_rows(named=True):
         if row["group"] in by_patient or len(by_patient) < MOST_PATIENTS:
             answer = row["answer"] or ABSENT
             by_patient[row["group"]].append(
-                {"rank": str(row["rank"]), "trial": row["trial"] or ABSENT, "answer": answer, "score": number(row["score"])}
+                {
+                    "rank": str(row["rank"]),
+                    "trial": row["trial"] or ABSENT,
+                    "answer": answer,
+                    "score": number(row["score"]),
+                }
             )
     return [{"patient": patient, "trials": trials} for patient, trials in by_patient.items()]

@@ -33,12 +33,18 @@ class Figures:
         """(decoding, scorer, comparison): the headline first, then the other decoding, then the other scorer."""
         decoding, scorer = self.results["decoding"], self.results["scorer"]
         others = [(how, scorer, self.results[how]) for how in ("greedy", "sampled") if how in self.results]
-        scorers = [(decoding, other, self.results[other]) for other in ("ehrmind", "benchmark") if other in self.results]
+        scorers = [
+            (decoding, other, self.results[other]) for other in ("ehrmind", "benchmark") if other in self.results
+        ]
         return [(decoding, scorer, self.results), *others, *scorers]
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """The RLVR stages' metrics by arm, in step order."""
-        return {stage.removeprefix("rlvr-"): rows for stage, rows in sorted(self.metrics.items()) if stage.startswith("rlvr-")}
+        return {
+            stage.removeprefix("rlvr-"): rows
+            for stage, rows in sorted(self.metrics.items())
+            if stage.startswith("rlvr-")
+        }
 
 
 def read_run(run: Run) -> Figures:
@@ -47,10 +53,17 @@ def read_run(run: Run) -> Figures:
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
     recipe = run.recipe()
     marks = {stage: run.done(stage) or {} for stage in run.finished()}
-    plan, results = run.read_json("plan.json"), run.read_json("results.json") if (run.path / "results.json").is_file() else None
+    plan, results = (
+        run.read_json("plan.json"),
+        run.read_json("results.json") if (run.path / "results.json").is_file() else None,
+    )
     if results is None:
-        missing = next((stage for stage in expected_stages(recipe, plan) if stage not in marks), "the comparison of the arms")
-        raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`.")
+        missing = next(
+            (stage for stage in expected_stages(recipe, plan) if stage not in marks), "the comparison of the arms"
+        )
+        raise InputError(
+            f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`."
+        )
     metrics: dict[str, list[dict[str, Any]]] = {}
     for row in run.metrics():
         metrics.setdefault(row["stage"], []).append(row)
@@ -75,14 +88,16 @@ def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = 
     if {"sft", "sft_rlvr"} & models:
         yield "warmup"
     yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in models)
-    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("elsewhere", {})]
+    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("transfer", {})]
     places += ["general"] if recipe["evaluate"].get("general") else []
     for arm in (*arms, *recipe.get("endpoints", {})):
-        way = split_arm(arm)[1] if arm in arms else ""
-        yield from (f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if way in VOTING else decodings))
-        if way:
+        variant_name = split_arm(arm)[1] if arm in arms else ""
+        yield from (
+            f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if variant_name in VOTING else decodings)
+        )
+        if variant_name:
             continue
-        yield from (f"elsewhere-{place}-{arm}-{decodings[0]}" for place in places)
+        yield from (f"transfer-{place}-{arm}-{decodings[0]}" for place in places)
         if recipe["evaluate"].get("probabilities") == "samples":
             yield f"samples-{arm}"
         if recipe["evaluate"].get("repeats"):

@@ -15,7 +15,11 @@ def render(template: str, shown: Mapping[str, Any], browser: Mapping[str, Any] |
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("ehrmind.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ehrmind.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     script = _asset("browser.js") if browser else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

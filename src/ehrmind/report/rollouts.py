@@ -12,7 +12,7 @@ from typing import Any
 from ehrmind import tasks
 from ehrmind.config import History
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
-from ehrmind.report.words import arm_name
+from ehrmind.report.formatting import arm_name
 from ehrmind.runs import Run
 from ehrmind.types import Case, InputError
 
@@ -28,12 +28,20 @@ def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: Hi
 
     files = run.rollout_files()
     if not files:
-        raise InputError(f"{run.path} holds no rollouts (was it purged?), so there is no text to show; leave --with-text out.")
+        raise InputError(
+            f"{run.path} holds no rollouts (was it purged?), so there is no text to show; leave --with-text out."
+        )
     index = pl.concat(
-        [pl.read_parquet(file, columns=list(KEYS)).with_row_index("row").with_columns(file=pl.lit(n)) for n, file in enumerate(files)]
+        [
+            pl.read_parquet(file, columns=list(KEYS)).with_row_index("row").with_columns(file=pl.lit(n))
+            for n, file in enumerate(files)
+        ]
     )
     chosen = spread(index, seed, most)
-    texts = [_rows_of(files[number], chosen.filter(pl.col("file") == number)["row"]) for number in chosen["file"].unique().sort().to_list()]
+    texts = [
+        _rows_of(files[number], chosen.filter(pl.col("file") == number)["row"])
+        for number in chosen["file"].unique().sort().to_list()
+    ]
     rollouts = pl.concat(texts, how="vertical_relaxed").sort("stage", "step", "stratum", "case", "member").to_dicts()
     cases = _cases(run, {row["case"] for row in rollouts}, history)
     return {"rollouts": [_rollout(row) for row in rollouts], "cases": cases, "total": index.height}
@@ -58,7 +66,9 @@ def as_json(value: Any) -> str:
 def _rows_of(file: Any, rows: Any) -> Any:
     import polars as pl
 
-    return pl.scan_parquet(file).with_row_index("row").filter(pl.col("row").is_in(rows.implode())).select(SHOWN).collect()
+    return (
+        pl.scan_parquet(file).with_row_index("row").filter(pl.col("row").is_in(rows.implode())).select(SHOWN).collect()
+    )
 
 
 def _rollout(row: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +76,13 @@ def _rollout(row: dict[str, Any]) -> dict[str, Any]:
     thinking, answer = split_blocks(row["text"])
     parts = {"text": row["text"]} if thinking is None else {"thinking": thinking, "answer": answer}
     figures: dict[str, Any] = {key: row[key] for key in SHOWN if key not in ("text", "reward", "advantage")}
-    return {**figures, "arm": arm_name(row["arm"]), "reward": _rounded(row["reward"]), "advantage": _rounded(row["advantage"]), **parts}
+    return {
+        **figures,
+        "arm": arm_name(row["arm"]),
+        "reward": _rounded(row["reward"]),
+        "advantage": _rounded(row["advantage"]),
+        **parts,
+    }
 
 
 def split_blocks(text: str) -> tuple[str | None, str | None]:
@@ -84,7 +100,11 @@ def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, dic
     from ehrmind.prompts.records import with_histories
 
     found: Sequence[Case] = [
-        case for split in ("train", "held_out") if run.has_cases(split) for case in run.load_split(split) if case.id in wanted
+        case
+        for split in ("train", "held_out")
+        if run.has_cases(split)
+        for case in run.load_split(split)
+        if case.id in wanted
     ]
     found, _ = with_histories(found, history or History())
     return {

@@ -47,7 +47,10 @@ def written(contents: Contents) -> bytes:
         f'  {encode_basestring_ascii(name)}: {{"sha256": "{there.sha256}", "bytes": {there.bytes}}}'
         for name, there in sorted(contents.files.items())
     )
-    body = "".join(f' "{key}": {json.dumps(value)},\n' for key, value in rest.items()) + f' "files": {{\n{files}\n }}\n}}\n'
+    body = (
+        "".join(f' "{key}": {json.dumps(value)},\n' for key, value in rest.items())
+        + f' "files": {{\n{files}\n }}\n}}\n'
+    )
     return HEAD % _digest(body.encode()) + body.encode()
 
 
@@ -58,7 +61,9 @@ def parsed(raw: bytes, file: Path) -> Contents:
         tree = json.loads(raw) if raw == HEAD % _digest(body) + body else None
         later = tree is not None and tree["version"] > VERSION
         if tree is not None and not later:
-            return Contents(_listed(tree["files"]), {name: _listed(new) for name, new in tree["replacing"].items()}, tree["purged"])
+            return Contents(
+                _listed(tree["files"]), {name: _listed(new) for name, new in tree["replacing"].items()}, tree["purged"]
+            )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         later = False
     if later:

@@ -88,7 +88,9 @@ class Run:
 
     def recipe(self) -> dict[str, Any]:
         """The recipe as it was stored, with every default. Raises InputError where that is damaged, or no recipe."""
-        found = yaml_value(self.manifest.read_bytes("recipe.yaml").decode(errors="replace"), str(self.path / "recipe.yaml"))
+        found = yaml_value(
+            self.manifest.read_bytes("recipe.yaml").decode(errors="replace"), str(self.path / "recipe.yaml")
+        )
         if not isinstance(found, dict):
             raise InputError(f"{self.path / 'recipe.yaml'} is not a recipe; run its recipe again into a new folder.")
         return found
@@ -202,7 +204,9 @@ class Run:
     @on_first
     def count_scoring(self, arm: str, decoding: str, seed: int) -> None:
         """Every scoring of held-out cases is written down before it starts, finished or not."""
-        append_line(self.path / SCORINGS, {"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)})
+        append_line(
+            self.path / SCORINGS, {"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)}
+        )
 
     def scorings(self) -> list[dict[str, Any]]:
         return self._lines(SCORINGS)
@@ -212,13 +216,13 @@ class Run:
         return read_lines(self.path / name)
 
     @on_first
-    def forget(self, stage: str, from_step: int) -> None:
+    def rollback(self, stage: str, from_step: int) -> None:
         """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
-        self.forget_metrics(stage, from_step)
+        self.rollback_metrics(stage, from_step)
         self.remove(*(_rollouts(stage, step) for step in self.rollout_steps(stage) if step >= from_step))
 
     @on_first
-    def forget_metrics(self, stage: str, from_step: int) -> None:
+    def rollback_metrics(self, stage: str, from_step: int) -> None:
         for name in (METRICS, ALARMS):
             keep_lines(self.path / name, lambda row: row["stage"] != stage or row["step"] < from_step)
 
@@ -231,7 +235,9 @@ class Run:
     def rollout_steps(self, stage: str) -> list[int]:
         """The steps of a stage whose rollouts are written."""
         form = re.compile(re.escape(f"{ROLLOUTS}/{stage}-") + r"(\d+)\.parquet")
-        return sorted(int(match[1]) for name in self.manifest.names(f"{ROLLOUTS}/{stage}-") if (match := form.fullmatch(name)))
+        return sorted(
+            int(match[1]) for name in self.manifest.names(f"{ROLLOUTS}/{stage}-") if (match := form.fullmatch(name))
+        )
 
     def rollout_files(self) -> list[Path]:
         """The files of all stages. Raises InputError where one is not what was stored."""
@@ -260,7 +266,7 @@ class Run:
 
     @on_first
     def save_cases(self, splits: Mapping[str, list[Case]]) -> None:
-        from ehrmind.sources.cases import cases_bytes
+        from ehrmind.data.cases import cases_bytes
 
         for split, cases in splits.items():
             self.put(f"{CASES}/{split}.parquet", cases_bytes(cases))
@@ -270,14 +276,14 @@ class Run:
 
     def load_split(self, split: str) -> list[Case]:
         """Raises InputError where the file is not what was stored."""
-        from ehrmind.sources import load_cases
+        from ehrmind.data import load_cases
 
         self.manifest.prove(f"{CASES}/{split}.parquet")
         return load_cases(self.cases(split))
 
     def load_cases(self) -> dict[str, list[Case]]:
-        elsewhere = [Path(name).stem for name in self.manifest.names(f"{CASES}/elsewhere-")]
-        return {split: self.load_split(split) for split in (*SPLITS, *elsewhere)}
+        transfer = [Path(name).stem for name in self.manifest.names(f"{CASES}/transfer-")]
+        return {split: self.load_split(split) for split in (*SPLITS, *transfer)}
 
 
 def _rollouts(stage: str, step: int) -> str:

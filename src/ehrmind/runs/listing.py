@@ -173,7 +173,10 @@ def _moment(path: Path) -> float:
 def _bytes(part: Path) -> int:
     """What a run folder protects, on whatever disk it lies; files that go away meanwhile do not count."""
     found = 0
-    for place in {Path(os.path.realpath(part / "protected")), *linked(part / "protected")}:  # a link to itself is no error here
+    for place in {
+        Path(os.path.realpath(part / "protected")),
+        *linked(part / "protected"),
+    }:  # a link to itself is no error here
         for here, _, files in os.walk(place):
             for name in files:
                 try:

@@ -51,7 +51,9 @@ _ours: ContextVar[Mapping[Path, _Held]] = ContextVar("_ours", default={})  # noq
 
 
 @contextmanager
-def only_writer(folder: Path, holds_work: Callable[[Path], bool] | None = None, *, wait: float | None = None) -> Iterator[None]:
+def only_writer(
+    folder: Path, holds_work: Callable[[Path], bool] | None = None, *, wait: float | None = None
+) -> Iterator[None]:
     """Makes the folder if need be and holds it until the block ends; within itself it may be opened again. If the block ends by an
     error, a folder that was new or empty is given back as it was unless it `holds_work` now, so that the corrected command finds
     none in its way. Raises InputError where another process writes there for longer than `wait` seconds."""
@@ -110,7 +112,11 @@ def sign(folder: Path, where: Path) -> None:
     held = _ours.get().get(_place(folder))
     if held is None or held.descriptor is None or held.signed is not None:
         return
-    about = {"process": os.getpid(), "machine": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    about = {
+        "process": os.getpid(),
+        "machine": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     held.signed = where / WRITER
     descriptor = os.open(held.signed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -204,4 +210,6 @@ def _holder(place: Path) -> str:
 
 @cache
 def _say_without(place: Path) -> None:
-    sys.stderr.write(f"{place} lies on a file system without locks (flock), so nothing keeps a second command out: start only one there\n")
+    sys.stderr.write(
+        f"{place} lies on a file system without locks (flock), so nothing keeps a second command out: start only one there\n"
+    )

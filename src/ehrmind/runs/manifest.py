@@ -178,7 +178,9 @@ class Manifest:
 
     def said(self, fault: Fault) -> str:
         """A sentence for commands that read."""
-        what = {"gone": "is gone", "damaged": "is damaged: its content is not what was stored"}.get(fault.what, "is not listed")
+        what = {"gone": "is gone", "damaged": "is damaged: its content is not what was stored"}.get(
+            fault.what, "is not listed"
+        )
         return (
             f"{self.root / fault.name} {what}; restore it from a copy, or go on with the command that made it and --resume, which makes "
             "again what can be made again."

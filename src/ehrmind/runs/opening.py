@@ -36,13 +36,21 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
         clear_leftovers(path, alone=True)
         before = _as_known_here(run.recipe())
-        differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})  # other workers may go on with it
+        differing = differing_keys(
+            {**before, "cluster": None}, {**resolved, "cluster": None}
+        )  # other workers may go on with it
         if differing:
-            raise InputError(f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}.")
+            raise InputError(
+                f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}."
+            )
         if run.done(PURGING) is not None:
-            raise InputError(f"{path} is purged in part; `ehrmind runs purge {path}` goes on with that. Choose another --out.")
+            raise InputError(
+                f"{path} is purged in part; `ehrmind runs purge {path}` goes on with that. Choose another --out."
+            )
         if run.manifest.read().purged is not None or run.done("purged") is not None:
-            raise InputError(f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out.")
+            raise InputError(
+                f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out."
+            )
         _make_folders(run)  # a kill may have come before the last of them
         recover(run)
         return

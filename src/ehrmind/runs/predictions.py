@@ -36,7 +36,9 @@ Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
 PARTS = "parts/"
 _PART = re.compile(r"[0-9]{6,}\.parquet")
-_IDLE = re.compile(rf"asked\.json|manifest\.json|{re.escape(LOCK)}|{re.escape(WRITER)}|\.(?:asked|manifest)\.json\.[0-9a-f]{{8}}\.partial")
+_IDLE = re.compile(
+    rf"asked\.json|manifest\.json|{re.escape(LOCK)}|{re.escape(WRITER)}|\.(?:asked|manifest)\.json\.[0-9a-f]{{8}}\.partial"
+)
 TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
@@ -77,7 +79,9 @@ class Predictions:
         """All parts that are written, in order. Raises InputError where one is not what was stored."""
         import polars as pl
 
-        return pl.concat([pl.read_parquet(io.BytesIO(self.manifest.read_bytes(name))) for name in self.manifest.names(PARTS)])
+        return pl.concat(
+            [pl.read_parquet(io.BytesIO(self.manifest.read_bytes(name))) for name in self.manifest.names(PARTS)]
+        )
 
     def final(self) -> Path | None:
         """The whole, where it is finished."""
@@ -88,7 +92,9 @@ class Predictions:
     def _final_name(self) -> str | None:
         listed = self.manifest.names() if self.manifest.file.is_file() else None  # None: an earlier version made it
         there = (f"predictions.{form}" for form in FORMATS)
-        return next((name for name in there if (self.path / name).is_file() and (listed is None or name in listed)), None)
+        return next(
+            (name for name in there if (self.path / name).is_file() and (listed is None or name in listed)), None
+        )
 
     def write_final(self, frame: pl.DataFrame, form: Format) -> Path:
         name = f"predictions.{form}"
@@ -113,7 +119,10 @@ class Predictions:
         """What became of the cases, for a person: counts, no text of a record."""
         counts = self.about("provenance")["counts"]
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
-        said = [f"answered {counts['answered']:,} of {counts['cases']:,} cases", *([f"without an answer: {why}"] if why else [])]
+        said = [
+            f"answered {counts['answered']:,} of {counts['cases']:,} cases",
+            *([f"without an answer: {why}"] if why else []),
+        ]
         if counts["abstained"]:
             said.append(f"abstained from {counts['abstained']:,}")
         return [*said, f"wrote {self.final()}"]
@@ -179,17 +188,23 @@ def _recover(folder: Predictions) -> None:
     folder.manifest.settle()
     for fault in list(folder.manifest.faults()):
         if fault.what == "damaged" and not fault.name.startswith(PARTS):
-            raise InputError(f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it again.")
+            raise InputError(
+                f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it again."
+            )
         sys.stderr.write(f"{folder.path / fault.name} is {fault.what}; it is made again\n")
         folder.manifest.remove(fault.name)
     parts = (f"{PARTS}{path.name}" for path in (folder.path / PARTS).glob("*.parquet") if _PART.fullmatch(path.name))
-    folder.manifest.remove(*(name for name in parts if not folder.manifest.holds(name)))  # a kill came before or after it was listed
+    folder.manifest.remove(
+        *(name for name in parts if not folder.manifest.holds(name))
+    )  # a kill came before or after it was listed
 
 
 def holds_work(path: Path) -> bool:
     """Tells whether anything was answered in the folder, or something in it is not ours."""
     return any(
-        file.is_symlink() or not file.is_dir() for file in path.rglob("*") if not (file.parent == path and _IDLE.fullmatch(file.name))
+        file.is_symlink() or not file.is_dir()
+        for file in path.rglob("*")
+        if not (file.parent == path and _IDLE.fullmatch(file.name))
     )
 
 
@@ -197,7 +212,9 @@ def is_bare(path: Path) -> bool:
     """Tells whether the folder holds only what a kill left before its manifest, or a lock. What is not listed counts as never written."""
     made = {path / "asked.json", path / PARTS, path / "meds"}
     found = set(path.rglob("*"))
-    return not (path / NAME).is_file() and all(entry in made or (entry.parent == path and _IDLE.fullmatch(entry.name)) for entry in found)
+    return not (path / NAME).is_file() and all(
+        entry in made or (entry.parent == path and _IDLE.fullmatch(entry.name)) for entry in found
+    )
 
 
 def refuse_used(path: Path, *, resume: bool) -> bool:

@@ -25,12 +25,15 @@ _KINDS = {
     "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # these four may hold what a kill left unlisted
     "predictions": rf"[^/]+\.parquet|{_HALF}",
     "teacher": rf"warmup\.jsonl|{_HALF}",
-    "endpoints": rf"(?:evaluate|elsewhere|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
+    "endpoints": rf"(?:evaluate|transfer|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
 }
 _ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))
 _OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
-LISTED = ("cases/", "predictions/")  # names that other people's files may have too: only what the manifest lists is ours
+LISTED = (
+    "cases/",
+    "predictions/",
+)  # names that other people's files may have too: only what the manifest lists is ours
 
 
 def keep_private(folder: Path) -> None:
@@ -39,7 +42,9 @@ def keep_private(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=FOLDER)
     if folder.is_symlink() and not folder.exists():
-        raise InputError(f"{folder} links to {folder.readlink()}, which is not there; mount that disk, or make that folder.")
+        raise InputError(
+            f"{folder} links to {folder.readlink()}, which is not there; mount that disk, or make that folder."
+        )
     mended, still = 0, 0
     for path, found in _entries(folder):
         mode = stat.S_IMODE(found.st_mode)
@@ -58,7 +63,9 @@ def keep_private(folder: Path) -> None:
         else:
             mended += 1
     if mended:
-        sys.stderr.write(f"{folder} holds record text and was open to others ({mended:,} files and folders); it is its owner's alone now\n")
+        sys.stderr.write(
+            f"{folder} holds record text and was open to others ({mended:,} files and folders); it is its owner's alone now\n"
+        )
     if still:
         sys.stderr.write(
             f"{folder} holds record text and stays open to others ({still:,} files and folders): its file system keeps no modes, so say by "
@@ -123,7 +130,9 @@ def _clear_linked(link: Path, ours: re.Pattern[str] | None, part: str, listed: f
     for path in target.rglob("*"):
         name = path.relative_to(target).as_posix()
         if path.is_symlink() or (not path.is_dir() and not _is_ours(name, ours, part, listed)):
-            return [(link, f"it links to {target}, where {name} is not known to be of this run: remove by hand what is")]
+            return [
+                (link, f"it links to {target}, where {name} is not known to be of this run: remove by hand what is")
+            ]
     return []
 
 

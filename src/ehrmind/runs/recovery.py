@@ -21,8 +21,17 @@ from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 
 MUCH = 1 << 30  # bytes; reading fewer is done before anybody wonders
-TRAINED = {"base": "model", "sft": "warmup", "rlvr": "rlvr-rlvr", "sft_rlvr": "rlvr-sft_rlvr"}  # the stage that makes a model
-STANDS_ON = {"warmup": ("sft", "sft_rlvr"), "rlvr-rlvr": ("rlvr",), "rlvr-sft_rlvr": ("sft_rlvr",)}  # the models that a stage decides
+TRAINED = {
+    "base": "model",
+    "sft": "warmup",
+    "rlvr": "rlvr-rlvr",
+    "sft_rlvr": "rlvr-sft_rlvr",
+}  # the stage that makes a model
+STANDS_ON = {
+    "warmup": ("sft", "sft_rlvr"),
+    "rlvr-rlvr": ("rlvr",),
+    "rlvr-sft_rlvr": ("sft_rlvr",),
+}  # the models that a stage decides
 PINNED = ("recipe.yaml", "provenance.json", "stages/data.json", "protected/cases/")
 _ROLLOUTS = re.compile(rf"{ROLLOUTS}/(?P<stage>.+)-(?P<step>\d{{6,}})\.parquet")
 _CHECKPOINT = re.compile(rf"(?P<folder>{CHECKPOINTS}/[^/]+/step-\d+)/.+")
@@ -57,8 +66,12 @@ def _mend(run: Run, faults: Faults) -> None:
     run.remove(*(f"stages/{stage}.json" for stage in (*again, *stand_on_it)))
     for stage in (*stand_on_it, *(stage for stage in again if stage in STANDS_ON)):
         run.remove(f"{CHECKPOINTS}/{stage}")
-        run.forget(stage, 0)
-    if again or stand_on_it or any(name.startswith(("results.json", "protected/predictions/", "trec_runs/")) for name in faults):
+        run.rollback(stage, 0)
+    if (
+        again
+        or stand_on_it
+        or any(name.startswith(("results.json", "protected/predictions/", "trec_runs/")) for name in faults)
+    ):
         run.remove("results.json")
 
 
@@ -93,9 +106,14 @@ def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
     models = {model for stage in again for model in STANDS_ON.get(stage, ())}
     if not models:
         return sorted(set(again)), []
-    known = {*run.finished(), *(match["stage"] for name in run.manifest.names(f"{ROLLOUTS}/") if (match := _ROLLOUTS.fullmatch(name)))}
+    known = {
+        *run.finished(),
+        *(match["stage"] for name in run.manifest.names(f"{ROLLOUTS}/") if (match := _ROLLOUTS.fullmatch(name))),
+    }
     known |= {name.split("/")[2] for name in run.manifest.names(f"{CHECKPOINTS}/")}
-    stand_on_it = {stage for stage in known if _is_of(run, stage, models)} | ({"rlvr-sft_rlvr"} & known if "warmup" in again else set())
+    stand_on_it = {stage for stage in known if _is_of(run, stage, models)} | (
+        {"rlvr-sft_rlvr"} & known if "warmup" in again else set()
+    )
     return sorted(set(again)), sorted(stand_on_it.difference(again))
 
 
@@ -103,7 +121,10 @@ def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
     """Whether a stage scores any of these models, in whatever way."""
     recipe = run.recipe()
     arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
-    return re.fullmatch(rf"(?:evaluate|elsewhere-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage) is not None
+    return (
+        re.fullmatch(rf"(?:evaluate|transfer-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage)
+        is not None
+    )
 
 
 def _made_by(name: str) -> str | None:
@@ -170,7 +191,7 @@ def _drop(run: Run, name: str) -> None:
         stage, step = match["stage"], int(match["step"])
         later = [one for one in run.checkpoint_names(stage) if int(one.removeprefix("step-")) > step]
         run.remove(*(f"{CHECKPOINTS}/{stage}/{one}" for one in later))
-        run.forget(stage, step)
+        run.rollback(stage, step)
     elif match := _MODEL.fullmatch(name):
         run.remove(match["folder"], f"{CHECKPOINTS}/{TRAINED[match['arm']]}")
     elif match := _CHECKPOINT.fullmatch(name):
@@ -212,7 +233,9 @@ def _never_listed(run: Run) -> list[str]:
 def _of_no_use(run: Run) -> list[str]:
     """Checkpoints of stages that are done: a kill came between the stage's mark and their removal, or within it."""
     left = (run.path / CHECKPOINTS).glob("*")
-    return sorted(f"{CHECKPOINTS}/{path.name}" for path in left if (run.path / "stages" / f"{path.name}.json").is_file())
+    return sorted(
+        f"{CHECKPOINTS}/{path.name}" for path in left if (run.path / "stages" / f"{path.name}.json").is_file()
+    )
 
 
 def _teller(run: Run) -> Callable[[str, int], None] | None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from ehrmind.files import is_leftover
 from ehrmind.runs.lock import LOCK, WRITER
 
-FOLDERS = ("", "stages", "protected", "protected/cases", "protected/rollouts", "protected/checkpoints", "protected/models")
+FOLDERS = (
+    "",
+    "stages",
+    "protected",
+    "protected/cases",
+    "protected/rollouts",
+    "protected/checkpoints",
+    "protected/models",
+)
 _MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.json|protected/cases/[^/]+\.parquet|protected/models/base/.+"
 _HELD = rf"{re.escape(LOCK)}|protected/{re.escape(WRITER)}"
 _FIRST = r"\.(?:recipe\.yaml|manifest\.json)\..+"
@@ -23,8 +31,13 @@ def is_bare(folder: Path) -> bool:
     listed in a manifest, so that it counts as never written."""
     folders = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
     files = set(_files(folder))
-    unlisted = {"recipe.yaml"} if (folder / "recipe.yaml").is_file() and not (folder / "manifest.json").is_file() else set()
-    made = (name in unlisted or re.fullmatch(_HELD, name) or (re.fullmatch(_FIRST, name) and is_leftover(name)) for name in files)
+    unlisted = (
+        {"recipe.yaml"} if (folder / "recipe.yaml").is_file() and not (folder / "manifest.json").is_file() else set()
+    )
+    made = (
+        name in unlisted or re.fullmatch(_HELD, name) or (re.fullmatch(_FIRST, name) and is_leftover(name))
+        for name in files
+    )
     return bool(files | folders) and all(made) and folders <= set(FOLDERS)
 
 

@@ -31,7 +31,9 @@ def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iter
             continue
         if name.endswith(".jsonl"):
             yield from (
-                Fault(f"{name}, line {line.number}", "torn" if line.is_torn else "damaged") for line in lines_in(path) if line.row is None
+                Fault(f"{name}, line {line.number}", "torn" if line.is_torn else "damaged")
+                for line in lines_in(path)
+                if line.row is None
             )
         elif any(is_leftover(part) for part in name.split("/")):
             yield Fault(name, "half-written")

@@ -1,5 +1,5 @@
-"""Sources: the files people hold become Cases. No prompt and no engine is known here."""
+"""`ehrmind.sources.load_cases`, the name that scripts rely on. The room is `ehrmind.data`."""
 
-from ehrmind.sources.cases import Counts, FileRead, load_cases, save_cases
+from ehrmind.data import load_cases
 
-__all__ = ["Counts", "FileRead", "load_cases", "save_cases"]
+__all__ = ["load_cases"]

@@ -7,10 +7,10 @@ import random
 from typing import Any
 
 from ehrmind.config import DataSource, Recipe
+from ehrmind.data.cases import refuse_unanswered
+from ehrmind.data.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
-from ehrmind.sources.cases import refuse_unanswered
-from ehrmind.sources.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.types import Case, InputError, Split
 from ehrmind.verify.drawn import refuse_unproven
 from ehrmind.world import current
@@ -22,7 +22,9 @@ def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
     world = current()
     if world.size == 1:
         return _prepared(run, recipe)
-    told = world.from_first(lambda: {name: [case.to_json() for case in cases] for name, cases in _prepared(run, recipe).items()})
+    told = world.from_first(
+        lambda: {name: [case.to_json() for case in cases] for name, cases in _prepared(run, recipe).items()}
+    )
     return {name: [Case.from_json(case) for case in cases] for name, cases in told.items()}
 
 
@@ -32,7 +34,9 @@ def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
         splits = run.load_cases()
         _check_leaks(splits)
         if _digest(splits) != mark["digest"]:
-            raise InputError(f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run.")
+            raise InputError(
+                f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run."
+            )
         _prove(splits, recipe)
         return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
     with run.stage("data") as facts:
@@ -65,10 +69,10 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
         tuning, sources["tuning"] = read_source(recipe, data.tuning, "tuning")
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
     for name, source in recipe.places.items():
-        splits[f"elsewhere-{name}"], sources[f"elsewhere-{name}"] = read_source(recipe, source, "held_out")
+        splits[f"transfer-{name}"], sources[f"transfer-{name}"] = read_source(recipe, source, "held_out")
     for name, cases in splits.items():
         if not cases:
-            general = name == "elsewhere-general" and recipe.evaluate.general is not None
+            general = name == "transfer-general" and recipe.evaluate.general is not None
             key = "evaluate.general.source" if general else f"data.{name.replace('-', '.')}"
             raise InputError(f"{key} gives no case; check its files and limit.")
         refuse_unanswered(cases, f"data.{name.replace('-', '.')}")
@@ -89,40 +93,40 @@ def _check_leaks(splits: dict[str, list[Case]]) -> None:
 
 def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], dict[str, Any]]:
     """One source's cases, relabelled to `split`, and its counts."""
-    from ehrmind.sources import load_cases
+    from ehrmind.data import load_cases
 
     facts: dict[str, Any] = {}
     if source.synthetic is not None:
-        from ehrmind.sources.made_up import made_up_cases
-        from ehrmind.sources.made_up.general import made_up_general
-        from ehrmind.sources.made_up.trials import made_up_trials
+        from ehrmind.data.synthetic import synthetic_cases
+        from ehrmind.data.synthetic.general import synthetic_general
+        from ehrmind.data.synthetic.trials import synthetic_trials
 
         asked = source.synthetic
         looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
         if asked.family == "trials":
-            cases = made_up_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
+            cases = synthetic_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
         elif asked.family == "general":
-            cases = made_up_general(asked.n, asked.seed, split, asked.tasks)
+            cases = synthetic_general(asked.n, asked.seed, split, asked.tasks)
         else:
-            cases = made_up_cases(asked.n, asked.seed, split, asked.tasks, **looks)
-        facts = {"made_up": len(cases), "seed": asked.seed}
+            cases = synthetic_cases(asked.n, asked.seed, split, asked.tasks, **looks)
+        facts = {"synthetic": len(cases), "seed": asked.seed}
     elif source.medcalc:
-        from ehrmind.sources.medcalc import read_medcalc
+        from ehrmind.data.medcalc import read_medcalc
 
         cases, read = read_medcalc(source.medcalc, split=split, online=recipe.data.online, revision=source.revision)
         facts = read.to_dict()
     elif source.trials is not None:
-        from ehrmind.sources.trec import read_trials
+        from ehrmind.data.trec import read_trials
 
         cases, read = read_trials(source.trials)
         cases, facts = _of_split(cases, split), read.to_dict()
     elif source.table is not None:
-        from ehrmind.sources.table import read_table_cases
+        from ehrmind.data.table import read_table_cases
 
         cases, read = read_table_cases(source.table)
         cases, facts = _of_split(cases, split), read.to_dict()
     elif source.ehr is not None:
-        from ehrmind.sources.ehr import read_ehr
+        from ehrmind.data.ehr import read_ehr
 
         cases, read = read_ehr(source.ehr)
         cases, facts = _of_split(cases, split), read.to_dict()
@@ -130,7 +134,7 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
         cases = _of_split([case for path in source.cases for case in load_cases(path)], split)
         facts = {"files": [path.name for path in source.cases]}
     if source.recompute:
-        from ehrmind.sources.relabel import recomputed
+        from ehrmind.data.relabel import recomputed
 
         cases, facts["recomputed"] = recomputed(cases)
     cases, taken = _limited(cases, source.limit, recipe.seed)
@@ -143,7 +147,9 @@ def _of_split(cases: list[Case], split: Split) -> list[Case]:
     if len(splits) > 1:
         return [case for case in cases if case.split == split]
     if splits == {"held_out"} and split != "held_out":
-        raise InputError(f"data.{split} names cases that are marked held_out; they are for evaluation only, so name others.")
+        raise InputError(
+            f"data.{split} names cases that are marked held_out; they are for evaluation only, so name others."
+        )
     return [dataclasses.replace(case, split=split) for case in cases]
 
 
@@ -152,7 +158,10 @@ def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case
     if limit is None or limit >= len(cases):
         return cases, {"cases": len(cases)}
     chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), limit))
-    return [case for index, case in enumerate(cases) if index in chosen], {"cases": limit, "left_out_by_limit": len(cases) - limit}
+    return [case for index, case in enumerate(cases) if index in chosen], {
+        "cases": limit,
+        "left_out_by_limit": len(cases) - limit,
+    }
 
 
 def _digest(splits: dict[str, list[Case]]) -> str:

@@ -19,7 +19,16 @@ RESTRICTED_SETS = ("EHRSHOT",)  # by their makers' agreement, whatever file thei
 PREFERRED = ("sft_rlvr", "rlvr", "sft", "base")
 DECIDING = (  # what an answer depends on: weights, where an answer ends, text to tokens and back, messages to text
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "tekken.json", "*.tiktoken"),
+    *(
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab*",
+        "merges.txt",
+        "*.model",
+        "tekken.json",
+        "*.tiktoken",
+    ),
     *("chat_template*", "additional_chat_templates/*", "adapter_config.json"),
 )
 
@@ -44,9 +53,13 @@ def choose(where: Path, arm: str | None = None) -> Chosen:
     if arm is not None:
         raise InputError(f"{where} is no run folder, so it has no arm {arm}; leave --arm out, or name the run.")
     if (where / "adapter_config.json").is_file() and not (where / "config.json").is_file():
-        raise InputError(f"{where} holds an adapter alone; merge it first: `ehrmind export model {where} --merge --out DIR`.")
+        raise InputError(
+            f"{where} holds an adapter alone; merge it first: `ehrmind export model {where} --merge --out DIR`."
+        )
     if not (where / "config.json").is_file():
-        raise InputError(f"{where} is neither a run folder nor a model directory (no config.json); name one of the two.")
+        raise InputError(
+            f"{where} is neither a run folder nor a model directory (no config.json); name one of the two."
+        )
     about = about_model(where)
     refuse_changed(f"The model in {where}", "exported there", about.get("sha256", {}), where, "export it again")
     return Chosen(where, where.resolve().name, asks=about.get("asks", {}), stop=about.get("stop", ""))
@@ -150,7 +163,9 @@ def _named_weights(folder: Path) -> Iterator[Path]:
         except (OSError, ValueError, RecursionError, AttributeError, TypeError):
             continue
         yield from (
-            folder / name for name in named if isinstance(name, str) and ".." not in Path(name).parts and not Path(name).is_absolute()
+            folder / name
+            for name in named
+            if isinstance(name, str) and ".." not in Path(name).parts and not Path(name).is_absolute()
         )
 
 

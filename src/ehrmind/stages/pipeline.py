@@ -18,23 +18,23 @@ from ehrmind.config import Model, Recipe, recipe_digest, split_arm
 from ehrmind.engines import Engine
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
-from ehrmind.stages.baseline import boosted_counts
-from ehrmind.stages.contamination import check_contamination
 from ehrmind.stages.data import prepare_data
-from ehrmind.stages.endpoints import check_endpoints, evaluate_endpoint
-from ehrmind.stages.evaluate import evaluate, stage_of
+from ehrmind.stages.evaluation.baseline import boosted_counts
+from ehrmind.stages.evaluation.contamination import check_contamination
+from ehrmind.stages.evaluation.endpoints import check_endpoints, evaluate_endpoint
+from ehrmind.stages.evaluation.evaluate import evaluate, stage_of
+from ehrmind.stages.evaluation.label_predictions import write_predictions
+from ehrmind.stages.evaluation.repeated import REPEATED
+from ehrmind.stages.evaluation.results import write_results
+from ehrmind.stages.evaluation.samples import SAMPLES, with_labels
+from ehrmind.stages.evaluation.variants import scorings_of
 from ehrmind.stages.models import dated, digests
-from ehrmind.stages.pilot import pilot
-from ehrmind.stages.pinned import advice_of, record_provenance, refuse_changed_arms
-from ehrmind.stages.plan import compare_gains, make_plan, planned
-from ehrmind.stages.predictions import write_predictions
-from ehrmind.stages.repeated import REPEATED
-from ehrmind.stages.results import write_results
-from ehrmind.stages.rlvr import refuse_early, rlvr
+from ehrmind.stages.pilot.pilot import pilot
+from ehrmind.stages.pilot.plan import compare_gains, make_plan, planned
+from ehrmind.stages.provenance import advice_of, record_provenance, refuse_changed_arms
+from ehrmind.stages.rlvr.loop import refuse_early, rlvr
 from ehrmind.stages.round_trip import refuse_lost_answers
-from ehrmind.stages.samples import SAMPLES, with_labels
-from ehrmind.stages.warmup import warmup, warn_of_bare_answers
-from ehrmind.stages.ways import scorings_of
+from ehrmind.stages.warmup.warmup import warmup, warn_of_bare_answers
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError
 from ehrmind.world import current, on_first, threads_of_each, workers_here
@@ -49,7 +49,9 @@ def open_local(recipe: Recipe, folder: Path) -> Engine:
     from ehrmind.engines.local.engine import open_engine
 
     limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
-    engine = open_engine(recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy)
+    engine = open_engine(
+        recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy
+    )
     if models_of(recipe) != {"base"}:
         engine.refuse_to_learn()  # before the pilot, not after it
     return engine
@@ -81,7 +83,9 @@ def say_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) 
     available = min(world.gather(memory_of(shape.device) // (workers_here() if shape.device == "cpu" else 1)))
     who = f", every one of {world.size} workers" if world.size > 1 else ""
     if world.first:
-        sys.stderr.write(f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n")
+        sys.stderr.write(
+            f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n"
+        )
     refuse_what_cannot_fit(found, recipe, available)
 
 
@@ -114,7 +118,9 @@ def run_pipeline(
     folders = {"base": base_model(run, recipe)} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
     if open_engine is open_local:
         _refuse_unusable(recipe, folders["base"])
-    day = world.from_first(lambda: record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began))
+    day = world.from_first(
+        lambda: record_provenance(run, provenance(run, recipe, folders["base"]), recipe.model.date or began)
+    )
     recipe = dated(recipe, date.fromisoformat(day))
     if open_engine is open_local:
         refuse_lost_answers(folders["base"], recipe, splits["train"])
@@ -158,17 +164,22 @@ def _follow(run: Run, recipe: Recipe, diagnosis: dict[str, Any], train: Any) -> 
 def _compare_gains(run: Run) -> None:
     """Predicted against obtained, where there were a pilot and RLVR from the base."""
     plan, diagnosis, results = (run.read_json(f"{name}.json") for name in ("plan", "pilot", "results"))
-    if plan is not None and diagnosis is not None and results is not None and (gains := compare_gains(plan, diagnosis, results)):
+    if (
+        plan is not None
+        and diagnosis is not None
+        and results is not None
+        and (gains := compare_gains(plan, diagnosis, results))
+    ):
         run.write_json("gains.json", gains)
 
 
 def _scorings(recipe: Recipe, splits: dict[str, Any]) -> list[tuple[str, str]]:
     """Held-out cases under every decoding, those elsewhere under the first; further samples where probabilities are theirs."""
-    elsewhere = [name for name in splits if name.startswith("elsewhere-")]
+    transfer = [name for name in splits if name.startswith("transfer-")]
     scorings: list[tuple[str, str]] = [("held_out", decoding) for decoding in recipe.evaluate.decodings]
-    scorings += [(where, recipe.evaluate.decodings[0]) for where in elsewhere]
+    scorings += [(where, recipe.evaluate.decodings[0]) for where in transfer]
     if recipe.evaluate.probabilities == SAMPLES:
-        scorings += [(where, SAMPLES) for where in ("held_out", *elsewhere) if with_labels(splits[where])]
+        scorings += [(where, SAMPLES) for where in ("held_out", *transfer) if with_labels(splits[where])]
     if recipe.evaluate.repeats:
         scorings.append(("held_out", REPEATED))
     return scorings
@@ -183,8 +194,8 @@ def _evaluate_all(
     open_engine: OpenEngine,
 ) -> None:
     for arm in recipe.arms:
-        model, way = split_arm(arm)
-        for where, decoding in scorings_of(way, scorings):
+        model, variant_name = split_arm(arm)
+        for where, decoding in scorings_of(variant_name, scorings):
             stage = stage_of(arm, decoding, where)
             if run.done(stage) is None:
                 if not _is_model(folders[model]):
@@ -205,10 +216,10 @@ def _put_together(run: Run, recipe: Recipe, splits: dict[str, Any], scorings: li
         with run.stage("contamination"):
             check_contamination(run, splits)
     if run.read_json("results.json") is None:
-        elsewhere = [name for name in splits if name.startswith("elsewhere-")]
+        transfer = [name for name in splits if name.startswith("transfer-")]
         marks = {stage: run.done(stage) or {} for stage in run.finished()}
         seconds = {name: facts.get("seconds", 0.0) for name, facts in marks.items()}
-        named = {where.removeprefix("elsewhere-"): splits[where] for where in elsewhere}
+        named = {where.removeprefix("transfer-"): splits[where] for where in transfer}
         write_results(run, recipe, splits["held_out"], seconds, named, _baselines(run, recipe, splits), splits["train"])
     _compare_gains(run)
 
@@ -239,7 +250,9 @@ def base_model(run: Run, recipe: Recipe) -> Path:
     if recipe.model.tiny is None:
         from ehrmind.engines.local.engine import locate
 
-        current().from_first(lambda: str(locate(recipe.model, online=recipe.data.online)))  # one downloads, on every machine once
+        current().from_first(
+            lambda: str(locate(recipe.model, online=recipe.data.online))
+        )  # one downloads, on every machine once
         return locate(recipe.model, online=recipe.data.online)
     current().from_first(lambda: _build_base(run, recipe))
     return run.model("base")
@@ -248,12 +261,12 @@ def base_model(run: Run, recipe: Recipe) -> Path:
 def _build_base(run: Run, recipe: Recipe) -> None:
     assert recipe.model.tiny is not None
     if run.done("model") is None:
+        from ehrmind.data.synthetic import synthetic_cases
+        from ehrmind.data.synthetic.trials import synthetic_trials
         from ehrmind.engines.local.tiny import build_tiny
         from ehrmind.prompts import gold_response, messages
-        from ehrmind.sources.made_up import made_up_cases
-        from ehrmind.sources.made_up.trials import made_up_trials
 
-        cases = [*made_up_cases(1500, seed=0, split="train"), *made_up_trials(500, seed=0, split="train")]
+        cases = [*synthetic_cases(1500, seed=0, split="train"), *synthetic_trials(500, seed=0, split="train")]
         text = [messages(case)[0].content + gold_response(case) for case in cases]
         with run.stage("model") as facts:
             run.keep_model("base", partial(build_tiny, recipe.model.tiny, text, seed=recipe.seed))
@@ -297,4 +310,8 @@ def _shown(model: Model, base: Path) -> str:
 
 def _revision(model: Model, base: Path) -> str | None:
     """A hub model's commit: the hub's cache names its folders by it."""
-    return base.name if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots" else model.revision
+    return (
+        base.name
+        if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots"
+        else model.revision
+    )

@@ -25,9 +25,7 @@ def how_to_fit(prompts: Prompts, decoding: Decoding, context: int, longest: int)
     if longest > prompts.max_tokens and longest + decoding.max_new_tokens <= context:
         ways.append(f"raise prompts.max_tokens to {longest}")
     elif longest < context:
-        lower = (
-            f"lower decoding.max_new_tokens to {context - longest} or less: the model's context of {context:,} tokens holds the answer too"
-        )
+        lower = f"lower decoding.max_new_tokens to {context - longest} or less: the model's context of {context:,} tokens holds the answer too"
         ways.append(lower + (f" (and raise prompts.max_tokens to {longest})" if longest > prompts.max_tokens else ""))
     else:
         ways.append(f"choose a model with a longer context than {context:,} tokens")

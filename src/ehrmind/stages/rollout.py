@@ -12,7 +12,7 @@ from ehrmind.engines import Engine
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
-from ehrmind.prompts.chat import Asking
+from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.runs import Row, Run, rollout_rows
 from ehrmind.stages.progress import progress
@@ -24,19 +24,19 @@ from ehrmind.verify.judge import judge
 PROMPT_TOO_LONG = "prompt too long"
 
 
-def asking_of(recipe: Recipe) -> Asking:
+def variant_of(recipe: Recipe) -> PromptVariant:
     """How the recipe asks a question."""
-    return Asking(recipe.prompts.think, tuple(recipe.prompts.aids), recipe.prompts.tool)
+    return PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints), recipe.prompts.tool)
 
 
 def render_prompts(
-    engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, asking: Asking | None = None
+    engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, variant: PromptVariant | None = None
 ) -> dict[str, Prompt]:
     """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
     says so: then it has no entry."""
     limit = prompt_limit(recipe.prompts, decoding, engine.context)
-    asking = asking or asking_of(recipe)
-    prompts = {case.id: _fitted(engine, case, asking, limit) for case in cases}
+    variant = variant or variant_of(recipe)
+    prompts = {case.id: _fitted(engine, case, variant, limit) for case in cases}
     too_long = [case for case in cases if len(prompts[case.id].token_ids) > limit]
     if too_long and recipe.prompts.too_long == "refuse":
         lengths = [len(prompts[case.id].token_ids) for case in too_long]
@@ -48,14 +48,14 @@ def render_prompts(
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 
 
-def _fitted(engine: Engine, case: Case, asking: Asking, limit: int) -> Prompt:
+def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> Prompt:
     """With as many of the worked examples as fit."""
-    shots = asking.shots.get(case.stratum, ())
+    shots = variant.shots.get(case.stratum, ())
     for count in range(len(shots), 0, -1):
-        prompt = engine.prompt(messages(case, asking=replace(asking, shots={case.stratum: shots[:count]})))
+        prompt = engine.prompt(messages(case, variant=replace(variant, shots={case.stratum: shots[:count]})))
         if len(prompt.token_ids) <= limit:
             return prompt
-    return engine.prompt(messages(case, asking=replace(asking, shots={})))
+    return engine.prompt(messages(case, variant=replace(variant, shots={})))
 
 
 def sample_and_judge(
@@ -68,14 +68,16 @@ def sample_and_judge(
     step: int,
     members: int,
     decoding: Decoding,
-    asking: Asking | None = None,
+    variant: PromptVariant | None = None,
 ) -> list[Group]:
     """A judged group for each case. A case without a prompt was too long: it gets empty answers that are not well-formed."""
-    asking = asking or asking_of(recipe)
+    variant = variant or variant_of(recipe)
     asked = [case for case in cases if case.id in prompts]
     keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
-    if asking.tool:
-        answers = sample_with_tool(engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool)
+    if variant.tool:
+        answers = sample_with_tool(
+            engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool
+        )
     else:
         answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
     by_case = dict(zip((case.id for case in asked), answers, strict=True))
@@ -83,7 +85,10 @@ def sample_and_judge(
     for case in cases:
         if case.id in by_case:
             completions = by_case[case.id]
-            verdicts = [judge(case, c.text, finish_reason=c.finish_reason, think=asking.think, reward=recipe.reward) for c in completions]
+            verdicts = [
+                judge(case, c.text, finish_reason=c.finish_reason, think=variant.think, reward=recipe.reward)
+                for c in completions
+            ]
             groups.append(Group(case, prompts[case.id], completions, verdicts))
         else:
             nothing = Completion((Segment("assistant", (), ()),), "error", "")
@@ -106,7 +111,7 @@ def answer_all(
     members: int,
     decoding: Decoding,
     likelihoods: bool = False,
-    asking: Asking | None = None,
+    variant: PromptVariant | None = None,
 ) -> list[Row]:
     """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
     step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
@@ -120,7 +125,15 @@ def answer_all(
                 continue
             batch = cases[start : start + at_once]
             groups = sample_and_judge(
-                engine, recipe, batch, prompts, purpose=purpose, step=0, members=members, decoding=decoding, asking=asking
+                engine,
+                recipe,
+                batch,
+                prompts,
+                purpose=purpose,
+                step=0,
+                members=members,
+                decoding=decoding,
+                variant=variant,
             )
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
@@ -143,8 +156,12 @@ def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[f
             begun, opened, _ = completion.text.rpartition(ANSWER_OPEN)
             places.append(len(asked) if options and opened else None)
             if options and opened:
-                earlier = (token for part in completion.segments[:-1] for token in part.token_ids)  # a call of the tool, and its reply
-                asked.append((replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options))
+                earlier = (
+                    token for part in completion.segments[:-1] for token in part.token_ids
+                )  # a call of the tool, and its reply
+                asked.append(
+                    (replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options)
+                )
     found = engine.option_logprobs(asked) if asked else []
     return [None if place is None else _softmax(found[place]) for place in places]
 

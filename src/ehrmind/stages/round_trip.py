@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ehrmind.config import Recipe, split_arm
 from ehrmind.prompts import gold_response, messages
-from ehrmind.prompts.chat import Asking
-from ehrmind.stages.ways import asking_for
+from ehrmind.prompts.chat import PromptVariant
+from ehrmind.stages.evaluation.variants import variant_for
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 
@@ -29,15 +29,15 @@ def refuse_lost_answers(folder: Path, recipe: Recipe, train: Sequence[Case]) -> 
 
     chat = chat_of(folder, recipe.model.template, recipe.model.date)
     ways = dict.fromkeys(split_arm(arm)[1] for arm in ("base", *recipe.arms))
-    refuse_lost(chat, folder.name, [asking_for(recipe, way, train) for way in ways], train)
+    refuse_lost(chat, folder.name, [variant_for(recipe, way, train) for way in ways], train)
 
 
-def refuse_lost(chat: Chat, name: str, askings: Sequence[Asking], cases: Sequence[Case]) -> None:
-    for asking in askings:
+def refuse_lost(chat: Chat, name: str, variants: Sequence[PromptVariant], cases: Sequence[Case]) -> None:
+    for variant in variants:
         for case in _some(cases):
-            gold = gold_response(case, asking.think)
-            if judge(case, gold, think=asking.think).correct:
-                _refuse(chat, name, asking, case, gold)
+            gold = gold_response(case, variant.think)
+            if judge(case, gold, think=variant.think).correct:
+                _refuse(chat, name, variant, case, gold)
 
 
 def _some(cases: Sequence[Case]) -> list[Case]:
@@ -48,12 +48,12 @@ def _some(cases: Sequence[Case]) -> list[Case]:
     return list(first.values())[:ENOUGH]
 
 
-def _refuse(chat: Chat, name: str, asking: Asking, case: Case, gold: str) -> None:
-    for prompt in _prompts(chat, asking, case):
+def _refuse(chat: Chat, name: str, variant: PromptVariant, case: Case, gold: str) -> None:
+    for prompt in _prompts(chat, variant, case):
         written = chat.response_tokens(gold, prompt)
         ends = [token for token in written if token in chat.stop_ids]
         said = prompt.opening + chat.decode(written)
-        verdict = judge(case, said, think=asking.think)
+        verdict = judge(case, said, think=variant.think)
         if verdict.correct and ends == [written[-1]]:
             continue
         if len(ends) > 1:
@@ -62,18 +62,18 @@ def _refuse(chat: Chat, name: str, asking: Asking, case: Case, gold: str) -> Non
                 f"{name} ends an answer at the token {token!r}, which stands inside right answers; take its id {ends[0]} out of "
                 "eos_token_id in config.json and generation_config.json, or name another eos_token."
             )
-        how = "without a thought" if not asking.think else "with its thought"
+        how = "without a thought" if not variant.think else "with its thought"
         raise InputError(
             f"The tokenizer or chat template of {name} does not keep a right answer {how} ({verdict.reason}), such as that of "
             f"{case.place}; use a tokenizer that gives back JSON and tags as they are written, and a template that adds nothing to them."
         )
 
 
-def _prompts(chat: Chat, asking: Asking, case: Case) -> Iterator[Prompt]:
+def _prompts(chat: Chat, variant: PromptVariant, case: Case) -> Iterator[Prompt]:
     """Renders the question's prompt and, if a tool may be called, the one after its reply."""
-    for shots in {bool(asking.shots): asking, False: replace(asking, shots={})}.values():
-        prompt = chat.prompt(messages(case, asking=shots))
+    for shots in {bool(variant.shots): variant, False: replace(variant, shots={})}.values():
+        prompt = chat.prompt(messages(case, variant=shots))
         yield prompt
-        if asking.tool:
+        if variant.tool:
             turn = chat.tool_turn(REPLY, thinks=prompt.thinks)
             yield Prompt((*prompt.token_ids, *turn.token_ids), turn.opening, turn.thinks)

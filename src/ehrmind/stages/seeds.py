@@ -12,17 +12,22 @@ from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.start import is_bare
-from ehrmind.stages.comparison import Outcome, outcomes
-from ehrmind.stages.evaluate import stage_of
+from ehrmind.stages.evaluation.comparison import Outcome, outcomes
+from ehrmind.stages.evaluation.evaluate import stage_of
+from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import day_of
 from ehrmind.stages.pipeline import OpenEngine, open_local, run_pipeline
-from ehrmind.stages.results import compared, elsewhere_outcomes, scored_arms
 from ehrmind.world import current
 
 
 @writes_into("out")
 def run_seeds(
-    recipe: Recipe, out: Path, *, resume: bool = False, stages: tuple[str, ...] | None = None, open_engine: OpenEngine = open_local
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    stages: tuple[str, ...] | None = None,
+    open_engine: OpenEngine = open_local,
 ) -> Run:
     """`run_pipeline` where the recipe has one seed. Else a run for each of `seed`, `seed + 1` …, and what they say together."""
     if recipe.seeds == 1:
@@ -31,7 +36,9 @@ def run_seeds(
     parts = parts_of(recipe)
     for seed, part in parts.items():
         # a folder that is not there yet is made; one that is goes on
-        run_pipeline(part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine, began=_began(run))
+        run_pipeline(
+            part, run.of_seed(seed).path, resume=True, stages=stages, open_engine=open_engine, began=_began(run)
+        )
     current().from_first(lambda: _pool(run, parts))
     return run
 
@@ -62,14 +69,17 @@ def parts_of(recipe: Recipe) -> dict[int, Recipe]:
     """The recipe of each of several seeds. Made-up data keep their own seeds; what the run's seed draws (a limit, a share of train, a tiny
     model) differs."""
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    return {seed: recipe.model_copy(update={"seed": seed, "seeds": 1, "name": f"{recipe.name}, seed {seed}"}) for seed in seeds}
+    return {
+        seed: recipe.model_copy(update={"seed": seed, "seeds": 1, "name": f"{recipe.name}, seed {seed}"})
+        for seed in seeds
+    }
 
 
 def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
     """results.json of all seeds: means over them, intervals over both seeds and patients. Of what is not an arm's accuracy, such as curves
     over samples, every seed's own results.json has the figures."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    elsewhere: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    transfer: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     strata: set[str] = set()
     for seed, part in parts.items():
         one = run.of_seed(seed)
@@ -80,18 +90,24 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> dict[str, Any]:
             for how in part.evaluate.decodings:
                 if one.rollout_steps(stage_of(arm, how)):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
-        places = {name.removeprefix("elsewhere-"): there for name, there in splits.items() if name.startswith("elsewhere-")}
-        for place, of_arms in elsewhere_outcomes(one, part, arms, places).items():
+        places = {
+            name.removeprefix("transfer-"): there for name, there in splits.items() if name.startswith("transfer-")
+        }
+        for place, of_arms in transfer_outcomes(one, part, arms, places).items():
             for arm, rows in of_arms.items():
-                elsewhere[place][arm] += _marked(rows, seed)
+                transfer[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
     singles = [run.of_seed(seed).read_json("results.json") for seed in parts]
     seconds: Counter[str] = Counter()
     for single in singles:
         seconds.update(single["seconds"])
-    kept = {key: singles[0][key] for key in ("probabilities", "baselines", "contamination", "test_sets") if key in singles[0]}
+    kept = {
+        key: singles[0][key]
+        for key in ("probabilities", "baselines", "contamination", "test_sets")
+        if key in singles[0]
+    }
     return {
-        **compared(recipe, found, elsewhere, strata),
+        **compared(recipe, found, transfer, strata),
         **kept,
         "seeds": list(parts),
         "held_out_scorings": [scoring for single in singles for scoring in single["held_out_scorings"]],

@@ -24,7 +24,11 @@ def calibration_bins(confidence: Sequence[float], right: Sequence[float]) -> lis
     sure, good = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     place = np.clip(np.ceil(sure * BINS - 1e-9).astype(int) - 1, 0, BINS - 1)  # (0, 0.1], (0.1, 0.2] …
     return [
-        {"confidence": float(sure[place == bin_].mean()), "right": float(good[place == bin_].mean()), "n": int((place == bin_).sum())}
+        {
+            "confidence": float(sure[place == bin_].mean()),
+            "right": float(good[place == bin_].mean()),
+            "n": int((place == bin_).sum()),
+        }
         for bin_ in range(BINS)
         if (place == bin_).any()
     ]
@@ -48,7 +52,11 @@ def risk_coverage(confidence: Sequence[float], right: Sequence[float]) -> dict[s
     answered = np.arange(1, len(sure) + 1)
     ends = starts + counts - 1
     points = [
-        {"threshold": float(-level), "coverage": float(answered[end] / len(sure)), "accuracy": float(1 - expected[end] / answered[end])}
+        {
+            "threshold": float(-level),
+            "coverage": float(answered[end] / len(sure)),
+            "accuracy": float(1 - expected[end] / answered[end]),
+        }
         for level, end in zip(levels, ends, strict=True)
     ]
     return {"points": points, "aurc": float((expected / answered).mean())}

@@ -79,8 +79,12 @@ def _newcombe(both: float, only_a: float, only_b: float, neither: float, level: 
     p_a, p_b = ((both + only_a) / n, (both + only_b) / n) if n else (0.0, 0.0)
     (low_a, high_a), (low_b, high_b) = wilson(both + only_a, n, level), wilson(both + only_b, n, level)
     phi = _correlation(both, only_a, only_b, neither)
-    low = difference - math.sqrt(max(0.0, (p_a - low_a) ** 2 - 2 * phi * (p_a - low_a) * (high_b - p_b) + (high_b - p_b) ** 2))
-    high = difference + math.sqrt(max(0.0, (high_a - p_a) ** 2 - 2 * phi * (high_a - p_a) * (p_b - low_b) + (p_b - low_b) ** 2))
+    low = difference - math.sqrt(
+        max(0.0, (p_a - low_a) ** 2 - 2 * phi * (p_a - low_a) * (high_b - p_b) + (high_b - p_b) ** 2)
+    )
+    high = difference + math.sqrt(
+        max(0.0, (high_a - p_a) ** 2 - 2 * phi * (high_a - p_a) * (p_b - low_b) + (p_b - low_b) ** 2)
+    )
     return difference, max(-1.0, low), min(1.0, high)
 
 

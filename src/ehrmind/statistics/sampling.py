@@ -27,7 +27,9 @@ def curve(values_of_k: dict[int, list[float]], groups: Sequence[str], seed: int 
     points: list[dict[str, object]] = []
     for k, values in values_of_k.items():
         found = mean_interval(values, groups, seed=seed)
-        points.append({"k": k, "value": float(np.mean(values)), "ci95": [found.low, found.high], "interval": found.method})
+        points.append(
+            {"k": k, "value": float(np.mean(values)), "ci95": [found.low, found.high], "interval": found.method}
+        )
     return points
 
 
@@ -58,7 +60,9 @@ def _ways(size: int, others: tuple[int, ...], free: np.ndarray, samples: int) ->
     ways_k = np.zeros(samples + 1)
     for mine in range(1, size + 1):
         rivals = sum(other >= mine for other in others)
-        ways_ts = np.zeros((rivals + 1, sum(min(other, mine) for other in others) + 1))  # by ties, and by samples drawn from the others
+        ways_ts = np.zeros(
+            (rivals + 1, sum(min(other, mine) for other in others) + 1)
+        )  # by ties, and by samples drawn from the others
         ways_ts[0, 0] = 1.0
         for other in others:
             ways_ts = _with_other(ways_ts, other, mine)

@@ -14,7 +14,10 @@ LIMITS = (0.0, 1.0)
 
 
 def over_seeds(
-    values: Sequence[Sequence[float]], groups: Sequence[Sequence[str]], level: float = 0.95, limits: tuple[float, float] = LIMITS
+    values: Sequence[Sequence[float]],
+    groups: Sequence[Sequence[str]],
+    level: float = 0.95,
+    limits: tuple[float, float] = LIMITS,
 ) -> dict[str, Any]:
     """Of the mean over K ≥ 2 seeds of the mean over cases: `values[k]` and their `groups[k]` are those of seed k.
 
@@ -40,4 +43,10 @@ def over_seeds(
         half = float(t.ppf(0.5 + level / 2, freedom)) * math.sqrt(variance)
         low, high = max(limits[0], mean - half), min(limits[1], mean + half)
         p_value = 2 * float(t.sf(abs(mean) / math.sqrt(variance), freedom))
-    return {"mean": mean, "sd": float(means_K.std(ddof=1)), "ci95": [low, high], "per_seed": means_K.tolist(), "p": p_value}
+    return {
+        "mean": mean,
+        "sd": float(means_K.std(ddof=1)),
+        "ci95": [low, high],
+        "per_seed": means_K.tolist(),
+        "p": p_value,
+    }

@@ -18,7 +18,7 @@ class Task(Protocol):
 
     def question(self, case: Case) -> str: ...
 
-    def aids(self, case: Case) -> Mapping[str, str]:
+    def hints(self, case: Case) -> Mapping[str, str]:
         """What may be laid beside the question to find where a model fails, by name; empty where there is nothing to lay."""
 
     def answer_example(self, case: Case) -> str:
@@ -35,7 +35,9 @@ class Task(Protocol):
     def check(self, case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
         """The answer as read, and the named reason why it is not right (None: it is right). Never raises on an answer."""
 
-    def measures(self, cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+    def measures(
+        self, cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+    ) -> dict[str, Any]:
         """What the family reports beside accuracy, of answers as read (None: malformed); empty where that is all."""
 
     def corruptions(self, case: Case) -> Iterator[tuple[str, str]]:
@@ -55,5 +57,7 @@ def of(case: Case) -> Task:
     """The task of a case. Raises InputError for a family that nobody wrote: that is the data's fault, not the answer's."""
     task = TASKS.get(case.family)
     if task is None:
-        raise InputError(f"A case ({case.place}) is of a family that is not known here; known are {', '.join(sorted(TASKS))}.")
+        raise InputError(
+            f"A case ({case.place}) is of a family that is not known here; known are {', '.join(sorted(TASKS))}."
+        )
     return task

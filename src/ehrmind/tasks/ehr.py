@@ -16,11 +16,11 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case, InputError
 
 __all__ = [
-    "aids",
     "answer_example",
     "check",
     "corruptions",
     "gold_answer",
+    "hints",
     "measures",
     "options",
     "question",
@@ -42,10 +42,18 @@ QUESTIONS = {
     "lab_thrombocytopenia": _NEXT.format(
         "platelet count", " (150 x10^9/L or more), mild (100 to 149), moderate (50 to 99) or severe (below 50)?"
     ),
-    "lab_hyperkalemia": _NEXT.format("potassium", " (5.5 mmol/L or less), mild (above 5.5), moderate (above 6) or severe (above 7)?"),
-    "lab_hypoglycemia": _NEXT.format("glucose", " (above 3.9 mmol/L), mild (3.5 to 3.9), moderate (3.0 to 3.4) or severe (below 3.0)?"),
-    "lab_hyponatremia": _NEXT.format("sodium", " (above 135 mmol/L), mild (130 to 135), moderate (125 to 129) or severe (below 125)?"),
-    "lab_anemia": _NEXT.format("hemoglobin", " (120 g/L or more), mild (110 to 119), moderate (70 to 109) or severe (below 70)?"),
+    "lab_hyperkalemia": _NEXT.format(
+        "potassium", " (5.5 mmol/L or less), mild (above 5.5), moderate (above 6) or severe (above 7)?"
+    ),
+    "lab_hypoglycemia": _NEXT.format(
+        "glucose", " (above 3.9 mmol/L), mild (3.5 to 3.9), moderate (3.0 to 3.4) or severe (below 3.0)?"
+    ),
+    "lab_hyponatremia": _NEXT.format(
+        "sodium", " (above 135 mmol/L), mild (130 to 135), moderate (125 to 129) or severe (below 125)?"
+    ),
+    "lab_anemia": _NEXT.format(
+        "hemoglobin", " (120 g/L or more), mild (110 to 119), moderate (70 to 109) or severe (below 70)?"
+    ),
     "new_hypertension": f"{_DISCHARGED} {_FIRST.format('essential hypertension')}",
     "new_hyperlipidemia": f"{_DISCHARGED} {_FIRST.format('hyperlipidemia')}",
     "new_pancan": f"{_DISCHARGED} {_FIRST.format('pancreatic cancer')}",
@@ -91,19 +99,23 @@ def question(case: Case) -> str:
     return f"{asked} Answer with one of: {listed(case.truth['labels'])}."
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
     words = DECIDING.get(case.task, ())
     lines = [line for line in lines_of(case.fields.get("history", "")) if any(word in line.lower() for word in words)]
     return {"events": "\n".join(["What the record says of it:", *lines])} if lines else {}
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Of the labels; and of the risk that the label is above the first (yes; any grade above normal), with intervals over subjects."""
     truths, labels = [case.truth["value"] for case in cases], cases[0].truth["labels"]
     return {
         **label_measures(truths, answers, labels),
-        "risk": risk_measures([truth > 0 for truth in truths], risks(answers, probabilities), [case.group for case in cases]),
+        "risk": risk_measures(
+            [truth > 0 for truth in truths], risks(answers, probabilities), [case.group for case in cases]
+        ),
     }
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ehrmind.labels import label_key, labels_of, says_a_number
+from ehrmind.parsing import reasons
+from ehrmind.parsing.compare import read_label
 from ehrmind.types import Case
-from ehrmind.verify import reasons
-from ehrmind.verify.compare import read_label
 
 
 def answer_example(case: Case) -> str:

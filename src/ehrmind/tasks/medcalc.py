@@ -25,9 +25,9 @@ from ehrmind.calculators.catalogue import CATALOGUE
 from ehrmind.calculators.labels import given_inputs, truth_of, work_case
 from ehrmind.calculators.spelling import normal_unit, same_unit
 from ehrmind.calculators.telling import STYLES, stated
+from ehrmind.parsing import reasons
+from ehrmind.parsing.compare import read_date, read_number, read_weeks_days
 from ehrmind.types import Case
-from ehrmind.verify import reasons
-from ehrmind.verify.compare import read_date, read_number, read_weeks_days
 
 # Forms, not hints: values that hardly any question has.
 EXAMPLES = {"decimal": 999.9, "integer": 999, "date": "12/31/1999", "weeks_days": "45 weeks, 6 days"}
@@ -43,7 +43,7 @@ def question(case: Case) -> str:
     return case.fields["question"]
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`entities`: the values that the calculator needs, as the note has them; `formula`: how it is worked."""
     calculator = CALCULATORS[case.truth["calculator"]]
     found = {"formula": f"{calculator.name}: {calculator.formula}."}
@@ -98,7 +98,9 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     return value, None if low <= value <= high else reasons.OUT_OF_LIMITS
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Accuracy says it all."""
     del cases, answers, probabilities
     return {}

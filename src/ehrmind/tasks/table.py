@@ -26,9 +26,9 @@ def question(case: Case) -> str:
     return case.fields["question"]
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """Those of the row: the columns that the recipe names as aids."""
-    return dict(case.provenance.get("aids", {}))
+    return dict(case.provenance.get("hints", {}))
 
 
 def answer_example(case: Case) -> str:
@@ -57,7 +57,9 @@ def corruptions(case: Case) -> Iterator[tuple[str, str]]:
     yield from _kind(case).corruptions(case)
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Of labels; empty for the other kinds."""
     del probabilities
     if cases[0].truth["kind"] != "label":

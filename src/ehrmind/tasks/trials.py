@@ -16,12 +16,12 @@ from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answ
 from ehrmind.types import Case
 
 __all__ = [
-    "aids",
     "answer_example",
     "check",
     "corruptions",
     "eligibility_scores",
     "gold_answer",
+    "hints",
     "measures",
     "options",
     "question",
@@ -32,7 +32,11 @@ __all__ = [
 ]
 
 _TICKED = (("inclusion", "must be met"), ("exclusion", "must not be met"), ("criteria", "criterion"))
-_LISTS = (("inclusion", "Inclusion criteria"), ("exclusion", "Exclusion criteria"), ("criteria", "Eligibility criteria"))
+_LISTS = (
+    ("inclusion", "Inclusion criteria"),
+    ("exclusion", "Exclusion criteria"),
+    ("criteria", "Eligibility criteria"),
+)
 
 
 def record(case: Case) -> str:
@@ -49,13 +53,15 @@ def record(case: Case) -> str:
     return "\n".join(lines)
 
 
-def aids(case: Case) -> Mapping[str, str]:
+def hints(case: Case) -> Mapping[str, str]:
     """`criteria`: a list to tick off, one criterion after the other."""
     asked = [(word, statement) for name, word in _TICKED for statement in case.fields[name].split("\n") if statement]
     if not asked:
         return {}
     lines = [f"{number}. {word}: {statement}" for number, (word, statement) in enumerate(asked, start=1)]
-    return {"criteria": "\n".join(["Decide for each whether it is met, not met or not stated, before you answer:", *lines])}
+    return {
+        "criteria": "\n".join(["Decide for each whether it is met, not met or not stated, before you answer:", *lines])
+    }
 
 
 def _who(fields: Mapping[str, str]) -> str:
@@ -74,7 +80,9 @@ def question(case: Case) -> str:
     return f"{asked} {case.fields['rule']}" if "rule" in case.fields else asked
 
 
-def measures(cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Of the labels, and of each patient's trials ranked by the grade the model expects."""
     scores = eligibility_scores(answers, probabilities)
     topics = [case.provenance["topic"] for case in cases]

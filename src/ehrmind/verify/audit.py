@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ehrmind import tasks
+from ehrmind.data.cases import refuse_unanswered
 from ehrmind.prompts.chat import gold_response
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, wrap
-from ehrmind.sources.cases import refuse_unanswered
 from ehrmind.types import Case, FinishReason
 from ehrmind.verify.judge import judge
 from ehrmind.verify.reward import PAPER, RewardWeights

@@ -13,10 +13,10 @@ import json
 import re
 
 from ehrmind.labels import labels_of
+from ehrmind.parsing.compare import read_label
+from ehrmind.parsing.parse import MAX_ANSWER
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.types import Case, InputError
-from ehrmind.verify.compare import read_label
-from ehrmind.verify.parse import MAX_ANSWER
 
 KINDS = frozenset({"label", "date", "weeks_days", "integer", "decimal"})  # of truths that the benchmark has a rule for
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")

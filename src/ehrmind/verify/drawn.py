@@ -47,7 +47,9 @@ def _drawn(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, Case | None
     for case in cases:
         by_task[case.family, case.task].append(case)
     count = min(OF_TASK, max(1, OF_ALL // max(1, len(by_task))))
-    chosen = [random.Random(f"{seed}:proof:{task}").sample(of, min(count, len(of))) for task, of in sorted(by_task.items())]
+    chosen = [
+        random.Random(f"{seed}:proof:{task}").sample(of, min(count, len(of))) for task, of in sorted(by_task.items())
+    ]
     for turn in range(count):
         for of in chosen:
             if turn < len(of):

@@ -12,13 +12,15 @@ import math
 from typing import Any
 
 from ehrmind import tasks
+from ehrmind.parsing import reasons
+from ehrmind.parsing.parse import parse
 from ehrmind.types import Case, FinishReason, InputError, Verdict
-from ehrmind.verify import reasons
-from ehrmind.verify.parse import parse
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 
-def judge(case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True, reward: RewardWeights = PAPER) -> Verdict:
+def judge(
+    case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True, reward: RewardWeights = PAPER
+) -> Verdict:
     """The verdict on a whole response (with the prompt's opening restored). Raises InputError only for a case of an unknown family, or
     one without a gold answer."""
     task = tasks.of(case)
@@ -38,7 +40,9 @@ def judge(case: Case, text: str, *, finish_reason: FinishReason = "stop", think:
     if reason in reasons.WELL_FORMED:
         return Verdict(False, reward.wrong, {"format": 0.0, "outcome": reward.wrong}, answer, reason)
     if finish_reason == "length":
-        return Verdict(False, reward.truncated, {"format": reward.truncated, "outcome": 0.0}, answer, reasons.TRUNCATED, False)
+        return Verdict(
+            False, reward.truncated, {"format": reward.truncated, "outcome": 0.0}, answer, reasons.TRUNCATED, False
+        )
     return Verdict(False, reward.malformed, {"format": reward.malformed, "outcome": 0.0}, answer, reason, False)
 
 

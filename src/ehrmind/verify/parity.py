@@ -71,7 +71,9 @@ def _date(pattern: str) -> Form:
 
 
 def _age(write: Callable[[int, int], Any]) -> Form:
-    return lambda case: _answer(write(case.truth["weeks"], case.truth["days"])) if case.truth["kind"] == "weeks_days" else None
+    return lambda case: (
+        _answer(write(case.truth["weeks"], case.truth["days"])) if case.truth["kind"] == "weeks_days" else None
+    )
 
 
 def _with_unit(case: Case) -> str | None:
@@ -120,11 +122,17 @@ FORMS: dict[str, Form] = {
     'uncomputed expression, `"38.0 * 1"`': _number(lambda value: f"{value} * 1"),
     "list of guesses, `[38.0, 39.0]`": _number(lambda value: [value, value + 1]),
     'range, `"38.0 to 39.0"`': _number(lambda value: f"{value} to {value + 1}"),
-    'age between guesses, `"14 weeks, 1 day or 2 days"`': _age(lambda weeks, days: f"{weeks} weeks, {days} days or {days + 1} days"),
+    'age between guesses, `"14 weeks, 1 day or 2 days"`': _age(
+        lambda weeks, days: f"{weeks} weeks, {days} days or {days + 1} days"
+    ),
     "empty thinking": lambda case: wrap("", gold_answer(case)),
     "no thinking": lambda case: wrap(None, gold_answer(case)),
-    "two answer blocks, the right one last": lambda case: wrap("Worked out.", '{"answer": 999}') + wrap(None, gold_answer(case)),
+    "two answer blocks, the right one last": lambda case: (
+        wrap("Worked out.", '{"answer": 999}') + wrap(None, gold_answer(case))
+    ),
     "text after the answer": lambda case: wrap("Worked out.", gold_answer(case)) + " I hope this helps.",
     "trailing comma in the JSON": lambda case: wrap("Worked out.", gold_answer(case).removesuffix("}") + ",}"),
-    "another key beside the answer": lambda case: wrap("Worked out.", gold_answer(case).removesuffix("}") + ', "confidence": 1}'),
+    "another key beside the answer": lambda case: wrap(
+        "Worked out.", gold_answer(case).removesuffix("}") + ', "confidence": 1}'
+    ),
 }

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.documents import read_json, read_yaml
-from ehrmind.report import rlvr_tables, tables
-from ehrmind.report.drawing import place_of
-from ehrmind.report.plots import running_mean
+from ehrmind.report.formatting import Cell, Table, arm_name
+from ehrmind.report.plots.drawing import place_of
+from ehrmind.report.plots.overview import running_mean
 from ehrmind.report.reading import Figures, read_run
-from ehrmind.report.words import Cell, Table, arm_name
+from ehrmind.report.tables import overview as tables
+from ehrmind.report.tables import rlvr as rlvr_tables
 from ehrmind.runs import Run
 from ehrmind.runs.lines import lines_in
 from ehrmind.types import InputError
@@ -45,7 +46,9 @@ def curves(run: Run) -> dict[str, Any]:
     results, said = _results(run)
     stepped = [*tables.curves(figures), *([table] if (table := tables.warmup(figures)) else [])]
     return {
-        "reinforcement": [_chart(figures, learned, name, title) for name, title in tables.CURVES.items() if name != "tuning_accuracy"],
+        "reinforcement": [
+            _chart(figures, learned, name, title) for name, title in tables.CURVES.items() if name != "tuning_accuracy"
+        ],
         "warmup": [_chart(figures, warmup, name, title) for name, title in WARMUP.items()],
         "alarms": rlvr_tables.alarms(figures),
         "tables": [as_dict(table) for table in stepped],
@@ -70,7 +73,11 @@ def as_dict(table: Table) -> dict[str, Any]:
     def cell(value: str | Cell) -> list[str]:
         return [value, "", ""] if isinstance(value, str) else [value.text, value.note, value.tone]
 
-    return {"caption": table.caption, "columns": list(table.columns), "rows": [[cell(value) for value in row] for row in table.rows]}
+    return {
+        "caption": table.caption,
+        "columns": list(table.columns),
+        "rows": [[cell(value) for value in row] for row in table.rows],
+    }
 
 
 def _results(run: Run) -> tuple[list[Table], str]:

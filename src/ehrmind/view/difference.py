@@ -46,7 +46,10 @@ def _steps(old: Sequence[str], new: Sequence[str]) -> Sequence[tuple[str, int, i
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
     """How many words both begin with."""
-    return next((place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
+    return next(
+        (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
+        min(len(one), len(other)),
+    )
 
 
 def _add(found: Pieces, kind: str, words: Sequence[str]) -> None:

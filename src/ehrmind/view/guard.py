@@ -30,7 +30,9 @@ HEADERS = {
 }
 FOREIGN_HOST = "This view answers to 127.0.0.1 and localhost only, under its own port; open the address that `ehrmind view` printed."
 FOREIGN_ORIGIN = "Another site's page asked for this, which is refused; open the address that `ehrmind view` printed."
-NO_TOKEN = "This view needs its token: paste the whole address that `ehrmind view` printed into the browser's address field."
+NO_TOKEN = (
+    "This view needs its token: paste the whole address that `ehrmind view` printed into the browser's address field."
+)
 READ_ONLY = "This view is read-only and knows GET and HEAD alone."
 FAULT = "Something went wrong in the view; the terminal it runs in names the place, and its text is withheld because it may quote a record."
 
@@ -67,7 +69,10 @@ def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:
             if message["type"] == "http.response.start":
                 started = True
                 ours = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
-                message["headers"] = [*((name, value) for name, value in message["headers"] if name.lower() not in ours), *ours.items()]
+                message["headers"] = [
+                    *((name, value) for name, value in message["headers"] if name.lower() not in ours),
+                    *ours.items(),
+                ]
             await send(message)
 
         try:
@@ -94,5 +99,9 @@ def _same(given: str, wanted: str) -> bool:
 
 def _place(error: BaseException) -> str:
     """File and line of the innermost frame of this room."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == Path(__file__).parent]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).parent == Path(__file__).parent
+    ]
     return f"view/{Path(frames[-1].filename).name}, line {frames[-1].lineno}"

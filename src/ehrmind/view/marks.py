@@ -1,7 +1,7 @@
 """Where record and answer say the same: numbers with their units, and days, that stand in both. And texts cut into pieces for the page.
 
 A number is grounded here if the same number stands in the record, in the same unit or with none. A bare digit is left out, since
-every record holds those. What is wrong with a number is the process audit's to say (`ehrmind.verify.process`).
+every record holds those. What is wrong with a number is the process audit's to say (`ehrmind.process_audit`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ehrmind.verify.process.amounts import alike, digits
-from ehrmind.verify.process.numbers import Token, tokens
-from ehrmind.verify.process.thought import is_list_number
-from ehrmind.verify.process.units import Unit, unit_behind
+from ehrmind.process_audit.amounts import alike, digits
+from ehrmind.process_audit.numbers import Token, tokens
+from ehrmind.process_audit.thought import is_list_number
+from ehrmind.process_audit.units import Unit, unit_behind
 
 LONGEST = 200_000  # characters of a text that are looked at
 MOST_MARKS = 2_000

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from ehrmind.report.formatting import arm_name
 from ehrmind.report.rollouts import split_blocks
-from ehrmind.report.words import arm_name
 from ehrmind.types import InputError
-from ehrmind.view.index import UNREADABLE, Rollouts
+from ehrmind.view.rollout_index import UNREADABLE, Rollouts
 
 PER_PAGE = 25
 PREVIEW = 160  # characters
@@ -51,9 +51,14 @@ def page_of(rollouts: Rollouts, found: pl.Series, page: int) -> dict[str, Any]:
 def choices(rollouts: Rollouts) -> dict[str, Any]:
     """What the filters offer."""
     frame = rollouts.frame
-    steps = frame.select(pl.col("stage").cast(pl.String), "step", "file").unique(["stage", "step"]).sort("stage", "step")
+    steps = (
+        frame.select(pl.col("stage").cast(pl.String), "step", "file").unique(["stage", "step"]).sort("stage", "step")
+    )
     by_stage = {str(stage[0]): rows["step"].to_list() for stage, rows in steps.group_by("stage", maintain_order=True)}
-    words = {name: sorted(frame[name].unique().drop_nulls().cast(pl.String).to_list()) for name in ("arm", "stratum", "reason")}
+    words = {
+        name: sorted(frame[name].unique().drop_nulls().cast(pl.String).to_list())
+        for name in ("arm", "stratum", "reason")
+    }
     return {
         "steps": by_stage,
         "arms": [[arm, arm_name(arm)] for arm in words["arm"]],
@@ -74,7 +79,11 @@ def group_rows(rollouts: Rollouts, number: int, case: str) -> list[dict[str, Any
 def places_of(rollouts: Rollouts, case: str) -> list[dict[str, Any]]:
     """Where a question was answered: stage, step, arm, and the rows and members there, in order of stages and steps."""
     answers = rollouts.frame.filter(pl.col("case") == case)
-    grouped = answers.group_by("stage", "step", "arm").agg("row", "member", "correct").with_columns(pl.col("stage", "arm").cast(pl.String))
+    grouped = (
+        answers.group_by("stage", "step", "arm")
+        .agg("row", "member", "correct")
+        .with_columns(pl.col("stage", "arm").cast(pl.String))
+    )
     return [{**place, "arm_name": arm_name(place["arm"])} for place in grouped.sort("stage", "step").to_dicts()]
 
 
@@ -107,7 +116,9 @@ def with_columns(rollouts: Rollouts, rows: Sequence[Mapping[str, Any]], names: S
             read = scan.select(there).slice(first, max(wanted) - first + 1).collect()
         except UNREADABLE:
             continue
-        found |= {(number, place): read.row(place - first, named=True) for place in wanted if place - first < read.height}
+        found |= {
+            (number, place): read.row(place - first, named=True) for place in wanted if place - first < read.height
+        }
     return [{**row, **dict.fromkeys(names), **found.get((row["file"], row["row"]), {})} for row in rows]
 
 

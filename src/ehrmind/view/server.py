@@ -23,21 +23,24 @@ from starlette.types import ASGIApp
 
 from ehrmind.runs import Run
 from ehrmind.types import InputError
+from ehrmind.view.cases import Cases
 from ehrmind.view.curves import curves, stamp
 from ehrmind.view.guard import FAULT, guarded
-from ehrmind.view.index import Index, Rollouts
-from ehrmind.view.known import described, known_runs, run_of, why_none
-from ehrmind.view.opened import difference, group, opened, rest
 from ehrmind.view.paging import choices, page_of, places_of, positions, whole
-from ehrmind.view.records import Cases
-from ehrmind.view.searching import Search
+from ehrmind.view.rollout_detail import difference, group, opened, rest
+from ehrmind.view.rollout_index import Index, Rollouts
+from ehrmind.view.run_index import described, known_runs, run_of, why_none
+from ehrmind.view.search import Search
 
 MOST_RUNS = 4  # whose rollouts are kept in memory
 STATIC = {  # the files of the page by their address: the room and folder they lie in, and what they are
     "/": ("ehrmind.view", "static/index.html", "text/html"),
     "/page.css": ("ehrmind.report", "templates/page.css", "text/css"),
     "/view.css": ("ehrmind.view", "static/view.css", "text/css"),
-    **{f"/{name}.js": ("ehrmind.view", f"static/{name}.js", "text/javascript") for name in ("view", "dom", "curves", "rollouts", "opened")},
+    **{
+        f"/{name}.js": ("ehrmind.view", f"static/{name}.js", "text/javascript")
+        for name in ("view", "dom", "curves", "rollouts", "opened")
+    },
 }
 NOT_HERE = "There is nothing at this address; the view begins at /."
 
@@ -72,7 +75,9 @@ def application(root: Path, port: int, token: str | None) -> ASGIApp:
 
     def figures(request: Request) -> Response:
         run = shown(request).run
-        return _unless_known(request, stamp(run), lambda: {**described(request.query_params["run"], run), **curves(run)})
+        return _unless_known(
+            request, stamp(run), lambda: {**described(request.query_params["run"], run), **curves(run)}
+        )
 
     def filters(request: Request) -> Response:
         rollouts = shown(request).index.rollouts()
@@ -87,7 +92,11 @@ def application(root: Path, port: int, token: str | None) -> ASGIApp:
     return guarded(
         Starlette(
             routes=[*(Route(f"/api/{name}", answer) for name, answer in routes.items()), *_files()],
-            exception_handlers={InputError: _said, HTTPException: _said, Exception: _said},  # a fault too: the guard then logs its place
+            exception_handlers={
+                InputError: _said,
+                HTTPException: _said,
+                Exception: _said,
+            },  # a fault too: the guard then logs its place
         ),
         port,
         token,
@@ -115,7 +124,9 @@ def _opening(shown: Callable[[Request], Shown]) -> dict[str, Callable[[Request],
     def more(request: Request) -> Response:
         here, rollouts = shown(request), shown(request).index.rollouts(whole=True)
         what, start = request.query_params.get("what"), whole(request.query_params, "start", 0)
-        return _json(rest(rollouts, here.cases, *_at(rollouts, request), "record" if what == "record" else "text", start))
+        return _json(
+            rest(rollouts, here.cases, *_at(rollouts, request), "record" if what == "record" else "text", start)
+        )
 
     return {"rollout": one, "group": side_by_side, "places": places, "difference": compared, "rest": more}
 
@@ -129,7 +140,9 @@ def serve(root: Path, port: int, token: str | None, say: Callable[[str], None]) 
         try:
             listening.bind(("127.0.0.1", port))
         except OSError as error:
-            raise InputError(f"Port {port} cannot be used ({error.strerror}); choose another with --port, such as 0 for any.") from None
+            raise InputError(
+                f"Port {port} cannot be used ({error.strerror}); choose another with --port, such as 0 for any."
+            ) from None
         port = listening.getsockname()[1]
         config = uvicorn.Config(
             application(root, port, token),
@@ -158,13 +171,20 @@ def _page(here: Shown, rollouts: Rollouts, request: Request) -> dict[str, Any]:
     if wanted.get("text"):
         found, left = here.search.within(rollouts, found, wanted["text"], here.cases.records())
     shown = page_of(rollouts, found, whole(wanted, "page", 0))
-    return {**shown, "of": rollouts.frame.height, "not_searched": left, "none": "" if rollouts.frame.height else why_none(here.run)}
+    return {
+        **shown,
+        "of": rollouts.frame.height,
+        "not_searched": left,
+        "none": "" if rollouts.frame.height else why_none(here.run),
+    }
 
 
 def _at(rollouts: Rollouts, request: Request, prefix: str = "") -> tuple[int, int]:
     """(file, row) of the stage, step and row that the address names."""
     asked = request.query_params
-    return rollouts.number_of(asked.get(f"{prefix}stage", ""), whole(asked, f"{prefix}step")), whole(asked, f"{prefix}row", 0)
+    return rollouts.number_of(asked.get(f"{prefix}stage", ""), whole(asked, f"{prefix}step")), whole(
+        asked, f"{prefix}row", 0
+    )
 
 
 def _unless_known(request: Request, version: str, make: Callable[[], dict[str, Any]]) -> Response:

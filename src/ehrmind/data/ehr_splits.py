@@ -1,0 +1,161 @@
+"""Splits of coded histories: by subject, by time, or by site.
+
+By time and by site a label has a place of its own, and two rules stand above it. A subject never crosses: it keeps the labels of the
+latest split that it reaches (train, tuning, held_out). And no split is laxer than the data set's own: whom it holds out is neither
+learned from nor selected by, whom it keeps for tuning is not learned from; the other way round a subject may move to a later split.
+What these rules leave out is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from ehrmind.data.cells import CellError
+from ehrmind.data.ehrshot import Ehrshot
+from ehrmind.data.identity import record_key
+from ehrmind.data.meds import Meds
+from ehrmind.data.splits import SPLITS, refuse_shares, split_of_groups
+from ehrmind.types import Case, InputError, Split
+
+if TYPE_CHECKING:
+    from ehrmind.config import EhrFiles
+
+RESERVED = "the data set keeps the subject for a later split"
+EARLIER = "the subject has labels in a later split"
+NO_SITE = "no visible event has a site"
+MOST_SITES_NAMED = 10
+
+Found = tuple[list[Case], Counter[str], dict[str, int]]  # cases, what was left out and why, notes on what was kept
+
+
+def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Found:
+    """The cases in their order with their splits, how many were left out and why, and notes. They come with the data set's own splits, or
+    as `train` where it has none. Raises InputError for a subject that those forget, and for what cannot be split as asked."""
+    unsplit = [case for case in cases if data.splits and case.provenance["subject"] not in data.splits]
+    if unsplit:
+        who = f"{len({case.group for case in unsplit})} labelled subject(s), the first that of {unsplit[0].place}"
+        raise InputError(f"The splits of {data.folder} have no place for {who}; give each subject a split.")
+    if files.split_by == "subject":
+        if data.splits:
+            return list(cases), Counter(), {}
+        return split_of_groups(cases, dict(zip(SPLITS, files.shares, strict=True)), files.seed), Counter(), {}
+    kept, left_out, notes = _by_time(cases, files) if files.split_by == "time" else _by_site(cases, data, files)
+    held_out = [case for case in kept if case.split == "held_out"]
+    if not held_out:
+        raise InputError(
+            f"Splitting by {files.split_by} leaves no label in held_out; choose other boundaries, shares or sites."
+        )
+    if data.splits:
+        allowed = sum(data.splits[case.provenance["subject"]] != "held_out" for case in held_out)
+        notes["held_out: of subjects that the data set itself does not hold out"] = allowed
+    return kept, left_out, {note: count for note, count in notes.items() if count}
+
+
+def kept_apart(cases: Sequence[Case], wanted: Sequence[Split]) -> tuple[list[Case], Counter[str]]:
+    """(the cases that can be in the split wanted for them, how many cannot and why): each subject in the latest split that it reaches, none
+    in an earlier one than its cases came with."""
+    places = [SPLITS.index(split) for split in wanted]
+    reached: dict[str, int] = {}
+    for case, place in zip(cases, places, strict=True):
+        reached[case.group] = max(place, reached.get(case.group, 0))
+    kept, left_out = [], Counter[str]()
+    for case, place in zip(cases, places, strict=True):
+        if place < SPLITS.index(case.split):
+            left_out[RESERVED] += 1
+        elif place < reached[case.group]:
+            left_out[EARLIER] += 1
+        else:
+            kept.append(replace(case, split=SPLITS[place]))
+    return kept, left_out
+
+
+def _by_time(cases: Sequence[Case], files: EhrFiles) -> Found:
+    days = [date.fromisoformat(case.provenance["as_of"][:10]) for case in cases]
+    if max(days) > date.today():
+        raise InputError(
+            f"Prediction times run to {max(days).year}: these dates are shifted, and time says nothing; split by subject."
+        )
+    tuning, held_out = files.boundaries or _quantiles(days, files.shares)
+    kept, left_out = kept_apart(
+        cases, ["train" if day < tuning else "tuning" if day < held_out else "held_out" for day in days]
+    )
+    begins = {"tuning": tuning, "held_out": held_out}
+    return (
+        kept,
+        left_out,
+        {f"{split}: from {day} on": sum(case.split == split for case in kept) for split, day in begins.items()},
+    )
+
+
+def _quantiles(days: Sequence[date], shares: tuple[float, float, float]) -> tuple[date, date]:
+    """The days on which tuning and held_out begin. Whole days, because a boundary is shown among the figures, and a time is a person's."""
+    refuse_shares(dict(zip(SPLITS, shares, strict=True)))
+    ordered = [*sorted(days), date.max]
+    return ordered[round(shares[0] * len(days))], ordered[round((shares[0] + shares[1]) * len(days))]
+
+
+def _by_site(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Found:
+    """Without tuning_sites, tuning is the data set's own at the sites of training, else a share of train's subjects by seed."""
+    sites = _sites(cases, data, files)
+    sited = [(case, site) for case, site in zip(cases, sites, strict=True) if site is not None]
+    place: dict[str, Split] = dict.fromkeys(map(_site_key, files.tuning_sites), "tuning")
+    place |= dict.fromkeys(map(_site_key, files.held_out_sites), "held_out")
+    wanted: list[Split] = [place.get(_site_key(site), "train") for _, site in sited]
+    if not files.tuning_sites:
+        wanted = [
+            "tuning" if (split, case.split) == ("train", "tuning") else split
+            for split, (case, _) in zip(wanted, sited, strict=True)
+        ]
+    kept, left_out = kept_apart([case for case, _ in sited], wanted)
+    left_out[NO_SITE] = len(cases) - len(sited)
+    if not files.tuning_sites and not data.splits:
+        refuse_shares(dict(zip(SPLITS, files.shares, strict=True)))
+        learned = files.shares[0] + files.shares[1]
+        share = files.shares[1] / learned if learned > 0 else 0.0
+        train = [case for case in kept if case.split == "train"]
+        drawn = split_of_groups(train, {"train": 1.0 - share, "tuning": share}, files.seed)
+        split = {case.group: case.split for case in drawn}
+        kept = [replace(case, split=split.get(case.group, case.split)) for case in kept]
+    return kept, left_out, {}
+
+
+def _site_key(site: str | int) -> str:
+    """`7`, `007` and 7 are one site."""
+    try:
+        return record_key(str(site))
+    except CellError:
+        return str(site)
+
+
+def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[str | None]:
+    """Of each case the site of the newest event with a site that is visible at its prediction time. Refuses names that no event has."""
+    import numpy as np
+    import polars as pl
+
+    assert isinstance(data, Meds) and files.site_column is not None  # the recipe was refused otherwise
+    subjects = np.array([case.provenance["subject"] for case in cases])
+    times = np.array([case.provenance["as_of"] for case in cases], dtype="datetime64[us]").astype(np.int64)
+    there: set[str] = set()
+    found: list[str | None] = [None] * len(cases)
+    for sites, timeline in data.sited(files.site_column):
+        there |= sites
+        here = np.flatnonzero(timeline.has(subjects))
+        if len(here):
+            events = timeline.visible(
+                subjects[here], times[here], newest=1
+            ).events  # static ones come first, so the last is the newest
+            newest = events.group_by("request").agg(pl.col("site").last())
+            for request, site in newest.select("request", "site").iter_rows():
+                found[here[request]] = site
+    keys = set(map(_site_key, there))
+    unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if _site_key(site) not in keys]
+    if unknown:
+        raise InputError(
+            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has {len(there):,} other sites; "
+            "name one as the events do."
+        )
+    return found

@@ -1,0 +1,5 @@
+"""Made-up MedCalc cases: patients, notes around them, and the truth from the calculators."""
+
+from ehrmind.data.synthetic.cases import Difficulty, synthetic_case, synthetic_cases
+
+__all__ = ["Difficulty", "synthetic_case", "synthetic_cases"]

@@ -1,0 +1,1 @@
+"""Prediction: a trained model answers cases without a known answer."""

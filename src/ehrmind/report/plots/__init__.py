@@ -1,0 +1,1 @@
+"""Figures of a run -> plots as inline SVG, drawn by matplotlib."""

@@ -1,0 +1,1 @@
+"""Review by clinicians: the sheet that they fill in, and what their verdicts say."""

@@ -1,0 +1,93 @@
+"""Comparison arms that train nothing: a model asked in another way. `base_open_book` is the base with the formula beside the question.
+
+few_shot      worked examples of the same stratum before the question, from train
+no_thinking   the answer at once
+open_book     the formula, the criteria one by one, or the deciding events beside the question
+tool          the calculators and arithmetic may be called
+majority      the commonest of n sampled answers (self-consistency, arXiv 2203.11171); of equals the first sampled
+best          of n sampled answers the one whose tokens the model finds likeliest on average: no gold answer is looked at
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ehrmind.config import VOTING, Recipe
+from ehrmind.prompts.chat import PromptVariant, gold_response
+from ehrmind.runs import Row
+from ehrmind.stages.rollout import variant_of
+from ehrmind.types import Case
+from ehrmind.verify.judge import judge
+
+VOTES = "votes"  # stands where a decoding does
+OPEN_BOOK = ("formula", "criteria", "events")
+
+
+def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(where, decoding) that an arm is scored under: one asked in another way on the held-out cases alone, one that votes once."""
+    decodings = [decoding for where, decoding in scorings if where == "held_out" and decoding in ("greedy", "sampled")]
+    if not variant_name:
+        return list(scorings)
+    return [("held_out", decoding) for decoding in (decodings[:1] if variant_name in VOTING else decodings)]
+
+
+def variant_for(recipe: Recipe, variant_name: str, train: Sequence[Case] = ()) -> PromptVariant:
+    """How the questions of an arm are asked."""
+    plain = variant_of(recipe)
+    if variant_name == "few_shot":
+        return replace(plain, shots=_shots(recipe, train))
+    if variant_name == "no_thinking":
+        return replace(plain, think=False)
+    if variant_name == "open_book":
+        return replace(plain, hints=(*plain.hints, *(hint for hint in OPEN_BOOK if hint not in plain.hints)))
+    return replace(plain, tool=True) if variant_name == "tool" else plain
+
+
+def thinks(recipe: Recipe, arm: str) -> bool:
+    return recipe.prompts.think and not arm.endswith("_no_thinking")
+
+
+def _shots(recipe: Recipe, train: Sequence[Case]) -> dict[str, tuple[tuple[Case, str], ...]]:
+    """By stratum, the first `evaluate.shots` cases with a worked answer that the verifier accepts, in an order by hash."""
+    found: dict[str, list[tuple[Case, str]]] = defaultdict(list)
+    for case in sorted(train, key=lambda case: hashlib.sha256(f"{recipe.seed}:shot:{case.id}".encode()).digest()):
+        if len(found[case.stratum]) < recipe.evaluate.shots and (case.rationale or not recipe.prompts.think):
+            answer = gold_response(case, recipe.prompts.think)
+            if judge(case, answer, think=recipe.prompts.think).correct:
+                found[case.stratum].append((case, answer))
+    return {stratum: tuple(shots) for stratum, shots in found.items()}
+
+
+def voted(rows: Sequence[Row], variant_name: str, cases: Mapping[str, Case], think: bool) -> list[Row]:
+    """One row a case out of its samples; it counts the tokens of them all."""
+    by_case: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_case[row["case"]].append(row)
+    choose = _commonest if variant_name == "majority" else _likeliest
+    return [
+        {**choose(samples, cases[name], think), "member": 0, "tokens": sum(row["tokens"] for row in samples)}
+        for name, samples in by_case.items()
+    ]
+
+
+def _commonest(samples: Sequence[Row], case: Case, think: bool) -> Row:
+    """A malformed answer casts no vote; where all are malformed the first stands for them."""
+    answers = [_same(judge(case, row["text"], think=think).answer) if row["well_formed"] else None for row in samples]
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return samples[0]
+    return samples[answers.index(votes.most_common(1)[0][0])]
+
+
+def _same(answer: Any) -> Any:
+    """Answers that are equal and can be counted: 6 and 6.0 are one, weeks and days a pair."""
+    return tuple(answer) if isinstance(answer, list) else answer
+
+
+def _likeliest(samples: Sequence[Row], case: Case, think: bool) -> Row:
+    del case, think
+    return max(samples, key=lambda row: (row["well_formed"], row["logprob"] / max(1, row["tokens"])))

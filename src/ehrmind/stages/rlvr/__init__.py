@@ -1,0 +1,1 @@
+"""RLVR: the training loop, its curriculum, rewards, alarms and the selection of weights."""
