@@ -51,7 +51,7 @@ OMOP = {
 @dataclass(frozen=True)
 class Command:
     """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it goes on where it
-    stopped, told so by `option`. `torch`: it opens a model. `records`: what it writes has a patient
+    stopped, if `option` is given. `torch`: it opens a model. `records`: what it writes has a patient
     behind it."""
 
     name: str

@@ -82,7 +82,8 @@ def test_a_bill_names_no_place_on_this_machine() -> None:
 def test_the_hooks_before_a_commit_are_the_checks_of_make_check() -> None:
     (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     (check,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    assert [hook["entry"] for hook in hooks["hooks"]] == check.replace("$(BIN)", ".venv/bin").replace("\t", "").splitlines()
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in check.splitlines()]
+    assert [hook["entry"] for hook in hooks["hooks"]] == commands
 
 
 @pytest.mark.long

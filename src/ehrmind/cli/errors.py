@@ -23,8 +23,8 @@ from ehrmind.system import chain, is_broken_library, is_full, number_of, path_of
 from ehrmind.types import InputError
 
 BAD_INPUT, FAULT, INTERRUPTED, CLOSED, TERMINATED = 2, 1, 130, 141, 143
-# The commands that go on where they stopped, each with the option that tells it to.
-RESUMABLE = {"run": " with --resume", "pilot": " with --resume", "evaluate": " with --resume", "predict": " with --resume", "demo": ""}
+# The commands that go on where they stopped, each with the option that it needs for that.
+RESUMABLE = dict.fromkeys(("run", "pilot", "evaluate", "predict"), " with --resume") | {"demo": ""}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
 _EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 RecipePath = Annotated[
     Path,
     typer.Argument(
-        metavar="RECIPE", help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.", show_default=False
+        metavar="RECIPE",
+        help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.",
+        show_default=False,
     ),
 ]
 RunPath = Annotated[
