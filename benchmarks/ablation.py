@@ -1,12 +1,14 @@
-"""What each move is worth: SFT only, RLVR only, SFT + RLVR, and a planned against an unplanned warm-up of as many answers.
+"""Ablation of the moves: SFT only, RLVR only, SFT + RLVR, and a planned against an unplanned
+warm-up of as many answers.
 
     python benchmarks/ablation.py --seeds 0 1 2
 
-The made-up study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base model of its own for every seed; what
-`pilot_predicts.py` left under --out is gone on with. Warm-ups of as many answers: planned, half of them in the strata that the pilot calls
-missing and half in the others; missing only, with a third of them the base's own answers in the others; unplanned, spread evenly over all
-strata. Accuracy on 100 held-out cases a stratum at the recipe's temperature, pooled over seeds with an interval that takes seeds and cases
-into account.
+The synthetic study of `_study.py`: 24 strata, some solid, some misapplied, some missing, a base
+model of its own for every seed; what `pilot_predicts.py` left under --out is gone on with. Warm-ups
+of as many answers: planned, half of them in the strata that the pilot calls missing and half in the
+others; missing only, with a third of them the base's own answers in the others; unplanned, spread
+evenly over all strata. Accuracy on 100 held-out cases a stratum at the recipe's temperature, pooled
+over seeds with an interval that takes seeds and cases into account.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ ANSWERS = 60  # for every missing stratum there is
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
-    """Per arm, whether each held-out case was answered rightly, and each case's group; and the kinds of strata."""
+    """Per arm, whether each held-out case was answered rightly, and each case's group; and the
+    kinds of strata."""
     alone = base_and_rlvr(out, seed, steps, rlvr_steps)
     kinds = {
         stratum: row["kind"]

@@ -1,9 +1,11 @@
-"""The demo under several seeds, each with its own made-up cases, pilot, order and samples; the base model is the one that ships.
+"""The demo under several seeds, each with its own synthetic cases, pilot, order and samples; the
+base model is the one that ships.
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 --out runs/demo-seeds
 
-Prints the four arms' greedy and sampled accuracy on held-out cases, the gain of SFT + RLVR over SFT, what RLVR alone reaches where the
-pilot saw no right answer, seconds and peak memory. A run that was stopped resumes; one that is finished is only read.
+Prints the four arms' greedy and sampled accuracy on held-out cases, the gain of SFT + RLVR over
+SFT, what RLVR alone reaches where the pilot saw no right answer, seconds and peak memory. A run
+that was stopped resumes; one that is finished is only read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
-"""Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for every stratum built to fail.
+"""Does the pilot know beforehand? Predicted against obtained gain of RLVR, and the cause named for
+every stratum built to fail.
 
-    python benchmarks/pilot_predicts.py --seeds 0 1 2            figures, with the predictor that ships
-    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102   the predictor, to be written into stages/pilot/plan.py
+    python benchmarks/pilot_predicts.py --seeds 0 1 2                # figures
+    python benchmarks/pilot_predicts.py --fit --seeds 100 101 102    # fits the predictor
 
-Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind run`: pilot with interventions, RLVR from
-the base, evaluation on 100 held-out cases a stratum at the recipe's temperature. A seed's folder is kept under --out and gone on with.
+The figures use the predictor that ships, in stages/pilot/plan.py.
+
+Each seed has scores, cases and a base model of its own (`_study.py`). The whole is `ehrmind
+run`: pilot with interventions, RLVR from the base, evaluation on 100 held-out cases a stratum at
+the recipe's temperature. A seed's folder is kept under --out and gone on with.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
 
 def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
-    """The pilot's figures are made anew of its answers, so that a change of definitions needs no new run."""
+    """The pilot's figures are made anew of its answers, so that a change of definitions needs no
+    new run."""
     from ehrmind.stages.pilot.diagnosis import diagnose
 
     run = base_and_rlvr(out, seed, steps, rlvr_steps, causes=causes)
@@ -38,7 +43,8 @@ def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> d
 
 
 def with_tool(found: dict[str, Any]) -> tuple[float, float]:
-    """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the tool."""
+    """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the
+    tool."""
     strata = [stratum for stratum, cause in found["causes"].items() if cause == "arithmetic"]
     return tuple(
         sum(found["arms"][arm]["by_stratum"][stratum]["accuracy"] for stratum in strata) / len(strata)
@@ -60,7 +66,8 @@ def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
 
 
 def r2(found: dict[str, Any], kind: str | None = None) -> float:
-    """Of the gains that the predictor which ships expects of each stratum's pilot, against those obtained; of strata of a kind, or all."""
+    """R² of the gains that the shipped predictor expects from each stratum's pilot against those
+    obtained; over all strata, or those of a kind."""
     from ehrmind.stages.pilot.plan import expected_gain
     from ehrmind.statistics.calibration import r_squared
 
@@ -70,7 +77,8 @@ def r2(found: dict[str, Any], kind: str | None = None) -> float:
 
 
 def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
-    """The weights of `plan.expected_gain` by least squares over all strata, and the standard deviation of what is left."""
+    """The weights of `plan.expected_gain` by least squares over all strata, and the standard
+    deviation of what is left."""
     from scipy.optimize import curve_fit
 
     from ehrmind.stages.pilot.plan import headroom_in_reach

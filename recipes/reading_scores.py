@@ -1,10 +1,9 @@
-"""Training text for the base model of `demo.yaml`: synthetic notes in which three scores are worked in
-several schools, right and wrong, as in text about medicine.
+"""Text that the base model of `demo.yaml` reads: synthetic notes in which three scores are worked
+in several ways, right and wrong, as text about medicine does.
 
-The schools: careful, in short (the last two criteria forgotten), as remembered (the first two
-forgotten), and at a glance. One reading in three lists findings without scoring them, which teaches
-the model to look things up. The model never reads how morphine equivalents and maintenance fluids
-are worked.
+Careful, in short (the last two criteria forgotten), as remembered (the first two forgotten), and at
+a glance. One reading in three lists findings without scoring them, which is how it learns to look
+things up. Of how morphine equivalents and maintenance fluids are worked it reads nothing.
 """
 
 from __future__ import annotations
@@ -67,7 +66,8 @@ def _reading(engine: LocalEngine, index: int) -> list[Example]:
 
 
 def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
-    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it learns to look things up."""
+    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it
+    learns to look things up."""
     notes = [case_of(5 * index + place, (*KNOWN, *MISSING), SEED + 2).fields["note"] for place in range(5)]
     facts = [fact for note in notes for fact in note.rstrip(".").split(". ")[1:]]
     facts = draw.sample(
@@ -78,7 +78,7 @@ def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
 
 
 def text() -> list[str]:
-    """Texts on which the tokenizer is trained."""
+    """Text that the tokenizer is trained on."""
     cases = [case_of(index, (*KNOWN, *MISSING), SEED + 1) for index in range(3000)]
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
         "in short ; as remembered ; at a glance. List the findings."

@@ -1,4 +1,6 @@
-"""Chat templates of our own with the traits of today's families, each with a tokenizer that has the tokens it writes."""
+"""Chat templates of our own with the traits of today's families, each with a tokenizer that has the
+tokens it writes.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,8 @@ SMOLLM3 = (
 
 @dataclass(frozen=True)
 class Family:
-    """`tokens` are special, `words` added without being so; `ends` are named by the model's configs."""
+    """`tokens` are special, `words` added without being so; `ends` are named by the model's
+    configs."""
 
     template: str
     tokens: Sequence[str]

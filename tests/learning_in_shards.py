@@ -1,4 +1,6 @@
-"""What a small model samples and learns in four shards, in one process or in each of several workers: `python FILE MODELS OUT STRATEGY`."""
+"""Samples and learns with a small model in four shards, in one process or in each of several
+workers: `python FILE MODELS OUT STRATEGY`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from tests.small_models import cases
 
 HOW = Decoding(temperature=1.0, max_new_tokens=14)
 VERDICT = Verdict(False, 0.0, {"format": 0.0, "outcome": 0.0})
-# By name: the model's family, how it is opened, how it learns, and how many of seven questions have answers that differ
+# By name: the model's family, how it is opened, how it learns, and how many of seven questions have
+# answers that differ
 SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "plain policy gradient": ("llama", {}, {}, 7),
     "a reference, and two steps a batch": ("gemma3", {}, {"kl": 0.1, "epochs_per_batch": 2}, 5),
@@ -35,7 +38,8 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
 
 
 def learn(engine: LocalEngine, settings: dict[str, Any], differing: int) -> dict[str, Any]:
-    """Two rounds of sampling and a policy step, then a supervised one; what was written, what was reported."""
+    """Two rounds of sampling and a policy step, then a supervised one; what was written, what was
+    reported."""
     chosen = cases(7)
     prompts = [engine.prompt(messages(case)) for case in chosen]
     rlvr = Rlvr(

@@ -1,4 +1,6 @@
-"""Every file that stays goes through `ehrmind.files`: no other module opens one for writing, renames one, or lets a library write one."""
+"""Every file that stays goes through `ehrmind.files`: no other module opens one for writing,
+renames one, or lets a library write one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ WRITING |= {
     "move",
 }
 RENAMING = {"rename", "replace", "renames"}
-# By module: why what it writes itself is no file that stays as it is. Everything in a folder of `written_whole` is renamed with it.
+# By module: why what it writes itself is no file that stays as it is. Everything in a folder of
+# `written_whole` is renamed with it.
 ELSEWHERE = {
     "files": "the one writer",
     "removal": "writes nothing",

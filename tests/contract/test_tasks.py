@@ -1,4 +1,4 @@
-"""What every task family keeps to, whatever it asks."""
+"""Rules that hold for every task family, whatever it asks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The walls of docs/design.md, read from the imports of every module; nothing is run but the last tests' subprocesses."""
+"""The walls of docs/design.md, read from the imports of every module; nothing is run but the last
+tests' subprocesses.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,8 @@ def for_types_only(module: str) -> set[int]:
 
 @cache
 def imported(module: str) -> frozenset[str]:
-    """Every module named by an import anywhere in this one, functions included, as far as it can be resolved."""
+    """Every module named by an import anywhere in this one, functions included, as far as it can be
+    resolved."""
     found: set[str] = set()
     skipped = for_types_only(module)
     for node in ast.walk(tree(module)):
@@ -127,7 +130,8 @@ def imported(module: str) -> frozenset[str]:
 
 
 def reached(module: str) -> Iterator[tuple[str, str]]:
-    """Our modules that `module` knows, directly or through others, each with the one that imports it."""
+    """Our modules that `module` knows, directly or through others, each with the one that imports
+    it."""
     waiting, seen = [module], {module}
     while waiting:
         here = waiting.pop()
@@ -196,6 +200,17 @@ def test_nothing_executes_text_or_unpickles_or_calls_out(module: str) -> None:
 def test_one_module_asks_endpoints_and_no_other_knows_the_client() -> None:
     clients = [module for module in MODULES if any(name.partition(".")[0] == "openai" for name in imported(module))]
     assert clients == ["ehrmind.engines.endpoint"]
+
+
+def test_one_module_imports_by_a_name_that_is_given_to_it() -> None:
+    """The functions that a recipe names under `reward.extra`."""
+    importing = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "import_module"
+    }
+    assert importing == {"ehrmind.stages.rlvr.extra_rewards"}
 
 
 def test_one_room_knows_ray() -> None:

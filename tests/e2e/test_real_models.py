@@ -1,4 +1,6 @@
-"""Directories of several model families, as `save_pretrained` writes them, go through the whole recipe and resume in the middle."""
+"""Directories of several model families, as `save_pretrained` writes them, go through the whole
+recipe and resume in the middle.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Workers that torchrun starts: whoever holds the shards, the run is the same; what goes wrong ends all of them with one sentence."""
+"""Workers that torchrun starts: whoever holds the shards, the run is the same; what goes wrong ends
+all of them with one sentence.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from tests.torchrun import begun, torchrun
 
 pytestmark = pytest.mark.slow
 
-# Ragged refills, questions by pass rate, more micro-batches with one worker than with the other, a warm-up and twenty steps of RLVR
+# Ragged refills, questions by pass rate, more micro-batches with one worker than with the other, a
+# warm-up and twenty steps of RLVR
 SETTINGS = [
     *SMOKE,
     "data.tuning.synthetic.n=7",
@@ -37,7 +40,7 @@ COMMAND = ["-m", "ehrmind", "run", str(DEMO)]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Of both arms."""
+    """Metrics of both arms."""
     models = run / "protected" / "models"
     return {
         f"{arm}/{key}": value

@@ -1,4 +1,6 @@
-"""Every command that writes, with inputs made on the spot. Record texts hold a canary, which shows where they went."""
+"""Every command that writes, with inputs made on the spot. Record texts hold a canary, which shows
+where they went.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One broken run folder never hides the others: from the list, the view, or a comparison. What it is called does nothing to a terminal."""
+"""One broken run folder never hides the others: from the list, the view, or a comparison. What it
+is called does nothing to a terminal.
+"""
 
 from __future__ import annotations
 

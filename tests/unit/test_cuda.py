@@ -1,4 +1,6 @@
-"""What runs differently on CUDA: FlexAttention, steps replayed as graphs, fused AdamW. Skipped where there is no such device."""
+"""Code that runs differently on CUDA: FlexAttention, steps replayed as graphs, fused AdamW. Skipped
+where there is no such device.
+"""
 
 from __future__ import annotations
 

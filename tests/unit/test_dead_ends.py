@@ -1,4 +1,6 @@
-"""No dead ends at the command line: a refused start leaves nothing in the way, a stop says how to go on, and advice can be followed."""
+"""No dead ends at the command line: a refused start leaves nothing in the way, a stop says how to
+go on, and advice can be followed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Evaluation over a scripted engine: repeated samples, subgroups, seen tasks, contamination, what is forgotten, several seeds."""
+"""Evaluation over a scripted engine: repeated samples, subgroups, seen tasks, contamination, what
+is forgotten, several seeds.
+"""
 
 from __future__ import annotations
 

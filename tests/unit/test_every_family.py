@@ -1,4 +1,6 @@
-"""Every kind of model in `tests/model_configs.py` writes, scores and learns what the model itself does."""
+"""Every kind of model in `tests/model_configs.py` writes, scores and learns what the model itself
+does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A folder that a kill leaves before there is work in it: the same command takes it, and so does --resume."""
+"""A folder that a kill leaves before there is work in it: the same command takes it, and so does
+--resume.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def litter(folder: Path) -> list[Path]:
 
 
 def copies_of_each_kill(begin: Callable[[Path], object], tmp_path: Path) -> Iterator[tuple[Path, bool]]:
-    """(a copy of what a kill at the n-th change left, whether to resume it), for every n before the end."""
+    """(a copy of what a kill at the n-th change left, whether to resume it), for every n before the
+    end."""
     for nth in itertools.count(1):
         left = tmp_path / "left"
         ended = in_child(partial(begin, left), killed_at=nth)

@@ -1,4 +1,6 @@
-"""Every directory of a model, adapter or tokenizer passes one gate: weights are safetensors inside it, and nothing there leads to code."""
+"""Every directory of a model, adapter or tokenizer passes one gate: weights are safetensors inside
+it, and nothing there leads to code.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Regular expressions in an adapter's or a model's config: what takes for ever is one sentence in time, what people write passes."""
+"""Regular expressions in an adapter's or a model's config: what takes for ever is one sentence in
+time, what people write passes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A chat template of strangers: one that has no end, or reaches for something else, is one sentence before a model is opened."""
+"""A chat template of strangers: one that has no end, or reaches for something else, is one sentence
+before a model is opened.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The local engine on Llama-, Qwen3- and Gemma-shaped models, sliding windows shorter than the prompts included."""
+"""The local engine on Llama-, Qwen3- and Gemma-shaped models, sliding windows shorter than the
+prompts included.
+"""
 
 from __future__ import annotations
 

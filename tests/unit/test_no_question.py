@@ -1,4 +1,6 @@
-"""Nobody is ever asked whether a model's code is to be run: the question is not there to be answered with yes."""
+"""Nobody is ever asked whether a model's code is to be run: the question is not there to be
+answered with yes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ PARTS = ("question_encoder_tokenizer", "generator_tokenizer")
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked at the terminal; the answer is yes. The library's own time limit is put back first."""
+    """Collects what is asked at the terminal; the answer is yes. The library's own time limit is
+    put back first."""
     questions: list[str] = []
 
     def answer(question: str = "") -> str:
@@ -34,7 +37,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def with_code_below(folder: Path, **more: Any) -> Path:
-    """A whole model, and folders in it whose tokenizers are code that writes a file when it runs."""
+    """A whole model, and folders in it whose tokenizers are code that writes a file when it
+    runs."""
     small_model(folder, "untied")
     ran = folder.parent / "ran"
     elsewhere = folder.parent / "elsewhere"

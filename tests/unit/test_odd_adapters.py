@@ -1,4 +1,6 @@
-"""Numbers of an adapter's config that would take memory or time without an end are one sentence; those that people have pass."""
+"""Numbers of an adapter's config that would take memory or time without an end are one sentence;
+those that people have pass.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The probability of each label after what was written before it: equal to scoring every whole answer by itself."""
+"""The probability of each label after what was written before it: equal to scoring every whole
+answer by itself.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
 
 
 def plainly(engine: LocalEngine, question: str, begun: str, option: str) -> float:
-    """Log-probability of the whole response minus that of the part which all options share, token by token, without packing."""
+    """Log-probability of the whole response minus that of the part which all options share, token
+    by token, without packing."""
     prompt = engine.prompt([Message("user", question)])
     tokens = engine.response_tokens(begun + option, prompt)[:-1]
     ids = torch.tensor([[*prompt.token_ids, *tokens]])

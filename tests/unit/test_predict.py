@@ -1,4 +1,6 @@
-"""`ehrmind predict`: new rows of every family, each answered once, with how sure the model is and what of its thinking the record says."""
+"""`ehrmind predict`: new rows of every family, each answered once, with how sure the model is and
+what of its thinking the record says.
+"""
 
 from __future__ import annotations
 

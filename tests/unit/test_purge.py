@@ -1,4 +1,6 @@
-"""A purge removes what is protected, wherever it lies, or says what is left; modes are set and looked at whenever a folder is opened."""
+"""A purge removes what is protected, wherever it lies, or says what is left; modes are set and
+looked at whenever a folder is opened.
+"""
 
 from __future__ import annotations
 

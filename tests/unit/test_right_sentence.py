@@ -1,4 +1,6 @@
-"""What the machine refuses is told as that: one sentence, the right exit code, no traceback, whoever wraps the error."""
+"""Errors of the machine are named as such: one sentence, the right exit code, no traceback, whoever
+wraps the error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Probabilities from samples: each label's share among further answers feeds the measures, and accuracy stays the decoding's own."""
+"""Probabilities from samples: each label's share among further answers feeds the measures, and
+accuracy stays the decoding's own.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def answer(label: str) -> str:
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Always no at first; a high potassium is told by two of the further answers, and a low one leaves nothing well-formed."""
+    """Always no at first; two of the further answers name a high potassium, and a low one leaves
+    nothing well-formed."""
     if member == 0:
         return answer("no")
     return answer("yes") if "5.6 mmol/L" in prompt and member < 3 else "who knows"

@@ -1,4 +1,6 @@
-"""A run saves what it trained: every family, all weights or an adapter, is read back by `transformers` alone and answers alike."""
+"""A run saves what it trained: every family, all weights or an adapter, is read back by
+`transformers` alone and answers alike.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +192,8 @@ def test_a_model_that_stays_quantised_is_not_trained() -> None:
 
 
 def test_two_ends_that_differ_are_saved_as_two_whatever_the_config_says(tmp_path: Path) -> None:
-    """`transformers` unties them when it reads both; a server that believes the config would not."""
+    """`transformers` unties them when it reads both; a server that believes the config would
+    not."""
     folder = small_model(tmp_path / "untied", "untied")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))

@@ -1,4 +1,6 @@
-"""Four shards held by one worker or by two: what is sampled, what is learnt and what is reported are the same, by DDP and by FSDP2."""
+"""Four shards held by one worker or by two: what is sampled, what is learned and what is reported
+are the same, by DDP and by FSDP2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A prompt computed once for its group: attention, decoding and log-probabilities against the plain way of computing them."""
+"""A prompt computed once for its group: attention, decoding and log-probabilities against the plain
+way of computing them.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def network(family: str = "llama", **more: Any) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE | more), dtype=torch.float32).eval()
 
 
-# ragged answers, one member, an answer of one token, an empty answer, a group whose answers are all empty, a prompt of one token
+# ragged answers, one member, an answer of one token, an empty answer, a group whose answers are all
+# empty, a prompt of one token
 GROUPS: list[Packed] = [
     (tokens(0, 40), [tokens(1, 9), tokens(2, 1), tokens(3, 30)]),
     (tokens(4, 25), [tokens(5, 12)]),
@@ -241,7 +244,8 @@ def test_waiting_prompts_take_the_places_of_finished_rows_and_change_no_answer(t
 
 
 def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What CUDA captures and replays, run as it is: rows and slots without an answer in them, prompts shorter than the room for them."""
+    """Runs what CUDA captures and replays, as it is: rows and slots without an answer in them,
+    prompts shorter than the room for them."""
     engine = small_engine(tmp_path / "model", "gemma3")
     engine.rows = 13
     prompts = [engine.prompt(messages(case)) for case in cases(7)]

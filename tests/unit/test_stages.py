@@ -44,7 +44,8 @@ def recipe(**changes: object) -> Recipe:
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Right about weights from the third step on; before that one in two members; never on blood pressure."""
+    """Right about weights from the third step on; before that one in two members; never on blood
+    pressure."""
     weight = re.search(r"weight ([\d.]+) kg", prompt)
     if HIDDEN not in prompt or weight is None:
         return '<think>guess</think>\n<answer>{"answer": -7}</answer>'
@@ -67,7 +68,7 @@ def run(out: Path, chosen: Recipe, **options: object) -> Run:
 
 
 def watching() -> tuple[list[str], Any]:
-    """What will be learnt from, in its order, and how to open an engine that notes it."""
+    """Returns what will be learned from, in its order, and how to open an engine that notes it."""
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):

@@ -23,7 +23,8 @@ VARIANTS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Knows the rule for fluids when the book is open, copies an example's form, calls where it may, and thinks only when asked."""
+    """Knows the rule for fluids when the book is open, copies an example's form, calls where it
+    may, and thinks only when asked."""
     thought = "<think>sum</think>\n" if "Reason first" in prompt else ""
     weight = re.search(r"weight ([\d.]+) kg", prompt.rpartition("Answer the question")[2])
     if weight is None:
@@ -136,7 +137,8 @@ def test_an_arm_of_a_model_trains_that_model(tmp_path: Path, monkeypatch: pytest
 
 
 def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The base misses both tasks, so a warm-up comes first and RLVR from the base is not trained."""
+    """The base misses both tasks, so a warm-up comes first and RLVR from the base is not
+    trained."""
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
     monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)

@@ -1,4 +1,6 @@
-"""The live view behind its guard: who is answered, what is found and opened, what comes while a run goes on."""
+"""The live view behind its guard: who is answered, what is found and opened, what comes while a run
+goes on.
+"""
 
 from __future__ import annotations
 

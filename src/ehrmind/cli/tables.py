@@ -1,4 +1,4 @@
-"""Command line: what a run found, as tables on a terminal."""
+"""Command line: prints what a run found as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def show_pilot(run: Run) -> None:
-    """pass@1 and pass@k by stratum, and where reinforcement alone has nothing to go on."""
+    """Prints pass@1 and pass@k by stratum, and where reinforcement alone has nothing to work
+    with."""
     found = _read(run, "pilot.json")
     if found is None:
         return
@@ -40,12 +41,13 @@ def show_pilot(run: Run) -> None:
     _print(table)
     if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
         _print(
-            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to reinforce there."
+            "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to "
+            "reinforce there."
         )
 
 
 def show_results(run: Run) -> None:
-    """Every arm's accuracy and every paired difference, with 95 % intervals."""
+    """Prints every arm's accuracy and every paired difference, with 95 % intervals."""
     found = _read(run, "results.json")
     if found is None:
         return
@@ -79,7 +81,8 @@ def show_results(run: Run) -> None:
 
 
 def show_matrix(found: Mapping[str, Any]) -> None:
-    """Runs and arms down, sets of cases across; a run's own held-out cases in brackets."""
+    """Prints runs and arms as rows and sets of cases as columns. A run's own held-out cases are in
+    brackets."""
     tests = (f"{test['name']} (n {test['n']})" for test in found["tests"])
     table = _table("share right, with 95 % intervals; [own held-out cases]", "run", "arm", *tests)
     for row in found["rows"]:
@@ -90,7 +93,7 @@ def show_matrix(found: Mapping[str, Any]) -> None:
 
 
 def _show_measures(found: Mapping[str, Any]) -> None:
-    """For families whose answers are labels."""
+    """Prints the measures of families whose answers are labels."""
     names = {"balanced_accuracy": "balanced acc.", "macro_f1": "macro F1", "kappa": "kappa"}
     origin = f", probabilities from {found['probabilities']}" if "probabilities" in found else ""
     table = _table(f"measures of labels{origin}", "task", "arm", *names.values(), "nDCG@10", "P@10")
@@ -126,12 +129,13 @@ def _interval(bounds: list[float]) -> str:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """A row; names in it come from recipes and files."""
+    """Adds a row. Its names come from recipes and files, so they are made printable."""
     table.add_row(*map(printable, cells))
 
 
 def _print(shown: Table | str) -> None:
-    """A file or a pipe has no width of its own; rich would take 80 columns and cut."""
+    """Prints to a terminal's width, or 160 columns into a file or pipe, where rich would cut at
+    80."""
     shown = printable(shown) if isinstance(shown, str) else shown
     width = None if sys.stdout.isatty() else 160
     Console(markup=False, highlight=False, width=width).print(shown)

@@ -1,4 +1,5 @@
-"""`ehrmind predict` on a cluster: the workers share the questions of every batch, as they do in a run's evaluation."""
+"""Runs `ehrmind predict` on a cluster: the workers share the questions of every batch, as in a
+run's evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from ehrmind.runs.predictions import Predictions, holds_work, refuse_used
 def predict_on_cluster(
     address: str, workers: int | None, model: str, data: Path, out: Path, asked: dict[str, Any], *, resume: bool
 ) -> Predictions:
-    """`ask` by the workers of a cluster. Model, cases and `out` are seen by every node under these paths. Raises InputError."""
+    """Runs `ask` on the workers of a cluster.
+
+    Every node must see model, cases and `out` under these paths. Raises InputError.
+    """
     settings = parse_section(
         Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster"
     )
@@ -32,6 +36,6 @@ def predict_on_cluster(
 
 
 def _predict(config: dict[str, Any]) -> None:
-    """What a worker does; whether it is the first or takes a lost one's place, it goes on with what is there."""
+    """Runs in each worker. A first start and a restart both continue with what is there."""
     with only_writer(Path(config["out"]), wait=WAIT_FOR_WORKERS):
         ask(config["model"], Path(config["data"]), Path(config["out"]), **config["asked"], resume=True)

@@ -19,6 +19,7 @@ from ehrmind.config.parts import (
     Warmup,
 )
 from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
+from ehrmind.config.reward import ExtraReward, Reward
 from ehrmind.config.shipped import first_sentence, shipped_recipes
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Endpoint",
     "EndpointArm",
     "Evaluate",
+    "ExtraReward",
     "General",
     "History",
     "Lora",
@@ -43,6 +45,7 @@ __all__ = [
     "Price",
     "Prompts",
     "Recipe",
+    "Reward",
     "Rlvr",
     "Send",
     "Synthetic",

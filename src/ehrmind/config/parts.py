@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from ehrmind import tasks
+from ehrmind.config.choices import OneOf
 from ehrmind.config.data import DataSource, History
 from ehrmind.config.section import Section
-
-FAMILIES = ("medcalc", "trials", "ehr", "table")
+from ehrmind.rl.advantages import ADVANTAGES
+from ehrmind.rl.losses import IMPORTANCE, LOSSES
 
 
 class TinyModel(Section):
@@ -74,7 +76,7 @@ class Prompts(Section):
     tool: bool = Field(
         default=False, description="let the model call the calculators and arithmetic, in training and in evaluation"
     )
-    hints: list[Literal["entities", "formula", "criteria", "events"]] = Field(
+    hints: list[Annotated[str, OneOf(tasks.hint_causes)]] = Field(
         default=[], description="laid beside every question, in training and in evaluation: an open book"
     )
     max_tokens: PositiveInt = Field(default=2048, description="of a prompt, the chat template's included")
@@ -175,14 +177,14 @@ class Rlvr(Optimiser):
     steps: PositiveInt = Field(default=100, description="batches of questions, each answered, judged and learnt from")
     questions_per_step: PositiveInt = Field(default=32, description="all families together")
     samples: PositiveInt = Field(default=12, ge=2, description="answers to a question: the group")
-    advantage: Literal["grpo", "dr_grpo", "rloo"] = Field(
+    advantage: Annotated[str, OneOf(lambda: ADVANTAGES)] = Field(
         default="grpo",
         description="reward less the group's mean, over its spread; without the division; less the mean of the others",
     )
-    loss: Literal["grpo", "dapo", "dr_grpo"] = Field(
+    loss: Annotated[str, OneOf(lambda: LOSSES)] = Field(
         default="dapo", description="divided by: answer, batch's tokens, a constant"
     )
-    importance: Literal["token", "sequence"] = Field(
+    importance: Annotated[str, OneOf(lambda: IMPORTANCE)] = Field(
         default="token",
         description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004",
     )
@@ -229,9 +231,9 @@ class Rlvr(Optimiser):
     @model_validator(mode="after")
     def families_are_known(self) -> Rlvr:
         for family in self.mix:
-            if family not in FAMILIES:
-                nearest = get_close_matches(family, FAMILIES, n=1)
-                hint = f"did you mean '{nearest[0]}'?" if nearest else f"families are {', '.join(FAMILIES)}"
+            if family not in tasks.TASKS:
+                nearest = get_close_matches(family, tasks.TASKS, n=1)
+                hint = f"did you mean '{nearest[0]}'?" if nearest else f"families are {', '.join(tasks.TASKS)}"
                 raise ValueError(f"mix names the family '{family}', which does not exist; {hint}")
         return self
 

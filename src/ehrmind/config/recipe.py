@@ -33,12 +33,12 @@ from ehrmind.config.parts import (
     Warmup,
     workers_said,
 )
+from ehrmind.config.reward import Reward
 from ehrmind.config.section import Section
 from ehrmind.config.shipped import find_recipe, shipped_folder
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.documents import read_text, read_yaml, yaml_value
 from ehrmind.types import InputError
-from ehrmind.verify.reward import PAPER, RewardWeights
 
 S = TypeVar("S", bound=Section)
 
@@ -55,7 +55,7 @@ class Recipe(Section):
     model: Model
     prompts: Prompts = Prompts()
     decoding: Decoding = Decoding()
-    reward: RewardWeights = PAPER
+    reward: Reward = Reward()
     pilot: Pilot = Pilot()
     warmup: Warmup = Warmup()
     teacher: Teacher | None = Field(default=None, description="of the warm-up, with warmup.traces=teacher")

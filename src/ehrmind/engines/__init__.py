@@ -41,11 +41,15 @@ class Engine(Protocol):
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         """What stands between a finished turn of the assistant and its next one, without the token that ended the first."""
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]: ...
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+    ) -> list[list[Completion]]: ...
 
     def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]: ...
 
-    def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Learner: ...
+    def learner(
+        self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None
+    ) -> Learner: ...
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the model, and say how it was proven to be the one in memory. Raises InputError where it is not."""

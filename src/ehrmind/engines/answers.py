@@ -56,7 +56,10 @@ def read_answer(raw: bytes, question: Question) -> Answer | None:
         tree = json.loads(raw)
         choice = tree["choices"][0]
         message = choice["message"]
-        text, reasoning = _text(message.get("content")), _text(message.get("reasoning_content") or message.get("reasoning"))
+        text, reasoning = (
+            _text(message.get("content")),
+            _text(message.get("reasoning_content") or message.get("reasoning")),
+        )
         usage = tree.get("usage")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None

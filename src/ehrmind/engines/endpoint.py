@@ -34,11 +34,24 @@ if TYPE_CHECKING:
 TIMED_OUT, UNREACHABLE, BROKEN_OFF = "timed out", "not reachable", "connection broken off"
 TOO_LARGE, NO_COMPLETION = "longer than answer_kilobytes", "not a chat completion"
 AGAIN = {408, 409, 425, 429}  # and 5xx: worth another attempt
-HOPELESS = {401: "refuses the key", 403: "refuses access", 404: "knows no such address or model", 405: "takes no questions there"}
+HOPELESS = {
+    401: "refuses the key",
+    403: "refuses access",
+    404: "knows no such address or model",
+    405: "takes no questions there",
+}
 ERROR_BYTES, GRACE_SECONDS = 1 << 14, 15.0
 KEPT = "what it answered is kept, and the same command with --resume asks for the rest"
 NO_KEY = "none"  # what is sent where the recipe names no key: the client insists on one
-SENT_HEADERS = {"host", "connection", "content-length", "content-type", "accept", "authorization", "x-stainless-raw-response"}
+SENT_HEADERS = {
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "accept",
+    "authorization",
+    "x-stainless-raw-response",
+}
 
 
 class _FailureError(Exception):
@@ -78,7 +91,12 @@ class EndpointClient:
         """Of everything answered so far, earlier sittings included; failures are of this one."""
         prompt, completion = self.file.tokens
         counts = {"answers": len(self.file.answers), "prompt_tokens": prompt, "completion_tokens": completion}
-        return {"model": self.settings.model, **counts, "cost": round(self.cost(), 6), "failed_attempts": dict(self.failures)}
+        return {
+            "model": self.settings.model,
+            **counts,
+            "cost": round(self.cost(), 6),
+            "failed_attempts": dict(self.failures),
+        }
 
     def cost(self) -> float:
         """By the recipe's price, of everything answered so far."""
@@ -150,16 +168,23 @@ class EndpointClient:
     async def _turn(self) -> None:
         """Waits until a further request keeps to the rate."""
         begin = max(time.monotonic(), self.next_at)
-        self.next_at = begin + 60.0 / self.settings.requests_per_minute if self.settings.requests_per_minute else self.next_at
+        self.next_at = (
+            begin + 60.0 / self.settings.requests_per_minute if self.settings.requests_per_minute else self.next_at
+        )
         await asyncio.sleep(begin - time.monotonic())
 
     async def _post(self, client: AsyncOpenAI, question: Question) -> bytes:
         """The reply's bytes. Raises _FailureError, or InputError where every further question would meet the same."""
         import openai
 
-        library = sys.modules[(openai.DefaultAsyncHttpxClient.__base__ or object).__module__.partition(".")[0]]  # httpx or httpx2
+        library = sys.modules[
+            (openai.DefaultAsyncHttpxClient.__base__ or object).__module__.partition(".")[0]
+        ]  # httpx or httpx2
         decoding, sampled = question.decoding, question.decoding.temperature > 0
-        settings: dict[str, Any] = {"temperature": decoding.temperature, self.settings.limit_key: decoding.max_new_tokens}
+        settings: dict[str, Any] = {
+            "temperature": decoding.temperature,
+            self.settings.limit_key: decoding.max_new_tokens,
+        }
         settings |= {"top_p": decoding.top_p} if sampled and decoding.top_p < 1 else {}
         settings |= {"seed": question.draw % 2**31} if sampled and self.settings.seed else {}
         messages: Any = [{"role": part.role, "content": part.content} for part in question.messages]
@@ -174,7 +199,9 @@ class EndpointClient:
                 raise cause from None
             if isinstance(cause, library.ConnectError | library.ConnectTimeout):
                 raise _FailureError(UNREACHABLE, again=True) from None
-            raise _FailureError(TIMED_OUT if isinstance(cause, library.TimeoutException) else BROKEN_OFF, again=True) from None
+            raise _FailureError(
+                TIMED_OUT if isinstance(cause, library.TimeoutException) else BROKEN_OFF, again=True
+            ) from None
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[AsyncOpenAI]:
@@ -189,7 +216,11 @@ class EndpointClient:
             event_hooks={"request": [self._leave_out_what_nobody_asked_for], "response": [self._look_at_status]},
         )
         client = openai.AsyncOpenAI(
-            base_url=self.settings.url, api_key=key_of(self.settings, self.where), max_retries=0, timeout=limits, http_client=http
+            base_url=self.settings.url,
+            api_key=key_of(self.settings, self.where),
+            max_retries=0,
+            timeout=limits,
+            http_client=http,
         )
         try:
             yield client
@@ -210,13 +241,19 @@ class EndpointClient:
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
-            raise InputError(f"{self._whose()} points to another address ({status}), which is not followed; write that one if it is right.")
+            raise InputError(
+                f"{self._whose()} points to another address ({status}), which is not followed; write that one if it is right."
+            )
         if status in HOPELESS:
-            raise InputError(f"{self._whose()} {HOPELESS[status]} ({status}); check {self.where}'s url, model and api_key_env; {KEPT}.")
+            raise InputError(
+                f"{self._whose()} {HOPELESS[status]} ({status}); check {self.where}'s url, model and api_key_env; {KEPT}."
+            )
         name = f"status {status}"
         if status not in AGAIN and status < 500:
             name += await _error_code(response)
-        raise _FailureError(name, again=status in AGAIN or status >= 500, wait=_seconds(response.headers.get("retry-after")))
+        raise _FailureError(
+            name, again=status in AGAIN or status >= 500, wait=_seconds(response.headers.get("retry-after"))
+        )
 
     def _give_up_on_silence(self, answer: Answer) -> None:
         if answer.failure is None:
@@ -224,7 +261,9 @@ class EndpointClient:
             return
         self.in_a_row.append(answer.failure)
         if len(self.in_a_row) >= self.settings.give_up_after:
-            raise InputError(f"{self._whose()} left {len(self.in_a_row)} questions in a row unanswered ({told(self.in_a_row)}); {KEPT}.")
+            raise InputError(
+                f"{self._whose()} left {len(self.in_a_row)} questions in a row unanswered ({told(self.in_a_row)}); {KEPT}."
+            )
 
     def _whose(self) -> str:
         return f"The endpoint of {self.where}, {self.settings.host},"
@@ -244,12 +283,16 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def key_of(settings: Endpoint, where: str) -> str:
     """The key, from the environment. Raises InputError where it is missing, or the client is."""
     if find_spec("openai") is None:
-        raise InputError(f"{where} is asked through the package openai, which is not installed; pip install 'ehrmind[teacher]'.")
+        raise InputError(
+            f"{where} is asked through the package openai, which is not installed; pip install 'ehrmind[teacher]'."
+        )
     if settings.api_key_env is None:
         return NO_KEY
     key = os.environ.get(settings.api_key_env, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise InputError(f"{where}.api_key_env names the environment variable {settings.api_key_env}, which holds no key; set it.")
+        raise InputError(
+            f"{where}.api_key_env names the environment variable {settings.api_key_env}, which holds no key; set it."
+        )
     return key
 
 

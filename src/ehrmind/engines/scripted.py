@@ -43,9 +43,14 @@ class ScriptedEngine:
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         return Prompt(tuple(ord(character) for character in f"[{reply}]"))
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+    ) -> list[list[Completion]]:
         return [
-            [_completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill)) for member in range(members)]
+            [
+                _completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill))
+                for member in range(members)
+            ]
             for prompt, key in zip(prompts, keys, strict=True)
         ]
 
@@ -53,7 +58,8 @@ class ScriptedEngine:
         """The option that the plan writes for member 0 is a hundred times as likely as any other."""
         planned = [self.plan("".join(map(chr, prompt.token_ids)), 0, 0, self.skill) for prompt, _, _ in asked]
         return [
-            [0.0 if option in text else math.log(0.01) for option in options] for text, (_, _, options) in zip(planned, asked, strict=True)
+            [0.0 if option in text else math.log(0.01) for option in options]
+            for text, (_, _, options) in zip(planned, asked, strict=True)
         ]
 
     def learner(

@@ -26,7 +26,9 @@ class EndpointEngine:
 
     context = 1 << 30
 
-    def __init__(self, client: EndpointClient, *, refuses_gaps: bool, harmless: Callable[[Message], Message] = lambda turn: turn) -> None:
+    def __init__(
+        self, client: EndpointClient, *, refuses_gaps: bool, harmless: Callable[[Message], Message] = lambda turn: turn
+    ) -> None:
         self.client, self.refuses_gaps, self.harmless = client, refuses_gaps, harmless
         self.prompts: list[tuple[Message, ...]] = []
         self.unanswered: Counter[str] = Counter()
@@ -35,10 +37,14 @@ class EndpointEngine:
         self.prompts.append(tuple(map(self.harmless, messages)))
         return Prompt((len(self.prompts) - 1,))
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+    ) -> list[list[Completion]]:
         """Raises InputError where the endpoint leaves a gap that it refuses."""
         asked = [
-            Question(self.prompts[prompt.token_ids[0]], decoding, _draw(key, member) if decoding.temperature else member)
+            Question(
+                self.prompts[prompt.token_ids[0]], decoding, _draw(key, member) if decoding.temperature else member
+            )
             for prompt, key in zip(prompts, keys, strict=True)
             for member in range(members)
         ]
@@ -51,7 +57,8 @@ class EndpointEngine:
                 f"{self.client.where}.unanswered=wrong would score them as wrong."
             )
         completions = [
-            completion(answer, thinks=asks_for_thinking(question.messages)) for question, answer in zip(asked, answers, strict=True)
+            completion(answer, thinks=asks_for_thinking(question.messages))
+            for question, answer in zip(asked, answers, strict=True)
         ]
         return [completions[start : start + members] for start in range(0, len(completions), members)]
 
@@ -81,7 +88,9 @@ def completion(answer: Answer, *, thinks: bool = True) -> Completion:
         reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
         if reasoning.strip():
             rest = text.lstrip().removeprefix(THINK_CLOSE)
-            closed = f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""  # a server that finds no end of the thought takes all for it
+            closed = (
+                f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""
+            )  # a server that finds no end of the thought takes all for it
             text = f"{THINK_OPEN}{neutral(reasoning)}{closed}"
         elif THINK_CLOSE in text:
             text = f"{THINK_OPEN}{text}"

@@ -27,19 +27,27 @@ def sample_with_tool(
         asked: list[Prompt] = []
         for place, group in enumerate(answers):
             for member, said in enumerate(group):
-                if said.finish_reason != "stop" or len(said.segments) != 2 * turn - 1:  # finished, in this turn or before
+                if (
+                    said.finish_reason != "stop" or len(said.segments) != 2 * turn - 1
+                ):  # finished, in this turn or before
                     continue
                 reply = tool(said.text)
                 if reply is None:
                     continue
                 between = engine.tool_turn(reply, thinks=prompts[place].thinks)
-                ids = (*prompts[place].token_ids, *(token for part in said.segments for token in part.token_ids), *between.token_ids)
+                ids = (
+                    *prompts[place].token_ids,
+                    *(token for part in said.segments for token in part.token_ids),
+                    *between.token_ids,
+                )
                 if len(ids) + decoding.max_new_tokens <= engine.context:
                     waiting.append((place, member, reply, between))
                     asked.append(Prompt(ids, between.opening, between.thinks))
         if not waiting:
             break
-        found = engine.sample(asked, [turn_key(keys[place], member, turn) for place, member, _, _ in waiting], 1, decoding)
+        found = engine.sample(
+            asked, [turn_key(keys[place], member, turn) for place, member, _, _ in waiting], 1, decoding
+        )
         for (place, member, reply, between), (next_turn,) in zip(waiting, found, strict=True):
             answers[place][member] = _joined(answers[place][member], reply, between, next_turn)
     return answers

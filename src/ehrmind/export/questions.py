@@ -179,7 +179,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
             prompt = chat.prompt(turns) if chat else None
             if prompt is not None and len(prompt.token_ids) > limit:
                 continue
-            reward = weights(case) if name == "train" else recipe.reward
+            reward = weights(case) if name == "train" else recipe.reward.weights
             opening = prompt.opening if prompt else ""
             rows[name].append(
                 Asked(turns, Question(case, recipe.prompts.think, reward, opening, recipe.decoding.max_new_tokens))
@@ -190,10 +190,10 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
 def _class_weights(recipe: Recipe, train: Sequence[Case]) -> Any:
     """Case -> what its outcomes are worth. A class weight multiplies the outcome's part, which is to weigh `correct` and `wrong`."""
     if recipe.rlvr.class_weights == "none":
-        return lambda case: recipe.reward
+        return lambda case: recipe.reward.weights
     from ehrmind.stages.rlvr.rewards import class_weights, weight_of
 
-    weights, reward = class_weights(train), recipe.reward
+    weights, reward = class_weights(train), recipe.reward.weights
     return lambda case: replace(
         reward, correct=reward.correct * weight_of(case, weights), wrong=reward.wrong * weight_of(case, weights)
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from ehrmind.documents import top_text
 from ehrmind.files import write_json
-from ehrmind.removal import Left, told
+from ehrmind.removal import Left, described
 from ehrmind.runs import Run
 from ehrmind.runs.folder import SEED
 from ehrmind.runs.lock import only_writer
@@ -58,7 +58,7 @@ def purge(path: Path) -> int:
         freed = before - sum(_bytes(part) for part in parts)
         if left:
             raise InputError(
-                f"{path} still holds what it protects: {told(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
+                f"{path} still holds what it protects: {described(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
                 "as purged. Mend that and give the same command again."
             )
     return freed

@@ -32,6 +32,7 @@ from ehrmind.stages.models import dated, digests
 from ehrmind.stages.pilot.pilot import pilot
 from ehrmind.stages.pilot.plan import compare_gains, make_plan, planned
 from ehrmind.stages.provenance import advice_of, record_provenance, refuse_changed_arms
+from ehrmind.stages.rlvr.extra_rewards import load_rewards
 from ehrmind.stages.rlvr.loop import refuse_early, rlvr
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.warmup.warmup import warmup, warn_of_bare_answers
@@ -109,6 +110,8 @@ def run_pipeline(
         torch.set_num_threads(threads)
     wanted = stages or ("pilot", "warmup", "rlvr", "evaluate")
     world.from_first(lambda: check_endpoints(recipe, wanted))
+    if "rlvr" in wanted:
+        load_rewards(recipe.reward.extra)  # by each worker, before there is a folder
     run = open_run(out, recipe, resume=resume)
     splits = prepare_data(run, recipe)
     if "rlvr" in wanted:

@@ -24,7 +24,10 @@ from ehrmind.engines.local.trained import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
 WEIGHTS = ADAPTER_WEIGHTS
-READ_ROUND, MIXERS = ".out_proj", ("Mamba", "Bamba", "FalconH1Mixer")  # whose kernels read that weight past an adapter's forward pass
+READ_ROUND, MIXERS = (
+    ".out_proj",
+    ("Mamba", "Bamba", "FalconH1Mixer"),
+)  # whose kernels read that weight past an adapter's forward pass
 
 
 def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
@@ -57,8 +60,14 @@ def _barred(network: Any) -> list[str]:
 
     linear = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     odd = [name for name, module in linear.items() if type(module) not in (torch.nn.Linear, Linear)]
-    parents = {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name in linear if name.endswith(READ_ROUND)}
-    return odd + [name for name, parent in parents.items() if any(mixer in parent for mixer in MIXERS) and name not in odd]
+    parents = {
+        name: type(network.get_submodule(name.rpartition(".")[0])).__name__
+        for name in linear
+        if name.endswith(READ_ROUND)
+    }
+    return odd + [
+        name for name, parent in parents.items() if any(mixer in parent for mixer in MIXERS) and name not in odd
+    ]
 
 
 def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype]]:
@@ -75,7 +84,9 @@ def opened_adapter(folder: Path, base: Path) -> tuple[Any, dict[str, torch.dtype
     try:
         with within_files(files, base):
             plain = opened_config(base)
-            network: Any = AutoModelForCausalLM.from_pretrained(base, config=plain, dtype="auto", use_safetensors=True, **OURS_ALONE)
+            network: Any = AutoModelForCausalLM.from_pretrained(
+                base, config=plain, dtype="auto", use_safetensors=True, **OURS_ALONE
+            )
         _refuse_slow_patterns(asked, network, folder)
         rows = max(_rows_wanted(folder, network), default=0)
         if rows > network.get_input_embeddings().weight.shape[0]:
@@ -131,9 +142,13 @@ def _refuse_other_weights(folder: Path, adapted: Any) -> None:
         wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     known = {key.replace(".default", "") for key in adapted.state_dict()}
     if missing := sorted(wanted - there):
-        raise InputError(f"{folder} lacks {len(missing)} weights that its {ADAPTER} asks for, such as {missing[0]}; get the whole adapter.")
+        raise InputError(
+            f"{folder} lacks {len(missing)} weights that its {ADAPTER} asks for, such as {missing[0]}; get the whole adapter."
+        )
     if unread := sorted(there - wanted - known):
-        raise InputError(f"{folder} has {len(unread)} weights that its base has no place for, such as {unread[0]}; name the right base.")
+        raise InputError(
+            f"{folder} has {len(unread)} weights that its base has no place for, such as {unread[0]}; name the right base."
+        )
 
 
 def merged(adapted: Any) -> Any:
@@ -182,7 +197,9 @@ def _tie_what_is_equal(network: Any) -> None:
     """After merging: two ends that are equal again share their weight; where they are not, the config says so."""
     ends = [network.get_input_embeddings(), network.get_output_embeddings()]
     config = network.config
-    if None in ends or not getattr(config.get_text_config(), "tie_word_embeddings", getattr(config, "tie_word_embeddings", False)):
+    if None in ends or not getattr(
+        config.get_text_config(), "tie_word_embeddings", getattr(config, "tie_word_embeddings", False)
+    ):
         return
     if torch.equal(ends[0].weight, ends[1].weight):
         ends[1].weight = ends[0].weight

@@ -40,7 +40,9 @@ CAUSAL_BLOCK = 256  # queries; what lies ahead of them is computed in vain withi
 class Layout(Protocol):
     """Who sees whom; `attend` gives [batch, tokens, heads, width]."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor: ...
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
+    ) -> Tensor: ...
 
 
 def windows(config: Any) -> list[int | None] | None:
@@ -55,12 +57,21 @@ def windows(config: Any) -> list[int | None] | None:
 
 
 def shared_prompt_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, layout: Any = None, **options: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Any = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The function that `transformers` calls in every attention layer."""
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    if strange := [name for name in NOT_KNOWN_HERE if options.get(name) is not None] + ["dropout"] * bool(options.get("dropout")):
+    if strange := [name for name in NOT_KNOWN_HERE if options.get(name) is not None] + ["dropout"] * bool(
+        options.get("dropout")
+    ):
         raise ValueError(f"prompts cannot be shared in a model whose attention has {', '.join(strange)}")
     of_layers = windows(module.config)
     assert of_layers is not None
@@ -82,7 +93,9 @@ class _Whole:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
         if query.device.type == "cuda":
-            return compiled_flex()(query.to(value.dtype), key.to(value.dtype), value, block_mask(self.packing, window), scale)
+            return compiled_flex()(
+                query.to(value.dtype), key.to(value.dtype), value, block_mask(self.packing, window), scale
+            )
         out: Tensor = SharedPrompt.apply(query, key, value, self.packing, window, scale)
         return out
 
@@ -92,9 +105,15 @@ class SharedPrompt(torch.autograd.Function):
     prompt + G × completion. Scores are fp32 whatever the values' type."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, scale: float
+    ) -> Tensor:
         heads, tokens, width = query.shape[1:]
-        query_HND, key_HND, value_HND = (query[0].float() * (scale * LOG2_E)), key[0].float().contiguous(), value[0].contiguous()
+        query_HND, key_HND, value_HND = (
+            (query[0].float() * (scale * LOG2_E)),
+            key[0].float().contiguous(),
+            value[0].contiguous(),
+        )
         out_HND = torch.empty(heads, tokens, width, dtype=torch.float32)
         lse_HN = torch.empty(heads, tokens, dtype=torch.float32)
         pieces = packing.pieces(window)
@@ -120,11 +139,17 @@ class SharedPrompt(torch.autograd.Function):
         packing, pieces, heads = ctx.packing, ctx.pieces, len(query_HND)
         grad_HND = gradients[0][0].transpose(0, 1).float().contiguous()
         shift_HN = torch.linalg.vecdot(grad_HND, out_HND)
-        to_query, to_key, to_value = (torch.zeros(x.shape, dtype=torch.float32) for x in (query_HND, key_HND, value_HND))
+        to_query, to_key, to_value = (
+            torch.zeros(x.shape, dtype=torch.float32) for x in (query_HND, key_HND, value_HND)
+        )
         if packing.own:
             own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND, out_HND, lse_HN / LOG2_E))
-            grad_MHCD = _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]  # a repeated last token counts once
-            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(grad_MHCD, *own, **_own_way(pieces))
+            grad_MHCD = (
+                _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]
+            )  # a repeated last token counts once
+            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                grad_MHCD, *own, **_own_way(pieces)
+            )
             for total, part, unit in zip((to_query, to_key, to_value), parts, (LOG2_E, LOG2_E, 1.0), strict=True):
                 _put(total, packing, part * unit)
         for queries, keys, mask_QK, _ in _blocks(pieces):
@@ -170,7 +195,13 @@ def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | N
 
 
 def _attend_backward(
-    query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None, grad_QD: Tensor, lse_Q: Tensor, shift_Q: Tensor
+    query_QD: Tensor,
+    key_KD: Tensor,
+    value_KD: Tensor,
+    mask: Tensor | None,
+    grad_QD: Tensor,
+    lse_Q: Tensor,
+    shift_Q: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to the scaled queries, the keys and the values of a block, given the whole output's log-sum-exp and grad · out."""
     dtype = value_KD.dtype
@@ -195,7 +226,13 @@ def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]
         size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // (last - first))
         for begin in range(start, end, size):
             until = min(begin + size, end)
-            mask = ahead(until - begin) if piece.causal else None if piece.mask is None else piece.mask[begin - start : until - start]
+            mask = (
+                ahead(until - begin)
+                if piece.causal
+                else None
+                if piece.mask is None
+                else piece.mask[begin - start : until - start]
+            )
             yield slice(begin, until), slice(first, until if piece.causal else last), mask, piece.merging
 
 
@@ -235,7 +272,11 @@ def block_mask(packing: Packing, window: int | None) -> Any:
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         # Nothing in place: what a block is computed by must be compiled point by point
-        allowed = (groups_N[query] == groups_N[key]) & (key <= query) & ((segments_N[key] == 0) | (segments_N[key] == segments_N[query]))
+        allowed = (
+            (groups_N[query] == groups_N[key])
+            & (key <= query)
+            & ((segments_N[key] == 0) | (segments_N[key] == segments_N[query]))
+        )
         return allowed if window is None else allowed & (positions_N[query] - positions_N[key] < window)
 
     tokens = packing.ids_BN.shape[1]

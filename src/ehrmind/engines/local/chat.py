@@ -22,7 +22,9 @@ from ehrmind.types import InputError, Message, Prompt
 ASKED, SAID, NEXT = "the-first-words", "the-last-words", "the-reply-words"  # stand for contents of turns
 OPENED = re.compile(rf"{THINK_OPEN}\s*\Z")
 EMPTY_THOUGHT = re.compile(rf"\A\s*(?:{THINK_OPEN})?\s*{THINK_CLOSE}\s*")
-BEFORE_THOUGHT = re.compile(rf"{THINK_OPEN}\s*(?:{THINK_CLOSE}\s*)?(?={THINK_OPEN})")  # a template's own, empty, before a given one
+BEFORE_THOUGHT = re.compile(
+    rf"{THINK_OPEN}\s*(?:{THINK_CLOSE}\s*)?(?={THINK_OPEN})"
+)  # a template's own, empty, before a given one
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Chat:
         knows no tool gets the reply as the user's."""
         begun = [Message("user", ASKED), Message("assistant", SAID)]
         tail = self._tail([*begun, Message("tool", NEXT)])
-        if NEXT not in tail or tail == self._tail([*begun, Message("assistant", NEXT)]):  # left out, or taken for the assistant's words
+        if NEXT not in tail or tail == self._tail(
+            [*begun, Message("assistant", NEXT)]
+        ):  # left out, or taken for the assistant's words
             tail = conversation(self.tokenizer, [*begun, Message("user", NEXT)], self.arguments).rpartition(SAID)[2]
         tail = tail.replace(NEXT, self.markers.apart(reply))
         turn = self._begun(tail, thinks=thinks)
@@ -95,7 +99,9 @@ class Chat:
         """Text of the ids up to the stop token. Special tokens inside stay visible: they are part of what was written."""
         stops = self.stop_ids if stop_ids is None else stop_ids
         end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        text = str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        text = str(
+            self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
         return text.partition(self.end_text)[0] if self.end_text else text
 
     def said_end(self, ids: Sequence[int]) -> bool:
@@ -115,7 +121,9 @@ def open_chat(tokenizer: Any, named: frozenset[int], arguments: Mapping[str, Any
     begun = render(tokenizer, asked, arguments)
     whole = render(tokenizer, [*asked, Message("assistant", SAID)], arguments, generation=False)
     if ASKED not in begun or SAID not in whole:
-        raise InputError(f"The chat template of {_name(tokenizer)} leaves out what is said in a turn; use the model's own template.")
+        raise InputError(
+            f"The chat template of {_name(tokenizer)} leaves out what is said in a turn; use the model's own template."
+        )
     head, _, tail = whole.rpartition(SAID)
     more = head.removeprefix(begun) if head.startswith(begun) else ""
     opened = OPENED.search(begun)
@@ -168,7 +176,9 @@ def plain_generation(chat: Chat, pad_id: int | None = None) -> Any:
     ends = [chat.end_id, *sorted(chat.stop_ids - {chat.end_id})]
     if pad_id is None:
         pad_id = chat.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=pad_id, bos_token_id=tokenizer.bos_token_id)
+    return GenerationConfig(
+        do_sample=False, eos_token_id=ends, pad_token_id=pad_id, bos_token_id=tokenizer.bos_token_id
+    )
 
 
 def conversation(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> str:
@@ -179,7 +189,9 @@ def conversation(tokenizer: Any, messages: Sequence[Message], arguments: Mapping
         names = [f"turn-{number}-of-{len(messages)}" for number in range(1, len(messages) + 1)]
         text = render(tokenizer, [Message(m.role, name) for m, name in zip(messages, names, strict=True)], arguments)
         if not _in_order(text, names) or any(text.count(name) > 1 for name in names):
-            raise InputError(f"The chat template of {_name(tokenizer)} leaves out earlier turns; use the model's own template.")
+            raise InputError(
+                f"The chat template of {_name(tokenizer)} leaves out earlier turns; use the model's own template."
+            )
         contents = {name: message.content for name, message in zip(names, messages, strict=True)}
         text = re.sub("|".join(map(re.escape, names)), lambda name: contents[name.group()], text)
     return BEFORE_THOUGHT.sub("", text)
@@ -195,7 +207,9 @@ def _in_order(text: str, contents: Sequence[str]) -> bool:
     return True
 
 
-def render(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], *, generation: bool = True) -> str:
+def render(
+    tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any], *, generation: bool = True
+) -> str:
     """The template's own text. Raises InputError where the template refuses."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:

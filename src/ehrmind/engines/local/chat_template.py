@@ -25,7 +25,9 @@ def pinned(template: str, day: date) -> str:
     """The same template for one day. One that has its day keeps it."""
     if not reads_date(template):
         return template
-    words = "".join(f" | replace('{code}', {literal(day.strftime(code))})" for code in sorted(set(CODE.findall(template))))
+    words = "".join(
+        f" | replace('{code}', {literal(day.strftime(code))})" for code in sorted(set(CODE.findall(template)))
+    )
     macro = f"{{% macro {CLOCK}(format) %}}{{{{ format{words} }}}}{{% endmacro %}}"
     return f"{{# ehrmind: the date is {day.isoformat()} #}}{macro}{NO_TRIM}{template}"
 
@@ -33,9 +35,13 @@ def pinned(template: str, day: date) -> str:
 def with_defaults(template: str, arguments: Mapping[str, Any], after: str) -> str:
     """The template with values for the arguments that a caller leaves out, and with `after` behind the prompt of an answer."""
     names = {name: value for name, value in arguments.items() if name.isidentifier() and template_reads(template, name)}
-    head = "".join(f"{{% if {n} is not defined %}}{{% set {n} = {literal(value)} %}}{{% endif %}}" for n, value in names.items())
+    head = "".join(
+        f"{{% if {n} is not defined %}}{{% set {n} = {literal(value)} %}}{{% endif %}}" for n, value in names.items()
+    )
     tail = f"{{%+ if add_generation_prompt %}}{{{{ {literal(after)} }}}}{{% endif %}}" if after else ""
-    body = template.removesuffix("\n") if tail else template  # jinja leaves out the last line break, which is no longer the last
+    body = (
+        template.removesuffix("\n") if tail else template
+    )  # jinja leaves out the last line break, which is no longer the last
     return f"{head}{NO_TRIM if head else ''}{body}{tail}"
 
 

@@ -21,7 +21,9 @@ from ehrmind.world import current
 WEIGHT, OPTIMISER, RANDOM = "weight/", "optimiser/", "random/"
 
 
-def save_checkpoint(folder: Path, trained: Trained, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, trained: Trained, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]
+) -> None:
     """Master weights, optimiser state, random state and `progress` (JSON), all or nothing, by the first worker."""
     masters = dict(zip(trained.names, trained.masters, strict=True))
     tensors: dict[str, Tensor] = {WEIGHT + name: joined_up(master) for name, master in masters.items()}
@@ -50,7 +52,9 @@ def load_checkpoint(folder: Path, trained: Trained, optimiser: torch.optim.Optim
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             steps_at = master.device if optimiser.defaults["fused"] else "cpu"
-            optimiser.state[master] = {key: value.to(steps_at) if key == "step" else cut_as(value, master) for key, value in state.items()}
+            optimiser.state[master] = {
+                key: value.to(steps_at) if key == "step" else cut_as(value, master) for key, value in state.items()
+            }
     trained.show()
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if RANDOM + "cuda" in tensors and torch.cuda.is_available():

@@ -36,7 +36,9 @@ class Slots(Cache):
         self.lengths_S = np.zeros(0, dtype=np.int64)  # of the prompts in use
         self.slot_R = np.zeros(0, dtype=np.int64)  # each row's slot
         self.ages_R = np.zeros(0, dtype=np.int64)  # each row's own tokens so far
-        self._filling: list[tuple[int, int, int]] = []  # (slot, start, end) of the prompts in the sequence being prefilled
+        self._filling: list[
+            tuple[int, int, int]
+        ] = []  # (slot, start, end) of the prompts in the sequence being prefilled
         self._step: Step | None = None
         self.replays = Replays(self) if self.device.type in REPLAYED_ON else None
 
@@ -120,9 +122,13 @@ class Slots(Cache):
         self.lengths_S[gaps] = self.lengths_S[movers]
         self.lengths_S = self.lengths_S[:left]
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """What a model calls in every layer: keep what is new, give what the layout's `attend` is to be handed."""
-        if value_states.device.type == "cpu":  # few rows' products are no faster in bf16 there, and fp32 scores are the learner's
+        if (
+            value_states.device.type == "cpu"
+        ):  # few rows' products are no faster in bf16 there, and fp32 scores are the learner's
             kept = key_states.float(), value_states.float()
         else:
             kept = key_states.to(value_states.dtype), value_states
@@ -142,11 +148,17 @@ class Slots(Cache):
             self.own[layer_idx] = own = larger
         return self._step.write(own[0], kept[0]), self._step.write(own[1], kept[1])
 
-    def _room(self, key_states: Tensor, value_states: Tensor, rows: int, tokens: int, *, turned: bool = False) -> tuple[Tensor, Tensor]:
+    def _room(
+        self, key_states: Tensor, value_states: Tensor, rows: int, tokens: int, *, turned: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Zeros, since what is not yet written takes part in products with weight 0. `turned` keys lie as [rows, K, D, tokens], as their
         product reads them: of many tokens that takes a third less time, while one token is written more slowly."""
         heads, width = key_states.shape[1], key_states.shape[3]
-        keys = key_states.new_zeros(rows, heads, width, tokens).mT if turned else key_states.new_zeros(rows, heads, tokens, width)
+        keys = (
+            key_states.new_zeros(rows, heads, width, tokens).mT
+            if turned
+            else key_states.new_zeros(rows, heads, tokens, width)
+        )
         return keys, value_states.new_zeros(rows, heads, tokens, value_states.shape[3])
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

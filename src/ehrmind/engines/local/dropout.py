@@ -38,7 +38,9 @@ def without_dropout(config: Any, part: tuple[str, ...] = ()) -> list[Dropped]:
     for entry in found:
         setattr(config, entry.key, 0.0)
     parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
-    return found + [entry for name, under in parts.items() if under is not None for entry in without_dropout(under, (*part, name))]
+    return found + [
+        entry for name, under in parts.items() if under is not None for entry in without_dropout(under, (*part, name))
+    ]
 
 
 def in_words(found: list[Dropped]) -> str:

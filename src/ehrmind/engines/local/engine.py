@@ -82,7 +82,9 @@ class LocalEngine:
     def decode(self, ids: Sequence[int]) -> str:
         return self.chat.decode(ids, self.stop_ids)
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+    ) -> list[list[Completion]]:
         from ehrmind.engines.local.sampler import sample
 
         return sample(self, prompts, keys, members, decoding)
@@ -101,7 +103,9 @@ class LocalEngine:
         """How sampler and learner both compute, so that they see the same log-probabilities."""
         return torch.autocast(self.network.device.type, torch.bfloat16) if self.settings.autocast else nullcontext()
 
-    def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Any:
+    def learner(
+        self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None
+    ) -> Any:
         from ehrmind.engines.local.learner import LocalLearner
 
         self.refuse_to_learn()
@@ -122,7 +126,14 @@ class LocalEngine:
 
 
 def open_engine(
-    settings: Model, folder: Path, *, rows: int, tokens: int = 1 << 18, seed: int = 0, shards: int = 1, strategy: str = "ddp"
+    settings: Model,
+    folder: Path,
+    *,
+    rows: int,
+    tokens: int = 1 << 18,
+    seed: int = 0,
+    shards: int = 1,
+    strategy: str = "ddp",
 ) -> LocalEngine:
     """Load a model directory. Raises InputError for anything that is not a safe, chat-capable causal LM."""
     refuse_unusable(settings, folder)
@@ -139,7 +150,18 @@ def open_engine(
     chat = open_chat(tokenizer, named_ends(folder), settings.template)
     places = usable_tokens(network, tokenizer, [chat.end_id], folder)
     engine = LocalEngine(
-        network.to(device).eval(), tokenizer, settings, rows, tokens, shared, chat, chat.stop_ids, folder, shards, strategy, places
+        network.to(device).eval(),
+        tokenizer,
+        settings,
+        rows,
+        tokens,
+        shared,
+        chat,
+        chat.stop_ids,
+        folder,
+        shards,
+        strategy,
+        places,
     )
     saved = network if settings.lora is None else network.get_base_model()
     saved.generation_config = plain_generation(chat, engine.pad_id)  # what is saved says how answers were sampled here
@@ -159,7 +181,9 @@ def open_tokenizer(folder: Path, day: date | None = None) -> Any:
     """A model's tokenizer with its chat template, which writes `day` (today) for today. Raises InputError where there is none."""
     tokenizer = as_it_is(folder)
     if not getattr(tokenizer, "chat_template", None):
-        raise InputError(f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it.")
+        raise InputError(
+            f"{folder.name} has no chat template; use an instruction-tuned model, or add `chat_template.jinja` to it."
+        )
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = pinned(tokenizer.chat_template, day or date.today())
     return tokenizer
@@ -173,7 +197,9 @@ def as_it_is(folder: Path) -> Any:
     admit_tokenizer(folder)
     with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
-        tokenizer.decode(tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"])  # some faults show in use alone
+        tokenizer.decode(
+            tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"]
+        )  # some faults show in use alone
         _ = len(tokenizer), tokenizer.all_special_ids, tokenizer.added_tokens_decoder
     said = tokenizer.chat_template
     for template in said.values() if isinstance(said, dict) else [said]:
@@ -218,7 +244,9 @@ def locate(settings: Model, *, online: bool) -> Path:
                 return Path(snapshot_download(settings.name, tqdm_class=bar_with_an_end(), **asked))
         return Path(snapshot_download(settings.name, local_files_only=True, **asked))
     except HFValidationError:
-        raise InputError(f"model.name={settings.name} is no directory, nor the name of a model on the hub; check the path.") from None
+        raise InputError(
+            f"model.name={settings.name} is no directory, nor the name of a model on the hub; check the path."
+        ) from None
     except (LocalEntryNotFoundError, OSError) as error:
         where = "neither a directory nor in the hub's cache"
         raise InputError(

@@ -41,7 +41,9 @@ def merge_adapter(source: Path, target: Path, name: str) -> None:
     base = Path(str(admit_adapter(source).get("base_model_name_or_path")))
     base = base if base.is_absolute() or base.is_dir() else source / base
     if not (base / "config.json").is_file():
-        raise InputError(f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there.")
+        raise InputError(
+            f"{source / ADAPTER} names the base model {base.name}, which is no directory here; put its path there."
+        )
     admit_model(base)
     tokens = source if (source / "tokenizer_config.json").is_file() else base
     tokenizer = as_it_is(tokens)

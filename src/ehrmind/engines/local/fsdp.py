@@ -101,7 +101,11 @@ def joined_up(tensor: Tensor) -> Tensor:
 def cut_as(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor that every worker has, where and how `like` is."""
     tensor = tensor.to(like.device, like.dtype)
-    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None) if isinstance(like, DTensor) else tensor
+    return (
+        distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+        if isinstance(like, DTensor)
+        else tensor
+    )
 
 
 def full_weights(network: Any, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -20,11 +20,15 @@ from ehrmind.types import InputError
 
 CODE, PICKLES = {".py", ".so", ".pyd"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
 OTHER_WEIGHTS = (".gguf", ".h5", ".msgpack", ".ot", ".onnx", ".npz", ".npy")  # nothing here reads them
-OF_A_TRAINER = re.compile(r"(training_args|optimizer)\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth")  # nor them
+OF_A_TRAINER = re.compile(
+    r"(training_args|optimizer)\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth"
+)  # nor them
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TEMPLATES = "additional_chat_templates"
-OF_WORKERS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # transformers would prefer these to the whole
+OF_WORKERS = re.compile(
+    r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors"
+)  # transformers would prefer these to the whole
 BYTES = {"tokenizer.json": 1 << 28, ".json": 1 << 26, ".jinja": 1 << 20, ".txt": 1 << 27, ".model": 1 << 28}
 
 
@@ -39,7 +43,9 @@ def admit_model(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no model directory: it has no config.json{_held_instead(folder)}.")
     trees = _admit_files(folder)
     if ADAPTER in trees:
-        raise InputError(f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the adapter.")
+        raise InputError(
+            f"{folder.name} holds a model and an adapter; merge them (`ehrmind export model --merge`), or remove the adapter."
+        )
     for file in weight_files(folder, trees["config.json"]):
         _refuse_other_content(file, folder)
     return trees["config.json"]
@@ -80,7 +86,9 @@ def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Pat
     config = read_json(folder / "config.json", folder) if config is None else config
     named = config.get("transformers_weights")
     if isinstance(named, str) and named.endswith(".index.json"):
-        return _shards(_inside(named, "config.json", "transformers_weights", folder, ending=".safetensors.index.json"), folder)
+        return _shards(
+            _inside(named, "config.json", "transformers_weights", folder, ending=".safetensors.index.json"), folder
+        )
     if named is not None:
         return [_inside(named, "config.json", "transformers_weights", folder)]
     shards = _shards(folder / INDEX, folder) if (folder / INDEX).is_file() else []
@@ -89,8 +97,12 @@ def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Pat
     if shards:
         return shards
     if list(folder.glob("*.safetensors")):
-        raise InputError(f"{folder.name} has neither {WEIGHTS} nor {INDEX}; name its weight files in the latter, or get the whole model.")
-    raise InputError(f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors.")
+        raise InputError(
+            f"{folder.name} has neither {WEIGHTS} nor {INDEX}; name its weight files in the latter, or get the whole model."
+        )
+    raise InputError(
+        f"{folder.name} holds no safetensors weights{_held_instead(folder)}; get the model in safetensors."
+    )
 
 
 def _shards(index: Path, folder: Path) -> list[Path]:
@@ -101,23 +113,35 @@ def _shards(index: Path, folder: Path) -> list[Path]:
         raise cannot(folder, f"{index.name} names no weight file; get the file again")
     missing = [name for name in names if _is_plain(name) and not (folder / name).exists()]
     if missing:
-        raise InputError(f"{folder.name} lacks {len(missing)} of its {len(names)} weight files, such as {missing[0]}; get all of them.")
+        raise InputError(
+            f"{folder.name} lacks {len(missing)} of its {len(names)} weight files, such as {missing[0]}; get all of them."
+        )
     return [_inside(name, index.name, "weight_map", folder) for name in names]
 
 
 def _is_plain(name: str, ending: str = ".safetensors") -> bool:
     """Tells whether a name stays in its directory, read as a path of any system."""
     path = PurePosixPath(name)
-    return name.endswith(ending) and name.isprintable() and "\\" not in name and not path.is_absolute() and ".." not in path.parts
+    return (
+        name.endswith(ending)
+        and name.isprintable()
+        and "\\" not in name
+        and not path.is_absolute()
+        and ".." not in path.parts
+    )
 
 
 def _inside(name: Any, file: str, key: str, folder: Path, ending: str = ".safetensors") -> Path:
     """The file that a key names. Raises InputError where it is of another kind or outside."""
     where = f"{folder.name}/{file} names {shown(name)} in {key}"
     if not isinstance(name, str) or not name.endswith(ending):
-        raise InputError(f"{where}, which is no {ending.removeprefix('.')} file; convert the weights to safetensors and name them there.")
+        raise InputError(
+            f"{where}, which is no {ending.removeprefix('.')} file; convert the weights to safetensors and name them there."
+        )
     if not _is_plain(name, ending) or not _stays(folder / name, folder):
-        raise InputError(f"{where}, which lies outside the directory; put the file into the directory and name it there.")
+        raise InputError(
+            f"{where}, which lies outside the directory; put the file into the directory and name it there."
+        )
     if not (folder / name).is_file():
         raise InputError(f"{where}, which is no file; get the whole model.")
     return folder / name
@@ -129,14 +153,22 @@ def _admit_files(folder: Path) -> dict[str, dict[str, Any]]:
     for path in _files(folder):
         _refuse_link_or_device(path, folder)
         if path.name == "custom_generate" or path.suffix in CODE:
-            raise InputError(f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model.")
+            raise InputError(
+                f"{folder.name} holds code of its own ({path.name}), which is never run; remove it or use another model."
+            )
         if path.suffix in PICKLES and not OF_A_TRAINER.fullmatch(path.name):
-            raise InputError(f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file.")
+            raise InputError(
+                f"{folder.name} holds pickled weights ({path.name}); convert them to safetensors and remove the file."
+            )
         if OF_WORKERS.fullmatch(path.name):
-            raise InputError(f"{folder.name} holds a part of a distributed checkpoint ({path.name}); save the model whole, in safetensors.")
+            raise InputError(
+                f"{folder.name} holds a part of a distributed checkpoint ({path.name}); save the model whole, in safetensors."
+            )
         limit = BYTES.get(path.name, BYTES.get(path.suffix))
         if limit is not None and path.is_file() and path.stat().st_size > limit:
-            raise InputError(f"{folder.name}/{path.name} is larger than {limit >> 20} MiB, as no model's is; get the file again.")
+            raise InputError(
+                f"{folder.name}/{path.name} is larger than {limit >> 20} MiB, as no model's is; get the file again."
+            )
         if path.suffix == ".json" and path.name != "tokenizer.json" and path.is_file() and path.parent == folder:
             trees[path.name] = read_json(path, folder)
     for name in sorted(name for name in trees if name.endswith(".safetensors.index.json") and name != INDEX):
@@ -165,12 +197,16 @@ def _files(folder: Path) -> Iterator[Path]:
         if (folder / TEMPLATES).is_dir():
             yield from sorted((folder / TEMPLATES).iterdir())
     except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}); set its permissions, or name another directory.") from None
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}); set its permissions, or name another directory."
+        ) from None
 
 
 def _refuse_link_or_device(path: Path, folder: Path) -> None:
     if not _stays(path, folder):
-        raise InputError(f"{folder.name}/{path.name} is a link to a place outside the directory; put the file itself there.")
+        raise InputError(
+            f"{folder.name}/{path.name} is a link to a place outside the directory; put the file itself there."
+        )
     mode = path.stat().st_mode if path.exists() else stat.S_IFREG
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InputError(f"{folder.name}/{path.name} is no ordinary file; remove it.")

@@ -39,7 +39,9 @@ def token_logprobs(hidden_NE: Tensor, head: Head, targets_N: Tensor, temperature
     kind = hidden_NE.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NE.dtype
     with torch.autocast(kind, enabled=False):
-        found: tuple[Tensor, Tensor] = _TokenLogprobs.apply(hidden_NE, head.weight_VE, targets_N, head, temperature, dtype)
+        found: tuple[Tensor, Tensor] = _TokenLogprobs.apply(
+            hidden_NE, head.weight_VE, targets_N, head, temperature, dtype
+        )
     return found
 
 
@@ -48,7 +50,13 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, targets_N: Tensor, head: Head, temperature: float, dtype: torch.dtype
+        ctx: Any,
+        hidden_NE: Tensor,
+        weight_VE: Tensor,
+        targets_N: Tensor,
+        head: Head,
+        temperature: float,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         logprobs_N, lse_N, entropies_N = (torch.empty(len(targets_N), device=hidden_NE.device) for _ in range(3))
         weight = weight_VE.to(dtype)
@@ -85,7 +93,14 @@ class _TokenLogprobs(torch.autograd.Function):
                 grad_hidden_NE[here] = product(grad_NV, weight.T).to(hidden_NE.dtype)
             if grad_weight_VE is not None:
                 grad_weight_VE += product_over_rows(grad_NV, hidden)
-        return grad_hidden_NE, None if grad_weight_VE is None else grad_weight_VE.to(weight_VE.dtype), None, None, None, None
+        return (
+            grad_hidden_NE,
+            None if grad_weight_VE is None else grad_weight_VE.to(weight_VE.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _logits(hidden_NE: Tensor, weight_VE: Tensor, head: Head, temperature: float) -> Tensor:

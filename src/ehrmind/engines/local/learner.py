@@ -40,13 +40,21 @@ class LocalLearner:
     """Owns the optimiser and, where a KL term asks for it, the frozen reference. Weights are the engine's own."""
 
     def __init__(
-        self, engine: LocalEngine, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None
+        self,
+        engine: LocalEngine,
+        optimiser: Optimiser,
+        total_steps: int,
+        *,
+        rlvr: Rlvr | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         self.engine, self.settings, self.total_steps = engine, optimiser, total_steps
         self.rlvr, self.decoding = rlvr, decoding or Decoding()
         self.cut = engine.strategy == "fsdp" and current().size > 1  # a worker alone has everything anyway
         self.reference = self._frozen_copy() if rlvr is not None and rlvr.kl > 0 else None
-        for network in {id(network): network for network in (engine.network, self.reference) if self.cut and network is not None}.values():
+        for network in {
+            id(network): network for network in (engine.network, self.reference) if self.cut and network is not None
+        }.values():
             cut_among_workers(network)
         self.trained = Trained(engine.network)
         self.adamw = torch.optim.AdamW(
@@ -64,7 +72,8 @@ class LocalLearner:
         """One supervised step; the loss is on the response's tokens only, averaged over the batch's. Neighbouring pairs with
         the same prompt are packed behind it together."""
         groups: list[Packed] = [
-            (ids, [response for _, response in same]) for ids, same in groupby(pairs, key=lambda pair: pair[0].token_ids)
+            (ids, [response for _, response in same])
+            for ids, same in groupby(pairs, key=lambda pair: pair[0].token_ids)
         ]
         tokens = sum(len(response) for _, response in pairs)
 
@@ -97,17 +106,28 @@ class LocalLearner:
         return progress
 
     def _policy_share(
-        self, groups: Sequence[Group], old: list[Tensor | None], reference: list[Tensor | None] | None, whole: Normaliser, *, first: bool
+        self,
+        groups: Sequence[Group],
+        old: list[Tensor | None],
+        reference: list[Tensor | None] | None,
+        whole: Normaliser,
+        *,
+        first: bool,
     ) -> ShareOfLoss:
         """In the `first` epoch the log-probabilities computed on the way are kept in `old`: no pass of their own."""
         settings = self.rlvr
         assert settings is not None
-        scored = max(1, _counts(groups, settings, self.decoding).tokens)  # groups without signal may not be scored at all
+        scored = max(
+            1, _counts(groups, settings, self.decoding).tokens
+        )  # groups without signal may not be scored at all
 
         def share(indices: list[int], scores: Scores) -> tuple[Tensor, dict[str, float]]:
             lengths = [completion.n_tokens for index in indices for completion in groups[index].completions]
             device = scores.logprobs.device
-            mask_NT = _padded(torch.tensor([learnt for i in indices for learnt in _learnt(groups[i], settings)], device=device), lengths)
+            mask_NT = _padded(
+                torch.tensor([learnt for i in indices for learnt in _learnt(groups[i], settings)], device=device),
+                lengths,
+            )
             logprobs_NT = _padded(scores.logprobs, lengths)
             if first:
                 tokens = [sum(completion.n_tokens for completion in groups[index].completions) for index in indices]
@@ -172,7 +192,9 @@ class LocalLearner:
     ) -> dict[str, float]:
         """Gradients of a shard's share of the loss are added to the parameters'; returns what it has to report."""
         stage = "warmup" if self.rlvr is None else "rlvr"
-        torch.manual_seed(question_key(self.engine.seed, f"drawn in {stage}", self.steps_done, str(shard)))  # whoever holds the shard
+        torch.manual_seed(
+            question_key(self.engine.seed, f"drawn in {stage}", self.steps_done, str(shard))
+        )  # whoever holds the shard
         report = {"loss": 0.0}
         batches = self._microbatches([packed[item] for item in items])
         for place, batch in enumerate(batches):
@@ -180,7 +202,9 @@ class LocalLearner:
             if self.cut:
                 sum_over_workers(self.engine.network, after_this=place + 1 == len(batches))
             with self.engine.autocast():
-                scores = self._score(self.engine.network, [packed[index] for index in indices] or [NOTHING], temperature)
+                scores = self._score(
+                    self.engine.network, [packed[index] for index in indices] or [NOTHING], temperature
+                )
             loss, sums = share(indices, scores) if indices else (0.0 * scores.logprobs.sum(), {})
             loss.backward()
             for name, value in {"loss": float(loss.detach()), **sums}.items():
@@ -203,7 +227,9 @@ class LocalLearner:
         if settings.schedule == "constant":
             return settings.learning_rate
         progress = min(1.0, (self.steps_done - warm) / max(1, total - warm))
-        return settings.learning_rate * (settings.final_share + (1 - settings.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return settings.learning_rate * (
+            settings.final_share + (1 - settings.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+        )
 
     def _reference_logprobs(self, packed: Sequence[Packed], temperature: float) -> list[Tensor | None] | None:
         if self.reference is None:
@@ -239,7 +265,9 @@ class LocalLearner:
 
 
 def _packed(group: Group) -> Packed:
-    completions = [[token for segment in completion.segments for token in segment.token_ids] for completion in group.completions]
+    completions = [
+        [token for segment in completion.segments for token in segment.token_ids] for completion in group.completions
+    ]
     return group.prompt.token_ids, completions
 
 
@@ -261,7 +289,10 @@ def _sampler_gap(groups: Sequence[Group], learners: Sequence[Tensor | None]) -> 
     if not parts:
         return {}
     tokens = sum(count for count, _, _ in parts)
-    return {"sampler_gap": sum(count / tokens * mean for count, mean, _ in parts), "sampler_gap_max": max(most for _, _, most in parts)}
+    return {
+        "sampler_gap": sum(count / tokens * mean for count, mean, _ in parts),
+        "sampler_gap_max": max(most for _, _, most in parts),
+    }
 
 
 def _learnt(group: Group, settings: Rlvr) -> list[bool]:

@@ -98,11 +98,18 @@ def find_markers(tokenizer: Any, render: Render) -> Markers:
         for number, token in added
         if len(token.content.strip()) > 1
         and not _is_ours(token.content)
-        and (token.special or number in named or token.content in written or (_is_bracketed(token.content) and token.content in template))
+        and (
+            token.special
+            or number in named
+            or token.content in written
+            or (_is_bracketed(token.content) and token.content in template)
+        )
     }
     whole = sorted((token.content for token in tokens.values() if not token.single_word), key=len, reverse=True)
     words = sorted((token.content for token in tokens.values() if token.single_word), key=len, reverse=True)
-    strings = sorted((text for text in written - {*whole, *words} if not (_is_ours(text) or text.isalnum())), key=len, reverse=True)
+    strings = sorted(
+        (text for text in written - {*whole, *words} if not (_is_ours(text) or text.isalnum())), key=len, reverse=True
+    )
     patterns = [
         *map(re.escape, whole),
         *(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words),  # as `tokenizers` takes single words

@@ -75,7 +75,9 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = vars(self) | {"total": self.total}
-        return ", ".join(f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total")
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total"
+        )
 
 
 def shape_of(folder: Path, model: Model) -> Shape | None:
@@ -94,7 +96,9 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
     parameters = sum(_parameters(file) for file in weight_files(folder))
     width = config.get("head_dim") or hidden // heads
     key_heads = config.get("num_key_value_heads") or heads
-    adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    adapters = (
+        layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    )
     return Shape(
         parameters=parameters + adapters,
         trainable=adapters or parameters,
@@ -121,11 +125,15 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     weights, trained = shape.parameters * shape.bytes, shape.trainable * FP32
     cut = workers if recipe.cluster.strategy == "fsdp" else 1
     narrow = recipe.model.lora is None and shape.bytes < FP32
-    masters = shape.trainable * (FP32 - (shape.bytes if cut > 1 else 0)) if narrow else 0  # what FSDP2 shards are the masters
+    masters = (
+        shape.trainable * (FP32 - (shape.bytes if cut > 1 else 0)) if narrow else 0
+    )  # what FSDP2 shards are the masters
     copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
     # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
     layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
-    sampling = Estimate(weights // cut, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0))
+    sampling = Estimate(
+        weights // cut, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0)
+    )
 
     def learning(reference: int, activations: int) -> Estimate:
         return replace(
@@ -151,7 +159,9 @@ def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> N
         return
     adapts, learns = recipe.model.lora is not None, found.optimiser > 0
     smaller = ["use a smaller model"]
-    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []  # else its masters are fp32
+    smaller += (
+        ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []
+    )  # else its masters are fp32
     smaller += ["model.lora"] if learns and not adapts else []
     smaller += ["rlvr.kl=0"] if found.reference else []
     advice = {
@@ -195,9 +205,13 @@ def free_memory() -> int:
 
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
     layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
-    kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    kept = (
+        tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    )
     logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
-    if shape.device == "cuda" and shape.narrow:  # the weights in autocast's type, and the output layer's gradient before it is added
+    if (
+        shape.device == "cuda" and shape.narrow
+    ):  # the weights in autocast's type, and the output layer's gradient before it is added
         logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
     return int(kept + logits + tokens * shape.hidden * FP32 * 4)
 

@@ -69,7 +69,11 @@ OF_CONFIG = (
     _of("use_kernels kernel_config", _there, "asks for kernels to be fetched, which are code"),
     _of("configuration_files", _there, "names other files to read in place of this one"),
     _of("fusion_config", _there, "changes the model's layers"),
-    _of("_auto_class attribute_map sub_configs sub_configs_defaults extra_files", lambda _: True, "changes how the config is read"),
+    _of(
+        "_auto_class attribute_map sub_configs sub_configs_defaults extra_files",
+        lambda _: True,
+        "changes how the config is read",
+    ),
     _of("use_pretrained_backbone", _there, "asks for weights of another repository"),
     _of("backbone", lambda value: isinstance(value, str) and bool(value), "asks for a model of another repository"),
     _of("quantization_config", lambda value: not (value is None or isinstance(value, dict)), "is no object"),
@@ -158,7 +162,9 @@ def _refuse_quantisation(config: Mapping[str, Any], folder: Path) -> None:
     for _, key, value in _walk(config):
         if key == "quantization_config" and value and str(value.get("quant_method")) not in QUANTISED:
             how = str(value.get("quant_method"))[:40]
-            raise InputError(f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not.")
+            raise InputError(
+                f"{folder.name} says that its weights are quantised by '{how}', which is not known here; get one that is not."
+            )
         if key == "quantization_config" and value:
             for place, text in _texts(value, key):
                 if is_slow_unseen(text):
@@ -203,7 +209,9 @@ def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder
             found = getattr(transformers, known, None)
         except (ImportError, RuntimeError):
             found = None  # a class whose library is not here
-        if found is None or (isinstance(found, DummyObject) and known.endswith(("Tokenizer", "TokenizerFast", "MistralCommonBackend"))):
+        if found is None or (
+            isinstance(found, DummyObject) and known.endswith(("Tokenizer", "TokenizerFast", "MistralCommonBackend"))
+        ):
             continue  # the second stands for one whose library is not here
         if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizerBase)):
             raise _refusal(folder, file, place, value, "is no name of a tokenizer")
@@ -212,7 +220,14 @@ def _refuse_tokenizer_class(name: Any, value: Any, file: str, place: str, folder
 def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("peft_type")
     if str(kind) not in MERGED:
-        raise _refusal(folder, "adapter_config.json", "peft_type", kind, "is no kind of adapter that can be merged here", "use another")
+        raise _refusal(
+            folder,
+            "adapter_config.json",
+            "peft_type",
+            kind,
+            "is no kind of adapter that can be merged here",
+            "use another",
+        )
     if mapping := config.get("auto_mapping"):
         library = mapping.get("parent_library") if isinstance(mapping, dict) else None
         if str(library).partition(".")[0] not in LIBRARIES:
@@ -225,7 +240,9 @@ def _refuse_adapter(config: Mapping[str, Any], folder: Path) -> None:
             raise _refusal(folder, "adapter_config.json", key, pattern, ENDLESS, NAMES)
 
 
-def _refusal(folder: Path, file: str, place: str, value: Any, why: str, remedy: str = "remove the key, or use another model") -> InputError:
+def _refusal(
+    folder: Path, file: str, place: str, value: Any, why: str, remedy: str = "remove the key, or use another model"
+) -> InputError:
     return InputError(f"{folder.name}/{file} says {shown(place)[1:-1]} {shown(value)}, which {why}; {remedy}.")
 
 

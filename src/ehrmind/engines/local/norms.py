@@ -45,7 +45,12 @@ def _fitting(module: Any) -> tuple[float, float] | None:
     """(epsilon, offset of the weight) with which `rms_norm` gives the module's own result on random numbers; None if none does."""
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     own = dict(module.named_parameters(recurse=False))
-    if not type(module).__name__.endswith("RMSNorm") or eps is None or set(own) != {"weight"} or own["weight"].ndim != 1:
+    if (
+        not type(module).__name__.endswith("RMSNorm")
+        or eps is None
+        or set(own) != {"weight"}
+        or own["weight"].ndim != 1
+    ):
         return None
     weight_E = own["weight"]
     generator = torch.Generator().manual_seed(0)

@@ -23,7 +23,9 @@ def refuse_odd_numbers(config: dict[str, Any], folder: Path) -> None:
     _refuse_repetitions(config, folder)
     tokens = config.get("trainable_token_indices") or []
     for chosen in tokens.values() if isinstance(tokens, dict) else [tokens]:
-        if not isinstance(chosen, list) or any(type(token) is not int or not 0 <= token < MOST_TOKENS for token in chosen):
+        if not isinstance(chosen, list) or any(
+            type(token) is not int or not 0 <= token < MOST_TOKENS for token in chosen
+        ):
             raise _refusal(folder, "trainable_token_indices that are no ids of tokens")
 
 
@@ -49,7 +51,9 @@ def _refuse_repetitions(config: dict[str, Any], folder: Path) -> None:
                 raise _refusal(folder, f"{key} {shown(count)}, which is more than {MOST_ROUNDS} rounds")
     if (parts := config.get("layer_replication")) is None:
         return
-    if not isinstance(parts, list) or not all(isinstance(part, list) and [type(end) for end in part] == [int, int] for part in parts):
+    if not isinstance(parts, list) or not all(
+        isinstance(part, list) and [type(end) for end in part] == [int, int] for part in parts
+    ):
         raise _refusal(folder, "layer_replication that is no list of pairs of layers")
     if any(not 0 <= begin < end for begin, end in parts) or sum(end - begin for begin, end in parts) > MOST_LAYERS:
         raise _refusal(folder, f"layer_replication of no layers, or of more than {MOST_LAYERS}")

@@ -20,9 +20,17 @@ from ehrmind.engines.local.sizes import refuse_odd_sizes, within_files
 from ehrmind.types import InputError
 
 SAID = logging.getLogger(__name__)
-OURS_ALONE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}  # no code of the model's, no network
-ATTENTIONS, EXPERTS = (None, "eager", "sdpa"), (None, "eager", "batched_mm", "grouped_mm")  # what needs no kernel from elsewhere
-OTHER_HEADS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM|RewardModel)\Z")
+OURS_ALONE: dict[str, Any] = {
+    "trust_remote_code": False,
+    "local_files_only": True,
+}  # no code of the model's, no network
+ATTENTIONS, EXPERTS = (
+    (None, "eager", "sdpa"),
+    (None, "eager", "batched_mm", "grouped_mm"),
+)  # what needs no kernel from elsewhere
+OTHER_HEADS = re.compile(
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|MaskedLM|RewardModel)\Z"
+)
 WHOLE_NUMBERS = re.compile("U?I(8|16|32|64)")  # safetensors' names of types
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
 
@@ -31,7 +39,9 @@ def refuse_incomplete(folder: Path) -> None:
     """Refuses faults of a model directory that show without loading a weight; first of all what the gate refuses. Raises InputError."""
     refuse_unfit(folder)
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
-        raise InputError(f"{folder.name} has no tokenizer (no tokenizer.json nor tokenizer.model); put the model's own files there.")
+        raise InputError(
+            f"{folder.name} has no tokenizer (no tokenizer.json nor tokenizer.model); put the model's own files there."
+        )
 
 
 def refuse_unfit(folder: Path) -> None:
@@ -58,10 +68,16 @@ def _refuse_unknown_names(config: dict[str, Any], folder: Path) -> None:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         why = f"it is of type '{str(kind)[:60]}', which transformers {__version__} does not know"
         raise cannot(folder, f"{why}; choose another model, or a version of transformers that has it")
-    for part in (config, *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict))):
+    for part in (
+        config,
+        *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)),
+    ):
         for key in ("dtype", "torch_dtype"):
             dtype = part.get(key)
-            if not (dtype in (None, "auto") or (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype))):
+            if not (
+                dtype in (None, "auto")
+                or (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype))
+            ):
                 why = f"config.json says {key} '{str(dtype)[:40]}', which is no type of torch; put the one of its weights there"
                 raise cannot(folder, why)
 
@@ -163,7 +179,9 @@ def architecture_of(config: Any, folder: Path) -> Any:
 
 def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> None:
     if missing := sorted(found["missing_keys"]):  # would be random numbers
-        raise InputError(f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model.")
+        raise InputError(
+            f"{folder.name} lacks {len(missing)} of its weights, such as {missing[0]}; get the whole model."
+        )
     if mismatched := sorted(found["mismatched_keys"]):
         name, stored, wanted = mismatched[0]
         shapes = f"{list(stored)}, and config.json asks for {list(wanted)}"
@@ -184,11 +202,16 @@ def _refuse_other_weights(network: Any, found: dict[str, Any], folder: Path) -> 
         )
     if unused:
         SAID.warning(
-            "%s: %d of its tensors are no part of the text model and are left out, such as %s", folder.name, len(unused), unused[0]
+            "%s: %d of its tensors are no part of the text model and are left out, such as %s",
+            folder.name,
+            len(unused),
+            unused[0],
         )
     for name, weight in network.named_parameters():
         if not bool(weight.sum(dtype=torch.float32).isfinite()) and not bool(weight.isfinite().all()):
-            raise InputError(f"{folder.name} holds numbers that are not finite (NaN or infinite) in {name}; get the model again.")
+            raise InputError(
+                f"{folder.name} holds numbers that are not finite (NaN or infinite) in {name}; get the model again."
+            )
 
 
 def _numberless(name: str) -> str:
@@ -236,11 +259,15 @@ def opening(folder: Path, what: str = "") -> Iterator[None]:
     except InputError:
         raise
     except ImportError as error:
-        raise cannot(folder, f"it needs what is not here ({short(error)}); install that, or choose a model without") from None
+        raise cannot(
+            folder, f"it needs what is not here ({short(error)}); install that, or choose a model without"
+        ) from None
     except StrictDataclassError as error:
         raise cannot(folder, f"config.json is not right ({short(error)}); get the model's own") from None
     except KeyError as error:
-        raise cannot(folder, f"config.json asks for {short(error)}, which transformers does not know; get the model's own") from None
+        raise cannot(
+            folder, f"config.json asks for {short(error)}, which transformers does not know; get the model's own"
+        ) from None
     except (MemoryError, RecursionError) as error:
         why = f"it asks for more than there is ({type(error).__name__})"
         raise cannot(folder, f"{why}; get the model's own files") from None

@@ -107,7 +107,11 @@ def _show_tags(folder: Path, tokenizer: Any) -> None:
             token["special"] = token["special"] and token["content"] not in hidden
         for key in ("additional_special_tokens", "extra_special_tokens"):
             if isinstance(tree.get(key), list):
-                tree[key] = [token for token in tree[key] if (token["content"] if isinstance(token, dict) else token) not in hidden]
+                tree[key] = [
+                    token
+                    for token in tree[key]
+                    if (token["content"] if isinstance(token, dict) else token) not in hidden
+                ]
         write_text(file, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     if left := hidden & set(as_it_is(folder).all_special_tokens):
         raise InputError(
@@ -143,7 +147,9 @@ def _write_template(folder: Path, chat: Chat, *, thinks: bool) -> None:
     if "chat_template" in tree:
         write_text(file, json.dumps({**tree, "chat_template": made}, indent=2, ensure_ascii=False) + "\n")
     asked = [Message("user", "What?")]
-    if render(as_it_is(folder), asked, {}) != render(chat.tokenizer, asked, chat.arguments) + chat.after_prompt(thinks=thinks):
+    if render(as_it_is(folder), asked, {}) != render(chat.tokenizer, asked, chat.arguments) + chat.after_prompt(
+        thinks=thinks
+    ):
         raise InputError(
             f"The chat template of {folder.name} does not take model.template as its own defaults, so a server would ask otherwise than "
             "the run; write these values into the template itself."

@@ -117,7 +117,9 @@ class Packing:
 def _places(own: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Where token c of completion m lies, and whether it has one; beyond its end its last place is repeated."""
     if not own:
-        return torch.zeros((0, 0), dtype=torch.long, device=device), torch.zeros((0, 0), dtype=torch.bool, device=device)
+        return torch.zeros((0, 0), dtype=torch.long, device=device), torch.zeros(
+            (0, 0), dtype=torch.bool, device=device
+        )
     starts_M1, ends_M1 = (torch.tensor(side, device=device)[:, None] for side in zip(*own, strict=True))
     offsets_C = torch.arange(int((ends_M1 - starts_M1).max()), device=device)
     places_MC = starts_M1 + offsets_C
@@ -132,10 +134,18 @@ def _causal(stretch: tuple[int, int], window: int | None) -> Iterator[Piece]:
         return
     for block in range(start, end, window):
         queries, keys = (block, min(block + window, end)), (max(start, block - window + 1), min(block + window, end))
-        yield Piece(queries, keys, causal=False, mask=_band(block - keys[0], queries[1] - block, keys[1] - keys[0], window), merging=False)
+        yield Piece(
+            queries,
+            keys,
+            causal=False,
+            mask=_band(block - keys[0], queries[1] - block, keys[1] - keys[0], window),
+            merging=False,
+        )
 
 
-def _branch(trunk: tuple[int, int], completions: tuple[int, int], window: int | None, positions_N: Tensor) -> Iterator[Piece]:
+def _branch(
+    trunk: tuple[int, int], completions: tuple[int, int], window: int | None, positions_N: Tensor
+) -> Iterator[Piece]:
     start, end = trunk
     if window is None:
         yield Piece(completions, trunk, causal=False, mask=None, merging=True)

@@ -13,8 +13,19 @@ from typing import Any
 
 SECONDS, MOST_TRIED = 10, 8
 # What peft puts around them, by key; a key that ends in _pattern is like rank_pattern
-FORMS = {"modules_to_save": r"(^|.*\.){}($|\..*)", "layers_pattern": r"(?:^|.*?\.){}\.(?P<idx>\d+)\.", "rank_pattern": r"(.*\.)?({})$"}
-LISTED = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters", "feedforward_modules")
+FORMS = {
+    "modules_to_save": r"(^|.*\.){}($|\..*)",
+    "layers_pattern": r"(?:^|.*?\.){}\.(?P<idx>\d+)\.",
+    "rank_pattern": r"(.*\.)?({})$",
+}
+LISTED = (
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "layers_pattern",
+    "target_parameters",
+    "feedforward_modules",
+)
 LONGEST, MOST_REPEATED, MOST_UNSEEN, MOST_BRANCHES = 2000, 6, 3, 8
 REPEATED = re.compile(r"[*+{]|(?<![*+?}(])\?")
 PLAIN = re.compile(r"[\w.\-]*")  # a name of a module, which no matcher takes long over
@@ -34,7 +45,11 @@ def patterns_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 def is_slow(pattern: str) -> bool:
     """Tells whether an expression repeats a group, or holds so many repetitions that a name of a module can take for ever to be
     refused."""
-    return len(pattern) > LONGEST or re.search(r"\)[*+{]", pattern) is not None or len(REPEATED.findall(pattern)) > MOST_REPEATED
+    return (
+        len(pattern) > LONGEST
+        or re.search(r"\)[*+{]", pattern) is not None
+        or len(REPEATED.findall(pattern)) > MOST_REPEATED
+    )
 
 
 def is_slow_unseen(pattern: str) -> bool:

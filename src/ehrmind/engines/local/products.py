@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 ONEDNN = (
-    platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    platform.machine() in ("x86_64", "AMD64")
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 ROWS = 64  # that weights are packed for; the layout is the same for all but very few
 
@@ -60,7 +62,11 @@ class Linear(torch.nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         if input.device.type != "cpu":
-            return super().forward(input) if self.packed is None else torch.nn.functional.linear(input, self.packed, self.bias)
+            return (
+                super().forward(input)
+                if self.packed is None
+                else torch.nn.functional.linear(input, self.packed, self.bias)
+            )
         narrow = torch.is_autocast_enabled("cpu")
         if self.packed is None and (input.dtype != torch.float32 or self.weight.dtype != torch.float32 or narrow):
             return super().forward(input)
@@ -69,7 +75,9 @@ class Linear(torch.nn.Linear):
             flat_MK = input.reshape(-1, input.shape[-1])
             out = _Linear.apply(flat_MK, self.weight).view(*input.shape[:-1], -1)
         elif self.packed is not None:
-            out = torch.ops.mkldnn._linear_pointwise(input.to(torch.bfloat16) if narrow else input, self.packed, None, "none", [], "")
+            out = torch.ops.mkldnn._linear_pointwise(
+                input.to(torch.bfloat16) if narrow else input, self.packed, None, "none", [], ""
+            )
         else:
             out = torch.ops.mkldnn._linear_pointwise(input, self.weight, None, "none", [], "")
         return out if self.bias is None else out + self.bias.to(out.dtype)
@@ -89,7 +97,9 @@ def packed_weights(network: Any) -> Iterator[None]:
     """While answers are sampled, a second copy of the fp32 weights, made once and not for every token. On CPU in oneDNN's own layout,
     which every product would otherwise bring them into again: 64 rows take a quarter less without, 7 half. Under autocast in its type:
     on CUDA bringing them into it takes as long as a token's whole step."""
-    layers = [module for module in network.modules() if isinstance(module, Linear) and module.weight.dtype == torch.float32]
+    layers = [
+        module for module in network.modules() if isinstance(module, Linear) and module.weight.dtype == torch.float32
+    ]
     try:
         for layer in layers:
             layer.packed = _packed(layer.weight.detach())

@@ -71,7 +71,11 @@ def prove(folder: Path, name: str, memory: Memory) -> dict[str, Any]:
     gap = (values - memory.wanted).abs()
     spread = max(1.0, float(memory.wanted.std()))
     wide = TOLERANCE if next(memory.network.parameters()).device.type == "cpu" else TOLERANCE_OF_GPU
-    if gap.max() > wide * spread if memory.dtype.itemsize >= torch.float32.itemsize else gap.mean() > NARROW_TOLERANCE * spread:
+    if (
+        gap.max() > wide * spread
+        if memory.dtype.itemsize >= torch.float32.itemsize
+        else gap.mean() > NARROW_TOLERANCE * spread
+    ):
         raise InputError(
             f"The model written as {name} is not the one in memory: log-probabilities differ by {float(gap.max()):.2g} nats, so it was not "
             "kept; this kind of model cannot be saved as it was trained, so take another base."
@@ -88,7 +92,13 @@ def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
     try:
         config = opened_config(folder)
         network, found = architecture_of(config, folder).from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **OURS_ALONE
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **OURS_ALONE,
         )
     except InputError:
         raise
@@ -97,7 +107,9 @@ def reopened(folder: Path, name: str, dtype: torch.dtype) -> Any:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(kind):
             first = sorted(map(str, found[kind]))[0]
-            raise InputError(f"The model written as {name} is not whole: {len(found[kind])} {kind.replace('_', ' ')}, such as {first}.")
+            raise InputError(
+                f"The model written as {name} is not whole: {len(found[kind])} {kind.replace('_', ' ')}, such as {first}."
+            )
     return network.eval()
 
 
@@ -110,7 +122,9 @@ def is_room(folder: Path) -> bool:
 
 def _refuse_odd(name: str, values: Tensor, where: str) -> None:
     if not values.isfinite().all():
-        raise InputError(f"The model for {name} gives numbers that are not finite {where}; train with a lower learning_rate.")
+        raise InputError(
+            f"The model for {name} gives numbers that are not finite {where}; train with a lower learning_rate."
+        )
 
 
 def _refuse_other(name: str, key: str, found: Tensor, weight: Tensor) -> None:
@@ -134,5 +148,7 @@ def _compare_files(folder: Path, name: str, memory: Memory) -> int:
                 seen.add(key)
     written = {wanted[key].data_ptr() for key in seen}
     if missing := sorted(key for key in wanted.keys() - seen if wanted[key].data_ptr() not in written):
-        raise InputError(f"The model written as {name} is not whole: {len(missing)} missing keys, such as {missing[0]}.")
+        raise InputError(
+            f"The model written as {name} is not whole: {len(missing)} missing keys, such as {missing[0]}."
+        )
     return len(seen)

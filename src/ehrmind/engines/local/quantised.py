@@ -36,7 +36,11 @@ def in_plain_numbers(config: Any) -> Any:
 def was_dequantised(network: Any) -> bool:
     """Tells whether a model's weights were dequantised while they were read."""
     conversions = getattr(network, "_weight_conversions", None) or ()
-    return any(hasattr(operation, "hf_quantizer") for conversion in conversions for operation in getattr(conversion, "operations", ()))
+    return any(
+        hasattr(operation, "hf_quantizer")
+        for conversion in conversions
+        for operation in getattr(conversion, "operations", ())
+    )
 
 
 def of_one_type(network: Any, dtype: torch.dtype) -> None:

@@ -31,7 +31,9 @@ def over_workers(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradient
     world = current()
     if world.size == 1:
         return gradients
-    there = [any(of_all) for of_all in zip(*world.gather([gradient is not None for gradient in gradients]), strict=True)]
+    there = [
+        any(of_all) for of_all in zip(*world.gather([gradient is not None for gradient in gradients]), strict=True)
+    ]
     found = [
         gradient if gradient is not None or not wanted else torch.zeros_like(parameter)
         for gradient, wanted, parameter in zip(gradients, there, parameters, strict=True)

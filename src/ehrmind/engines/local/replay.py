@@ -25,7 +25,9 @@ SAID = logging.getLogger(__name__)
 REPLAYED_ON = ("cuda",)
 GROWTH = 256  # tokens by which the rows' own room grows
 LENGTHS = 256  # prompts are computed to the next multiple
-SPARE = 2 << 30  # bytes that a graph's own memory may need; the allocator cannot give back what it keeps while one is captured
+SPARE = (
+    2 << 30
+)  # bytes that a graph's own memory may need; the allocator cannot give back what it keeps while one is captured
 NOT_CAPTURED: WeakSet[Any] = WeakSet()  # models whose step waits for the processor
 NOT_REPLAYED = "%s: a decoding step cannot be captured as a CUDA graph (%s); its kernels will be launched one by one, which takes longer"
 
@@ -82,7 +84,9 @@ class FixedStep:
         """Who is in the rows and slots now; nobody's are rows of the first slot with nothing written, nobody's slots empty prompts."""
         cache, rows = self.cache, len(self.cache.slot_R)
         numbers = (cache.ages_R, cache.slot_R, back_R, cache.lengths_S, rows_SG)
-        for tensor, found in zip((self.ages_R, self.slot_R, self.back_R, self.lengths_S, self.rows_SG), numbers, strict=True):
+        for tensor, found in zip(
+            (self.ages_R, self.slot_R, self.back_R, self.lengths_S, self.rows_SG), numbers, strict=True
+        ):
             whole = np.zeros(tuple(tensor.shape), dtype=np.int64)
             whole[: len(found)] = found
             tensor.copy_(torch.from_numpy(whole))

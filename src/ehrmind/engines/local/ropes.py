@@ -27,7 +27,9 @@ def switch_of(network: Any) -> Switch | None:
         if not isinstance(parameters, dict):
             continue
         if parameters.get("rope_type") == LONG:
-            trained = parameters.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+            trained = parameters.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
             return Switch(int(trained or config.max_position_embeddings), grows=False)
         if parameters.get("rope_type") == DYNAMIC:
             return Switch(int(config.max_position_embeddings), grows=True)

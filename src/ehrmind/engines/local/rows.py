@@ -68,7 +68,9 @@ class Written:
             call["attention_mask"] = self.valid_RK.long()
         call["position_ids"] = (self.valid_RK.cumsum(1) - 1).clamp(min=0)[:, new]
         call |= dict.fromkeys(("past_key_values", "cache_params"), self.cache) if self.rows.cached else {}
-        logits: Tensor = self.network(**{name: value for name, value in call.items() if name in self.takes}).logits[:, -1]
+        logits: Tensor = self.network(**{name: value for name, value in call.items() if name in self.takes}).logits[
+            :, -1
+        ]
         return logits
 
     def append(self, tokens_R: Tensor) -> None:

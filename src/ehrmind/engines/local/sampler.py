@@ -39,7 +39,9 @@ BLOCK = 64  # of the vocabulary, for the inverse CDF: first the block is found, 
 class _Answers:
     """What has been written so far, by answer; answers of a prompt stand side by side."""
 
-    def __init__(self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int], said_end: Callable[[Sequence[int]], bool]) -> None:
+    def __init__(
+        self, keys: np.ndarray, decoding: Decoding, stop_ids: frozenset[int], said_end: Callable[[Sequence[int]], bool]
+    ) -> None:
         self.keys, self.decoding, self.stop_ids, self.said_end = keys, decoding, stop_ids, said_end
         self.tokens: list[list[int]] = [[] for _ in keys]
         self.logprobs: list[list[float]] = [[] for _ in keys]
@@ -50,7 +52,9 @@ class _Answers:
         positions_R = np.array([len(self.tokens[answer]) for answer in answers_R.tolist()], dtype=np.uint64)
         chosen_R, logprob_R = draw(logits_RV, self.decoding, uniforms(self.keys[answers_R], positions_R))
         finished_R = np.zeros(len(answers_R), dtype=bool)
-        for row, (answer, token, logprob) in enumerate(zip(answers_R.tolist(), chosen_R.tolist(), logprob_R.tolist(), strict=True)):
+        for row, (answer, token, logprob) in enumerate(
+            zip(answers_R.tolist(), chosen_R.tolist(), logprob_R.tolist(), strict=True)
+        ):
             self.tokens[answer].append(token)
             self.logprobs[answer].append(logprob)
             self.stopped[answer] = token in self.stop_ids or self.said_end(self.tokens[answer])
@@ -58,7 +62,9 @@ class _Answers:
         return chosen_R, finished_R
 
 
-def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+def sample(
+    engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding
+) -> list[list[Completion]]:
     """`members` completions for each prompt, in the prompts' order. Prompts of like length are decoded together."""
     longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
     if longest + decoding.max_new_tokens > engine.context:
@@ -70,7 +76,9 @@ def sample(engine: LocalEngine, prompts: Sequence[Prompt], keys: Sequence[int], 
         return []
 
     def of_shard(items: list[int]) -> list[list[Completion]]:
-        return _sample_shard(engine, [prompts[item] for item in items], [keys[item] for item in items], members, decoding)
+        return _sample_shard(
+            engine, [prompts[item] for item in items], [keys[item] for item in items], members, decoding
+        )
 
     training = engine.network.training
     engine.network.eval()
@@ -89,7 +97,9 @@ def _sample_shard(
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].token_ids), index))
     for shared, places in _parts(engine, [len(prompts[index].token_ids) for index in order], decoding.max_new_tokens):
         part = [order[place] for place in places]
-        (_decode if shared else _decode_plainly)(engine, [prompts[index].token_ids for index in part], part, answers, members)
+        (_decode if shared else _decode_plainly)(
+            engine, [prompts[index].token_ids for index in part], part, answers, members
+        )
     return [
         [_completion(engine, prompt, answers, place * members + member) for member in range(members)]
         for place, prompt in enumerate(prompts)
@@ -112,7 +122,9 @@ def _parts(engine: LocalEngine, lengths: list[int], new: int) -> Iterator[tuple[
         yield kind != PLAIN, places
 
 
-def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
+def _decode(
+    engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int
+) -> None:
     """Continuous batching: `prompts`, longest first, are the answers' prompts in `order`."""
     new = answers.decoding.max_new_tokens
     count = max(1, min(engine.rows // members, engine.tokens // (len(prompts[0]) + members * new), len(prompts)))
@@ -136,7 +148,9 @@ def _decode(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int],
             rows_R, tokens_R = rows_R[stay_R], tokens_R[torch.from_numpy(stay_R).to(slots.device)]
 
 
-def _decode_plainly(engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int) -> None:
+def _decode_plainly(
+    engine: LocalEngine, prompts: list[Sequence[int]], order: list[int], answers: _Answers, members: int
+) -> None:
     """Decodes for models in which prompts cannot be shared: one row per answer, each batch to its
     end, in the way that the model takes its rows."""
     rows, switch = rows_of(engine.network), switch_of(engine.network)

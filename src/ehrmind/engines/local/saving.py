@@ -48,7 +48,9 @@ def save_model(engine: LocalEngine, folder: Path) -> dict[str, Any]:
 def _copy_processors(source: Path, target: Path) -> None:
     """Copies the files that a server opens a model of text and images with, if the saved model is
     still one."""
-    kinds = {json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] for folder in (source, target)}
+    kinds = {
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] for folder in (source, target)
+    }
     for name in PROCESSORS if len(kinds) == 1 else ():
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
@@ -77,5 +79,7 @@ def _is_tied(network: Any, weights: Mapping[str, Tensor]) -> bool:
     """Tells whether every pair that the model's class ties is one tensor in `weights`; also true
     without pairs."""
     pairs = getattr(network, "_tied_weights_keys", None) or {}
-    found = [(weights.get(one), weights.get(other)) for one, other in (pairs.items() if isinstance(pairs, dict) else ())]
+    found = [
+        (weights.get(one), weights.get(other)) for one, other in (pairs.items() if isinstance(pairs, dict) else ())
+    ]
     return all(one is None or other is None or one.data_ptr() == other.data_ptr() for one, other in found)

@@ -82,17 +82,22 @@ def _score_alike(network: Any, groups: Sequence[Packed], temperature: float, sha
     if switch is not None and switch.grows:
         forget_lengths(network)
     if not shared:
-        return _score_rows(network, [(prompt, answer) for prompt, answers in groups for answer in answers], temperature, pad_id)
+        return _score_rows(
+            network, [(prompt, answer) for prompt, answers in groups for answer in answers], temperature, pad_id
+        )
     packing = Packing(groups, next(network.parameters()).device)
     predictors_N, targets_N = (
-        torch.tensor(side, dtype=torch.long, device=packing.ids_BN.device) for side in (packing.predictors, packing.targets)
+        torch.tensor(side, dtype=torch.long, device=packing.ids_BN.device)
+        for side in (packing.predictors, packing.targets)
     )
     head = plain_head(network)
     if head is None:
         return _from_logits(selected_logits(network, packing, predictors_N), targets_N, temperature)
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network
     output = inner.base_model(**_packed_call(packing), use_cache=False)
-    return Scores(*token_logprobs(output.last_hidden_state[0].index_select(0, predictors_N), head, targets_N, temperature))
+    return Scores(
+        *token_logprobs(output.last_hidden_state[0].index_select(0, predictors_N), head, targets_N, temperature)
+    )
 
 
 def selected_logits(network: Any, packing: Packing, flat_N: Tensor, cache: Any = None) -> Tensor:
@@ -107,7 +112,12 @@ def selected_logits(network: Any, packing: Packing, flat_N: Tensor, cache: Any =
 def _packed_call(packing: Packing) -> dict[str, Any]:
     # A four-dimensional mask is handed on by the models as it is; the layout says who sees whom
     unused = torch.zeros(1, 1, 1, 1, device=packing.ids_BN.device)
-    return {"input_ids": packing.ids_BN, "attention_mask": unused, "position_ids": packing.positions_BN, "layout": packing}
+    return {
+        "input_ids": packing.ids_BN,
+        "attention_mask": unused,
+        "position_ids": packing.positions_BN,
+        "layout": packing,
+    }
 
 
 def _selecting(network: Any, flat_N: Tensor) -> Any:
@@ -117,14 +127,22 @@ def _selecting(network: Any, flat_N: Tensor) -> Any:
     )
 
 
-def _score_rows(network: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], temperature: float, pad_id: int) -> Scores:
+def _score_rows(
+    network: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], temperature: float, pad_id: int
+) -> Scores:
     """The plain path: prompt and answer a row, padded on the right."""
     device = next(network.parameters()).device
-    ids_BL = pad_sequence([torch.tensor([*prompt, *answer]) for prompt, answer in rows], batch_first=True, padding_value=pad_id)
+    ids_BL = pad_sequence(
+        [torch.tensor([*prompt, *answer]) for prompt, answer in rows], batch_first=True, padding_value=pad_id
+    )
     lengths_B = torch.tensor([len(prompt) + len(answer) for prompt, answer in rows])
     mask_BL = (torch.arange(ids_BL.shape[1]) < lengths_B[:, None]).long()
     width = ids_BL.shape[1]
-    flat = [row * width + len(prompt) - 1 + place for row, (prompt, answer) in enumerate(rows) for place in range(len(answer))]
+    flat = [
+        row * width + len(prompt) - 1 + place
+        for row, (prompt, answer) in enumerate(rows)
+        for place in range(len(answer))
+    ]
     targets = [token for _, answer in rows for token in answer]
     call = {"input_ids": ids_BL.to(device), "attention_mask": mask_BL.to(device), "use_cache": False}
     with _selecting(network, torch.tensor(flat, dtype=torch.long, device=device)):

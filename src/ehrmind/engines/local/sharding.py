@@ -59,12 +59,17 @@ def heard_completions(message: bytes) -> list[list[Completion]]:
     line, numbers = message.split(b"\n", 1)
     count, *about = json.loads(line)
     half = len(numbers) // 2
-    ids, logprobs = np.frombuffer(numbers[:half], dtype=np.int32).tolist(), np.frombuffer(numbers[half:], dtype=np.float32).tolist()
+    ids, logprobs = (
+        np.frombuffer(numbers[:half], dtype=np.int32).tolist(),
+        np.frombuffer(numbers[half:], dtype=np.float32).tolist(),
+    )
     written: list[Completion] = []
     start = 0
     for length, reason, text in about:
         end = start + length
-        written.append(Completion((Segment("assistant", tuple(ids[start:end]), tuple(logprobs[start:end])),), reason, text))
+        written.append(
+            Completion((Segment("assistant", tuple(ids[start:end]), tuple(logprobs[start:end])),), reason, text)
+        )
         start = end
     members = len(written) // max(1, count)
     return [written[place * members : (place + 1) * members] for place in range(count)]

@@ -56,8 +56,22 @@ def share_prompts(network: Any) -> bool:
         shared = all(bool((found - right).abs().le(tolerance).all()) for found, right in pairs)
         if not shared:
             SAID.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError) as error:
-        SAID.warning("%s: prompts cannot be shared (%s: %s); %s", type(network).__name__, type(error).__name__, str(error)[:300], SLOWER)
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:
+        SAID.warning(
+            "%s: prompts cannot be shared (%s: %s); %s",
+            type(network).__name__,
+            type(error).__name__,
+            str(error)[:300],
+            SLOWER,
+        )
     finally:
         network.train(training)
         if not shared:
@@ -90,6 +104,10 @@ def _decoded(network: Any, groups: list[Packed]) -> Tensor:
     answers = [answer for _, group in groups for answer in group[:2]]
     found = []
     for place in range(STEPS):
-        logprobs_RV = torch.log_softmax(slots.step(torch.tensor([answer[place] for answer in answers], device=slots.device)).float(), -1)
-        found.append(logprobs_RV.gather(1, torch.tensor([[answer[place + 1]] for answer in answers], device=slots.device))[:, 0])
+        logprobs_RV = torch.log_softmax(
+            slots.step(torch.tensor([answer[place] for answer in answers], device=slots.device)).float(), -1
+        )
+        found.append(
+            logprobs_RV.gather(1, torch.tensor([[answer[place + 1]] for answer in answers], device=slots.device))[:, 0]
+        )
     return torch.stack(found, 1)

@@ -24,7 +24,9 @@ POSITIVE = {
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
     *("n_embd", "n_layer", "n_head", "d_model"),
 }
-COUNTED = re.compile(r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z")  # lists are made of that length
+COUNTED = re.compile(
+    r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z"
+)  # lists are made of that length
 MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
 UNBOUNDED = re.compile(
     "theta|length|position|base|scale|factor|token|seed|window|context|limit|clip"
@@ -42,15 +44,25 @@ def refuse_odd_sizes(config: Mapping[str, Any], folder: Path) -> None:
     """Refuses numbers that no model's config has, from config.json alone. Raises InputError."""
     for part in (config, config.get("text_config") or {}):
         for key in sorted(POSITIVE & part.keys()):
-            if part[key] is not None and _is_number(part[key]) and not part[key] >= 1 and part[key] != _default(part, key):
+            if (
+                part[key] is not None
+                and _is_number(part[key])
+                and not part[key] >= 1
+                and part[key] != _default(part, key)
+            ):
                 raise cannot(folder, f"config.json says {key} {shown(part[key])}; get the model's own config.json")
         length = part.get("max_position_embeddings")
         if length is not None and not (_is_number(length) and 1 <= length < LONGEST):
-            raise cannot(folder, f"config.json says max_position_embeddings {shown(length)}; get the model's own config.json")
+            raise cannot(
+                folder, f"config.json says max_position_embeddings {shown(length)}; get the model's own config.json"
+            )
     for key, value in _numbers(config):
         most = MOST_COUNTED if COUNTED.search(key) else math.inf if UNBOUNDED.search(key) else LARGEST
         if value != value or abs(value) > most:
-            raise cannot(folder, f"config.json says {key[:80]} {shown(value)}, which no model has; get the model's own config.json")
+            raise cannot(
+                folder,
+                f"config.json says {key[:80]} {shown(value)}, which no model has; get the model's own config.json",
+            )
 
 
 def _default(config: Mapping[str, Any], key: str) -> Any:
@@ -92,7 +104,9 @@ def within_files(files: Sequence[Path], folder: Path) -> Iterator[None]:
     def count_numbers(_: Any, name: str, tensor: Any) -> None:
         built["numbers"] += 0 if tensor is None else tensor.numel()
         if built["numbers"] > numbers:
-            raise _too_large(folder, f"more than {numbers:,} numbers", f"{sum(file.stat().st_size for file in files):,} bytes")
+            raise _too_large(
+                folder, f"more than {numbers:,} numbers", f"{sum(file.stat().st_size for file in files):,} bytes"
+            )
 
     counts = (count_module, count_numbers, count_numbers)
     handles = [getattr(registered, name)(count) for name, count in zip(HOOKS, counts, strict=True)]

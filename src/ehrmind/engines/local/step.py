@@ -26,7 +26,15 @@ class Step:
     rows' own tokens. All on the device, so that a captured step (`replay.py`) finds them changed."""
 
     def __init__(
-        self, cache: Slots, by_slot: BySlot, ages_R: Tensor, lengths_S: Tensor, *, longest: int, room: int, age: int | None
+        self,
+        cache: Slots,
+        by_slot: BySlot,
+        ages_R: Tensor,
+        lengths_S: Tensor,
+        *,
+        longest: int,
+        room: int,
+        age: int | None,
     ) -> None:
         self.cache, self.by_slot, self.ages_R, self.lengths_S = cache, by_slot, ages_R, lengths_S
         self.rows, self.longest, self.room, self.age = len(ages_R), longest, room, age
@@ -46,12 +54,16 @@ class Step:
         """[R, H, 1, D] queries to [R, 1, H, D]; query heads that share a key head, and a slot's rows, are rows of one product."""
         rows, heads, _, width = query.shape
         query_RKHD = (query * scale).reshape(rows, key.shape[1], -1, width).to(key.dtype)
-        prompt_keys, prompt_values = (store[: self.by_slot.slots, :, : self.longest] for store in self.cache.prompts[layer])
+        prompt_keys, prompt_values = (
+            store[: self.by_slot.slots, :, : self.longest] for store in self.cache.prompts[layer]
+        )
         own_mask, prompt_mask = self.masks(window, query_RKHD.shape[2], key.dtype)
         own, seen = query_RKHD @ key.mT, self.by_slot.gather(query_RKHD) @ prompt_keys.mT
         own = own + own_mask
         seen = seen if prompt_mask is None else seen + prompt_mask
-        weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 within, whatever the scores are
+        weights = torch.softmax(
+            torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1
+        )  # fp32 within, whatever the scores are
         of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
         out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
         return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise
@@ -83,7 +95,15 @@ def step_of(cache: Slots, before: Step | None) -> Step:
     even = bool((ages_R == age).all())
     by_slot = before.by_slot if before is not None else by_slot_of(cache)
     ages, lengths = (torch.from_numpy(numbers).to(cache.device) for numbers in (ages_R, cache.lengths_S))
-    step = Step(cache, by_slot, ages, lengths, longest=int(cache.lengths_S.max()), room=cache.room_for(GROWTH), age=age if even else None)
+    step = Step(
+        cache,
+        by_slot,
+        ages,
+        lengths,
+        longest=int(cache.lengths_S.max()),
+        room=cache.room_for(GROWTH),
+        age=age if even else None,
+    )
     step.ragged = bool((cache.lengths_S < step.longest).any())
     return step
 

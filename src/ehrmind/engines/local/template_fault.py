@@ -29,7 +29,9 @@ def _source(template: Any) -> str:
 
 def _literals(source: str) -> list[str]:
     found = (single or double for single, double in LITERAL.findall(source))
-    return [re.sub(r"\\(.)", lambda escaped: {"n": "\n", "t": "\t"}.get(escaped[1], escaped[1]), text) for text in found]
+    return [
+        re.sub(r"\\(.)", lambda escaped: {"n": "\n", "t": "\t"}.get(escaped[1], escaped[1]), text) for text in found
+    ]
 
 
 def _line(text: str) -> str:

@@ -44,7 +44,9 @@ def _render(template: str) -> None:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
     environment.filters["tojson"] = lambda value, **_: json.dumps(value)
     environment.globals |= {"strftime_now": lambda form: datetime.now().strftime(form), "raise_exception": _refuse}
     made = environment.from_string(template)
@@ -52,7 +54,14 @@ def _render(template: str) -> None:
         messages = [{"role": role, "content": content} for role, content in turns]
         for begun in (True, False):
             try:
-                made.render(messages=messages, add_generation_prompt=begun, tools=None, documents=None, bos_token="<s>", eos_token="</s>")
+                made.render(
+                    messages=messages,
+                    add_generation_prompt=begun,
+                    tools=None,
+                    documents=None,
+                    bos_token="<s>",
+                    eos_token="</s>",
+                )
             except MemoryError:
                 raise
             except Exception:  # noqa: BLE001 - rendering it for a purpose says what is wrong

@@ -43,7 +43,10 @@ def train_tokenizer(made_up_text: Iterable[str], vocabulary: int) -> PreTrainedT
     core.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(TAGS), initial_alphabet=alphabet, special_tokens=[PAD, END, USER, ASSISTANT], show_progress=False
+        vocab_size=vocabulary - len(TAGS),
+        initial_alphabet=alphabet,
+        special_tokens=[PAD, END, USER, ASSISTANT],
+        show_progress=False,
     )
     core.train_from_iterator(made_up_text, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=END)

@@ -56,13 +56,19 @@ def try_rows(network: Any, name: str) -> None:
             alone = [_alone(network, ids) for ids in rows]
             shorter = _alone(network, rows[0][: LENGTHS[0]])
         except FAILURES as error:
-            raise InputError(f"{name} cannot be run as a causal language model ({_short(error)}); choose another model.") from None
+            raise InputError(
+                f"{name} cannot be run as a causal language model ({_short(error)}); choose another model."
+            ) from None
         refuse_what_is_not_finite(alone, name)
         if _apart(shorter, alone[0][: LENGTHS[0]]) > _tolerance(network):
-            raise InputError(f"{name} reads the tokens that come after one, so it cannot write text; choose a causal language model.")
+            raise InputError(
+                f"{name} reads the tokens that come after one, so it cannot write text; choose a causal language model."
+            )
         way, why = _decoding(network, rows, alone, pad_id)
         if way is None:
-            raise InputError(f"{name} gives other numbers for several answers together than for each alone ({why}); choose another model.")
+            raise InputError(
+                f"{name} gives other numbers for several answers together than for each alone ({why}); choose another model."
+            )
         scored_padded = _scores_padded(network, rows, alone, pad_id)
     object.__setattr__(network, WITH, Rows(way.cached, way.padded, way.masked, scored_padded))
     _say(network, way, scored_padded)
@@ -70,7 +76,9 @@ def try_rows(network: Any, name: str) -> None:
 
 def refuse_what_is_not_finite(found: Sequence[Tensor], name: str) -> None:
     if not all(bool(values.isfinite().all()) for values in found):
-        raise InputError(f"{name} gives numbers that are not finite (NaN or infinite); its weights are damaged, get the model again.")
+        raise InputError(
+            f"{name} gives numbers that are not finite (NaN or infinite); its weights are damaged, get the model again."
+        )
 
 
 def _alone(network: Any, ids: Sequence[int]) -> Tensor:
@@ -80,12 +88,17 @@ def _alone(network: Any, ids: Sequence[int]) -> Tensor:
     return torch.log_softmax(logits[0].float(), -1)
 
 
-def _decoding(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], pad_id: int) -> tuple[Rows | None, str]:
+def _decoding(
+    network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], pad_id: int
+) -> tuple[Rows | None, str]:
     """The first way in which decoding gives every row's own log-probabilities; where there is none, what the last one did."""
     why = "another result"
     for way in DECODED:
         try:
-            far = max(_decoded(network, way, rows, alone, places, pad_id) for places in ([0, 1, 2],) * way.padded or ([0], [1], [2]))
+            far = max(
+                _decoded(network, way, rows, alone, places, pad_id)
+                for places in ([0, 1, 2],) * way.padded or ([0], [1], [2])
+            )
             if far <= _tolerance(network):
                 return way, ""
             why = "another result"
@@ -94,7 +107,9 @@ def _decoding(network: Any, rows: Sequence[Sequence[int]], alone: Sequence[Tenso
     return None, why
 
 
-def _decoded(network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], places: list[int], pad_id: int) -> float:
+def _decoded(
+    network: Any, way: Rows, rows: Sequence[Sequence[int]], alone: Sequence[Tensor], places: list[int], pad_id: int
+) -> float:
     """Measures how far the rows in `places` are from what each gives alone. Each is decoded twice,
     and one copy leaves early."""
     device = next(network.parameters()).device
@@ -174,7 +189,9 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
     Raises InputError if numbers are not finite."""
     groups = trial_groups(network)
     embedded: list[Tensor] = []
-    handle = network.get_input_embeddings().register_forward_hook(lambda _module, _args, output: embedded.append(output))
+    handle = network.get_input_embeddings().register_forward_hook(
+        lambda _module, _args, output: embedded.append(output)
+    )
     training = network.training
     try:
         with autocast, torch.no_grad():
@@ -185,7 +202,9 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
         with autocast, torch.set_grad_enabled(not shared):
             learnt = score(network, groups, temperature=1.0, shared=shared, pad_id=pad_id).logprobs
         refuse_what_is_not_finite([sampled, learnt], name)
-        if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(1.0, float(sampled.std())):
+        if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(
+            1.0, float(sampled.std())
+        ):
             return "it gives other numbers while it learns than while it samples"
         if not shared and embedded[0].requires_grad:  # only towards the embeddings: no weight needs room for a gradient
             slopes: Sequence[Tensor | None] = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)

@@ -163,6 +163,8 @@ def _from_paper(recipe: Mapping[str, Any]) -> Iterator[list[str | Cell]]:
         if here is None or here == stated or part in unused:
             continue
         yield [f"{part}.{key}", _value(here), Cell(_value(stated), "the paper")]
+    for name, more in (recipe.get("reward") or {}).get("extra", {}).items() if "reward" not in unused else ():
+        yield [f"reward.extra.{name}", f"{more['function']}, weight {_value(more['weight'])}", Cell("none", "the paper")]
 
 
 def _value(value: Any) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ehrmind import tasks
 from ehrmind.config import VOTING, Recipe
 from ehrmind.prompts.chat import PromptVariant, gold_response
 from ehrmind.runs import Row
@@ -24,7 +25,6 @@ from ehrmind.types import Case
 from ehrmind.verify.judge import judge
 
 VOTES = "votes"  # stands where a decoding does
-OPEN_BOOK = ("formula", "criteria", "events")
 
 
 def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -43,7 +43,8 @@ def variant_for(recipe: Recipe, variant_name: str, train: Sequence[Case] = ()) -
     if variant_name == "no_thinking":
         return replace(plain, think=False)
     if variant_name == "open_book":
-        return replace(plain, hints=(*plain.hints, *(hint for hint in OPEN_BOOK if hint not in plain.hints)))
+        book = [hint for hint in tasks.hint_causes() if hint not in ("entities", *plain.hints)]
+        return replace(plain, hints=(*plain.hints, *book))
     return replace(plain, tool=True) if variant_name == "tool" else plain
 
 

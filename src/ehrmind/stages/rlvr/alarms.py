@@ -44,13 +44,17 @@ class Curves:
 
     rows: Sequence[Mapping[str, Any]]
     groups: int
-    spread: float  # between the best and the worst reward
+    spread: float  # between the best and the worst reward; for extra rewards, as far apart as they were in a step
     right: float  # what a right answer earns above a wrong one that is well-formed
 
     def of(self, name: str) -> list[float]:
         """A number a step, NaN where there is none; empty where the metric does not exist."""
         values = [row.get(name, math.nan) for row in self.rows]
         return [] if all(math.isnan(value) for value in values) else values
+
+    def reward_of_verdicts(self) -> list[float]:
+        """The reward without the recipe's extra rewards."""
+        return [row.get("reward", math.nan) - row.get("extra_reward", 0.0) for row in self.rows]
 
     def right_of_well_formed(self) -> list[float]:
         return [
@@ -101,7 +105,8 @@ def form_only(curves: Curves) -> str | None:
     """The reward and the share well-formed rise, and after many steps next to nothing of the gain is earned by being right."""
     if len(curves.rows) < THRESHOLDS["form_steps"]:
         return None
-    moves = (_moves(curves.of(name))[:1] for name in ("reward", "format_rate", "accuracy"))
+    series = (curves.reward_of_verdicts(), curves.of("format_rate"), curves.of("accuracy"))
+    moves = (_moves(values)[:1] for values in series)
     for reward, formed, accuracy in zip(*moves, strict=False):
         gained = min(reward.z, formed.z) > THRESHOLDS["clear"] and formed.rise > THRESHOLDS["form_gain"]
         earned = curves.right * (accuracy.rise + 2 * accuracy.error)

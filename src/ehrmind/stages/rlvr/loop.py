@@ -18,6 +18,7 @@ from ehrmind.runs import Run, rollout_rows
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix, pilot_rows, pools_of
+from ehrmind.stages.rlvr.extra_rewards import extra_metrics, load_rewards, with_extra_rewards
 from ehrmind.stages.rlvr.rewards import class_weights, signal, with_advantages
 from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tuning_accuracy
 from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
@@ -38,16 +39,18 @@ def rlvr(
     )  # after a warm-up its rates hold no more
     curriculum = Curriculum(recipe, asked, seen)
     weights = class_weights(asked) if settings.class_weights == "balanced" else {}
+    extra = load_rewards(recipe.reward.extra)
     learner = engine.learner(settings, settings.steps, rlvr=settings, decoding=recipe.decoding)
     state, history = _resumed(run, stage, learner, curriculum)
     with progress(stage, settings.steps, state["step"]) as ticker:
         while state["step"] < settings.steps and state["stopped"] is None:
             step, started = state["step"], time.monotonic()
             groups, resampled = collect(engine, recipe, curriculum, prompts, arm, step)
-            groups = with_advantages(groups, settings, weights)
+            groups = with_advantages(with_extra_rewards(groups, extra), settings, weights)
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
-            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
+            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), **extra_metrics(groups, extra)}
+            metrics["resampled_groups"] = resampled
             metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
             history.append(metrics)
             stop = _alarmed(run, recipe, stage, arm, step, history, ticker)
@@ -134,7 +137,8 @@ def _alarmed(run: Run, recipe: Recipe, stage: str, arm: str, step: int, history:
     reward = recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
-    curves = Curves(history, recipe.rlvr.questions_per_step, spread=max(worth) - min(worth), right=right - reward.wrong)
+    spread = max(worth) - min(worth) + max((row.get("extra_reward_range", 0.0) for row in history), default=0.0)
+    curves = Curves(history, recipe.rlvr.questions_per_step, spread=spread, right=right - reward.wrong)
     known, raised = {row["alarm"] for row in run.alarms() if row["stage"] == stage}, alarms(curves)
     fresh = [name for name in raised if name not in known]
     for name in fresh:

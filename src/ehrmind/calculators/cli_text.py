@@ -1,4 +1,4 @@
-"""What `ehrmind calc` says: the list, one calculator's card, one patient's working. Plain lines; printing is the command line's."""
+"""Lines that `ehrmind calc` prints: the list, one calculator's card, one patient's working."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.calculator import Calculator, Convention
 from ehrmind.calculators.inputs import Input
-from ehrmind.calculators.telling import shown, told
+from ehrmind.calculators.telling import shown, step_text
 from ehrmind.calculators.working import Result
 from ehrmind.types import InputError
 
@@ -33,7 +33,8 @@ def show_lines(name: str) -> Iterator[str]:
 
 
 def work(name: str, assignments: Sequence[str], convention: Convention = "published") -> Result:
-    """`assignments` are `input=value` texts. Raises InputError for one that is not, or that does not fit."""
+    """Works a calculator on `input=value` texts. Raises InputError for one that has no `=` or does
+    not fit."""
     given: dict[str, str] = {}
     for text in assignments:
         key, equals, value = text.partition("=")
@@ -51,7 +52,7 @@ def work(name: str, assignments: Sequence[str], convention: Convention = "publis
 def work_lines(name: str, result: Result) -> Iterator[str]:
     calculator = CALCULATORS[name]
     yield f"{calculator.name}: {shown(result.value)}{f' {result.unit}' if result.unit and not _spoken(result) else ''}"
-    yield from (f"  {place}. {told(step)}" for place, step in enumerate(result.steps, start=1))
+    yield from (f"  {place}. {step_text(step)}" for place, step in enumerate(result.steps, start=1))
     yield from (f"  assumed: {text}" for text in result.assumed)
     yield f"published: {calculator.citation}"
 
@@ -73,7 +74,7 @@ def as_dict(name: str, result: Result) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value for JSON: a day as ISO text, weeks and days as a list."""
+    """Prepares a value for JSON: a day as ISO text, weeks and days as a list."""
     return value.isoformat() if isinstance(value, datetime.date) else list(value) if isinstance(value, tuple) else value
 
 
