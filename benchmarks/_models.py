@@ -93,14 +93,14 @@ def matrix_rate(dtype: str, device: str) -> float:
     """Operations a second of square products, as our layers compute them."""
     import torch
 
-    from ehrmind.engines.local.products import product
+    from ehrmind.engines.local.forward.matmul import matmul
 
     size, times = (8192, 20) if device == "cuda" else (2048, 5)
     square = torch.randn(size, size, dtype=getattr(torch, dtype), device=device)
-    product(square, square)
+    matmul(square, square)
     begun = now(device)
     for _ in range(times):
-        product(square, square)
+        matmul(square, square)
     return times * 2 * size**3 / (now(device) - begun)
 
 

@@ -82,8 +82,8 @@ def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
     from _models import write_model
 
     from ehrmind.engines.local.engine import open_engine
-    from ehrmind.engines.local.learner import LocalLearner  # noqa: F401  # before the level that counts
     from ehrmind.engines.local.memory import estimate, shape_of
+    from ehrmind.engines.local.training.learner import LocalLearner  # noqa: F401  # before the level that counts
 
     with tempfile.TemporaryDirectory() as scratch:
         folder, warm = Path(scratch) / "model", Path(scratch) / "warm"

@@ -162,7 +162,7 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
     have read."""
     import polars as pl
 
-    from ehrmind.engines.local.ordinary import chat_elsewhere
+    from ehrmind.engines.local.saving.hf_export import chat_elsewhere
     from ehrmind.types import Message
 
     ours, _ = chat_elsewhere(Path(config.actor_rollout_ref.model.path), dict(config.data.apply_chat_template_kwargs))

@@ -13,8 +13,8 @@ from typing import Any
 
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials
-from ehrmind.engines.local.chat import Chat, open_chat
-from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
+from ehrmind.engines.local.chat.template_text import pinned
 from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ehrmind.engines.local.chat import Chat, open_chat
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
 from ehrmind.prompts import gold_response, messages
 from tests import chat_templates
 from tests.chat_templates import cases

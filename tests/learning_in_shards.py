@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.fsdp import joined_up
+from ehrmind.engines.local.workers.fsdp import full_tensor_of
 from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Group, Verdict
 from ehrmind.world import joined
@@ -58,7 +58,7 @@ def learn(engine: LocalEngine, settings: dict[str, Any], differing: int) -> dict
             [[c.text, c.finish_reason, c.segments[0].token_ids, c.segments[0].logprobs] for a in answers for c in a]
         )
         said.append(learner.learn_from_groups(groups))
-    said.append(engine.option_logprobs([(prompt, "<answer>", ["1", "22"]) for prompt in prompts]))
+    said.append(engine.label_logprobs([(prompt, "<answer>", ["1", "22"]) for prompt in prompts]))
     pairs = [
         (prompt, engine.response_tokens(gold_response(case), prompt))
         for case, prompt in zip(chosen, prompts, strict=True)
@@ -82,7 +82,7 @@ def main(models: Path, out: Path, strategy: str) -> None:
             found["proof"] = engine.save(out / f"{name}-saved")["proof"]
             dtype = getattr(torch, model.dtype)
             weights = {
-                key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()
+                key: full_tensor_of(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()
             }
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))
             save_file(weights, out / f"{name}-{world.rank}.safetensors")

@@ -16,7 +16,7 @@ import torch
 from ehrmind.config import Decoding, Model, Optimiser, TinyModel
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.forward.packing import Packed
 from ehrmind.engines.local.scoring import score
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts import gold_response, messages

@@ -17,7 +17,7 @@ def losing(config: dict[str, Any]) -> None:
     import ehrmind.files
     from ehrmind.cluster.run import run_recipe
     from ehrmind.engines.local.engine import LocalEngine
-    from ehrmind.engines.local.learner import LocalLearner
+    from ehrmind.engines.local.training.learner import LocalLearner
     from ehrmind.world import current
 
     faults, first = Path(os.environ["FAULTS"]), current().first

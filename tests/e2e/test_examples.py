@@ -131,7 +131,6 @@ def test_an_answer_form_of_ones_own_goes_through_every_stage_to_the_page(
 
     save_cases(cases, tmp_path / "panel.parquet")
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     small: dict[str, Any] = {
         "pilot": {"questions": 8, "samples": 2},
         "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2},
@@ -141,7 +140,12 @@ def test_an_answer_form_of_ones_own_goes_through_every_stage_to_the_page(
     chosen = parse_recipe(
         {"data": {"source": {"cases": [tmp_path / "panel.parquet"]}}, "model": {"name": "base"}, **small}
     )
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+    done = run_pipeline(
+        chosen,
+        tmp_path / "run",
+        open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+        locate=lambda _: tmp_path / "base",
+    )
     page = write_report(done.path)[0].read_text()
     assert "panel/chemistry/out-of-limits" in page and "SFT + RLVR answers 100.0" in page
 
@@ -160,8 +164,8 @@ def test_the_flat_loop_learns_from_rewards_alone(capsys: pytest.CaptureFixture[s
 def test_the_flat_loop_computes_advantages_loss_and_logprobs_as_the_library_does() -> None:
     import torch
 
+    from ehrmind.engines.local.forward.sharing import share_prompts
     from ehrmind.engines.local.scoring import score
-    from ehrmind.engines.local.sharing import share_prompts
     from ehrmind.rl.advantages import advantages
     from ehrmind.rl.losses import Normaliser, policy_loss
 

@@ -25,7 +25,7 @@ def series(steps: int, seed: int = 0, noise: float = 0.02, **shapes: Callable[[i
     given; all of them noisy."""
     draw = np.random.default_rng(seed)
     levels: dict[str, Callable[[int], float]] = {name: lambda _, value=value: value for name, value in HEALTHY.items()}  # type: ignore[misc]
-    levels |= {"zero_advantage_groups": lambda _: 9.0, "sampler_gap": lambda _: 0.004} | shapes
+    levels |= {"zero_advantage_groups": lambda _: 9.0, "train_inference_mismatch": lambda _: 0.004} | shapes
     return [
         {name: float(level(step) * (1 + noise * draw.standard_normal())) for name, level in levels.items()}
         for step in range(steps)
@@ -115,8 +115,8 @@ def test_groups_without_a_signal_are_an_alarm_unless_the_questions_are_solved() 
 
 
 def test_a_sampler_that_parts_from_the_learner_is_an_alarm_and_half_precision_is_none() -> None:
-    assert first_steps(series(40, sampler_gap=ramp(0.004, 0.08, 10))).keys() == {"sampler_gap"}
-    assert first_steps(series(40, sampler_gap=ramp(1e-6, 1e-3, 10))) == {}
+    assert first_steps(series(40, train_inference_mismatch=ramp(0.004, 0.08, 10))).keys() == {"train_inference_mismatch"}
+    assert first_steps(series(40, train_inference_mismatch=ramp(1e-6, 1e-3, 10))) == {}
 
 
 def test_metrics_that_are_missing_or_no_numbers_raise_nothing() -> None:
@@ -163,7 +163,7 @@ def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
                 "length": float(lengths.mean()),
                 "entropy": level * (1 - 0.7 * learned) * draw.lognormal(0, 0.2),
                 "zero_advantage_groups": float((rewards.std(1) == 0).sum()),
-                "sampler_gap": gap * draw.lognormal(0, 0.3),
+                "train_inference_mismatch": gap * draw.lognormal(0, 0.3),
             }
         )
     return rows, questions
@@ -190,7 +190,7 @@ def test_every_alarm_names_what_it_saw() -> None:
         "length_drift",
         "reward_jump",
         "no_signal",
-        "sampler_gap",
+        "train_inference_mismatch",
     }
 
 

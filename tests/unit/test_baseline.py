@@ -64,18 +64,22 @@ def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> 
     )
 
 
-def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path) -> None:
     folder = write_meds(tmp_path / "meds", 60)
 
     def plan(prompt: str, key: int, member: int, skill: int) -> str:
         return f'<think>so</think>\n<answer>{{"answer": "{"yes" if "5.6 mmol/L" in prompt else "no"}"}}</answer>'
 
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     source = {"ehr": {"meds": str(folder), "labels": str(folder / "labels" / "high_potassium")}}
     small = {"pilot": {"questions": 4, "samples": 2}, "arms": ["base"], "evaluate": {"decodings": ["greedy"]}}
     chosen = parse_recipe({"data": {"source": source}, "model": {"name": "base"}, **small})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+    done = run_pipeline(
+        chosen,
+        tmp_path / "run",
+        open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+        locate=lambda _: tmp_path / "base",
+    )
     results = json.loads((done.path / "results.json").read_text())
     assert results["arms"]["base"]["measures"]["ehr/high_potassium"]["risk"]["auroc"] == 1.0
     assert results["baselines"]["gradient_boosting"]["ehr/high_potassium"]["n"] == 12

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Decoding, Model
-from ehrmind.engines.local.chat_template import literal, pinned, reads_date, with_defaults
-from ehrmind.engines.local.engine import open_engine, open_tokenizer
-from ehrmind.engines.local.ordinary import chat_of, say_how_to_answer
+from ehrmind.engines.local.chat.template_text import literal, pinned, reads_date, with_defaults
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.opening.tokenizer import open_tokenizer
+from ehrmind.engines.local.saving.hf_export import chat_of, say_how_to_answer
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.types import InputError, Message

@@ -18,7 +18,7 @@ from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.private import private_folder
 from ehrmind.cluster.worker_log import WorkerError, without_text
 from ehrmind.config import parse_recipe, parse_section
-from ehrmind.config.parts import Cluster
+from ehrmind.config.running import Cluster
 from ehrmind.data.map_files import done_by, each
 from ehrmind.types import InputError
 

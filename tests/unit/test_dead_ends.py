@@ -23,7 +23,7 @@ from ehrmind.cli import errors
 from ehrmind.cli.app import app
 from ehrmind.cli.options import in_options
 from ehrmind.config import EhrFiles, Prompts, TableFile, TrialFiles, load_recipe, parse_recipe
-from ehrmind.config.parts import Decoding
+from ehrmind.config.sampling import Decoding
 from ehrmind.data import save_cases
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials

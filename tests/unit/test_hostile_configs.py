@@ -19,10 +19,10 @@ import pytest
 from transformers import CONFIG_MAPPING
 
 from ehrmind.config import Decoding, Model
-from ehrmind.engines.local.adapters import merged, opened_adapter
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import shape_of
-from ehrmind.engines.local.sizes import refuse_odd_sizes
+from ehrmind.engines.local.opening.adapters import merged, opened_adapter
+from ehrmind.engines.local.opening.sizes import refuse_odd_sizes
 from ehrmind.prompts import messages
 from ehrmind.types import InputError
 from tests.small_adapters import lora

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ehrmind.engines.local.chat import Chat, open_chat
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
 from ehrmind.engines.local.engine import render_prompt
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import PromptVariant

@@ -13,9 +13,9 @@ from torch import nn
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.learner import LocalLearner
-from ehrmind.engines.local.saving import save_model
-from ehrmind.engines.local.trained import SPARE_BITS, Trained, in_between
+from ehrmind.engines.local.saving.saved_model import save_model
+from ehrmind.engines.local.training.learner import LocalLearner
+from ehrmind.engines.local.training.masters import SPARE_BITS, Trained, in_between
 from ehrmind.types import Prompt
 from tests.small_models import small_model, tokens
 

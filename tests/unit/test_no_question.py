@@ -13,8 +13,9 @@ import pytest
 from transformers import AutoTokenizer, LlamaConfig, RagConfig, RagTokenizer, dynamic_module_utils
 
 from ehrmind.config import Model
-from ehrmind.engines.local.engine import as_it_is, open_engine
-from ehrmind.engines.local.gate import admit_tokenizer
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.opening.gate import admit_tokenizer
+from ehrmind.engines.local.opening.tokenizer import open_unchanged
 from ehrmind.types import InputError
 from tests.small_models import small_model
 
@@ -60,7 +61,7 @@ def test_tokenizers_in_folders_are_refused_before_anything_asks(tmp_path: Path, 
     file = folder / ("tokenizer_config.json" if key == "tokenizer_class" else "config.json")
     tree = json.loads(file.read_text())
     file.write_text(json.dumps({**tree, key: {"tokenizer_class": "RagTokenizer", "model_type": "rag"}[key]}))
-    for way in (lambda: as_it_is(folder), lambda: open_engine(Model(name="model"), folder, rows=4)):
+    for way in (lambda: open_unchanged(folder), lambda: open_engine(Model(name="model"), folder, rows=4)):
         with pytest.raises(InputError, match=f"says {key} .*is no name of a tokenizer"):
             way()
     assert not asked and not (tmp_path / "ran").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ehrmind.engines.local.adapters import opened_adapter
+from ehrmind.engines.local.opening.adapters import opened_adapter
 from ehrmind.types import InputError
 from tests.small_adapters import lora
 from tests.small_models import small_model

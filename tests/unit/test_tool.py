@@ -13,7 +13,7 @@ import torch
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
 from ehrmind.data.synthetic.trials import synthetic_trials
-from ehrmind.engines.local.learner import LocalLearner
+from ehrmind.engines.local.training.learner import LocalLearner
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.engines.tools import MOST_CALLS, sample_with_tool
 from ehrmind.prompts import messages
@@ -189,7 +189,7 @@ def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> No
     """The reply of the tool is part of what its answer's probabilities depend on."""
 
     class Asked(ScriptedEngine):
-        def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
             self.prompts = [prompt.token_ids for prompt, *_ in asked]
             return [[0.0] * len(options) for *_, options in asked]
 
