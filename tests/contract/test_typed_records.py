@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ehrmind"
-ROOMS = ("stages", "predict", "export")
+ROOMS = ("stages", "predict", "export", "report", "view")
 UNTYPED = ("dict[str, Any]", "Mapping[str, Any]")
 
 # Functions and classes that touch JSON, and how many untyped mappings each names.
