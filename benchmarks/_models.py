@@ -1,4 +1,6 @@
-"""What the benchmarks of a step share: a random model, prompts for it, and our engine and learner on them."""
+"""Shared by the benchmarks of a step: a random model, prompts for it, our engine and learner on
+them.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 def shape_of(layers: int = 6, width: int = 256) -> dict[str, int]:
-    """About 6 million parameters unless told otherwise; heads of 64."""
+    """A random model of about 6 million parameters by default, with heads of 64."""
     heads = {"num_attention_heads": max(1, width // 64), "num_key_value_heads": max(1, width // 64)}
     size = {"hidden_size": width, "intermediate_size": width * 3, "num_hidden_layers": layers, "vocab_size": VOCABULARY}
     return size | heads
@@ -70,7 +72,8 @@ def write_model(folder: Path, shape: dict[str, int], *, device: str = "cpu") -> 
 
 
 def operations(case: Case, config: Any) -> float:
-    """Floating-point operations of one update with each prompt computed once: forward, and twice that backward."""
+    """Floating-point operations of one update with each prompt computed once: forward, and twice
+    that backward."""
     heads, width = config.num_attention_heads, config.head_dim
     layer = (
         config.hidden_size * width * 2 * (heads + config.num_key_value_heads)
@@ -90,14 +93,14 @@ def matrix_rate(dtype: str, device: str) -> float:
     """Operations a second of square products, as our layers compute them."""
     import torch
 
-    from ehrmind.engines.local.products import product
+    from ehrmind.engines.local.forward.matmul import matmul
 
     size, times = (8192, 20) if device == "cuda" else (2048, 5)
     square = torch.randn(size, size, dtype=getattr(torch, dtype), device=device)
-    product(square, square)
+    matmul(square, square)
     begun = now(device)
     for _ in range(times):
-        product(square, square)
+        matmul(square, square)
     return times * 2 * size**3 / (now(device) - begun)
 
 

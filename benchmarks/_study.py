@@ -1,13 +1,19 @@
-"""A made-up study whose generator knows where a model fails, and a base model built to fail there.
+"""A synthetic study whose generator knows where a model fails, and a base model built to fail
+there.
 
-Two dozen scores of three findings each, with points of two digits. The base reads text in which every score is worked in its own way:
-rightly; with wrong points (knowledge); with every finding taken as absent (extraction); with a total that is off by seven (arithmetic);
-in a stated share of cases rightly all the same. Knowledge may be missing altogether: no text has the right points of these scores, and
-nothing that is learnt of other scores tells them. Looking up and adding are skills that the other scores need too, so they are
-misapplied, in part of the cases nearly always, but never missing. A mistake is always the same one, so that nothing right is near it.
-Where what it fails at is laid beside the question, or where it may call the tool, the base reads the right way; a formula laid beside
-the question is another score's, so that the right points of its own are never read. What is in the cases says nothing of this: the same
-stratum, prompt and truth for every kind.
+The study has two dozen scores of three findings each, with points of two digits. The base reads
+text in which every score is worked in its own way: rightly; with wrong points (knowledge); with
+every finding taken as absent (extraction); or with a total that is off by seven (arithmetic). In a
+stated share of cases the text is right all the same.
+
+Knowledge may be missing altogether: no text has the right points of these scores, and no other
+score reveals them. Looking up and adding are skills that the other scores need too. So they are
+misapplied, in part of the cases nearly always, but never missing. A mistake is always the same one,
+so that nothing right is near it.
+
+With a hint about what it fails at, or with the tool, the base reads the right text. A formula given
+as a hint is another score's, so that the right points are never read. The cases say nothing of
+this: stratum, prompt and truth look the same for every kind.
 """
 
 from __future__ import annotations
@@ -56,8 +62,8 @@ MENDS = {
 
 
 class Score(NamedTuple):
-    """`wrong` are the points that a reader without knowledge uses. `right` is the share of cases worked rightly; `cause` is empty for a
-    score that is always worked rightly."""
+    """`wrong` are the points that a reader without knowledge uses. `right` is the share of cases
+    worked rightly; `cause` is empty for a score that is always worked rightly."""
 
     name: str
     findings: tuple[str, ...]
@@ -72,8 +78,9 @@ class Score(NamedTuple):
 
 
 def scores_of(seed: int) -> list[Score]:
-    """24: solid ones, each cause with each share, and those whose knowledge is missing. Wrong points share none with the right ones, and
-    never give the right total but for no finding at all."""
+    """24: solid ones, each cause with each share, and those whose knowledge is missing. Wrong
+    points share none with the right ones, and never give the right total but for no finding at all.
+    """
     draw = random.Random(f"study:{seed}")
     names = [
         first + second for first in ("ka", "lo", "mi", "ru", "te") for second in ("bel", "dor", "fin", "gus", "ves")
@@ -147,7 +154,8 @@ def _working(score: Score, there: tuple[bool, ...], points: tuple[int, ...], tot
 
 
 def read_answer(score: Score, case: Any, form: str, draw: random.Random) -> list[str]:
-    """The turns of one reader: an answer; or where it may, a call first and then the answer to the reply."""
+    """The turns of one reader: an answer; or where it may, a call first and then the answer to the
+    reply."""
     from ehrmind.prompts.protocol import TOOL_CLOSE, TOOL_OPEN, wrap
 
     fails = score.cause if score.cause not in MENDS[form] and draw.random() >= score.right else ""
@@ -177,7 +185,8 @@ def variant_of(form: str) -> Any:
 
 
 def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[list[str]]]]:
-    """(case, form, the turns of each reader) without end, from cases that the study itself never asks."""
+    """(case, form, the turns of each reader) without end, from cases that the study itself never
+    asks."""
     draw = random.Random(f"reading:{seed}")
     index = 0
     while True:
@@ -192,8 +201,8 @@ def reading(scores: list[Score], seed: int) -> Iterator[tuple[Any, str, list[lis
 def build_base(
     folder: Path, scores: list[Score], seed: int, *, steps: int, batch: int = 16, rate: float = 2e-3
 ) -> None:
-    """The demo's base of 0.9 million parameters, which can look findings up and knows none of these scores, after `steps` × `batch`
-    prompts more."""
+    """The demo's base of 0.9 million parameters, which can look findings up and knows none of these
+    scores, after `steps` × `batch` prompts more."""
     from ehrmind.config import Model, Optimiser
     from ehrmind.engines.local.engine import open_engine
 
@@ -215,7 +224,8 @@ def build_base(
 
 
 def _listing(engine: Any, seed: int, index: int) -> tuple[Any, tuple[int, ...]]:
-    """A note whose findings are to be listed in the alphabet's order: how the base learns to look things up."""
+    """A note whose findings are to be listed in the alphabet's order: how the base learns to look
+    things up."""
     from ehrmind.types import Message
 
     draw = random.Random(f"listing:{seed}:{index}")
@@ -228,7 +238,8 @@ def _listing(engine: Any, seed: int, index: int) -> tuple[Any, tuple[int, ...]]:
 
 
 def _pairs(engine: Any, case: Any, form: str, readers: list[list[str]]) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """A prompt and a response for each reader's turns; a later turn stands behind the first and the tool's reply."""
+    """A prompt and a response for each reader's turns; a later turn stands behind the first and the
+    tool's reply."""
     from ehrmind.prompts import messages
     from ehrmind.stages.tool import calculator_tool
     from ehrmind.types import Prompt
@@ -265,7 +276,7 @@ HELD_OUT, ASKED, SAMPLES = 100, 24, 8  # cases a stratum, pilot questions a stra
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """Of a benchmark over seeds of the study. The hub stays offline."""
+    """Parser of a benchmark over seeds of the study. The hub stays offline."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -276,7 +287,8 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_of(out: Path, seed: int, reading_steps: int, name: str, *, interventions: bool = False, **changes: Any) -> Any:
-    """A run of the study of a seed, gone on with where it stopped; its base model and cases are made once under `out`."""
+    """A run of the study of a seed, gone on with where it stopped; its base model and cases are
+    made once under `out`."""
     from ehrmind.config import parse_recipe
     from ehrmind.stages.pipeline import run_pipeline
 
@@ -312,7 +324,8 @@ def run_of(out: Path, seed: int, reading_steps: int, name: str, *, interventions
 
 
 def base_and_rlvr(out: Path, seed: int, reading_steps: int, rlvr_steps: int, *, causes: bool = True) -> Any:
-    """The pilot, RLVR from the base, and both models' answers; with `causes` the pilot's interventions and the tool's answers too."""
+    """The pilot, RLVR from the base, and both models' answers; with `causes` the pilot's
+    interventions and the tool's answers too."""
     arms = ["base", "rlvr", *(["base_tool"] if causes else [])]
     return run_of(
         out,

@@ -1,7 +1,9 @@
 """Files to Cases, here and by Ray Data on a local cluster: the same bytes, and how long both take.
 
-    python benchmarks/cluster_data.py                      # a made-up MEDS data set of five million events
-    python benchmarks/cluster_data.py --data FOLDER        # and the development data: synthea-meds, medcalc-bench, trec-clinical-trials
+    python benchmarks/cluster_data.py                 # a synthetic MEDS data set, 5 million events
+    python benchmarks/cluster_data.py --data FOLDER   # and the development data
+
+The development data are synthea-meds, medcalc-bench and trec-clinical-trials.
 
 Ray Data reads twice: the first time its workers start and import what they need.
 """
@@ -31,7 +33,7 @@ Reader = Callable[[], tuple[list[Case], Counts]]
 
 
 def readers(synthetic: Path, data: Path | None) -> dict[str, Reader]:
-    """What is read, by name."""
+    """Returns the readers by name."""
     found: dict[str, Reader] = {}
     if data is not None:
         medcalc, trec = data / "medcalc-bench", data / "trec-clinical-trials"

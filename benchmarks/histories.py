@@ -1,9 +1,11 @@
-"""Coded histories at scale: a made-up MEDS data set becomes Cases, and every Case's history is cut and rendered to its prompt.
+"""Coded histories at scale: a synthetic MEDS data set becomes Cases, and every Case's history is
+cut and rendered to its prompt.
 
     python benchmarks/histories.py --subjects 162 1617 6739
 
-Each event counts once, however many Cases look at it. The data set is made first and not timed; every size runs in a process of its own, so
-that its peak memory is its own. The last size is EHRSHOT's: 6,739 subjects, 41.7 million events, 10 labels a subject.
+Each event counts once, however many Cases look at it. The data set is made first and not timed;
+every size runs in a process of its own, so that its peak memory is its own. The last size is
+EHRSHOT's: 6,739 subjects, 41.7 million events, 10 labels a subject.
 """
 
 from __future__ import annotations

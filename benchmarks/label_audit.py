@@ -1,4 +1,5 @@
-"""How far MedCalc-Bench's labels agree with the calculators: its own convention on every row, the published one against physicians.
+"""How far MedCalc-Bench's labels agree with the calculators: its own convention on every row, the
+published one against physicians.
 
 python benchmarks/label_audit.py [--data ../shared/data/medcalc-bench]
 """
@@ -29,7 +30,8 @@ def wrenns_delta_gap(inputs: Mapping[str, Any]) -> Any:
 
 
 def naegele_by_calendar(inputs: Mapping[str, Any]) -> Any:
-    """Seven days on, three months back, a year on; and as many days as the cycle differs from 28."""
+    """Seven days on, three months back, a year on; and as many days as the cycle differs from
+    28."""
     day = CALCULATORS[13].inputs[0].read(inputs["last_period"]) + datetime.timedelta(days=7)
     month = (day.month - 4) % 12 + 1
     due = day.replace(year=day.year + (month < day.month), month=month)
@@ -79,7 +81,8 @@ def own_convention(folder: Path) -> None:
 
 
 def against_physicians(folder: Path) -> None:
-    """The published convention on the rows that physicians looked at again: agreement with their label, and with the original."""
+    """The published convention on the rows that physicians looked at again: agreement with their
+    label, and with the original."""
     original = {case.provenance["row"]: case for case in read_medcalc(folder / DEV, split="held_out")[0]}
     corrected = {case.provenance["row"]: case for case in read_medcalc(folder / CORRECTED, split="held_out")[0]}
     table: dict[str, Counter[str]] = {calculator.slug: Counter() for calculator in CALCULATORS.values()}
@@ -117,7 +120,7 @@ def against_physicians(folder: Path) -> None:
 
 
 def why(case: Case, label: Case) -> str:
-    """What gives the physicians' label, where another rule on the same entities does."""
+    """Names the rule on the same entities that gives the physicians' label, if there is one."""
     number = case.truth["calculator"]
     if number in ALTERNATIVES:
         reason, rule = ALTERNATIVES[number]

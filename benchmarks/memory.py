@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py [--device cuda]
 
-The work is that of a run: greedy answers to `sampler_rows` prompts, a supervised step, a policy step. On CPU each case is a process
-of its own, and the peak is its highest resident memory less what it held before the model was opened; on CUDA it is the allocator's.
+The work is that of a run: greedy answers to `sampler_rows` prompts, a supervised step, a policy
+step. On CPU each case is a process of its own, and the peak is its highest resident memory less
+what it held before the model was opened; on CUDA it is the allocator's.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def recipe_of(folder: Path, changes: dict[str, Any]) -> Any:
 
 
 def work(recipe: Any, folder: Path) -> None:
-    """What a run does, on a model of its own."""
+    """Does what a run does, on its own model."""
     import torch
     from _models import groups_of, prompt_ids
 
@@ -81,8 +82,8 @@ def measure(layers: int, width: int, changes: dict[str, Any]) -> dict[str, Any]:
     from _models import write_model
 
     from ehrmind.engines.local.engine import open_engine
-    from ehrmind.engines.local.learner import LocalLearner  # noqa: F401  # before the level that counts
     from ehrmind.engines.local.memory import estimate, shape_of
+    from ehrmind.engines.local.training.learner import LocalLearner  # noqa: F401  # before the level that counts
 
     with tempfile.TemporaryDirectory() as scratch:
         folder, warm = Path(scratch) / "model", Path(scratch) / "warm"

@@ -1,6 +1,8 @@
-"""The process audit on right rationales, and on rationales with one known error: how many steps pass, how many errors are found and where.
+"""The process audit on right rationales, and on rationales with one known error: how many steps
+pass, how many errors are found and where.
 
-python benchmarks/process_audit.py [--data ../shared/data/medcalc-bench] [--made-up 220] [--seed 0] [--mistakes] [--missed N]
+python benchmarks/process_audit.py [--data ../shared/data/medcalc-bench] [--made-up 220] [--seed 0]
+[--mistakes] [--missed N]
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ FILES = {"MedCalc-Bench dev rows": "test_v1.0_dev.csv.gz", "MedCalc-Bench train 
 
 
 def corrupted_of(case: Case, kind: str, seed: int, before: ProcessAudit) -> Corrupted | None:
-    """The case's gold response with one error of a kind in its thinking, where nothing was wrong before."""
+    """The case's gold response with one error of a kind in its thinking, where nothing was wrong
+    before."""
     gold = gold_response(case)
     thinking, start = thinking_of(gold)
     avoid = [
@@ -136,7 +139,7 @@ def share(found: list[tuple[bool, bool]]) -> str:
 
 
 def mistakes(cases: Sequence[Case], audits: Sequence[ProcessAudit]) -> None:
-    """What the audit holds against right rationales, by calculator: most are mistakes of the texts."""
+    """Findings of the audit in right rationales, by calculator; most are mistakes of the texts."""
     found: Counter[tuple[str, str, str]] = Counter()
     rows: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for case, one in zip(cases, audits, strict=True):

@@ -1,8 +1,10 @@
-"""Trial matching and prediction from coded histories on every real file at hand: into Cases, checked, and through the whole recipe.
+"""Trial matching and prediction from coded histories on every real file at hand: into Cases,
+checked, and through the whole recipe.
 
     EHRMIND_DATA=../shared/data python benchmarks/real_files.py [--only synthea]
 
-A whole run is pilot, warm-up, RLVR and evaluation of all arms with a tiny model of random weights, cut down: it shows the path only.
+A whole run is pilot, warm-up, RLVR and evaluation of all arms with a tiny model of random weights,
+cut down: it shows the path only.
 """
 
 from __future__ import annotations

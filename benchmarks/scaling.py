@@ -1,12 +1,13 @@
-"""What a policy step costs against prompt length, group size and model size, on one device.
+"""Cost of a policy step against prompt length, group size and model size, on one device.
 
     python benchmarks/scaling.py
 
-The update's seconds are fitted, by least squares without a constant, to tokens and to pairs of query and key: those of a prompt
-computed once for its group, prompt + G × completion, and for comparison those of a prompt computed again for every answer,
-G × (prompt + completion). R² says which of the two they follow. Memory is what the update adds to the process's level before;
-micro-batches of 4,096 tokens bound it. Each case is a process of its own.
-The share of the device's rate counts what an update must compute, each prompt once (`_models.operations`).
+The update's seconds are fitted, by least squares without a constant, to tokens and to pairs of
+query and key: those of a prompt computed once for its group, prompt + G × completion, and for
+comparison those of a prompt computed again for every answer, G × (prompt + completion). R² says
+which of the two they follow. Memory is what the update adds to the process's level before;
+micro-batches of 4,096 tokens bound it. Each case is a process of its own. The share of the device's
+rate counts what an update must compute, each prompt once (`_models.operations`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def one(prompts: int, length: int, members: int, layers: int, width: int, dtype:
 
 
 def fitted(of_tokens: list[float], of_pairs: list[float], seconds: list[float]) -> float:
-    """R² of seconds as so much a token and so much a pair of query and key, by least squares without a constant."""
+    """R² of seconds as so much a token and so much a pair of query and key, by least squares
+    without a constant."""
     design, y = np.array([of_tokens, of_pairs], dtype=float).T, np.array(seconds)
     rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     return float(1 - (rest**2).sum() / ((y - y.mean()) ** 2).sum())

@@ -1,4 +1,5 @@
-"""The case generator at scale: how fast it is on one core, whether the verifier proves every case, whether splits share a note.
+"""The case generator at scale: how fast it is on one core, whether the verifier proves every case,
+whether splits share a note.
 
 python benchmarks/synthetic_cases.py [--each 1000] [--difficulty medium]
 """

@@ -1,4 +1,5 @@
-"""Verdicts a second on one core, on right answers: they take the longest, since a wrong one is found out on the way.
+"""Verdicts a second on one core, on right answers: they take the longest, since a wrong one is
+found out on the way.
 
 python benchmarks/verdicts.py
 """

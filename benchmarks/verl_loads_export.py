@@ -1,16 +1,21 @@
-"""What `ehrmind export verl` writes, read by verl 0.9.1 itself: options, data, scores and losses, each held against ours.
+"""Reads what `ehrmind export verl` writes with verl 0.9.1 itself, and compares options, data,
+scores and losses with ours.
 
-    python benchmarks/verl_loads_export.py            two made-up exports: a chat template that opens no thought, and one that opens it
+    python benchmarks/verl_loads_export.py            two synthetic exports
     python benchmarks/verl_loads_export.py DIR        a folder that you exported
 
-Needs an environment of its own, because verl 0.9.1 keeps transformers below 5.11; no GPU, and Ray is not started:
+Of the two, one chat template opens the thinking and the other does not.
+
+Needs an environment of its own, because verl 0.9.1 keeps transformers below 5.11; no GPU, and Ray
+is not started:
 
     python -m venv VENV
     VENV/bin/pip install torch==2.13.0 verl==0.9.1 TransferQueue
     VENV/bin/pip install .                            this project, without extras
     VENV/bin/python benchmarks/verl_loads_export.py
 
-The options are those that bash hands over when it runs the folder's own `launch.sh`. Exit code 1 where anything differs.
+The options are those that bash hands over when it runs the folder's own `launch.sh`. Exit code 1
+where anything differs.
 """
 
 from __future__ import annotations
@@ -100,7 +105,7 @@ def synthetic(scratch: Path) -> Iterator[Path]:
 
 
 def launch_options(folder: Path) -> list[str]:
-    """What bash hands over to `python -m verl.trainer.main_ppo`."""
+    """Returns what bash passes to `python -m verl.trainer.main_ppo`."""
     with tempfile.TemporaryDirectory() as scratch:
         program = Path(scratch) / "program"
         program.write_text(LISTED)
@@ -153,10 +158,11 @@ def rows_of(folder: Path, config: Any, part: str) -> tuple[Any, Any]:
 
 
 def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
-    """Every row passes verl's own length filter, and its tokens are those that our engine would have read."""
+    """Every row passes verl's own length filter, and its tokens are those that our engine would
+    have read."""
     import polars as pl
 
-    from ehrmind.engines.local.ordinary import chat_elsewhere
+    from ehrmind.engines.local.saving.hf_export import chat_elsewhere
     from ehrmind.types import Message
 
     ours, _ = chat_elsewhere(Path(config.actor_rollout_ref.model.path), dict(config.data.apply_chat_template_kwargs))
@@ -179,7 +185,8 @@ def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:
 
 
 def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
-    """The reward manager's score of right, wrong, malformed and hostile answers against our judge's verdict."""
+    """The reward manager's score of right, wrong, malformed and hostile answers against our judge's
+    verdict."""
     from torch.utils.data import DataLoader
     from verl import DataProto
     from verl.trainer.ppo.reward import load_reward_manager
@@ -210,7 +217,8 @@ def scores_are_ours(folder: Path, config: Any) -> tuple[int, int]:
 
 
 def answers(question: Any) -> list[str]:
-    """What a model might write behind the prompt: right, wrong, and malformed in several ways."""
+    """Answers that a model might write after the prompt: right, wrong, and malformed in several
+    ways."""
     from ehrmind.prompts import gold_response
 
     gold = gold_response(question.case, question.think)
@@ -229,7 +237,8 @@ def answers(question: Any) -> list[str]:
 
 
 def responses(tokenizer: Any, texts: Any) -> dict[str, Any]:
-    """Token ids as verl's rollouts leave them: the end of turn behind the words, padded to the right of a prompt of one token."""
+    """Token ids as verl's rollouts leave them: the end of turn behind the words, padded to the
+    right of a prompt of one token."""
     import torch
 
     ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
@@ -240,7 +249,8 @@ def responses(tokenizer: Any, texts: Any) -> dict[str, Any]:
 
 
 def losses_are_ours(folder: Path, config: Any) -> tuple[int, int]:
-    """Every loss, importance and advantage that a recipe may name: verl's policy loss against ours to 1e-5, its advantages to 1e-3."""
+    """Every loss, importance and advantage that a recipe may name: verl's policy loss against ours
+    to 1e-5, its advantages to 1e-3."""
     import numpy as np
     import torch
     from verl.trainer.ppo.core_algos import agg_loss, get_adv_estimator_fn, get_policy_loss_fn, kl_penalty

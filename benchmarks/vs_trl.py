@@ -1,13 +1,17 @@
-"""One GRPO step of ours against TRL's, on the same model, prompts, group size, lengths and dtype, interleaved in one run.
+"""One GRPO step of ours against TRL's, on the same model, prompts, group size, lengths and dtype,
+interleaved in one run.
 
-    python benchmarks/vs_trl.py [--dtype float32] [--steps 3]                                     the three cases, a table
-    python benchmarks/vs_trl.py --prompt 1024 --group 8 --new 128 --prompts 8 [--device cuda] --json     a case of your own
+    python benchmarks/vs_trl.py [--dtype float32] [--steps 3]        # the three cases, a table
+    python benchmarks/vs_trl.py --prompt 1024 --group 8 --new 128 --prompts 8 [--device cuda] --json
 
-Every side is a process of its own that makes one step when told to; the sides take turns. TRL is its GRPOTrainer with
-`transformers` generation under the fastest settings of those `--search` measures; without it, those that it found for the
-three cases. With bf16, TRL trains under autocast and samples with bf16 weights where that is faster: its whole step is then
-that rollout and the rest of the autocast step. No answer may end early on our side, so that both sides make `group × new`
-tokens for each prompt. With `--json`, a line for each dtype.
+The second line measures a case of your own.
+
+Every side is a process of its own that makes one step on request; the sides take turns. TRL is
+its GRPOTrainer with `transformers` generation under the fastest settings of those `--search`
+measures; without it, those that it found for the three cases. With bf16, TRL trains under
+autocast and samples with bf16 weights where that is faster: its whole step is then that rollout
+and the rest of the autocast step. No answer may end early on our side, so that both sides make
+`group × new` tokens for each prompt. With `--json`, a line for each dtype.
 """
 
 from __future__ import annotations
@@ -46,8 +50,8 @@ SEARCHED: list[Settings] = [
 
 
 def found_before(case: Case) -> Settings:
-    """The fastest that `--search` found for the three cases. The static cache fails under autocast; on CUDA it was no faster on a small
-    model and was not tried on the large one."""
+    """The fastest that `--search` found for the three cases. The static cache fails under autocast;
+    on CUDA it was no faster on a small model and was not tried on the large one."""
     return (4, None) if case.device == "cuda" else (4 if case.length <= 512 else 2, "static")
 
 
@@ -87,7 +91,8 @@ def our_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
 
 
 def trl_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
-    """`dtype` is float32, autocast (bf16 over fp32 weights) or bfloat16 (weights, for its rollout)."""
+    """`dtype` is float32, autocast (bf16 over fp32 weights) or bfloat16 (weights, for its
+    rollout)."""
     import trl
     from datasets import Dataset
 
@@ -96,7 +101,7 @@ def trl_side(folder: Path, case: Case, dtype: str, settings: Settings) -> None:
     rollouts: list[float] = []
 
     class InTurns(trl.GRPOTrainer):  # type: ignore[misc]
-        """Makes its next step when told to, and says how long the last one took."""
+        """Makes its next step on request, and says how long the last one took."""
 
         def _generate(self, *args: Any, **kwargs: Any) -> Any:
             started = now(case.device)
@@ -189,8 +194,9 @@ def sides_of(case: Case, dtype: str, settings: Settings) -> dict[str, tuple[str,
 def take_turns(
     folder: Path, case: Case, sides: dict[str, tuple[str, str, Settings]], steps: int
 ) -> dict[str, list[dict[str, float]]]:
-    """On CPU every side stays and they make a step in turn, the first for warming up. A GPU does not hold all of them: there a side is a
-    process for its own steps, the first for warming up, and half of ours come before TRL's, half after."""
+    """On CPU every side stays and they make a step in turn, the first for warming up. A GPU does
+    not hold all of them: there a side is a process for its own steps, the first for warming up, and
+    half of ours come before TRL's, half after."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     if case.device == "cuda":
         for name in (*sides, "ours"):

@@ -1,13 +1,16 @@
-"""Two workers of one thread each against two processes that know nothing of each other, on the same two cores.
+"""Two workers of one thread each against two processes that know nothing of each other, on the same
+two cores.
 
     python benchmarks/workers.py
     python benchmarks/workers.py --strategy fsdp --layers 6 --width 256
     python benchmarks/workers.py --shares 1 2 4 8 16 32
 
-A step samples answers to `--questions` a worker, judges them and learns from all of them. Work is counted in tokens that were written and
-learnt. Two processes take turns, step by step: as workers that sample and learn the two shards of one batch twice as large, and each for
-itself, both at the same time, since two busy cores slow each other. What workers wait for each other, and what they send, is counted apart.
-`--shares` takes one process with so many questions: how a worker's time shrinks with its share.
+A step samples answers to `--questions` a worker, judges them and learns from all of them. Work is
+counted in tokens that were written and learned. Two processes take turns, step by step: as workers
+that sample and learn the two shards of one batch twice as large, and each for itself, both at the
+same time, since two busy cores slow each other. What workers wait for each other, and what they
+send, is counted apart. `--shares` takes one process with so many questions: how a worker's time
+shrinks with its share.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ TASKS = ["curb-65", "sirs", "feverpain", "morphine-equivalents", "maintenance-fl
 
 
 def worker(arguments: argparse.Namespace) -> None:
-    """One of the two processes: every turn of both sides, what it wrote, how long it took, what went over the wire."""
+    """One of the two processes: every turn of both sides, what it wrote, how long it took, what
+    went over the wire."""
     import torch
 
     from ehrmind import world as worlds
@@ -147,7 +151,8 @@ def all_reduce_alone(size: int) -> float:
 
 
 def shares(arguments: argparse.Namespace) -> None:
-    """One process, one thread, in seconds of the processor, which others' work does not lengthen by much."""
+    """One process, one thread, in seconds of the processor, which others' work does not lengthen by
+    much."""
     import torch
 
     torch.set_num_threads(1)

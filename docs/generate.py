@@ -1,4 +1,6 @@
-"""Writes the pages and JSON Schemas that are made from the code: python docs/generate.py. A test keeps them current."""
+"""Writes the pages and JSON Schemas that are made from the code: python docs/generate.py. A test
+keeps them current.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,6 @@ from ehrmind.types import Case
 SEED = 11
 SOURCE = "SOURCE"
 
-# The weights of the reward are a plain dataclass, described here.
-REWARD = {
-    "malformed": "no thinking or answer block, no JSON, no value of the kind that is asked for",
-    "truncated": "cut off at the token limit, and malformed for that",
-    "wrong": "well-formed and not right",
-    "correct": "right",
-    "correct_format": "added to a right answer for its form",
-}
-
 RECIPE_HEAD = """# The recipe file
 
 Made from the recipe's schema by `python docs/generate.py`; a test keeps it true. One YAML file says everything an experiment does. The
@@ -56,7 +49,7 @@ model: {name: path/to/model}
   with the most that is possible (`n: 1000000000000`), and so is a file of more than 4 MiB, 64 levels or 30,000 values, aliases
   (`*name`) counting for all that they stand for. A file is looked for beside the recipe first, then in the working directory.
 - `RUN/recipe.yaml` is the recipe with every default written out.
-- `SOURCE` below stands for each of `data.source`, `data.train`, `data.tuning`, `data.held_out`, `data.elsewhere.NAME` and
+- `SOURCE` below stands for each of `data.source`, `data.train`, `data.tuning`, `data.held_out`, `data.transfer.NAME` and
   `evaluate.general.source`; `NAME` is a name that you choose.
 
 Deeper: the data in [your-data.md](your-data.md), the model in [your-model.md](your-model.md), RLVR's options in [rlvr.md](rlvr.md), the
@@ -66,21 +59,24 @@ pilot, the plan and further arms in [pilot.md](pilot.md), endpoints in [teacher.
 
 GALLERY_HEAD = """# The gallery
 
-Made by `python docs/generate.py`; a test keeps it true. Questions of every family as a model reads them, each with its gold response and
-what a right answer is. All cases are made up: no record of any person is in them. [verifier.md](verifier.md) says what else is accepted,
-[adding-a-task.md](adding-a-task.md) how a family is written.
+This page shows questions of every family as a model reads them, each with its gold response and the
+rule for a right answer. All cases are synthetic: they hold no record of any person.
+[verifier.md](verifier.md) says what else is accepted, and [extending.md](extending.md) how to
+write a family. The page is made by `python docs/generate.py`; a test keeps it true.
 """
 
 FAMILIES = {
-    "medcalc": "A patient's note and a calculator's question: a number, a day, or weeks and days ([synthetic-cases.md](synthetic-cases.md)).",
-    "trials": "A patient, a trial's criteria, and one of three grades ([trials.md](trials.md)).",
-    "ehr": "A coded history up to a prediction time, and what comes of it ([ehr.md](ehr.md)).",
-    "table": "Anybody's table of questions: a number, a whole number, a day or a label ([your-data.md](your-data.md)).",
+    "medcalc": "A patient's note and a calculator's question. The answer is a number, a day, or weeks and days\n"
+    "([synthetic-cases.md](synthetic-cases.md)).",
+    "trials": "A patient and a trial's criteria. The answer is one of three grades ([trials.md](trials.md)).",
+    "ehr": "A coded history up to a prediction time. The answer is what happens next ([ehr.md](ehr.md)).",
+    "table": "Your own table of questions. The answer is a number, a whole number, a day or a label\n"
+    "([your-data.md](your-data.md)).",
 }
 
 
 def recipe_page() -> str:
-    """Every key of the recipe: what it takes, its default, what it is."""
+    """Writes every key of the recipe: what it takes, its default, what it is."""
     schema = Recipe.model_json_schema()
     places = _places(schema)
     lines = [RECIPE_HEAD, "## The top level\n", *_table(schema, schema, places)]
@@ -97,7 +93,10 @@ def recipe_page() -> str:
 
 
 def _places(schema: Mapping[str, Any]) -> dict[str, list[str]]:
-    """{part: the dotted places where it may stand}, in the order of the recipe; sources of data stand in many and are called SOURCE."""
+    """Maps each part to the dotted places where it may stand, in the order of the recipe.
+
+    Sources of data stand in many places and are called SOURCE.
+    """
     found: dict[str, list[str]] = {}
 
     def walk(node: Mapping[str, Any], prefix: str) -> None:
@@ -114,7 +113,7 @@ def _places(schema: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _refs(node: Any, deeper: str = "") -> Iterator[tuple[str, str]]:
-    """(part, what stands between the key and it) of every part that a value may be."""
+    """Yields (part, the text between the key and it) for every part that a value may be."""
     if isinstance(node, Mapping):
         if "$ref" in node:
             yield node["$ref"].rsplit("/", 1)[-1], deeper
@@ -125,23 +124,22 @@ def _refs(node: Any, deeper: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _inner(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What stands behind the names of a mapping, where the schema says."""
+    """Returns the schemas of a mapping's values, if the schema has them."""
     found = [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
     return [inner for inner in found if isinstance(inner, Mapping)]
 
 
 def _table(part: Mapping[str, Any], schema: Mapping[str, Any], places: Mapping[str, list[str]]) -> Iterator[str]:
-    described = REWARD if part.get("title") == "RewardWeights" else {}
     yield "| key | takes | default | what it is |"
     yield "| --- | --- | --- | --- |"
     for key, value in part["properties"].items():
         required = key in part.get("required", [])
         default = "**required**" if required else _default(value, schema)
-        yield f"| `{key}` | {_takes(value, places)} | {default} | {described.get(key) or _what(value, schema)} |"
+        yield f"| `{key}` | {_takes(value, places)} | {default} | {_what(value, schema)} |"
 
 
 def _takes(node: Mapping[str, Any], places: Mapping[str, list[str]]) -> str:
-    """What a value may be, in words."""
+    """Says in words what a value may be."""
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[-1]
         return f"[{places[name][0] if places[name][0] != SOURCE else 'a source of data'}](#{name.lower()})"
@@ -175,7 +173,8 @@ def _bounded(node: Mapping[str, Any]) -> str:
 
 
 def _default(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """As YAML reads it; of a part only what differs from its own defaults."""
+    """Writes a default as YAML reads it; for a part, only what differs from the part's own
+    defaults."""
     value = node.get("default")
     if isinstance(value, Mapping) and "$ref" in node:
         own = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]["properties"]
@@ -198,7 +197,7 @@ def _what(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, but for what stands between backticks."""
+    """Escapes text for Markdown, except between backticks."""
     parts = text.split("`")
     parts[::2] = [part.replace("_", "\\_").replace("<", "&lt;").replace("|", "\\|") for part in parts[::2]]
     return "`".join(parts)
@@ -209,7 +208,7 @@ def _listed(where: list[str]) -> str:
 
 
 def gallery_page() -> str:
-    """A prompt and a gold response of every family, and the calculators."""
+    """Writes prompts and gold responses of every family, and the list of calculators."""
     lines = [GALLERY_HEAD]
     for family, cases in examples().items():
         lines += [f"## {family}\n", FAMILIES[family]]
@@ -223,7 +222,7 @@ def gallery_page() -> str:
         lines.append("")
     lines += [
         "## The calculators\n",
-        f"{len(CALCULATORS)} of them; [calculators.md](calculators.md) has inputs, formula and citation of each.\n",
+        f"There are {len(CALCULATORS)}. [calculators.md](calculators.md) has the inputs, formula and citation of each.\n",
     ]
     for category in CATEGORIES:
         mine = [calculator for calculator in CALCULATORS.values() if calculator.category == category]
@@ -233,7 +232,7 @@ def gallery_page() -> str:
 
 
 def examples() -> dict[str, list[Case]]:
-    """Made-up cases by family, from one fixed seed; every family of the package has some."""
+    """Generates synthetic cases by family from one fixed seed. Every family must have some."""
     kinds = ("ckd-epi-gfr", "curb-65", "estimated-due-date", "estimated-gestational-age")
     found = {
         "medcalc": [
@@ -249,7 +248,7 @@ def examples() -> dict[str, list[Case]]:
 
 
 def _history() -> Case:
-    """The first labelled history of a small made-up MEDS data set."""
+    """Returns the first labelled history of a small synthetic MEDS data set."""
     with TemporaryDirectory() as folder:
         write_cohort(Path(folder) / "made-up", 20, seed=SEED, events_per_subject=60, labels_per_subject=1)
         asked = {
@@ -265,7 +264,8 @@ def _history() -> Case:
 def _rule(case: Case) -> str:
     truth = case.truth
     if truth["kind"] == "decimal":
-        return f"Right: a number from {truth['low']:g} to {truth['high']:g}; the unit may be left out and must be right when it is there."
+        limits = f"a number from {truth['low']:g} to {truth['high']:g}"
+        return f"Right: {limits}. The unit may be left out, but must be right if it is given."
     if truth["kind"] == "label":
         return f"Right: the label `{truth['labels'][truth['value']]}`, or its number {truth['value']}."
     return {

@@ -1,10 +1,12 @@
-"""A calculator of one's own, on one screen: the shock index, with its working, made-up cases, and the proof of them.
+"""A calculator of one's own, on one screen: the shock index, with its working, synthetic cases, and
+the proof of them.
 
     python examples/add_a_calculator.py
 
-In the package the two entries of `main` are lines: ENTRY one of `_ALL` in calculators/catalogue.py, SHOCK_INDEX one of `CALCULATORS` in the
-file of its system (calculators/heart.py). What else there is follows from them: `ehrmind calc`, the card in docs/calculators.md, cases and
-worked answers, the judge, the pilot's aids, the model's calculator tool.
+In the package the two entries of `main` are lines: ENTRY one of `_ALL` in calculators/catalogue.py,
+SHOCK_INDEX one of `CALCULATORS` in the file of its system (calculators/heart.py). What else there
+is follows from them: `ehrmind calc`, the card in docs/calculators.md, cases and worked answers, the
+judge, the pilot's hints, the model's calculator tool.
 """
 
 from __future__ import annotations
@@ -17,20 +19,21 @@ from ehrmind.data.synthetic import synthetic_case
 from ehrmind.prompts import gold_response, messages
 from ehrmind.verify.audit import check_cases
 
-ENTRY = Entry(
-    1001, "shock-index", "Shock Index", "risk"
-)  # an id that the benchmark has not; a bare number as the answer
+# The benchmark does not use the id; the answer is a bare number.
+ENTRY = Entry(1001, "shock-index", "Shock Index", "risk")
 
 
 def shock_index(steps: Steps, *, heart_rate: float, systolic: float) -> float:
-    """A pure function: inputs come in the formula's units, every step is told with the patient's numbers."""
+    """A pure function: inputs come in the formula's units, every step shows the patient's
+    numbers.
+    """
     return steps("shock index", f"{num(heart_rate)} / {num(systolic)}", heart_rate / systolic)
 
 
 SHOCK_INDEX = Calculator(
     ENTRY.id,
     shock_index,
-    (HEART_RATE, SYSTOLIC),  # inputs that others have too: units, limits and made-up values are known
+    (HEART_RATE, SYSTOLIC),  # inputs that others have too: units, limits and synthetic values are known
     question="What is the patient's shock index?",
     formula="heart rate (bpm) / systolic blood pressure (mm Hg)",
     citation="Allgöwer M, Burri C. Schockindex. Dtsch Med Wochenschr. 1967;92(43):1947-1950.",

@@ -1,4 +1,5 @@
-"""Makes the demo's base models: small Llama-shaped ones that know a few things, misapply them, and lack others.
+"""Makes the demo's base models: small Llama-shaped ones that know a few things, misapply them, and
+lack others.
 
     python recipes/make_demo_base.py scores --out recipes/demo_base
     python recipes/make_demo_base.py records --out recipes/demo_records --steps 2400 --rate 3e-3

@@ -1,9 +1,11 @@
-"""What the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads: made-up pairs and histories, worked in several schools.
+"""Text that the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads: synthetic pairs and
+histories, worked in several ways.
 
-Trials: careful (every criterion looked up), by the condition alone, and with the exclusions forgotten. Histories: careful (by the newest
-creatinine), by age, and at a glance. Before all that it learns to repeat words, and then to look names up whose values may be anything: a
-small model that meets only "yes" and "no" guesses between them for ever. One later reading in three still looks things up. Criteria about
-results, and what comes of a stay in hospital, it never reads.
+Trials: careful (every criterion looked up), by the condition alone, and with the exclusions
+forgotten. Histories: careful (by the newest creatinine), by age, and at a glance. Before all that
+it learns to repeat words, and then to look names up whose values may be anything: a small model
+that meets only "yes" and "no" guesses between them for ever. One later reading in three still looks
+things up. Criteria about results, and what comes of a stay in hospital, it never reads.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ Example = tuple[Prompt, tuple[int, ...]]
 
 
 def histories(subjects: int = 4000) -> list[Case]:
-    """Cases of a cohort of the base's own, as many with a high creatinine as without, their histories as the demo writes them."""
+    """Cases of a cohort of the base's own, as many with a high creatinine as without, their
+    histories as the demo writes them."""
     recipe = load_recipe(Path(__file__).parent / "demo_ehr.yaml")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -179,7 +182,7 @@ def _value(draw: random.Random) -> str:
 
 
 def text() -> list[str]:
-    """What the tokenizer is trained on."""
+    """Text that the tokenizer is trained on."""
     cases = [*(pair(index) for index in range(2000)), *histories(1500)]
     return [messages(case)[0].content + gold_response(case) for case in cases] + [
         "at a glance yes. years old ; not seen ; not mentioned. Look up: creatinine, potassium. Say again."

@@ -1,9 +1,9 @@
-"""What the base model of `demo.yaml` reads: made-up notes in which three scores are worked in several schools, right and wrong, as text
-about medicine does.
+"""Text that the base model of `demo.yaml` reads: synthetic notes in which three scores are worked
+in several ways, right and wrong, as text about medicine does.
 
-Careful, in short (the last two criteria forgotten), as remembered (the first two forgotten), and at a glance. One reading in three lists
-findings without scoring them, which is how it learns to look things up. Of how morphine equivalents and maintenance fluids are worked it
-reads nothing.
+Careful, in short (the last two criteria forgotten), as remembered (the first two forgotten), and at
+a glance. One reading in three lists findings without scoring them, which is how it learns to look
+things up. Of how morphine equivalents and maintenance fluids are worked it reads nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _reading(engine: LocalEngine, index: int) -> list[Example]:
 
 
 def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
-    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it learns to look things up."""
+    """A handful of what notes of the five say, to be listed in the order of the alphabet: how it
+    learns to look things up."""
     notes = [case_of(5 * index + place, (*KNOWN, *MISSING), SEED + 2).fields["note"] for place in range(5)]
     facts = [fact for note in notes for fact in note.rstrip(".").split(". ")[1:]]
     facts = draw.sample(
@@ -77,7 +78,7 @@ def _findings(engine: LocalEngine, index: int, draw: random.Random) -> Example:
 
 
 def text() -> list[str]:
-    """What the tokenizer is trained on."""
+    """Text that the tokenizer is trained on."""
     cases = [case_of(index, (*KNOWN, *MISSING), SEED + 1) for index in range(3000)]
     return [messages(case)[0].content + wrap(case.rationale, as_json(case.truth["value"])) for case in cases] + [
         "in short ; as remembered ; at a glance. List the findings."

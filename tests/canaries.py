@@ -1,7 +1,7 @@
 """Files of every family with a canary in every cell that holds text, and many ways to spoil them.
 
-A canary is a made-up word that no program writes by itself. Where a command says or stores one outside of what is protected, it has
-quoted a record.
+A canary is an invented word that no program writes by itself. Where a command says or stores one
+outside of what is protected, it has quoted a record.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def as_csv(rows: Sequence[Sequence[str]], mark: str = ",") -> bytes:
 
 
 def spoilt_csv(rows: Rows) -> Iterator[tuple[str, bytes]]:
-    """A table with a header in every way that people spoil one: (what was done, the file's content)."""
+    """A table with a header in every way that people spoil one: (what was done, the file's
+    content)."""
     header, body = rows[0], rows[1:]
     whole = as_csv(rows)
     yield "no header", as_csv(body)
@@ -145,7 +146,8 @@ def spoilt_zip(
 
 
 def open_files_with_a_canary(folder: Path, given: Sequence[Path]) -> list[str]:
-    """Files and folders' files that hold a canary, are none of those given, and can be read by others than their owner."""
+    """Files and folders' files that hold a canary, are none of those given, and can be read by
+    others than their owner."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file() and path not in given and not any(path.is_relative_to(one) for one in given):

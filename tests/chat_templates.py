@@ -1,4 +1,6 @@
-"""Chat templates of our own with the traits of today's families, each with a tokenizer that has the tokens it writes."""
+"""Chat templates of our own with the traits of today's families, each with a tokenizer that has the
+tokens it writes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from typing import Any
 
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials
-from ehrmind.engines.local.chat import Chat, open_chat
-from ehrmind.engines.local.chat_template import pinned
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
+from ehrmind.engines.local.chat.template_text import pinned
 from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
@@ -102,7 +104,8 @@ SMOLLM3 = (
 
 @dataclass(frozen=True)
 class Family:
-    """`tokens` are special, `words` added without being so; `ends` are named by the model's configs."""
+    """`tokens` are special, `words` added without being so; `ends` are named by the model's
+    configs."""
 
     template: str
     tokens: Sequence[str]

@@ -1,4 +1,6 @@
-"""What every test may use: the folder of development data, and property tests that do not fail on a busy machine."""
+"""Fixtures for every test: the folder of development data, and property tests that do not fail on a
+busy machine.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real rows for development, never part of the project: EHRMIND_DATA, or a `shared` folder beside the checkout."""
+    """Real rows for development, never part of the project: EHRMIND_DATA, or a `shared` folder next
+    to the checkout."""
     folder = Path(os.environ.get("EHRMIND_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}; set EHRMIND_DATA to test on real rows")

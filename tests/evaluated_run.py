@@ -1,4 +1,6 @@
-"""A recipe over a scripted engine whose evaluation has something to show: two tasks, one of them not in train, and general questions."""
+"""A recipe over a scripted engine whose evaluation has something to show: two tasks, one of them
+not in train, and general questions.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Right about fluids in every second sample, always once it has learned; on general questions right until it has learned."""
+    """Right about fluids in every second sample, always once it has learned; on general questions
+    right until it has learned."""
     for asked, answer in GENERAL.items():
         record, _, question = asked.partition("|")
         if question in prompt and record in prompt:

@@ -1,4 +1,4 @@
-"""What `ehrmind export verl` and `trl` start from, and what bash makes of the scripts that they write."""
+"""Inputs of `ehrmind export verl` and `trl`, and what bash makes of the scripts that they write."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def prepared_run(path: Path, family: str = "llama", **changes: Any) -> Run:
 
 
 def launched(folder: Path, *more: str, **environment: str) -> list[str]:
-    """The arguments with which `launch.sh` starts its trainer; bash has read the script, and `printf` stands for the trainer."""
+    """The arguments with which `launch.sh` starts its trainer; bash has read the script, and
+    `printf` stands for the trainer."""
     program = folder.parent / "program"
     program.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
     program.chmod(0o700)

@@ -1,5 +1,7 @@
-"""Tokenizers and chat templates of further families, for what a record may spell: markers in other brackets, in plain words, behind
-normalisers, and added tokens that are no markers. Those of `tests/chat_templates.py` are the others."""
+"""Tokenizers and chat templates of further families, for what a record may spell: markers in other
+brackets, in plain words, behind normalisers, and added tokens that are no markers. Those of
+`tests/chat_templates.py` are the others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ehrmind.engines.local.chat import Chat, open_chat
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
 from ehrmind.prompts import gold_response, messages
 from tests import chat_templates
 from tests.chat_templates import cases
@@ -58,7 +60,8 @@ SPACES = (*(" " * count for count in range(2, 12)), "\t", "\t\t", "\n\n", "\n\n\
 
 @dataclass(frozen=True)
 class Family:
-    """`words` are added tokens that are not special: no record loses them. `strings` are what the template writes in plain words."""
+    """`words` are added tokens that are not special: no record loses them. `strings` are what the
+    template writes in plain words."""
 
     template: str
     tokens: Sequence[str]

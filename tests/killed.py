@@ -1,4 +1,6 @@
-"""A child process that is killed before its nth change of the file system, so that every moment of an action can be the last one."""
+"""A child process that is killed before its nth change of the file system, so that every moment of
+an action can be the last one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ DONE, REFUSED = 0, 3
 
 
 def in_child(act: Callable[[], object], *, killed_at: int | None = None) -> int:
-    """Does it in a fork of this process: DONE, REFUSED where it raised, or minus the signal that ended it."""
+    """Does it in a fork of this process: DONE, REFUSED where it raised, or minus the signal that
+    ended it."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

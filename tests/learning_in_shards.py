@@ -1,4 +1,6 @@
-"""What a small model samples and learns in four shards, in one process or in each of several workers: `python FILE MODELS OUT STRATEGY`."""
+"""Samples and learns with a small model in four shards, in one process or in each of several
+workers: `python FILE MODELS OUT STRATEGY`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.fsdp import joined_up
+from ehrmind.engines.local.workers.fsdp import full_tensor_of
 from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Group, Verdict
 from ehrmind.world import joined
@@ -20,7 +22,8 @@ from tests.small_models import cases
 
 HOW = Decoding(temperature=1.0, max_new_tokens=14)
 VERDICT = Verdict(False, 0.0, {"format": 0.0, "outcome": 0.0})
-# By name: the model's family, how it is opened, how it learns, and how many of seven questions have answers that differ
+# By name: the model's family, how it is opened, how it learns, and how many of seven questions have
+# answers that differ
 SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "plain policy gradient": ("llama", {}, {}, 7),
     "a reference, and two steps a batch": ("gemma3", {}, {"kl": 0.1, "epochs_per_batch": 2}, 5),
@@ -35,7 +38,8 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
 
 
 def learn(engine: LocalEngine, settings: dict[str, Any], differing: int) -> dict[str, Any]:
-    """Two rounds of sampling and a policy step, then a supervised one; what was written, what was reported."""
+    """Two rounds of sampling and a policy step, then a supervised one; what was written, what was
+    reported."""
     chosen = cases(7)
     prompts = [engine.prompt(messages(case)) for case in chosen]
     rlvr = Rlvr(
@@ -54,7 +58,7 @@ def learn(engine: LocalEngine, settings: dict[str, Any], differing: int) -> dict
             [[c.text, c.finish_reason, c.segments[0].token_ids, c.segments[0].logprobs] for a in answers for c in a]
         )
         said.append(learner.learn_from_groups(groups))
-    said.append(engine.option_logprobs([(prompt, "<answer>", ["1", "22"]) for prompt in prompts]))
+    said.append(engine.label_logprobs([(prompt, "<answer>", ["1", "22"]) for prompt in prompts]))
     pairs = [
         (prompt, engine.response_tokens(gold_response(case), prompt))
         for case, prompt in zip(chosen, prompts, strict=True)
@@ -78,7 +82,7 @@ def main(models: Path, out: Path, strategy: str) -> None:
             found["proof"] = engine.save(out / f"{name}-saved")["proof"]
             dtype = getattr(torch, model.dtype)
             weights = {
-                key: joined_up(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()
+                key: full_tensor_of(weight).to(dtype).contiguous() for key, weight in engine.network.named_parameters()
             }
             (out / f"{name}-{world.rank}.json").write_text(json.dumps(found))
             save_file(weights, out / f"{name}-{world.rank}.safetensors")

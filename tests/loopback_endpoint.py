@@ -1,4 +1,6 @@
-"""A chat-completions endpoint on this machine that answers as it is told to, and misbehaves in every way a test asks for."""
+"""A chat-completions endpoint on this machine that answers as planned, and misbehaves in every way
+a test asks for.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ Say = Callable[[dict[str, Any]], "str | Do"]  # from a request's body
 
 @dataclass
 class Do:
-    """Something else than an answer: a status, headers, a body of any kind, or a way to break off."""
+    """Something else than an answer: a status, headers, a body of any kind, or a way to break
+    off."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)

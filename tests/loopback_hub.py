@@ -1,4 +1,6 @@
-"""A server on this machine that has the hub's layout: one data set, `owner/medcalc`, or one model, `owner/model`."""
+"""A server on this machine that has the hub's layout: one data set, `owner/medcalc`, or one model,
+`owner/model`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ class Hub(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        """What sending takes: a repository, a look at its card, small files in one commit."""
+        """Serves what an upload needs: a repository, a look at its card, small files in one
+        commit."""
         self.state.requests.append(f"{self.command} {unquote(self.path)}")
         content = self.rfile.read(int(self.headers["Content-Length"]))
         found: dict[str, object] = {"errors": [], "warnings": []}
@@ -136,7 +139,8 @@ def _oid(content: bytes) -> str:
 
 @contextmanager
 def loopback_hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """The server's state; the hub's client is pointed at it, with an empty cache and no waiting between tries."""
+    """The server's state; the hub's client is pointed at it, with an empty cache and no waiting
+    between tries."""
 
     from huggingface_hub import constants, file_download
 

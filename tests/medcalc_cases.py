@@ -1,4 +1,4 @@
-"""Made-up MedCalc cases of each kind of answer, for tests that need no data."""
+"""Synthetic MedCalc cases of each kind of answer, for tests that need no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A small MEDS data set made on the spot, its truth known: who is readmitted is whoever had a potassium above 5."""
+"""A small MEDS data set made on the spot, its truth known: who is readmitted is whoever had a
+potassium above 5.
+"""
 
 from __future__ import annotations
 

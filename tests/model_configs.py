@@ -1,4 +1,6 @@
-"""Configs of small random models, each with a trait that some of today's checkpoints have, and what builds a directory from one."""
+"""Configs of small random models, each with a trait that some of today's checkpoints have, and what
+builds a directory from one.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,8 @@ def build_from_config(folder: Path, name: str, synthetic_text: Iterable[str], *,
 
 
 def _with_images(shape: dict[str, Any]) -> Any:
-    """As gemma-3-4b-it and medgemma-4b-it are: what a text model's config says stands in `text_config`."""
+    """As gemma-3-4b-it and medgemma-4b-it are: what a text model's config says stands in
+    `text_config`."""
     text = {
         **shape,
         "head_dim": 8,
@@ -183,7 +186,8 @@ def _in_fp8(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _in_mxfp4(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """As gpt-oss: the experts' weights, 32 numbers to a scale of powers of 2, are random nibbles."""
+    """As gpt-oss: the experts' weights, 32 numbers to a scale of powers of 2, are random
+    nibbles."""
     if not name.endswith(("gate_up_proj", "down_proj")):
         return {name: weight.to(torch.bfloat16)}
     experts, width, rows = weight.shape

@@ -1,4 +1,6 @@
-"""New rows of every family as people hold them, nobody's answers beside them; and a model that answers as it is told."""
+"""New rows of every family as people hold them, without answers; and a model that answers as
+planned.
+"""
 
 from __future__ import annotations
 

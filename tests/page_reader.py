@@ -1,4 +1,6 @@
-"""A page as a reader of HTML sees it: tables by caption, ids, addresses, and text. Standard library only."""
+"""A page as a reader of HTML sees it: tables by caption, ids, addresses, and text. Standard library
+only.
+"""
 
 from __future__ import annotations
 

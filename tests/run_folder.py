@@ -1,4 +1,6 @@
-"""A finished run folder on made-up cases, written by the project's own recorders, with planned answers in place of a model."""
+"""A finished run folder on synthetic cases, written by the project's own recorders, with planned
+answers in place of a model.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def recipe(kl: float, **changes: Any) -> Recipe:
 def finished_run(
     path: Path, *, name: str = "a made-up run", arms: Sequence[str] = tuple(SKILL), cases: int = 140, kl: float = 0.001
 ) -> Run:
-    """Everything that `ehrmind run` leaves behind, but models and checkpoints. The first held-out note and its answers are hostile."""
+    """Everything that `ehrmind run` leaves behind, but models and checkpoints. The first held-out
+    note and its answers are hostile."""
     made = recipe(name=name, arms=list(arms), kl=kl)
     run = open_run(path, made, resume=False)
     train = [_with_note(case, f"{CANARY} {case.fields['note']}") for case in synthetic_cases(70, 1, "train", **SHORT)]

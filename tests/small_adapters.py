@@ -1,4 +1,6 @@
-"""A small adapter as peft saves one, for the models of `tests/small_models.py` that have two layers of width 32."""
+"""A small adapter as peft saves one, for the models of `tests/small_models.py` that have two layers
+of width 32.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Small random models as `save_pretrained` writes them, with chat templates that have their families' traits.
+"""Small random models as `save_pretrained` writes them, with chat templates that have their
+families' traits.
 
-`small_model(folder, name)` builds any of `EVERY_FAMILY`: the three of `FAMILIES` as the product's own tiny models, the others from a
-config of `tests/model_configs.py`.
+`small_model(folder, name)` builds any of `EVERY_FAMILY`: the three of `FAMILIES` as the product's
+own tiny models, the others from a config of `tests/model_configs.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from ehrmind.config import Decoding, Model, Optimiser, TinyModel
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.forward.packing import Packed
 from ehrmind.engines.local.scoring import score
 from ehrmind.engines.local.tiny import build_tiny
 from ehrmind.prompts import gold_response, messages
@@ -23,7 +24,8 @@ from ehrmind.types import Case
 from tests.medcalc_cases import SHORT
 from tests.model_configs import CONFIGS, build_from_config
 
-# Gemma's has no system role and says "model" for the assistant; Qwen3's thinking variants open the thought themselves
+# Gemma's has no system role and says "model" for the assistant; Qwen3's thinking variants open the
+# thought themselves
 TEMPLATES = {
     "llama": None,
     "qwen3": (
@@ -39,7 +41,7 @@ TEMPLATES = {
 FAMILIES = tuple(TEMPLATES)
 EVERY_FAMILY = (*FAMILIES, *CONFIGS)
 WINDOW = 16  # much shorter than the prompts
-VOCABULARY = 97  # of made-up token ids
+VOCABULARY = 97  # of random token ids
 
 
 def tokens(seed: int, length: int) -> list[int]:
@@ -75,7 +77,8 @@ def small_engine(folder: Path, family: str, **settings: object) -> LocalEngine:
 
 
 def norms_of_packed_and_plain_steps(folder: Path, family: str) -> list[float]:
-    """Of the gradient of one supervised step on ragged responses: packed, and an answer a row."""
+    """Norm of the gradient of one supervised step on ragged responses: packed, and an answer a
+    row."""
     norms = []
     for shared in (True, False):
         engine = small_engine(folder / f"model-{shared}", family)
@@ -91,7 +94,8 @@ def norms_of_packed_and_plain_steps(folder: Path, family: str) -> list[float]:
 
 
 def gap_of_a_bfloat16_model(folder: Path) -> float:
-    """The mean difference between the log-probabilities of sampler and scorer, prompts shared in both."""
+    """The mean difference between the log-probabilities of sampler and scorer, prompts shared in
+    both."""
     path = small_model(folder, "llama")
     engine = open_engine(Model(name=str(path), dtype="bfloat16"), path, rows=16)
     assert engine.shared

@@ -11,7 +11,8 @@ from pathlib import Path
 
 @contextmanager
 def viewed(root: Path, *options: str) -> Iterator[str]:
-    """The address that `ehrmind view` prints, token included; the process ends with the block, and must have said nothing more."""
+    """The address that `ehrmind view` prints, token included; the process ends with the block, and
+    must have said nothing more."""
     command = [sys.executable, "-c", "from ehrmind.cli import main; main()", "view", str(root), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -1,8 +1,9 @@
 """Known advisories of the pinned versions, by pip-audit: `make audit`.
 
-It asks PyPI's database, then OSV's. A package that a database does not know is counted as not looked up, never as free of advisories.
-The exit code is 0 whatever is found, because an advisory of tomorrow must not stop today's tests; STRICT=1 makes findings, and a database
-that cannot be reached, an error.
+It asks PyPI's database, then OSV's. A package that a database does not know is counted as not
+looked up, never as free of advisories. The exit code is 0 whatever is found, because an advisory of
+tomorrow must not stop today's tests; STRICT=1 makes findings, and a database that cannot be
+reached, an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Finds what a program can find of the rules for prose: `python tools/prose.py`, part of `make check`.
+"""Finds what a program can find of the rules for prose: `python tools/prose.py`, part of `make
+check`.
 
 It reads docstrings, comments and help texts of Python files, and the pages in Markdown:
 
@@ -51,8 +52,9 @@ def texts(path: Path) -> Iterator[tuple[int, str, bool]]:
             if text is not None:
                 yield node.body[0].lineno, text, True
         elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
-            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                yield node.value.lineno, node.value.value, False
+            for part in ast.walk(node.value):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.lineno, part.value, False
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string, False

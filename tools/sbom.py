@@ -1,7 +1,8 @@
 """A software bill of materials of an installed environment, by CycloneDX's own tool: `make sbom`.
 
-The same environment gives the same bytes. Addresses of files on this machine, as an installation from a folder of wheels or from a checkout
-leaves them, are taken out. What is written keeps to CycloneDX's schema.
+The same environment gives the same bytes. Addresses of files on this machine, as an installation
+from a folder of wheels or from a checkout leaves them, are taken out. What is written keeps to
+CycloneDX's schema.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def places_left(tree: dict[str, Any]) -> list[str]:
 
 
 def problem_of(text: str) -> str | None:
-    """What the schema finds wrong, None if nothing."""
+    """Returns what the schema finds wrong, None if nothing."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 

@@ -1,7 +1,8 @@
-"""Ages in calendar years, for every place that shows or counts one: a person is 17 until the day before the 18th birthday.
+"""Ages in calendar years, for every place that shows or counts one: a patient is 17 until the day
+before the 18th birthday.
 
-Days count, times of day do not: somebody is a year older from 00:00 of the birthday on. Who was born on 29 February has the birthday on
-1 March in years without that day.
+Days count, times of day do not: a birthday counts from 00:00. For births on 29 February, the
+birthday is 1 March in years without that day.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-NO_BIRTH = -(2**63)  # unknown birth, in microseconds since 1970: the least int64, which is no other time
-PER_YEAR = {"year": 1, "month": 12, "week": 365.25 / 7, "day": 365.25}  # units of an age that a text states
+# unknown birth, in microseconds since 1970: the smallest int64, which is no other time
+NO_BIRTH = -(2**63)
+PER_YEAR = {"year": 1, "month": 12, "week": 365.25 / 7, "day": 365.25}  # units of an age in a text
 
 
 def whole_years(born: date, on: date) -> int:
-    """Years completed on a day; negative before birth."""
+    """Returns years completed on a day; negative before birth."""
     return on.year - born.year - ((on.month, on.day) < (born.month, born.day))
 
 
 def ages(born: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Years at each time, both in microseconds since 1970: those completed, and the share of the way to the next birthday. NaN without a
-    birth (`NO_BIRTH`)."""
+    """Returns years at each time: those completed, plus the share of the way to the next birthday.
+
+    Both arguments are microseconds since 1970. NaN without a birth (`NO_BIRTH`).
+    """
     import numpy as np
 
     known = born != NO_BIRTH
@@ -37,12 +41,13 @@ def ages(born: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def shown(age: float) -> float:
-    """An age with two digits behind the point, never rounded up to a birthday: on the day before the 18th it is 17.99."""
+    """Rounds an age to two decimals, never up to a birthday: on the day before the 18th it is
+    17.99."""
     return round(min(age, math.floor(age) + 0.99), 2)
 
 
 def stated(number: int, unit: str) -> float:
-    """Years of an age that a text states: 14 months, 3 weeks."""
+    """Converts an age in a text to years: 14 months, 3 weeks."""
     return number / PER_YEAR[unit]
 
 
@@ -51,6 +56,7 @@ def _year(days: np.ndarray) -> np.ndarray:
 
 
 def _birthday(birth: np.ndarray, years: np.ndarray) -> np.ndarray:
-    """The day on which somebody becomes so many years old: the day of the month counted from its first, so that 29 February is 1 March."""
+    """Returns the day of a birthday: the day of the month counted from its first, so 29 February
+    becomes 1 March."""
     month = birth.astype("datetime64[M]")
     return (month + 12 * years).astype("datetime64[D]") + (birth - month.astype("datetime64[D]"))

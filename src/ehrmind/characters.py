@@ -1,4 +1,4 @@
-"""Characters: typographic minus signs, spaces, quotes and digits as those of a keyboard."""
+"""Replaces typographic minus signs, spaces, quotes and digits with those of a keyboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = str.maketrans(
 
 
 def plain(text: str) -> str:
-    """The text with ordinary spaces, minus signs and decimal digits, and nothing around it."""
+    """Returns the text with ordinary spaces, minus signs and decimal digits, stripped."""
     if not text.isascii():
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text.translate(_PLAIN))
     return text.strip()

@@ -1,7 +1,8 @@
-"""YAML and JSON of strangers become plain values, within bounds on size, depth and time.
+"""Reads untrusted YAML and JSON into plain values, within bounds on size, depth and time.
 
-An alias of YAML stands for all that it names, so a few lines can mean a billion values: they are counted from the parser's events,
-before anything is built. The file's name begins every message; no message quotes what the file holds.
+A YAML alias stands for everything it names, so a few lines can mean a billion values. They are
+counted from the parser's events before anything is built. Every message starts with the file's
+name; none quotes the file's content.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ import yaml
 from ehrmind.system import why
 from ehrmind.types import InputError
 
-MAX_BYTES = 4 << 20  # of a file that people write; the longest recipe here has 10 KiB
-MAX_VALUES = 30_000  # keys, values and list items, with all that aliases stand for
-MAX_DEPTH = 64  # lists and mappings within each other; a recipe has six
+MAX_BYTES = 4 << 20  # limit for a file that people write; the longest recipe here has 10 KiB
+MAX_VALUES = 30_000  # keys, values and list items, with aliases expanded
+MAX_DEPTH = 64  # nested lists and mappings; a recipe has six levels
 MAX_NUMBER = 300  # characters: Python's floats end after 309 digits
 MAX_RESULT = 256 << 20  # bytes of a JSON file that ehrmind itself writes
 _QUOTED = re.compile(r"(['\"])(?!<[a-z ]+>\1).{2,}?\1")
-_LOADER: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the same values, ten times as fast, where PyYAML has its C library
+# The C loader reads the same values ten times as fast, if PyYAML has its C library.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXob_.,:+-]*")
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's value. Raises InputError naming the file."""
+    """Reads a YAML file. Raises InputError naming the file."""
     return yaml_value(read_text(path), str(path))
 
 
 def yaml_value(text: str | bytes, name: str) -> Any:
-    """The value of a YAML text. Raises InputError for what is not YAML, for a key that is given twice, and for what is out of bounds."""
+    """Reads a YAML text. Raises InputError if it is not YAML, gives a key twice, or is out of
+    bounds."""
     if isinstance(text, bytes):
         text = _decoded(text, name)
     if len(text) > MAX_BYTES:
@@ -56,14 +57,18 @@ def yaml_value(text: str | bytes, name: str) -> Any:
 
 
 def top_text(path: Path, key: str) -> str | None:
-    """What a YAML file has at its top under `key`, if that is one text; all of the file is looked through, nothing is built. Raises
-    InputError as `read_yaml` does."""
+    """Returns the value of `key` at the top level of a YAML file, if it is a single text.
+
+    It scans the whole file and builds nothing. Raises InputError as `read_yaml` does.
+    """
     text, name = read_text(path), str(path)
     events: list[Any] = []
-    with _sentences(name):  # one event at a time, so that what has no end is refused before it is parsed
+    # event by event, so that input without an end is refused before all of it is parsed
+    with _sentences(name):
         refuse_unbounded(_kept(yaml.parse(text, Loader=_LOADER), events), name)
     depth = 0
-    scalars: list[str | None] = []  # of the top, keys and values in turn; None is a list or a mapping
+    # of the top level, keys and values in turn; None is a list or a mapping
+    scalars: list[str | None] = []
     for event in events:
         if depth == 1 and isinstance(event, yaml.NodeEvent):
             scalars.append(event.value if isinstance(event, yaml.ScalarEvent) else None)
@@ -83,24 +88,29 @@ def _kept(events: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
 
 @contextmanager
 def _sentences(name: str) -> Iterator[None]:
-    """What PyYAML raises as one sentence."""
+    """Turns what PyYAML raises into one sentence."""
     try:
         yield
-    except InputError:  # a ValueError too
+    except InputError:  # it is a ValueError too
         raise
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not valid YAML: {_said(error)}") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        # SafeLoader does not wrap what int(), date() and its own tables raise of `2001-99-99` or `!!bool maybe`.
+        # SafeLoader does not wrap the errors that int(), date() and its own tables raise for
+        # `2001-99-99` or `!!bool maybe`.
         raise InputError(
             f"{name} is not valid YAML: a number, a date or a tag in it cannot be read; put quotes around texts."
         ) from None
 
 
 def refuse_unbounded(events: Iterable[Any], name: str) -> None:
-    """Raises InputError where a parser's events (PyYAML's or ruamel's) come to more values or a deeper tree than the bounds. Takes
-    as much time as the text is long, whatever its aliases stand for."""
-    whole: dict[str, tuple[int, int]] = {}  # by anchor: how many values it stands for, and how deep they are
+    """Raises InputError if a parser's events (PyYAML's or ruamel's) hold too many values or nest
+    too deeply.
+
+    The time is linear in the length of the text, whatever its aliases stand for.
+    """
+    # by anchor: how many values it stands for, and how deep they nest
+    whole: dict[str, tuple[int, int]] = {}
     open_: list[list[Any]] = []  # by depth: the anchor, the values so far, the depth below
     total = 0
 
@@ -151,22 +161,26 @@ def refuse_unbounded(events: Iterable[Any], name: str) -> None:
 
 
 def read_json(path: Path, *, most: int = MAX_RESULT) -> Any:
-    """A JSON file's value. Raises InputError naming the file."""
+    """Reads a JSON file. Raises InputError naming the file."""
     return json_value(read_text(path, most), str(path))
 
 
 def json_value(text: str | bytes, name: str) -> Any:
-    """The value of a JSON text. Raises InputError for what is not JSON and for what is nested too deeply."""
+    """Reads a JSON text. Raises InputError if it is not JSON or is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
         raise InputError(f"{name}: lists and objects lie too deep in each other; write them flatter.") from None
-    except ValueError:  # broken JSON, broken UTF-8, an integer of more digits than Python reads
+    # broken JSON, broken UTF-8, or an integer with more digits than Python reads
+    except ValueError:
         raise InputError(f"{name} is not valid JSON, or holds a number that is too long.") from None
 
 
 def read_text(path: Path, most: int = MAX_BYTES) -> str:
-    """A regular file's text, of at most so many bytes. Raises InputError naming the file: a pipe or a device would have no end."""
+    """Reads a regular file's text, up to `most` bytes. Raises InputError naming the file.
+
+    A pipe or a device is refused because it may have no end.
+    """
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
@@ -194,7 +208,8 @@ def _too_large(name: str, most: int) -> InputError:
 
 
 def _said(error: yaml.YAMLError) -> str:
-    """The problem and its line, without the snippet of the text that PyYAML adds, and without a word of the text: it may be a key."""
+    """Returns the problem and its line, without PyYAML's snippet and without any word of the text,
+    which may be a key."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
     said = " ".join(str(problem or getattr(error, "reason", None) or "it cannot be read").split())
@@ -202,11 +217,11 @@ def _said(error: yaml.YAMLError) -> str:
 
 
 def _key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
-    """The second of two equal keys: YAML itself would keep it and say nothing."""
+    """Returns the second of two equal keys, which YAML itself would silently keep."""
     waiting, seen = [node], set[int]()
     while waiting:
         here = waiting.pop()
-        if here is None or id(here) in seen:  # by an alias it may be met again
+        if here is None or id(here) in seen:  # an alias can lead here again
             continue
         seen.add(id(here))
         if isinstance(here, yaml.MappingNode):

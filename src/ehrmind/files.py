@@ -1,8 +1,10 @@
-"""Files that are whole or absent, also over a power loss: the one writer of everything that stays.
+"""Writes files that are whole or absent, even after a power loss. Everything permanent is written
+here.
 
-A file or a folder is written under a hidden sibling name (`.NAME.1f2e3d4c.partial`), flushed to the disk, renamed, and the folder that
-holds it is flushed too. The writer holds a lock on the sibling, which a dead process releases, so that the next command can tell what a
-kill left from what another process is writing.
+A file or folder is written under a hidden sibling name (`.NAME.1f2e3d4c.partial`), flushed to disk
+and renamed; then the parent folder is flushed too. The writer holds a lock on the sibling, which a
+dead process releases. So the next command can tell leftovers of a killed process from the work of a
+living one.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Stored:
 
 
 def stored(path: Path) -> Stored:
-    """The digest of a file on the disk. Raises OSError."""
+    """Computes the digest of a file on disk. Raises OSError."""
     with path.open("rb") as file:
         return Stored(hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size)
 
@@ -50,9 +52,8 @@ def stored_bytes(content: bytes) -> Stored:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text or of JSON lines, without their ends: LF, CR or both.
-    `str.splitlines` also ends a line at U+2028, U+0085, a form feed and more, which are characters of a text, also inside a JSON string.
-    """
+    """Splits a text or JSON lines at LF, CR or both. `str.splitlines` also splits at U+2028,
+    U+0085, a form feed and more, which are characters of a text, even inside a JSON string."""
     lines = re.split(r"\r\n|\n|\r", text)
     return lines if lines[-1] else lines[:-1]
 
@@ -62,7 +63,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON for people to read too; lone surrogates do not end a run."""
+    """Writes readable JSON. Lone surrogates are escaped and do not end a run."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -86,7 +87,11 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """A file that may hold record text: readable by its owner only, whole or not there; folders above it are made. Raises InputError."""
+    """Writes a file that may hold record text: readable by its owner only, whole or absent. Makes
+    parent folders.
+
+    Raises InputError.
+    """
     try:
         make_folder(path.parent)
         write_bytes(path, content, private=True)
@@ -97,8 +102,12 @@ def write_private(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """A file to fill; it takes its name when the block ends well and it is on the disk. A private one is the owner's alone from the
-    first byte on. What stood there before stays until then. Raises OSError."""
+    """Opens a file to fill. It takes its name when the block ends without error and its content is
+    on disk.
+
+    A private file is readable by its owner alone from the first byte on. The old file stays until
+    then. Raises OSError.
+    """
     clear_leftovers(path.parent, path.name)
     partial, file = _sibling_file(path, 0o600 if private else 0o666)
     try:
@@ -110,15 +119,19 @@ def writing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(partial):
-            error.filename = str(path)  # the name that the person gave
+            error.filename = str(path)  # the name that the user gave
         raise
     sync_folder(path.parent)
 
 
 @contextmanager
 def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
-    """A folder to fill; it takes its name only when everything in it is on the disk. What stood there before is replaced. A private one
-    and all in it are the owner's alone, whatever libraries wrote there."""
+    """Opens a folder to fill. It takes its name, and replaces the old folder, when everything in it
+    is on disk.
+
+    A private folder and everything in it belong to the owner alone, whatever permissions libraries
+    set.
+    """
     folder = folder.resolve() if folder.is_symlink() else folder
     make_folder(folder.parent, private=private)
     clear_leftovers(folder.parent, folder.name)
@@ -137,10 +150,13 @@ def written_whole(folder: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(made: Path, folder: Path) -> None:
-    """Renames a whole folder to its place. What stood there is first renamed aside; a kill in between leaves it under a name from which
-    `clear_leftovers` puts it back."""
+    """Renames a whole folder to its place, after renaming the old one aside.
+
+    If the process is killed in between, `clear_leftovers` puts the old one back.
+    """
     aside = _sibling(folder, "replaced")
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # an empty one is replaced at once
+    # an empty folder is replaced directly
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         folder.rename(aside)
     made.rename(folder)
     sync_folder(folder.parent)
@@ -148,7 +164,7 @@ def replace_folder(made: Path, folder: Path) -> None:
 
 
 def append(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Adds to the end of a file and flushes it to the disk. If that fails, nothing is added. Raises OSError."""
+    """Appends to a file and flushes it to disk. If that fails, nothing is added. Raises OSError."""
     is_new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600 if private else 0o666)
     try:
@@ -167,7 +183,7 @@ def append(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:
-    """With those above it that are not there yet, and all their names on the disk."""
+    """Makes a folder and its missing parents, with all their names flushed to disk."""
     if not folder.is_dir():
         make_folder(folder.parent, private=private)
         folder.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
@@ -175,13 +191,16 @@ def make_folder(folder: Path, *, private: bool = False) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file name (not a path) is that of something not yet whole, or replaced."""
+    """True if a file name (not a path) belongs to something half-written or replaced."""
     return _HALF.fullmatch(name) is not None
 
 
 def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = False) -> list[str]:
-    """Removes what killed commands left half-written directly in a folder, of one target or of all; returns the names. A folder that was
-    renamed aside gets its name back. What a living process writes stays; where that cannot be told, all does, unless we are `alone`."""
+    """Removes what killed commands left half-written directly in a folder; returns the names.
+
+    `name` limits this to one target. A folder that was renamed aside gets its name back. What a
+    living process writes stays. If locks do not work, everything stays, unless we are `alone`.
+    """
     cleared = []
     head = None if name is None else _head(name)
     try:
@@ -203,7 +222,7 @@ def clear_leftovers(folder: Path, name: str | None = None, *, alone: bool = Fals
 
 
 def file_name(name: str) -> str:
-    """A name that comes from a person as part of a file's; no two names share one."""
+    """Encodes a name given by a user for use in a file name. Different names stay different."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda odd: "".join(f"%{byte:02x}" for byte in odd[0].encode()), name)
 
 
@@ -214,14 +233,14 @@ def take_from_others(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Flushes everything in a folder to the disk, and the folder itself."""
+    """Flushes everything in a folder to disk, and the folder itself."""
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             sync_folder(path)
 
 
 def sync_folder(path: Path) -> None:
-    """Flushes a folder's list of names (or a file's content) to the disk."""
+    """Flushes a folder's list of names (or a file's content) to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -238,7 +257,10 @@ def _sibling(path: Path, end: str) -> Path:
 
 
 def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
-    """A new file beside `path` that this process holds. One that another took for a leftover before it was held is made again."""
+    """Makes a new file next to `path` that this process holds.
+
+    If another process took it for a leftover before it was held, it is made again.
+    """
     while True:
         partial = _sibling(path, "partial")
         try:
@@ -252,7 +274,8 @@ def _sibling_file(path: Path, mode: int) -> tuple[Path, BinaryIO]:
 
 
 def new_sibling(path: Path, mode: int = 0o700) -> Path:
-    """A new hidden folder beside `path`, to fill; a leftover until somebody renames or removes it. No other process must clear there."""
+    """Makes a hidden folder next to `path` that counts as a leftover until it is renamed or
+    removed. No other process may clear leftovers there meanwhile."""
     sibling = _sibling(path, "partial")
     sibling.mkdir(mode=mode)
     return sibling
@@ -268,7 +291,8 @@ def held_sibling(path: Path, mode: int) -> tuple[Path, int]:
 
 
 def _hold(descriptor: int) -> bool:
-    """Whether what was just made is still there once it is held. Where a file system has no such locks, it is."""
+    """Locks a new file or folder; True if it still exists then. Always True on file systems without
+    such locks."""
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return os.fstat(descriptor).st_nlink > 0
@@ -277,7 +301,10 @@ def _hold(descriptor: int) -> bool:
 
 @contextmanager
 def _free(leftover: Path, alone: bool) -> Iterator[bool]:
-    """Whether no living process holds it; none can while the block lasts. Where that cannot be told, nobody does if we are `alone`."""
+    """Yields True if no living process holds a leftover, and holds it during the block.
+
+    If locks do not work, it is free only if we are `alone`.
+    """
     descriptor, free = None, True
     try:
         descriptor = os.open(leftover, os.O_NOFOLLOW | (os.O_RDONLY if leftover.is_dir() else os.O_RDWR))
@@ -294,7 +321,8 @@ def _free(leftover: Path, alone: bool) -> Iterator[bool]:
 
 
 def remove(path: Path) -> list[removal.Left]:
-    """Removes what is ours and of no more use. Returns what is left of it, and says it on standard error."""
+    """Removes something that we made and no longer need. Returns what is left and reports it on
+    standard error."""
     left = removal.remove(path)
     removal.say_left(left)
     return left

@@ -1,4 +1,5 @@
-"""The hub's client with manners: where it goes, errors of one sentence, downloads that end. Data sets and models share it."""
+"""Wraps the Hugging Face hub's client: which hub, errors of one sentence, downloads that end. Data
+sets and models share it."""
 
 from __future__ import annotations
 
@@ -14,16 +15,18 @@ _RESTARTS = 3
 
 
 def endpoint() -> str | None:
-    """Another hub than the usual one; read now, because the client keeps what it saw when it was imported."""
+    """Returns the hub's address if it is not the usual one. Read on each call, because the client
+    keeps what it saw at import."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
 @contextmanager
 def clear_errors(what: str) -> Iterator[None]:
-    """The hub client's errors, some of them pages long, as one sentence each."""
+    """Turns the hub client's errors, some of them pages long, into one sentence each."""
     from huggingface_hub import errors
 
-    # The client's HTTP library has changed name over its versions; the bases of its own error lead to it.
+    # The client's HTTP library has changed over its versions; the bases of the client's own error
+    # lead to it.
     broken: tuple[type[BaseException], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
     try:
         yield
@@ -52,8 +55,11 @@ def clear_errors(what: str) -> Iterator[None]:
 
 
 def bar_with_an_end() -> Any:
-    """The client's progress bar, which also gives up. The client starts anew for ever where a server that cannot
-    resume keeps closing the connection; the bar is what it tells of every byte and of every start from zero."""
+    """Returns the client's progress bar with a limit on restarts.
+
+    If a server cannot resume and keeps closing the connection, the client starts over for ever. The
+    bar gets every byte and every start from zero, so it can give up.
+    """
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):

@@ -1,6 +1,8 @@
-"""Labels: the one spelling that decides which label a word is, in recipes, cells, answers and thoughts, and the sets that are refused.
+"""Labels: the one spelling that decides which label a word is, in recipes, cells, answers and
+thoughts.
 
-A set is refused in which two labels have one spelling, so that every label is the right answer to itself and to no other.
+A set in which two labels share a spelling is refused, so each label is the right answer to itself
+and to no other.
 """
 
 from __future__ import annotations
@@ -29,9 +31,8 @@ _MARKS = str.maketrans(
 )
 _NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:e([+-]?[0-9]{1,3}))?")
 _DECIMAL_COMMA = re.compile(r"([+-]?)(0+(?=,)|[0-9]+(?=,(?![0-9]{3}$)))?,([0-9]+)")
-_JOINED = re.compile(
-    r"(?<=[^\W_])(?:[-_]+| - )(?=[^\W_])|_"
-)  # a hyphen between words is a space; behind one, as in A-, it is a sign
+# A hyphen between words is a space; after a word, as in A-, it is a sign.
+_JOINED = re.compile(r"(?<=[^\W_])(?:[-_]+| - )(?=[^\W_])|_")
 _SIGN_THEN_SPACE = re.compile(r"([<>=~\u2248]) +")
 _TAG = re.compile(r"<[A-Za-z/|\uff5c!][^<>\s]*>")
 _WORD = re.compile(r"\w+")
@@ -46,9 +47,13 @@ _NUMERALS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A set of labels. `numbers` has the place of each by its spelling, and by those of its other words; `spoken` the words of each
-    with its place, by the first of them. `counted`: a bare number is a place, counted from 0; never where a label says a number itself, as
-    `2`, `Stage 2`, `IV` and `two or more` do."""
+    """A set of labels.
+
+    `numbers` maps each label's spelling, and those of its other words, to its place. `spoken` has
+    the words of each label with its place, by first word. `counted`: a bare number is a place,
+    counted from 0. It is false if a label contains a number, as `2`, `Stage 2`, `IV` and
+    `two or more` do.
+    """
 
     names: tuple[str, ...]
     numbers: Mapping[str, int]
@@ -58,7 +63,7 @@ class Labels:
 
 @lru_cache(maxsize=256)
 def labels_of(names: tuple[str, ...]) -> Labels:
-    """A word of its own wins: a label has its other words only where none of them is another label."""
+    """Reads a set of labels. A label has its other words only if none of them is another label."""
     own = {label_key(name): number for number, name in enumerate(names)}
     others = {
         word: number
@@ -78,8 +83,12 @@ def words_of(text: str) -> list[str]:
 
 
 def label_key(word: str) -> str:
-    """The spelling that decides which label a word is: without case, width, quotes around it, runs of spaces and the full stop at the
-    end; a hyphen or an underscore between words is a space; a number is itself however it is written. Signs count: A+ and A-, 5 and <=5."""
+    """Returns the spelling that decides which label a word is.
+
+    It ignores case, character width, quotes around the word, runs of spaces and a full stop at the
+    end. A hyphen or underscore between words is a space. All ways of writing a number are the same.
+    Signs count: A+ and A-, 5 and <=5.
+    """
     text = word if word.isascii() else plain(_compatible(plain(word))).translate(_MARKS)
     text = unicodedata.normalize("NFC", text.casefold())
     text = _unquoted(" ".join(text.split()))
@@ -94,15 +103,15 @@ def is_number(word: str) -> bool:
 
 
 def says_a_number(word: str) -> bool:
-    """Tells whether a label has a number in it, in digits, in signs (\u00bd), Roman or in words."""
+    """True if a label has a number in it, in digits, in signs (\u00bd), Roman or in words."""
+    if any(letter.isnumeric() for letter in word):
+        return True
     words = re.findall(r"[a-z]+", word.casefold())
-    return any(letter.isnumeric() for letter in word) or any(
-        {part, part.rstrip("abc")} & _NUMERALS for part in words
-    )  # IIIa
+    return any({part, part.rstrip("abc")} & _NUMERALS for part in words)  # the letter of IIIa is removed
 
 
 def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
-    """(what is wrong with a set of labels, the places of those it is wrong with), or None."""
+    """Returns (what is wrong with a set of labels, the places of the labels concerned), or None."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names):
         key = label_key(name)
@@ -112,7 +121,8 @@ def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
             return f"has {len(name):,} characters, and {LONGEST} fit", (number,)
         if _TAG.search(name):
             return "looks like a tag, which no prompt can show as it is", (number,)
-        same = f"is {float(key)!r}" if is_number(key) else key  # numbers that JSON readers cannot tell apart are one
+        # numbers that JSON readers cannot tell apart are the same
+        same = f"is {float(key)!r}" if is_number(key) else key
         first = seen.setdefault(same, number)
         if first != number:
             return "are one and the same when capitals, spaces, hyphens, quotes and full stops do not count", (
@@ -123,8 +133,10 @@ def problem_of(names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
 
 
 def refuse_labels(names: Sequence[str], row: str = "") -> None:
-    """Raises InputError where no reader of answers could tell the labels apart, naming those. Where they are from a `row` of a file, the
-    message has their places and not their text."""
+    """Raises InputError that names the labels which no reader of answers could tell apart.
+
+    If they come from a `row` of a file, the message has their places and not their text.
+    """
     found = problem_of(names)
     if found is None:
         return
@@ -135,8 +147,12 @@ def refuse_labels(names: Sequence[str], row: str = "") -> None:
 
 
 def _compatible(text: str) -> str:
-    """The letters that Unicode calls compatible (full width, ligatures, Roman numerals) as ordinary ones. A raised, lowered or circled
-    number is an ordinary one behind a letter alone (m\u00b2), a fraction where no number is next to it: 10\u00b2 is not 102."""
+    """Replaces the letters that Unicode calls compatible (full width, ligatures, Roman numerals)
+    with ordinary ones.
+
+    A raised, lowered or circled number becomes an ordinary one only after a letter (m\u00b2). A
+    fraction does only if no number is next to it. So 10\u00b2 does not become 102.
+    """
     text = unicodedata.normalize("NFC", text)
     found = []
     for place, letter in enumerate(text):
@@ -157,19 +173,20 @@ def _compatible(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """The text without the full stop at its end, and without quotes around all of it."""
+    """Removes the full stop at the end, and quotes around the whole text."""
     while len(text := _stopped(text)) > 2 and text[0] == text[-1] and text[0] in "'\"`" and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text
 
 
 def _stopped(text: str) -> str:
-    """The text without the full stops at its end."""
+    """Removes the full stops at the end."""
     return text.rstrip(". ")
 
 
 def _number(text: str) -> str | None:
-    """The one way in which a number is written; None for what is no number. 1,234 is none: it has two readings."""
+    """Returns the one way of writing a number; None for what is not a number. 1,234 is not one: it
+    has two readings."""
     if found := _NUMBER.fullmatch(text):
         sign, whole, part, power = found[1], found[2] or "", found[3] or found[4] or "", int(found[5] or 0)
     elif found := _DECIMAL_COMMA.fullmatch(text):

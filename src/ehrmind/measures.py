@@ -1,7 +1,9 @@
-"""Measures of answers that are labels, as the field reports them; scikit-learn and ir-measures do the arithmetic.
+"""Measures of answers that are labels, as the field reports them. scikit-learn and ir-measures do
+the arithmetic.
 
-Everything is given twice where prevalence matters: as the cases are, and with every label weighted alike (`balanced`), because
-half of the literature resamples its test sets to equal classes and half does not.
+Measures that depend on prevalence are given twice: as the cases are, and with every label weighted
+alike (`balanced`). Half of the literature resamples its test sets to equal classes and half does
+not.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ MALFORMED = -1
 
 
 def label_measures(truths: Sequence[int], answers: Sequence[int | None], labels: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, balanced accuracy, macro F1, Cohen's kappa and the confusion matrix (rows: truth; columns: answers, malformed last).
+    """Returns accuracy, balanced accuracy, macro F1, Cohen's kappa and the confusion matrix.
 
-    An answer that is None was malformed: wrong whatever the truth is. Labels that no case has count in no mean.
+    In the matrix, rows are truths and columns are answers, malformed last. An answer that is None
+    was malformed and is wrong. Labels without cases are left out of every mean.
     """
     import numpy as np
     from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
@@ -56,9 +59,13 @@ def label_measures(truths: Sequence[int], answers: Sequence[int | None], labels:
 def ranking_measures(
     topics: Sequence[str], documents: Sequence[str], grades: Sequence[int], scores: Sequence[float]
 ) -> dict[str, Any] | None:
-    """nDCG@10 (gain: the grade), P@10, R-precision and reciprocal rank (relevant: the highest grade, 2), by ir-measures, as TREC Clinical
-    Trials scores runs: means over the topics with at least one eligible trial among those ranked. None where no topic has one, or where
-    ir-measures is not installed (`pip install 'ehrmind[trials]'`)."""
+    """Returns nDCG@10 (gain: the grade), P@10, R-precision and reciprocal rank (relevant: the
+    highest grade, 2).
+
+    ir-measures computes them as TREC Clinical Trials scores runs: means over the topics with at
+    least one eligible trial among those ranked. Returns None if no topic has one, or if ir-measures
+    is not installed (`pip install 'ehrmind[trials]'`).
+    """
     try:
         import ir_measures
         from ir_measures import RR, P, Rprec, nDCG
@@ -84,8 +91,11 @@ def ranking_measures(
 
 
 def trec_run(topics: Sequence[str], documents: Sequence[str], scores: Sequence[float], tag: str) -> str:
-    """A TREC run file: `topic Q0 document rank score tag`, the best first, ties by document. A score has all its digits, so that who sorts
-    by it finds these ranks; trec_eval keeps seven of them, and breaks ties the other way round."""
+    """Writes a TREC run file: `topic Q0 document rank score tag`, the best first, ties by document.
+
+    Scores keep all their digits, so sorting by score gives these ranks. trec_eval keeps seven
+    digits and breaks ties the other way round.
+    """
     if not tag or tag.split() != [tag]:
         raise InputError(f"'{tag}' is no tag of a run file: it must be one word.")
     by_topic: dict[str, list[tuple[float, str]]] = defaultdict(list)
@@ -102,9 +112,13 @@ RESAMPLES = 1000
 
 
 def risk_measures(outcomes: Sequence[bool], risks: Sequence[float], subjects: Sequence[str]) -> dict[str, Any]:
-    """AUROC, AUPRC and Brier score of risks, F1 and balanced accuracy at 0.5, calibration in tenths, with 95 % intervals of the first
-    three from a bootstrap over subjects (a subject's cases are alike, so resampling cases would be too sure). AUROC and AUPRC are None
-    where only one outcome occurs."""
+    """Returns AUROC, AUPRC and Brier score of risks, F1 and balanced accuracy at 0.5, and
+    calibration in tenths.
+
+    The first three have 95 % intervals from a bootstrap over subjects; a subject's cases are alike,
+    so resampling cases would give too narrow intervals. AUROC and AUPRC are None if only one
+    outcome occurs.
+    """
     import numpy as np
     from sklearn.metrics import (
         average_precision_score,

@@ -1,4 +1,5 @@
-"""Removal of what we made. Success is looked for, not believed: whatever is left is handed back with its reason."""
+"""Removes files and folders that we made, and checks that they are gone. What is left is returned
+with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ Left = tuple[Path, str]  # what is still there, and why
 
 
 def remove(path: Path) -> list[Left]:
-    """Removes a file, a link (never what it points to) or a folder with all in it. Returns what is left."""
+    """Removes a file, a link (never its target) or a folder with everything in it. Returns what is
+    left."""
     if not os.path.lexists(path):
         return []
     if path.is_symlink() or not path.is_dir():
@@ -25,30 +27,32 @@ def remove(path: Path) -> list[Left]:
         return []
     left = _removed(path)
     if left:
-        _open_for_us(path)  # a folder of ours that we may not write in, such as one of a read-only copy
+        # a folder of ours that we may not write in, such as one from a read-only copy
+        _open_for_us(path)
         left = _removed(path)
     return left
 
 
 def remove_contents(folder: Path) -> list[Left]:
-    """The same for all that is in a folder, which stays."""
+    """Removes everything in a folder, and keeps the folder."""
     return [left for path in sorted(folder.iterdir()) for left in remove(path)]
 
 
-def told(left: Sequence[Left]) -> str:
-    """Names what is left in a sentence: its first, with the reason, and how many more there are."""
+def described(left: Sequence[Left]) -> str:
+    """Names what is left: the first path with its reason, and how many more there are."""
     path, why = left[0]
     return f"{path} ({why})" + (f" and {len(left) - 1:,} more" if len(left) > 1 else "")
 
 
 def say_left(left: Sequence[Left]) -> None:
-    """On standard error, where a command goes on without it."""
+    """Reports what is left on standard error, for commands that go on without it."""
     if left:
-        sys.stderr.write(f"not removed: {told(left)}\n")
+        sys.stderr.write(f"not removed: {described(left)}\n")
 
 
 def _removed(folder: Path) -> list[Left]:
-    """`shutil.rmtree` follows no link that somebody puts in the way meanwhile."""
+    """Removes a folder with `shutil.rmtree`, which follows no link that is put in its way
+    meanwhile."""
     failed: list[Left] = []
 
     def note(_: Any, path: str, error: Any) -> None:
@@ -61,7 +65,8 @@ def _removed(folder: Path) -> list[Left]:
         shutil.rmtree(folder, onerror=note)
     still = [(path, why) for path, why in failed if os.path.lexists(path)]
     above = {parent for path, _ in still for parent in path.parents}
-    named = {path: why for path, why in still if path not in above}  # a folder is left because of what is in it
+    # a folder is left because of its content, so only the content is named
+    named = {path: why for path, why in still if path not in above}
     return list(named.items()) or ([(folder, "it is still there")] if os.path.lexists(folder) else [])
 
 

@@ -1,7 +1,7 @@
-"""Errors of the operating system, in words, whoever wraps them: polars, pyarrow, safetensors and others hide the number of an
-error in a text of their own.
+"""Puts errors of the operating system into words, even if a library wraps them.
 
-A text is believed only where a library of this list wrote it and where it begins with the error: a record may quote
+polars, pyarrow, safetensors and others hide the error number in a text of their own. Such a text is
+trusted only if a library of this list wrote it and if it starts with the error. A record may quote
 "No space left on device" too, and libraries quote records. Nothing here returns a library's text.
 """
 
@@ -34,21 +34,23 @@ REMEDIES = {
     errno.EBUSY: "close the program that uses it",
     errno.EINTR: "give the command again",
 }
-# Packages whose errors about files carry the system's error as text alone.
+# Packages whose errors about files carry the system's error only as text.
 _LIBRARIES = frozenset({"polars", "pyarrow", "safetensors", "safetensors_rust", "tokenizers", "torch", "ray", "fsspec"})
-_BARE = (OSError, Exception)  # Rust's input and output errors arrive as these, without a number
+_BARE = (OSError, Exception)  # Rust's I/O errors arrive as these, without a number
 _SAID = re.compile(
-    r"(?:[A-Za-z][A-Za-z/ ]{0,60}: ){0,4}(?:[A-Z][A-Za-z /,-]{3,60} \(os error (\d{1,3})\)|(?:[A-Za-z]{1,30}\()?Os \{ code: (\d{1,3}), )"
-    r"|(?:\[Errno \d{1,3}\] )?[A-Z][A-Za-z ]{3,60}\. Detail: \[errno (\d{1,3})\] "  # pyarrow's
+    r"(?:[A-Za-z][A-Za-z/ ]{0,60}: ){0,4}(?:[A-Z][A-Za-z /,-]{3,60} \(os error (\d{1,3})\)"
+    r"|(?:[A-Za-z]{1,30}\()?Os \{ code: (\d{1,3}), )"
+    r"|(?:\[Errno \d{1,3}\] )?[A-Z][A-Za-z ]{3,60}\. Detail: \[errno (\d{1,3})\] "  # pyarrow
 )
 _PATH = re.compile(r"(?!.*//)[^\s/]{0,255}(?:/[^\s/]{1,255})+")  # no blank in it, and a folder
 _LOADER = re.compile(
-    r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack|invalid ELF header)"
+    r"[\w.+-]{1,80}: (?:cannot open shared object file|undefined symbol|cannot enable executable stack"
+    r"|invalid ELF header)"
 )
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that it came from, newest first."""
+    """Yields the error and its causes, newest first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -57,7 +59,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def number_of(error: BaseException) -> int | None:
-    """The system's number of an error: its own, or the one that a library's text begins with."""
+    """Returns the system's number of an error: its own, or the one that a library's text starts
+    with."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if type(error).__name__ == "OutOfDiskError":
@@ -71,17 +74,18 @@ def number_of(error: BaseException) -> int | None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Tells whether a full disk, or a used quota, is behind an error."""
+    """True if a full disk or a used-up quota caused an error."""
     return any(number_of(found) in FULL for found in chain(error))
 
 
 def is_broken_library(error: BaseException) -> bool:
-    """Tells whether a shared library of the installation cannot be loaded."""
+    """True if a shared library of the installation cannot be loaded."""
     return isinstance(error, OSError) and error.errno is None and _LOADER.match(str(error)[:1000]) is not None
 
 
 def why(error: BaseException) -> str:
-    """The system's words for an error and what to do about it; for another error its type."""
+    """Returns the system's words for an error and what to do about it; for any other error its
+    type."""
     number = number_of(error)
     if number is None:
         return type(error).__name__
@@ -90,7 +94,10 @@ def why(error: BaseException) -> str:
 
 
 def unread(error: BaseException, path: object, otherwise: str) -> InputError:
-    """The error for a file that could not be read: the system's reason where it has one, else `otherwise`, which is about the content."""
+    """Makes the error for a file that could not be read.
+
+    It gives the system's reason if there is one, or else `otherwise`, which is about the content.
+    """
     number = number_of(error)
     if number is None or number in (errno.ENOENT, errno.EINVAL):
         return InputError(otherwise)
@@ -98,7 +105,8 @@ def unread(error: BaseException, path: object, otherwise: str) -> InputError:
 
 
 def path_of(error: BaseException) -> str | None:
-    """The path that an OSError names. None for a text that was taken for a path, which may be a record."""
+    """Returns the path that an OSError names. None if it is not a path but a text taken for one,
+    which may be a record."""
     name = error.filename if isinstance(error, OSError) else None
     if isinstance(name, bytes):
         name = os.fsdecode(name)
@@ -116,8 +124,10 @@ def path_of(error: BaseException) -> str | None:
 def refuse_no_file(
     path: Path, absent: str = "There is no file at {path}.", folder: str = "name the files in it"
 ) -> None:
-    """Raises InputError for what cannot be read as a file: nothing there, a folder, a link to nothing, a pipe or a device (reading one may
-    never end)."""
+    """Raises InputError for what cannot be read as a file.
+
+    This is a missing file, a folder, a broken link, a pipe or a device (reading one may never end).
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

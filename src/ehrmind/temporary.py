@@ -1,4 +1,4 @@
-"""Folders for the time of a command, among the system's temporary ones, that do not outlive it by much."""
+"""Folders in the system's temporary directory that live as long as a command."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from ehrmind.files import clear_leftovers, held_sibling
 
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
-    """A folder that its owner alone can open, gone when the block ends. Those of this name that killed commands left go first: they may
-    hold record text."""
+    """Makes a folder that only its owner can open, and removes it when the block ends.
+
+    It first removes folders of this name that killed commands left, because they may hold record
+    text.
+    """
     place = Path(tempfile.gettempdir()) / name
     clear_leftovers(place.parent, place.name)
     made, held = held_sibling(place, 0o700)

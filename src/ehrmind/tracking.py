@@ -1,7 +1,8 @@
-"""Curves for TensorBoard, on request (`tracking.tensorboard: true`): made from metrics.jsonl when the run ends.
+"""Writes curves for TensorBoard, on request (`tracking.tensorboard: true`), from metrics.jsonl when
+the run ends.
 
-TensorBoard's own writer puts the machine's name into every file's name. Here its records go into one file a stage, which says nothing of
-the machine and is the same bytes whenever it is written from the same metrics.
+TensorBoard's own writer puts the machine's name into every file name. This one writes one file per
+stage that says nothing about the machine. The same metrics always give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FILE = "events.out.tfevents.ehrmind"  # TensorBoard looks for the second and thi
 
 
 def write_tensorboard(run: Run) -> None:
-    """Write `RUN/tensorboard/<stage>/` anew from the run's metrics. Figures only."""
+    """Rewrites `RUN/tensorboard/<stage>/` from the run's metrics. It writes figures only."""
     try:
         import tensorboard  # noqa: F401 - whether it is installed
     except ImportError:

@@ -1,7 +1,9 @@
-"""The workers of a run: processes that all run the same stages, each sampling and learning the shards it holds.
+"""The workers of a run: processes that all run the same stages, each sampling and learning the
+shards it holds.
 
-`current()` is who we are: alone, or one of the workers that torchrun or Ray Train started. All workers take the same way through the
-stages, so every call below is made by all of them, in the same order. What they tell each other is JSON or bytes; nothing is unpickled.
+`current()` tells who we are: alone, or one of the workers that torchrun or Ray Train started. All
+workers go through the stages in the same way, so all of them make every call below, in the same
+order. They exchange JSON or bytes; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,39 +24,43 @@ from ehrmind.types import InputError
 
 T = TypeVar("T")
 P = ParamSpec("P")
-JSON, BYTES, REFUSED = b"J", b"B", b"R"  # what a message's first byte says of the rest
+JSON, BYTES, REFUSED = b"J", b"B", b"R"  # the first byte of a message says what the rest is
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
-GRACE = 5.0  # seconds; torchrun looks after its workers several times in one
-PATIENCE = timedelta(
-    days=7
-)  # one worker may ask an endpoint for days while the others wait; a dead one is noticed by its connection
+GRACE = 5.0  # seconds; torchrun checks its workers several times a second
+# One worker may wait for an endpoint for days while the others wait for it. A dead worker is
+# noticed by its connection.
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class World:
-    """Worker `rank` of `size`. Values are what JSON keeps (tuples arrive as lists), or bytes."""
+    """Worker `rank` of `size`. Values are anything that JSON keeps (tuples arrive as lists), or
+    bytes."""
 
     rank: int
     size: int
 
     @property
     def first(self) -> bool:
-        """The one worker that reads, writes and speaks."""
+        """True for rank 0, the one worker that reads, writes and reports."""
         return self.rank == 0
 
     def gather(self, mine: T) -> list[T]:
-        """Everybody's value, by rank."""
+        """Returns every worker's value, by rank."""
         if self.size == 1:
             return [mine]
         return [_read(message) for message in _all_messages(_written(mine), self.size)]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first worker makes, for all; the others wait. While it makes it, it is alone. An InputError is raised by all."""
+        """Runs `make` on the first worker and returns its result on all; the others wait.
+
+        While it runs, the first worker counts as alone. All workers raise its InputError.
+        """
         if self.size == 1:
             return make()
         if not self.first:
-            told: T = _read(_from_first(None))
-            return told
+            received: T = _read(_from_first(None))
+            return received
         token = _acting_alone.set(True)
         try:
             made = make()
@@ -67,10 +73,12 @@ class World:
         return made
 
     def block(self, shards: int) -> range:
-        """The shards that this worker holds. Raises InputError where they cannot be dealt evenly."""
+        """Returns the shards that this worker holds. Raises InputError if they cannot be dealt
+        evenly."""
         if shards % self.size:
             raise InputError(
-                f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of it."
+                f"shards={shards} cannot be dealt evenly to cluster.workers={self.size}; set shards to a multiple of "
+                f"it."
             )
         each = shards // self.size
         return range(self.rank * each, (self.rank + 1) * each)
@@ -78,11 +86,12 @@ class World:
 
 ALONE = World(0, 1)
 _acting_alone: ContextVar[bool] = ContextVar("acting_alone", default=False)
-_speaks: ContextVar[bool] = ContextVar("speaks", default=False)  # for all workers, of what went wrong
+# true in the worker that reports an error for all
+_speaks: ContextVar[bool] = ContextVar("speaks", default=False)
 
 
 def current() -> World:
-    """Who we are. Imports nothing: where torch's process group was not set up, we are alone."""
+    """Returns who we are. Imports nothing: without a torch process group we are alone."""
     distributed = sys.modules.get("torch.distributed")
     if _acting_alone.get() or distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return ALONE
@@ -90,20 +99,26 @@ def current() -> World:
 
 
 def on_first(act: Callable[P, T]) -> Callable[P, T]:
-    """A function that touches a folder which all workers share: the first does it, and what it returns is told to all, so that a file
-    system that is slow to show what was written cannot part them."""
+    """Makes a function run on the first worker only and return its result on all.
+
+    For functions that touch a folder which all workers share: a file system that is slow to show
+    what was written cannot make workers disagree.
+    """
 
     @wraps(act)
-    def told(*args: P.args, **options: P.kwargs) -> T:
+    def shared(*args: P.args, **options: P.kwargs) -> T:
         return current().from_first(lambda: act(*args, **options))
 
-    return told
+    return shared
 
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Under torchrun (or where the variables that it sets are set): the process group, until the block ends. `device` is auto, cpu or cuda.
-    Where a group is there already, as under Ray Train, or nobody set the variables, nothing is done."""
+    """Sets up the process group under torchrun (or if its variables are set), until the block ends.
+
+    `device` is auto, cpu or cuda. Does nothing if a group exists already, as under Ray Train, or if
+    the variables are not set.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or current().size > 1:
         yield current()
         return
@@ -124,10 +139,10 @@ def joined(device: str) -> Iterator[World]:
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield current()
-        distributed.barrier(group=_group())  # nobody hangs up while another still talks
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # told by the command line, as any other
+        distributed.barrier(group=_group())  # no worker leaves while another still communicates
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the command line reports it like any other
         if store.add(f"failed {os.environ.get(RESTARTS)}", 1) > 1:
-            raise SystemExit(1) from None  # another worker says what went wrong
+            raise SystemExit(1) from None  # another worker reports the error
         _speaks.set(True)
         raise (_lost() if is_of_connection(error) else error) from None
     _group_beside.cache_clear()
@@ -135,19 +150,21 @@ def joined(device: str) -> Iterator[World]:
 
 
 def wait_for_the_first_to_speak() -> None:
-    """Before an error is said: workers that torchrun started, and that do not know each other yet, may all have the same one (a recipe that
-    is none). Then the first says it, and torchrun ends the others while they wait here; else each says its own."""
+    """Lets the first worker report an error that all of torchrun's workers may have, such as an
+    invalid recipe. torchrun then ends the others while they wait here; if it does not, each reports
+    its own."""
     if int(os.environ.get("RANK", "0")) > 0 and not _speaks.get():
         time.sleep(GRACE)
 
 
 def is_restarted() -> bool:
-    """Whether torchrun has started these workers anew after some of them were lost: they go on where those were."""
+    """True if torchrun has restarted these workers after some were lost. They continue where those
+    were."""
     return int(os.environ.get(RESTARTS, "0")) > 0
 
 
 def is_of_connection(error: BaseException) -> bool:
-    """Whether it is how another worker's end looks from here."""
+    """True if an error is how the end of another worker looks from here."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error).lower())
@@ -155,19 +172,20 @@ def is_of_connection(error: BaseException) -> bool:
 
 def _lost() -> InputError:
     return InputError(
-        "Another worker was lost: killed, out of memory, or its machine is gone. What was finished is kept, and the same command with "
-        "--resume goes on."
+        "Another worker was lost: killed, out of memory, or its machine is gone. What was finished is kept, and the "
+        "same command with --resume goes on."
     )
 
 
 def workers_here() -> int:
-    """On this machine, ourselves included."""
+    """Counts the workers on this machine, ourselves included."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if current().size > 1 else 1
 
 
 def threads_of_each() -> int | None:
-    """CPU threads of a worker that shares its machine: an even part of the cores. None for one that has it alone. torchrun sets
-    OMP_NUM_THREADS to 1 unless told otherwise, so that variable says nothing here."""
+    """Returns the CPU threads of a worker that shares its machine: an even part of the cores. None
+    if it has the machine alone. torchrun sets OMP_NUM_THREADS to 1 by default, so that says
+    nothing."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // workers_here()) if workers_here() > 1 else None
 
@@ -184,7 +202,8 @@ def _read(message: bytes) -> Any:
 
 
 def _all_messages(mine: bytes, size: int) -> list[bytes]:
-    """Lengths first, then all messages padded to the longest: gloo gathers tensors of one size."""
+    """Sends lengths first, then all messages padded to the longest, because gloo gathers tensors of
+    one size."""
     import torch
     from torch import distributed
 
@@ -199,7 +218,7 @@ def _all_messages(mine: bytes, size: int) -> list[bytes]:
 
 
 def _from_first(mine: bytes | None) -> bytes:
-    """The first worker's message; `mine` is None with the others."""
+    """Returns the first worker's message; on the others `mine` is None."""
     import torch
     from torch import distributed
 
@@ -215,7 +234,8 @@ def _from_first(mine: bytes | None) -> bytes:
 
 
 def _group() -> Any:
-    """gloo's, whatever the gradients go through, and as patient as needed, whatever timeout the default group was given."""
+    """Returns a gloo group, whatever the gradients use, with our own timeout instead of the default
+    group's."""
     from torch import distributed
 
     return _group_beside(distributed.group.WORLD)

@@ -1,4 +1,4 @@
-"""What holds for every one of the calculators, whatever it computes."""
+"""Rules that hold for every calculator, whatever it computes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def worth(step: Step) -> float:
 
 
 def given_to(calculator: Calculator, index: int) -> dict[str, Any]:
-    """Inputs of a made-up case in mixed units."""
+    """Inputs of a synthetic case in mixed units."""
     return dict(synthetic_case(7, index, "train", calculator, "hard").provenance["inputs"])
 
 

@@ -1,4 +1,6 @@
-"""Every label file of the two MEDS data sets: counts agree with their READMEs, labels are proven, no event of the future is visible."""
+"""Every label file of the two MEDS data sets: counts agree with their READMEs, labels are proven,
+no event of the future is visible.
+"""
 
 from __future__ import annotations
 

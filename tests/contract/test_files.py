@@ -1,4 +1,6 @@
-"""What every tracked file keeps to: sizes a person can read, a docstring on top, nothing of anyone's machine in it."""
+"""Rules for every tracked file: sizes that a person can read, a docstring on top, nothing of
+anyone's machine in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_LINES, MOST_TEST_LINES, MOST_FUNCTION_LINES = 400, 500, 90
-# A path of somebody's machine, and addresses: only those of publications, licences and made-up examples.
+# A path of somebody's machine, and addresses: only those of publications, licences and invented
+# examples.
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:work|farm|root|home|Users|mnt|srv|tmp|opt)/[A-Za-z0-9_.-]+")
 ADDRESS = re.compile(r"\b(?:https?|wss?|ftp)://([^/\s\"'`)>:\]}]+)")
 KNOWN_HOSTS = re.compile(
@@ -21,7 +24,8 @@ KNOWN_HOSTS = re.compile(
 
 
 def tracked() -> list[Path]:
-    """Files under version control, and new ones that are not ignored; of an unpacked source archive, all."""
+    """Files under version control, and new ones that are not ignored; of an unpacked source
+    archive, all."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,

@@ -1,4 +1,6 @@
-"""The published MedCalc-Bench files are read whole: every row is kept or counted, and the counts are their README's."""
+"""The published MedCalc-Bench files are read whole: every row is kept or counted, and the counts
+are their README's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`ehrmind check` on the real rows: gold 100 %, corruptions 0 %, and the table in docs/verifier.md."""
+"""`ehrmind check` on the real rows: gold 100 %, corruptions 0 %, and the table in
+docs/verifier.md."""
 
 from __future__ import annotations
 

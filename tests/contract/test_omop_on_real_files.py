@@ -1,4 +1,6 @@
-"""A synthetic hospital's OMOP 5.4 tables: every row is there or counted, and a history ends at its prediction time."""
+"""A synthetic hospital's OMOP 5.4 tables: every row is there or counted, and a history ends at its
+prediction time.
+"""
 
 from __future__ import annotations
 

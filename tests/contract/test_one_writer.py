@@ -1,4 +1,6 @@
-"""Every file that stays goes through `ehrmind.files`: no other module opens one for writing, renames one, or lets a library write one."""
+"""Every file that stays goes through `ehrmind.files`: no other module opens one for writing,
+renames one, or lets a library write one.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,17 @@ WRITING |= {
     "move",
 }
 RENAMING = {"rename", "replace", "renames"}
-# By module: why what it writes itself is no file that stays as it is. Everything in a folder of `written_whole` is renamed with it.
+# By module: why what it writes itself is no file that stays as it is. Everything in a folder of
+# `written_whole` is renamed with it.
 ELSEWHERE = {
     "files": "the one writer",
     "removal": "writes nothing",
-    "engines/local/checkpoint": "in a folder of written_whole",
-    "engines/local/saving": "in a folder of written_whole",
+    "engines/local/training/checkpoint": "in a folder of written_whole",
+    "engines/local/saving/saved_model": "in a folder of written_whole",
     "engines/local/tiny": "in a folder of written_whole",
-    "engines/local/ordinary": "in a folder of written_whole, by `cli/export`",
-    "engines/local/exporting": "in a folder of written_whole, by `cli/export`",
-    "engines/local/adapters": "in a folder of written_whole",
+    "engines/local/saving/hf_export": "in a folder of written_whole, by `cli/export`",
+    "engines/local/saving/exporting": "in a folder of written_whole, by `cli/export`",
+    "engines/local/opening/adapters": "in a folder of written_whole",
     "data/omop/convert": "in a folder of written_whole",
     "data/omop/tables": "columns of a frame",
     "data/omop/packed": "unpacks into a scratch folder that goes",

@@ -1,4 +1,6 @@
-"""The process audit on MedCalc-Bench's own explanations: they pass, but for mistakes they really hold; errors put into them are found."""
+"""The process audit on MedCalc-Bench's own explanations: they pass, but for mistakes they really
+hold; errors put into them are found.
+"""
 
 from __future__ import annotations
 

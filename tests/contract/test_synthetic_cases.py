@@ -1,4 +1,5 @@
-"""What holds for every made-up case, of all calculators, difficulties and manners of notes."""
+"""Rules that hold for every synthetic case, of all calculators, difficulties and manners of
+notes."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_a_reader_finds_every_input_in_the_note_or_a_rule_stands_in_for_it(calcu
 
 
 def says(note: str, label: str, present: bool) -> bool:
-    """Whether the note has the finding on the side of what is there (or of what is absent), whatever its manner."""
+    """Whether the note has the finding on the side of what is there (or of what is absent),
+    whatever its manner."""
     mark = r"\s*:?\s+(?:present|yes|\+)(?![\w-])" if present else r"\s*:?\s+(?:absent|no|-)(?![\w-])"
     if re.search(rf"(?<![\w-]){re.escape(label)}{mark}", note):
         return True

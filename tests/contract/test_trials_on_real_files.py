@@ -1,4 +1,6 @@
-"""TREC Clinical Trials 2021 and 2022 as they are: counts agree with the files' README, every label is proven, nothing crosses splits."""
+"""TREC Clinical Trials 2021 and 2022 as they are: counts agree with the files' README, every label
+is proven, nothing crosses splits.
+"""
 
 from __future__ import annotations
 

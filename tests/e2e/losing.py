@@ -1,4 +1,6 @@
-"""Work for cluster workers in which some are killed at moments that are named, once each; what is killed is really killed."""
+"""Work for cluster workers in which some are killed at moments that are named, once each; what is
+killed is really killed.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ from typing import Any
 
 
 def losing(config: dict[str, Any]) -> None:
-    """`run_recipe` in a worker that dies of SIGKILL, alone or with its node: every fault leaves a file in FAULTS, so that it comes once."""
+    """`run_recipe` in a worker that dies of SIGKILL, alone or with its node: every fault leaves a
+    file in FAULTS, so that it comes once."""
     import ehrmind.files
     from ehrmind.cluster.run import run_recipe
     from ehrmind.engines.local.engine import LocalEngine
-    from ehrmind.engines.local.learner import LocalLearner
+    from ehrmind.engines.local.training.learner import LocalLearner
     from ehrmind.world import current
 
     faults, first = Path(os.environ["FAULTS"]), current().first

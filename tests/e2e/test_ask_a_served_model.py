@@ -1,5 +1,6 @@
-"""An exported model behind `transformers serve`: the example's OpenAI-style call and `ehrmind predict --endpoint` get the answers that
-`ehrmind predict` gets here."""
+"""An exported model behind `transformers serve`: the example's OpenAI-style call and `ehrmind
+predict --endpoint` get the answers that `ehrmind predict` gets here.
+"""
 
 from __future__ import annotations
 

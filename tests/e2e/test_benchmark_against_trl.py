@@ -1,4 +1,6 @@
-"""`benchmarks/vs_trl.py` on a case of one's own, small: both sides make their step and the ratios are theirs."""
+"""`benchmarks/vs_trl.py` on a case of one's own, small: both sides make their step and the ratios
+are theirs.
+"""
 
 import json
 import os

@@ -1,6 +1,8 @@
-"""Inputs that went wrong once: small data sets and models with the traits of public bug reports, each with a script that exits 0 when the
-product does right. They lie in the folder named by EHRMIND_CASES, or in `shared/cases` beside the checkout, and are no part of the project.
-`make cases` runs them all."""
+"""Inputs that went wrong once: small data sets and models with the traits of public bug reports,
+each with a script that exits 0 when the product does right. They lie in the folder named by
+EHRMIND_CASES, or in `shared/cases` next to the checkout, and are no part of the project. `make
+cases` runs them all.
+"""
 
 from __future__ import annotations
 

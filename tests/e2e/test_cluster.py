@@ -1,4 +1,6 @@
-"""A recipe on a cluster of two nodes, Ray's own on this machine: the same run folder as without one, whoever is lost on the way."""
+"""A recipe on a cluster of two nodes, Ray's own on this machine: the same run folder as without
+one, whoever is lost on the way.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def same(run: Run, other: Run) -> None:
-    """The same answers and rewards, every one once; weights equal to 1e-5 and better, the same results."""
+    """The same answers and rewards, every one once; weights equal to 1e-5 and better, the same
+    results."""
     columns = ("stage", "step", "case", "member", "text", "reward", "advantage")
     for stage in ("pilot", "rlvr-sft_rlvr", "evaluate-sft_rlvr-greedy"):
         rows = run.read_rollouts(stage).select(columns)

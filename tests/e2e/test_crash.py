@@ -70,7 +70,8 @@ def test_a_run_killed_at_five_moments_ends_with_the_same_weights_bit_for_bit(und
 
 
 def tear_newest_checkpoint(run: Path) -> None:
-    """What a kill inside a checkpoint's writing leaves: a partial folder beside the whole ones."""
+    """Leaves what a kill inside a checkpoint's writing leaves: a partial folder next to the whole
+    ones."""
     for stage in (run / "protected" / "checkpoints").iterdir():
         torn = stage / ".step-000099.partial"
         torn.mkdir()

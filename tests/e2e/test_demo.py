@@ -1,4 +1,6 @@
-"""The demo's recipe, smoke-sized, through the command line: without a network, with canaries in its notes."""
+"""The demo's recipe, smoke-sized, through the command line: without a network, with canaries in its
+notes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The examples run as their first lines say, and the flat GRPO loop computes what the library computes."""
+"""The examples run as their first lines say, and the flat GRPO loop computes what the library
+computes.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,69 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def test_a_task_of_ones_own_is_asked_judged_and_proven() -> None:
+def test_a_labelled_task_of_ones_own_is_asked_judged_and_proven() -> None:
     told = run("add_a_task.py")
+    assert "Answer with one of: later, today, now." in told
+    assert "now: reward 1.1, right" in told and "later: reward 0.0, " in told and "at once: reward -2.0, " in told
+    assert "full marks: 3 of 3 gold responses, 0 corrupted ones" in told
+
+
+def test_a_tasks_own_hint_is_a_choice_of_recipes_and_an_intervention_of_the_pilot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ehrmind.config import parse_recipe
+    from ehrmind.stages.pilot.interventions import interventions
+    from ehrmind.tasks import TASKS
+    from ehrmind.types import InputError
+
+    triage: Any = example("add_a_task")
+    tree = {"data": {"source": {"cases": ["c"]}}, "model": {"name": "m"}, "prompts": {"hints": ["rule"]}}
+    with pytest.raises(
+        InputError, match=r"prompts\.hints\.0: input should be 'entities', 'formula', 'criteria' or 'ev"
+    ):
+        parse_recipe(tree)
+    monkeypatch.setitem(TASKS, "triage", triage.TRIAGE)
+    assert parse_recipe({**tree, "rlvr": {"mix": {"triage": 1.0}}}).prompts.hints == ["rule"]
+    assert interventions()["rule"].cause == "not knowing the rule"
+
+
+def test_a_reward_of_ones_own_is_learned_from() -> None:
+    lines = run("add_a_reward.py").splitlines()
+    parts = [float(line.rpartition("brevity ")[2]) for line in lines]
+    assert len(parts) == 12 and sum(parts[-3:]) > sum(parts[:3]) + 0.05
+
+
+def test_a_loss_of_ones_own_is_named_in_a_recipe_and_learned_with() -> None:
+    first, second = run("add_a_loss.py").splitlines()
+    assert first.startswith("step 0: cispo ") and second.startswith("step 1: cispo ")
+    assert all(float(line.rpartition(" ")[2]) != 0 for line in (first, second))
+
+
+def test_the_loss_of_the_example_steps_as_dapo_does_on_policy_and_still_learns_outside_the_clip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from ehrmind.rl.losses import LOSSES, Normaliser, policy_loss
+
+    monkeypatch.setitem(LOSSES, "cispo", example("add_a_loss").cispo)
+    old_NT, mask_NT = torch.full((2, 3), -1.0), torch.tensor([[1, 1, 0], [1, 1, 1]])
+
+    def gradient(name: str, off: float) -> torch.Tensor:
+        leaf_NT = (old_NT + off).requires_grad_()
+        whole, clips = Normaliser(2, 5, 3), {"clip_low": 0.2, "clip_high": 0.2}
+        policy_loss(
+            leaf_NT, old_NT, torch.tensor([1.0, -0.5]), mask_NT, whole=whole, normalise=name, **clips
+        ).loss.backward()
+        assert leaf_NT.grad is not None
+        return leaf_NT.grad
+
+    torch.testing.assert_close(gradient("cispo", 0.0), gradient("dapo", 0.0))
+    assert not gradient("dapo", 1.0)[0].any() and gradient("cispo", 1.0)[0, :2].all()
+
+
+def test_an_answer_form_of_ones_own_is_asked_judged_and_proven() -> None:
+    told = run("add_an_answer_form.py")
     assert (
         "Which results lie outside their limits?" in told
         and "reward 1.1, right" in told
@@ -45,7 +108,7 @@ def test_a_task_of_ones_own_is_asked_judged_and_proven() -> None:
     assert "with full marks: 50 of 50 gold responses, 0 of " in told
 
 
-def test_a_task_of_ones_own_goes_through_every_stage_to_the_page(
+def test_an_answer_form_of_ones_own_goes_through_every_stage_to_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ehrmind.config import parse_recipe
@@ -54,13 +117,13 @@ def test_a_task_of_ones_own_goes_through_every_stage_to_the_page(
     from ehrmind.stages.pipeline import run_pipeline
     from ehrmind.tasks import TASKS
 
-    panel: Any = example("add_a_task")
-    monkeypatch.setitem(TASKS, panel.FAMILY, panel)
+    panel: Any = example("add_an_answer_form")
+    monkeypatch.setitem(TASKS, panel.FAMILY, panel.PANEL)
     splits = {"train": 24, "tuning": 4, "held_out": 12}
     cases = [
         panel.synthetic(index, seed, split) for seed, (split, n) in enumerate(splits.items()) for index in range(n)
     ]
-    right = {panel.record(case): gold_response(case) for case in cases}
+    right = {panel.PANEL.record(case): gold_response(case) for case in cases}
 
     def plan(prompt: str, key: int, member: int, skill: int) -> str:
         learnt = skill >= 2 or member % 2
@@ -101,8 +164,8 @@ def test_the_flat_loop_learns_from_rewards_alone(capsys: pytest.CaptureFixture[s
 def test_the_flat_loop_computes_advantages_loss_and_logprobs_as_the_library_does() -> None:
     import torch
 
+    from ehrmind.engines.local.forward.sharing import share_prompts
     from ehrmind.engines.local.scoring import score
-    from ehrmind.engines.local.sharing import share_prompts
     from ehrmind.rl.advantages import advantages
     from ehrmind.rl.losses import Normaliser, policy_loss
 

@@ -1,4 +1,6 @@
-"""TRL 1.16's GRPOTrainer on what `ehrmind export trl` writes: a step with our reward, in a script of one's own and by launch.sh."""
+"""TRL 1.16's GRPOTrainer on what `ehrmind export trl` writes: a step with our reward, in a script
+of one's own and by launch.sh.
+"""
 
 from __future__ import annotations
 

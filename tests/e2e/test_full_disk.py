@@ -1,4 +1,6 @@
-"""A disk that is really full: a small file system of this test's own, in a mount namespace that ends with it."""
+"""A disk that is really full: a small file system of this test's own, in a mount namespace that
+ends with it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every command that writes comes through kills, signals, a full disk and a loss of power at drawn moments (tests/kills)."""
+"""Every command that writes comes through kills, signals, a full disk and a loss of power at drawn
+moments (tests/kills).
+"""
 
 from __future__ import annotations
 

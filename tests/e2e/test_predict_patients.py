@@ -1,5 +1,7 @@
-"""A thousand unseen patients, made up: `ehrmind predict` killed and resumed, scored by meds-evaluation's own command, and the exported
-model opened by transformers. Every command with its sockets blocked."""
+"""A thousand unseen synthetic patients: `ehrmind predict` killed and resumed, scored by
+meds-evaluation's own command, and the exported model opened by transformers. Every command with its
+sockets blocked.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def run(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on some made-up subjects, and a thousand others that it has never seen, their labels put aside."""
+    """A run on some synthetic subjects, and a thousand others that it has never seen, their labels
+    put aside."""
     at = tmp_path_factory.mktemp("patients")
     run(
         "data", "synthetic", "ehr", "--subjects", 300, "--events", 120, "--labels", 2, "--seed", 1, "--out", at / "seen"

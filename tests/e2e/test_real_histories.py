@@ -1,4 +1,6 @@
-"""The whole recipe on MEDS data sets with a tiny model, cut down: it must finish, whatever it scores."""
+"""The whole recipe on MEDS data sets with a tiny model, cut down: it must finish, whatever it
+scores.
+"""
 
 from __future__ import annotations
 

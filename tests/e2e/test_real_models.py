@@ -1,4 +1,6 @@
-"""Directories of several model families, as `save_pretrained` writes them, go through the whole recipe and resume in the middle."""
+"""Directories of several model families, as `save_pretrained` writes them, go through the whole
+recipe and resume in the middle.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ehrmind.config import Recipe, parse_recipe
-from ehrmind.engines.local.learner import LocalLearner
+from ehrmind.engines.local.training.learner import LocalLearner
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.medcalc_cases import SHORT

@@ -1,4 +1,6 @@
-"""A reward hack planted for a real model: the alarm comes within 20 steps of training, whichever seed."""
+"""A reward hack planted for a real model: the alarm comes within 20 steps of training, whichever
+seed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def mean(done: Run, name: str, steps: slice) -> float:
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_phrase_that_earns_without_being_right_raises_the_alarm(seed: int, tmp_path: Path) -> None:
-    """The base answers one question in ten at a glance; here a glance earns, and the model learns to look no further."""
+    """The base answers one question in ten at a glance; here a glance earns, and the model learns
+    to look no further."""
 
     def planted(case: Case, text: str, **settings: Any) -> Verdict:
         verdict = verify.judge(case, text, **settings)

@@ -1,4 +1,6 @@
-"""A small model behind `transformers serve` on this machine: as the teacher of a warm-up, and scored as an arm."""
+"""A small model behind `transformers serve` on this machine: as the teacher of a warm-up, and
+scored as an arm.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def asked() -> list[list[Message]]:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model that has learnt by heart what to teach about four cases."""
+    """A tiny model that has learned by heart what to teach about four cases."""
     folder = tmp_path_factory.mktemp("models") / "built"
     text = [turns[0].content + gold_response(case) for turns, case in zip(asked(), CASES, strict=True)]
     build_tiny(TinyModel(hidden=64, layers=2, heads=2, vocabulary=600, context=2048), text, folder, seed=0)

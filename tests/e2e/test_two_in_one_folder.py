@@ -1,4 +1,6 @@
-"""Whole commands that meet in one run folder: one is refused with a sentence, and the other's results are those of an undisturbed run."""
+"""Whole commands that meet in one run folder: one is refused with a sentence, and the other's
+results are those of an undisturbed run.
+"""
 
 from __future__ import annotations
 

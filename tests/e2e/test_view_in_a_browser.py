@@ -14,7 +14,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 from view_server import viewed
 
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 
 pytestmark = pytest.mark.browser
 HIDDEN = {"\u202e": "⟨U+202E⟩", "\u202c": "⟨U+202C⟩", "\u2028": "⟨U+2028⟩", "\u2029": "⟨U+2029⟩", "\u200b": "⟨U+200B⟩"}

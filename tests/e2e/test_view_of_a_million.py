@@ -1,4 +1,6 @@
-"""A run of a million rollouts opens at once: 1,000 steps of 1,000 answers of 1 kB, of which a page of 25 is read."""
+"""A run of a million rollouts opens at once: 1,000 steps of 1,000 answers of 1 kB, of which a page
+of 25 is read.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ FILTERS = (
 
 
 def write_million(run: Run) -> None:
-    """With the columns that `Run.write_rollouts` keeps, a file a step; what is in them is made up, each text another one."""
+    """Writes the columns that `Run.write_rollouts` keeps, a file a step; the contents are invented,
+    each text another one."""
     draw = random.Random(1)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=draw.randint(2, 9))) for _ in range(5000)]
     pool = pl.Series(
@@ -71,7 +74,7 @@ def write_million(run: Run) -> None:
 
 
 class Page:
-    """What the page's script asks for, over one connection."""
+    """Requests of the page's script, over one connection."""
 
     def __init__(self, address: str) -> None:
         host, _, path = address.removeprefix("http://").partition("/")
@@ -96,7 +99,8 @@ class Page:
 
 
 def complete(page: Page) -> tuple[Any, float, float]:
-    """(the list when all is read, seconds until it is there with the newest, seconds until it is complete), as the page's script asks."""
+    """(the list when all is read, seconds until it is there with the newest, seconds until it is
+    complete), as the page's script asks."""
     seconds = [page.get(name)[1] for name in ("runs", "figures")]
     found, first = page.get("rollouts")
     seconds += [first, page.get("filters")[1]]
@@ -108,9 +112,10 @@ def complete(page: Page) -> tuple[Any, float, float]:
 
 
 def test_a_million_rollouts_open_within_two_seconds_and_filter_within_half_a_second(tmp_path: Path) -> None:
-    """Seconds of what opening the run asks of a server that has just begun, until the newest rollouts and the filters are there (files may
-    be in the operating system's cache, since they were just written); then of filtered pages of a server that knows the run, each asked for
-    the first time. Drawing the page in a browser is not in it."""
+    """Seconds of what opening the run asks of a server that has just begun, until the newest
+    rollouts and the filters are there (files may be in the operating system's cache, since they
+    were just written); then of filtered pages of a server that knows the run, each asked for the
+    first time. Drawing the page in a browser is not in it."""
     run = open_run(tmp_path / "runs" / "million", recipe(0.0), resume=False)
     write_million(run)
     with viewed(tmp_path / "runs") as address:

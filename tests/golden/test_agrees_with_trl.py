@@ -1,4 +1,6 @@
-"""rl against TRL 1.16's own GRPO code on the same tensors: TRL is the oracle, and a dependency of tests only."""
+"""rl against TRL 1.16's own GRPO code on the same tensors: TRL is the oracle, and a dependency of
+tests only.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ ANSWERS, PROMPT, TOKENS, VOCABULARY = 8, 5, 20, 48
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Llama-shaped model with a tokenizer of single words, as `save_pretrained` writes them."""
+    """A small random Llama-shaped model with a tokenizer of single words, as `save_pretrained`
+    writes them."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -73,7 +76,8 @@ def trainer(model_folder: Path, folder: Path, **settings: Any) -> Any:
 
 
 def batch(seed: int = 3) -> dict[str, Tensor]:
-    """Answers of different lengths, one of them masked whole, with an older policy and a reference some way off."""
+    """Answers of different lengths, one of them masked whole, with an older policy and a reference
+    some way off."""
     generator = torch.Generator().manual_seed(seed)
     lengths_N1 = torch.tensor([20, 7, 1, 13, 20, 0, 4, 16])[:, None]
     mask_NT = (torch.arange(TOKENS) < lengths_N1).long()
@@ -91,7 +95,8 @@ def batch(seed: int = 3) -> dict[str, Tensor]:
 
 
 def plain_logprobs(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """What a learner computes: temperature-scaled log-softmax of the completion's tokens."""
+    """Computes what a learner computes: the temperature-scaled log-softmax of the completion's
+    tokens."""
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
     attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
     logits = model(input_ids=ids, attention_mask=attention).logits[:, PROMPT - 1 : -1].float() / TEMPERATURE
@@ -155,7 +160,8 @@ def test_loss_and_gradient_are_those_of_trl(
 
 
 def assert_metrics_agree(mine: PolicyLoss, peer: Any, inputs: dict[str, Tensor], importance: str) -> None:
-    """The KL always; clipping where TRL too counts tokens (with sequence ratios it counts answers, empty ones included)."""
+    """The KL always; clipping where TRL too counts tokens (with sequence ratios it counts answers,
+    empty ones included)."""
     tokens = int(inputs["num_items_in_batch"])
     reported = peer._metrics["train"]
     assert float(mine.kl_sum) / tokens == pytest.approx(reported["kl"][-1], rel=1e-4)

@@ -1,6 +1,8 @@
-"""`python -m tests.kills --n 200 --seed 0`: strikes commands at drawn moments, prints a table, exits 1 if any did not come through.
+"""`python -m tests.kills --n 200 --seed 0`: strikes commands at drawn moments, prints a table,
+exits 1 if any did not come through.
 
-With `unshare --map-root-user --mount` before it, where that is allowed, some commands meet a file system that is really too small.
+With `unshare --map-root-user --mount` before it, where that is allowed, some commands meet a file
+system that is really too small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Every command that writes, with inputs made on the spot. Record texts hold a canary, which shows where they went."""
+"""Every command that writes, with inputs made on the spot. Record texts hold a canary, which shows
+where they went.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,8 @@ OMOP = {
 
 @dataclass(frozen=True)
 class Command:
-    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it has --resume. `torch`: it opens a model.
-    `records`: what it writes has a patient behind it."""
+    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it has --resume.
+    `torch`: it opens a model. `records`: what it writes has a patient behind it."""
 
     name: str
     arguments: str

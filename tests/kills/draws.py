@@ -1,5 +1,7 @@
-"""What is struck when, and whether the command came through: given once more it ends well or says in a sentence what to do, and
-what it leaves is what an undisturbed one leaves, bit for bit, with nothing beside it and no record text where others can read it."""
+"""Draws what is struck when, and tells whether the command came through. Given once more, it ends
+well or says in a sentence what to do. It leaves what an undisturbed command leaves, bit for bit, no
+other file, and no record text where others can read it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ ACTS = {
 NO_ROOM = (
     "ENOSPC",
     "disk",
-)  # told to Python's calls by the layer; a file system that is too small, which libraries meet too
+)  # simulated by the layer in Python's calls; a file system that is too small, which libraries meet too
 ORDERLY = {
     "SIGTERM": 143,
     "SIGINT": 130,
@@ -43,7 +45,8 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Draw:
-    """One strike: `act` at the `when`-th event of `kind`, or at a share of the time or of the bytes that it writes."""
+    """One strike: `act` at the `when`-th event of `kind`, or at a share of the time or of the bytes
+    that it writes."""
 
     command: Command
     act: str
@@ -60,7 +63,7 @@ class Draw:
 
 @dataclass
 class Tally:
-    """Of one command."""
+    """Strikes of one command."""
 
     struck: int = 0
     resumed: int = 0
@@ -70,7 +73,7 @@ class Tally:
 
 @dataclass
 class Undisturbed:
-    """What a command begins with and ends with when nothing happens to it."""
+    """State that a command begins with and ends with when nothing happens to it."""
 
     given: dict[str, str]
     state: dict[str, str]
@@ -80,7 +83,8 @@ class Undisturbed:
 
 @dataclass
 class Bench:
-    """A folder to work in: the inputs of a command, and the copy in which it works, always at the same place."""
+    """A folder to work in: the inputs of a command, and the copy in which it works, always at the
+    same place."""
 
     folder: Path
     starter: Starter
@@ -101,7 +105,8 @@ class Bench:
 
     @property
     def can_mount(self) -> bool:
-        """Whether a file system of a size of ours can be had; else the layer alone tells a command that its disk is full."""
+        """Whether a file system of a size of ours can be had; else the layer alone tells a command
+        that its disk is full."""
         self.work.mkdir(exist_ok=True)
         can = mounted(self.work, 1 << 20)
         return can and subprocess.run(["umount", self.work], check=False).returncode == 0
@@ -173,8 +178,9 @@ class Bench:
         return faults + ([f"a fault: {_last(ended)}"] if "fault of ehrmind" in said or "Traceback" in said else [])
 
     def _put_away(self, draw: Draw, ended: Ended) -> list[str]:
-        """After an orderly end: the code and the sentence are right, and nothing half-written is left. Two exceptions, which the next
-        command puts away: what --resume begins with, and a signal that comes while things are being put away."""
+        """After an orderly end: the code and the sentence are right, and nothing half-written is
+        left. Two exceptions, which the next command puts away: what --resume begins with, and a
+        signal that comes while things are being put away."""
         wrong = [] if ended.code == ORDERLY[draw.act] else [f"{draw.act}: ended with {ended.code}, {_last(ended)}"]
         if draw.act in NO_ROOM and not re.search("disk is full|No space left", ended.err):
             wrong.append(f"the disk is full, and it says: {_last(ended)}")
@@ -183,7 +189,8 @@ class Bench:
         return wrong + [f"half-written: {name}" for name in state_of(self.work) if HIDDEN.search(name)]
 
     def _heed(self, ended: Ended, whole: Undisturbed) -> bool:
-        """Does what a refusal says; whether it says anything that can be done. That a folder is full is an answer where it is whole."""
+        """Does what a refusal says; whether it says anything that can be done. That a folder is
+        full is an answer where it is whole."""
         if not differences(whole.state, state_of(self.work)):
             return re.search("there already|is not empty|choose another|name a new", ended.err) is not None
         return False
@@ -204,7 +211,8 @@ def _room(folder: Path) -> int:
 
 
 def drawn(command: Command, whole: Undisturbed, draw: random.Random, acts: Mapping[str, int]) -> Iterator[Draw]:
-    """Moments of one command, without end: the kind of event is drawn first, so that rare ones are met as often."""
+    """Moments of one command, without end: the kind of event is drawn first, so that rare ones are
+    met as often."""
     kinds = [kind for kind in KINDS if whole.ended.counts.get(kind)]
     while True:
         (act,) = draw.choices(list(acts), list(acts.values()))
@@ -216,7 +224,8 @@ def drawn(command: Command, whole: Undisturbed, draw: random.Random, acts: Mappi
 
 
 def shares(commands: Sequence[Command], n: int, draw: random.Random) -> dict[Command, int]:
-    """How many strikes each command gets: those with --resume twice as many, which ones get the last by chance."""
+    """How many strikes each command gets: those with --resume twice as many, which ones get the
+    last by chance."""
     counted = dict.fromkeys(commands, 0)
     while n > sum(counted.values()):
         order = [command for command in commands for _ in range(2 if command.resumes else 1)]
@@ -227,7 +236,8 @@ def shares(commands: Sequence[Command], n: int, draw: random.Random) -> dict[Com
 
 
 def run_draws(folder: Path, n: int, seed: int, only: str = "", *, torch: bool = True) -> dict[str, Tally]:
-    """Strikes `n` times; commands whose name holds `only`, those that open a model left out unless `torch`."""
+    """Strikes `n` times; commands whose name holds `only`, those that open a model left out unless
+    `torch`."""
     draw = random.Random(seed)
     chosen = [command for command in COMMANDS if only in command.name and (torch or not command.torch)]
     (folder / "said").mkdir()

@@ -1,7 +1,9 @@
-"""A file layer inside the process of a command: counts what the command does to its files, and strikes at the n-th.
+"""A file layer inside the process of a command: counts what the command does to its files, and
+strikes at the n-th.
 
-Python tells an audit hook of every open, mkdir, rename, remove and chmod before it happens; `os.fsync` is wrapped, since it
-has no such event. Writes of libraries in Rust and C++ are not seen; kills by the clock and a really full disk reach those.
+Python tells an audit hook of every open, mkdir, rename, remove and chmod before it happens;
+`os.fsync` is wrapped, since it has no such event. Writes of libraries in Rust and C++ are not seen;
+kills by the clock and a really full disk reach those.
 """
 
 from __future__ import annotations

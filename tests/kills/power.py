@@ -1,8 +1,9 @@
-"""What a loss of power leaves of a folder, when nothing is on the disk but what `fsync` has put there.
+"""Models a loss of power: a folder keeps only what `fsync` has put on the disk.
 
-A file's content is on the disk as it was when the file was last synced; what was written since is there in whole, in half or
-not at all. A folder's names are on the disk as they were when the folder was last synced, or as at any later moment. Which of
-these worlds is seen is drawn, for each file and folder of its own. Real file systems promise more, each something else.
+A file's content is on the disk as it was when the file was last synced; what was written since is
+there in whole, in half or not at all. A folder's names are on the disk as they were when the folder
+was last synced, or as at any later moment. Which of these worlds is seen is drawn, for each file
+and folder of its own. Real file systems promise more, each something else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Names = dict[str, int]  # of a folder's entries, with their inodes
 
 @dataclass
 class Disk:
-    """The folder `root`, whose content so far is on the disk. Keeps every inode it knows open, so that no number comes again."""
+    """The folder `root`, whose content so far is on the disk. Keeps every inode it knows open, so
+    that no number comes again."""
 
     root: Path
     contents: dict[int, bytes] = field(default_factory=dict)
@@ -44,7 +46,8 @@ class Disk:
                 self._note(path.parent)
 
     def lose_power(self, seed: int) -> None:
-        """Puts a folder beside `root`, named `.after`, that holds what is left; the one who started the command exchanges them."""
+        """Puts a folder next to `root`, named `.after`, that holds what is left; the one who
+        started the command exchanges them."""
         draw = random.Random(seed)
         for path in (self.root, *self.root.rglob("*")):
             if path.is_dir():

@@ -1,7 +1,8 @@
-"""Starts commands quickly: one process does the slow imports, and every command is a fork of it, in a session of its own.
+"""Starts commands quickly: one process does the slow imports, and every command is a fork of it, in
+a session of its own.
 
-As a program (`python -m tests.kills.starter`) it reads one start a line from its input, as JSON, and writes the number of the
-process it has started and then how that ended.
+As a program (`python -m tests.kills.starter`) it reads one start a line from its input, as JSON,
+and writes the number of the process it has started and then how that ended.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ LIMIT = 240.0  # seconds of one command, beyond which it hangs
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its code (negative: a signal), what it said, its file events by kind, and its seconds."""
+    """How a command ended: its code (negative: a signal), what it said, its file events by kind,
+    and its seconds."""
 
     code: int
     out: str
@@ -59,7 +61,8 @@ class Starter:
     def run(
         self, arguments: list[str], cwd: Path, strike: dict[str, Any] | None = None, after: float | None = None
     ) -> Ended:
-        """Runs one command in `cwd`; `strike` is what the layer is to do, `after` kills it by the clock."""
+        """Runs one command in `cwd`; `strike` is what the layer is to do, `after` kills it by the
+        clock."""
         assert self.process.stdin is not None and self.process.stdout is not None
         asked = {"arguments": arguments, "cwd": str(cwd), "folder": str(self.folder), "strike": strike or {}}
         (self.folder / "counts.json").unlink(missing_ok=True)
@@ -90,7 +93,8 @@ def _kill(group: int) -> None:
 
 
 def _import_too(names: Path) -> None:
-    """Imports what a command has imported, so that the next need not. Imports alone start no threads, which no fork would have."""
+    """Imports what a command has imported, so that the next need not. Imports alone start no
+    threads, which no fork would have."""
     for name in json.loads(names.read_text()) if names.is_file() else []:
         if name not in sys.modules:
             with contextlib.suppress(Exception):

@@ -1,4 +1,6 @@
-"""A folder as bytes that can be compared, without what is a recorded time; and who can read the record text in it."""
+"""A folder as bytes that can be compared, without what is a recorded time; and who can read the
+record text in it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-# Times and durations that are recorded, by key, in files of JSON and of JSON lines; `of`, digests of files that hold such times.
+# Times and durations that are recorded, by key, in files of JSON and of JSON lines; `of`, digests
+# of files that hold such times.
 TIMES = ("time", "seconds", "of", "tokens_per_second", "sample_seconds", "learn_seconds", "finished", "started")
-# A scoring that was begun and killed is written down as one more, so their number may differ: what a run says of itself.
+# A scoring that was begun and killed is written down as one more, so their number may differ: what
+# a run says of itself.
 COUNTED = ("held_out_scorings",)
 FREED = ("bytes",)  # of `runs purge`: what a second one removes is less
 OF_LINE = ("digest",)  # of a line with its time, in files of JSON lines
@@ -29,7 +33,7 @@ def state_of(folder: Path) -> dict[str, str]:
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
-    """What is there too much, missing or another, by path."""
+    """Returns what is extra, missing or different, by path."""
     more = [f"left over: {name}" for name in found.keys() - wanted.keys()]
     less = [f"missing: {name}" for name in wanted.keys() - found.keys()]
     return sorted(
@@ -38,8 +42,8 @@ def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
 
 
 def leaks(folder: Path, given: Iterable[str], canary: str) -> list[str]:
-    """Files with record text that others than their owner may read; `given` are the inputs. A parquet file counts as one with text,
-    because its columns are packed."""
+    """Files with record text that others than their owner may read; `given` are the inputs. A
+    parquet file counts as one with text, because its columns are packed."""
     known = set(given)
     open_files = (path for path in sorted(folder.rglob("*")) if path.is_file() and _open_to_others(path, folder))
     return [
@@ -69,7 +73,7 @@ def _digest(path: Path) -> str:
 
 
 def _compared(path: Path, content: bytes) -> bytes:
-    """What of a file does not depend on the time."""
+    """Returns the part of a file that does not depend on the time."""
     if path.name == SCORINGS:
         return "\n".join(sorted(set(_plain_lines(content.decode())))).encode()
     if path.name == "manifest.json":
@@ -84,7 +88,8 @@ def _compared(path: Path, content: bytes) -> bytes:
 
 
 def _listed(manifest: dict[str, Any]) -> str:
-    """A run folder's manifest without the digests of what holds recorded times, its own among them."""
+    """A run folder's manifest without the digests of what holds recorded times, its own among
+    them."""
     gone = manifest["purged"] or {}
     stored = {name: found["sha256"] for name, found in {**manifest["files"], **gone.get("files", {})}.items()}
     timed = {name for name in stored if name.endswith((".json", ".jsonl", ".html")) or _CURVES.search(name)}
@@ -109,7 +114,8 @@ def _timeless(value: Any) -> Any:
 
 
 def _without_times(page: str) -> str:
-    """Also without how often held-out cases were scored, which a page says as often as it was begun."""
+    """Also without how often held-out cases were scored, which a page says as often as it was
+    begun."""
     page = re.sub(r"<tr>(?:(?!</tr>).)*held-out cases scored: (?:(?!</tr>).)*</tr>\n?", "", page, flags=re.DOTALL)
     page = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: UTC)?|\d+(?:\.\d+)? s\b", "TIME", page)
     return re.sub(r"<td(?: class=\"warn\")?>\d+</td><td>TIME</td>", "SCORINGS", page)

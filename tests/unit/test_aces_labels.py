@@ -1,4 +1,6 @@
-"""Labels that an ACES task file makes: the same as computed without ACES, over shards, with what is wrong said in one sentence."""
+"""Labels that an ACES task file makes: the same as computed without ACES, over shards, with what is
+wrong said in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ windows:
 
 
 class Stay(NamedTuple):
-    """Of one subject; `died` at its end."""
+    """Events of one subject; `died` at its end."""
 
     subject: int
     begins: datetime

@@ -1,4 +1,6 @@
-"""What a task's definition says of its windows, against what ACES makes of it: the definition holds, and any new difference is refused."""
+"""Windows by a task's definition against what ACES makes of them: the definition holds, and any new
+difference is refused.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def test_the_prediction_time_is_the_side_of_the_window_that_the_task_names(
 
 
 def test_a_label_window_that_hangs_on_its_end_counts_what_lies_in_it(folder: Path) -> None:
-    """Whether the patient was admitted within the two days before the discharge; asked two days before it."""
+    """Whether the patient was admitted within the two days before the discharge; asked two days
+    before it."""
     text = READMISSION.replace("end: trigger, start_inclusive: true", "end: trigger - 48h, start_inclusive: true")
     target = (
         "  target: {start: end - 48h, end: trigger, start_inclusive: false, end_inclusive: true, label: admission}\n"
@@ -156,7 +159,8 @@ HAS = st.sampled_from(["", ', has: {a: "(1, None)"}', ', has: {b: "(None, 2)"}',
 
 @st.composite
 def windows(draw: st.DrawFn) -> str:
-    """Three windows, the later ones perhaps hanging on the earlier; the second has the prediction time, the third the label."""
+    """Three windows, the later ones perhaps hanging on the earlier; the second has the prediction
+    time, the third the label."""
     said = [f"{draw(BOUNDS)}, {draw(INCLUSIVE)}" for _ in range(3)]
     said[0] = re.sub(r"w\d\.\w+", "trigger", said[0]) + draw(HAS)
     said[1] = said[1].replace("w2", "w1") + f", index_timestamp: {draw(SIDES)}"

@@ -1,4 +1,6 @@
-"""rl/advantages: group-relative advantages against their published forms, and what leaves the statistics."""
+"""rl/advantages: group-relative advantages against their published forms, and what leaves the
+statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""stages/rlvr/alarms: what raises each alarm, what does not, and how often a healthy run is wronged."""
+"""stages/rlvr/alarms: what raises each alarm, what does not, and how often a healthy run is
+wronged.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ HEALTHY = {"reward": 0.4, "accuracy": 0.4, "format_rate": 0.95, "truncated": 0.0
 
 
 def series(steps: int, seed: int = 0, noise: float = 0.02, **shapes: Callable[[int], float]) -> Rows:
-    """Rows that stay where a healthy run is, but for the metrics whose shape over the steps is given; all of them noisy."""
+    """Rows that stay where a healthy run is, but for the metrics whose shape over the steps is
+    given; all of them noisy."""
     draw = np.random.default_rng(seed)
     levels: dict[str, Callable[[int], float]] = {name: lambda _, value=value: value for name, value in HEALTHY.items()}  # type: ignore[misc]
-    levels |= {"zero_advantage_groups": lambda _: 9.0, "sampler_gap": lambda _: 0.004} | shapes
+    levels |= {"zero_advantage_groups": lambda _: 9.0, "train_inference_mismatch": lambda _: 0.004} | shapes
     return [
         {name: float(level(step) * (1 + noise * draw.standard_normal())) for name, level in levels.items()}
         for step in range(steps)
@@ -58,8 +61,19 @@ def test_a_reward_that_pays_for_form_alone_is_said_within_20_steps_even_if_accur
     assert first_steps(series(25, **shapes), right=0.1)["form_only"] <= 20
 
 
+def test_what_an_extra_reward_earns_is_not_taken_for_earned_by_form() -> None:
+    shapes = {"format_rate": ramp(0.5, 0.95, 0), "accuracy": ramp(0.1, 0.1, 0), "reward": ramp(-0.5, 0.95, 0)}
+    assert "form_only" in first_steps(series(25, **shapes), right=1.1)
+    earned = series(25, noise=0.002, **shapes, extra_reward=ramp(0.0, 1.45, 0))
+    assert "form_only" not in first_steps(earned, right=1.1)
+    assert "reward_hack" in first_steps(
+        series(25, **shapes | {"accuracy": ramp(0.23, 0.03, 0)}, extra_reward=ramp(0.0, 1.45, 0))
+    )
+
+
 def test_form_that_takes_accuracy_with_it_is_no_hack() -> None:
-    """The share right among the well-formed falls a little, because the hard questions become well-formed too."""
+    """The share right among the well-formed falls a little, because the hard questions become
+    well-formed too."""
     shapes = {
         "format_rate": ramp(0.4, 0.98, 0, 20),
         "accuracy": ramp(0.16, 0.33, 0, 20),
@@ -101,8 +115,8 @@ def test_groups_without_a_signal_are_an_alarm_unless_the_questions_are_solved() 
 
 
 def test_a_sampler_that_parts_from_the_learner_is_an_alarm_and_half_precision_is_none() -> None:
-    assert first_steps(series(40, sampler_gap=ramp(0.004, 0.08, 10))).keys() == {"sampler_gap"}
-    assert first_steps(series(40, sampler_gap=ramp(1e-6, 1e-3, 10))) == {}
+    assert first_steps(series(40, train_inference_mismatch=ramp(0.004, 0.08, 10))).keys() == {"train_inference_mismatch"}
+    assert first_steps(series(40, train_inference_mismatch=ramp(1e-6, 1e-3, 10))) == {}
 
 
 def test_metrics_that_are_missing_or_no_numbers_raise_nothing() -> None:
@@ -114,8 +128,9 @@ def test_metrics_that_are_missing_or_no_numbers_raise_nothing() -> None:
 
 
 def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
-    """A run that learns, as it would be recorded: questions of all difficulties, groups of answers, form learned at once or slowly, before,
-    with or long before accuracy; from hardly a right answer or many; entropy falling to a third, answers growing with skill."""
+    """A run that learns, as it would be recorded: questions of all difficulties, groups of answers,
+    form learned at once or slowly, before, with or long before accuracy; from hardly a right answer
+    or many; entropy falling to a third, answers growing with skill."""
     draw = np.random.default_rng(seed)
     questions, members = int(draw.choice([16, 32, 64])), int(draw.choice([8, 12]))
     difficulty = draw.normal(0, draw.uniform(0.8, 2.5), size=600)
@@ -148,7 +163,7 @@ def healthy_run(seed: int, steps: int = 120) -> tuple[Rows, int]:
                 "length": float(lengths.mean()),
                 "entropy": level * (1 - 0.7 * learned) * draw.lognormal(0, 0.2),
                 "zero_advantage_groups": float((rewards.std(1) == 0).sum()),
-                "sampler_gap": gap * draw.lognormal(0, 0.3),
+                "train_inference_mismatch": gap * draw.lognormal(0, 0.3),
             }
         )
     return rows, questions
@@ -175,7 +190,7 @@ def test_every_alarm_names_what_it_saw() -> None:
         "length_drift",
         "reward_jump",
         "no_signal",
-        "sampler_gap",
+        "train_inference_mismatch",
     }
 
 

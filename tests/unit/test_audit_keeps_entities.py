@@ -1,4 +1,6 @@
-"""`ehrmind data audit`: entities are cut out of notes, so neither the terminal nor --json says any of their values."""
+"""`ehrmind data audit`: entities are cut out of notes, so neither the terminal nor --json says any
+of their values.
+"""
 
 from __future__ import annotations
 

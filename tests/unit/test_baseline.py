@@ -1,4 +1,6 @@
-"""Gradient boosting on counts: it learns what counts can tell, sees nothing of the future, and stands beside the arms."""
+"""Gradient boosting on counts: it learns what counts can tell, sees nothing of the future, and
+appears with the arms.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def test_the_same_seed_gives_the_same_figures(cohort: dict[str, list[Case]]) -> 
 
 
 def test_a_label_that_only_the_future_tells_is_not_learnt(tmp_path: Path) -> None:
-    """Every subject has the same codes before the prediction time; what comes after is another code for the positive ones."""
+    """Every subject has the same codes before the prediction time; what comes after is another code
+    for the positive ones."""
     import polars as pl
 
     folder = write_meds(tmp_path, 60)

@@ -1,4 +1,6 @@
-"""A bit that flips in any file of a run folder is named before anything is computed from it, and the run goes on to the same results."""
+"""A bit that flips in any file of a run folder is named before anything is computed from it, and
+the run goes on to the same results.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """Everything that a run computes: figures without times, every artefact that holds no time by its digest."""
+    """Everything that a run computes: figures without times, every artefact that holds no time by
+    its digest."""
     results = json.loads((run / "results.json").read_text())
     results.pop("seconds")
     for arm in results["arms"].values():

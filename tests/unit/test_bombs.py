@@ -1,4 +1,6 @@
-"""Small files that grow are refused by a sentence, in bounded memory; ordinary ones of the same forms are read. Bombs are made here."""
+"""Small files that grow are refused by a sentence, in bounded memory; ordinary ones of the same
+forms are read. Bombs are made here.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def repeated(path: Path, rows: int, **columns: str) -> Path:
 
 
 def peak_mib(code: str, *arguments: str) -> tuple[int, str]:
-    """(peak memory of a process of its own that runs the code and has all that it imports, what it printed)."""
+    """(peak memory of a process of its own that runs the code and has all that it imports, what it
+    printed)."""
     # VmHWM is this program's own; `ru_maxrss` also has the memory of the process that started it.
     measured = (
         f"import sys\nfrom pathlib import Path\n{code}\n"

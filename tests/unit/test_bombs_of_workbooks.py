@@ -1,4 +1,6 @@
-"""Workbooks that ask for more cells than fit are refused by a sentence; one whose dimension lies is read. They are made here."""
+"""Workbooks that ask for more cells than fit are refused by a sentence; one whose dimension lies is
+read. They are made here.
+"""
 
 from __future__ import annotations
 

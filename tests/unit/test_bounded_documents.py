@@ -1,4 +1,6 @@
-"""YAML and JSON that grow, hold themselves or lie deep are refused at once, by a sentence that names the file; ordinary ones are read."""
+"""YAML and JSON that grow, hold themselves or lie deep are refused at once, by a sentence that
+names the file; ordinary ones are read.
+"""
 
 from __future__ import annotations
 

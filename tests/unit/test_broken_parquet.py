@@ -1,4 +1,6 @@
-"""Parquet files: broken ones are one sentence and print nothing, ordinary ones of every type are read."""
+"""Parquet files: broken ones are one sentence and print nothing, ordinary ones of every type are
+read.
+"""
 
 from __future__ import annotations
 

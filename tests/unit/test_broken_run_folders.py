@@ -1,4 +1,6 @@
-"""One broken run folder never hides the others: from the list, the view, or a comparison. What it is called does nothing to a terminal."""
+"""One broken run folder never hides the others: from the list, the view, or a comparison. What it
+is called does nothing to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from ehrmind.files import json_bytes
 from ehrmind.printable import printable
 from ehrmind.report.compare import matrix
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs
+from ehrmind.runs.index import list_runs
 from ehrmind.view.curves import curves
 from ehrmind.view.rollout_index import stamps_of
 from ehrmind.view.run_index import described, known_runs, run_of

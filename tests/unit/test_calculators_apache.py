@@ -58,7 +58,8 @@ WORST |= {
 EXAMPLES: list[tuple[dict[str, Any], int]] = [
     (WELL, 0),
     (WORST, 71),  # age 6, chronic 5, ten measurements 4 each, creatinine 4 doubled, 15 - 3: the highest score of Knaus 1985
-    # Age 5, temperature 39.2 3, mean (90 + 2 * 60) / 3 = 70 0, heart rate 115 2, breaths 26 1, sodium 129 2, GCS 14 1.
+    # Age 5, temperature 39.2 3, mean (90 + 2 * 60) / 3 = 70 0, heart rate 115 2, breaths 26 1,
+    # sodium 129 2, GCS 14 1.
     (WELL | {"age": 70, "temperature": "39.2 C", "systolic": 90, "diastolic": 60, "heart_rate": 115, "respiratory_rate": 26,
              "sodium": "129 mEq/L", "gcs": 14}, 14),
     # pH 7.3 2, potassium 5.7 1, creatinine 2.4 3, hematocrit 28 2, white cells 22 2, PaO2 58 3.

@@ -19,7 +19,8 @@ CHOICES = {
     "diabetes_severity": ("none", "diet-controlled", "uncomplicated", "end-organ damage"),
     "solid_tumor": ("none", "localized", "metastatic"),
 }
-# All at its worst: seven single points, stroke 1, liver 3, diabetes 2, hemiplegia 2, kidney 2, tumor 6, leukemia 2, lymphoma 2, AIDS 6.
+# All at its worst: seven single points, stroke 1, liver 3, diabetes 2, hemiplegia 2, kidney 2,
+# tumor 6, leukemia 2, lymphoma 2, AIDS 6.
 WORST: dict[str, Any] = dict.fromkeys(FLAGS, True) | {name: options[-1] for name, options in CHOICES.items()}
 
 EXAMPLES: list[tuple[dict[str, Any], int]] = [

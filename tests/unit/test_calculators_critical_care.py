@@ -35,7 +35,8 @@ EXAMPLES: list[tuple[int, dict[str, Any], int]] = [
     (21, coma("to speech", "confused", "localizes pain"), 12),  # 3 + 4 + 5
     (21, coma("to pain", "incomprehensible sounds", "withdrawal from pain"), 8),  # 2 + 2 + 4, the border of coma
     (43, WELL, 0),
-    # Ventilated with 80 / 0.9 = 88.9 (4), platelets 15 (4), GCS 5 (4), bilirubin 13 (4), epinephrine 0.2 (4), urine 100 mL (4).
+    # Ventilated with 80 / 0.9 = 88.9 (4), platelets 15 (4), GCS 5 (4), bilirubin 13 (4),
+    # epinephrine 0.2 (4), urine 100 mL (4).
     (43, WELL | {"pao2": "80 mm Hg", "fio2": "90 %", "ventilated": True, "platelets": "15 K/uL", "gcs": 5, "bilirubin": "13 mg/dL",
                  "epinephrine": "0.2 mcg/kg/min", "urine_output": "100 mL/day"}, 24),
     # 90 / 0.5 = 180: with a ventilator 3, without one 2.
@@ -112,7 +113,8 @@ def test_units_do_not_matter_to_sofa(values: dict[str, Any]) -> None:
         "platelets": (values["platelets"][0] * 1000, "/uL"),
         "pao2": (values["pao2"][0] * 0.133322387415, "kPa"),
     }
-    # Where a value lies on a limit, the rounding of a conversion decides; those are left to the examples.
+    # Where a value lies on a limit, the rounding of a conversion decides; those are left to the
+    # examples.
     if all(abs(values["platelets"][0] - limit) > 1e-6 for limit in (20, 50, 100, 150)):
         ratio = values["pao2"][0] / (values["fio2"][0] / 100)
         if all(

@@ -1,4 +1,6 @@
-"""Corrected calcium and sodium, osmolality, free water deficit, the anion gap and what follows from it."""
+"""Corrected calcium and sodium, osmolality, free water deficit, the anion gap and what follows from
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stroke and bleeding in atrial fibrillation, surgery, chest pain, coronary disease, LDL cholesterol."""
+"""Stroke and bleeding in atrial fibrillation, surgery, chest pain, coronary disease, LDL
+cholesterol.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +72,15 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
         {"cholesterol": "5 mmol/L", "hdl": "1 mmol/L", "triglycerides": "2 mmol/L"},
         119.25,
     ),  # 193.33 - 38.67 - 177.09 / 5
-    # 208.4198 + 107.3013 - 3.5442 + 6.2514 - 98.9369 - 47.1039 - 172.3002 = 0.0875; 1 - 0.9402^1.0914.
+    # 208.4198 + 107.3013 - 3.5442 + 6.2514 - 98.9369 - 47.1039 - 172.3002 = 0.0875; 1 -
+    # 0.9402^1.0914.
     (46, MAN, 6.51),
     # 0.2415 for treatment and 12.0963 - 11.3955 for smoking more: 1.0298; 1 - 0.9402^2.8005.
     (46, {**SMOKER, "bp_treated": True}, 15.86),
     # 127.2889 + 120.4425 - 4.6464 + 12.2220 - 108.7329 - 146.5933 = -0.0192; 1 - 0.98767^0.9810.
     (46, {**MAN, "sex": "female"}, 1.21),
-    # 0.4203 for treatment and 13.0754 - 2.9969 * ln(55) = 1.0658 for smoking more: 1.4669; 1 - 0.98767^4.3356.
+    # 0.4203 for treatment and 13.0754 - 2.9969 * ln(55) = 1.0658 for smoking more: 1.4669; 1 -
+    # 0.98767^4.3356.
     (46, {**SMOKER, "sex": "female", "bp_treated": True}, 5.237),
 ]
 

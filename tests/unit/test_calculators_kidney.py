@@ -14,13 +14,16 @@ from ehrmind.types import InputError
 CLEARANCE, CKD_EPI, MDRD, FENA = (CALCULATORS[number] for number in (2, 3, 9, 40))
 
 EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
-    # Normal BMI (70 / 1.75^2 = 22.9); ideal 50 + 2.3 * 8.898 = 70.46, so 70 kg: (140 - 40) * 70 / 72.
+    # Normal BMI (70 / 1.75^2 = 22.9); ideal 50 + 2.3 * 8.898 = 70.46, so 70 kg: (140 - 40) * 70 /
+    # 72.
     (2, {"sex": "male", "age": 40, "weight": "70 kg", "height": "175 cm", "creatinine": "1 mg/dL"}, 97.222),
     # Underweight (40 / 1.6^2 = 15.6), so 40 kg: (140 - 80) * 40 * 0.85 / (72 * 0.8).
     (2, {"sex": "female", "age": 80, "weight": "40 kg", "height": "160 cm", "creatinine": "0.8 mg/dL"}, 35.417),
-    # Obese (100 / 1.6^2 = 39.1): ideal 45.5 + 2.3 * (62.992 - 60) = 52.382, adjusted 71.429: 90 * 71.429 * 0.85 / 72.
+    # Obese (100 / 1.6^2 = 39.1): ideal 45.5 + 2.3 * (62.992 - 60) = 52.382, adjusted 71.429: 90 *
+    # 71.429 * 0.85 / 72.
     (2, {"sex": "female", "age": 50, "weight": "100 kg", "height": "160 cm", "creatinine": "1 mg/dL"}, 75.893),
-    # The two constants of the sexes at their knees, where the middle factor is 1: 142 * 0.9938^50 * 1.012, and without it for men.
+    # The two constants of the sexes at their knees, where the middle factor is 1: 142 * 0.9938^50 *
+    # 1.012, and without it for men.
     (3, {"sex": "female", "age": 50, "creatinine": "0.7 mg/dL"}, 105.30),
     (3, {"sex": "male", "age": 50, "creatinine": "0.9 mg/dL"}, 104.05),
     # 142 * (2 / 0.9)^-1.2 * 0.9938^60 = 142 * 0.38358 * 0.68856.

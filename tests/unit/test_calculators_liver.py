@@ -71,7 +71,8 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     # All at 1: 0.643, to the tenth 0.6, times 10.
     (MELD, meld(1, 1, 1, 137), 6),
     (MELD, meld(0.5, 0.4, 0.9, 120), 6),  # all taken as 1; not above 11, so sodium does not count
-    # 0.957 * ln 2 + 0.378 * ln 4 + 1.12 * ln 1.5 + 0.643 = 0.66334 + 0.52402 + 0.45412 + 0.643 = 2.28448: 23; 23 + 9.24 - 5.313 = 26.927.
+    # 0.957 * ln 2 + 0.378 * ln 4 + 1.12 * ln 1.5 + 0.643 = 0.66334 + 0.52402 + 0.45412 + 0.643 =
+    # 2.28448: 23; 23 + 9.24 - 5.313 = 26.927.
     (MELD, meld(2, 4, 1.5, 130), 27),
     (MELD, meld(2, 4, 1.5, 137), 23),
     (MELD, meld(2, 4, 1.5, 145), 23),  # sodium above 137 counts as 137
@@ -276,7 +277,8 @@ def test_what_cannot_be_worked_is_refused(number: int, values: dict[str, Any], s
         (CHILD, child("1 mg/dL", "2.8 g/dL", 1), 6, 7),
         # MELD(i) / 10 of 2.28448 goes to 2 and not to 2.3.
         (MELD, meld(2, 4, 1.5, 137), 23, 20),
-        # 1.9697 goes to 2 and to 2.0; then 20 + 13.2 - 0.033 * 20 * 10 = 26.6, or with 1.9697 in that product 32.55.
+        # 1.9697 goes to 2 and to 2.0; then 20 + 13.2 - 0.033 * 20 * 10 = 26.6, or with 1.9697 in
+        # that product 32.55.
         (MELD, meld(1, 1, 1, 127) | {"dialysis_twice_in_week": True}, 27, 33),
         # A hemoglobin at the bound scores 1.
         (GLASGOW, bleed("male", hemoglobin="13 g/dL"), 0, 1),

@@ -51,7 +51,8 @@ ALL_BAD: dict[str, Any] = dict.fromkeys(FLAGS[29], True) | {
 EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
     (29, WELL_60, 60),
     (29, WELL_60 | {"sex": "female"}, 50),
-    # 72 + nursing home 10 + confusion 20 + breathing 20 + pressure 20 + fever 15 + pulse 10: class V.
+    # 72 + nursing home 10 + confusion 20 + breathing 20 + pressure 20 + fever 15 + pulse 10: class
+    # V.
     (
         29,
         {
@@ -66,10 +67,11 @@ EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
         },
         167,
     ),
-    # 80 - 10; residence, illnesses 10 + 30 + 20 + 10 + 10 + 10; examination 20 + 10 + 15 + 20 + 20; tests 30 + 20 + 20 + 10 + 10 + 10,
-    # effusion 10.
+    # 80 - 10; residence, illnesses 10 + 30 + 20 + 10 + 10 + 10; examination 20 + 10 + 15 + 20 + 20;
+    # tests 30 + 20 + 20 + 10 + 10 + 10, effusion 10.
     (29, ALL_BAD | {"age": 80, "sex": "female"}, 355),
-    # The paper's other units: 104 F = 40 C, urea nitrogen 11 mmol/L, glucose 14 mmol/L, 7.9 kPa = 59 mm Hg: 60 + 15 + 20 + 10 + 10.
+    # The paper's other units: 104 F = 40 C, urea nitrogen 11 mmol/L, glucose 14 mmol/L, 7.9 kPa =
+    # 59 mm Hg: 60 + 15 + 20 + 10 + 10.
     (
         29,
         WELL_60 | {"temperature": "104 F", "urea_nitrogen": "11 mmol/L", "glucose": "14 mmol/L", "pao2": "7.9 kPa"},

@@ -22,7 +22,8 @@ def convert(steroid: str, dose: str, target: str) -> dict[str, Any]:
 
 
 EXAMPLES: list[tuple[int, dict[str, Any], float]] = [
-    # The classic row of equal doses: hydrocortisone 20 = prednisone 5 = methylprednisolone 4 = dexamethasone 0.75.
+    # The classic row of equal doses: hydrocortisone 20 = prednisone 5 = methylprednisolone 4 =
+    # dexamethasone 0.75.
     (24, convert("hydrocortisone", "20 mg", "prednisone"), 5),
     (24, convert("prednisone PO", "5 mg", "methylprednisolone IV"), 4),
     (24, convert("Dexamethasone IV", "6 mg", "PrednisoLONE PO"), 40),  # 6 * 5 / 0.75, the dose of the pandemic
@@ -116,6 +117,7 @@ def test_the_entities_name_the_steroid_with_its_dose() -> None:
 
 
 def test_the_first_release_rounds_the_factor_and_the_dose() -> None:
-    # 6.67 mg of prednisone and 26.67 of hydrocortisone to 1 of dexamethasone: 26.67 / 6.67 = 3.999; 1 / 26.67 = 0.037.
+    # 6.67 mg of prednisone and 26.67 of hydrocortisone to 1 of dexamethasone: 26.67 / 6.67 = 3.999;
+    # 1 / 26.67 = 0.037.
     assert STEROIDS("medcalc", **convert("prednisone", "10 mg", "hydrocortisone")).value == 39.99
     assert STEROIDS("medcalc", **convert("hydrocortisone", "11.11 mg", "dexamethasone")).value == 0.411

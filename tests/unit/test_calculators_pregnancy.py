@@ -17,7 +17,8 @@ DAY = datetime.timedelta(days=1)
 DAYS = st.dates(datetime.date(1950, 1, 1), datetime.date(2090, 12, 31))
 
 EXAMPLES: list[tuple[int, dict[str, Any], Any]] = [
-    # Naegele: a year on, three months back, seven days on: 1 January comes to 8 October, in a leap year a day earlier.
+    # Naegele: a year on, three months back, seven days on: 1 January comes to 8 October, in a leap
+    # year a day earlier.
     (13, {"last_period": "2023-01-01"}, datetime.date(2023, 10, 8)),
     (13, {"last_period": "01/01/2024"}, datetime.date(2024, 10, 7)),
     (13, {"last_period": "2023-01-01", "cycle_length": 35}, datetime.date(2023, 10, 15)),

@@ -1,4 +1,6 @@
-"""A cell has one reading or none is taken: numbers in either convention, nulls, labels; drawn spellings come back as what they spell."""
+"""A cell has one reading or none is taken: numbers in either convention, nulls, labels; drawn
+spellings come back as what they spell.
+"""
 
 from __future__ import annotations
 

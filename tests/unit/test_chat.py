@@ -1,4 +1,6 @@
-"""End of an answer, the day a template writes, and what a template opens or leaves out, on models opened from a directory."""
+"""End of an answer, the day a template writes, and what a template opens or leaves out, on models
+opened from a directory.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 from ehrmind.config import Decoding, Model
-from ehrmind.engines.local.chat_template import literal, pinned, reads_date, with_defaults
-from ehrmind.engines.local.engine import open_engine, open_tokenizer
-from ehrmind.engines.local.ordinary import chat_of, say_how_to_answer
+from ehrmind.engines.local.chat.template_text import literal, pinned, reads_date, with_defaults
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.opening.tokenizer import open_tokenizer
+from ehrmind.engines.local.saving.hf_export import chat_of, say_how_to_answer
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.types import InputError, Message
@@ -24,7 +27,7 @@ DAY = date(2024, 7, 26)
 
 
 def model(folder: Path, template: str | None = None, **files: dict[str, Any]) -> Path:
-    """A small model with a template, and JSON files in place of or beside its own."""
+    """A small model with a template, and JSON files instead of or in addition to its own."""
     small_model(folder, "llama")
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
@@ -140,7 +143,7 @@ def test_a_template_without_a_day_stays_as_it_is() -> None:
         assert pinned(FAMILIES[name].template, DAY) == FAMILIES[name].template
 
 
-# What is put around a template for those who are told nothing
+# Put around a template for those who pass no arguments
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -1,4 +1,6 @@
-"""The command line: quick help, one sentence and the right exit code when something is wrong, and its light verbs."""
+"""The command line: quick help, one sentence and the right exit code when something is wrong, and
+its light verbs.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ COLUMNS = [
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """What the command line sets for the libraries does not reach other tests; a wide terminal keeps lines whole."""
+    """Keeps what the command line sets for the libraries from other tests; a wide terminal keeps
+    lines whole."""
     with mock.patch.dict(os.environ, {"COLUMNS": "200", "TERM": "dumb"}):
         os.environ.pop("EHRMIND_TRACEBACK", None)
         os.environ.pop("HF_HUB_OFFLINE", None)
@@ -61,7 +64,7 @@ def run(arguments: Sequence[object]) -> int:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Three made-up rows: two with a note of their own, and an abstention."""
+    """Three synthetic rows: two with a note of their own, and an abstention."""
     path = tmp_path / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,4 +1,6 @@
-"""`ehrmind calc`, `ehrmind data audit`, `ehrmind data synthetic medcalc`: what they print, write and refuse."""
+"""`ehrmind calc`, `ehrmind data audit`, `ehrmind data synthetic medcalc`: what they print, write
+and refuse.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Five made-up rows: right, wrong in a way of the release's, wrong in no known way, without what it takes, and an abstention."""
+    """Five synthetic rows: right, wrong in a way of the release's, wrong in no known way, without
+    what it takes, and an abstention."""
     path = tmp_path / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -173,7 +176,7 @@ def test_synthetic_cases_are_written_and_proven(capsys: pytest.CaptureFixture[st
         capsys, "data", "synthetic", "medcalc", "--n", "110", "--seed", "7", "--out", out, "--split", "held_out"
     )
     assert code == 0
-    assert "made up 110 cases of 55 calculators" in said
+    assert "generated 110 cases of 55 calculators" in said
     assert {case.split for case in load_cases(out)} == {"held_out"}
     assert run(capsys, "check", out)[0] == 0
 

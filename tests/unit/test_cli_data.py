@@ -1,4 +1,4 @@
-"""`ehrmind data trials`, `data ehr` and their made-up siblings on the command line."""
+"""`ehrmind data trials`, `data ehr` and their synthetic counterparts on the command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_trials_are_written_and_counted_as_json(tmp_path: Path, capsys: pytest.C
     assert counts["kept"] == 80 == len(load_cases(tmp_path / "cases.parquet")) == sum(counts["by_stratum"].values())
     assert counts["left_out"] == {"the trial's text is not in the files": 10}
     checked = said(capsys, "check", tmp_path / "cases.parquet")
-    assert "Proven: the verifier on these cases." in checked and "10 drawn rows beside their source cells" in checked
+    assert "Proven: the verifier on these cases." in checked and "10 random rows next to their source cells" in checked
     drawn = json.loads(said(capsys, "check", tmp_path / "cases.parquet", "--json"))["drawn"]
     labels = ("not relevant", "excluded", "eligible")
     assert len(drawn) == 10 and all(

@@ -1,4 +1,6 @@
-"""The command line and run folders: what a run's figures look like on a terminal, the list, the purge, and what the verbs hand on."""
+"""The command line and run folders: what a run's figures look like on a terminal, the list, the
+purge, and what the verbs hand on.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def finished(tmp_path: Path, recipe: Path) -> Run:
-    """A run folder with the figures of a run and something to protect, made without running anything."""
+    """A run folder with the figures of a run and something to protect, made without running
+    anything."""
     run = open_run(tmp_path / "runs" / "a", load_recipe(recipe), resume=False)
     by_stratum = {
         "medcalc/lab/known": PILOT | {"kind": "misapplied"},

@@ -1,4 +1,4 @@
-"""What a cluster needs of us and can be tested without one."""
+"""Settings of a cluster that can be tested without one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ehrmind.cluster.joined import joined
 from ehrmind.cluster.local import environment
 from ehrmind.cluster.mirror import Mirror, is_url, kept, staged
 from ehrmind.cluster.private import private_folder
-from ehrmind.cluster.worker_log import WorkerError, told
+from ehrmind.cluster.worker_log import WorkerError, without_text
 from ehrmind.config import parse_recipe, parse_section
-from ehrmind.config.parts import Cluster
+from ehrmind.config.running import Cluster
 from ehrmind.data.map_files import done_by, each
 from ehrmind.types import InputError
 
@@ -139,11 +139,13 @@ def test_no_text_of_a_fault_leaves_a_worker() -> None:
         {}["Jane Doe, 64"]
     except KeyError as error:
         assert (
-            isinstance(told(error), WorkerError) and "Jane" not in str(told(error)) and "KeyError" in str(told(error))
+            isinstance(without_text(error), WorkerError)
+            and "Jane" not in str(without_text(error))
+            and "KeyError" in str(without_text(error))
         )
-    full = told(OSError(errno.ENOSPC, "No space left on device", "/runs/one"))
+    full = without_text(OSError(errno.ENOSPC, "No space left on device", "/runs/one"))
     assert isinstance(full, OSError) and full.errno == errno.ENOSPC and full.filename == "/runs/one"
-    assert str(told(InputError("x.csv has no rows."))) == "x.csv has no rows."
+    assert str(without_text(InputError("x.csv has no rows."))) == "x.csv has no rows."
 
 
 def test_a_fault_of_a_worker_is_said_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""`ehrmind compare`: runs that trained on one family each, joined on the sets of cases that both were scored on."""
+"""`ehrmind compare`: runs that trained on one family each, joined on the sets of cases that both
+were scored on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""report: the page that lays runs side by side, and what the page of one run says of cases elsewhere, cost, licences and deviations."""
+"""report: the page that lays runs side by side, and what the page of one run says of cases
+elsewhere, cost, licences and deviations.
+"""
 
 from __future__ import annotations
 

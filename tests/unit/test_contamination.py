@@ -1,4 +1,6 @@
-"""data/contamination: shared text is found, template text and short texts are not, and time grows with the text."""
+"""data/contamination: shared text is found, template text and short texts are not, and time grows
+with the text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What runs differently on CUDA: FlexAttention, steps replayed as graphs, fused AdamW. Skipped where there is no such device."""
+"""Code that runs differently on CUDA: FlexAttention, steps replayed as graphs, fused AdamW. Skipped
+where there is no such device.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Rlvr
-from ehrmind.engines.local import decoding as decoding_module
-from ehrmind.engines.local import replay
-from ehrmind.engines.local.norms import RmsNorm
-from ehrmind.engines.local.packing import Packed
+from ehrmind.engines.local.forward.norms import RmsNorm
+from ehrmind.engines.local.forward.packing import Packed
+from ehrmind.engines.local.forward.sharing import share_prompts
+from ehrmind.engines.local.sampling import cuda_graphs, decoder
 from ehrmind.engines.local.scoring import score
-from ehrmind.engines.local.sharing import share_prompts
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.types import Group, Prompt, Verdict
@@ -104,13 +105,13 @@ def test_replayed_steps_write_the_answers_of_steps_as_they_are(
         3,
         Decoding(temperature=1.5, max_new_tokens=24),
     )
-    monkeypatch.setattr(replay, "GROWTH", 8)
+    monkeypatch.setattr(cuda_graphs, "GROWTH", 8)
     captured = []
-    capture = replay.FixedStep._captured
-    monkeypatch.setattr(replay.FixedStep, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1])
+    capture = cuda_graphs.FixedStep._captured
+    monkeypatch.setattr(cuda_graphs.FixedStep, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1])
     replayed = engine.sample(*asked)
     assert len(captured) > 3 and None not in captured
-    monkeypatch.setattr(decoding_module, "REPLAYED_ON", ())
+    monkeypatch.setattr(decoder, "GRAPHS_ON", ())
     as_they_are = engine.sample(*asked)
     assert [[c.segments[0].token_ids for c in g] for g in replayed] == [
         [c.segments[0].token_ids for c in g] for g in as_they_are
@@ -150,7 +151,7 @@ def test_a_step_learns_what_was_sampled_and_a_checkpoint_goes_on_from_it(tmp_pat
         for c, p, a in zip(chosen, prompts, answers, strict=True)
     ]
     first = learner.learn_from_groups(judged)
-    assert 0 < first["sampler_gap"] <= first["sampler_gap_max"] < (0.1 if autocast else 1e-4)
+    assert 0 < first["train_inference_mismatch"] <= first["train_inference_mismatch_max"] < (0.1 if autocast else 1e-4)
     learner.save(tmp_path / "checkpoint", {"step": 1})
     on = learner.learn_from_groups(judged)
     again = opened()

@@ -1,4 +1,6 @@
-"""Days are read whole: ISO, named months, and both orders of day and month where the column or the user decides."""
+"""Days are read whole: ISO, named months, and both orders of day and month where the column or the
+user decides.
+"""
 
 from __future__ import annotations
 

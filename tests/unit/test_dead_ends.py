@@ -1,4 +1,6 @@
-"""No dead ends at the command line: a refused start leaves nothing in the way, a stop says how to go on, and advice can be followed."""
+"""No dead ends at the command line: a refused start leaves nothing in the way, a stop says how to
+go on, and advice can be followed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from ehrmind.cli import errors
 from ehrmind.cli.app import app
 from ehrmind.cli.options import in_options
 from ehrmind.config import EhrFiles, Prompts, TableFile, TrialFiles, load_recipe, parse_recipe
-from ehrmind.config.parts import Decoding
+from ehrmind.config.sampling import Decoding
 from ehrmind.data import save_cases
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials

@@ -1,4 +1,6 @@
-"""data/demographics: the rule that reads age and sex from a note, by itself and against the entities of real rows."""
+"""data/demographics: the rule that reads age and sex from a note, by itself and against the
+entities of real rows.
+"""
 
 from __future__ import annotations
 

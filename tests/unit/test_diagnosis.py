@@ -1,4 +1,6 @@
-"""What the pilot's answers say: luck, reliable pass@k, kinds of strata, causes, and the plan made of them."""
+"""The pilot's answers: chance level, reliable pass@k, kinds of strata, causes, and the plan made of
+them.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ def test_a_stratum_is_named_by_how_many_of_its_samples_are_right(cases: list[Cas
 
 
 def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: list[Case]) -> None:
-    """A model that writes scores at random is right now and then; reliable pass@k does not fall for it, pass@k does."""
+    """A model that writes scores at random is right now and then; reliable pass@k does not fall for
+    it, pass@k does."""
     scores = [case for case in cases if case.task == "curb-65"]
 
     def shuffled(case: Case, member: int) -> str:
@@ -106,7 +109,7 @@ def test_as_many_right_samples_are_needed_as_luck_hardly_reaches(samples: int, c
 
 
 def test_a_label_that_nearly_all_cases_have_is_known_only_where_answers_beat_luck() -> None:
-    """With 4 samples and luck at 0.8 no number of right samples rules luck out."""
+    """With 4 samples and a chance level of 0.8, no number of right samples rules chance out."""
     assert needed_samples(4, 0.8) == 5
     assert kind_of(0.82, 0.75, 0.0, 0.8, decidable=False) == MISSING
     assert kind_of(0.95, 0.9, 0.0, 0.8, decidable=False) == SOLID
@@ -249,7 +252,8 @@ def test_questions_that_most_samples_solve_are_settled(cases: list[Case]) -> Non
 
 
 def test_the_luck_of_unsettled_questions_is_their_own() -> None:
-    """Who always writes 0 is right about healthy patients, by knowledge or not, and by luck about nobody else."""
+    """Who always writes 0 is right about healthy patients, by knowledge or not, and by chance about
+    nobody else."""
     asked = [
         dataclasses.replace(case, id=str(index), truth={"kind": "integer", "value": index % 4})
         for index, case in enumerate(SCORES)

@@ -1,4 +1,6 @@
-"""docs: the pages made from the code are current, links lead somewhere, recipes in the pages are recipes, commands do what is said."""
+"""docs: the pages made from the code are current, links lead somewhere, recipes in the pages are
+recipes, commands do what is said.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ehrmind.config import parse_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SHORT = ("start-here", "your-data", "your-model", "recipe", "reading-a-report", "adding-a-task")
+SHORT = ("start-here", "your-data", "your-model", "recipe", "reading-a-report", "extending")
 PAGES = sorted(DOCS.glob("*.md"))
 
 

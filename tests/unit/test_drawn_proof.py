@@ -1,4 +1,6 @@
-"""A run proves a drawn part of its Cases before it trains: gold answers right, corruptions wrong, or one sentence."""
+"""A run proves a drawn part of its Cases before it trains: gold answers right, corruptions wrong,
+or one sentence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Label files: one label a row with one reading, whichever column, format and spelling; what has two readings is refused or chosen."""
+"""Label files: one label a row with one reading, whichever column, format and spelling; what has
+two readings is refused or chosen.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def test_the_grades_of_a_laboratory_task_are_one_label_with_whether_they_are_abo
 def test_columns_that_agree_are_one_label_and_a_note_says_so(tmp_path: Path) -> None:
     found, notes = read_labels([labels(tmp_path, {"boolean_value": [True, False], "integer_value": [1, 0]})], "t")
     assert found["kind"].unique().to_list() == ["boolean"] and notes == {
-        "labels with integer_value beside: the label is boolean_value, and they agree": 2
+        "labels that integer_value has too: the label is boolean_value, and they agree": 2
     }
 
 

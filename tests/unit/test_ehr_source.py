@@ -1,4 +1,6 @@
-"""Labels over a MEDS data set become Cases: references, split by subject, with what cannot be used refused or counted."""
+"""Labels over a MEDS data set become Cases: references, split by subject, with what cannot be used
+refused or counted.
+"""
 
 from __future__ import annotations
 

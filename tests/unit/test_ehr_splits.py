@@ -1,4 +1,6 @@
-"""Splits by time and by site: no subject crosses, no split is laxer than the data set's own, and what is left out is counted."""
+"""Splits by time and by site: no subject crosses, no split is laxer than the data set's own, and
+what is left out is counted.
+"""
 
 from __future__ import annotations
 
@@ -155,8 +157,8 @@ def test_keys_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], sa
 
 
 def with_sites(folder: Path, *, own_splits: bool = False) -> Path:
-    """Subject s is at site s % 4 throughout, as an integer; 1 and 2 have been at site 3 since their last visit, 5 was
-    registered at site 3 (a static row), and 4 is nowhere."""
+    """Subject s is at site s % 4 throughout, as an integer; 1 and 2 have been at site 3 since their
+    last visit, 5 was registered at site 3 (a static row), and 4 is nowhere."""
     write_meds(folder)
     for shard in (folder / "data").rglob("*.parquet"):
         events = pl.read_parquet(shard)

@@ -90,8 +90,8 @@ def test_a_chest_radiograph_label_is_one_finding_of_fourteen(tmp_path: Path) -> 
     [
         ("EHRSHOT_ASSETS/data/ehrshot.csv.gz", "ehrshot.csv and .*ehrshot.csv.gz are both there; leave one"),
         ("old/ehrshot.csv", "old/ehrshot.csv and .*ehrshot.csv are both there; leave one"),
-        ("EHRSHOT_ASSETS/data/ehrshot-00001.csv", "beside it lies ehrshot-00001.csv; join them"),
-        ("EHRSHOT_ASSETS/data/ehrshot_2.parquet", "beside it lies ehrshot_2.parquet; join them"),
+        ("EHRSHOT_ASSETS/data/ehrshot-00001.csv", "ehrshot-00001.csv lies next to it; join them"),
+        ("EHRSHOT_ASSETS/data/ehrshot_2.parquet", "ehrshot_2.parquet lies next to it; join them"),
         ("old/benchmark/guo_los/labeled_patients.csv", "labeled_patients.csv are both there"),
         ("old/person_id_map.csv", "person_id_map.csv are both there"),
     ],

@@ -1,4 +1,6 @@
-"""The client of endpoints against a real server on this machine: whatever that does, every question ends, in bounded time, by name."""
+"""The client of endpoints against a real server on this machine: whatever that does, every question
+ends, in bounded time, by name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A model behind an endpoint, scored beside the arms: the same cases, prompts, decodings and verdicts."""
+"""A model behind an endpoint, scored with the arms: the same cases, prompts, decodings and
+verdicts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A model behind an endpoint as the sampling half of an engine, and how its replies are read, against a real server on this machine."""
+"""A model behind an endpoint as the sampling half of an engine, and how its replies are read,
+against a real server on this machine.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Evaluation over a scripted engine: repeated samples, subgroups, seen tasks, contamination, what is forgotten, several seeds."""
+"""Evaluation over a scripted engine: repeated samples, subgroups, seen tasks, contamination, what
+is forgotten, several seeds.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from ehrmind.engines.answers import Answer, AnswerFile
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
 from ehrmind.runs.records import ConfidenceBin
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.comparison import Outcome, comparison
@@ -277,10 +281,8 @@ def test_a_place_named_general_is_not_given_twice() -> None:
 def test_the_gate_fails_the_command_with_a_sentence(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ehrmind.stages.seeds.run_seeds.__wrapped__.__kwdefaults__",
-        {"resume": False, "stages": None, "open_engine": opened, "locate": lambda _: base},
-    )
+    scripted = partial(run_seeds, open_engine=opened, locate=lambda _: base)
+    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", scripted)
     asked = recipe(evaluate={"general": {"n": 70, "gate": True}}).model_dump(mode="json")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked))
     told = CliRunner().invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")])

@@ -1,4 +1,6 @@
-"""report: what the page says of repeated samples, subgroups, seen tasks, contamination, what was forgotten, and several seeds."""
+"""report: what the page says of repeated samples, subgroups, seen tasks, contamination, what was
+forgotten, and several seeds.
+"""
 
 from __future__ import annotations
 

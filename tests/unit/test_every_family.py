@@ -1,4 +1,6 @@
-"""Every kind of model in `tests/model_configs.py` writes, scores and learns what the model itself does."""
+"""Every kind of model in `tests/model_configs.py` writes, scores and learns what the model itself
+does.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr
-from ehrmind.engines.local import trial
-from ehrmind.engines.local.dropout import dropout_of
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.packing import Packed
-from ehrmind.engines.local.ropes import Switch, side, switch_of
-from ehrmind.engines.local.rows import Rows, rows_of
+from ehrmind.engines.local.forward import trial
+from ehrmind.engines.local.forward.packing import Packed
+from ehrmind.engines.local.forward.plain_rows import Rows, rows_of
+from ehrmind.engines.local.forward.rotary import Switch, side, switch_of
+from ehrmind.engines.local.opening.config import dropout_of
 from ehrmind.engines.local.scoring import score
 from ehrmind.types import Group, InputError, Prompt, Verdict
 from tests import model_configs
@@ -118,7 +120,7 @@ def test_supervised_and_policy_steps_run_and_packed_gradients_are_the_plain_ones
         norms[shared] = [supervised["gradient_norm"]]
         policy = learner.learn_from_groups(judged(engine, decoding))
         assert all(map(torch.isfinite, map(torch.tensor, policy.values())))
-        assert policy["sampler_gap_max"] < 1e-4
+        assert policy["train_inference_mismatch_max"] < 1e-4
     assert norms[True] == pytest.approx(norms[False], rel=1e-4)
 
 
@@ -260,8 +262,8 @@ def test_dynamic_rope_forgets_a_long_sequence_before_the_next(tmp_path: Path, mo
 def test_one_prompt_of_a_model_whose_queries_share_key_heads_is_decoded(tmp_path: Path) -> None:
     engine = small_engine(tmp_path / "model", "tied")
     assert engine.shared
-    for members in (1, 2, 3):
-        assert len(engine.sample(prompts()[:1], [0], members, GREEDY)[0]) == members
+    for group_size in (1, 2, 3):
+        assert len(engine.sample(prompts()[:1], [0], group_size, GREEDY)[0]) == group_size
 
 
 def test_a_config_that_asks_for_tuples_or_another_kernel_opens(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""`ehrmind export`: an ordinary model directory with its card, and no way onto a hub that a person has not asked for."""
+"""`ehrmind export`: an ordinary model directory with its card, and no way onto a hub that a person
+has not asked for.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ def test_an_exported_model_is_asked_as_its_run_asked(run: Run, exported: Path) -
 
 
 def test_a_turn_that_the_template_ends_with_another_token_ends_an_answer_too(tmp_path: Path) -> None:
-    """The template's token is not the tokenizer's end of sequence: without it in the generation config a server would run on."""
+    """The template's token is not the tokenizer's end of sequence: without it in the generation
+    config a server would run on."""
     folder = small_model(tmp_path / "model", "llama")
     template = (folder / "chat_template.jinja").read_text().replace("<|end|>", "<|user|>")
     (folder / "chat_template.jinja").write_text(template)

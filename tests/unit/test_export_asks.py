@@ -1,4 +1,6 @@
-"""An exported model, opened by those who are told nothing, is asked and answers as the run asked and scored it."""
+"""An exported model, opened by those who pass no arguments, is asked and answers as the run asked
+and scored it.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,8 @@ def test_a_served_model_of_every_family_answers_as_it_does_here(tmp_path: Path, 
 
 
 def plain(text: str) -> str:
-    """Without what a server leaves out or hands out apart: special tokens, spaces around a thought."""
+    """Without what a server leaves out or hands out apart: special tokens, spaces around a
+    thought."""
     said = re.sub(r"<\|\w+\|>", "", text)
     return neutral(said.removeprefix("<think>").strip()) if said.startswith("<think>") else said.strip()
 

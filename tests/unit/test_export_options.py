@@ -1,5 +1,6 @@
-"""Options of launch scripts: each exists in the trainer and arrives through bash with the recipe's value. verl, which is not installed
-here, reads them itself in `benchmarks/verl_loads_export.py`."""
+"""Options of launch scripts: each exists in the trainer and arrives through bash with the recipe's
+value. verl, which is not installed here, reads them itself in `benchmarks/verl_loads_export.py`.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def exported(trainer: str, folder: Path, *changes: str) -> Path:
 
 
 def as_trl_reads(folder: Path) -> Any:
-    """(script, training, model) arguments, by TRL's own parser, which fails on what it does not know."""
+    """(script, training, model) arguments, by TRL's own parser, which fails on what it does not
+    know."""
     grpo = pytest.importorskip("trl.scripts.grpo", reason="TRL is not installed; `make setup` installs it")
     module, name, *given = launched(folder, "--use_cpu", "True", PER_DEVICE="8")
     assert (module, name) == ("-m", "trl.scripts.grpo")

@@ -1,4 +1,6 @@
-"""Patients with trials, and coded histories: nothing that is said of a file that is wrong quotes it (see `test_failures_quote_nothing`)."""
+"""Patients with trials, and coded histories: nothing that is said of a file that is wrong quotes it
+(see `test_failures_quote_nothing`).
+"""
 
 from __future__ import annotations
 

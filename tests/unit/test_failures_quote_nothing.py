@@ -1,7 +1,9 @@
-"""Whatever is wrong with a file of records, and whichever command reads it: nothing that is said quotes a cell, a name or a header.
+"""Whatever is wrong with a file of records, and whichever command reads it: nothing that is said
+quotes a cell, a name or a header.
 
-Every text in these files is a canary, ids and headers included. A command may succeed or refuse; it never ends as a fault, and no canary
-reaches the terminal, a log, a warning or a file that others may read.
+Every text in these files is a canary, ids and headers included. A command may succeed or refuse; it
+never ends as a fault, and no canary reaches the terminal, a log, a warning or a file that others
+may read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A folder that a kill leaves before there is work in it: the same command takes it, and so does --resume."""
+"""A folder that a kill leaves before there is work in it: the same command takes it, and so does
+--resume.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def litter(folder: Path) -> list[Path]:
 
 
 def copies_of_each_kill(begin: Callable[[Path], object], tmp_path: Path) -> Iterator[tuple[Path, bool]]:
-    """(a copy of what a kill at the n-th change left, whether to resume it), for every n before the end."""
+    """(a copy of what a kill at the n-th change left, whether to resume it), for every n before the
+    end."""
     for nth in itertools.count(1):
         left = tmp_path / "left"
         ended = in_child(partial(begin, left), killed_at=nth)
@@ -75,6 +78,6 @@ def test_predictions_killed_at_any_change_before_they_begin_are_taken_by_both(tm
         tried += 1
         if not resume and (copy / "asked.json").is_file():
             continue
-        assert begin(copy, resume=resume).about("asked") == ASKED
+        assert begin(copy, resume=resume).asked() == ASKED
         assert copy.stat().st_mode & 0o777 == 0o700 and not litter(copy), f"killed at change {copy.name}"
     assert tried >= 2 * 5

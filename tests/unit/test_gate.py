@@ -1,4 +1,6 @@
-"""Every directory of a model, adapter or tokenizer passes one gate: weights are safetensors inside it, and nothing there leads to code."""
+"""Every directory of a model, adapter or tokenizer passes one gate: weights are safetensors inside
+it, and nothing there leads to code.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from ehrmind.config import Model
-from ehrmind.engines.local.adapters import opened_adapter
-from ehrmind.engines.local.dropout import dropout_of
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.engines.local.gate import admit_adapter, admit_model
 from ehrmind.engines.local.memory import shape_of
-from ehrmind.engines.local.ordinary import chat_elsewhere, chat_of, writes_today
-from ehrmind.engines.local.proof import reopened
+from ehrmind.engines.local.opening.adapters import opened_adapter
+from ehrmind.engines.local.opening.config import dropout_of
+from ehrmind.engines.local.opening.gate import admit_adapter, admit_model
+from ehrmind.engines.local.saving.hf_export import chat_elsewhere, chat_of, writes_today
+from ehrmind.engines.local.saving.proof import reopened
 from ehrmind.export.model import described, export_model
 from ehrmind.types import InputError
 from tests.small_adapters import lora

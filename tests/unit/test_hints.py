@@ -1,4 +1,5 @@
-"""What may be laid beside a question: entities, formula, criteria, events, and a table's own columns."""
+"""Hints that a question may carry: entities, formula, criteria, events, and a table's own
+columns."""
 
 from __future__ import annotations
 

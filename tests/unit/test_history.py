@@ -1,4 +1,6 @@
-"""A coded history as text: days relative, tests folded, the newest first, within the budget, nothing of the future."""
+"""A coded history as text: days relative, tests folded, the newest first, within the budget,
+nothing of the future.
+"""
 
 from __future__ import annotations
 

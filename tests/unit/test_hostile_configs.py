@@ -1,4 +1,6 @@
-"""A model directory of which one key says something odd is opened, or refused in one sentence, within bounds on time and memory."""
+"""A model directory of which one key says something odd is opened, or refused in one sentence,
+within bounds on time and memory.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ import pytest
 from transformers import CONFIG_MAPPING
 
 from ehrmind.config import Decoding, Model
-from ehrmind.engines.local.adapters import merged, opened_adapter
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import shape_of
-from ehrmind.engines.local.sizes import refuse_odd_sizes
+from ehrmind.engines.local.opening.adapters import merged, opened_adapter
+from ehrmind.engines.local.opening.sizes import refuse_odd_sizes
 from ehrmind.prompts import messages
 from ehrmind.types import InputError
 from tests.small_adapters import lora
@@ -138,7 +140,8 @@ def spoil(folder: Path, seed: int) -> str:
 
 
 def opened_or_refused(folder: Path, what: str) -> str:
-    """Opens the directory in every way that a command does. Returns the sentence where it is refused."""
+    """Opens the directory in every way that a command does. Returns the sentence where it is
+    refused."""
     began = time.monotonic()
     try:
         shape_of(folder, Model(name="model", device="cpu"))
@@ -222,7 +225,8 @@ def test_a_size_that_the_weights_do_not_have_is_refused_before_memory_is_taken(t
 
 
 def test_numbers_that_a_type_has_by_itself_are_not_odd() -> None:
-    """The audio towers of Gemma 3n and 4 limit gradients by 10^10, and a type of GLM has heads of no size."""
+    """The audio towers of Gemma 3n and 4 limit gradients by 10^10, and a type of GLM has heads of
+    no size."""
     for kind in ("gemma3n", "gemma3n_audio", "gemma4_audio", "glm5_next", "llama"):
         refuse_odd_sizes(json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=False)), Path("model"))
     with pytest.raises(InputError, match="says head_dim 0"):

@@ -1,4 +1,6 @@
-"""Regular expressions in an adapter's or a model's config: what takes for ever is one sentence in time, what people write passes."""
+"""Regular expressions in an adapter's or a model's config: what takes for ever is one sentence in
+time, what people write passes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ehrmind.engines.local import pattern_probe
-from ehrmind.engines.local.adapters import opened_adapter
-from ehrmind.engines.local.gate import admit_adapter, admit_model
+from ehrmind.engines.local.opening import pattern_probe
+from ehrmind.engines.local.opening.adapters import opened_adapter
+from ehrmind.engines.local.opening.gate import admit_adapter, admit_model
 from ehrmind.types import InputError
 from tests.small_adapters import lora
 from tests.small_models import small_model

@@ -1,4 +1,6 @@
-"""A chat template of strangers: one that has no end, or reaches for something else, is one sentence before a model is opened."""
+"""A chat template of strangers: one that has no end, or reaches for something else, is one sentence
+before a model is opened.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from ehrmind.config import Model
-from ehrmind.engines.local import template_probe
-from ehrmind.engines.local.chat import render
+from ehrmind.engines.local.chat.conversation import render
 from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.opening import template_probe
 from ehrmind.types import InputError, Message
 from tests.small_models import small_model
 

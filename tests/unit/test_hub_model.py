@@ -1,4 +1,6 @@
-"""A model's hub id in place of its directory, from a server on this machine that has the hub's layout."""
+"""A model's hub id in place of its directory, from a server on this machine that has the hub's
+layout.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""statistics: intervals and tests where patients have several cases, against scipy and in simulation."""
+"""statistics: intervals and tests where patients have several cases, against scipy and in
+simulation.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 def patients(
     draw: np.random.Generator, groups: int, cases: float, share: float, alike: float
 ) -> tuple[list[float], list[str]]:
-    """Cases of patients who have a chance of their own each: beta-binomial with correlation `alike` within a patient."""
+    """Cases of patients who have a chance of their own each: beta-binomial with correlation `alike`
+    within a patient."""
     sizes = draw.poisson(cases - 1, groups) + 1
     chances = draw.beta(share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike, groups)
     values = [float(value) for n, chance in zip(sizes, chances, strict=True) for value in draw.random(n) < chance]
@@ -149,7 +152,8 @@ def test_one_case_a_patient_gives_the_plain_paired_test(pairs: list[tuple[bool, 
 
 
 def two_arms(draw: np.random.Generator, groups: int, gain: float) -> tuple[list[bool], list[bool], list[str]]:
-    """Patients of four cases; one arm is better by `gain`, and a patient tends to have all cases right or wrong in both."""
+    """Patients of four cases; one arm is better by `gain`, and a patient tends to have all cases
+    right or wrong in both."""
     chance = np.repeat(draw.beta(1.5, 1.5, groups) * (1 - gain), 4)
     shift = np.repeat(draw.normal(0, 0.1, groups), 4)
     b = draw.random(4 * groups) < chance

@@ -1,4 +1,6 @@
-"""A folder of label files: the parts of a task are one task, several tasks are none until one is named."""
+"""A folder of label files: the parts of a task are one task, several tasks are none until one is
+named.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Sets of labels and answers to them, drawn: the right label in every form is right, everything else is wrong, and nothing raises."""
+"""Sets of labels and answers to them, drawn: the right label in every form is right, everything
+else is wrong, and nothing raises.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,8 @@ def _label(draw: random.Random, kind: Any) -> str:
 
 
 def bare(text: str) -> str:
-    """What a reader of the label sees, by a rule of our own: no case, no spaces, joints or quotes; signs count."""
+    """Returns what a reader of the label sees, by our own rule: no case, no spaces, joints or
+    quotes; signs count."""
     text = unicodedata.normalize("NFC", text.translate({ord(sign): "-" for sign in "\u2212\u2013\u2010"}))
     text = re.sub(r"(?<![0-9\u00b2])\u00bd(?![0-9\u00b2])", "1/2", text)
     text = "".join(

@@ -1,4 +1,6 @@
-"""The options of the loss reach it: clips on their own sides, GSPO's ratio, the reference that KL asks for. GSPO in its closed form."""
+"""The options of the loss reach it: clips on their own sides, GSPO's ratio, the reference that KL
+asks for. GSPO in its closed form.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def two_epochs(model: Path, advantages: tuple[float, ...], **settings: Any) -> dict[str, float]:
-    """What the second of two steps on one batch reports: only there do ratios differ from 1."""
+    """Metrics of the second of two steps on one batch: only there do ratios differ from 1."""
     from ehrmind.config import Model
 
     engine = open_engine(Model(name=str(model)), model, rows=16)
@@ -69,7 +71,8 @@ def test_a_kl_of_0_keeps_no_reference_and_one_above_pulls_back(model: Path) -> N
 
 
 def test_gspo_is_its_closed_form() -> None:
-    """arXiv 2507.18071, eqs. 5, 7 and 10: one clipped ratio an answer, the geometric mean of its tokens' ratios; with loss=grpo."""
+    """arXiv 2507.18071, eqs. 5, 7 and 10: one clipped ratio an answer, the geometric mean of its
+    tokens' ratios; with loss=grpo."""
     torch.manual_seed(2)
     mask_NT = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]])
     logprobs_NT = torch.randn(4, 4).mul(0.05).sub(1).requires_grad_()

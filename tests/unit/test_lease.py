@@ -1,4 +1,6 @@
-"""One command at a time writes into a run folder in an object store; one that is dead or silent is replaced with a sentence."""
+"""One command at a time writes into a run folder in an object store; one that is dead or silent is
+replaced with a sentence.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,7 @@ def test_what_is_no_longer_renewed_is_taken_over_and_its_owner_writes_nothing_mo
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "results.json").write_text("{}")
     with staged(f"local://{tmp_path}/run"):
-        assert "of whom nothing is heard any more; this command takes its place" in capsys.readouterr().err
+        assert "which no longer renews its lock; this command takes its place" in capsys.readouterr().err
         with pytest.raises(InputError, match="was taken over by process"):
             late.push(tmp_path / "copy")
     assert not (tmp_path / "run" / "results.json").exists()

@@ -1,4 +1,6 @@
-"""What a killed command left half-written goes with the next command that writes into its folder, whatever name it was to have."""
+"""Files that a killed command left half-written go with the next command that writes into its
+folder, whatever name they were to have.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""If a publication states limits in SI units, a value in those units is compared with them; at, below and above each one."""
+"""If a publication states limits in SI units, a value in those units is compared with them; at,
+below and above each one.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ SIRS: dict[str, Any] = {
     "paco2": "40 mm Hg",
 }
 
-# calculator, the other inputs, input, unit, [(a limit as published, points below it, at it, above it)]
+# calculator, the other inputs, input, unit, [(a limit as published, points below it, at it, above
+# it)]
 TABLES: list[tuple[str, dict[str, Any], str, str, list[tuple[float, int, int, int]]]] = [
     ("sofa", SOFA, "bilirubin", "mg/dL", [(1.2, 0, 1, 1), (2, 1, 2, 2), (6, 2, 3, 3), (12, 3, 4, 4)]),
     ("sofa", SOFA, "bilirubin", "µmol/L", [(20, 0, 1, 1), (33, 1, 2, 2), (102, 2, 3, 3), (204, 3, 3, 4)]),

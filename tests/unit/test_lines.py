@@ -22,9 +22,7 @@ from ehrmind.runs.predictions import Predictions
 from ehrmind.types import Case
 from ehrmind.view.curves import so_far
 
-INSIDE = (
-    "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"  # all that str.splitlines takes for ends beside those that are
-)
+INSIDE = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"  # all that str.splitlines takes for ends in addition to those that are
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 

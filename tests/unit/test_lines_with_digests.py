@@ -1,4 +1,6 @@
-"""Append-only files: a torn last line is cut off and said, a damaged line is named, wherever it was torn or changed."""
+"""Append-only files: a torn last line is cut off and said, a damaged line is named, wherever it was
+torn or changed.
+"""
 
 from __future__ import annotations
 

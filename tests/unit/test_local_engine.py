@@ -1,4 +1,6 @@
-"""The local engine on Llama-, Qwen3- and Gemma-shaped models, sliding windows shorter than the prompts included."""
+"""The local engine on Llama-, Qwen3- and Gemma-shaped models, sliding windows shorter than the
+prompts included.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr, TinyModel
-from ehrmind.engines.local import sampler
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.packing import Packed
-from ehrmind.engines.local.products import Linear, packed_weights
-from ehrmind.engines.local.sampler import draw
+from ehrmind.engines.local.forward.matmul import Linear, packed_weights
+from ehrmind.engines.local.forward.packing import Packed
+from ehrmind.engines.local.sampling import sampler
+from ehrmind.engines.local.sampling.sampler import draw
 from ehrmind.engines.local.scoring import score
 from ehrmind.engines.uniforms import question_key, row_keys, uniforms
 from ehrmind.prompts import gold_response, messages

@@ -1,4 +1,6 @@
-"""One process at a time writes into a folder: real processes that hold, die, wait and start at the same moment."""
+"""One process at a time writes into a folder: real processes that hold, die, wait and start at the
+same moment.
+"""
 
 from __future__ import annotations
 

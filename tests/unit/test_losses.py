@@ -55,7 +55,8 @@ def test_a_batch_masked_whole_gives_zero_and_not_nan(normalise: str, importance:
 
 
 def test_on_policy_rloo_is_its_closed_form() -> None:
-    """−1/(N·M) · Σ_i (r_i − mean of the others) · Σ_t ∇ log π (arXiv 2402.14740, eq. 7), with Dr. GRPO's constant M."""
+    """−1/(N·M) · Σ_i (r_i − mean of the others) · Σ_t ∇ log π (arXiv 2402.14740, eq. 7), with Dr.
+    GRPO's constant M."""
     torch.manual_seed(0)
     rewards = [1.1, 0.0, -2.0]
     logits_NTV = torch.randn(3, 4, 5, requires_grad=True)

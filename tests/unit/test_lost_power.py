@@ -15,7 +15,8 @@ OLD, NEW = b"old", b"a new content"
 
 
 def worlds(root: Path, write: Callable[[Path, Disk], None]) -> set[bytes | None]:
-    """What stands under the name `file` after 40 losses of power, each after the same writes."""
+    """Returns what stands under the name `file` after 40 losses of power, each after the same
+    writes."""
     found = set()
     for seed in range(40):
         root.mkdir()

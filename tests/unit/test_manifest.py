@@ -1,4 +1,6 @@
-"""The manifest of a folder: what is listed is proven, a kill at any moment leaves the old or the new, and writing stays cheap."""
+"""The manifest of a folder: what is listed is proven, a kill at any moment leaves the old or the
+new, and writing stays cheap.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ class Killed(BaseException):
 def test_a_kill_while_something_is_replaced_leaves_the_old_or_the_new(
     kind: str, moment: int, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every rename is a moment: the file's own, the manifest's before and after it, a folder's two."""
+    """Every rename is a moment: the file's own, the manifest's before and after it, a folder's
+    two."""
 
     def put(content: str) -> None:
         if kind == "file":
@@ -141,7 +144,8 @@ def test_a_purge_is_recorded_with_what_was_there(manifest: Manifest) -> None:
 
 
 def test_a_writer_is_alone_until_its_last_listing(manifest: Manifest) -> None:
-    """The lock is on the manifest's file, which each write replaces: the new one is held as well."""
+    """The lock is on the manifest's file, which each write replaces: the new one is held as
+    well."""
     manifest.put("report.html", b"old")
     free: list[bool] = []
 
@@ -202,7 +206,8 @@ def test_a_manifest_of_a_later_version_is_refused(manifest: Manifest, monkeypatc
 def test_a_store_can_be_resumed_from_wherever_a_push_broke_off(
     until: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model is replaced, a checkpoint goes, figures come: what is pulled afterwards is whole, by the old or the new manifest."""
+    """A model is replaced, a checkpoint goes, figures come: what is pulled afterwards is whole, by
+    the old or the new manifest."""
     manifest, store = Manifest(tmp_path / "run"), tmp_path / "store"
     (tmp_path / "run").mkdir()
     manifest.create()

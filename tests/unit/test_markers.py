@@ -1,4 +1,6 @@
-"""A record's text cannot become a turn, whatever a tokenizer's tokens and a chat template's words are; all other text keeps its tokens."""
+"""A record's text cannot become a turn, whatever a tokenizer's tokens and a chat template's words
+are; all other text keeps its tokens.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ehrmind.engines.local.chat import Chat, open_chat
+from ehrmind.engines.local.chat.conversation import Chat, open_chat
 from ehrmind.engines.local.engine import render_prompt
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import PromptVariant
@@ -71,7 +73,8 @@ def full_width(text: str) -> str:
 
 @cache
 def hostile(name: str) -> st.SearchStrategy[str]:
-    """Notes with spellings of the family's own markers, of others', of parts of them, and ordinary text between them."""
+    """Notes with spellings of the family's own markers, of others', of parts of them, and ordinary
+    text between them."""
     mine = sorted({*(FAMILIES | chat_templates.FAMILIES)[name].tokens, *strings_of(name)})
     spelled = st.builds(
         spelling, st.one_of(*map(st.sampled_from, (mine, mine, EVERY_TOKEN))), st.integers(0, 9), st.integers(1, 30)
@@ -101,7 +104,8 @@ NOTES = st.lists(
 
 
 def asked(text: str, place: str = "record") -> list[Message]:
-    """A question with `text` in one of the places where others' words stand, behind a worked example."""
+    """A question with `text` in one of the places where others' words stand, behind a worked
+    example."""
     fields = {"record": "Age 63.", "question": "Which?"} | ({place: text} if place in ("record", "question") else {})
     truth = {"kind": "label", "value": 0, "labels": ["low", "high" if place != "label" else f"x{text}x"]}
     hints = {"hints": {"notes": text if place == "hint" else "none"}}

@@ -35,7 +35,8 @@ def test_kappa_is_agreement_beyond_chance() -> None:
 
 
 def test_the_balanced_figures_are_those_of_equal_classes() -> None:
-    """Nine of one label and three of the other, all answered alike per label: weighting is the same as repeating the rarer."""
+    """Nine of one label and three of the other, all answered alike per label: weighting is the same
+    as repeating the rarer."""
     skewed = label_measures([0] * 9 + [2] * 3, [0] * 6 + [2] * 3 + [2, 2, 0], LABELS)
     equal = label_measures([0] * 9 + [2] * 9, [0] * 6 + [2] * 3 + [2, 2, 0] * 3, LABELS)
     assert skewed["balanced"]["macro_f1"] == pytest.approx(equal["macro_f1"])

@@ -1,4 +1,5 @@
-"""MedCalc-Bench rows, all made up here: what is read, what is left out, and what is refused and how."""
+"""MedCalc-Bench rows, all synthetic: what is read, what is left out, and what is refused and
+how."""
 
 from __future__ import annotations
 

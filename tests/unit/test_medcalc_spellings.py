@@ -1,4 +1,6 @@
-"""MedCalc-Bench rows that a spreadsheet or a program wrote anew: numbers, days, ids and gaps mean what they meant, or are refused."""
+"""MedCalc-Bench rows that a spreadsheet or a program wrote anew: numbers, days, ids and gaps mean
+what they meant, or are refused.
+"""
 
 from __future__ import annotations
 

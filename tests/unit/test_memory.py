@@ -1,4 +1,6 @@
-"""What a run will need is said before it starts, and what cannot fit is refused with the change that helps."""
+"""The memory that a run needs is said before it starts, and a run that cannot fit is refused with
+the change that helps.
+"""
 
 from __future__ import annotations
 

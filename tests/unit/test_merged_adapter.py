@@ -1,4 +1,6 @@
-"""`export model --merge`: adapters of every shape that people bring become the model that peft computes with, or one sentence."""
+"""`export model --merge`: adapters of every shape that people bring become the model that peft
+computes with, or one sentence.
+"""
 
 from __future__ import annotations
 

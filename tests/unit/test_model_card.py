@@ -1,4 +1,6 @@
-"""The model card: data, splits, arms with intervals, use and limits, what TRIPOD-LLM asks; text from elsewhere is text."""
+"""The model card: data, splits, arms with intervals, use and limits, what TRIPOD-LLM asks; text
+from elsewhere is text.
+"""
 
 from __future__ import annotations
 

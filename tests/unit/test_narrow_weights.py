@@ -1,4 +1,6 @@
-"""bf16 weights learn as fp32 ones do: small steps add up, gradients are summed in fp32, and a checkpoint keeps every bit of both."""
+"""bf16 weights learn as fp32 ones do: small steps add up, gradients are summed in fp32, and a
+checkpoint keeps every bit of both.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from torch import nn
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.learner import LocalLearner
-from ehrmind.engines.local.saving import save_model
-from ehrmind.engines.local.trained import SPARE_BITS, Trained, in_between
+from ehrmind.engines.local.saving.saved_model import save_model
+from ehrmind.engines.local.training.learner import LocalLearner
+from ehrmind.engines.local.training.masters import SPARE_BITS, Trained, in_between
 from ehrmind.types import Prompt
 from tests.small_models import small_model, tokens
 
@@ -58,7 +60,8 @@ def test_an_adapter_on_a_narrow_model_moves_as_on_a_wide_one(tmp_path: Path) -> 
 
 
 def test_a_small_adapter_is_not_lost_when_it_is_merged_into_narrow_weights(tmp_path: Path) -> None:
-    """Rounded to the nearest, changes of less than half the way to the next bf16 number would all vanish."""
+    """Rounded to the nearest, changes of less than half the way to the next bf16 number would all
+    vanish."""
     engine = opened(small_model(tmp_path / "model", "tied"), "bfloat16", lora=Lora(rank=4))
     base = {name: weight.detach().clone() for name, weight in engine.network.get_base_model().state_dict().items()}
     learnt(engine, 4, 2e-5)
@@ -146,7 +149,8 @@ def test_a_run_of_narrow_weights_resumes_to_the_same_bits(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_what_a_network_draws_while_it_learns_is_of_seed_step_and_shard_alone(tmp_path: Path, shards: int) -> None:
-    """Two runs of one seed are the same whatever else drew numbers before, and another seed is another run."""
+    """Two runs of one seed are the same whatever else drew numbers before, and another seed is
+    another run."""
     folder = small_model(tmp_path / "model", "llama")
 
     def weights(seed: int, elsewhere: int) -> torch.Tensor:

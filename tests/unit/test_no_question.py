@@ -1,4 +1,6 @@
-"""Nobody is ever asked whether a model's code is to be run: the question is not there to be answered with yes."""
+"""Nobody is ever asked whether a model's code is to be run: the question is not there to be
+answered with yes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ import pytest
 from transformers import AutoTokenizer, LlamaConfig, RagConfig, RagTokenizer, dynamic_module_utils
 
 from ehrmind.config import Model
-from ehrmind.engines.local.engine import as_it_is, open_engine
-from ehrmind.engines.local.gate import admit_tokenizer
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.opening.gate import admit_tokenizer
+from ehrmind.engines.local.opening.tokenizer import open_unchanged
 from ehrmind.types import InputError
 from tests.small_models import small_model
 
@@ -21,7 +24,8 @@ PARTS = ("question_encoder_tokenizer", "generator_tokenizer")
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked at the terminal; the answer is yes. The library's own time limit is put back first."""
+    """Collects what is asked at the terminal; the answer is yes. The library's own time limit is
+    put back first."""
     questions: list[str] = []
 
     def answer(question: str = "") -> str:
@@ -34,7 +38,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def with_code_below(folder: Path, **more: Any) -> Path:
-    """A whole model, and folders in it whose tokenizers are code that writes a file when it runs."""
+    """A whole model, and folders in it whose tokenizers are code that writes a file when it
+    runs."""
     small_model(folder, "untied")
     ran = folder.parent / "ran"
     elsewhere = folder.parent / "elsewhere"
@@ -56,7 +61,7 @@ def test_tokenizers_in_folders_are_refused_before_anything_asks(tmp_path: Path, 
     file = folder / ("tokenizer_config.json" if key == "tokenizer_class" else "config.json")
     tree = json.loads(file.read_text())
     file.write_text(json.dumps({**tree, key: {"tokenizer_class": "RagTokenizer", "model_type": "rag"}[key]}))
-    for way in (lambda: as_it_is(folder), lambda: open_engine(Model(name="model"), folder, rows=4)):
+    for way in (lambda: open_unchanged(folder), lambda: open_engine(Model(name="model"), folder, rows=4)):
         with pytest.raises(InputError, match=f"says {key} .*is no name of a tokenizer"):
             way()
     assert not asked and not (tmp_path / "ran").exists()

@@ -1,4 +1,6 @@
-"""Numbers as people and models write them: read where there is one reading, refused where there are two, the same in answers and inputs."""
+"""Numbers as people and models write them: read where there is one reading, refused where there are
+two, the same in answers and inputs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Numbers of an adapter's config that would take memory or time without an end are one sentence; those that people have pass."""
+"""Numbers of an adapter's config that would take memory or time without an end are one sentence;
+those that people have pass.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ehrmind.engines.local.adapters import opened_adapter
+from ehrmind.engines.local.opening.adapters import opened_adapter
 from ehrmind.types import InputError
 from tests.small_adapters import lora
 from tests.small_models import small_model

@@ -1,4 +1,6 @@
-"""Persons, visits, codes, deaths and joins of OMOP tables: one identity has one key, and what matches nothing is refused."""
+"""Persons, visits, codes, deaths and joins of OMOP tables: one identity has one key, and what
+matches nothing is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which files are which OMOP table: folders, part files, schema names; and what is said of all else."""
+"""Which files are which OMOP table: folders, part files, schema names; and what is said of all
+else.
+"""
 
 from __future__ import annotations
 

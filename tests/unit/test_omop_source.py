@@ -1,4 +1,5 @@
-"""OMOP tables become a MEDS data set: codes, moments, values, what is left out and what is refused."""
+"""OMOP tables become a MEDS data set: codes, moments, values, what is left out and what is
+refused."""
 
 from __future__ import annotations
 

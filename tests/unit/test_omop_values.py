@@ -1,4 +1,6 @@
-"""Cells of OMOP tables: what is null, which spellings are one number, one day or one person, and what is refused."""
+"""Cells of OMOP tables: what is null, which spellings are one number, one day or one person, and
+what is refused.
+"""
 
 from __future__ import annotations
 

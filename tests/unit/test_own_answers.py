@@ -1,4 +1,6 @@
-"""The warm-up on the model's own right answers: the pilot's, and those of further rounds over what is still unsolved."""
+"""The warm-up on the model's own right answers: the pilot's, and those of further rounds over what
+is still unsolved.
+"""
 
 from __future__ import annotations
 

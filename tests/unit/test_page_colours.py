@@ -1,4 +1,6 @@
-"""report: what stands on the page can be told from what is behind it, in light and in dark (WCAG 2.2, 1.4.3 and 1.4.11)."""
+"""report: text and marks stand out from what is behind them, in light and in dark (WCAG 2.2, 1.4.3
+and 1.4.11).
+"""
 
 from __future__ import annotations
 

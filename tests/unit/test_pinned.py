@@ -1,4 +1,6 @@
-"""Pins of a run when it begins: the files that decide its answers, and the day its prompts are written for."""
+"""Pins of a run when it begins: the files that decide its answers, and the day its prompts are
+written for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`ehrmind predict`: new rows of every family, each answered once, with how sure the model is and what of its thinking the record says."""
+"""`ehrmind predict`: new rows of every family, each answered once, with how sure the model is and
+what of its thinking the record says.
+"""
 
 from __future__ import annotations
 
@@ -139,11 +141,11 @@ def test_a_prompt_that_is_too_long_is_a_row_with_its_reason(tmp_path: Path) -> N
 class Breaking(ScriptedEngine):
     """Stops for good after so many questions; `seen` counts all prompts over every sitting."""
 
-    def sample(self, prompts: Any, keys: Any, members: int, decoding: Any) -> Any:
+    def sample(self, prompts: Any, keys: Any, group_size: int, decoding: Any) -> Any:
         if self.skill and sum(self.seen.values()) + len(prompts) > self.skill:
             raise KeyboardInterrupt
         self.seen.update("".join(map(chr, prompt.token_ids)) for prompt in prompts)
-        return super().sample(prompts, keys, members, decoding)
+        return super().sample(prompts, keys, group_size, decoding)
 
 
 def test_whatever_stops_it_every_patient_is_answered_once(patients: list[Case], tmp_path: Path) -> None:

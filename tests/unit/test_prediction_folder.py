@@ -1,4 +1,6 @@
-"""The folder of `ehrmind predict`: it removes only its own files, proves its parts, and is its owner's alone."""
+"""The folder of `ehrmind predict`: it removes only its own files, proves its parts, and is its
+owner's alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Predictions of coded histories: written for every arm, decoding and the baseline, and meds-evaluation's own command agrees with us."""
+"""Predictions of coded histories: written for every arm, decoding and the baseline, and
+meds-evaluation's own command agrees with us.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ehrmind.config import parse_recipe
 from ehrmind.data.labels import label_truth
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tasks.ehr import measures
@@ -43,7 +45,8 @@ def few_resamples() -> Iterator[None]:
 
 
 def meds_evaluation(predictions: Path, out: Path) -> dict[str, float]:
-    """What its own command makes of a file, in a process of its own, every case weighted alike."""
+    """Returns what its own command makes of a file, in a process of its own, every case weighted
+    alike."""
     pytest.importorskip("meds_evaluation")
     out.mkdir(exist_ok=True)
     command = [
@@ -58,7 +61,8 @@ def meds_evaluation(predictions: Path, out: Path) -> dict[str, float]:
 
 
 def agrees(risk: dict[str, Any], theirs: dict[str, float]) -> None:
-    """Their probabilities have single precision, which a Brier score feels and a ranking does not."""
+    """Their probabilities have single precision, which a Brier score feels and a ranking does
+    not."""
     assert risk["auroc"] == pytest.approx(theirs["roc_auc_score"], abs=1e-9)
     assert risk["auprc"] == pytest.approx(theirs["average_precision_score"], abs=1e-9)
     assert risk["f1"] == pytest.approx(theirs["f1_score"], abs=1e-9)
@@ -143,7 +147,8 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two arms under two decodings, where meds-evaluation is not installed; the same task elsewhere too."""
+    """Two arms under two decodings, where meds-evaluation is not installed; the same task elsewhere
+    too."""
     folder = tmp_path_factory.mktemp("predictions")
     source = {
         "ehr": {

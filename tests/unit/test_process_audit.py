@@ -1,4 +1,4 @@
-"""The audit of the thinking, part by part, on made-up cases; and that it is total."""
+"""The audit of the thinking, part by part, on synthetic cases; and that it is total."""
 
 from __future__ import annotations
 

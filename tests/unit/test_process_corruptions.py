@@ -1,4 +1,6 @@
-"""The audit proven on known errors: right rationales pass, and an error put in at a known place is found there."""
+"""The audit proven on known errors: right rationales pass, and an error put in at a known place is
+found there.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ STEPS = ("number in an expression", "result of a step", "operator", "unit", "poi
 
 
 def found_there(case: Case, kind: str) -> bool | None:
-    """Whether a finding overlaps the error; None where the rationale has no place for one of this kind."""
+    """Whether a finding overlaps the error; None where the rationale has no place for one of this
+    kind."""
     gold = gold_response(case)
     thinking, start = thinking_of(gold)
     made = corrupt(kind, thinking, random.Random(f"{case.id}:{kind}"))

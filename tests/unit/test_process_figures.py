@@ -1,4 +1,6 @@
-"""The audit of a finished run: figures of every arm in results.json, a table on the page, and nothing of a record in either."""
+"""The audit of a finished run: figures of every arm in results.json, a table on the page, and
+nothing of a record in either.
+"""
 
 from __future__ import annotations
 

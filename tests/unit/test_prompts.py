@@ -21,7 +21,8 @@ def instruction(case: Case, think: bool = True) -> str:
 
 
 def example(case: Case, think: bool = True) -> str:
-    """The form that the instruction shows: all that stands between its first line and the record."""
+    """The form that the instruction shows: all that stands between its first line and the
+    record."""
     return instruction(case, think).partition("\n")[2]
 
 

@@ -1,4 +1,6 @@
-"""A model directory that cannot be used is refused in one sentence that names the place; an unusual one that can be used is opened."""
+"""A model directory that cannot be used is refused in one sentence that names the place; an unusual
+one that can be used is opened.
+"""
 
 from __future__ import annotations
 

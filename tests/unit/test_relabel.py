@@ -1,4 +1,6 @@
-"""Labels recomputed from what a row says of its inputs, and worked answers written from the calculators' steps."""
+"""Labels recomputed from what a row says of its inputs, and worked answers written from the
+calculators' steps.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ GCS = "{'Best eye response': 'eyes open spontaneously', 'Best verbal response': 
 
 
 def row(name: str, value: int, entities: str | None) -> Case:
-    """A row of the Glasgow Coma Score, which is 14 by these entities; the first release stores 18."""
+    """A row of the Glasgow Coma Score, which is 14 by these entities; the first release stores
+    18."""
     return replace(integer(value, calculator=21, name=name), provenance={"entities": entities} if entities else {})
 
 

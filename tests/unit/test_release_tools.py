@@ -1,4 +1,6 @@
-"""`make audit` and `make sbom`: what is told of a report, and a bill of materials without places of this machine."""
+"""`make audit` and `make sbom`: what is said of a report, and a bill of materials without places of
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, **reports: Any) -> None:
 def test_a_database_that_knows_no_package_does_not_pass_for_one_without_advisories(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mirror of the index answers pip-audit's questions with "not found", and pip-audit then says that nothing was found."""
+    """A mirror of the index answers pip-audit's questions with "not found", and pip-audit then says
+    that nothing was found."""
     for reports in ({"pypi": {"dependencies": [SKIPPED, SKIPPED]}}, {}):
         answers(monkeypatch, **reports)
         monkeypatch.delenv("STRICT", raising=False)

@@ -242,7 +242,7 @@ def test_the_page_with_text_is_for_its_owner_only_and_the_other_stays_free_of_te
 
 
 def test_text_is_refused_after_a_purge_and_the_page_without_it_is_not(small: Run) -> None:
-    from ehrmind.runs.listing import purge
+    from ehrmind.runs.purge import purge
 
     purge(small.path)
     with pytest.raises(InputError, match="purged"):

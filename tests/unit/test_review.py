@@ -1,4 +1,6 @@
-"""Answers out to clinicians and their verdicts back: what the sheet holds, what a spreadsheet may do to it, what is counted."""
+"""Answers out to clinicians and their verdicts back: what the sheet holds, what a spreadsheet may
+do to it, what is counted.
+"""
 
 from __future__ import annotations
 

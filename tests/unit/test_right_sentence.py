@@ -1,4 +1,6 @@
-"""What the machine refuses is told as that: one sentence, the right exit code, no traceback, whoever wraps the error."""
+"""Errors of the machine are named as such: one sentence, the right exit code, no traceback, whoever
+wraps the error.
+"""
 
 from __future__ import annotations
 
@@ -316,7 +318,7 @@ sys.meta_path.insert(0, Pressed())
     )
     twice = """
 import os, signal
-import ehrmind.runs.listing as listing
+import ehrmind.runs.index as listing
 def pressed(root):
     try:
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,6 @@
-"""The options of RLVR in a run: what they change, what they leave alone, and that a broken run resumes to the same."""
+"""The options of RLVR in a run: what they change, what they leave alone, and that a broken run
+resumes to the same.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ WRONG = '<think>guess</think>\n<answer>{"answer": -7}</answer>'
 
 
 def luck(prompt: str, key: int, member: int, skill: int) -> str:
-    """Right about weights by luck, the more skill the more often; an eligible trial is called so half the time."""
+    """Right about weights by chance, the more skill the more often; an eligible trial is called so
+    half the time."""
     draw = random.Random(f"{key}:{member}").random()
     weight = re.search(r"weight ([\d.]+) kg", prompt)
     if "trial" in prompt.lower() and weight is None:
@@ -150,7 +153,8 @@ def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_fir
 
 
 def test_after_a_warm_up_the_pilots_rates_no_longer_choose(folder: Path) -> None:
-    """Before it calculations are hopeless and trials are open; what holds after it is found out from there."""
+    """Before it calculations are hopeless and trials are open; what holds after it is found out
+    from there."""
     settings = {"curriculum": "pass_rate", "steps": 1, "questions_per_step": 40}
     chosen = recipe(folder, {"arms": ["rlvr", "sft_rlvr"], "warmup": {"epochs": 1}}, **settings)
     done = run(folder / "run", chosen, lambda *asked: luck(*asked[:3], -10), stages=("pilot", "warmup", "rlvr"))
@@ -302,7 +306,8 @@ def test_fewer_rising_runs_are_ended_than_by_comparing_single_checks_with_the_be
 
 
 def paid_for_form(prompt: str, key: int, member: int, skill: int) -> str:
-    """From the third step on well-formed ever more often and right ever less: what a reward that pays for form makes of a model."""
+    """From the third step on well-formed ever more often and right ever less: what a reward that
+    pays for form makes of a model."""
     draw, gone = random.Random(f"{key}:{member}:form").random(), min(1.0, max(0.0, (skill - 2) / 8))
     if draw > 0.5 + 0.5 * gone:
         return "I cannot say."
@@ -360,7 +365,8 @@ def test_an_alarm_stops_a_run_where_the_recipe_says_so_and_the_best_weights_stay
 
 
 def test_an_alarm_of_an_interrupted_attempt_is_raised_and_obeyed_again(folder: Path) -> None:
-    """Interrupted in the last check on tuning, after the alarm was written and before the step was."""
+    """Interrupted in the last check on tuning, after the alarm was written and before the step
+    was."""
     chosen, tripped = recipe(folder, on_alarm="stop", **HACK), False
 
     class Broken(ScriptedEngine):

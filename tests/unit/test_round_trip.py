@@ -1,4 +1,6 @@
-"""Right answers through tokenizers and chat templates that have the traits of today's families, and back to the judge."""
+"""Right answers through tokenizers and chat templates that have the traits of today's families, and
+back to the judge.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Two data sets of the same people are one, whatever their folders are called: their patients may not cross splits."""
+"""Two data sets of the same people are one, whatever their folders are called: their patients may
+not cross splits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Probabilities from samples: each label's share among further answers feeds the measures, and accuracy stays the decoding's own."""
+"""Probabilities from samples: each label's share among further answers feeds the measures, and
+accuracy stays the decoding's own.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,15 @@ def answer(label: str) -> str:
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Always no at first; a high potassium is told by two of the further answers, and a low one leaves nothing well-formed."""
+    """Always no at first; two of the further answers name a high potassium, and a low one leaves
+    nothing well-formed."""
     if member == 0:
         return answer("no")
     return answer("yes") if "5.6 mmol/L" in prompt and member < 3 else "who knows"
 
 
 class Unasked(ScriptedEngine):
-    def option_logprobs(self, asked: Sequence[Any]) -> list[list[float]]:
+    def label_logprobs(self, asked: Sequence[Any]) -> list[list[float]]:
         raise AssertionError("nobody needs the answer's tokens")
 
 
@@ -100,12 +103,12 @@ def test_an_interrupted_sampling_goes_on_after_its_last_whole_batch(base: Path) 
     asked: list[int] = []
 
     class Interrupted(Unasked):
-        def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, *rest: Any) -> Any:
-            if members == 4:
+        def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, *rest: Any) -> Any:
+            if group_size == 4:
                 asked.append(len(prompts))
                 if len(asked) == 2:
                     raise KeyboardInterrupt
-            return super().sample(prompts, keys, members, *rest)
+            return super().sample(prompts, keys, group_size, *rest)
 
     with pytest.raises(KeyboardInterrupt):
         run(recipe, base / "run", Interrupted)

@@ -1,4 +1,6 @@
-"""statistics: pass@k and the majority of k against drawing every subset; calibration against scikit-learn."""
+"""statistics: pass@k and the majority of k against drawing every subset; calibration against
+scikit-learn.
+"""
 
 from __future__ import annotations
 

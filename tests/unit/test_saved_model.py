@@ -1,4 +1,6 @@
-"""A run saves what it trained: every family, all weights or an adapter, is read back by `transformers` alone and answers alike."""
+"""A run saves what it trained: every family, all weights or an adapter, is read back by
+`transformers` alone and answers alike.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ehrmind.config import Lora, Model, Optimiser
-from ehrmind.engines.local import saving
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.quantised import keeps_from_learning
+from ehrmind.engines.local.opening.quantised import keeps_from_learning
+from ehrmind.engines.local.saving import saved_model
 from ehrmind.types import InputError, Prompt
 from tests.small_models import EVERY_FAMILY, small_model, tokens
 
@@ -88,11 +90,11 @@ def test_a_narrow_model_is_saved_as_it_computes(tmp_path: Path, name: str, how: 
 
 
 def quantises_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ehrmind.engines.local.saving.was_dequantised", lambda _: False)
+    monkeypatch.setattr("ehrmind.engines.local.saving.saved_model.was_dequantised", lambda _: False)
 
 
 def writes_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = saving.write_model
+    own = saved_model.write_model
 
     def write(network: Any, weights: Any, folder: Path, dtype: torch.dtype) -> None:
         own(
@@ -102,11 +104,11 @@ def writes_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
             dtype,
         )
 
-    monkeypatch.setattr(saving, "write_model", write)
+    monkeypatch.setattr(saved_model, "write_model", write)
 
 
 def says_another_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = saving.write_model
+    own = saved_model.write_model
 
     def write(network: Any, weights: Any, folder: Path, dtype: torch.dtype) -> None:
         own(network, weights, folder, dtype)
@@ -114,16 +116,16 @@ def says_another_config(monkeypatch: pytest.MonkeyPatch) -> None:
         config["rope_parameters"]["rope_theta"] = 500.0
         (folder / "config.json").write_text(json.dumps(config))
 
-    monkeypatch.setattr(saving, "write_model", write)
+    monkeypatch.setattr(saved_model, "write_model", write)
 
 
 def leaves_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = saving.write_model
+    own = saved_model.write_model
 
     def write(network: Any, weights: Any, folder: Path, dtype: torch.dtype) -> None:
         own(network, {key: value for key, value in weights.items() if "layers.1.mlp.up_proj" not in key}, folder, dtype)
 
-    monkeypatch.setattr(saving, "write_model", write)
+    monkeypatch.setattr(saved_model, "write_model", write)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_without_room_for_a_second_copy_files_are_compared_with_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     engine = trained(small_model(tmp_path / name, name))
-    monkeypatch.setattr("ehrmind.engines.local.proof.is_room", lambda _: False)
+    monkeypatch.setattr("ehrmind.engines.local.saving.proof.is_room", lambda _: False)
     said = engine.save(tmp_path / "saved")
     assert said == {"proof": "weights", "tensors": said["tensors"]} and said["tensors"] >= 5
     writes_other_numbers(monkeypatch)
@@ -190,7 +192,8 @@ def test_a_model_that_stays_quantised_is_not_trained() -> None:
 
 
 def test_two_ends_that_differ_are_saved_as_two_whatever_the_config_says(tmp_path: Path) -> None:
-    """`transformers` unties them when it reads both; a server that believes the config would not."""
+    """`transformers` unties them when it reads both; a server that believes the config would
+    not."""
     folder = small_model(tmp_path / "untied", "untied")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))

@@ -1,4 +1,4 @@
-"""What may be sent where: decided from the recipe alone, before anything is read or asked."""
+"""Decides what may be sent where, from the recipe alone, before anything is read or asked."""
 
 from __future__ import annotations
 

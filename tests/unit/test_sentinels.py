@@ -1,4 +1,6 @@
-"""Text that a program writes for a missing value is null at the boundary; 0 and 1970-01-01 are values."""
+"""Text that a program writes for a missing value is null at the boundary; 0 and 1970-01-01 are
+values.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Four shards held by one worker or by two: what is sampled, what is learnt and what is reported are the same, by DDP and by FSDP2."""
+"""Four shards held by one worker or by two: what is sampled, what is learned and what is reported
+are the same, by DDP and by FSDP2.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from ehrmind.engines.local.sharding import TreeSum, deal
+from ehrmind.engines.local.workers.sharding import TreeSum, deal
 from tests.learning_in_shards import SCENARIOS
 from tests.small_models import small_model
 from tests.torchrun import REPOSITORY, torchrun

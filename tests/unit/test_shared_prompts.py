@@ -1,4 +1,6 @@
-"""A prompt computed once for its group: attention, decoding and log-probabilities against the plain way of computing them."""
+"""A prompt computed once for its group: attention, decoding and log-probabilities against the plain
+way of computing them.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Rlvr
-from ehrmind.engines.local import attention, packing, replay
-from ehrmind.engines.local import decoding as decoding_module
-from ehrmind.engines.local.attention import NAME, SharedPrompt, block_mask, flex, windows
-from ehrmind.engines.local.decoding import Slots
-from ehrmind.engines.local.heads import Head, token_logprobs
-from ehrmind.engines.local.packing import Packed, Packing
-from ehrmind.engines.local.sampler import draw
+from ehrmind.engines.local.forward import attention, packing
+from ehrmind.engines.local.forward.attention import NAME, SharedPrompt, block_mask, flex, windows
+from ehrmind.engines.local.forward.lm_head import LmHead, token_logprobs
+from ehrmind.engines.local.forward.packing import Packed, Packing
+from ehrmind.engines.local.forward.sharing import share_prompts
+from ehrmind.engines.local.sampling import cuda_graphs, decoder
+from ehrmind.engines.local.sampling.decoder import Decoder
+from ehrmind.engines.local.sampling.sampler import draw
 from ehrmind.engines.local.scoring import microbatches, packed_length, score
-from ehrmind.engines.local.sharing import share_prompts
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.types import Group, Prompt, Verdict
@@ -48,7 +50,8 @@ def network(family: str = "llama", **more: Any) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE | more), dtype=torch.float32).eval()
 
 
-# ragged answers, one member, an answer of one token, an empty answer, a group whose answers are all empty, a prompt of one token
+# ragged answers, one member, an answer of one token, an empty answer, a group whose answers are all
+# empty, a prompt of one token
 GROUPS: list[Packed] = [
     (tokens(0, 40), [tokens(1, 9), tokens(2, 1), tokens(3, 30)]),
     (tokens(4, 25), [tokens(5, 12)]),
@@ -189,7 +192,7 @@ def test_chunked_log_probabilities_are_those_of_all_logits_at_once(cap: float | 
     weight = torch.randn(50, 16, generator=draw_).requires_grad_()
     targets = torch.randint(0, 50, (1100,), generator=draw_)
     coefficients = torch.randn(1100, generator=draw_)
-    logprobs, entropies = token_logprobs(hidden, Head(weight, 0.5, cap), targets, temperature)
+    logprobs, entropies = token_logprobs(hidden, LmHead(weight, 0.5, cap), targets, temperature)
     ours = torch.autograd.grad((logprobs * coefficients).sum(), (hidden, weight))
     logits = hidden @ weight.T * 0.5
     logits = logits if cap is None else torch.tanh(logits / cap) * cap
@@ -241,7 +244,8 @@ def test_waiting_prompts_take_the_places_of_finished_rows_and_change_no_answer(t
 
 
 def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What CUDA captures and replays, run as it is: rows and slots without an answer in them, prompts shorter than the room for them."""
+    """Runs what CUDA captures and replays, as it is: rows and slots without an answer in them,
+    prompts shorter than the room for them."""
     engine = small_engine(tmp_path / "model", "gemma3")
     engine.rows = 13
     prompts = [engine.prompt(messages(case)) for case in cases(7)]
@@ -250,14 +254,14 @@ def test_steps_of_fixed_shapes_write_the_same_answers(tmp_path: Path, monkeypatc
     keys, decoding = list(range(7)), Decoding(temperature=1.5, max_new_tokens=24)
     asked = prompts, keys, 3, decoding
     as_they_are = engine.sample(*asked)
-    shapes: list[replay.FixedStep] = []
-    monkeypatch.setattr(decoding_module, "REPLAYED_ON", ("cpu",))
-    monkeypatch.setattr(replay, "GROWTH", 8)
-    monkeypatch.setattr(replay, "LENGTHS", 32)
+    shapes: list[cuda_graphs.FixedStep] = []
+    monkeypatch.setattr(decoder, "GRAPHS_ON", ("cpu",))
+    monkeypatch.setattr(cuda_graphs, "GROWTH", 8)
+    monkeypatch.setattr(cuda_graphs, "LENGTHS", 32)
     monkeypatch.setattr(
-        replay.FixedStep,
+        cuda_graphs.FixedStep,
         "load",
-        lambda shape, *places, load=replay.FixedStep.load: (shapes.append(shape), load(shape, *places)),
+        lambda shape, *places, load=cuda_graphs.FixedStep.load: (shapes.append(shape), load(shape, *places)),
     )
     fixed = engine.sample(*asked)
     assert [[c.segments[0].token_ids for c in group] for group in fixed] == [
@@ -280,14 +284,14 @@ def test_sampled_pairs_of_tokens_follow_the_models_distribution(tmp_path: Path) 
     model = network(vocab_size=7, initializer_range=0.5)
     assert share_prompts(model)
     prompt, rows, prompts = [3, 1, 4, 1, 5, 2, 6], 500, 40
-    slots = Slots(model, prompts, rows, longest=len(prompt))
+    writing = Decoder(model, prompts, rows, longest=len(prompt))
     uniform = np.random.default_rng(5)
     decoding = Decoding(temperature=0.9)
     with torch.inference_mode():
         first, _ = draw(
-            slots.admit([prompt] * prompts).repeat_interleave(rows, 0), decoding, uniform.random(rows * prompts)
+            writing.admit([prompt] * prompts).repeat_interleave(rows, 0), decoding, uniform.random(rows * prompts)
         )
-        second, _ = draw(slots.step(first), decoding, uniform.random(rows * prompts))
+        second, _ = draw(writing.step(first), decoding, uniform.random(rows * prompts))
         one = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 0.9, -1)
         two = torch.softmax(
             model(torch.tensor([[*prompt, token] for token in range(7)])).logits[:, -1].double() / 0.9, -1
@@ -318,9 +322,9 @@ def test_the_gap_between_sampler_and_learner_is_measured_in_every_step(tmp_path:
         Group(c, p, a, [verdict] * 3, (1.0, -0.5, -0.5)) for c, p, a in zip(chosen, prompts, answers, strict=True)
     ]
     first = learner.learn_from_groups(judged)
-    assert 0 < first["sampler_gap"] <= first["sampler_gap_max"] < (0.1 if autocast else 1e-4)
+    assert 0 < first["train_inference_mismatch"] <= first["train_inference_mismatch_max"] < (0.1 if autocast else 1e-4)
     moved = learner.learn_from_groups(judged)  # the weights have changed: what was sampled is another policy's
-    assert moved["sampler_gap"] > (first["sampler_gap"] if autocast else 5 * first["sampler_gap"])
+    assert moved["train_inference_mismatch"] > (first["train_inference_mismatch"] if autocast else 5 * first["train_inference_mismatch"])
 
 
 def test_packed_supervised_steps_equal_steps_on_rows(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Spellings of units: UCUM's, laboratories' and clinicians'. What has one reading is read, what has two is refused."""
+"""Spellings of units: UCUM's, laboratories' and clinicians'. What has one reading is read, what has
+two is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Splits never share a group, do not depend on the order of the cases, and a leak is refused without quoting a record."""
+"""Splits never share a group, do not depend on the order of the cases, and a leak is refused
+without quoting a record.
+"""
 
 from __future__ import annotations
 

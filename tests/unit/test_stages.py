@@ -18,7 +18,8 @@ from ehrmind.prompts import gold_response
 from ehrmind.report import write_report
 from ehrmind.report.review.sheet import export_review
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError, Prompt
@@ -44,7 +45,8 @@ def recipe(**changes: object) -> Recipe:
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Right about weights from the third step on; before that one in two members; never on blood pressure."""
+    """Right about weights from the third step on; before that one in two members; never on blood
+    pressure."""
     weight = re.search(r"weight ([\d.]+) kg", prompt)
     if HIDDEN not in prompt or weight is None:
         return '<think>guess</think>\n<answer>{"answer": -7}</answer>'
@@ -72,7 +74,7 @@ def run(out: Path, chosen: Recipe, **options: object) -> Run:
 
 
 def watching() -> tuple[list[str], Any]:
-    """What will be learnt from, in its order, and how to open an engine that notes it."""
+    """Returns what will be learned from, in its order, and how to open an engine that notes it."""
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):

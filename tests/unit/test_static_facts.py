@@ -1,4 +1,6 @@
-"""Facts known without a time: sex, race and ethnicity and what the metadata declare; a death and a diagnosis never."""
+"""Facts known without a time: sex, race and ethnicity and what the metadata declare; a death and a
+diagnosis never.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ def test_arms_scored_on_different_cases_are_refused() -> None:
         paired_difference([True, False, True], [True, False])
 
 
-# Chances of: both right, only a, only b, neither. Alike arms, distant ones, hardly any right, nearly all right.
+# Chances of: both right, only a, only b, neither. Alike arms, distant ones, hardly any right,
+# nearly all right.
 @pytest.mark.parametrize(
     "chances", [(0.3, 0.1, 0.1, 0.5), (0.45, 0.25, 0.05, 0.25), (0.01, 0.04, 0.02, 0.93), (0.9, 0.06, 0.02, 0.02)]
 )

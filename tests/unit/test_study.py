@@ -1,4 +1,6 @@
-"""The study of `benchmarks/pilot_predicts.py`: its cases are sound, its readers fail where they are built to fail and nowhere else."""
+"""The study of `benchmarks/pilot_predicts.py`: its cases are sound, its readers fail where they are
+built to fail and nowhere else.
+"""
 
 from __future__ import annotations
 

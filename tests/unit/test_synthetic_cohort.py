@@ -1,4 +1,6 @@
-"""The made-up MEDS data set: valid, a function of its seed, correlated as medicine is, its labels true of its events."""
+"""The synthetic MEDS data set: valid, a function of its seed, correlated as medicine is, its labels
+true of its events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Made-up pairs of patient and trial: the label is what a reader of note and criteria concludes."""
+"""Synthetic pairs of patient and trial: the label is what a reader of note and criteria
+concludes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ DIFFICULTIES = pytest.mark.parametrize("difficulty", LEVELS)
 
 
 def said(note: str, name: str) -> bool | None:
-    """Whether the note says that the patient has or takes it, denies it, or leaves it open: by its sentences, from the outside."""
+    """Whether the note says that the patient has or takes it, denies it, or leaves it open: by its
+    sentences, from the outside."""
     names = "|".join(map(re.escape, {name, OTHER_NAMES.get(name, name)}))
     if re.search(rf"(?:^|\. )(?:takes )?(?:{names}) (yes|no)\b", note):
         return re.search(rf"(?:^|\. )(?:takes )?(?:{names}) yes\b", note) is not None

@@ -1,4 +1,6 @@
-"""The forms in which tables come: separators, encodings, workbooks, JSON lines, typed columns; each read as what it says, or refused."""
+"""The forms in which tables come: separators, encodings, workbooks, JSON lines, typed columns; each
+read as what it says, or refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A table's answers, labels, days, patients and gaps are read as meant, or refused with row and column; what was decided is said."""
+"""A table's answers, labels, days, patients and gaps are read as meant, or refused with row and
+column; what was decided is said.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The warm-up's teacher, against a server on this machine that teaches as it is told to: well, badly, or with lies."""
+"""The warm-up's teacher, against a server on this machine that teaches as planned: well, badly, or
+with lies.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class Watched(ScriptedEngine):
 
 
 def answered(body: dict[str, Any]) -> tuple[str, str]:
-    """(the gold answer as the teacher was told it, some words that tell cases apart)"""
+    """(the gold answer as the teacher was given it, some words that tell cases apart)"""
     text = body["messages"][0]["content"]
     gold = GOLD.search(text)
     assert gold is not None, "the teacher is told the answer"

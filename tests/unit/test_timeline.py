@@ -1,4 +1,4 @@
-"""What is known at a time, against a reader that looks at every event by itself."""
+"""Knowledge at a time, against a reader that looks at every event by itself."""
 
 from __future__ import annotations
 

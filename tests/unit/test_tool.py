@@ -1,4 +1,6 @@
-"""A turn that calls a calculator gets a reply; the reply is read and not learnt, and the last turn is what is judged."""
+"""A turn that calls a calculator gets a reply; the reply is read and not trained on, and the last
+turn is what is judged.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import torch
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
 from ehrmind.data.synthetic.trials import synthetic_trials
-from ehrmind.engines.local.learner import LocalLearner
+from ehrmind.engines.local.training.learner import LocalLearner
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.engines.tools import MOST_CALLS, sample_with_tool
 from ehrmind.prompts import messages
@@ -103,7 +105,7 @@ def test_a_call_for_which_the_context_has_no_room_ends_the_answer() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_template_has_a_turn_for_the_reply(family: str, tmp_path: Path) -> None:
-    """What comes after the assistant's words is as in the whole conversation rendered at once."""
+    """Text after the assistant's words is as in the whole conversation rendered at once."""
     engine = small_engine(tmp_path / "model", family)
     asked, said = [Message("user", "How much?")], "a call"
     prompt, turn = engine.prompt(asked), engine.tool_turn("41 kg")
@@ -131,8 +133,8 @@ def learner(engine: object, **settings: object) -> LocalLearner:
 
 @pytest.mark.parametrize("importance", ["token", "sequence"])
 def test_tokens_of_the_tool_are_read_and_not_learnt(importance: str, tmp_path: Path) -> None:
-    """The gradient is that of the same answer without a tool's segment masked by hand: changing which tokens a tool wrote changes what
-    is read, and no gradient comes from predicting them."""
+    """The gradient is that of the same answer without a tool's segment masked by hand: changing
+    which tokens a tool wrote changes what is read, and no gradient comes from predicting them."""
     engine = small_engine(tmp_path / "model", "llama")
     case = cases(1)[0]
     prompt = engine.prompt(messages(case))
@@ -169,7 +171,8 @@ def test_tokens_of_the_tool_are_read_and_not_learnt(importance: str, tmp_path: P
 def hand_made(
     engine: object, prompt: Prompt, first: tuple[int, ...], reply: tuple[int, ...], last: tuple[int, ...]
 ) -> dict[str, torch.Tensor]:
-    """On policy the gradient is that of −Σ log p over the assistant's tokens, whatever the importance ratio is of."""
+    """On policy the gradient is that of −Σ log p over the assistant's tokens, whatever the
+    importance ratio is of."""
     network = engine.network  # type: ignore[attr-defined]
     network.zero_grad()
     ids = torch.tensor([[*prompt.token_ids, *first, *reply, *last]])
@@ -183,10 +186,10 @@ def hand_made(
 
 
 def test_probabilities_of_labels_are_asked_behind_the_call_and_its_reply() -> None:
-    """What the model was told by the tool is part of what its answer's probabilities depend on."""
+    """The reply of the tool is part of what its answer's probabilities depend on."""
 
     class Asked(ScriptedEngine):
-        def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
             self.prompts = [prompt.token_ids for prompt, *_ in asked]
             return [[0.0] * len(options) for *_, options in asked]
 

@@ -1,4 +1,6 @@
-"""verify.trainer_rewards: what verl and TRL pay for an answer is our judge's verdict, and nothing else."""
+"""verify.trainer_rewards: what verl and TRL pay for an answer is our judge's verdict, and nothing
+else.
+"""
 
 from __future__ import annotations
 

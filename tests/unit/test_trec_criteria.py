@@ -1,4 +1,6 @@
-"""Criteria of registry records: divided by headings in the words that people write, left undivided where that cannot be trusted."""
+"""Criteria of registry records: divided by headings in the words that people write, left undivided
+where that cannot be trusted.
+"""
 
 from __future__ import annotations
 

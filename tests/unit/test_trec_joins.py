@@ -1,4 +1,6 @@
-"""Topics, judgments and records find each other however their ids are spelled, and not across years; what lies beside them is named."""
+"""Topics, judgments and records find each other however their ids are spelled, and not across
+years; other files next to them are named.
+"""
 
 from __future__ import annotations
 
@@ -229,7 +231,7 @@ def test_every_file_of_a_folder_and_of_an_archive_is_read_or_named(tmp_path: Pat
             archive.writestr("study.xml", xml(NCT[6]))
     found = read_records([given_path], set(NCT))
     assert set(found.by_id) == set(NCT[1:7] if kind == "folder" else NCT[1:6])
-    (note,) = [note for note in found.notes if note.startswith("files beside")]
+    (note,) = [note for note in found.notes if note.startswith("files next to")]
     assert "readme.txt" in note or "…" in note
     assert found.notes[note] == (4 if kind == "folder" else 3)
 
@@ -255,7 +257,7 @@ def test_a_download_as_csv_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "ctg-studies.csv").write_text("NCT Number,Study Title\n")
     with pytest.raises(
-        InputError, match=r"holds no trial record; files beside the records that were not read: ctg-studies.csv"
+        InputError, match=r"holds no trial record; files next to the records that were not read: ctg-studies.csv"
     ):
         read_records([tmp_path / "d"], set(NCT))
 

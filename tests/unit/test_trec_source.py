@@ -1,4 +1,5 @@
-"""TREC's files: topics, judgments, trial records, criteria; and what is said when one does not fit."""
+"""TREC's files: topics, judgments, trial records, criteria; and what is said when one does not
+fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Patient-trial matching through all stages with a scripted engine: results, measures, run files, page."""
+"""Patient-trial matching through all stages with a scripted engine: results, measures, run files,
+page.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from ehrmind.types import InputError
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Unlearnt, everyone is eligible; learnt, the condition is looked up, and criteria are not."""
+    """Before training, everyone is eligible; after it, the condition is looked up, and criteria are
+    not."""
     condition = prompt.rpartition("Conditions: ")[2].partition("\n")[0]
     label = "eligible" if skill < 3 or f"{condition} yes" in prompt else "not relevant"
     return f'<think>{condition}</think>\n<answer>{{"answer": "{label}"}}</answer>'

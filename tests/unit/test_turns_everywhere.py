@@ -1,4 +1,6 @@
-"""The same harmless text reaches training, prediction, another trainer and a server, for a model whose markers no family has."""
+"""The same harmless text reaches training, prediction, another trainer and a server, for a model
+whose markers no family has.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""New rows whose answers nobody knows: Cases that can be asked, and neither learned from nor scored."""
+"""New rows whose answers nobody knows: Cases that can be asked, and neither learned from nor
+scored.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,8 @@ def test_pairs_that_are_named_are_the_only_ones_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", ONE_OF_EACH_KIND, ids=lambda case: str(case.truth["kind"]))
 def test_an_answer_is_read_alike_whether_or_not_its_truth_is_known(case: Case) -> None:
-    """Of everything that the judge accepts or finds merely wrong, but a unit or a fraction that the form forbids."""
+    """Draws from everything that the judge accepts or finds merely wrong, but a unit or a fraction
+    that the form forbids."""
     from ehrmind.prompts import gold_response
 
     form = {key: value for key, value in case.truth.items() if key in ("kind", "unit", "calculator")}

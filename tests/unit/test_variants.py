@@ -24,7 +24,8 @@ VARIANTS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
 
 
 def plan(prompt: str, key: int, member: int, skill: int) -> str:
-    """Knows the rule for fluids when the book is open, copies an example's form, calls where it may, and thinks only when asked."""
+    """Knows the rule for fluids when the book is open, copies an example's form, calls where it
+    may, and thinks only when asked."""
     thought = "<think>sum</think>\n" if "Reason first" in prompt else ""
     weight = re.search(r"weight ([\d.]+) kg", prompt.rpartition("Answer the question")[2])
     if weight is None:
@@ -134,7 +135,8 @@ def test_an_arm_of_a_model_trains_that_model(tmp_path: Path) -> None:
 
 
 def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path) -> None:
-    """The base misses both tasks, so a warm-up comes first and RLVR from the base is not trained."""
+    """The base misses both tasks, so a warm-up comes first and RLVR from the base is not
+    trained."""
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
     tree = staged().model_dump(mode="json", exclude_unset=True)

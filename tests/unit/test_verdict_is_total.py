@@ -133,7 +133,8 @@ def test_a_strange_text_gets_its_verdict_in_bounded_time(name: str) -> None:
 
 
 def test_typical_answers_are_judged_at_twenty_thousand_a_second_or_more() -> None:
-    """Measured: some 100,000 a second on an idle core. The best of ten short rounds counts, since the machine may be busy."""
+    """Measured: some 100,000 a second on an idle core. The best of ten short rounds counts, since
+    the machine may be busy."""
     case = decimal(rationale="The formula is the formula, and 2.1 < 3.\n" * 20)
     texts = [
         gold_response(case),

@@ -1,4 +1,5 @@
-"""The rooms around the verdict can be imported in any order, quickly and without heavy libraries."""
+"""The rooms around the verdict can be imported in any order, quickly and without heavy
+libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The live view behind its guard: who is answered, what is found and opened, what comes while a run goes on."""
+"""The live view behind its guard: who is answered, what is found and opened, what comes while a run
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 
 from ehrmind.cli import main
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.view import guard, server
 from ehrmind.view import rollout_index as index
 from ehrmind.view import search as searching

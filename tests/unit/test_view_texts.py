@@ -1,4 +1,4 @@
-"""What the live view makes of texts: grounded values, pieces, differences."""
+"""Texts in the live view: grounded values, pieces, differences."""
 
 from __future__ import annotations
 

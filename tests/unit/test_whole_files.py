@@ -1,4 +1,6 @@
-"""Files are whole or absent, also over a power loss, and leftovers of a kill are told from what a living process writes."""
+"""Files are whole or absent, also over a power loss, and leftovers of a kill are distinguished from
+what a living process writes.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ with writing(Path(sys.argv[1]) / "file.json") as file, written_whole(Path(sys.ar
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is flushed and renamed, in order, by name."""
+    """Returns what is flushed and renamed, in order, by name."""
     made: list[tuple[str, str]] = []
     fsync, replace, rename = os.fsync, Path.replace, Path.rename
 

@@ -1,4 +1,4 @@
-"""What workers tell each other, in processes of their own over gloo."""
+"""Messages among workers, in processes of their own over gloo."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ __all__ = ["CALCULATORS", "Calculator", "Convention", "Deviation", "Result", "St
 
 
 class _Calculators(dict[int | str, Calculator]):
-    """By benchmark id; a name or slug in any casing finds the same calculator."""
+    """Calculators by benchmark id. A name or slug in any casing finds the same calculator."""
 
     def __missing__(self, key: object) -> Calculator:
         if isinstance(key, str):
@@ -69,5 +69,6 @@ CALCULATORS = _Calculators({number: _ALL[number] for number in CATALOGUE if numb
 def from_entities(
     calculator_id: int | str, entities: Mapping[str, Any], convention: Convention = "published"
 ) -> Result:
-    """Work a MedCalc-Bench row's entities. Raises InputError naming the input that is missing or does not fit."""
+    """Works a MedCalc-Bench row's entities. Raises InputError naming the input that is missing or
+    does not fit."""
     return work_entities(CALCULATORS[calculator_id], entities, convention)

@@ -1,4 +1,4 @@
-"""Intensive care: APACHE II, in bands of twelve measurements."""
+"""Intensive care: APACHE II, from bands of twelve measurements."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ ADMITTED_AFTER = Choice(
 )
 
 Bands = Sequence[tuple[float, int]]
-# (lowest value of the band, points), from above. What is below all of them is the last argument of `band`.
+# (lowest value of the band, points), from the highest band down. Values below all bands get the
+# last argument of `band`.
 TEMPERATURES: Bands = ((41, 4), (39, 3), (38.5, 1), (36, 0), (34, 1), (32, 2), (30, 3))
 PRESSURES: Bands = ((160, 4), (130, 3), (110, 2), (70, 0), (50, 2))
 HEART_RATES: Bands = ((180, 4), (140, 3), (110, 2), (70, 0), (55, 2), (40, 3))
@@ -93,7 +94,10 @@ def apache_ii(
     white_cells_times: float = 1,
     gcs_added: bool = False,
 ) -> float:
-    """All measurements are the worst of the first day; `chronic_kidney_failure` counts only where `only_in_kidney_failure`."""
+    """Works APACHE II. All measurements are the worst of the first day.
+
+    `chronic_kidney_failure` counts only with `only_in_kidney_failure`.
+    """
     if gcs != int(gcs):
         raise refused("gcs", num(gcs), "is not a whole number, which a Glasgow Coma Score is.")
     steps.points("age", f"{num(age)} years", band(age, AGES, 0))
@@ -126,7 +130,7 @@ def apache_ii(
 
 
 def _oxygenation(steps: Steps, fio2: float, pao2: float | None, aa_gradient: float | None) -> None:
-    """On half oxygen or more the gradient is scored, below it the pressure."""
+    """Scores the gradient if FiO2 is at least 50 %, and the pressure otherwise."""
     if fio2 >= 50:
         found = NORMAL if aa_gradient is None else f"{num(aa_gradient)} mm Hg"
         steps.points(
@@ -164,10 +168,10 @@ CALCULATORS = (
             GCS,
         ),
         question="What is the patient's APACHE II score?",
-        formula="points for age, chronic health and twelve physiological measurements, 0 to 4 by band (15 less the Glasgow Coma Score; "
-        "creatinine doubled in acute renal failure)",
-        citation="Knaus WA, Draper EA, Wagner DP, Zimmerman JE. APACHE II: a severity of disease classification system. "
-        "Crit Care Med. 1985;13(10):818-829.",
+        formula="points for age, chronic health and twelve physiological measurements, 0 to 4 by band (15 less the "
+        "Glasgow Coma Score; creatinine doubled in acute renal failure)",
+        citation="Knaus WA, Draper EA, Wagner DP, Zimmerman JE. APACHE II: a severity of disease classification "
+        "system. Crit Care Med. 1985;13(10):818-829.",
         deviations=(
             Deviation(
                 "the Glasgow Coma Score itself is added, not 15 less it",

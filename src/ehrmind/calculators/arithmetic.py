@@ -1,7 +1,7 @@
-"""Plain arithmetic from text, read by a grammar of its own: nothing is executed.
+"""Computes plain arithmetic from text with a grammar of its own. Nothing is executed.
 
 sum = product {(+|-) product}    product = power {(*|/) power}    power = [+|-] atom [^ power]
-atom = number | (sum) | name(sum {, sum}), the name one of FUNCTIONS
+atom = number | (sum) | name(sum {, sum}), where name is one of FUNCTIONS
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"\s*(?:(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})|(\*\*|[-+*/^(),
 
 
 def evaluate(text: str) -> float | None:
-    """The value; None for what is no arithmetic or has no finite value."""
+    """Returns the value; None if the text is not arithmetic or has no finite value."""
     tokens = _tokens(text) if len(text) <= LONGEST else None
     if not tokens:
         return None
@@ -69,7 +69,7 @@ def _product(tokens: list[str], place: int, depth: int) -> tuple[float, int]:
 
 
 def _power(tokens: list[str], place: int, depth: int) -> tuple[float, int]:
-    """A sign binds less than a power: -2^2 is -4."""
+    """Reads a power. A sign binds less than a power: -2^2 is -4."""
     if depth > DEEPEST:
         raise ValueError
     if tokens[place] in "+-":

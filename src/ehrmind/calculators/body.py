@@ -1,4 +1,5 @@
-"""Body size and fluids: body mass index, ideal, adjusted and target weight, surface area, maintenance fluids."""
+"""Body size and fluids: body mass index, ideal, adjusted and target weight, surface area,
+maintenance fluids."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.vocabulary import BMI, HEIGHT, SEX, WEIGHT
 from ehrmind.calculators.working import Steps, num
 
-# Devine's line comes to no weight at all at 102 cm (women) and 97 cm (men).
+# Devine's line reaches zero at 102 cm (women) and 97 cm (men).
 DEVINE_HEIGHT = replace(HEIGHT, low=105)
 
 
@@ -19,7 +20,8 @@ def body_mass_index(steps: Steps, *, weight: float, height: float) -> float:
 
 
 def ideal_body_weight(steps: Steps, *, sex: str, height: float) -> float:
-    """Devine's base of 50 or 45.5 kg at 60 inches and 2.3 kg for every inch from there, below 60 inches too."""
+    """Works Devine's formula: 50 or 45.5 kg at 60 inches, plus 2.3 kg per inch, also below 60
+    inches."""
     inches = steps("height in inches", f"{num(height)} / 2.54", height / 2.54, "in")
     base = 50.0 if sex == "male" else 45.5
     return steps(
@@ -49,7 +51,8 @@ def body_surface_area(steps: Steps, *, weight: float, height: float) -> float:
 
 
 def maintenance_fluids(steps: Steps, *, weight: float) -> float:
-    """4 mL/h for each of the first ten kilograms, 2 for each of the next ten, 1 for each beyond."""
+    """Adds up 4 mL/h for each of the first ten kilograms, 2 for each of the next ten, and 1 for
+    each further one."""
     if weight <= 10:
         return steps("hourly fluids up to 10 kg", f"4 * {num(weight)}", 4 * weight, "mL/hr")
     if weight <= 20:
@@ -66,7 +69,8 @@ CALCULATORS = (
         (WEIGHT, HEIGHT),
         question="What is the patient's body mass index (BMI) in kg/m^2?",
         formula="weight (kg) / height (m)^2",
-        citation="Keys A, Fidanza F, Karvonen MJ, et al. Indices of relative weight and obesity. J Chronic Dis. 1972;25(6):329-343.",
+        citation="Keys A, Fidanza F, Karvonen MJ, et al. Indices of relative weight and obesity. J Chronic Dis. "
+        "1972;25(6):329-343.",
     ),
     Calculator(
         10,
@@ -82,7 +86,8 @@ CALCULATORS = (
         (WEIGHT,),
         question="What is the patient's hourly maintenance fluid in mL/hr by weight (the 4-2-1 rule)?",
         formula="up to 10 kg: 4 * weight; 10 to 20 kg: 40 + 2 * (weight - 10); above 20 kg: 60 + (weight - 20)",
-        citation="Holliday MA, Segar WE. The maintenance need for water in parenteral fluid therapy. Pediatrics. 1957;19(5):823-832.",
+        citation="Holliday MA, Segar WE. The maintenance need for water in parenteral fluid therapy. Pediatrics. "
+        "1957;19(5):823-832.",
     ),
     Calculator(
         60,
@@ -98,7 +103,8 @@ CALCULATORS = (
         (replace(BMI, label="target body mass index"), HEIGHT),
         question="What is the patient's target weight in kg for the target BMI?",
         formula="target BMI (kg/m^2) * height (m)^2",
-        citation="Keys A, Fidanza F, Karvonen MJ, et al. Indices of relative weight and obesity. J Chronic Dis. 1972;25(6):329-343.",
+        citation="Keys A, Fidanza F, Karvonen MJ, et al. Indices of relative weight and obesity. J Chronic Dis. "
+        "1972;25(6):329-343.",
     ),
     Calculator(
         62,
@@ -106,7 +112,7 @@ CALCULATORS = (
         (SEX, WEIGHT, DEVINE_HEIGHT),
         question="What is the patient's adjusted body weight in kg?",
         formula="IBW + 0.4 * (weight - IBW), where IBW is the ideal body weight by Devine",
-        citation="Bauer LA, Edwards WA, Dellinger EP, Simonowitz DA. Influence of weight on aminoglycoside pharmacokinetics "
-        "in normal weight and morbidly obese patients. Eur J Clin Pharmacol. 1983;24(5):643-647.",
+        citation="Bauer LA, Edwards WA, Dellinger EP, Simonowitz DA. Influence of weight on aminoglycoside "
+        "pharmacokinetics in normal weight and morbidly obese patients. Eur J Clin Pharmacol. 1983;24(5):643-647.",
     ),
 )

@@ -1,4 +1,5 @@
-"""A calculator: what it takes, how it is worked, where it is published, and where a benchmark works it otherwise."""
+"""A calculator: its inputs, its function, its publication, and where a benchmark computes it
+differently."""
 
 from __future__ import annotations
 
@@ -19,11 +20,15 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One thing a benchmark's release does otherwise than the publication: in `conventions`, `what` and `why`.
+    """One thing that a benchmark's release does differently from the publication: `what`, `why` and
+    in which `conventions`.
 
-    `settings` are the arguments of the calculator's function that make it so, `defaults` what stands in for inputs that are not
-    given. Where the release misreads its own entities, `keys` names those it reads an input from, and `units` maps a unit's text
-    (`mg`, or `fentanyl_patch_dose:mg` for one input) to what the release takes it for."""
+    - `settings`: arguments of the calculator's function that reproduce it
+    - `defaults`: values for inputs that are not given
+    - `keys`: if the release misreads its own entities, the keys from which it reads an input
+    - `units`: the unit that the release takes a unit's text for (`mg`, or `fentanyl_patch_dose:mg`
+      for one input)
+    """
 
     what: str
     why: str
@@ -36,10 +41,13 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Calculator:
-    """Called with its inputs by name, it reads them into the units of the formula and returns a Result.
+    """A calculator. Called with its inputs by name, it converts them to the formula's units and
+    returns a Result.
 
-    `work(steps, **values)` is the pure function; its further keyword arguments are what deviations set. Of an input with limits in SI
-    units it also gets `NAME_si`, the number in them, where the input was given so."""
+    `work(steps, **values)` is the pure function; its other keyword arguments are set by deviations.
+    For an input with limits in SI units that was given in SI, it also gets `NAME_si`, the number in
+    that unit.
+    """
 
     id: int
     work: Callable[..., Value]
@@ -66,7 +74,8 @@ class Calculator:
         return CATALOGUE[self.id].unit
 
     def __call__(self, convention: Convention = "published", /, **given: Any) -> Result:
-        """Raises InputError for an input that is missing, unknown, out of range or in a unit that does not convert."""
+        """Works the calculator. Raises InputError for an input that is missing, unknown, out of
+        range or in a unit that does not convert."""
         settings = self.settings(convention)
         names = [item.name for item in self.inputs]
         for name in given:
@@ -84,7 +93,7 @@ class Calculator:
                 values[item.name] = defaults[item.name]
                 assumed.append(f"{item.label}: as {convention} has it")
             elif item.because:
-                values[item.name] = item.default  # None: the function knows what a missing value means
+                values[item.name] = item.default  # None: the function handles a missing value
                 assumed.append(f"{item.label}: {item.because}")
             else:
                 raise InputError(f"{self.slug} needs {item.name} ({item.label}: {item.describe()}).")

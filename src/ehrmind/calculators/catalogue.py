@@ -1,7 +1,8 @@
-"""The calculators room's index: MedCalc-Bench's 55 calculators, their canonical spelling, kind of answer and unit.
+"""Index of MedCalc-Bench's 55 calculators: canonical spelling, kind of answer and unit.
 
-Ids, names and categories are those of MedCalc-Bench v1.0 (arXiv 2406.12036); later releases spell some of them
-differently (`aliases`, `CATEGORY_SPELLINGS`). Units are those that the questions ask for; the formulas are left out.
+Ids, names and categories are those of MedCalc-Bench v1.0 (arXiv 2406.12036). Later releases spell
+some differently (`aliases`, `CATEGORY_SPELLINGS`). Units are those that the questions ask for. The
+formulas are elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Kind = Literal["decimal", "integer", "date", "weeks_days"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`unit` is what the question asks for (None: a bare number); `also` are units that name the same number."""
+    """One calculator of the index. `unit` is what the question asks for (None: a bare number);
+    `also` lists units that name the same number."""
 
     id: int
     slug: str
@@ -36,7 +38,7 @@ CATEGORY_SPELLINGS: dict[str, str] = {name: name for name in CATEGORIES} | {
     "dosage conversion": "dosage",
 }
 
-# Ions of charge one and their gaps: a millimole is a milliequivalent.
+# For ions with a charge of one and their gaps, a millimole is a milliequivalent.
 _MMOL = ("mmol/L",)
 _EGFR = ("mL/min/1.73", "mL/(min*1.73 m^2)")
 _CRITERIA = ("criteria", "criterion", "criteria met")
@@ -148,7 +150,8 @@ CATALOGUE: dict[int, Entry] = {calculator.id: calculator for calculator in _ALL}
 
 
 def entry_by_name(name: str) -> Entry:
-    """The calculator of this name in any casing, spacing or quotes, or by an alias or slug. Raises InputError."""
+    """Finds a calculator by name in any casing, spacing or quotes, by alias or by slug. Raises
+    InputError."""
     found = _BY_NAME.get(_key(name))
     if found is None:
         raise InputError(f"'{name}' is not one of MedCalc-Bench's 55 calculators; `ehrmind calc list` names them.")
@@ -157,14 +160,15 @@ def entry_by_name(name: str) -> Entry:
 
 @lru_cache(maxsize=4096)
 def unit_asked(calculator_id: int, question: str) -> str | None:
-    """The unit of the answer to this question. The Verified release asks for free water in kg where v1.0 asks for litres."""
+    """Returns the unit of the answer to this question. The Verified release asks for free water in
+    kg, v1.0 in litres."""
     if calculator_id == 38 and re.search(r"in terms of kg\b", question):
         return "kg"
     return CATALOGUE[calculator_id].unit
 
 
 def _key(name: str) -> str:
-    """Letters and digits only, so that casing, spacing, curly quotes and dashes do not matter."""
+    """Keeps letters and digits only, so casing, spacing, curly quotes and dashes do not matter."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

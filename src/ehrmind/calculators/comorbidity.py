@@ -109,12 +109,13 @@ CALCULATORS = (
             AIDS,
         ),
         question="What is the patient's age-adjusted Charlson Comorbidity Index?",
-        formula="1 point per decade from 50 (at most 4); 1 each for infarction, heart failure, peripheral vascular, cerebrovascular, "
-        "pulmonary, connective tissue and ulcer disease, dementia, mild liver disease, diabetes; 2 each for diabetes with organ damage, "
-        "hemiplegia, kidney disease, solid tumor, leukemia, lymphoma; 3 for severe liver disease; 6 each for metastatic tumor and AIDS",
-        citation="Charlson ME, Pompei P, Ales KL, MacKenzie CR. A new method of classifying prognostic comorbidity in longitudinal "
-        "studies. J Chronic Dis. 1987;40(5):373-383. "
-        "Age: Charlson M, Szatrowski TP, Peterson J, Gold J. J Clin Epidemiol. 1994;47(11):1245-1251.",
+        formula="1 point per decade from 50 (at most 4); 1 each for infarction, heart failure, peripheral vascular, "
+        "cerebrovascular, pulmonary, connective tissue and ulcer disease, dementia, mild liver disease, diabetes; 2 "
+        "each for diabetes with organ damage, hemiplegia, kidney disease, solid tumor, leukemia, lymphoma; 3 for "
+        "severe liver disease; 6 each for metastatic tumor and AIDS",
+        citation="Charlson ME, Pompei P, Ales KL, MacKenzie CR. A new method of classifying prognostic comorbidity in "
+        "longitudinal studies. J Chronic Dis. 1987;40(5):373-383. Age: Charlson M, Szatrowski TP, Peterson J, Gold J. "
+        "J Clin Epidemiol. 1994;47(11):1245-1251.",
         deviations=(
             Deviation(
                 "liver disease scores 1 whatever its severity",

@@ -85,16 +85,17 @@ def _infusion(name: str, drug: str) -> Quantity:
 DOPAMINE, DOBUTAMINE = _infusion("dopamine", "dopamine"), _infusion("dobutamine", "dobutamine")
 EPINEPHRINE, NOREPINEPHRINE = _infusion("epinephrine", "epinephrine"), _infusion("norepinephrine", "norepinephrine")
 
-# (lowest value of the band, points), from above, as in `apache`.
+# (lowest value of the band, points), from the highest band down, as in `apache`.
 PLATELET_COUNTS: Bands = ((150, 0), (100, 1), (50, 2), (20, 3))
 COMA_SCORES: Bands = ((15, 0), (13, 1), (10, 2), (6, 3))
 BILIRUBINS: Bands = ((12, 4), (6, 3), (2, 2), (1.2, 1))
 CREATININES: Bands = ((5, 4), (3.5, 3), (2, 2), (1.2, 1))
-# The same table in SI units, with the publication's own limits, not those above converted:
-# "6.0-11.9 (102-204)", ">12.0 (204)", ">5.0 (440)".
+# The same table in SI units, with the publication's own limits, not converted ones: "6.0-11.9
+# (102-204)", ">12.0 (204)", ">5.0 (440)".
 BILIRUBINS_SI: Bands = ((math.nextafter(204, math.inf), 4), (102, 3), (33, 2), (20, 1))
 CREATININES_SI: Bands = ((math.nextafter(440, math.inf), 4), (300, 3), (171, 2), (110, 1))
-# Lowest ratios for 0 and 1 points, and those below which respiratory support scores 3 and 4: in mm Hg, in kPa.
+# Lowest ratios for 0 and 1 points, and those below which respiratory support scores 3 and 4; in mm
+# Hg and in kPa.
 OXYGEN_RATIOS, OXYGEN_RATIOS_SI = (400, 300, 200, 100), (53.3, 40, 26.7, 13.3)
 
 
@@ -107,7 +108,8 @@ def glasgow_coma_score(
     verbal_counted: int = 1,
     not_testable: tuple[int, int, int] | None = None,
 ) -> float:
-    """Points fall by the order of the options. A response that cannot be tested leaves no total (Teasdale 2014)."""
+    """Takes points from the order of the options. A response that cannot be tested leaves no total
+    (Teasdale 2014)."""
     for place, (item, found, best) in enumerate(
         ((EYE, eye_response, 4), (VERBAL, verbal_response, 5), (MOTOR, motor_response, 6))
     ):
@@ -148,7 +150,10 @@ def sofa(
     bilirubin_si: float | None = None,
     creatinine_si: float | None = None,
 ) -> float:
-    """`pao2_si` in kPa, `bilirubin_si` and `creatinine_si` in µmol/L, where they were given so: the table has its own limits for them."""
+    """Works SOFA. The table has its own limits in SI units.
+
+    Values given in SI come as `pao2_si` in kPa, and `bilirubin_si` and `creatinine_si` in µmol/L.
+    """
     _lungs(steps, *((pao2, "mm Hg") if pao2_si is None else (pao2_si, "kPa")), fio2, fio2_scale, ventilated or cpap)
     steps.points("platelet count", f"{num(platelets)} x10^9/L", band(platelets, PLATELET_COUNTS, 4))
     steps.points("Glasgow Coma Score", num(gcs), band(gcs, COMA_SCORES, 4))
@@ -193,7 +198,7 @@ def sofa(
 
 def _lungs(steps: Steps, pao2: float, unit: str, fio2: float, fio2_scale: float, supported: bool) -> None:
     healthy, mild, severe, worst = OXYGEN_RATIOS_SI if unit == "kPa" else OXYGEN_RATIOS
-    quotient = round(pao2 / (fio2 / fio2_scale), 9)  # 56 / 0.28 is 200, and no last digit less
+    quotient = round(pao2 / (fio2 / fio2_scale), 9)  # removes float noise: 56 / 0.28 is exactly 200
     ratio = steps("PaO2 / FiO2", f"{num(pao2)} / ({num(fio2)} / {num(fio2_scale)})", quotient, unit)
     points = band(ratio, ((healthy, 0), (mild, 1)), 2)
     if supported and ratio < severe:
@@ -203,7 +208,8 @@ def _lungs(steps: Steps, pao2: float, unit: str, fio2: float, fio2_scale: float,
 
 
 def _pressure(steps: Steps, systolic: float | None, diastolic: float | None, hypotension: bool) -> tuple[str, bool]:
-    """What is found, and whether the mean is below 70. A measured pressure outweighs what is said of it."""
+    """Returns the finding, and whether the mean is below 70. A measured pressure overrides a
+    statement about it."""
     if systolic is None or diastolic is None:
         return ("hypotension" if hypotension else "no hypotension"), hypotension
     expression = f"({num(systolic)} + 2 * {num(diastolic)}) / 3"
@@ -222,7 +228,10 @@ def sirs_criteria(
     any_heart_rate: bool = False,
     paco2_si: float | None = None,
 ) -> float:
-    """`paco2_si` in kPa, where it was given so: the publication's limit is 32 torr, or 4.3 kPa."""
+    """Counts the SIRS criteria. The publication's limit for PaCO2 is 32 torr, or 4.3 kPa.
+
+    `paco2_si` is in kPa, if it was given so.
+    """
     steps.points(
         "temperature above 38 or below 36 C", f"{num(temperature)} C", int(temperature > 38 or temperature < 36)
     )
@@ -288,9 +297,10 @@ CALCULATORS = (
             replace(URINE_OUTPUT, because=NORMAL),
         ),
         question="What is the patient's Sequential Organ Failure Assessment (SOFA) score?",
-        formula="0 to 4 points each for lungs (PaO2 / FiO2), platelets, Glasgow Coma Score, bilirubin, circulation, kidneys",
-        citation="Vincent JL, Moreno R, Takala J, et al. The SOFA (Sepsis-related Organ Failure Assessment) score to describe organ "
-        "dysfunction/failure. Intensive Care Med. 1996;22(7):707-710.",
+        formula="0 to 4 points each for lungs (PaO2 / FiO2), platelets, Glasgow Coma Score, bilirubin, circulation, "
+        "kidneys",
+        citation="Vincent JL, Moreno R, Takala J, et al. The SOFA (Sepsis-related Organ Failure Assessment) score to "
+        "describe organ dysfunction/failure. Intensive Care Med. 1996;22(7):707-710.",
         deviations=(
             Deviation(
                 "PaO2 is divided by FiO2 in percent", "its code does not make a fraction of it", {"fio2_scale": 1}
@@ -317,10 +327,10 @@ CALCULATORS = (
             replace(PACO2, because="not given, so the respiratory rate decides", si="kPa"),
         ),
         question="How many SIRS criteria does the patient meet?",
-        formula="one each: temperature above 38 or below 36 C; heart rate above 90; respiratory rate above 20 or PaCO2 below 32 mm Hg; "
-        "white cell count above 12 or below 4 x10^9/L",
-        citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the use of innovative "
-        "therapies in sepsis. Chest. 1992;101(6):1644-1655.",
+        formula="one each: temperature above 38 or below 36 C; heart rate above 90; respiratory rate above 20 or PaCO2 "
+        "below 32 mm Hg; white cell count above 12 or below 4 x10^9/L",
+        citation="Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure and guidelines for the "
+        "use of innovative therapies in sepsis. Chest. 1992;101(6):1644-1655.",
         deviations=(
             Deviation(
                 "the heart rate's point is given always", "both branches of its code add it", {"any_heart_rate": True}

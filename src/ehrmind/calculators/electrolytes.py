@@ -1,4 +1,5 @@
-"""Electrolytes, acid and base: corrected calcium and sodium, osmolality, free water deficit, the anion gap and what follows from it."""
+"""Electrolytes, acid and base: corrected calcium and sodium, osmolality, free water deficit, anion
+gap and values derived from it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def serum_osmolality(steps: Steps, *, sodium: float, urea_nitrogen: float, gluco
 
 
 def free_water_deficit(steps: Steps, *, sex: str, age: float, weight: float, sodium: float) -> float:
-    """Total body water is a share of the weight: children 0.6, men 0.6, women 0.5, from 65 years 0.5 and 0.45."""
+    """Takes total body water as a share of the weight: children 0.6, men 0.6, women 0.5; from 65
+    years on 0.5 and 0.45."""
     if age < 18:
         water, who = 0.6, "a child"
     elif age < 65:
@@ -63,7 +65,8 @@ def anion_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: floa
 
 
 def delta_gap(steps: Steps, *, sodium: float, chloride: float, bicarbonate: float) -> float:
-    """The excess of the anion gap over 12. Wrenn's delta gap (1990), which also takes off the fall of bicarbonate, is not meant."""
+    """Returns the anion gap's excess over 12. Wrenn's delta gap (1990) also subtracts the fall of
+    bicarbonate; this one does not."""
     gap = anion_gap(steps, sodium=sodium, chloride=chloride, bicarbonate=bicarbonate)
     return steps("delta gap", f"{num(gap)} - 12", gap - 12, "mEq/L")
 
@@ -104,7 +107,10 @@ def _over_delta_bicarbonate(steps: Steps, what: str, gap: float, bicarbonate: fl
 
 _GAP = (SODIUM, CHLORIDE, BICARBONATE)
 _EMMETT = "Emmett M, Narins RG. Clinical use of the anion gap. Medicine (Baltimore). 1977;56(1):38-54."
-_RASTEGAR = "Rastegar A. Use of the ΔAG/ΔHCO3- ratio in the diagnosis of mixed acid-base disorders. J Am Soc Nephrol. 2007;18(9):2429-2431."
+_RASTEGAR = (
+    "Rastegar A. Use of the ΔAG/ΔHCO3- ratio in the diagnosis of mixed acid-base disorders. J Am Soc Nephrol. "
+    "2007;18(9):2429-2431."
+)
 _FIGGE = "Figge J, Jabor A, Kazda A, Fencl V. Anion gap and hypoalbuminemia. Crit Care Med. 1998;26(11):1807-1810."
 
 CALCULATORS = (
@@ -114,8 +120,8 @@ CALCULATORS = (
         (CALCIUM, ALBUMIN),
         question="What is the patient's calcium corrected for albumin in mg/dL, with a normal albumin of 4 g/dL?",
         formula="calcium (mg/dL) + 0.8 * (4 - albumin (g/dL))",
-        citation="Payne RB, Little AJ, Williams RB, Milner JR. Interpretation of serum calcium in patients with abnormal serum proteins. "
-        "Br Med J. 1973;4(5893):643-646.",
+        citation="Payne RB, Little AJ, Williams RB, Milner JR. Interpretation of serum calcium in patients with "
+        "abnormal serum proteins. Br Med J. 1973;4(5893):643-646.",
     ),
     Calculator(
         26,
@@ -132,8 +138,8 @@ CALCULATORS = (
         (SODIUM, UREA_NITROGEN, GLUCOSE),
         question="What is the patient's calculated serum osmolality in mOsm/kg?",
         formula="2 * sodium (mEq/L) + urea nitrogen (mg/dL) / 2.8 + glucose (mg/dL) / 18",
-        citation="Dorwart WV, Chalmers L. Comparison of methods for calculating serum osmolality from chemical concentrations, "
-        "and the prognostic value of such calculations. Clin Chem. 1975;21(2):190-194.",
+        citation="Dorwart WV, Chalmers L. Comparison of methods for calculating serum osmolality from chemical "
+        "concentrations, and the prognostic value of such calculations. Clin Chem. 1975;21(2):190-194.",
     ),
     Calculator(
         38,
@@ -180,7 +186,8 @@ CALCULATORS = (
         66,
         albumin_corrected_delta_gap,
         (*_GAP, ALBUMIN),
-        question="What is the patient's albumin-corrected delta gap (the corrected anion gap's excess over 12) in mEq/L?",
+        question="What is the patient's albumin-corrected delta gap (the corrected anion gap's excess over 12) in "
+        "mEq/L?",
         formula="albumin-corrected anion gap - 12",
         citation=f"{_RASTEGAR} {_FIGGE}",
     ),

@@ -1,8 +1,9 @@
-"""MedCalc-Bench's "Relevant Entities" -> a calculator's inputs -> its Result.
+"""Turns MedCalc-Bench's "Relevant Entities" into a calculator's inputs and its Result.
 
-An entity is `True`, `'Male'`, `12`, `[1.4, 'mg/dL']` or `['PredniSONE PO', 58.4, 'mg']` (which names two inputs). Keys are
-matched by their letters and digits, so subscripts, casing and signs do not matter. What no input is named after is listed
-in the result as ignored; it is how rows carry entities of another calculator.
+An entity is `True`, `'Male'`, `12`, `[1.4, 'mg/dL']` or `['PredniSONE PO', 58.4, 'mg']` (two
+inputs). Keys are matched by their letters and digits, so subscripts, casing and signs do not
+matter. Keys that match no input are listed in the result as ignored; rows carry entities of other
+calculators that way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MISPRINTS = {"m^3": "mm^3", "s mm hg": "mm Hg", "mc/kg/min": "mcg/kg/min", "degr
 
 
 def work_entities(calculator: Calculator, entities: Mapping[str, Any], convention: Convention = "published") -> Result:
-    """Raises InputError for an entity that an input refuses, or a required one that is missing."""
+    """Works entities. Raises InputError for an entity that an input refuses, or a required one that
+    is missing."""
     given, ignored = inputs_of(calculator, entities, convention)
     return replace(calculator(convention, **given), ignored=tuple(ignored))
 
@@ -30,7 +32,7 @@ def work_entities(calculator: Calculator, entities: Mapping[str, Any], conventio
 def inputs_of(
     calculator: Calculator, entities: Mapping[str, Any], convention: Convention
 ) -> tuple[dict[str, Any], list[str]]:
-    """(inputs by name in a form that they read, keys of entities that no input is named after)."""
+    """Returns (inputs by name in a form that they read, keys of entities that match no input)."""
     keys = _keys(calculator, convention)
     misprints = MISPRINTS | calculator.misread_units(convention)
     given: dict[str, Any] = {}
@@ -45,7 +47,7 @@ def inputs_of(
 
 
 def _keys(calculator: Calculator, convention: Convention) -> dict[str, Input]:
-    """Letters of a key -> the input named so; a convention may read an input from fewer keys."""
+    """Maps the letters of a key to its input. A convention may read an input from fewer keys."""
     only = calculator.keys_read(convention)
     found: dict[str, Input] = {}
     for item in calculator.inputs:
@@ -73,7 +75,7 @@ def _plain(item: Input, value: Any, misprints: Mapping[str, str]) -> Any:
         return value
     number, unit = value
     unit = misprints.get(f"{item.name}:{unit}") or misprints.get(str(unit), str(unit))
-    if item.unit.startswith("10^") and "/" not in unit:  # a count `per µL` is written `µL`
+    if item.unit.startswith("10^") and "/" not in unit:  # some rows write a count per µL as `µL`
         unit = f"/{unit}"
     if item.unit == "%" and unit == "":
         unit = "%"
@@ -81,7 +83,8 @@ def _plain(item: Input, value: Any, misprints: Mapping[str, str]) -> Any:
 
 
 def _joined(item: Input, before: Any, value: Any) -> Any:
-    """Two keys for one finding: it is there if either says so. Two for one measurement are a contradiction."""
+    """Joins two keys for one input. A finding is present if either says so; two values for a
+    measurement are refused."""
     if before is None or before == value:
         return value
     if isinstance(item, Flag):

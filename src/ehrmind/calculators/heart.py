@@ -1,4 +1,5 @@
-"""The heart beat: mean arterial pressure and the QT interval corrected for the heart rate in five ways."""
+"""The heartbeat: mean arterial pressure, and the QT interval corrected for the heart rate in five
+ways."""
 
 from __future__ import annotations
 
@@ -54,8 +55,8 @@ CALCULATORS = (
         (SYSTOLIC, DIASTOLIC),
         question="What is the patient's mean arterial pressure in mm Hg?",
         formula="(systolic + 2 * diastolic) / 3",
-        citation="Sesso HD, Stampfer MJ, Rosner B, et al. Systolic and diastolic blood pressure, pulse pressure, and mean arterial "
-        "pressure as predictors of cardiovascular disease risk in men. Hypertension. 2000;36(5):801-807.",
+        citation="Sesso HD, Stampfer MJ, Rosner B, et al. Systolic and diastolic blood pressure, pulse pressure, and "
+        "mean arterial pressure as predictors of cardiovascular disease risk in men. Hypertension. 2000;36(5):801-807.",
     ),
     Calculator(
         11,
@@ -80,8 +81,8 @@ CALCULATORS = (
         _QT,
         question="Using the Framingham formula, what is the patient's corrected QT interval in msec?",
         formula="QT + 154 * (1 - 60 / heart rate)",
-        citation="Sagie A, Larson MG, Goldberg RJ, Bengtson JR, Levy D. An improved method for adjusting the QT interval for heart rate "
-        "(the Framingham Heart Study). Am J Cardiol. 1992;70(7):797-801.",
+        citation="Sagie A, Larson MG, Goldberg RJ, Bengtson JR, Levy D. An improved method for adjusting the QT "
+        "interval for heart rate (the Framingham Heart Study). Am J Cardiol. 1992;70(7):797-801.",
     ),
     Calculator(
         58,
@@ -89,8 +90,8 @@ CALCULATORS = (
         _QT,
         question="Using the Hodges formula, what is the patient's corrected QT interval in msec?",
         formula="QT + 1.75 * (heart rate - 60)",
-        citation="Hodges M, Salerno D, Erlien D. Bazett's QT correction reviewed: evidence that a linear QT correction for heart rate "
-        "is better. J Am Coll Cardiol. 1983;1(2):694.",
+        citation="Hodges M, Salerno D, Erlien D. Bazett's QT correction reviewed: evidence that a linear QT correction "
+        "for heart rate is better. J Am Coll Cardiol. 1983;1(2):694.",
     ),
     Calculator(
         59,
@@ -98,7 +99,7 @@ CALCULATORS = (
         _QT,
         question="Using the Rautaharju formula, what is the patient's corrected QT interval in msec?",
         formula="QT * (120 + heart rate) / 180",
-        citation="Rautaharju PM, Zhang ZM. Linearly scaled, rate-invariant normal limits for QT interval: eight decades of incorrect "
-        "application of power functions. J Cardiovasc Electrophysiol. 2002;13(12):1211-1218.",
+        citation="Rautaharju PM, Zhang ZM. Linearly scaled, rate-invariant normal limits for QT interval: eight "
+        "decades of incorrect application of power functions. J Cardiovasc Electrophysiol. 2002;13(12):1211-1218.",
     ),
 )

@@ -1,4 +1,5 @@
-"""The heart's risks: stroke and bleeding in atrial fibrillation, surgery, chest pain, coronary disease, LDL cholesterol."""
+"""Risks of the heart: stroke and bleeding in atrial fibrillation, surgery, chest pain, coronary
+disease, LDL cholesterol."""
 
 from __future__ import annotations
 
@@ -139,7 +140,8 @@ def heart_score(
     disease_counts_as_factor: bool = False,
     **present: bool,
 ) -> float:
-    """Risk factors earn 1 for one or two, 2 for three; known atherosclerotic disease earns the 2 by itself."""
+    """Gives risk factors 1 point for one or two and 2 for three. Known atherosclerotic disease
+    alone earns 2."""
     steps.points("history", f"{suspicion} suspicion", list(SUSPICION.options).index(suspicion))
     steps.points("electrocardiogram", ecg, list(ECG.options).index(ecg))
     steps.points("age, 1 from 45 and 2 from 65", f"{num(age)} years", 2 if age >= 65 else 1 if age >= 45 else 0)
@@ -147,8 +149,8 @@ def heart_score(
     found = [item.label for item in _RISK_FACTORS if present[item.name]]
     factors = len(found) + (disease if disease_counts_as_factor else 0)
     most = factors >= 3 or (disease and not disease_counts_as_factor)
-    told = [*found, *(["atherosclerotic disease"] if disease else [])]
-    steps.points("risk factors", ", ".join(told) or "none", 2 if most else int(factors > 0))
+    named = [*found, *(["atherosclerotic disease"] if disease else [])]
+    steps.points("risk factors", ", ".join(named) or "none", 2 if most else int(factors > 0))
     steps.points("initial troponin", troponin, list(TROPONIN.options).index(troponin))
     return steps.total("HEART score")
 
@@ -166,8 +168,9 @@ def ldl_friedewald(steps: Steps, *, cholesterol: float, hdl: float, triglyceride
     return steps("LDL cholesterol", expression, cholesterol - hdl - triglycerides / 5, "mg/dL")
 
 
-# ln(age), ln(cholesterol), ln(HDL), ln(systolic), treated, smoker, ln(age) * ln(cholesterol), ln(age) * smoker, ln(age)^2,
-# constant, survival at the mean, and the age at which a smoker's stands still
+# ln(age), ln(cholesterol), ln(HDL), ln(systolic), treated, smoker, ln(age) * ln(cholesterol),
+# ln(age) * smoker, ln(age)^2, constant, survival at the mean, and the age at which a smoker's age
+# is capped
 FRAMINGHAM = {
     "male": (
         52.00961,
@@ -213,7 +216,11 @@ def framingham_risk(
     per_mmol: float = 1.0,
     as_tenths: bool = False,
 ) -> float:
-    """`per_mmol` divides the cholesterols before the formula takes their logarithm; `as_tenths` rounds the sum and the share."""
+    """Works the Framingham risk.
+
+    `per_mmol` divides the cholesterols before their logarithm is taken; `as_tenths` rounds the sum
+    and the share.
+    """
     a, b, c, d, e, f, g, h, i, constant, survival, limit = FRAMINGHAM[sex]
     total, high = cholesterol / per_mmol, hdl / per_mmol
     smoker_age = min(age, limit)
@@ -236,20 +243,20 @@ CALCULATORS = (
         cha2ds2_vasc,
         (AGE, SEX, HEART_FAILURE, HYPERTENSION, STROKE, TIA, THROMBOEMBOLISM, VASCULAR_DISEASE, DIABETES),
         question="What is the patient's CHA2DS2-VASc score?",
-        formula="1 each: heart failure, hypertension, diabetes, vascular disease, age 65 to 74, female; 2 each: age from 75, stroke, "
-        "TIA or embolism",
-        citation="Lip GY, Nieuwlaat R, Pisters R, Lane DA, Crijns HJ. Refining clinical risk stratification for predicting stroke and "
-        "thromboembolism in atrial fibrillation. Chest. 2010;137(2):263-272.",
+        formula="1 each: heart failure, hypertension, diabetes, vascular disease, age 65 to 74, female; 2 each: age "
+        "from 75, stroke, TIA or embolism",
+        citation="Lip GY, Nieuwlaat R, Pisters R, Lane DA, Crijns HJ. Refining clinical risk stratification for "
+        "predicting stroke and thromboembolism in atrial fibrillation. Chest. 2010;137(2):263-272.",
     ),
     Calculator(
         17,
         revised_cardiac_risk_index,
         (*_RCRI, replace(CREATININE, entities=("Pre-operative creatinine",))),
         question="What is the patient's Revised Cardiac Risk Index?",
-        formula="1 each: high-risk surgery, ischemic heart disease, heart failure, cerebrovascular disease, insulin, creatinine above "
-        "2 mg/dL",
-        citation="Lee TH, Marcantonio ER, Mangione CM, et al. Derivation and prospective validation of a simple index for prediction "
-        "of cardiac risk of major noncardiac surgery. Circulation. 1999;100(10):1043-1049.",
+        formula="1 each: high-risk surgery, ischemic heart disease, heart failure, cerebrovascular disease, insulin, "
+        "creatinine above 2 mg/dL",
+        citation="Lee TH, Marcantonio ER, Mangione CM, et al. Derivation and prospective validation of a simple index "
+        "for prediction of cardiac risk of major noncardiac surgery. Circulation. 1999;100(10):1043-1049.",
         deviations=(
             Deviation(
                 "cerebrovascular disease never scores",
@@ -264,8 +271,8 @@ CALCULATORS = (
         (SUSPICION, ECG, AGE, *_RISK_FACTORS, ATHEROSCLEROSIS, TIA, TROPONIN),
         question="What is the patient's HEART score?",
         formula="0 to 2 points each for history, electrocardiogram, age, risk factors and troponin",
-        citation="Six AJ, Backus BE, Kelder JC. Chest pain in the emergency room: value of the HEART score. Neth Heart J. "
-        "2008;16(6):191-196.",
+        citation="Six AJ, Backus BE, Kelder JC. Chest pain in the emergency room: value of the HEART score. Neth Heart "
+        "J. 2008;16(6):191-196.",
         deviations=(
             Deviation(
                 "atherosclerotic disease counts as one more risk factor, a transient ischemic attack not at all",
@@ -280,10 +287,10 @@ CALCULATORS = (
         has_bled,
         (AGE, *_HAS_BLED, replace(DRINKS, because="not mentioned, so taken as none", default=0.0)),
         question="What is the patient's HAS-BLED score?",
-        formula="1 each: hypertension, renal disease, liver disease, stroke, bleeding, labile INR, age above 65, drugs, 8 or more "
-        "drinks a week",
-        citation="Pisters R, Lane DA, Nieuwlaat R, et al. A novel user-friendly score (HAS-BLED) to assess 1-year risk of major "
-        "bleeding in patients with atrial fibrillation. Chest. 2010;138(5):1093-1100.",
+        formula="1 each: hypertension, renal disease, liver disease, stroke, bleeding, labile INR, age above 65, "
+        "drugs, 8 or more drinks a week",
+        citation="Pisters R, Lane DA, Nieuwlaat R, et al. A novel user-friendly score (HAS-BLED) to assess 1-year risk "
+        "of major bleeding in patients with atrial fibrillation. Chest. 2010;138(5):1093-1100.",
     ),
     Calculator(
         44,
@@ -291,18 +298,19 @@ CALCULATORS = (
         (CHOLESTEROL, HDL, TRIGLYCERIDES),
         question="What is the patient's LDL cholesterol by the Friedewald equation in mg/dL?",
         formula="total cholesterol - HDL - triglycerides / 5 (mg/dL)",
-        citation="Friedewald WT, Levy RI, Fredrickson DS. Estimation of the concentration of low-density lipoprotein cholesterol in "
-        "plasma, without use of the preparative ultracentrifuge. Clin Chem. 1972;18(6):499-502.",
+        citation="Friedewald WT, Levy RI, Fredrickson DS. Estimation of the concentration of low-density lipoprotein "
+        "cholesterol in plasma, without use of the preparative ultracentrifuge. Clin Chem. 1972;18(6):499-502.",
     ),
     Calculator(
         46,
         framingham_risk,
         (SEX, replace(AGE, low=20, high=79), CHOLESTEROL, HDL, SYSTOLIC, BP_TREATED, SMOKING),
-        question="What is the patient's 10-year risk of hard coronary heart disease by the Framingham score in percent?",
-        formula="100 * (1 - S^exp(sum)), S = 0.9402 (men) or 0.98767 (women), sum over ln(age), ln(cholesterol), ln(HDL), "
-        "ln(systolic), treatment, smoking and their products",
-        citation="Expert Panel on Detection, Evaluation, and Treatment of High Blood Cholesterol in Adults. Third Report (ATP III). "
-        "Circulation. 2002;106(25):3143-3421.",
+        question="What is the patient's 10-year risk of hard coronary heart disease by the Framingham score in "
+        "percent?",
+        formula="100 * (1 - S^exp(sum)), S = 0.9402 (men) or 0.98767 (women), sum over ln(age), ln(cholesterol), "
+        "ln(HDL), ln(systolic), treatment, smoking and their products",
+        citation="Expert Panel on Detection, Evaluation, and Treatment of High Blood Cholesterol in Adults. Third "
+        "Report (ATP III). Circulation. 2002;106(25):3143-3421.",
         deviations=(
             Deviation(
                 "the cholesterols enter in mmol/L",

@@ -18,7 +18,8 @@ CALCULATORS = (
         (INSULIN, GLUCOSE),
         question="What is the patient's HOMA-IR score?",
         formula="fasting insulin (µIU/mL) * fasting glucose (mg/dL) / 405",
-        citation="Matthews DR, Hosker JP, Rudenski AS, Naylor BA, Treacher DF, Turner RC. Homeostasis model assessment: insulin resistance "
-        "and beta-cell function from fasting plasma glucose and insulin concentrations in man. Diabetologia. 1985;28(7):412-419.",
+        citation="Matthews DR, Hosker JP, Rudenski AS, Naylor BA, Treacher DF, Turner RC. Homeostasis model "
+        "assessment: insulin resistance and beta-cell function from fasting plasma glucose and insulin concentrations "
+        "in man. Diabetologia. 1985;28(7):412-419.",
     ),
 )

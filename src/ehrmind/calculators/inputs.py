@@ -1,8 +1,10 @@
-"""What a calculator takes: measurements, findings, choices and days, each of which reads one given value or refuses it.
+"""Inputs of calculators: measurements, findings, choices and days. Each reads one given value or
+refuses it.
 
-A given value is a number with its unit (`"124 umol/L"`, `(124, "umol/L")`), a bare number where the input is always
-said bare (age, pH, heart rate), yes or no, one of a choice's words, or a date. `read` returns the value in the input's own unit;
-`benchmark` reads as MedCalc-Bench does, which converts with rounding and refuses no range.
+A value is a number with its unit (`"124 umol/L"`, `(124, "umol/L")`), a bare number if the input is
+always written bare (age, pH, heart rate), yes or no, one of a choice's words, or a date. `read`
+returns the value in the input's own unit. With `benchmark` it reads as MedCalc-Bench does, which
+converts with rounding and refuses no range.
 """
 
 from __future__ import annotations
@@ -23,15 +25,19 @@ ABSENT = "not mentioned, so taken as absent"
 MAX_TEXT = 200
 _YES = {"yes", "y", "true", "present", "positive", "1"}
 _NO = {"no", "n", "false", "absent", "negative", "none", "0"}
-_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|[1-9]\d?(?:,\d{2})+,\d{3}(?![\d,])"  # 250,000, and 2,50,000 as in India
+# 250,000, and 2,50,000 as in India
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|[1-9]\d?(?:,\d{2})+,\d{3}(?![\d,])"
 _NUMBER = re.compile(rf"\s*([+-]?(?:{_THOUSANDS}|\d*)(?:\.\d*)?(?:[eE][+-]?\d{{1,2}})?)\s*(.*)", re.DOTALL)
 _TYPED_MINUS = re.compile(rf"\s*[{MINUS}](?=[\d.])")
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})")
 
 
 class ValueRefusedError(InputError):
-    """An input's value that cannot be read. The message quotes it to whoever typed it; `unquoted` does not, for values of a file, which
-    were cut out of a patient's note."""
+    """An input's value that cannot be read.
+
+    The message quotes the value for the user who typed it. `unquoted` does not, for values of a
+    file, which come from a patient's note.
+    """
 
     def __init__(self, said: str, unquoted: str) -> None:
         super().__init__(said)
@@ -39,21 +45,23 @@ class ValueRefusedError(InputError):
 
 
 def refused(name: str, given: str, problem: str) -> ValueRefusedError:
-    """The error for an input whose value was `given` in words."""
+    """Makes the error for an input whose value was `given` in words."""
     return ValueRefusedError(f"{name}: {given} {problem}", f"{name}: its value {problem}")
 
 
 def unquoted(error: InputError) -> str:
-    """What a calculator says, without any value."""
+    """Returns a calculator's message without any value."""
     return error.unquoted if isinstance(error, ValueRefusedError) else str(error)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A measurement in `unit` ("": a bare number). Values outside [low, high] are refused: no
-    patient lives there, or the formula says nothing. `default` stands in for a missing value for
-    the reason `because`; None: the value is required. `si` is a second unit in which the
-    publication states its limits."""
+    """A measurement in `unit` ("": a bare number).
+
+    Values outside [low, high] are refused: no living patient has them, or the formula does not
+    cover them. `default` replaces a missing value for the reason `because`; with None the value is
+    required. `si` is a second unit in which the publication states its limits.
+    """
 
     name: str
     label: str
@@ -84,7 +92,8 @@ class Quantity:
         return value
 
     def conversion(self, given: Any) -> str | None:
-        """The arithmetic of `read` in numbers, where the unit given is another one: `124 * 0.011312`."""
+        """Writes the conversion that `read` does, if the unit given is another one:
+        `124 * 0.011312`."""
         value, unit = self._number_and_unit(given)
         factor, offset = straight_line(unit, self.unit, self.analyte) if unit is not None else (1.0, 0.0)
         if (factor, offset) == (1.0, 0.0):
@@ -93,7 +102,8 @@ class Quantity:
         return f"{_shown(value)} * {factor:.6g}{shift}"
 
     def in_si(self, given: Any) -> float | None:
-        """The number in `si` of what was given in that unit or a decimal multiple of it; None of what was given in any other."""
+        """Returns the value in `si` if it was given in that unit or a decimal multiple of it; None
+        otherwise."""
         value, unit = self._number_and_unit(given)
         if not self.si or unit is None:
             return None
@@ -105,7 +115,8 @@ class Quantity:
         return _convert(value, unit, self.si) if decimal else None
 
     def _number_and_unit(self, given: Any) -> tuple[float, str | None]:
-        """A bare number of a share is per cent or a fraction, whichever can be: 21 and 0.21."""
+        """Reads a number and its unit. A bare number for a share is per cent or a fraction,
+        whichever fits: 21 and 0.21."""
         value, unit = _number_and_unit(self, given)
         if unit is None and self.unit == "%":
             if self.low <= value <= self.high:
@@ -116,7 +127,7 @@ class Quantity:
 
     @property
     def accepted(self) -> str:
-        """The units that it is read in."""
+        """Names the accepted units."""
         return accepted(self.unit, self.analyte)
 
     @property
@@ -136,7 +147,8 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A finding that is there or not. Not mentioned counts as absent unless `default` is None (then it is required)."""
+    """A finding that is present or absent. Not mentioned counts as absent, unless `default` is None
+    (then it is required)."""
 
     name: str
     label: str
@@ -158,7 +170,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words; `options` maps each to its other spellings."""
+    """One of a few words. `options` maps each to its other spellings."""
 
     name: str
     label: str
@@ -216,12 +228,12 @@ Input: TypeAlias = Quantity | Flag | Choice | Day
 
 
 def required(item: Input) -> Input:
-    """The same input with nothing to stand in for it."""
+    """Returns the same input without a default."""
     return replace(item, default=None, because="")
 
 
 def shown_text(given: Any) -> str:
-    """What was given, cut short, for a message to whoever gave it."""
+    """Shortens a given value for a message to the user who gave it."""
     text = str(given)
     return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
 
@@ -246,7 +258,7 @@ def _number_and_unit(item: Quantity, given: Any) -> tuple[float, str | None]:
 
 
 def _written(item: Quantity, text: str) -> tuple[str | None, str | None]:
-    """The number at the beginning of a text, as Python writes it, and the unit behind it."""
+    """Splits the number at the start of a text, as Python writes it, from the unit after it."""
     found = _NUMBER.fullmatch(_TYPED_MINUS.sub("-", text, count=1)) if len(text) <= MAX_TEXT else None
     if found is None:
         return None, None
@@ -257,7 +269,9 @@ def _written(item: Quantity, text: str) -> tuple[str | None, str | None]:
 
 def _convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
     """Converts a value, and rounds off float noise that hides a short number: 100.4 F are 38 C.
-    Every limit is a short number."""
+
+    Every limit is a short number.
+    """
     found = convert(value, unit, wanted, analyte)
     short = float(f"{found:.5g}")
     return short if math.isclose(short, found, rel_tol=1e-12) else found
@@ -268,5 +282,5 @@ def _shown(value: float) -> str:
 
 
 def _letters(text: str) -> str:
-    """Letters and digits only: casing, spaces and dashes do not matter."""
+    """Keeps letters and digits only: casing, spaces and dashes do not matter."""
     return re.sub(r"[^a-z0-9]", "", text.casefold()) if len(text) <= MAX_TEXT else ""

@@ -1,4 +1,5 @@
-"""The kidney: creatinine clearance, estimated glomerular filtration rate, fractional excretion of sodium."""
+"""The kidney: creatinine clearance, estimated glomerular filtration rate, fractional excretion of
+sodium."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ RACE = Choice(
 def creatinine_clearance(
     steps: Steps, *, sex: str, age: float, weight: float, height: float, creatinine: float
 ) -> float:
-    """Cockcroft-Gault, the weight chosen by BMI: actual if underweight, the lower of ideal and actual if normal, else adjusted."""
+    """Works Cockcroft-Gault with the weight chosen by BMI.
+
+    The weight is the actual one if underweight, the lower of ideal and actual if normal, and the
+    adjusted one otherwise.
+    """
     index = body_mass_index(steps, weight=weight, height=height)
     if index < 18.5:
         steps.note("weight to use", "actual, for the patient is underweight (BMI below 18.5)")
@@ -74,21 +79,23 @@ CALCULATORS = (
         2,
         creatinine_clearance,
         (SEX, replace(ADULT, high=139), WEIGHT, DEVINE_HEIGHT, CREATININE),
-        question="What is the patient's creatinine clearance by the Cockcroft-Gault equation in mL/min? Use the actual weight if "
-        "the patient is underweight by BMI, the lower of ideal and actual weight if the BMI is normal, else the adjusted weight.",
+        question="What is the patient's creatinine clearance by the Cockcroft-Gault equation in mL/min? Use the actual "
+        "weight if the patient is underweight by BMI, the lower of ideal and actual weight if the BMI is normal, else "
+        "the adjusted weight.",
         formula="(140 - age) * weight * (0.85 if female) / (72 * creatinine (mg/dL))",
-        citation="Cockcroft DW, Gault MH. Prediction of creatinine clearance from serum creatinine. Nephron. 1976;16(1):31-41. "
-        "Weight by BMI: Winter MA, Guhr KN, Berg GM. Pharmacotherapy. 2012;32(7):604-612.",
+        citation="Cockcroft DW, Gault MH. Prediction of creatinine clearance from serum creatinine. Nephron. "
+        "1976;16(1):31-41. Weight by BMI: Winter MA, Guhr KN, Berg GM. Pharmacotherapy. 2012;32(7):604-612.",
     ),
     Calculator(
         3,
         ckd_epi_2021,
         (SEX, ADULT, CREATININE),
-        question="Using the 2021 CKD-EPI creatinine equation, what is the patient's glomerular filtration rate in mL/min/1.73 m^2?",
+        question="Using the 2021 CKD-EPI creatinine equation, what is the patient's glomerular filtration rate in "
+        "mL/min/1.73 m^2?",
         formula="142 * (creatinine / A)^B * 0.9938^age * (1.012 if female); A = 0.7 (female) or 0.9 (male); "
         "B = -0.241 (female) or -0.302 (male) where creatinine <= A, else -1.2",
-        citation="Inker LA, Eneanya ND, Coresh J, et al. New creatinine- and cystatin C-based equations to estimate GFR without race. "
-        "N Engl J Med. 2021;385(19):1737-1749.",
+        citation="Inker LA, Eneanya ND, Coresh J, et al. New creatinine- and cystatin C-based equations to estimate "
+        "GFR without race. N Engl J Med. 2021;385(19):1737-1749.",
         deviations=(
             Deviation(
                 "A is 0.7, not 0.9, for men whose creatinine is at most 0.9 mg/dL",
@@ -103,8 +110,9 @@ CALCULATORS = (
         (SEX, ADULT, CREATININE, RACE),
         question="Using the MDRD equation, what is the patient's glomerular filtration rate in mL/min/1.73 m^2?",
         formula="175 * creatinine^-1.154 * age^-0.203 * (1.212 if black) * (0.742 if female)",
-        citation="Levey AS, Coresh J, Greene T, et al. Using standardized serum creatinine values in the Modification of Diet in "
-        "Renal Disease study equation for estimating glomerular filtration rate. Ann Intern Med. 2006;145(4):247-254.",
+        citation="Levey AS, Coresh J, Greene T, et al. Using standardized serum creatinine values in the Modification "
+        "of Diet in Renal Disease study equation for estimating glomerular filtration rate. Ann Intern Med. "
+        "2006;145(4):247-254.",
     ),
     Calculator(
         40,
@@ -112,6 +120,7 @@ CALCULATORS = (
         (SODIUM, CREATININE, URINE_SODIUM, URINE_CREATININE),
         question="What is the patient's fractional excretion of sodium (FENa) in percent?",
         formula="100 * urine sodium * creatinine / (sodium * urine creatinine)",
-        citation="Espinel CH. The FENa test. Use in the differential diagnosis of acute renal failure. JAMA. 1976;236(6):579-581.",
+        citation="Espinel CH. The FENa test. Use in the differential diagnosis of acute renal failure. JAMA. "
+        "1976;236(6):579-581.",
     ),
 )

@@ -1,6 +1,7 @@
-"""A calculator's result as the label of a Case, and a Case's own inputs worked again.
+"""Turns a calculator's result into the label of a Case, and works a Case's own inputs again.
 
-A Case made of a benchmark row carries the row's entities in its provenance, a made-up one the inputs that its note states.
+A Case from a benchmark row carries the row's entities in its provenance; a synthetic one carries
+the inputs that its note states.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ehrmind.types import Case, InputError
 
 
 def truth_of(entry: Entry, result: Result) -> dict[str, Any]:
-    """A calculator's result as a truth: scores, dates and weeks exact, ±5 % around every other number, as the benchmark has it."""
+    """Returns a calculator's result as a truth: scores, dates and weeks exact, other numbers ±5 %,
+    as in the benchmark."""
     about: dict[str, Any] = {"kind": entry.kind, "calculator": entry.id}
     value = result.value
     if isinstance(value, date):
@@ -33,7 +35,8 @@ def truth_of(entry: Entry, result: Result) -> dict[str, Any]:
 
 
 def agrees(truth: Mapping[str, Any], result: Result) -> bool:
-    """Whether a calculator's result is right by the truth's rule. The benchmark rounds what it stores to three decimals."""
+    """True if a calculator's result is right by the truth's rule. The benchmark stores numbers
+    rounded to three decimals."""
     value = result.value
     if isinstance(value, date):
         return bool(truth["value"] == value.isoformat())
@@ -45,7 +48,8 @@ def agrees(truth: Mapping[str, Any], result: Result) -> bool:
 
 
 def work_case(case: Case, convention: Convention = "published") -> tuple[Result | None, str | None]:
-    """(the calculator's result on what the case says of its inputs, None), or (None, why there is none)."""
+    """Works a case. Returns (the calculator's result on the case's inputs, None), or (None, the
+    reason why there is none)."""
     number = case.truth["calculator"]
     if "inputs" in case.provenance:
         try:
@@ -61,7 +65,8 @@ def work_case(case: Case, convention: Convention = "published") -> tuple[Result 
 
 
 def given_inputs(case: Case) -> dict[str, Any]:
-    """Inputs by name that the case says its note holds, as `Calculator` takes them; empty where it says nothing of them."""
+    """Returns by name the inputs that the case says its note holds, as `Calculator` takes them;
+    empty if it names none."""
     if "inputs" in case.provenance:
         return dict(case.provenance["inputs"])
     if "entities" not in case.provenance:
@@ -73,7 +78,8 @@ def given_inputs(case: Case) -> dict[str, Any]:
 
 
 def entities_of(case: Case) -> dict[str, Any]:
-    """A row's entities, which the reader has already seen to be a dictionary literal."""
+    """Parses a row's entities. The reader has already checked that they are a dictionary
+    literal."""
     found = ast.literal_eval(case.provenance["entities"].strip())
     assert isinstance(found, dict)
     return found

@@ -55,7 +55,8 @@ HEMODIALYSIS_DAY = Flag(
 MELENA, SYNCOPE = Flag("melena", "melena", ("Melena present",)), Flag("syncope", "recent syncope")
 CARDIAC_FAILURE = Flag("cardiac_failure", "cardiac failure", ("Cardiac failure present",))
 
-# (lowest value of the band, points): blood urea in mmol/L is the publication's, urea nitrogen in mg/dL is derived from it.
+# (lowest value of the band, points). The publication uses blood urea in mmol/L; urea nitrogen in
+# mg/dL is derived from it.
 UREAS_SI = ((25, 6), (10, 4), (8, 3), (6.5, 2))
 UREA_NITROGENS = ((70.0001, 6), (28, 4), (22.4, 3), (18.2, 2))
 
@@ -74,8 +75,11 @@ def child_pugh(
     albumin_28_points: int = 2,
     bilirubin_si: float | None = None,
 ) -> float:
-    """`bilirubin_si` in µmol/L, where it was given so: textbooks print 34 and 51 µmol/L for the
-    publication's 2 and 3 mg/dL."""
+    """Works Child-Pugh.
+
+    `bilirubin_si` is in µmol/L, if it was given so. Textbooks print 34 and 51 µmol/L for the
+    publication's 2 and 3 mg/dL.
+    """
     if bilirubin_si is None:
         yellow = 1 if bilirubin < 2 else 3 if bilirubin > 3 else bilirubin_3_points if bilirubin == 3 else 2
         steps.points("bilirubin, below 2, 2 to 3, above 3 mg/dL", f"{num(bilirubin)} mg/dL", yellow)
@@ -112,7 +116,11 @@ def meld_na(
     decimals: int = 1,
     unrounded_product: bool = False,
 ) -> float:
-    """UNOS policy of 2016: values below 1 count as 1, creatinine at most 4 (and 4 on dialysis), sodium between 125 and 137."""
+    """Works MELD Na by the UNOS policy of 2016.
+
+    Values below 1 count as 1, creatinine is capped at 4 (and is 4 on dialysis), and sodium is kept
+    between 125 and 137.
+    """
     dialysis = dialysis_twice_in_week or continuous_hemodialysis
     kidney = 4.0 if dialysis else min(max(creatinine, 1.0), 4.0)
     bound = "4, for the patient is on dialysis" if dialysis else f"min(max({num(creatinine)}, 1), 4)"
@@ -165,7 +173,11 @@ def glasgow_blatchford(
     hemoglobin_at_bound: bool = False,
     urea_nitrogen_si: float | None = None,
 ) -> float:
-    """`urea_nitrogen_si` in mmol/L, where it was given so: compared with the publication's own limits."""
+    """Works the Glasgow-Blatchford score.
+
+    `urea_nitrogen_si` is in mmol/L, if it was given so, and is compared with the publication's own
+    limits.
+    """
     if urea_nitrogen_si is None:
         steps.points("urea nitrogen", f"{num(urea_nitrogen)} mg/dL", band(urea_nitrogen, UREA_NITROGENS, 0))
     else:
@@ -199,8 +211,8 @@ CALCULATORS = (
         (replace(BILIRUBIN, si="µmol/L"), ALBUMIN, INR, ASCITES, ENCEPHALOPATHY),
         question="What is the patient's Child-Pugh score?",
         formula="1 to 3 points each for bilirubin, albumin, INR, ascites and encephalopathy",
-        citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for bleeding oesophageal "
-        "varices. Br J Surg. 1973;60(8):646-649. With INR in place of the prothrombin time.",
+        citation="Pugh RN, Murray-Lyon IM, Dawson JL, Pietroni MC, Williams R. Transection of the oesophagus for "
+        "bleeding oesophageal varices. Br J Surg. 1973;60(8):646-649. With INR in place of the prothrombin time.",
         deviations=(
             Deviation(
                 "ascites that is mentioned scores nothing",
@@ -225,8 +237,8 @@ CALCULATORS = (
         (AGE, AST, ALT, PLATELETS),
         question="What is the patient's Fibrosis-4 (FIB-4) index?",
         formula="age * AST / (platelets (10^9/L) * sqrt(ALT))",
-        citation="Sterling RK, Lissen E, Clumeck N, et al. Development of a simple noninvasive index to predict significant fibrosis "
-        "in patients with HIV/HCV coinfection. Hepatology. 2006;43(6):1317-1325.",
+        citation="Sterling RK, Lissen E, Clumeck N, et al. Development of a simple noninvasive index to predict "
+        "significant fibrosis in patients with HIV/HCV coinfection. Hepatology. 2006;43(6):1317-1325.",
     ),
     Calculator(
         23,
@@ -235,8 +247,8 @@ CALCULATORS = (
         question="What is the patient's MELD Na score (UNOS/OPTN 2016)?",
         formula="MELD(i) = 10 * (0.957 * ln(creatinine) + 0.378 * ln(bilirubin) + 1.12 * ln(INR) + 0.643); above 11: "
         "MELD(i) + 1.32 * (137 - Na) - 0.033 * MELD(i) * (137 - Na)",
-        citation="Kim WR, Biggins SW, Kremers WK, et al. Hyponatremia and mortality among patients on the liver-transplant waiting list. "
-        "N Engl J Med. 2008;359(10):1018-1026. As in OPTN Policy 9.1.D, 2016.",
+        citation="Kim WR, Biggins SW, Kremers WK, et al. Hyponatremia and mortality among patients on the "
+        "liver-transplant waiting list. N Engl J Med. 2008;359(10):1018-1026. As in OPTN Policy 9.1.D, 2016.",
         deviations=(
             Deviation(
                 "MELD(i) is rounded to tens of points",
@@ -265,10 +277,10 @@ CALCULATORS = (
             CARDIAC_FAILURE,
         ),
         question="What is the patient's Glasgow-Blatchford bleeding score?",
-        formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate and melena, 2 for "
-        "syncope, liver disease and cardiac failure",
-        citation="Blatchford O, Murray WR, Blatchford M. A risk score to predict need for treatment for upper-gastrointestinal "
-        "haemorrhage. Lancet. 2000;356(9238):1318-1321.",
+        formula="0 to 6 points each for urea nitrogen and hemoglobin, 0 to 3 for systolic pressure, 1 for heart rate "
+        "and melena, 2 for syncope, liver disease and cardiac failure",
+        citation="Blatchford O, Murray WR, Blatchford M. A risk score to predict need for treatment for "
+        "upper-gastrointestinal haemorrhage. Lancet. 2000;356(9238):1318-1321.",
         deviations=(
             Deviation(
                 "hemoglobin of exactly 13 (men) or 12 (women) g/dL scores 1",

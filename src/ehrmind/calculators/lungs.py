@@ -80,8 +80,12 @@ def pneumonia_severity_index(
     glucose_si: float | None = None,
     **present: bool,
 ) -> float:
-    """Measurements that were not made count as normal, as in the publication's derivation. `urea_nitrogen_si` and `glucose_si` in mmol/L,
-    where they were given so: the publication's limits are "30 mg/dl (11 mmol/liter)" and "250 mg/dl (14 mmol/liter)"."""
+    """Works the PSI. Measurements that were not made count as normal, as in the publication's
+    derivation.
+
+    `urea_nitrogen_si` and `glucose_si` are in mmol/L, if they were given so. The publication's
+    limits are "30 mg/dl (11 mmol/liter)" and "250 mg/dl (14 mmol/liter)".
+    """
     steps.points("age in years", f"{num(age)} years", int(age))
     steps.points("sex, 10 less for women", sex, -10 if sex == "female" else 0)
     for item, points in _PSI_FINDINGS:
@@ -132,8 +136,11 @@ def curb_65(
     urea_above: float = 19.61,
     urea_nitrogen_si: float | None = None,
 ) -> float:
-    """The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen: 7 mmol/L itself does not score.
-    `urea_nitrogen_si` in mmol/L, where it was given so."""
+    """Works CURB-65.
+
+    The paper's limit for urea is 7 mmol/L, which is 19.6098 mg/dL of urea nitrogen; 7 mmol/L itself
+    does not score. `urea_nitrogen_si` is in mmol/L, if it was given so.
+    """
     steps.flag("confusion", confusion)
     urea, limit, unit = (
         (urea_nitrogen, urea_above, "mg/dL") if urea_nitrogen_si is None else (urea_nitrogen_si, 7, "mmol/L")
@@ -228,9 +235,10 @@ CALCULATORS = (
             ),
         ),
         question="What is the patient's Pneumonia Severity Index (PSI)?",
-        formula="age (10 less for women) + points for residence, five illnesses, five findings of the examination and seven of tests",
-        citation="Fine MJ, Auble TE, Yealy DM, et al. A prediction rule to identify low-risk patients with community-acquired pneumonia. "
-        "N Engl J Med. 1997;336(4):243-250.",
+        formula="age (10 less for women) + points for residence, five illnesses, five findings of the examination and "
+        "seven of tests",
+        citation="Fine MJ, Auble TE, Yealy DM, et al. A prediction rule to identify low-risk patients with "
+        "community-acquired pneumonia. N Engl J Med. 1997;336(4):243-250.",
         deviations=(
             Deviation(
                 "fever scores above 39.9 C and glucose above 250 mg/dL",
@@ -250,10 +258,10 @@ CALCULATORS = (
         curb_65,
         (CONFUSION, replace(UREA_NITROGEN, si="mmol/L"), RESPIRATORY_RATE, SYSTOLIC, DIASTOLIC, replace(AGE, low=18)),
         question="What is the patient's CURB-65 score?",
-        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.61 mg/dL); respiratory rate of 30 or more; "
-        "systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",
-        citation="Lim WS, van der Eerden MM, Laing R, et al. Defining community acquired pneumonia severity on presentation to hospital. "
-        "Thorax. 2003;58(5):377-382.",
+        formula="1 point each: confusion; urea above 7 mmol/L (urea nitrogen above 19.61 mg/dL); respiratory rate of "
+        "30 or more; systolic below 90 or diastolic at most 60 mm Hg; age of 65 or more",
+        citation="Lim WS, van der Eerden MM, Laing R, et al. Defining community acquired pneumonia severity on "
+        "presentation to hospital. Thorax. 2003;58(5):377-382.",
         deviations=(
             Deviation(
                 "the urea nitrogen limit is 19 mg/dL",
@@ -268,10 +276,10 @@ CALCULATORS = (
         wells_pulmonary_embolism,
         (DVT_SIGNS, PE_LIKELY, HEART_RATE, IMMOBILE, SURGERY_4_WEEKS, PRIOR_DVT, PRIOR_PE, HEMOPTYSIS, TREATED_CANCER),
         question="What is the patient's Wells' score for pulmonary embolism?",
-        formula="3 each: signs of deep vein thrombosis, embolism the likeliest diagnosis; 1.5 each: heart rate above 100, "
-        "immobilization or surgery, previous thrombosis or embolism; 1 each: hemoptysis, malignancy",
-        citation="Wells PS, Anderson DR, Rodger M, et al. Derivation of a simple clinical model to categorize patients probability of "
-        "pulmonary embolism. Thromb Haemost. 2000;83(3):416-420.",
+        formula="3 each: signs of deep vein thrombosis, embolism the likeliest diagnosis; 1.5 each: heart rate above "
+        "100, immobilization or surgery, previous thrombosis or embolism; 1 each: hemoptysis, malignancy",
+        citation="Wells PS, Anderson DR, Rodger M, et al. Derivation of a simple clinical model to categorize patients "
+        "probability of pulmonary embolism. Thromb Haemost. 2000;83(3):416-420.",
     ),
     Calculator(
         48,
@@ -288,9 +296,10 @@ CALCULATORS = (
             HORMONES,
         ),
         question="How many criteria of the PERC rule for pulmonary embolism does the patient meet?",
-        formula="1 each: age of 50 or more; heart rate of 100 or more; saturation below 95 %; unilateral leg swelling; hemoptysis; "
-        "surgery or trauma within 4 weeks; previous thrombosis or embolism; hormone use",
-        citation="Kline JA, Mitchell AM, Kabrhel C, Richman PB, Courtney DM. Clinical criteria to prevent unnecessary diagnostic "
-        "testing in emergency department patients with suspected pulmonary embolism. J Thromb Haemost. 2004;2(8):1247-1255.",
+        formula="1 each: age of 50 or more; heart rate of 100 or more; saturation below 95 %; unilateral leg swelling; "
+        "hemoptysis; surgery or trauma within 4 weeks; previous thrombosis or embolism; hormone use",
+        citation="Kline JA, Mitchell AM, Kabrhel C, Richman PB, Courtney DM. Clinical criteria to prevent unnecessary "
+        "diagnostic testing in emergency department patients with suspected pulmonary embolism. J Thromb Haemost. "
+        "2004;2(8):1247-1255.",
     ),
 )

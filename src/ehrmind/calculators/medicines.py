@@ -9,7 +9,7 @@ from ehrmind.calculators.inputs import ABSENT, Choice, Quantity
 from ehrmind.calculators.working import Steps, num
 from ehrmind.types import InputError
 
-# Milligrams that do as much as each other, and the routes by which they do.
+# Equivalent doses in milligrams, and the routes for which they hold.
 EQUAL_DOSES = {
     "betamethasone": 0.75,
     "cortisone": 25,
@@ -40,7 +40,8 @@ STEROID = Choice("steroid", "steroid given", STEROIDS, ("input steroid",))
 STEROID_DOSE = Quantity("steroid_dose", "dose of the steroid given", "mg", 0.01, 5000, entities=("input steroid dose",))
 TARGET_STEROID = Choice("target_steroid", "steroid to convert to", STEROIDS)
 
-# Milligrams of morphine that a milligram of the opioid is worth; of fentanyl a microgram in the cheek, a microgram an hour from a patch.
+# Milligrams of morphine per milligram of the opioid; for buccal fentanyl per microgram, for a patch
+# per microgram an hour.
 MORPHINE_FACTORS = {
     "codeine": 0.15,
     "fentanyl_buccal": 0.13,
@@ -96,7 +97,10 @@ def steroid_conversion(
 
 
 def morphine_equivalents(steps: Steps, *, patches_multiply: bool = False, **given: float | None) -> float:
-    """The sum over the opioids of dose * doses a day * factor. A patch's rate holds all day, however many are stuck on."""
+    """Sums dose * doses per day * factor over the opioids.
+
+    A patch's rate holds all day, however many patches are used.
+    """
     parts: list[float] = []
     for name, factor in MORPHINE_FACTORS.items():
         dose, times = given[f"{name}_dose"], given[f"{name}_doses_per_day"]
@@ -127,14 +131,17 @@ CALCULATORS = (
         24,
         steroid_conversion,
         (STEROID, STEROID_DOSE, TARGET_STEROID),
-        question="What dose in mg of the steroid to convert to equals the dose of the steroid that the patient is given?",
-        formula="dose * (equal dose of the steroid wanted) / (equal dose of the steroid given); equal doses in mg: betamethasone 0.75, "
-        "cortisone 25, dexamethasone 0.75, hydrocortisone 20, methylprednisolone 4, prednisolone 5, prednisone 5, triamcinolone 4",
-        citation="Meikle AW, Tyler FH. Potency and duration of action of glucocorticoids: effects of hydrocortisone, prednisone and "
-        "dexamethasone on human pituitary-adrenal function. Am J Med. 1977;63(2):200-207.",
+        question="What dose in mg of the steroid to convert to equals the dose of the steroid that the patient is "
+        "given?",
+        formula="dose * (equal dose of the steroid wanted) / (equal dose of the steroid given); equal doses in mg: "
+        "betamethasone 0.75, cortisone 25, dexamethasone 0.75, hydrocortisone 20, methylprednisolone 4, prednisolone "
+        "5, prednisone 5, triamcinolone 4",
+        citation="Meikle AW, Tyler FH. Potency and duration of action of glucocorticoids: effects of hydrocortisone, "
+        "prednisone and dexamethasone on human pituitary-adrenal function. Am J Med. 1977;63(2):200-207.",
         deviations=(
             Deviation(
-                "factor and dose are rounded to three decimals, the factor from doses that equal 1 mg of dexamethasone to two decimals",
+                "factor and dose are rounded to three decimals, the factor from doses that equal 1 mg of dexamethasone "
+                "to two decimals",
                 "its code keeps a table of rounded doses",
                 {
                     "equal_doses": {
@@ -150,11 +157,12 @@ CALCULATORS = (
         morphine_equivalents,
         tuple(item for name in MORPHINE_FACTORS for item in _doses(name)),
         question="How many morphine milligram equivalents (MME) per day does the patient take in opioids?",
-        formula="sum of dose * doses per day * factor; factors: codeine 0.15, fentanyl buccal (mcg) 0.13, fentanyl patch (mcg/h) 2.4, "
-        "hydrocodone 1, hydromorphone 5, methadone 4.7, morphine 1, oxycodone 1.5, oxymorphone 3, tapentadol 0.4, tramadol 0.2",
-        citation="Dowell D, Ragan KR, Jones CM, Baldwin GT, Chou R. CDC clinical practice guideline for prescribing opioids for pain: "
-        "United States, 2022. MMWR Recomm Rep. 2022;71(3):1-95. "
-        "Buccal fentanyl: CDC, opioid oral morphine milligram equivalent conversion factors, 2016.",
+        formula="sum of dose * doses per day * factor; factors: codeine 0.15, fentanyl buccal (mcg) 0.13, fentanyl "
+        "patch (mcg/h) 2.4, hydrocodone 1, hydromorphone 5, methadone 4.7, morphine 1, oxycodone 1.5, oxymorphone 3, "
+        "tapentadol 0.4, tramadol 0.2",
+        citation="Dowell D, Ragan KR, Jones CM, Baldwin GT, Chou R. CDC clinical practice guideline for prescribing "
+        "opioids for pain: United States, 2022. MMWR Recomm Rep. 2022;71(3):1-95. Buccal fentanyl: CDC, opioid oral "
+        "morphine milligram equivalent conversion factors, 2016.",
         deviations=(
             Deviation(
                 "the rate of a fentanyl patch is multiplied by the patches a day",

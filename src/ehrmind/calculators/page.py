@@ -1,4 +1,5 @@
-"""`docs/calculators.md`, made from the calculators themselves: python -m ehrmind.calculators.page > docs/calculators.md"""
+"""Writes `docs/calculators.md` from the calculators: python -m ehrmind.calculators.page >
+docs/calculators.md"""
 
 from __future__ import annotations
 
@@ -11,19 +12,25 @@ from ehrmind.calculators.catalogue import CATEGORIES
 
 HEAD = """# The calculators
 
-Made by `python -m ehrmind.calculators.page`; a test keeps it true. `ehrmind calc show NAME` shows the same card,
-`ehrmind calc NAME INPUT=VALUE…` works it.
+`ehrmind calc NAME INPUT=VALUE…` works a calculator, and `ehrmind calc show NAME` prints its card as
+on this page. The page is made by `python -m ehrmind.calculators.page`; a test keeps it true.
 
-Every calculator follows its publication. Where MedCalc-Bench works it otherwise, the deviation is listed, and
-`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release) reproduces it. Under both, three
-things hold for all calculators: unit conversions go by way of moles and grams rounded to three decimals, limits in SI units are not
-looked at, and no value is refused for its size. Under the published convention a measurement that no living patient has is refused,
-and a missing input is refused unless its row below says what stands in for it.
+Every calculator follows its publication. Under this convention, a measurement that no living
+patient has is refused. A missing input is refused too, unless its row below has a default.
 
-Units are read in clinicians', laboratories' and UCUM's spellings. Units of one kind convert by their sizes, others by a rule of the
-analyte (molar mass, charge, the line between two methods); what has no rule, or two readings, is refused. Where a table states limits
-in SI units too, a value in SI units is compared with those: SOFA's bilirubin of 33 µmol/L scores 2, as 2.0 mg/dL does, though it is
-1.93 mg/dL.
+Where MedCalc-Bench computes a calculator differently, the deviation is listed.
+`convention="medcalc"` (the v1.0 release) or `convention="medcalc-verified"` (the Verified release)
+reproduces it. Under both, three things hold for all calculators:
+
+- Unit conversions go through moles and grams, rounded to three decimals.
+- Limits in SI units are not used.
+- No value is refused for its size.
+
+Units are read in clinicians', laboratories' and UCUM's spellings. Units of one kind convert by
+size. Other units convert by a rule of the analyte (molar mass, charge, the line between two
+methods). A unit without a rule, or with two readings, is refused. Where a table also states limits
+in SI units, a value in SI units is compared with those. For example, SOFA's bilirubin of 33 µmol/L
+scores 2, as 2.0 mg/dL does, although it is 1.93 mg/dL.
 """
 
 
@@ -36,7 +43,8 @@ def _lines() -> Iterator[str]:
     yield "| id | calculator | category | answer |"
     yield "| --- | --- | --- | --- |"
     for calculator in CALCULATORS.values():
-        yield f"| {calculator.id} | [{calculator.name}](#{calculator.slug}) | {calculator.category} | {calculator.unit or 'a number'} |"
+        link, unit = f"[{calculator.name}](#{calculator.slug})", calculator.unit or "a number"
+        yield f"| {calculator.id} | {link} | {calculator.category} | {unit} |"
     for category in CATEGORIES:
         yield f"\n## {category.capitalize()}"
         for calculator in CALCULATORS.values():

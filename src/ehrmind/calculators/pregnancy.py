@@ -9,13 +9,14 @@ from ehrmind.calculators.inputs import ValueRefusedError, refused
 from ehrmind.calculators.vocabulary import CYCLE_LENGTH, LAST_PERIOD, TODAY
 from ehrmind.calculators.working import Steps, num
 
-LONGEST = 45 * 7  # days; who has not given birth by then counts from another period
+LONGEST = 45 * 7  # days; no pregnancy lasts longer, so the count must start from another period
 
 
 def due_date(
     steps: Steps, *, last_period: datetime.date, cycle_length: float, always_later: bool = False
 ) -> datetime.date:
-    """Naegele's rule in days: 40 weeks after the last period, and as many days later as the cycle is longer than 28."""
+    """Applies Naegele's rule in days: 40 weeks after the last period, later by the days that the
+    cycle exceeds 28."""
     longer = steps("days by which the cycle is longer than 28", f"{num(cycle_length)} - 28", cycle_length - 28, "days")
     return _after(steps, "due date", last_period, 280, abs(longer) if always_later else longer)
 
@@ -23,7 +24,8 @@ def due_date(
 def day_of_conception(
     steps: Steps, *, last_period: datetime.date, cycle_length: float, cycle_counts: bool = True
 ) -> datetime.date:
-    """Ovulation is two weeks before the next period, so later by as much as the cycle is longer than 28 days."""
+    """Places ovulation two weeks before the next period, so later by the days that the cycle
+    exceeds 28."""
     if not cycle_counts:
         return _after(steps, "day of conception", last_period, 14, 0)
     longer = steps("days by which the cycle is longer than 28", f"{num(cycle_length)} - 28", cycle_length - 28, "days")
@@ -36,7 +38,8 @@ def gestational_age(steps: Steps, *, last_period: datetime.date, today: datetime
         when, than = ("before", "") if days < 0 else (f"{days // 7} weeks after", f"more than {LONGEST // 7} weeks ")
         raise ValueRefusedError(
             f"today: {_written(today)} is {when} the last menstrual period ({_written(last_period)}), in no pregnancy.",
-            f"today: its value is {than}{'before' if days < 0 else 'after'} the last menstrual period, in no pregnancy.",
+            f"today: its value is {than}{'before' if days < 0 else 'after'} the last menstrual period, "
+            "in no pregnancy.",
         )
     steps(f"days from {_written(last_period)} to {_written(today)}", num(days), days, "days")
     return steps("gestational age", f"{days} days = {days // 7} * 7 + {days % 7}", divmod(days, 7))
@@ -59,8 +62,8 @@ def _written(day: datetime.date) -> str:
 
 
 _ACOG = (
-    "Committee Opinion No. 700: methods for estimating the due date. American College of Obstetricians and Gynecologists. "
-    "Obstet Gynecol. 2017;129(5):e150-e154."
+    "Committee Opinion No. 700: methods for estimating the due date. American College of Obstetricians and "
+    "Gynecologists. Obstet Gynecol. 2017;129(5):e150-e154."
 )
 
 CALCULATORS = (
@@ -68,7 +71,8 @@ CALCULATORS = (
         13,
         due_date,
         (LAST_PERIOD, CYCLE_LENGTH),
-        question="What is the patient's estimated due date by Naegele's rule, from her last menstrual period and cycle length?",
+        question="What is the patient's estimated due date by Naegele's rule, from her last menstrual period and cycle "
+        "length?",
         formula="last menstrual period + 280 days + (cycle length - 28)",
         citation=f"Baskett TF, Nagele F. Naegele's rule: a reappraisal. BJOG. 2000;107(11):1433-1435. {_ACOG}",
         deviations=(
@@ -99,7 +103,8 @@ CALCULATORS = (
         69,
         gestational_age,
         (LAST_PERIOD, TODAY),
-        question="What is the gestational age of the patient's pregnancy in weeks and days, by her last menstrual period?",
+        question="What is the gestational age of the patient's pregnancy in weeks and days, by her last menstrual "
+        "period?",
         formula="days from the last menstrual period to today, as weeks of seven days and the days left over",
         citation=_ACOG,
     ),

@@ -1,7 +1,9 @@
-"""Spellings of a unit, clinicians', laboratories' and UCUM's -> one spelling, to compare two of them. Converts nothing, knows no dimension.
+"""Reduces spellings of a unit (clinicians', laboratories', UCUM's) to one, so that two can be
+compared. Converts nothing.
 
-`mL/min/1.73m²`, `ml per min per 1.73 m^2`, `mL/min/{1.73_m2}` and `mL·min⁻¹·1.73 m⁻²` come out alike; `mg/dL` and `mmol/L` do not.
-Case is lost on purpose; what a capital letter decides (K, G, M) is `unit_text`'s.
+`mL/min/1.73m²`, `ml per min per 1.73 m^2`, `mL/min/{1.73_m2}` and `mL·min⁻¹·1.73 m⁻²` become the
+same; `mg/dL` and `mmol/L` do not. Case is dropped deliberately; `unit_text` handles units in which
+a capital letter decides (K, G, M).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from functools import lru_cache
 
 MAX_UNIT = 80
 
-# Signs that are typed in many ways. Degree signs come first: NFKC would turn the ordinal sign typed for one into a letter.
+# Signs with several characters. Degree signs come first, because NFKC would turn an ordinal sign
+# typed for one into a letter.
 _LOOKALIKES = str.maketrans(
     {
         **dict.fromkeys("º˚∘", "°"),
@@ -23,7 +26,7 @@ _LOOKALIKES = str.maketrans(
     }
 )
 _SIGNS = str.maketrans("μ", "u", "^()[]")
-# An annotation in braces is no unit, unless it says how the number was measured.
+# An annotation in braces is not part of the unit, unless it says how the number was measured.
 _PER_AREA = re.compile(r"\{1\.73[ _]?m\^?2\}")
 _ANNOTATION = re.compile(r"\{(?!(?:feu|ddu|jds|ifcc|urea|po4|tetramer|hb4)\})[^{}]*\}")
 _ALL_ANNOTATION = re.compile(r"^\{([^{}]*)\}$")
@@ -92,7 +95,7 @@ _OLD_PERCENT = re.compile(r"(u?g|mg)%")  # mg% is mg in 100 mL
 
 
 def same_unit(text: str, accepted: Collection[str]) -> bool:
-    """Whether a unit's text is one of the accepted ones, which are in normal spelling."""
+    """True if a unit's text is one of the accepted units, which are in normal spelling."""
     return len(text) <= MAX_UNIT and normal_unit(text) in accepted
 
 
@@ -104,9 +107,9 @@ def one_sign(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def normal_unit(text: str) -> str:
-    """One spelling for all of a unit's. The empty string is no unit."""
+    """Returns the normal spelling of a unit. The empty string is no unit."""
     unit = one_sign(text).strip(".").lower().replace("**", "")
-    unit = _ALL_ANNOTATION.sub(r"\1", unit)  # {score} is nothing else
+    unit = _ALL_ANNOTATION.sub(r"\1", unit)  # {score} alone is the unit itself
     unit = _ANNOTATION.sub("", _PER_AREA.sub("1.73m2", unit)).translate(_SIGNS).replace("{", "").replace("}", "")
     for phrase, short in _PHRASES:
         unit = phrase.sub(short, unit)

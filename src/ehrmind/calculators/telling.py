@@ -1,4 +1,4 @@
-"""A Result in words: the same steps as a numbered list, as prose, in shorthand, or with the formula first."""
+"""Writes a Result as a worked answer: shorthand, jotted, numbered list, prose, or formula first."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from ehrmind.calculators.calculator import Calculator
 from ehrmind.calculators.working import Result, Step, Value, num
 
 _THRESHOLD = re.compile(r",| (?:above|below|of|from|at most) ")
-MOST_NAMED = 8  # findings that a rationale lists as absent; beyond that it says so in two words
+# most findings that a rationale lists as absent; for more it writes "everything else"
+MOST_NAMED = 8
 
 
 def shorthand(calculator: Calculator, result: Result) -> str:
-    """`urea nitrogen > 19 mg/dL 42.6 mg/dL 1 ; total 2`: as few words as the working allows."""
+    """Writes as few words as the working allows:
+    `urea nitrogen > 19 mg/dL 42.6 mg/dL 1 ; total 2`."""
     return " ; ".join(_short(step) for step in result.steps)
 
 
 def jotted(calculator: Calculator, result: Result) -> str:
-    """`confusion yes 1 ; urea nitrogen 42.6 mg/dL 1 ; total 2`: what was found and its points, without the thresholds."""
+    """Writes what was found and its points, without thresholds:
+    `confusion yes 1 ; urea nitrogen 42.6 mg/dL 1 ; total 2`."""
     return " ; ".join(jot(step) for step in result.steps)
 
 
 def numbered(calculator: Calculator, result: Result) -> str:
-    lines = [f"{place}. {told(step)}" for place, step in enumerate(result.steps, start=1)]
+    lines = [f"{place}. {step_text(step)}" for place, step in enumerate(result.steps, start=1)]
     return "\n".join([*_assumed(result), *lines, _conclusion(calculator, result)])
 
 
 def prose(calculator: Calculator, result: Result) -> str:
     return " ".join(
-        [*_assumed(result), *(f"{_capital(told(step))}." for step in result.steps), _conclusion(calculator, result)]
+        [
+            *_assumed(result),
+            *(f"{_capital(step_text(step))}." for step in result.steps),
+            _conclusion(calculator, result),
+        ]
     )
 
 
@@ -39,7 +46,7 @@ def formula_first(calculator: Calculator, result: Result) -> str:
     lines = [
         f"{calculator.name}: {calculator.formula}.",
         *_assumed(result),
-        *(f"- {told(step)}" for step in result.steps),
+        *(f"- {step_text(step)}" for step in result.steps),
     ]
     return "\n".join([*lines, _conclusion(calculator, result)])
 
@@ -62,7 +69,7 @@ def shown(value: Value | str) -> str:
 
 
 def stated(value: Any) -> str:
-    """An input as a note states it: `36 mg/dL`, `yes`, `12/31/1999`."""
+    """Writes an input as a note states it: `36 mg/dL`, `yes`, `12/31/1999`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple | list):
@@ -71,8 +78,8 @@ def stated(value: Any) -> str:
     return shown(value) if isinstance(value, datetime.date | int | float) else str(value)
 
 
-def told(step: Step) -> str:
-    """One step: what it finds, the expression with the patient's numbers, and the result."""
+def step_text(step: Step) -> str:
+    """Writes one step: what it finds, the expression with the patient's numbers, and the result."""
     if step.points is not None:
         return f"{step.what}: {step.expression}, {num(step.points)} point{'s' * (step.points != 1)}"
     value = f"{shown(step.value)}{f' {step.unit}' if step.unit else ''}"
@@ -82,7 +89,7 @@ def told(step: Step) -> str:
 
 
 def finding(step: Step) -> str:
-    """What was found for a criterion, without its threshold."""
+    """Writes what was found for a criterion, without its threshold."""
     said = {"present": "yes", "absent": "no"}.get(step.expression)
     return f"{step.what} {said}" if said else f"{_THRESHOLD.split(step.what, maxsplit=1)[0]} {step.expression}"
 
@@ -106,7 +113,8 @@ def _short(step: Step) -> str:
 
 
 def _assumed(result: Result) -> Sequence[str]:
-    """What stood in for missing inputs, findings that count as absent in one sentence."""
+    """Writes the defaults that replaced missing inputs. Findings that count as absent share one
+    sentence."""
     absent = [text.partition(":")[0] for text in result.assumed if text.endswith("absent")]
     others = [f"{_capital(text)}." for text in result.assumed if not text.endswith("absent")]
     if len(absent) > MOST_NAMED:

@@ -56,10 +56,10 @@ CALCULATORS = (
         centor,
         (replace(AGE, low=3), TEMPERATURE, COUGH_ABSENT, EXUDATE, NODES),
         question="What is the patient's Centor score (modified by McIsaac)?",
-        formula="1 point each: temperature above 38 C, no cough, tonsillar exudate, tender anterior cervical nodes; age 3 to 14: 1, "
-        "from 45: -1",
-        citation="McIsaac WJ, White D, Tannenbaum D, Low DE. A clinical score to reduce unnecessary antibiotic use in patients with "
-        "sore throat. CMAJ. 1998;158(1):75-83.",
+        formula="1 point each: temperature above 38 C, no cough, tonsillar exudate, tender anterior cervical nodes; "
+        "age 3 to 14: 1, from 45: -1",
+        citation="McIsaac WJ, White D, Tannenbaum D, Low DE. A clinical score to reduce unnecessary antibiotic use in "
+        "patients with sore throat. CMAJ. 1998;158(1):75-83.",
         deviations=(
             Deviation(
                 "a cough that is not mentioned counts as absent, which earns its point",
@@ -74,9 +74,9 @@ CALCULATORS = (
         feverpain,
         _FEVERPAIN,
         question="What is the patient's FeverPAIN score?",
-        formula="1 point each: fever in the past 24 hours, no cough or coryza, onset within 3 days, purulent tonsils, severe tonsil "
-        "inflammation",
-        citation="Little P, Hobbs FD, Moore M, et al. Clinical score and rapid antigen detection test to guide antibiotic use for sore "
-        "throats: randomised controlled trial of PRISM. BMJ. 2013;347:f5806.",
+        formula="1 point each: fever in the past 24 hours, no cough or coryza, onset within 3 days, purulent tonsils, "
+        "severe tonsil inflammation",
+        citation="Little P, Hobbs FD, Moore M, et al. Clinical score and rapid antigen detection test to guide "
+        "antibiotic use for sore throats: randomised controlled trial of PRISM. BMJ. 2013;347:f5806.",
     ),
 )

@@ -1,7 +1,9 @@
-"""A unit's text -> its readings: what stands above and below the line, by a closed table. Nothing is parsed as an expression.
+"""Reads a unit's text by a closed table into what is above and below the line. Nothing is parsed as
+an expression.
 
-A text may have several readings (`G/L` is gram per litre in a laboratory that writes capitals, and 10^9 per litre); which of them is meant
-is decided by the unit that is wanted. What has two readings of one kind (`MU/mL`: milli or mega) is refused.
+A text may have several readings: `G/L` is gram per litre in a laboratory that writes capitals, and
+10^9 per litre. The wanted unit decides between them. A text with two readings of one kind (`MU/mL`:
+milli or mega) is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ from ehrmind.types import InputError
 
 
 class Reading(NamedTuple):
-    """`above` and `below` the line are names of `units`' definitions; `times` multiplies them (10^9 of 10^9/L). `note` is what an
-    annotation says that changes the meaning (`feu`, `urea`), `scale` the letter of a temperature."""
+    """One reading of a unit's text.
+
+    `above` and `below` the line are names from `units`' definitions; `times` multiplies them (10^9
+    for 10^9/L). `note` is an annotation that changes the meaning (`feu`, `urea`); `scale` is the
+    letter of a temperature.
+    """
 
     above: tuple[str, ...]
     below: tuple[str, ...]
@@ -25,7 +31,7 @@ class Reading(NamedTuple):
     scale: str = ""
 
 
-# Unit -> its spellings as `normal_unit` writes them. "" is a count: of beats, breaths, cells.
+# Unit -> its spellings as `normal_unit` writes them. "" is a count of beats, breaths or cells.
 UNITS: dict[str, str] = {
     "kilogram": "kg",
     "gram": "g",
@@ -76,7 +82,8 @@ UNITS: dict[str, str] = {
     "percent": "%",
     "": "1 beats beat breaths breath respirations cells cell count counts platelets doses dose times",
 }
-# Spellings of laboratories' files, which nobody writes in a sentence: the process audit takes no word for one of these.
+# Spellings that occur in laboratories' files but not in sentences. The process audit does not read
+# them as units.
 FILES_UNITS: dict[str, str] = {
     "femtolitre": "fl",
     "nanolitre": "nl",
@@ -91,8 +98,8 @@ FILES_UNITS: dict[str, str] = {
     "": "# ratio fraction ph inr score scores point insp inspirations resp resps br drink drinks wbc plt",
 }
 _TEMPERATURES = {
-    "c": "c cel °c c° degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus celcius degreescelcius centigrade "
-    "degreescentigrade",
+    "c": "c cel °c c° degc degreec degreesc celsius degreecelsius degreescelsius degreescelsisus celcius "
+    "degreescelcius centigrade degreescentigrade",
     "f": "f °f f° degf degreef degreesf fahrenheit degreefahrenheit degreesfahrenheit degreesfahreinheit",
     "k": "k kelvin",
 }
@@ -103,7 +110,7 @@ _PART = {
     for spelling in spellings.split()
 } | {"": ""}
 _SCALE = {spelling: scale for scale, spellings in _TEMPERATURES.items() for spelling in spellings.split()}
-# Powers of ten in front of a volume: 10^9/L, x10*3/uL, 10E3/uL, K/uL, thousand/mm3, Giga/L.
+# Powers of ten before a volume: 10^9/L, x10*3/uL, 10E3/uL, K/uL, thousand/mm3, Giga/L.
 _WORDS_OF_POWERS = {
     **dict.fromkeys(("k", "1000", "thou", "thous", "thousand", "thousands", "tsd"), 1e3),
     **dict.fromkeys(("million", "millions", "mill", "mio", "mln"), 1e6),
@@ -111,10 +118,12 @@ _WORDS_OF_POWERS = {
     **dict.fromkeys(("tera", "tpt", "trillion"), 1e12),
 }
 _COUNT = re.compile(
-    rf"x?(?:10(?:e|ex|exp|x|_|')?\+?0?(1[0-2]|[1-9])|e([369]|12)|({'|'.join(sorted(_WORDS_OF_POWERS, key=len, reverse=True))}))"
+    rf"x?(?:10(?:e|ex|exp|x|_|')?\+?0?(1[0-2]|[1-9])|e([369]|12)"
+    rf"|({'|'.join(sorted(_WORDS_OF_POWERS, key=len, reverse=True))}))"
     r"(?:cells?|counts?|platelets?|plts?|wbc|#)?/(l|dl|ml|ul|nl|pl|mm3|cmm)"
 )
-_CAPITALS = {"G": 1e9, "T": 1e12}  # giga and tera, per litre alone: a small g is a gram, and G/DL is g/dL in capitals
+# Giga and tera, per litre only: a small g is a gram, and G/DL is g/dL in capitals.
+_CAPITALS = {"G": 1e9, "T": 1e12}
 _MOLAR = {"mM": "millimole", "μM": "micromole", "uM": "micromole", "nM": "nanomole", "pM": "picomole"}
 _NOTE = re.compile(r"[{(\s]*\b(feu|ddu|d-du|jds|ifcc|ngsp|dcct|urea|po4|tetramer|hb4)\b[})]*", re.IGNORECASE)
 _OF_HEMOGLOBIN = re.compile(r"\s(?:of\s+)?(?:total\s+)?(?:hgb|hb|ha?emoglobin)$", re.IGNORECASE)
@@ -124,7 +133,8 @@ _TWO_SIZES = re.compile(r"x?(?:m|mm|mil)(?:cells?)?/(?:ul|mm3|cmm|l|ml)")
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
-    """All that the text may mean. Raises InputError where it is no unit known here, or has two readings of one kind."""
+    """Returns all readings of the text. Raises InputError if it is not a unit known here, or has
+    two readings of one kind."""
     if len(text) > MAX_UNIT:
         raise InputError("that is no unit")
     plain = one_sign(text)
@@ -138,7 +148,8 @@ def readings(text: str) -> tuple[Reading, ...]:
 
 
 def _note(word: str, plain: str) -> str:
-    """IFCC's per cent are another scale than NGSP's (and DCCT's), which are the usual ones; mmol/mol are IFCC's own."""
+    """Normalises a scale's note: per cent are usually NGSP's (and DCCT's), and IFCC's are another
+    scale; mmol/mol are IFCC's own."""
     word = word.lower().replace("d-du", "ddu")
     return "" if word == ("ifcc" if "mol" in plain else "ngsp") or word == "dcct" else word
 

@@ -1,12 +1,19 @@
-"""A number in the unit that a clinician wrote -> the number in the unit that a formula wants, by pint, or a refusal.
+"""Converts a number from the unit that a clinician wrote to the unit that a formula wants, with
+pint, or refuses.
 
-Units of one kind convert by their sizes: what stands above the line and below it must agree, so that mmol/mol is no per cent and
-mg/kg/min no rate of beats. Everything else needs a rule of the analyte: mass, substance, equivalents and activity by its molar mass,
-charge or strength, per cent and mmol/mol of HbA1c by the line between two reference methods. What has no rule is refused, such as
-lipoprotein(a) by mass and by substance, or D-dimer in FEU and in DDU. Hemoglobin in mmol/L is the monomer's, as laboratories report it.
-The definitions are our own: pint knows neither mEq nor IU and reads `K/uL` as kelvin; `unit_text` reads the unit's text.
-Sources: atomic weights IUPAC 2021; insulin 1 mIU/L = 6.00 pmol/L (Knopp et al. 2019, doi 10.1177/1932296818805074); HbA1c: the
-IFCC-NGSP master equation (Weykamp et al. 2008, doi 10.1373/clinchem.2007.097824).
+Units of one kind convert by size. What is above and below the line must agree, so mmol/mol is not
+per cent and mg/kg/min is not a rate of beats. Everything else needs a rule of the analyte: molar
+mass, charge or strength between mass, substance, equivalents and activity; for HbA1c, the line
+between the per cent and mmol/mol of two reference methods.
+
+Pairs without a rule are refused, such as lipoprotein(a) by mass and by substance, or D-dimer in FEU
+and in DDU. Hemoglobin in mmol/L is the monomer's, as laboratories report it. The definitions are
+our own, because pint knows neither mEq nor IU and reads `K/uL` as kelvin. `unit_text` reads the
+unit's text.
+
+Sources: atomic weights IUPAC 2021; insulin 1 mIU/L = 6.00 pmol/L (Knopp et al. 2019, doi
+10.1177/1932296818805074); HbA1c: the IFCC-NGSP master equation (Weykamp et al. 2008, doi
+10.1373/clinchem.2007.097824).
 """
 
 from __future__ import annotations
@@ -24,18 +31,23 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-_PREFIXES = "kilo- = 1e3;hecto- = 1e2;deci- = 0.1;centi- = 0.01;milli- = 1e-3;micro- = 1e-6;nano- = 1e-9;pico- = 1e-12;femto- = 1e-15"
+_PREFIXES = (
+    "kilo- = 1e3;hecto- = 1e2;deci- = 0.1;centi- = 0.01;milli- = 1e-3;micro- = 1e-6;nano- = 1e-9;pico- = 1e-12;femto- "
+    "= 1e-15"
+)
 _BASES = (
-    "gram = [mass];metre = [length];second = [time];mole = [substance];equivalent = [charge];activity_unit = [activity];osmole = [osmoles]"
-    ";katal = [catalysis]"
+    "gram = [mass];metre = [length];second = [time];mole = [substance];equivalent = [charge];activity_unit = "
+    "[activity];osmole = [osmoles];katal = [catalysis]"
 )
 _DERIVED = """
 minute = 60 * second;hour = 60 * minute;day = 24 * hour;week = 7 * day;year = 365.25 * day;month = year / 12
-pound = 453.59237 * gram;ounce = pound / 16;stone = 14 * pound;inch = 2.54 * centimetre;foot = 12 * inch;litre = 1e-3 * metre ** 3
-pascal = kilogram / metre / second ** 2;mercury = 133.322387415 * pascal / millimetre;water = 98.0665 * pascal / centimetre
+pound = 453.59237 * gram;ounce = pound / 16;stone = 14 * pound;inch = 2.54 * centimetre;foot = 12 * inch
+litre = 1e-3 * metre ** 3;pascal = kilogram / metre / second ** 2;mercury = 133.322387415 * pascal / millimetre
+water = 98.0665 * pascal / centimetre
 """
 
-# Unit -> others that a person may give it in; a message names those that the analyte has a rule for.
+# Unit -> other units in which the value may be given. A message names those that the analyte has a
+# rule for.
 _OTHERS = {
     "mg/dL": ("mg/L", "mmol/L", "µmol/L", "mEq/L"),
     "g/dL": ("g/L", "mmol/L", "µmol/L"),
@@ -59,7 +71,7 @@ _OTHERS = {
     "breaths/min": ("/min",),
 }
 
-# Analyte -> what joins its mass, substance, equivalents and activity.
+# Analyte -> the factors that join its mass, substance, equivalents and activity.
 ANALYTES: dict[str, tuple[str, ...]] = {
     "albumin": ("66500 * gram / mole",),
     "bicarbonate": ("61.016 * gram / mole", "1 * equivalent / mole"),
@@ -79,20 +91,22 @@ ANALYTES: dict[str, tuple[str, ...]] = {
     "triglycerides": ("885.43 * gram / mole",),
     "urea nitrogen": ("28.014 * gram / mole",),
 }
-# Analyte -> (unit, unit, slope, offset): a number of the second is slope * a number of the first + offset.
+# Analyte -> (first unit, second unit, slope, offset): second = slope * first + offset.
 LINES: dict[str, tuple[tuple[str, str, float, float], ...]] = {
     "HbA1c": (("mmol/mol", "%", 0.09148, 2.152),),
     "hematocrit": (("1", "%", 100.0, 0.0), ("L/L", "%", 100.0, 0.0)),
     "oxygen": (("1", "%", 100.0, 0.0),),
 }
-# (analyte, what a note says) -> the share of the mass that is the analyte: urea is 28.014 parts nitrogen of 60.056.
+# (analyte, note) -> the share of the mass that is the analyte: urea is 28.014 parts nitrogen of
+# 60.056.
 NOTED = {("urea nitrogen", "urea"): 28.014 / 60.056}
-# Kinds of amounts that a rule of an analyte turns into each other.
+# Kinds of amounts that a rule of an analyte converts into each other.
 _AMOUNTS = frozenset({"mass", "substance", "charge", "activity", "catalysis"})
 
 
 def convert(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
-    """`value` in `unit` as a number of `wanted`. Raises InputError where the two are not the same kind of thing."""
+    """Converts `value` from `unit` to `wanted`. Raises InputError if the two are not of the same
+    kind."""
     factor, offset = straight_line(unit, wanted, analyte)
     return value * factor + offset
 
@@ -106,7 +120,7 @@ def converts(unit: str, wanted: str, analyte: str | None = None) -> bool:
 
 
 def accepted(unit: str, analyte: str | None = None) -> str:
-    """The units in which a value may be given that a formula wants in `unit`, in words."""
+    """Names the units in which a value may be given for a formula that wants `unit`."""
     found = [
         unit or "no unit",
         *(other for other in _OTHERS.get(unit, ()) if converts(other.split()[0], unit, analyte)),
@@ -114,7 +128,7 @@ def accepted(unit: str, analyte: str | None = None) -> str:
     return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
-# Between kinds of amounts MedCalc-Bench v1.0 goes by way of these.
+# Units through which MedCalc-Bench v1.0 converts between kinds of amounts.
 _MEDCALC_PATHS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
     ("mass", "mass"): ("g",),
     ("mass", "substance"): ("g", "mol"),
@@ -128,8 +142,12 @@ _MEDCALC_PATHS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
 
 
 def convert_as_medcalc(value: float, unit: str, wanted: str, analyte: str | None = None) -> float:
-    """As MedCalc-Bench v1.0 converts a concentration: by way of grams and moles, every amount rounded to three decimals
-    (three significant figures below 0.001), so that 49 µmol/L of creatinine become 0.6 mg/dL and not 0.55."""
+    """Converts a concentration as MedCalc-Bench v1.0 does: through grams and moles, rounding every
+    amount to three decimals.
+
+    Below 0.001 it keeps three significant figures. So 49 µmol/L of creatinine become 0.6 mg/dL and
+    not 0.55.
+    """
     (top, _, bottom), (top_wanted, _, bottom_wanted) = (
         normal_unit(unit).partition("/"),
         normal_unit(wanted).partition("/"),
@@ -157,7 +175,8 @@ def _rounded(value: float) -> float:
 
 @lru_cache(maxsize=4096)
 def straight_line(unit: str, wanted: str, analyte: str | None = None) -> tuple[float, float]:
-    """(factor, offset) of the conversion; every one of ours is value * factor + offset. Raises InputError as `convert` does."""
+    """Returns (factor, offset) of the conversion value * factor + offset. Raises InputError as
+    `convert` does."""
     if len(unit) > MAX_UNIT:
         raise InputError("that is no unit")
     if unit == wanted:
@@ -176,8 +195,10 @@ def straight_line(unit: str, wanted: str, analyte: str | None = None) -> tuple[f
 
 
 def _line(given: Reading, wanted: Reading, analyte: str | None) -> tuple[float, float] | None:
-    """Finds (factor, offset) from one to the other; None if they are not of one kind and the
-    analyte has no rule that joins them."""
+    """Finds (factor, offset) between two readings.
+
+    None if they are not of one kind and the analyte has no rule that joins them.
+    """
     if given.scale or wanted.scale:
         return _temperature(given.scale, wanted.scale) if given.scale and wanted.scale else None
     share = 1.0
@@ -197,7 +218,8 @@ def _same_kind(given: Reading, wanted: Reading) -> float | None:
 
 
 def _joined(given: Reading, wanted: Reading, analyte: str | None) -> float | None:
-    """An amount of the analyte as another kind of amount, over the same."""
+    """Returns the factor between two kinds of amounts of the analyte, if the denominators are of
+    one kind."""
     kinds = *_kinds(given.above), *_kinds(wanted.above)
     if (
         analyte not in ANALYTES
@@ -219,7 +241,7 @@ def _joined(given: Reading, wanted: Reading, analyte: str | None) -> float | Non
 
 
 def _chained(given: Any, bridges: list[Any]) -> list[Any]:
-    """Mass to equivalents and back: over substance."""
+    """Returns the ways between mass and equivalents, through substance."""
     if len(bridges) < 2:
         return []
     mass, charge = bridges
@@ -282,7 +304,7 @@ def _clean(factor: float) -> float:
 
 @cache
 def _registry() -> UnitRegistry[Any]:
-    from pint import UnitRegistry  # slow to import; only who converts pays for it
+    from pint import UnitRegistry  # slow to import, so imported on first use
 
     registry: UnitRegistry[Any] = UnitRegistry(None, cache_folder=None)
     for line in f"{_PREFIXES};{_BASES};{_DERIVED}".replace("\n", ";").split(";"):

@@ -1,4 +1,5 @@
-"""The veins: how likely a deep vein thrombosis is (Wells), and the risk of one around an operation (Caprini)."""
+"""The veins: the likelihood of a deep vein thrombosis (Wells), and its risk around an operation
+(Caprini)."""
 
 from __future__ import annotations
 
@@ -83,11 +84,12 @@ MOBILITY_POINTS = {"normal": 0, "on bed rest": 1, "confined to bed >72 hours": 2
 
 
 def _month(name: str, label: str, points: int) -> tuple[Flag, int]:
-    """Something that counts if it happened within the last month."""
+    """Makes a finding that counts if it happened within the last month."""
     return Flag(f"{name}_1_month", f"{label} in the last month"), points
 
 
-# What adds points by being there. A previous deep vein thrombosis and a previous embolism are one criterion together.
+# Findings that add points. A previous deep vein thrombosis and a previous embolism are one
+# criterion together.
 CAPRINI_FINDINGS: tuple[tuple[Flag, int], ...] = (
     _month("major_surgery", "major surgery", 1),
     _month("heart_failure", "congestive heart failure", 1),
@@ -168,7 +170,11 @@ def caprini(
     findings_add_up: bool = True,
     **findings: bool,
 ) -> float:
-    """`findings` are the flags of CAPRINI_FINDINGS and CAPRINI_WOMEN by name; the latter count in women."""
+    """Works the Caprini score.
+
+    `findings` are the flags of CAPRINI_FINDINGS and CAPRINI_WOMEN by name; the latter count in
+    women.
+    """
     by_age = 0 if age < 41 else 1 if age < 61 else 2 if age < 75 else 3
     steps.points("age (1 from 41, 2 from 61, 3 from 75 years)", f"{num(age)} years", by_age)
     steps.points("type of surgery", surgery_type, SURGERY_POINTS[surgery_type])
@@ -206,8 +212,8 @@ CALCULATORS = (
         ),
         question="How many points does the patient have on the Wells score for deep vein thrombosis?",
         formula="1 point for each of nine findings, minus 2 if another diagnosis is at least as likely",
-        citation="Wells PS, Anderson DR, Rodger M, et al. Evaluation of D-dimer in the diagnosis of suspected deep-vein thrombosis. "
-        "N Engl J Med. 2003;349(13):1227-1235.",
+        citation="Wells PS, Anderson DR, Rodger M, et al. Evaluation of D-dimer in the diagnosis of suspected "
+        "deep-vein thrombosis. N Engl J Med. 2003;349(13):1227-1235.",
     ),
     Calculator(
         36,
@@ -224,13 +230,15 @@ CALCULATORS = (
             *(item for item, _ in CAPRINI_WOMEN),
         ),
         question="How many points does the patient have on the Caprini score (2005) for venous thromboembolism?",
-        formula="points for age, type of surgery, mobility, BMI > 25, events of the last month, venous disease and clotting disorders, "
-        "and present or past illnesses",
-        citation="Caprini JA. Thrombosis risk assessment as a guide to quality patient care. Dis Mon. 2005;51(2-3):70-78.",
+        formula="points for age, type of surgery, mobility, BMI > 25, events of the last month, venous disease and "
+        "clotting disorders, and present or past illnesses",
+        citation="Caprini JA. Thrombosis risk assessment as a guide to quality patient care. Dis Mon. "
+        "2005;51(2-3):70-78.",
         deviations=(
             Deviation(
                 "only age, type of surgery and mobility count",
-                "the release's code writes the points of every other finding down, but does not carry them on into the total",
+                "the release's code writes the points of every other finding down, but does not carry them on into the "
+                "total",
                 {"findings_add_up": False},
             ),
         ),

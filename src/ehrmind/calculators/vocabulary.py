@@ -1,7 +1,8 @@
-"""The inputs that calculators share, named once: a creatinine is the same creatinine in every score.
+"""Inputs that several calculators share, defined once: a creatinine is the same in every score.
 
-`entities` are the keys under which MedCalc-Bench writes them, beside the label. The ranges are what has been measured in living
-patients, wide on purpose; a formula with a narrower domain narrows its own copy.
+`entities` are the keys under which MedCalc-Bench writes them, in addition to the label. The ranges
+are deliberately wide: values that have been measured in living patients. A formula with a narrower
+domain narrows its own copy.
 """
 
 from __future__ import annotations

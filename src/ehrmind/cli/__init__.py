@@ -1,4 +1,5 @@
-"""Command line: verbs, no logic. `main` is the entry point; every library is imported inside the verb that uses it."""
+"""Command line: verbs, no logic. `main` is the entry point; each verb imports the libraries it
+uses."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code (`app.main`). A package that is broken and Ctrl-C before the first command are said
-    here, in a sentence."""
+    """Runs one command and exits with its code (`app.main`).
+
+    A broken package, or Ctrl-C before the first command, is reported here in one sentence.
+    """
     try:
         if arguments is None:  # the process is ours
             from ehrmind.cli.quiet import withhold_texts

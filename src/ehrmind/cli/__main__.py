@@ -1,4 +1,4 @@
-"""`python -m ehrmind.cli`: the command line without an installed script."""
+"""Runs the command line without an installed script: `python -m ehrmind.cli`."""
 
 from ehrmind.cli import main
 

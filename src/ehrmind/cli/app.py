@@ -35,14 +35,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Turn the files people hold into Cases.")
-synthetic = typer.Typer(help="Make up Cases without end, no patient behind them.")
-new = typer.Typer(help="New rows without answers, for `ehrmind predict`.")
+data = typer.Typer(help="Turn your files into Cases.")
+synthetic = typer.Typer(help="Generate synthetic Cases, with no patient behind them.")
+new = typer.Typer(help="Turn new rows without answers into Cases for `ehrmind predict`.")
 exports = typer.Typer(
-    help="Models out of run folders, onto a hub only where you say so; data and reward for verl and TRL."
+    help="Export models from run folders, push them to a hub on request, export data and reward for verl and TRL."
 )
-reviews = typer.Typer(help="Answers out to clinicians for review, and their verdicts back.")
-runs = typer.Typer(help="List run folders, prove what they hold, and remove it.")
+reviews = typer.Typer(help="Send answers to clinicians for review, and read their verdicts.")
+runs = typer.Typer(help="List run folders, check their files, and remove what they protect.")
 
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)
@@ -96,19 +96,23 @@ def _top(
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and stop.")
     ] = False,
 ) -> None:
-    """Adapt an open language model to clinical reasoning over health records, and prove that it got better."""
+    """Adapt an open language model to clinical reasoning over health records, and prove that it got
+    better."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 141
-    where the output's reader has gone, 143 for SIGTERM."""
+    """Runs one command and exits with its code.
+
+    Codes: 0, 1 for a fault or a failed check, 2 for bad input, 130 for Ctrl-C, 141 if the reader of
+    the output has gone, 143 for SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     end_on_sigterm()
     try:
         code = app(args=given or ["--help"], prog_name="ehrmind", standalone_mode=False)
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             raise KeyboardInterrupt
-        sys.stdout.flush()  # while a closed pipe or a full disk can still be told
+        sys.stdout.flush()  # now, while a closed pipe or a full disk can still be reported
     except SystemExit as error:
         if not is_sigterm(error) and closed_pipe(error) is None:
             raise
@@ -122,5 +126,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _said(error: BaseException, given: Sequence[str]) -> int:
     end_at_once_on_another_signal()
     if closed_pipe(error) is not None:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left to be written has no reader
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the rest of the output has no reader
     return say(error, given[0] if given else "")

@@ -1,4 +1,4 @@
-"""Command line: the calculators at the bedside."""
+"""Command line: the calculators."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def calc(
         ),
     ],
     values: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT=VALUE...", help="What is known of the patient, with units.")
+        list[str] | None, typer.Argument(metavar="INPUT=VALUE...", help="The patient's values, with units.")
     ] = None,
     convention: Annotated[
-        ConventionName, typer.Option(help="Whose reading of the calculator.")
+        ConventionName, typer.Option(help="Which convention of the calculator to use.")
     ] = ConventionName.published,
     as_json: AsJson = False,
 ) -> None:
@@ -33,16 +33,20 @@ def calc(
 
     ehrmind calc ckd-epi-gfr sex=female age=87 'creatinine=124 umol/L'
     """
-    from ehrmind.calculators import desk
+    from ehrmind.calculators import cli_text
 
     given = values or []
     if name == "list":
-        lines = desk.list_lines()
+        lines = cli_text.list_lines()
     elif name == "show":
         if len(given) != 1:
             raise typer.BadParameter("name one calculator, as in `ehrmind calc show sofa`")
-        lines = desk.show_lines(given[0])
+        lines = cli_text.show_lines(given[0])
     else:
-        result = desk.work(name, given, convention.value)
-        lines = iter([json.dumps(desk.as_dict(name, result), indent=2)]) if as_json else desk.work_lines(name, result)
+        result = cli_text.work(name, given, convention.value)
+        lines = (
+            iter([json.dumps(cli_text.as_dict(name, result), indent=2)])
+            if as_json
+            else cli_text.work_lines(name, result)
+        )
     typer.echo("\n".join(lines))

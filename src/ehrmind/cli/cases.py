@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 
 def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
-    """What became of every row, and where the Cases are."""
+    """Prints what became of every row, and where the Cases are."""
     typer.echo(
         json.dumps(counts.to_dict(), indent=2)
         if as_json
@@ -30,7 +30,7 @@ def say_counts(counts: Counts, out: Path, as_json: bool) -> None:
 
 
 class SplitName(StrEnum):
-    """The splits as choices of an option."""
+    """Splits as choices of an option."""
 
     train = "train"
     tuning = "tuning"
@@ -50,7 +50,7 @@ def medcalc(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn MedCalc-Bench rows into Cases; every row is kept, counted as left out, or refused by name."""
+    """Turn MedCalc-Bench rows into Cases. Every row is kept, counted as left out, or refused."""
     stay_offline(online)
     from ehrmind.data import save_cases
     from ehrmind.data.medcalc import read_medcalc
@@ -61,7 +61,7 @@ def medcalc(
 
 
 class KindName(StrEnum):
-    """What the answers of a table are, as choices of an option."""
+    """Kinds of answers in a table, as choices of an option."""
 
     number = "number"
     integer = "integer"
@@ -87,47 +87,61 @@ GroupsOf = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Whose numbers the groups are, if another table has the same for others.",
+        help="The namespace of the group numbers, if another table uses the same numbers for other groups.",
         show_default=False,
     ),
 ]
-Sheet = Annotated[str | None, typer.Option(metavar="NAME", help="Of an .xlsx file with several.", show_default=False)]
+Sheet = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The sheet of an .xlsx file that has several.", show_default=False)
+]
 
 
 def table(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)
     ],
-    kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="The kind of the answers.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
     answer: Annotated[str, typer.Option(metavar="COLUMN", help="The column of answers.")] = "answer",
     label: Annotated[
-        list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
+        list[str] | None,
+        typer.Option(help="A label, for --kind label; repeat, in the order of their numbers.", show_default=False),
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Of kind number: a share of the answer.")] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Accepted deviation as a share of the answer, for --kind number.")
+    ] = 0.0,
     record: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of the text that the question is about.", show_default=False),
     ] = None,
-    rationale: Annotated[str | None, typer.Option(metavar="COLUMN", help="Worked answers.", show_default=False)] = None,
+    rationale: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of worked answers.", show_default=False)
+    ] = None,
     group: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Patient or note; never crosses splits.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="The column of the patient or note, which never crosses splits.", show_default=False
+        ),
     ] = None,
     decimal: Annotated[
-        DecimalName | None, typer.Option(help="The answers' decimal mark, if they cannot tell.", show_default=False)
+        DecimalName | None,
+        typer.Option(help="The answers' decimal mark, if the answers leave it open.", show_default=False),
     ] = None,
     dates: Annotated[
-        DatesName | None, typer.Option(help="How 01/02/2026 is meant, if no answer tells.", show_default=False)
+        DatesName | None, typer.Option(help="How to read 01/02/2026, if the answers leave it open.", show_default=False)
     ] = None,
     labels_from: Annotated[
         int | None,
-        typer.Option(min=0, max=1, help="Answers may be places of labels, the first being this.", show_default=False),
+        typer.Option(
+            min=0, max=1, help="Answers may be label numbers; the first label has this number.", show_default=False
+        ),
     ] = None,
     groups_of: GroupsOf = None,
     sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn any table of questions and answers into Cases; more is possible in a recipe (`data.source.table`)."""
+    """Turn a table of questions and answers into Cases (more settings: `data.source.table`)."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
     from ehrmind.data import save_cases
@@ -158,7 +172,7 @@ def table(
 
 
 class DifficultyName(StrEnum):
-    """How hard a made-up note is to read, as choices of an option."""
+    """Difficulties of a synthetic note, as choices of an option."""
 
     easy = "easy"
     medium = "medium"
@@ -166,7 +180,7 @@ class DifficultyName(StrEnum):
 
 
 class ConventionName(StrEnum):
-    """Whose reading of a calculator, as choices of an option."""
+    """Conventions of the calculators, as choices of an option."""
 
     published = "published"
     medcalc = "medcalc"
@@ -178,7 +192,7 @@ def audit(
         Path, typer.Argument(metavar="ROWS", help="MedCalc-Bench rows with their entities, in any form of table.")
     ],
     convention: Annotated[
-        ConventionName, typer.Option(help="Whose reading of the calculators.")
+        ConventionName, typer.Option(help="Which convention of the calculators to use.")
     ] = ConventionName.published,
     out: Annotated[
         Path | None,
@@ -190,7 +204,10 @@ def audit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every row's label by the published formula, say where it differs and why, and write a corrected copy."""
+    """Recompute every row's label by the published formula, and write a corrected copy.
+
+    The report says where labels differ and why.
+    """
     from ehrmind.data.files import stem
     from ehrmind.data.relabel import audit_rows, write_corrected
 
@@ -204,9 +221,11 @@ def audit(
 
 
 def synthetic_medcalc(
-    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many cases, the calculators in turn.")],
+    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many cases; the calculators take turns.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Case i depends on the seed and i only; give every split its own seed.")
+    ] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
     calculator: Annotated[
         list[str] | None, typer.Option(help="Only this calculator; repeat for several.", show_default=False)
@@ -216,11 +235,11 @@ def synthetic_medcalc(
         list[str] | None, typer.Option(help="Only this manner of note; repeat for several.", show_default=False)
     ] = None,
     style: Annotated[
-        list[str] | None, typer.Option(help="Only this style of worked answer; repeat.", show_default=False)
+        list[str] | None, typer.Option(help="Only this style of worked answer; repeat for several.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make up MedCalc cases: invented patients, notes around them, the truth and a worked answer from the calculators."""
+    """Generate synthetic MedCalc cases: notes, and truth and worked answer by the calculators."""
     from collections import Counter
 
     from ehrmind.data import save_cases
@@ -231,7 +250,7 @@ def synthetic_medcalc(
     cases = synthetic_cases(n, seed, split.value, calculator or (), difficulty=difficulty.value, **looks)
     save_cases(cases, out)
     counts = Counts(len(cases), by_stratum=Counter(case.stratum for case in cases))
-    said = [f"made up {len(cases):,} cases of {len({case.task for case in cases})} calculators", f"wrote {out}"]
+    said = [f"generated {len(cases):,} cases of {len({case.task for case in cases})} calculators", f"wrote {out}"]
     typer.echo(json.dumps(counts.to_dict(), indent=2) if as_json else "\n".join(said))
 
 
@@ -240,12 +259,14 @@ def check(
         Path,
         typer.Argument(metavar="CASES.parquet", help="A Cases file written by `ehrmind data`.", show_default=False),
     ],
-    think: Annotated[bool, typer.Option(help="Whether answers have a <think> block.")] = True,
+    think: Annotated[bool, typer.Option(help="Expect a <think> block in answers.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the verifier on a data set, without a model: every gold answer earns full marks, no corruption of it does.
+    """Prove the verifier on a data set, without a model.
 
-    What it cannot prove is that the labels were read as you meant them: it lays ten drawn answers beside their source cells.
+    Every gold answer must earn full marks, and no corruption of it may.
+
+    Compare the rows that it shows with your files: how labels were read cannot be proven.
     """
     from ehrmind.data import load_cases
     from ehrmind.verify.audit import check_cases
@@ -273,7 +294,7 @@ def _print(report: CheckReport) -> None:
             table.add_row(*map(printable, (failure["case"], failure["stratum"], failure["what"], failure["reason"])))
         console.print(table)
     table = Table(
-        "case", "read from", "cell", "answer", title=f"{len(report.drawn)} drawn rows beside their source cells"
+        "case", "read from", "cell", "answer", title=f"{len(report.drawn)} random rows next to their source cells"
     )
     for row in report.drawn:
         table.add_row(*map(printable, (row["case"], row["from"], row["cell"], row["read_as"])))
@@ -283,7 +304,8 @@ def _print(report: CheckReport) -> None:
             "Proven: the verifier on these cases. Every right answer earns full marks, and no wrong one that was tried."
         )
         console.print(
-            "Not proven: that the labels were read from your files as you meant them. Compare the rows above with the files."
+            "Not proven: that the labels were read from your files as you meant them. Compare the rows above with the "
+            "files."
         )
     else:
         console.print("Not proven: the verifier is wrong about the answers listed above.")

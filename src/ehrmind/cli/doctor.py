@@ -1,4 +1,5 @@
-"""Command line: `ehrmind doctor`, what this machine and this installation can do. Works without torch."""
+"""Command line: `ehrmind doctor`, which shows what this machine and installation can do. Works
+without torch."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ GIB = 2**30
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False) -> None:
-    """Say which versions, devices, memory and threads there are, what is missing, and whether this is offline."""
+    """Show versions, devices, memory and threads, what is missing, and whether this is offline."""
     stay_offline(online=False)
     facts = {
         "versions": _versions(),
@@ -73,7 +74,8 @@ def _version(package: str) -> str:
 
 
 def _extras() -> dict[str, str]:
-    """Each extra of this package: complete, or what it lacks and the line that installs it."""
+    """Reports each extra of this package: complete, or what it lacks and the line that installs
+    it."""
     from packaging.requirements import Requirement
 
     lacks: dict[str, list[str]] = {extra: [] for extra in metadata.metadata("ehrmind").get_all("Provides-Extra") or []}

@@ -1,7 +1,8 @@
-"""Command line: how things that go wrong are said, in one sentence on standard error, never as a traceback.
+"""Command line: reports errors in one sentence on standard error, never as a traceback.
 
-The text of an unexpected exception is withheld, because it may quote a record (a KeyError's key, a cell that did not
-parse); where it happened is not. EHRMIND_TRACEBACK=1 shows all of it to the person at the terminal.
+The text of an unexpected exception is withheld, because it may quote a record (a KeyError's key, a
+cell that did not parse). Its place is reported. EHRMIND_TRACEBACK=1 shows everything to the user at
+the terminal.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ RESUMABLE = ("run", "pilot", "evaluate", "predict")  # the commands that have --
 _PACKAGE = Path(__file__).resolve().parents[1]
 _VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
 _EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")
-# What a library raises of something that it was given, whatever that was: never a matter of a record's text alone.
+# Errors that a library raises about its input as a whole, never about a record's text alone.
 _GIVEN = {
     "RecursionError": "something that was given is nested too deeply to be read",
     "OverflowError": "a number that was given is larger than can be computed with",
@@ -37,8 +38,11 @@ _GIVEN = {
 
 
 def end_on_sigterm() -> None:
-    """Leave as Ctrl-C does, by an exception that lets everything be put away. A second signal ends at once. Workers that torchrun started
-    are ended by it, which says why."""
+    """Makes SIGTERM end the command like Ctrl-C: by an exception, so that everything is cleaned up.
+
+    A second signal ends it at once. torchrun ends the workers that it started and says why, so they
+    are left alone.
+    """
 
     def leave(number: int, frame: object) -> None:
         del frame
@@ -50,31 +54,36 @@ def end_on_sigterm() -> None:
 
 
 def end_at_once_on_another_signal() -> None:
-    """From the first error on: a second Ctrl-C would break into the sentence on the first one."""
+    """Makes a second Ctrl-C end at once, so that it does not interrupt the report of the first
+    one."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_sigterm(error: SystemExit) -> bool:
-    """Tells whether SIGTERM ended the command. If Ray's handler came after ours, the code is the
-    signal's number."""
+    """True if SIGTERM ended the command. If Ray's handler came after ours, the code is the signal's
+    number."""
     return error.code == TERMINATED or error.code == int(signal.SIGTERM)
 
 
 def closed_pipe(error: BaseException) -> BaseException | None:
-    """The error of a pipe whose reader has gone (`| head`), which typer turns into an exit without a word."""
+    """Returns the error of a pipe whose reader has gone (`| head`), which typer turns into a silent
+    exit."""
     return next((found for found in chain(error) if number_of(found) == errno.EPIPE), None)
 
 
 def say(error: BaseException, command: str = "run") -> int:
-    """Say what went wrong; the exit code. `command` is the first word of what was given: only some can go on where they were."""
+    """Reports an error and returns the exit code.
+
+    `command` is the first word of the command line: only some commands can be resumed.
+    """
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         traceback.print_exception(error)
     code, sentence = _sentence(error, command in RESUMABLE)
     try:
         sys.stderr.write(f"ehrmind: {printable(' '.join(sentence.split()))}\n")
         sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):  # nobody is there to read it; the exit code says it
+    except (OSError, ValueError, AttributeError):  # nobody can read it; the exit code still tells
         pass
     return code
 
@@ -93,7 +102,8 @@ def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
             f"{_of_typer(error)}. `ehrmind --help` and `ehrmind COMMAND --help` say what there is.",
         )
     if isinstance(error, Abort):
-        if isinstance(error.__cause__, EOFError):  # typer takes any for an answer that nobody gave
+        # typer turns any end of input into an unanswered question
+        if isinstance(error.__cause__, EOFError):
             return _fault(error.__cause__)
         return INTERRUPTED, "nobody said yes, so nothing was done; --yes answers beforehand."
     if isinstance(error, KeyboardInterrupt):
@@ -124,7 +134,8 @@ def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
 def _fault(error: BaseException) -> tuple[int, str]:
     what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {place_of(error)}"
     return FAULT, (
-        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 shows it."
+        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: "
+        f"EHRMIND_TRACEBACK=1 shows it."
     )
 
 
@@ -133,8 +144,11 @@ def _has(error: BaseException, number: int) -> bool:
 
 
 def _of_typer(error: TyperException) -> str:
-    """Typer's sentence, without the value that an option was given unless it is one short word: a line of a record may stand there by a
-    slip."""
+    """Returns Typer's sentence without the value that an option was given, unless it is one short
+    word.
+
+    Someone may have pasted a line of a record there by mistake.
+    """
     said = _VALUE.sub(lambda found: f"'{found[1]}' " if found[1] else "it ", error.format_message().rstrip("."))
     return _EXTRA.sub(
         "There are more arguments than this command takes; put quotes around a text or a name that holds spaces", said
@@ -142,10 +156,12 @@ def _of_typer(error: TyperException) -> str:
 
 
 def _package(error: BaseException) -> str | None:
-    """A sentence on a package that is not there, or that is there and broken; None for any other error, and for our own modules."""
+    """Describes a package that is missing or broken; None for any other error, and for our own
+    modules."""
     found: BaseException | None = error
     while found is not None and not (isinstance(found, ImportError) or is_broken_library(found)):
-        found = found.__cause__  # what a library says it comes from; an import that was tried and done without is none
+        # follow the declared cause only: an import that was tried and done without is not one
+        found = found.__cause__
     if found is None:
         return None
     name = (found.name or "") if isinstance(found, ImportError) else ""
@@ -157,11 +173,12 @@ def _package(error: BaseException) -> str | None:
             f"this needs the package '{package}', which is not installed; `ehrmind doctor` says which extra brings it."
         )
     which = f"the package '{package}'" if package else "a package"
-    return f"{which} is installed and cannot be loaded; install it again, in the version of constraints.txt ({place_of(error)})."
+    remedy = "install it again, in the version of constraints.txt"
+    return f"{which} is installed and cannot be loaded; {remedy} ({place_of(error)})."
 
 
 def place_of(error: BaseException) -> str:
-    """File and line of our innermost frame."""
+    """Returns file and line of our innermost frame."""
     ours = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)
     ]

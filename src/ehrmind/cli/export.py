@@ -1,4 +1,5 @@
-"""Command line: models out of run folders, and onto a hub only where a person says so; data and reward for other trainers."""
+"""Command line: exports models from run folders, pushes them to a hub on request, and exports data
+and reward for other trainers."""
 
 from __future__ import annotations
 
@@ -13,23 +14,31 @@ from ehrmind.types import InputError
 
 RunOrCases = Annotated[
     Path,
-    typer.Argument(
-        metavar="RUN|CASES", help="A run folder, or a Cases file as `ehrmind data` writes it.", show_default=False
-    ),
+    typer.Argument(metavar="RUN|CASES", help="A run folder, or a Cases file from `ehrmind data`.", show_default=False),
 ]
 NewFolder = Annotated[
     Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)
 ]
 Start = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help="Where training starts; a run's own by default.", show_default=False),
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The model that training starts from; by default the run's own.",
+        show_default=False,
+    ),
 ]
 StartArm = Annotated[
-    str | None, typer.Option("--arm", metavar="ARM", help="Of a run: sft, else base by default.", show_default=False)
+    str | None,
+    typer.Option(
+        "--arm", metavar="ARM", help="The run's arm to start from; by default sft, or else base.", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Of the recipe, for example rlvr.samples=8.", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.samples=8.", show_default=False
+    ),
 ]
 
 
@@ -40,14 +49,18 @@ def model(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model directory to write.", show_default=False)],
     arm: Annotated[
         str | None,
-        typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False),
+        typer.Option(
+            metavar="ARM",
+            help="The run's arm; by default the first of sft_rlvr, rlvr, sft and base.",
+            show_default=False,
+        ),
     ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge an adapter into its base model (models of a run are merged).")
     ] = False,
-    licence: Annotated[str, typer.Option(help="Of the model, for the card.")] = "other",
+    licence: Annotated[str, typer.Option(help="The model's licence, for the card.")] = "other",
 ) -> None:
-    """Write an ordinary `transformers` directory with a model card; nothing is sent anywhere."""
+    """Write a model directory for `transformers` with a model card. Nothing is sent anywhere."""
     stay_offline(online=False)
     from ehrmind.export.model import described, export_model
     from ehrmind.report.model_card.card import model_card
@@ -55,19 +68,27 @@ def model(
     chosen, about = described(where, arm)
     card = model_card(about, chosen.run, name=out.resolve().name, licence=licence)
     typer.echo(
-        f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still write"
+        f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still "
+        f"write"
     )
 
 
 def push(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What `ehrmind export model` wrote.", show_default=False)
+        Path, typer.Argument(metavar="DIR", help="A folder from `ehrmind export model`.", show_default=False)
     ],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the hub.", show_default=False)],
-    yes_upload: Annotated[bool, typer.Option("--yes-upload", help="Send it without asking.")] = False,
-    public: Annotated[bool, typer.Option("--public", help="For all to see; private otherwise.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.", show_default=False)
+    ],
+    yes_upload: Annotated[bool, typer.Option("--yes-upload", help="Send without asking.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make the repository public; it is private otherwise.")
+    ] = False,
 ) -> None:
-    """Send an exported model to a hub. Refused where it was trained on restricted data, or where this machine is offline."""
+    """Send an exported model to a hub.
+
+    Refused if it was trained on restricted data, or if this machine is offline.
+    """
     stay_offline(online=True)
     from ehrmind.export.model import push_model, refuse_push
 
@@ -83,14 +104,14 @@ def push(
 def verl(
     where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
 ) -> None:
-    """Write parquet files, a launch script and our verifier as the reward, for those who run verl."""
+    """Write parquet files, a launch script and our verifier as the reward, for verl."""
     _for_trainer("verl", where, out, overrides, model, arm)
 
 
 def trl(
     where: RunOrCases, out: NewFolder, overrides: Overrides = None, model: Start = None, arm: StartArm = None
 ) -> None:
-    """Write a data set, a launch script and our verifier as the reward, for those who run TRL."""
+    """Write a data set, a launch script and our verifier as the reward, for TRL."""
     _for_trainer("trl", where, out, overrides, model, arm)
 
 

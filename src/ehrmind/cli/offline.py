@@ -1,4 +1,5 @@
-"""Command line: nothing leaves the machine unless it was asked to. Called before anything imports huggingface_hub."""
+"""Command line: keeps everything on the machine unless asked otherwise. Called before anything
+imports huggingface_hub."""
 
 from __future__ import annotations
 
@@ -6,11 +7,10 @@ import os
 
 
 def stay_offline(online: bool) -> None:
-    """Set what the libraries read when they are imported. What the person's environment already says, stays."""
+    """Sets the variables that libraries read at import. Variables that the user has set stay."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("WANDB_MODE", "offline")
     if not online:
-        os.environ.setdefault(
-            "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-        )  # there is no download; transformers' other bars would cut through ours
+        # Nothing is downloaded, and transformers' other bars would break ours.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

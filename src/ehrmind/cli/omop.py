@@ -1,4 +1,4 @@
-"""Command line: OMOP tables become a MEDS data set."""
+"""Command line: turns OMOP tables into a MEDS data set."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ def omop(
         Path, typer.Option(metavar="MEDS", help="The MEDS data set to write; a new folder.", show_default=False)
     ],
     name: Annotated[
-        str | None, typer.Option(help="Of the data set; what CDM_SOURCE says by default.", show_default=False)
+        str | None, typer.Option(help="Name of the data set; by default the one in CDM_SOURCE.", show_default=False)
     ] = None,
     day_end: Annotated[
         bool,
-        typer.Option(
-            "--day-end", help="What has a date and no time of day is known at the end of that day; but visits."
-        ),
+        typer.Option("--day-end", help="Date events without a time of day to the end of that day, except visits."),
     ] = False,
     decimal: Annotated[
         DecimalName | None,
-        typer.Option(help="Of numbers that are texts, where their column leaves it open.", show_default=False),
+        typer.Option(
+            help="Decimal mark of numbers stored as text, if their column leaves it open.", show_default=False
+        ),
     ] = None,
     dates: Annotated[
         DatesName | None,
-        typer.Option(help="Of days such as 05/04/2019, where their column leaves it open.", show_default=False),
+        typer.Option(help="How to read days such as 05/04/2019, if their column leaves it open.", show_default=False),
     ] = None,
     ignore_zones: Annotated[
-        bool, typer.Option("--ignore-zones", help="Take the clock of times with a zone as the local one.")
+        bool, typer.Option("--ignore-zones", help="Ignore time zones and read the clock time as local.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn OMOP tables (CSV, parquet or Arrow; files, part files or folders) into a MEDS data set; no row is lost in silence."""
+    """Turn OMOP tables into a MEDS data set.
+
+    Takes CSV, parquet or Arrow, as files, part files or folders. Rows left out are counted.
+    """
     from ehrmind.data.omop import convert_omop
 
     said: dict[str, Any] = {

@@ -1,4 +1,5 @@
-"""Command line: what is wrong with a section of a recipe that options made, in the words of the options."""
+"""Command line: reports errors in a recipe section that was made from options, in the words of
+those options."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from ehrmind.types import InputError
 
 Kind = TypeVar("Kind", bound=Any)
-# Options that are given once for each of a key's values have the key's name in the singular.
+# An option that is given once per value has the key's name in the singular.
 _SINGULAR = {
     "labels": "--label",
     "boundaries": "--boundary",
@@ -20,8 +21,8 @@ _FLAGS = {"unusable=leave_out": "--leave-out-unusable"}
 
 
 def section(kind: type[Kind], tree: Mapping[str, Any], command: str, plural: tuple[str, ...] = ()) -> Kind:
-    """Parses a section for a command. `plural` names keys whose options stay
-    plural. Raises InputError."""
+    """Parses a section for a command. `plural` names keys whose options stay plural. Raises
+    InputError."""
     from ehrmind.config import parse_section
 
     try:
@@ -31,7 +32,7 @@ def section(kind: type[Kind], tree: Mapping[str, Any], command: str, plural: tup
 
 
 def in_options(said: str, keys: list[str], command: str, plural: tuple[str, ...] = ()) -> str:
-    """The sentence with `--split-by time` for `split_by=time` and `--label` for `labels`."""
+    """Rewrites a sentence with `--split-by time` for `split_by=time` and `--label` for `labels`."""
     head, mark, rest = said.partition(f"{command}: ")
     rest = (rest if mark else head).replace("the recipe: ", "")
     for flag, option in _FLAGS.items():

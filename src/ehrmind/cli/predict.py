@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FormatName(StrEnum):
-    """How predictions are written, as choices of an option."""
+    """Formats of predictions, as choices of an option."""
 
     parquet = "parquet"
     jsonl = "jsonl"
@@ -27,21 +27,21 @@ Endpoint = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Ask a served model (`vllm serve`, `transformers serve`); or a YAML file as under a recipe's endpoints.",
+        help="URL of a served model (`vllm serve`, `transformers serve`), or a YAML file like a recipe's endpoints.",
     ),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.",
+        help="Run on a Ray cluster: HOST:PORT, or local:2 for two nodes on this machine.",
         show_default=False,
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1, help="On the cluster; they divide `shards`. By default one for each local node.", show_default=False
+        min=1, help="Workers on the cluster; must divide `shards`. By default one per local node.", show_default=False
     ),
 ]
 Overrides = Annotated[
@@ -58,7 +58,7 @@ def predict(
     ],
     cases: Annotated[
         Path,
-        typer.Argument(metavar="CASES.parquet", help="Cases, such as `ehrmind data new` writes.", show_default=False),
+        typer.Argument(metavar="CASES.parquet", help="Cases, for example from `ehrmind data new`.", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make; it holds record text.", show_default=False)
@@ -66,34 +66,42 @@ def predict(
     overrides: Overrides = None,
     arm: Annotated[
         str | None,
-        typer.Option(metavar="ARM", help="Of a run: sft_rlvr, else rlvr, sft, base by default.", show_default=False),
+        typer.Option(
+            metavar="ARM",
+            help="The run's arm; by default the first of sft_rlvr, rlvr, sft and base.",
+            show_default=False,
+        ),
     ] = None,
     endpoint: Endpoint = None,
     served: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="NAME", help="Its name there; MODEL then only says how to ask.", show_default=False
+            "--model",
+            metavar="NAME",
+            help="The served model's name; MODEL then only says how to ask.",
+            show_default=False,
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, help="Answers to every case; the commonest counts, agreement is how sure.")
+        int, typer.Option(min=1, help="Answers per case; the commonest counts, and their agreement is the confidence.")
     ] = 1,
     abstain_below: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Abstain where probability or agreement is lower.", show_default=False),
+        typer.Option(min=0.0, max=1.0, help="Abstain if probability or agreement is lower.", show_default=False),
     ] = None,
-    form: Annotated[FormatName, typer.Option("--format", help="Of the predictions.")] = FormatName.parquet,
+    form: Annotated[FormatName, typer.Option("--format", help="Format of the predictions.")] = FormatName.parquet,
     page: Annotated[bool, typer.Option("--page", help="Also write a page to read.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in a folder of the same model, cases and settings.")
+        bool, typer.Option("--resume", help="Continue in a folder of the same model, cases and settings.")
     ] = False,
     any_task: Annotated[
-        bool, typer.Option("--any-task", help="Also cases of families and tasks that the model's run had none of.")
+        bool,
+        typer.Option("--any-task", help="Also answer cases of families and tasks that the model's run did not have."),
     ] = False,
     cluster: Cluster = None,
     workers: Workers = None,
 ) -> None:
-    """Answer new cases: answer, probability or agreement, thinking and what of it stands in the record."""
+    """Answer new cases: answer, confidence, thinking, and which of its values are in the record."""
     stay_offline(online=False)
     from ehrmind.predict.request import PredictRequest, ask
     from ehrmind.runs.lock import only_writer
@@ -119,7 +127,8 @@ def predict(
 
         if endpoint is not None:
             raise InputError(
-                "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of them out."
+                "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of "
+                "them out."
             )
         failed = _show(predict_on_cluster(cluster, workers, request), out, page=page)
     else:
@@ -131,8 +140,8 @@ def predict(
 
 
 def _show(found: Predictions, out: Path, *, page: bool) -> bool:
-    """Prints the predictions and writes the page. Returns whether none of at least `TELLING` cases
-    was answered."""
+    """Prints the predictions and writes the page. True if none of at least `TELLING` cases was
+    answered."""
     from ehrmind.runs.predictions import TELLING
 
     for line in found.lines():
@@ -143,4 +152,4 @@ def _show(found: Predictions, out: Path, *, page: bool) -> bool:
         typer.echo(f"wrote {write_prediction_page(out)}")
     if warning := found.warning():
         typer.echo(warning, err=True)
-    return warning is not None and found.about("provenance")["counts"]["cases"] >= TELLING
+    return warning is not None and found.provenance().counts.cases >= TELLING

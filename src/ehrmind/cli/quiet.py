@@ -1,8 +1,9 @@
-"""Command line: what a library, a thread or the interpreter itself would print of an error, said without its text.
+"""Command line: reports errors that a library, a thread or the interpreter would print, without
+their text.
 
-Python prints the text of an exception that nobody catches: one in a thread, in a destructor, in a task of asyncio (through
-`logging`). Libraries put cells into warnings. Such a text may quote a record, so all of them are said by type and place.
-EHRMIND_TRACEBACK=1 leaves everything as it is.
+Python prints the text of uncaught exceptions: in a thread, in a destructor, in an asyncio task
+(through `logging`). Libraries put cells into warnings. Such a text may quote a record, so only type
+and place are printed. EHRMIND_TRACEBACK=1 leaves everything as it is.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ WITHHELD = "its text may quote a record and is withheld: EHRMIND_TRACEBACK=1 sho
 
 
 def withhold_texts() -> None:
-    """Of the whole process, which is a command line's own: called by the program and never by a test in its own process."""
+    """Withholds error texts in the whole process.
+
+    Only the command-line program calls this, never a test in its own process.
+    """
     _keep_descriptors()
-    resource.setrlimit(
-        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
-    )  # a core dump holds the records in memory
+    # A core dump would hold the records in memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal of LANG=C shows "é" as "\xe9" and the command goes on
+            # With LANG=C a terminal shows "é" as "\xe9", and the command goes on.
+            stream.reconfigure(errors="backslashreplace")
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         return
     sys.excepthook = _of_program
@@ -45,7 +47,8 @@ def withhold_texts() -> None:
 
 
 def _keep_descriptors() -> None:
-    """Where standard output is closed, the next file that is opened would take its number, and be printed into."""
+    """Keeps descriptors 0 to 2 open. If standard output is closed, the next opened file would take
+    its number and receive our prints."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -90,7 +93,8 @@ def _warning(
 
 
 class _Handler(logging.Handler):
-    """Takes the records of loggers that nobody handles. Ours are plain sentences; of others' the name alone is said."""
+    """Takes log records that have no other handler. Ours are printed; of others only the logger's
+    name is."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

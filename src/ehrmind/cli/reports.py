@@ -29,12 +29,12 @@ def report(
         typer.Option(
             "--compare",
             metavar="FILE.html",
-            help="Also write a page that lays these runs side by side.",
+            help="Also write a page that compares these runs.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write the page of each run, one standalone file; with --compare also one of all of them together."""
+    """Write the page of each run, one standalone file; with --compare also a page of all."""
     from ehrmind.report import write_comparison, write_report
 
     for folder in folders:
@@ -50,7 +50,7 @@ def compare(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix as JSON.", show_default=False)
     ] = None,
 ) -> None:
-    """Lay runs side by side: every arm of each on every set of cases (train on one, test on all)."""
+    """Compare runs: every arm of each run on every set of cases (train on one, test on all)."""
     from ehrmind.cli.tables import show_matrix
     from ehrmind.files import write_json
     from ehrmind.report.compare import matrix
@@ -67,11 +67,11 @@ def compare(
 def list_(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds run folders.")] = Path("runs"),
 ) -> None:
-    """List the run folders of a folder: what they ran, how far they came, how much they protect."""
+    """List the run folders in a folder: their recipes, how far they came, how much they protect."""
     from rich.console import Console
     from rich.table import Table
 
-    from ehrmind.runs.listing import list_runs
+    from ehrmind.runs.index import list_runs
 
     table = Table()
     for name in ("run", "recipe", "state", "last stage", "protected"):
@@ -89,7 +89,10 @@ def list_(
 
 
 def verify(folder: RunFolder) -> None:
-    """Prove a run folder: every stored file and line is what was written. Names what is damaged, gone or unknown; exit code 1."""
+    """Check that every stored file and line of a run folder is what was written.
+
+    Names what is damaged, gone or unknown; the exit code is then 1.
+    """
     from ehrmind.runs.verifying import verify as faults_of
 
     seen: list[int] = []
@@ -105,23 +108,29 @@ def verify(folder: RunFolder) -> None:
         found += 1
     if found:
         typer.echo(
-            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore the files from a copy."
+            f"{folder}: {found:,} faults; go on with the run by --resume, which says what it makes again, or restore "
+            f"the files from a copy."
         )
         raise typer.Exit(1)
     typer.echo(f"{folder}: {len(seen):,} files, {_size(sum(seen))}, all as they were stored")
 
 
-def purge(folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Remove what a run protects (cases, rollouts, checkpoints, models); its figures stay. Fails while anything is left."""
-    from ehrmind.runs import listing
+def purge(
+    folder: RunFolder, yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False
+) -> None:
+    """Remove what a run protects (cases, rollouts, checkpoints, models). Its figures stay.
+
+    Fails if anything is left.
+    """
     from ehrmind.runs.protected import linked
+    from ehrmind.runs.purge import purge as purge_run
 
     transfer = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
         typer.confirm(
             f"Remove cases, rollouts, checkpoints and models of {folder}{transfer}, for good?", abort=True, err=True
         )
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{transfer}")
+    typer.echo(f"removed {_size(purge_run(folder))} of {folder}{transfer}")
 
 
 def _size(count: int) -> str:

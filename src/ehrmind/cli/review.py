@@ -1,4 +1,4 @@
-"""Command line: answers out to clinicians, and their verdicts back."""
+"""Command line: sends answers to clinicians for review and reads their verdicts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ def export(
         typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.", show_default=False),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many answers.")] = 50,
-    seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
 ) -> None:
-    """Write a sheet for a clinician: sampled answers with record, thinking, verdict and audit. It holds record text."""
+    """Write a sheet of sampled answers for a clinician, with record, thinking, verdict and audit.
+
+    It holds record text.
+    """
     from ehrmind.report.review.sheet import export_review
 
     file, count = export_review(folder, arm or (), n, seed)
@@ -28,11 +31,9 @@ def export(
 
 def read(
     folder: RunFolder,
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Sheets as reviewers filled them in.", show_default=False)
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Filled-in sheets.", show_default=False)],
 ) -> None:
-    """Read filled-in sheets: agreement of clinicians with the verifier and the audit, into RUN/review.json."""
+    """Read filled-in sheets; write agreement with verifier and audit to RUN/review.json."""
     from ehrmind.report.review.verdicts import read_reviews
 
     found = read_reviews(folder, files)

@@ -32,12 +32,12 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run folder made with the same recipe.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue in a run folder made with the same recipe.")]
 Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="On a Ray cluster: HOST:PORT, or local:2, two nodes on this machine.",
+        help="Run on a Ray cluster: HOST:PORT, or local:2 for two nodes on this machine.",
         show_default=False,
     ),
 ]
@@ -53,14 +53,17 @@ def run(
 def pilot(
     recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
 ) -> None:
-    """Sample answers to training questions and say what the base model can and cannot do."""
+    """Sample answers to training questions and report what the base model can and cannot do."""
     _stages(recipe, out, overrides or [], resume, ("pilot",), cluster)
 
 
 def evaluate(
     recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
 ) -> None:
-    """Score the recipe's model on the held-out cases as it is; model.name=RUN/protected/models/ARM scores one that a run trained."""
+    """Score the recipe's model on the held-out cases as it is.
+
+    Use model.name=RUN/protected/models/ARM to score a model that a run has trained.
+    """
     _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
 
 
@@ -69,9 +72,8 @@ def _stages(
 ) -> None:
     from ehrmind.config import load_recipe
 
-    started = (
-        [f"cluster.workers={os.environ['WORLD_SIZE']}"] if "WORLD_SIZE" in os.environ and cluster is None else []
-    )  # by torchrun
+    by_torchrun = "WORLD_SIZE" in os.environ and cluster is None
+    started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if by_torchrun else []
     recipe = load_recipe(path, [*started, *overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
@@ -98,13 +100,15 @@ def _folder(out: str) -> Path:
 
     if is_url(out):
         raise InputError(
-            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or give a folder."
+            f"--out {out} is a URL, which only a cluster writes to; add --cluster (local:1 is one on this machine), or "
+            f"give a folder."
         )
     return Path(out)
 
 
 def _show(finished: Run, out: str, *, whole: bool) -> bool:
-    """On the terminal and, of a whole recipe, as a page. Whether a gate of the recipe's own fails."""
+    """Prints the results and, for a whole recipe, writes the page. True if the recipe's own gate
+    fails."""
     from ehrmind.cli.tables import show_pilot, show_results
     from ehrmind.stages.evaluation.results import gate
 

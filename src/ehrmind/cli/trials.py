@@ -1,4 +1,4 @@
-"""Command line: patient-trial matching, from TREC's files or made up."""
+"""Command line: patient-trial matching, from TREC's files or synthetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ehrmind.cli.cases import AsJson, DifficultyName, SplitName, say_counts
 
 
 class SplitBy(StrEnum):
-    """What no two splits share, as choices of an option."""
+    """Units that no two splits share, as choices of an option."""
 
     patient = "patient"
     pair = "pair"
@@ -38,25 +38,32 @@ def trials(
         list[Path] | None, typer.Argument(metavar="FILE...", help="More trial records.", show_default=False)
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)
+        str | None, typer.Option(help="Name of the collection; by default the topics file's.", show_default=False)
     ] = None,
-    split_by: Annotated[SplitBy, typer.Option(help="pair: every patient has pairs in every split.")] = SplitBy.patient,
+    split_by: Annotated[
+        SplitBy, typer.Option(help="Split by patient, or by pair: then a patient has pairs in every split.")
+    ] = SplitBy.patient,
     shares: Annotated[
-        tuple[float, float, float], typer.Option(help="Of patients, or pairs: train, tuning, held_out.")
+        tuple[float, float, float], typer.Option(help="Shares of patients or pairs: train, tuning, held_out.")
     ] = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(help="Of the split and the balance.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the balance.")] = 0,
     balance: Annotated[
         float | None,
         typer.Option(
-            min=1.0, help="In train, no label more often than this many times the rarest.", show_default=False
+            min=1.0,
+            help="In train, keep at most this many times the rarest label of each other label.",
+            show_default=False,
         ),
     ] = None,
     any_year: Annotated[
-        bool, typer.Option("--any-year", help="Topics and judgments that name different years belong together.")
+        bool, typer.Option("--any-year", help="Accept topics and judgments that name different years.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn judged pairs of patient and trial into Cases, split by patient; pairs whose trial text is absent are counted."""
+    """Turn judged pairs of patient and trial into Cases, split by patient.
+
+    Pairs whose trial text is absent are counted.
+    """
     from ehrmind.cli.options import section
     from ehrmind.config import TrialFiles
     from ehrmind.data import save_cases
@@ -72,9 +79,11 @@ def trials(
 
 
 def synthetic_trials(
-    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many pairs, five to a patient.")],
+    n: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many pairs, five per patient.")],
     out: Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Item i is a function of the seed and i; give every split its own.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Case i depends on the seed and i only; give every split its own seed.")
+    ] = 0,
     split: Annotated[SplitName, typer.Option(help="What the cases may be used for.")] = SplitName.train,
     kind: Annotated[
         list[str] | None, typer.Option(help="Only criteria of this kind; repeat for several.", show_default=False)
@@ -82,7 +91,7 @@ def synthetic_trials(
     difficulty: Annotated[DifficultyName, typer.Option(help="How hard the notes are to read.")] = DifficultyName.medium,
     as_json: AsJson = False,
 ) -> None:
-    """Make up patients and trials; the label follows from the generator's own logic, criterion by criterion."""
+    """Generate synthetic patients and trials, labelled by the generator's own logic."""
     from collections import Counter
 
     from ehrmind.data import save_cases

@@ -1,4 +1,4 @@
-"""Command line: new rows without answers, as Cases for `ehrmind predict`."""
+"""Command line: turns new rows without answers into Cases for `ehrmind predict`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ehrmind.types import Case
 
 Out = Annotated[Path, typer.Option(metavar="CASES.parquet", help="The Cases file to write.", show_default=False)]
-Restricted = Annotated[bool, typer.Option("--restricted", help="Never to be asked of a model elsewhere.")]
+Restricted = Annotated[
+    bool, typer.Option("--restricted", help="Never send these cases to a model outside this machine.")
+]
 
 
 def medcalc(
@@ -25,7 +27,7 @@ def medcalc(
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Notes and calculator questions; columns as MedCalc-Bench spells them, in any form of table."""
+    """Read notes and calculator questions from a table with MedCalc-Bench's column names."""
     from ehrmind.data.unanswered import medcalc_to_ask
 
     _save(medcalc_to_ask(files), out, restricted, as_json)
@@ -35,26 +37,32 @@ def table(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV, TSV, .xlsx, parquet or JSON lines.", show_default=False)
     ],
-    kind: Annotated[KindName, typer.Option(help="What the answers are.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="The kind of the answers.", show_default=False)],
     out: Out,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="The column of questions.")] = "question",
     label: Annotated[
-        list[str] | None, typer.Option(help="Of kind label; repeat, in the order of their numbers.", show_default=False)
+        list[str] | None,
+        typer.Option(help="A label, for --kind label; repeat, in the order of their numbers.", show_default=False),
     ] = None,
     record: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The text asked about.", show_default=False)
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of the text that the question is about.", show_default=False),
     ] = None,
-    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Patient or note.", show_default=False)] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the patient or note.", show_default=False)
+    ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="What names a row.", show_default=False)
+        str | None, typer.Option("--id", metavar="COLUMN", help="The column that names a row.", show_default=False)
     ] = None,
-    unit: Annotated[str | None, typer.Option(help="Of numbers, where they have one.", show_default=False)] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="The unit of the answers, if they are numbers with a unit.", show_default=False)
+    ] = None,
     groups_of: GroupsOf = None,
     sheet: Sheet = None,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Any table of questions."""
+    """Read a table of questions."""
     from ehrmind.cli.options import section
     from ehrmind.config import TableFile
     from ehrmind.data.unanswered import table_to_ask
@@ -87,18 +95,21 @@ def trials(
     out: Out,
     pairs: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Only these, `topic trial` a line; else every patient with every trial."),
+        typer.Option(
+            metavar="FILE",
+            help="Only these pairs, one `topic trial` per line; by default every patient with every trial.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the collection; the topics file's by default.", show_default=False)
+        str | None, typer.Option(help="Name of the collection; by default the topics file's.", show_default=False)
     ] = None,
     any_year: Annotated[
-        bool, typer.Option("--any-year", help="Topics and pairs that name different years belong together.")
+        bool, typer.Option("--any-year", help="Accept topics and pairs that name different years.")
     ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Patients and trials, every one with every other unless pairs are named."""
+    """Read patients and trials and pair every patient with every trial, unless pairs are named."""
     from ehrmind.data.unanswered import trials_to_ask
 
     _save(trials_to_ask(topics, trials, pairs, name, any_year=any_year), out, restricted, as_json)
@@ -113,23 +124,26 @@ def ehr(
     ],
     out: Out,
     task: Annotated[
-        str | None, typer.Option(help="Its name, as in training; the file's by default.", show_default=False)
+        str | None, typer.Option(help="The task's name, as in training; by default the file's.", show_default=False)
     ] = None,
     question: Annotated[
-        str | None, typer.Option(help="As in training, for a task without a question of its own.")
+        str | None, typer.Option(help="The question, as in training, for a task without one of its own.")
     ] = None,
     answer: Annotated[
         list[str] | None,
-        typer.Option(help="The words to choose from, lowest first; repeat. By default no and yes.", show_default=False),
+        typer.Option(help="A word to choose from, lowest first; repeat. By default no and yes.", show_default=False),
     ] = None,
     leave_out_unusable: Annotated[
         bool,
-        typer.Option("--leave-out-unusable", help="Count unknown subjects and times before birth instead of refusing."),
+        typer.Option(
+            "--leave-out-unusable",
+            help="Leave out and count unknown subjects and times before birth instead of refusing.",
+        ),
     ] = False,
     restricted: Restricted = False,
     as_json: AsJson = False,
 ) -> None:
-    """Subjects at prediction times; what is visible then is all that is shown."""
+    """Read subjects at prediction times. Only what is visible at that time is shown."""
     from ehrmind.data.unanswered import ehr_to_ask
 
     found = ehr_to_ask(

@@ -19,24 +19,28 @@ def view(
         Path, typer.Argument(metavar="[RUNS]", help="The folder that holds run folders, or one run folder.")
     ] = Path("runs"),
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The port on this machine; 0 takes any that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="The port on this machine; 0 takes any free one.")
     ] = 8765,
     token: Annotated[
         str | None,
         typer.Option(
-            "--token", metavar="TEXT", help="The token to ask for, instead of a random one.", show_default=False
+            "--token", metavar="TEXT", help="The token that viewers need, instead of a random one.", show_default=False
         ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Ask for no token: whoever is on this machine may look.")
+        bool, typer.Option("--no-token", help="Ask for no token: everyone on this machine may look.")
     ] = False,
 ) -> None:
-    """Show runs in a browser while they go: curves, rollouts, groups, differences. For this machine only, read-only; Ctrl-C ends it."""
+    """Show runs in a browser while they go: curves, rollouts, groups, differences. Ctrl-C ends it.
+
+    The view is for this machine only and changes nothing.
+    """
     if no_token and token is not None:
         raise InputError("--token and --no-token exclude each other; give one of them.")
     if token is not None and not re.fullmatch(rf"[A-Za-z0-9_-]{{{SHORTEST},200}}", token):
         raise InputError(
-            f"A token is {SHORTEST} to 200 letters, digits, - and _, so that nobody guesses it and an address can hold it."
+            f"A token is {SHORTEST} to 200 letters, digits, - and _, so that nobody guesses it and an address can hold "
+            f"it."
         )
     try:
         from ehrmind.view.server import new_token, serve

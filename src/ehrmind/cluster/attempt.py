@@ -1,4 +1,5 @@
-"""`python -m ehrmind.cluster.attempt HOST:PORT`: join a cluster and leave it, in a process that may be killed or die of it."""
+"""Joins a cluster and leaves it, in a process that may be killed or crash:
+`python -m ehrmind.cluster.attempt HOST:PORT`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Joining a Ray cluster: this machine must be one of its nodes, and must have its token. Nothing waits longer than a stated time."""
+"""Joins a Ray cluster. This machine must be one of its nodes and have its token. Every wait has a
+stated limit."""
 
 from __future__ import annotations
 
@@ -18,10 +19,8 @@ from ehrmind.config import Cluster
 from ehrmind.types import InputError
 
 REACHED_WITHIN, JOINED_WITHIN = 5.0, 60.0  # seconds
-SECONDS_BETWEEN_LOOKS, GONE_AFTER = (
-    2.0,
-    50.0,
-)  # Ray gives a head a minute to come back, and then ends the driver without a word of ours
+# Seconds. Ray gives a head a minute to come back and then ends the driver, so we give up before it.
+SECONDS_BETWEEN_LOOKS, GONE_AFTER = 2.0, 50.0
 ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about the run leaves the machine
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -31,7 +30,10 @@ ALWAYS = {
 }
 _LOCAL = re.compile(r"local:([1-9][0-9]?)")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
-_HERE = "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens there"
+_HERE = (
+    "make sure that this machine is one of its nodes (`ray start --address=HOST:PORT`), and that a Ray head listens "
+    "there"
+)
 PASSED_ON = (
     "HF_HUB_OFFLINE",
     "HF_HUB_DISABLE_TELEMETRY",
@@ -42,7 +44,11 @@ PASSED_ON = (
 
 
 class JoinedCluster:
-    """One that others keep. `lost_head` says whether its head has not answered for longer than a head that is started again would take."""
+    """A cluster we did not start.
+
+    `lost_head` is true if its head has not answered for longer than a restart of the head would
+    take.
+    """
 
     def __init__(self, address: str) -> None:
         self._address, self._looked, self._answered = address, 0.0, time.monotonic()
@@ -56,7 +62,7 @@ class JoinedCluster:
         return now - self._answered > GONE_AFTER
 
     def mend(self) -> int:
-        """Its nodes are others' to start."""
+        """Does nothing: others start its nodes."""
         return 0
 
 
@@ -65,7 +71,7 @@ AnyCluster = LocalCluster | JoinedCluster
 
 @contextmanager
 def joined(settings: Cluster) -> Iterator[AnyCluster]:
-    """Be part of the cluster that a recipe names until the block ends. Raises InputError."""
+    """Joins the cluster that a recipe names until the block ends. Raises InputError."""
     need_ray()
     address = settings.address or ""
     with environment(
@@ -79,7 +85,8 @@ def joined(settings: Cluster) -> Iterator[AnyCluster]:
             refuse_what_cannot_be_joined(address)
             if os.environ["RAY_AUTH_MODE"] != "token":
                 sys.stderr.write(
-                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: whoever reaches the cluster's ports can run programs on it\n"
+                    f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: everyone who reaches the cluster's ports can run "
+                    f"programs on it\n"
                 )
             yield from _connected(address, settings.workers, JoinedCluster(address))
 
@@ -102,7 +109,7 @@ def _connected(address: str, workers: int, cluster: AnyCluster) -> Iterator[AnyC
 
 
 def need_ray() -> None:
-    """Raises InputError where the extra is not installed."""
+    """Raises InputError if the extra is not installed."""
     import importlib.util
 
     if importlib.util.find_spec("ray") is None:
@@ -110,14 +117,16 @@ def need_ray() -> None:
 
 
 def refuse_what_cannot_be_joined(address: str) -> None:
-    """Ray itself tries for minutes, and dies of some mistakes; a process of its own tries first. Raises InputError."""
+    """Tries to join in a process of its own, because Ray retries for minutes and crashes on some
+    mistakes. Raises InputError."""
     if _HOST.fullmatch(address) is None:
         raise InputError(
             f"'{address}' is no cluster; write local:2 for two nodes on this machine, or HOST:PORT of the head node."
         )
     if (why := _why_not_reached(address)) is not None:
         raise InputError(
-            f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address that it shows."
+            f"Nothing answers at {address} ({why}); start the head node with `ray start --head`, or give the address "
+            f"that it shows."
         )
     try:
         tried = subprocess.run(
@@ -126,7 +135,7 @@ def refuse_what_cannot_be_joined(address: str) -> None:
             capture_output=True,
             text=True,
             timeout=JOINED_WITHIN,
-            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "3"},  # a second each
+            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "3"},  # one second each
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -136,7 +145,7 @@ def refuse_what_cannot_be_joined(address: str) -> None:
 
 
 def _why_not_reached(address: str) -> str | None:
-    """None where something listens there."""
+    """Returns None if something listens at the address, or else why not."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()

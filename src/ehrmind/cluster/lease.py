@@ -1,10 +1,12 @@
-"""Lock of a run folder in an object store, which knows no locks: an object says who writes under the URL,
-renewed while that process lives.
+"""Locks a run folder in an object store, which has no locks of its own.
+
+An object names the process that writes under the URL. That process renews it while it lives.
 
     URL/protected/.ehrmind-lock   owner, process, machine, since, renewed
 
-One that is no longer renewed is taken over. A store that cannot create an object only where there is none may show two owners for a moment;
-so an owner looks again a little later, and before each push: the one whose name stands there goes on.
+A lease that is no longer renewed is taken over. Some stores cannot create an object only if it is
+absent, so there may be two owners for a moment. Therefore an owner looks again a little later, and
+before each push; the one whose name is there goes on.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ from typing import Any
 from ehrmind.runs.lock import LOCK, WAIT
 from ehrmind.types import InputError
 
-RENEWED_EVERY, STALE_AFTER = 15.0, 120.0  # seconds; a cluster's workers end within a minute of their command
+# seconds; a cluster's workers end within a minute of their command
+RENEWED_EVERY, STALE_AFTER = 15.0, 120.0
 SETTLES_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What the object holds; times are seconds since 1970 on its owner's clock."""
+    """Content of the lock object. Times are seconds since 1970 on its owner's clock."""
 
     owner: str
     process: int
@@ -47,7 +50,10 @@ class Lease:
 
 @contextmanager
 def leased(url: str, store: Any, root: str) -> Iterator[str]:
-    """Holds what lies under the URL until the block ends; yields the owner's name. Raises InputError where another process does."""
+    """Holds what is under the URL until the block ends; yields the owner's name.
+
+    Raises InputError if another process holds it.
+    """
     now = time.time()
     lease = Lease(secrets.token_hex(16), os.getpid(), socket.gethostname(), now, now)
     _take(url, store, root, lease)
@@ -55,10 +61,11 @@ def leased(url: str, store: Any, root: str) -> Iterator[str]:
 
     def renew() -> None:
         while not over.wait(RENEWED_EVERY):
-            with suppress(Exception):  # a store that is away for a while; each kind of store has errors of its own
+            # the store may be away for a while; each kind of store has errors of its own
+            with suppress(Exception):
                 found = read_lease(store, root)
                 if found is not None and found.owner != lease.owner:
-                    return  # every push looks, and ends the run
+                    return  # the next push notices and ends the run
                 _write(store, root, replace(lease, renewed=time.time()))
 
     thread = threading.Thread(target=renew, daemon=True)
@@ -72,16 +79,17 @@ def leased(url: str, store: Any, root: str) -> Iterator[str]:
 
 
 def refuse_taken(url: str, store: Any, root: str, owner: str) -> None:
-    """Raises InputError where another process has taken the place of the owner."""
+    """Raises InputError if another process has replaced the owner."""
     found = read_lease(store, root)
     if found is not None and found.owner != owner:
         raise InputError(
-            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing more."
+            f"{url} was taken over by {found}, since nothing was heard of this command for too long; it writes nothing "
+            f"more."
         )
 
 
 def read_lease(store: Any, root: str) -> Lease | None:
-    """None where there is none, or what is there is no lease."""
+    """Reads the lease; None if there is none or the object is not a lease."""
     store.invalidate_cache()
     try:
         tree = json.loads(store.cat_file(_place(root)))
@@ -97,10 +105,8 @@ def _take(url: str, store: Any, root: str, lease: Lease) -> None:
             _refuse(url, root, found)
         time.sleep(SETTLES_WITHIN / 4)
     if found is not None:
-        sys.stderr.write(
-            f"{url} was left by {found}, of whom nothing is heard any more; this command takes its place\n"
-        )
-    with suppress(FileExistsError):  # somebody was faster
+        sys.stderr.write(f"{url} was left by {found}, which no longer renews its lock; this command takes its place\n")
+    with suppress(FileExistsError):  # another process was faster
         _write(store, root, lease, mode="overwrite" if store.exists(_place(root)) else "create")
     time.sleep(SETTLES_WITHIN)
     now = read_lease(store, root)
@@ -109,7 +115,8 @@ def _take(url: str, store: Any, root: str, lease: Lease) -> None:
 
 
 def _is_over(store: Any, root: str, found: Lease) -> bool:
-    """Whether its owner is dead here, or has not renewed it for long and does not now: clocks may differ."""
+    """True if the owner is dead on this machine, or has not renewed for long and still does not:
+    clocks may differ."""
     import psutil
 
     if found.machine == socket.gethostname() and not psutil.pid_exists(found.process):
@@ -122,8 +129,9 @@ def _is_over(store: Any, root: str, found: Lease) -> bool:
 
 def _refuse(url: str, root: str, found: Lease | None) -> None:
     raise InputError(
-        f"{url} is in use: {found or 'another process'} writes there, and only one may. Wait until it has ended, or end it, then give the "
-        f"same command again; the place of one that was killed can be taken after {STALE_AFTER:.0f} s."
+        f"{url} is in use: {found or 'another process'} writes there, and only one may. Wait until it has ended, or "
+        f"end it, then give the same command again; the place of one that was killed can be taken after "
+        f"{STALE_AFTER:.0f} s."
     )
 
 
@@ -140,7 +148,8 @@ def _give_back(store: Any, root: str, lease: Lease) -> None:
         found = read_lease(store, root)
         if found is not None and found.owner == lease.owner:
             store.rm_file(_place(root))
-        if getattr(store, "local_file", False):  # which, unlike others, has empty folders
+        # a local folder, unlike other stores, keeps empty folders
+        if getattr(store, "local_file", False):
             for made in (Path(root, "protected"), Path(root)):
                 made.rmdir()
 

@@ -1,4 +1,4 @@
-"""Manifests on their way to an object store, while the run goes on writing."""
+"""Manifests for a copy in an object store, while the run goes on writing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from ehrmind.runs.contents import Contents, Listed
 from ehrmind.runs.manifest import NAME, Manifest
 
-Manifests = Mapping[str, Contents]  # by name within the folder: the run's, and its seeds'
+# by name within the folder: the run's manifest and those of its seeds
+Manifests = Mapping[str, Contents]
 
 
 def is_manifest(name: str) -> bool:
@@ -16,7 +17,7 @@ def is_manifest(name: str) -> bool:
 
 
 def manifests(folder: Path) -> dict[str, Contents]:
-    """The manifests of a run and of its seeds. Raises InputError for a damaged one."""
+    """Reads the manifests of a run and of its seeds. Raises InputError for a damaged one."""
     roots = (folder, *sorted(folder.glob("seeds/*")))
     return {
         root.relative_to(folder).joinpath(NAME).as_posix(): Manifest(root).read()
@@ -26,7 +27,8 @@ def manifests(folder: Path) -> dict[str, Contents]:
 
 
 def replacing(there: Manifests, now: Manifests) -> dict[str, Contents]:
-    """What the manifests there have to say before anything that they list is replaced: the old, and the new that comes."""
+    """Returns the manifests to write there before any file they list is replaced: the old entries
+    and the coming ones."""
     found = {}
     for name, contents in now.items():
         old = there.get(name, Contents()).files
@@ -39,7 +41,8 @@ def replacing(there: Manifests, now: Manifests) -> dict[str, Contents]:
 
 
 def steady(before: Manifests, after: Manifests, there: Collection[str]) -> dict[str, Contents]:
-    """The manifests to leave there: of what was listed before the files went up only what lies there and has not changed meanwhile."""
+    """Returns the final manifests: files listed before the upload that are there and have not
+    changed meanwhile."""
     found = {}
     for name, contents in before.items():
         root, now = name.removesuffix(NAME), after.get(name, Contents())
@@ -55,7 +58,8 @@ def steady(before: Manifests, after: Manifests, there: Collection[str]) -> dict[
 
 
 def _whole(listed: str) -> str:
-    """What is replaced as one: a model's or a checkpoint's folder, else the file."""
+    """Returns the unit that is replaced as one: a model's or a checkpoint's folder, or else the
+    file."""
     parts = listed.split("/")
     depth = {"models": 3, "checkpoints": 4}.get(parts[1], 0) if parts[0] == "protected" and len(parts) > 3 else 0
     return "/".join(parts[:depth]) if depth else listed

@@ -1,4 +1,5 @@
-"""A cluster of several nodes on this machine, for one run: Ray's own local cluster, private to its user, gone when the block ends."""
+"""A cluster of several nodes on this machine, for one run: Ray's local cluster, private to its
+user, gone when the block ends."""
 
 from __future__ import annotations
 
@@ -14,17 +15,19 @@ from ehrmind.cluster.private import private_folder
 from ehrmind.files import write_private
 
 LOOPBACK = "127.0.0.1"
-OBJECT_STORE = 80 << 20  # bytes a node; Ray's least is 75 MiB, and no tensor goes through it
+OBJECT_STORE = 80 << 20  # bytes per node; Ray's minimum is 75 MiB, and no tensor goes through it
 
 
 class LocalCluster:
-    """Its nodes are processes of ours. `address` is where the first one listens, on the loopback device alone."""
+    """A cluster whose nodes are our own processes. `address` is where the first one listens, on
+    loopback only."""
 
     def __init__(self, nodes: int, cpus: int) -> None:
         from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
         from ray.cluster_utils import Cluster
 
-        Config.initialize("")  # a process that had a cluster before still knows that one's rules and token
+        # otherwise a second cluster in one process keeps the rules and token of the first
+        Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
         self._node: dict[str, Any] = {
             "num_cpus": cpus,
@@ -38,7 +41,8 @@ class LocalCluster:
         self.address = str(self._cluster.address)
 
     def mend(self) -> int:
-        """Start a node for each that has died, the first one excepted, which nothing can replace. Returns how many were started."""
+        """Starts a node for each one that has died; returns how many. The head node cannot be
+        replaced."""
         lost = [node for node in self._cluster.worker_nodes if node.dead_processes()]
         for node in lost:
             self._cluster.remove_node(node, allow_graceful=False)
@@ -54,17 +58,23 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(nodes: int, cpus: int) -> Iterator[LocalCluster]:
-    """`nodes` nodes with `cpus` workers' places each. All that Ray writes lies in a folder that only this user can open, and goes with it;
-    every client is asked for a token that nobody else knows."""
-    with private_folder("ehrmind", Path("/tmp")) as private:  # a longer path would not fit a socket's name
+    """Starts `nodes` nodes with room for `cpus` workers each.
+
+    Everything Ray writes is in a folder that only this user can open, and is removed with it. Every
+    client needs a token that nobody else knows.
+    """
+    # a longer path would not fit a socket's name
+    with private_folder("ehrmind", Path("/tmp")) as private:
         token = private / "token"
         write_private(token, secrets.token_hex(32).encode())
         settings = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_TMPDIR": str(private),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: nodes know each other by the loopback address
-            "CUDA_VISIBLE_DEVICES": "",  # two nodes of one machine would take the same GPU; torchrun deals them out
+            # needed on Linux too: nodes know each other by the loopback address
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # two nodes on one machine would take the same GPU; torchrun deals them out
+            "CUDA_VISIBLE_DEVICES": "",
             "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
         }
         with environment(settings, without=("RAY_AUTH_TOKEN", "RAY_ADDRESS")):
@@ -77,7 +87,7 @@ def local_cluster(nodes: int, cpus: int) -> Iterator[LocalCluster]:
 
 @contextmanager
 def environment(settings: dict[str, str], without: tuple[str, ...] = ()) -> Iterator[None]:
-    """Variables of this process and of those it starts, until the block ends."""
+    """Sets variables of this process and its children until the block ends."""
     before = {name: os.environ.get(name) for name in (*settings, *without)}
     os.environ.update(settings)
     for name in without:

@@ -1,7 +1,9 @@
-"""A run folder in an object store: what fsspec reaches under a URL is kept like a folder of this machine, and a new cluster starts from it.
+"""Keeps a run folder in an object store (any URL that fsspec reaches), from which a new cluster can
+start.
 
-Files go up whole, then the manifest that lists them; what is gone is removed after that. Where something listed is replaced, the manifest
-first says what will stand there. So what is found under the URL at any time can be resumed.
+Whole files are uploaded first, then the manifest that lists them; removed files are deleted last.
+Before a listed file is replaced, the manifest announces its new content. So whatever is under the
+URL at any time can be resumed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ehrmind.runs.contents import Contents, written
 from ehrmind.types import InputError
 
 SECONDS_BETWEEN_LOOKS = 0.5
-ROUNDS = 3  # of looking for what changed while it went up; the rest waits for the next push
+ROUNDS = 3  # rounds of looking for changes during the upload; the rest waits for the next push
 
 
 def is_url(out: str) -> bool:
@@ -30,7 +32,7 @@ def is_url(out: str) -> bool:
 
 
 class Mirror:
-    """The files under a URL. Raises InputError where its kind of store cannot be used here."""
+    """The files under a URL. Raises InputError if its kind of store cannot be used here."""
 
     def __init__(self, url: str, owner: str = "") -> None:
         from fsspec.core import url_to_fs
@@ -40,14 +42,16 @@ class Mirror:
         except (ImportError, ValueError) as error:
             raise InputError(f"{url} cannot be used: {' '.join(str(error).split())}.") from None
         self.url = url
-        self._owner = owner  # of the lease under which is written
-        self._known: dict[str, tuple[int, int]] = {}  # by name: size and time of what lies there
-        self._listed: dict[str, Contents] = {}  # by name: the manifests that lie there
+        self._owner = owner  # owner of the lease that we write under
+        # by name: size and time of the files that are there
+        self._known: dict[str, tuple[int, int]] = {}
+        self._listed: dict[str, Contents] = {}  # by name: the manifests that are there
         self._lock = threading.Lock()
 
     @contextmanager
     def leased(self) -> Iterator[str]:
-        """No other process writes there until the block ends; yields the owner's name, which its workers are told. Raises InputError."""
+        """Keeps other processes from writing there until the block ends; yields the owner's name,
+        for the workers. Raises InputError."""
         with leased(self.url, self._store, self._root) as owner:
             self._owner = owner
             yield owner
@@ -56,20 +60,22 @@ class Mirror:
         return not self._names()
 
     def pull(self, folder: Path, under: str = "") -> None:
-        """Fetch what lies there, or what of it lies `under` a name."""
+        """Fetches everything that is there, or what is `under` a name."""
         for name in self._names():
             if name.startswith(under):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self._store.get_file(f"{self._root}/{name}", str(folder / name))
                 self._known[name] = _stamp(folder / name)
         self._listed |= {name: found for name, found in manifests(folder).items() if name.startswith(under)}
-        for stored in (folder / "recipe.yaml", *folder.glob("seeds/*/recipe.yaml")):  # a store has no empty folders
+        # a store has no empty folders
+        for stored in (folder / "recipe.yaml", *folder.glob("seeds/*/recipe.yaml")):
             for made in ("stages", *(f"protected/{kind}" for kind in ("cases", "rollouts", "checkpoints", "models"))):
                 (stored.parent / made).mkdir(parents=True, exist_ok=True)
             (stored.parent / "protected").chmod(0o700)
 
     def push(self, folder: Path) -> None:
-        """Make what lies there equal to the folder: what is new or changed goes up, what is gone is removed."""
+        """Makes the copy equal to the folder: uploads what is new or changed, removes what is
+        gone."""
         with self._lock:
             if self._owner:
                 refuse_taken(self.url, self._store, self._root, self._owner)
@@ -86,13 +92,13 @@ class Mirror:
                     self._put_manifest(name, found)
             gone = (self._known.keys() | self._listed.keys()) - here
             for _, name in sorted(((_counts(name), name) for name in gone), reverse=True):
-                with suppress(FileNotFoundError):  # it went with a push whose answer was lost
+                with suppress(FileNotFoundError):  # it was removed by a push whose answer was lost
                     self._store.rm_file(f"{self._root}/{name}")
                 self._known.pop(name, None)
                 self._listed.pop(name, None)
 
     def _put_files(self, folder: Path) -> set[str]:
-        """Everything that is new or changed, but manifests; the names of all there is."""
+        """Uploads every new or changed file except manifests; returns all names."""
         names = {name for path in folder.rglob("*") if path.is_file() and (name := _name(path, folder))}
         for _, name in sorted((_counts(name), name) for name in names if not is_manifest(name)):
             try:
@@ -105,7 +111,8 @@ class Mirror:
         return names
 
     def _put_manifest(self, name: str, contents: Contents) -> None:
-        """An object store shows an object whole or not at all; a folder does by renaming."""
+        """Writes a manifest whole: an object store shows an object whole or not at all; a local
+        folder needs a rename."""
         there = f"{self._root}/{name}"
         self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
         if getattr(self._store, "local_file", False):
@@ -118,16 +125,12 @@ class Mirror:
         there, (run, protected, _) = f"{self._root}/{name}", name.partition("protected/")
         self._store.makedirs(there.rpartition("/")[0], exist_ok=True)
         if protected and getattr(self._store, "local_file", False):
-            Path(f"{self._root}/{run}protected").chmod(
-                0o700
-            )  # as in a run folder; an object store's own rules say who reads there
+            # As in a run folder. In an object store, its own rules say who may read.
+            Path(f"{self._root}/{run}protected").chmod(0o700)
         if not getattr(self._store, "local_file", False):
             self._store.put_file(str(file), there)
             return
-        with (
-            file.open("rb") as source,
-            writing(Path(there), private=bool(protected)) as target,
-        ):  # whole, or what was there before
+        with file.open("rb") as source, writing(Path(there), private=bool(protected)) as target:
             while block := source.read(1 << 20):
                 target.write(block)
 
@@ -139,11 +142,13 @@ class Mirror:
 
 @contextmanager
 def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
-    """Push the folder at each checkpoint and at each stage's end, beside the work, and once more when the block ends well."""
+    """Pushes the folder at each checkpoint and stage end, in parallel with the work, and once more
+    when the block ends without error."""
     over, before, failed = threading.Event(), _milestones(folder), ""
 
     def watch() -> None:
-        with suppress(InputError):  # another has taken our place, which the next push in the main thread says
+        # another process has replaced us; the next push in the main thread reports it
+        with suppress(InputError):
             look()
 
     def look() -> None:
@@ -181,10 +186,15 @@ def kept(mirror: Mirror, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, str]]:
-    """A folder of this machine, which only its user can open, with what lies under the URL; gone when the block ends. A command leases the
-    URL; its workers get the `owner` of that lease. Raises InputError where another command has it."""
+    """Yields a private folder on this machine with a copy of what is under the URL; gone when the
+    block ends.
+
+    A command leases the URL; its workers get the `owner` of that lease. Raises InputError if
+    another command has it.
+    """
     mirror = Mirror(url, owner or "")
-    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()  # a local cluster's own folder goes with it
+    # RAY_TMPDIR is a local cluster's own folder, which is removed with it
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     with (
         mirror.leased() if owner is None else nullcontext(owner) as named,
         private_folder("ehrmind-run", Path(place)) as made,
@@ -197,7 +207,11 @@ def staged(url: str, owner: str | None = None) -> Iterator[tuple[Path, Mirror, s
 
 
 def _milestones(folder: Path) -> frozenset[tuple[Path, int]]:
-    """What the run, or one of its seeds, can be resumed from, and the scorings of held-out cases, which count though they are killed."""
+    """Returns what the run, or one of its seeds, can be resumed from, and the scorings of held-out
+    cases.
+
+    Scorings count even if the run is killed.
+    """
     runs, marks = (folder, *folder.glob("seeds/*")), ("stages/*.json", "protected/checkpoints/*/step-*/progress.json")
     found = {(path, 0) for run in runs for mark in marks for path in run.glob(mark)}
     scorings = (run / "held_out_scorings.jsonl" for run in runs)
@@ -205,13 +219,13 @@ def _milestones(folder: Path) -> frozenset[tuple[Path, int]]:
 
 
 def _counts(name: str) -> int:
-    """Whether others count only once it is there."""
+    """1 for files that must be uploaded after the files they vouch for, else 0."""
     parts = name.split("/")
     return int(parts[-1] == "progress.json" or "stages" in parts[:-1] or parts[-1] in ("results.json", "recipe.yaml"))
 
 
 def _name(path: Path, folder: Path) -> str:
-    """Within the folder; "" of what is not whole yet."""
+    """Returns the name within the folder; "" for what is not whole yet."""
     name = path.relative_to(folder).as_posix()
     return name if _is_whole(name) else ""
 

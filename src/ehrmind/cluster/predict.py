@@ -1,4 +1,5 @@
-"""`ehrmind predict` on a cluster: the workers share the questions of every batch, as they do in a run's evaluation."""
+"""Runs `ehrmind predict` on a cluster: the workers share the questions of every batch, as in a
+run's evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from ehrmind.runs.predictions import Predictions, holds_work, refuse_used
 
 
 def predict_on_cluster(address: str, workers: int | None, request: PredictRequest) -> Predictions:
-    """`ask` by the workers of a cluster. Every node sees the model, the cases and `out` under these paths. Raises InputError."""
+    """`ask` by the workers of a cluster. Every node sees the model, the cases and `out` under these
+    paths. Raises InputError."""
     settings = parse_section(
         Cluster, {"address": address, **({} if workers is None else {"workers": workers})}, "--cluster"
     )
@@ -33,7 +35,8 @@ def predict_on_cluster(address: str, workers: int | None, request: PredictReques
 
 
 def _predict(config: dict[str, Any]) -> None:
-    """The work of one worker. Whether it is the first or replaces a lost one, it resumes what is there."""
+    """The work of one worker. Whether it is the first or replaces a lost one, it resumes what is
+    there."""
     request: PredictRequest = config["request"]
     with only_writer(request.out, wait=WAIT_FOR_WORKERS):
         ask(request)

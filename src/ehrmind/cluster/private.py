@@ -1,4 +1,4 @@
-"""Folders for the time of a run that only their user can open, and that do not outlive it by much."""
+"""Folders that only their user can open and that live as long as a run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pathlib import Path
 
 @contextmanager
 def private_folder(name: str, place: Path) -> Iterator[Path]:
-    """A folder of this process in `place`, mode 0700, gone when the block ends. Those of this name that processes of ours left there when
-    they were killed go too: they may hold record text."""
+    """Makes a folder of this process in `place`, mode 0700, and removes it when the block ends.
+
+    It also removes folders of this name that killed processes of ours left there, because they may
+    hold record text.
+    """
     import psutil
 
     for left in place.glob(f"{name}-*-*"):

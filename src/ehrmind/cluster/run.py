@@ -1,7 +1,7 @@
-"""A recipe on a cluster: the same stages, the same run folder.
+"""Runs a recipe on a cluster: the same stages, the same run folder.
 
-The driver makes the folder and reads the data into it; a worker always goes on in it, whether it is the first there or takes the place of a
-lost one.
+The driver makes the folder and reads the data into it. A worker always continues in that folder,
+whether it starts first or replaces a lost one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ from ehrmind.world import current
 def run_on_cluster(
     recipe: Recipe, out: str, *, resume: bool = False, stages: tuple[str, ...] | None = None
 ) -> Iterator[Run]:
-    """`run_seeds` by the workers of `recipe.cluster`, and the run they leave. `out` is a folder that every node sees under this path, or a
-    URL in an object store: then the run is a copy on this machine, and what is added to it until the block ends goes there too. Raises
-    InputError."""
+    """Runs `run_seeds` on the workers of `recipe.cluster`; yields the run.
+
+    `out` is a folder that every node sees under this path, or a URL in an object store. With a URL,
+    the run is a copy on this machine, and what is added to it until the block ends is uploaded too.
+    Raises InputError.
+    """
     if not is_url(out):
         folder = Path(out).resolve()
         with only_writer(folder, holds_work, wait=WAIT_FOR_WORKERS):
@@ -51,8 +54,8 @@ def run_on_cluster(
 
 @contextmanager
 def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
-    """Does for what lies under the URL what `only_writer` does for a folder; the workers may have put
-    something there."""
+    """Empties the URL if a new run is refused, as `only_writer` does for a folder. The workers may
+    have put something there."""
     was_used = any(folder.iterdir())
     try:
         yield
@@ -83,7 +86,8 @@ def _run(
 
 
 def read_data(run: Run, recipe: Recipe) -> None:
-    """The sources become the run's cases while no worker holds a CPU yet: Ray Data would wait for ever for one."""
+    """Reads the sources into the run's cases before any worker holds a CPU, for which Ray Data
+    would wait for ever."""
     whole = {run: recipe} if recipe.seeds == 1 else {run.of_seed(seed): part for seed, part in parts_of(recipe).items()}
     for part, its_recipe in whole.items():
         if part.done("data") is None:
@@ -93,25 +97,27 @@ def read_data(run: Run, recipe: Recipe) -> None:
 
 
 def run_recipe(config: dict[str, Any]) -> None:
-    """What a worker does."""
+    """Runs in each worker."""
     recipe, stages = parse_recipe(config["recipe"]), config["stages"]
     if not is_url(config["out"]):
         out = Path(config["out"])
         if not (out / "recipe.yaml").is_file():
             raise InputError(
-                f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object store."
+                f"{out} is not the same folder on every node; give --out a shared folder, or the URL of an object "
+                f"store."
             )
         with only_writer(out, wait=WAIT_FOR_WORKERS):
             run_seeds(recipe, out, resume=True, stages=stages)
         return
     with staged(config["out"], config["owner"]) as (folder, mirror, _):
-        current().gather(None)  # nobody writes there before everybody has read
+        current().gather(None)  # everyone must have read before anyone writes
         with kept(mirror, folder) if current().first else nullcontext():
             run_seeds(recipe, folder, resume=True, stages=stages, open_engine=partial(_opened, mirror, folder))
 
 
 def _opened(mirror: Mirror, folder: Path, recipe: Recipe, model: Path) -> Engine:
-    """The other workers get the models of the run from the store, where the first one has put them."""
+    """Gives the other workers the run's models from the store, where the first worker has put
+    them."""
     current().from_first(lambda: mirror.push(folder))
     if not current().first and model.is_relative_to(folder):
         mirror.pull(folder, under=model.relative_to(folder).as_posix() + "/")

@@ -1,4 +1,5 @@
-"""What workers have to say reaches the person who started the run: lines for the terminal, and what ended the work."""
+"""Brings the workers' output to the user: lines for the terminal, and the error that ended the
+work."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class WorkerError(RuntimeError):
-    """A fault in a worker: its type and its place. Its text stays behind, because it may quote a record."""
+    """A fault in a worker: its type and place. Its text is withheld because it may quote a
+    record."""
 
 
-class Desk:
-    """An actor beside the driver. Messages are (kind, content)."""
+class Mailbox:
+    """An actor on the driver's node that collects messages (kind, content)."""
 
     def __init__(self) -> None:
         self._said: list[tuple[str, Any]] = []
@@ -36,38 +38,42 @@ class Desk:
         ray.actor.exit_actor()
 
     def heard(self) -> list[tuple[str, Any]]:
-        """What was said since the last time."""
+        """Returns the messages since the last call."""
         said, self._said = self._said, []
         return said
 
 
-def open_desk() -> Any:
-    """A handle of the actor, which takes no worker's place and stands and falls with the driver's own node."""
+def open_mailbox() -> Any:
+    """Starts the actor and returns its handle. It takes no worker's place and lives on the driver's
+    own node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-class ToDesk(io.TextIOBase):
-    """A worker's standard error, line by line at the desk."""
+class ToMailbox(io.TextIOBase):
+    """A worker's standard error, sent to the mailbox line by line."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk, self._line = desk, ""
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox, self._line = mailbox, ""
 
     def write(self, text: str) -> int:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._desk.say.remote("line", line)
+            self._mailbox.say.remote("line", line)
         return len(text)
 
     def writable(self) -> bool:
         return True
 
 
-def told(error: Exception) -> Exception:
-    """The error as it may leave the worker: what a person can mend as it is, of anything else the type and the place in our code."""
+def without_text(error: Exception) -> Exception:
+    """Reduces an error to what may leave the worker.
+
+    Errors that a user can fix stay as they are; others become type and place in our code.
+    """
     if isinstance(error, InputError):
         return InputError(str(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -1,6 +1,7 @@
-"""Workers on a cluster: Ray Train starts them, and starts all of them again when one is lost. Each does the same work in the same order.
+"""Runs workers on a cluster. Ray Train starts them, and restarts all of them when one is lost.
 
-What outlives a worker lies in a folder that the work itself knows; Ray's own checkpoints are not used.
+All workers do the same work in the same order. What must outlive a worker is in a folder that the
+work itself knows; Ray's own checkpoints are not used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ehrmind.cluster.joined import AnyCluster
-from ehrmind.cluster.worker_log import ToDesk, WorkerError, open_desk, told
+from ehrmind.cluster.worker_log import ToMailbox, WorkerError, open_mailbox, without_text
 from ehrmind.config import Cluster
 from ehrmind.system import why
 from ehrmind.types import InputError
@@ -23,34 +24,44 @@ from ehrmind.world import PATIENCE, current, is_of_connection
 
 SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_CALLS = 0.3, 2.0
 HEARD_WITHIN = 45.0  # seconds; Ray itself ends a driver that has not reached the head for a minute
-LOST_HEAD = "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another cluster."
+LOST_HEAD = (
+    "The cluster's head node was lost; finished work is kept, and the same command with --resume goes on, on another "
+    "cluster."
+)
 NOT_LET_IN = (
-    "The cluster does not run what this machine asks it to; one that asks for no token cannot serve a client that does, so start it with "
-    "RAY_AUTH_MODE=token (docs/cluster.md), or say RAY_AUTH_MODE=disabled here too."
+    "The cluster does not run what this machine asks it to; one that asks for no token cannot serve a client that "
+    "does, so start it with RAY_AUTH_MODE=token (docs/cluster.md), or say RAY_AUTH_MODE=disabled here too."
 )
 Loop = Callable[[dict[str, Any]], None]
 
 
 def on_gpu(device: str, workers: int) -> bool:
-    """Whether workers ask for a GPU each: where `model.device` is cuda, or is auto and the cluster has enough."""
+    """True if workers ask for a GPU each: `model.device` is cuda, or is auto and the cluster has
+    enough."""
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus < workers:
         raise InputError(
-            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind predict` has --workers)."
+            f"The cluster has {gpus} GPUs, fewer than cluster.workers={workers}; lower it, or add nodes (`ehrmind "
+            f"predict` has --workers)."
         )
     return device != "cpu" and gpus >= workers
 
 
 def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], cluster: AnyCluster) -> None:
-    """`loop(config)` by every worker, to its end. What rank 0 writes to standard error is written here, what a worker raises is raised
-    here; only the loss of a worker is tried again, `settings.restarts` times."""
+    """Runs `loop(config)` on every worker to its end.
+
+    The standard error of rank 0 is written here, and a worker's exception is raised here. Only the
+    loss of a worker is retried, `settings.restarts` times.
+    """
     ended: list[BaseException | None] = []
-    desk = open_desk()
-    _heard(desk, NOT_LET_IN)
+    mailbox = open_mailbox()
+    _heard(mailbox, NOT_LET_IN)
     try:
-        thread = threading.Thread(target=_fit, args=(settings, gpu, loop, {**config, "desk": desk}, ended), daemon=True)
+        thread = threading.Thread(
+            target=_fit, args=(settings, gpu, loop, {**config, "mailbox": mailbox}, ended), daemon=True
+        )
         thread.start()
         while thread.is_alive():
             thread.join(SECONDS_BETWEEN_LOOKS)
@@ -58,20 +69,20 @@ def work(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], clust
                 raise InputError(LOST_HEAD)
             if again := cluster.mend():
                 sys.stderr.write(f"{again} node(s) of the cluster were lost and started again\n")
-            _say(_heard(desk))
-        _say(_heard(desk))
+            _say(_heard(mailbox))
+        _say(_heard(mailbox))
     finally:
-        desk.close.remote()
+        mailbox.close.remote()
     if ended[0] is not None:
         raise _why(ended[0], settings)
 
 
-def _heard(desk: Any, otherwise: str = LOST_HEAD) -> list[tuple[str, Any]]:
+def _heard(mailbox: Any, otherwise: str = LOST_HEAD) -> list[tuple[str, Any]]:
     import ray
     from ray.exceptions import RayError
 
     try:
-        said: list[tuple[str, Any]] = ray.get(desk.heard.remote(), timeout=HEARD_WITHIN)
+        said: list[tuple[str, Any]] = ray.get(mailbox.heard.remote(), timeout=HEARD_WITHIN)
     except RayError:
         raise InputError(otherwise) from None
     return said
@@ -86,7 +97,7 @@ def _say(said: list[tuple[str, Any]]) -> None:
 
 
 def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended: list[BaseException | None]) -> None:
-    """In a thread of its own, so that Ctrl-C stays ours."""
+    """Runs the trainer in a thread of its own, so that Ctrl-C stays ours."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -109,39 +120,44 @@ def _fit(settings: Cluster, gpu: bool, loop: Loop, config: dict[str, Any], ended
 
 
 def _guarded(config: dict[str, Any]) -> None:
-    """In the worker: what it raises goes to the desk and ends the run; only what the loss of another worker looks like goes to Ray, which
-    then starts all of them again."""
+    """Runs the loop in a worker and sends its exception to the mailbox, which ends the run.
+
+    Only what looks like the loss of another worker goes to Ray, which then restarts all of them.
+    """
     import ray
 
-    desk = config["desk"]
-    threading.Thread(target=_leave_with, args=(desk,), daemon=True).start()
+    mailbox = config["mailbox"]
+    threading.Thread(target=_leave_with, args=(mailbox,), daemon=True).start()
     if current().first:
-        sys.stderr = ToDesk(desk)
+        sys.stderr = ToMailbox(mailbox)
     try:
         config["loop"](config)
     except Exception as error:  # noqa: BLE001 - what leaves the worker must not quote a record
         if os.environ.get("EHRMIND_TRACEBACK") == "1":
-            desk.say.remote("line", traceback.format_exc())
+            mailbox.say.remote("line", traceback.format_exc())
         if is_of_connection(error):
-            raise told(error) from None
-        ray.get(desk.say.remote("raised", told(error)))
+            raise without_text(error) from None
+        ray.get(mailbox.say.remote("raised", without_text(error)))
 
 
-def _leave_with(desk: Any) -> None:
-    """End this worker soon after the driver. Where the head is lost nobody else does, and a resumed run must be alone in its folder."""
+def _leave_with(mailbox: Any) -> None:
+    """Ends this worker soon after the driver.
+
+    If the head is lost, nothing else ends it, and a resumed run must be alone in its folder.
+    """
     import ray
     from ray.exceptions import RayError
 
     while True:
         time.sleep(SECONDS_BETWEEN_CALLS)
         try:
-            ray.get(desk.is_there.remote(), timeout=HEARD_WITHIN)
+            ray.get(mailbox.is_there.remote(), timeout=HEARD_WITHIN)
         except RayError:
             os._exit(1)
 
 
 def _why(error: BaseException, settings: Cluster) -> BaseException:
-    """A person's sentence where Ray gave up."""
+    """Returns the sentence to show when Ray gave up."""
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
@@ -149,9 +165,8 @@ def _why(error: BaseException, settings: Cluster) -> BaseException:
         return InputError(LOST_HEAD) if isinstance(error, RayError) else error
     failures = getattr(error, "worker_failures", {})
     last = next((getattr(failure, "_base_exc", failure) for failure in failures.values()), None)
-    cause = (
-        "an unknown cause" if last is None else str(last) if isinstance(last, WorkerError) else why(last)
-    )  # not Ray's words: they quote ours
+    # Ray's words are not shown, because they quote ours.
+    cause = "an unknown cause" if last is None else str(last) if isinstance(last, WorkerError) else why(last)
     return InputError(
         f"Workers were lost more often than cluster.restarts={settings.restarts} allows, "
         f"at last by {cause}; finished work is kept, and the same command with --resume goes on."

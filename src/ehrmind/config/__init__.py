@@ -3,22 +3,13 @@
 from ehrmind.config.arms import ARMS, VARIANTS, VOTING, Arm, split_arm
 from ehrmind.config.data import Data, DataSource, EhrFiles, History, Synthetic, TableFile, TrialFiles
 from ehrmind.config.endpoint import Endpoint, EndpointArm, Price, Send, Teacher
-from ehrmind.config.parts import (
-    Cluster,
-    Decoding,
-    Evaluate,
-    General,
-    Lora,
-    Model,
-    Optimiser,
-    Pilot,
-    Prompts,
-    Rlvr,
-    TinyModel,
-    Tracking,
-    Warmup,
-)
+from ehrmind.config.evaluation import Evaluate, General, Pilot
+from ehrmind.config.model import Lora, Model, TinyModel
 from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_recipe, parse_section, recipe_digest
+from ehrmind.config.reward import ExtraReward, Reward
+from ehrmind.config.running import Cluster, Tracking
+from ehrmind.config.sampling import Decoding, Prompts
+from ehrmind.config.training import Optimiser, Rlvr, Warmup
 
 __all__ = [
     "ARMS",
@@ -33,6 +24,7 @@ __all__ = [
     "Endpoint",
     "EndpointArm",
     "Evaluate",
+    "ExtraReward",
     "General",
     "History",
     "Lora",
@@ -42,6 +34,7 @@ __all__ = [
     "Price",
     "Prompts",
     "Recipe",
+    "Reward",
     "Rlvr",
     "Send",
     "Synthetic",

@@ -1,4 +1,6 @@
-"""Arms: the four models of a run, and ways of asking one of them. `base_open_book` is the model `base` asked in the way `open_book`."""
+"""Arms: the four models of a run, and prompt variants of each. `base_open_book` is the model `base`
+with the variant `open_book`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ VOTING = ("majority", "best")  # of several sampled answers, whatever the decodi
 
 
 def split_arm(arm: str) -> tuple[str, str]:
-    """(model, way): `sft_rlvr_tool` is (`sft_rlvr`, `tool`); the way is empty where the model is asked as the recipe asks. Raises
-    ValueError for anything else."""
+    """Returns (model, variant): `sft_rlvr_tool` is (`sft_rlvr`, `tool`). The variant is empty if
+    the model is asked as the recipe asks. Raises ValueError for anything else.
+    """
     for model in sorted(ARMS, key=len, reverse=True):
         if arm == model or (arm.startswith(f"{model}_") and arm.removeprefix(f"{model}_") in VARIANTS):
             return model, arm.removeprefix(model).removeprefix("_")

@@ -13,7 +13,7 @@ from ehrmind.labels import is_number, refuse_labels
 
 
 class Synthetic(Section):
-    """Made-up cases: item i is a pure function of (seed, i)."""
+    """Synthetic cases: item i is a pure function of (seed, i)."""
 
     family: Literal["medcalc", "trials", "general"] = Field(
         default="medcalc", description="general: sums and short readings"
@@ -25,13 +25,13 @@ class Synthetic(Section):
         description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all",
     )
     difficulty: Literal["easy", "medium", "hard"] = Field(
-        default="medium", description="of the notes: length, distractors, units, negations"
+        default="medium", description="difficulty of the notes: length, distractors, units, negations"
     )
     manners: list[Literal["telegraphic", "case_report", "admission_note", "result_table"]] = Field(
-        default=[], description="of the notes; empty means all"
+        default=[], description="manners of the notes; empty means all"
     )
     styles: list[Literal["shorthand", "jotted", "numbered", "prose", "formula_first"]] = Field(
-        default=[], description="of the worked answers; empty means all"
+        default=[], description="styles of the worked answers; empty means all"
     )
 
     @model_validator(mode="after")
@@ -42,21 +42,25 @@ class Synthetic(Section):
 
 
 class TrialFiles(Section):
-    """One collection of patients (topics), judgments (qrels) and trial records, as TREC Clinical Trials gives them out."""
+    """A collection of patients (topics), judgments (qrels) and trial records, as TREC Clinical
+    Trials publishes them.
+    """
 
     topics: Path = Field(description="the patients' descriptions: TREC XML, or queries.jsonl")
     qrels: Path = Field(description="the judgments: four columns, or TSV")
     trials: list[Path] = Field(
         min_length=1, description="registry records: .xml, .zip of them, a folder, .json, .jsonl, .parquet"
     )
-    name: str | None = Field(default=None, description="of the collection, in strata; the topics file's by default")
+    name: str | None = Field(
+        default=None, description="name of the collection, in strata; by default the topics file's"
+    )
     split_by: Literal["patient", "pair"] = Field(
         default="patient", description="pair: every patient has pairs in every split (seen patients, unseen pairs)"
     )
     shares: tuple[float, float, float] = Field(
-        default=(0.7, 0.1, 0.2), description="of the patients, or pairs: train, tuning, held_out"
+        default=(0.7, 0.1, 0.2), description="shares of the patients, or pairs, in train, tuning and held_out"
     )
-    seed: int = Field(default=0, description="of the split and of balance")
+    seed: int = Field(default=0, description="seed of the split and of balance")
     balance: PositiveFloat | None = Field(
         default=None, description="in train, no label more often than this many times the rarest"
     )
@@ -72,29 +76,35 @@ class History(Section):
     kinds: list[EventKind] = Field(
         default=["diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "other"],
         min_length=1,
-        description="of events that are told",
+        description="kinds of events that are written",
     )
-    max_tokens: PositiveInt = Field(default=1500, description="about; a token is counted as three characters")
+    max_tokens: PositiveInt = Field(
+        default=1500, description="tokens of a history, roughly: three characters count as one"
+    )
     max_events: PositiveInt = Field(default=512, description="the newest ones looked at; older ones are counted as cut")
-    newest_first: bool = Field(default=True, description="the order in which a history is told")
+    newest_first: bool = Field(default=True, description="writes the newest events first")
     trends: bool = Field(default=True, description="repeated results of a test as one finding, the oldest value first")
     trend_values: PositiveInt = Field(default=5, description="values of a trend that are written")
-    flags: bool = Field(default=True, description="say high or low of a result outside the limits common in adults")
-    strictly_before: bool = Field(default=False, description="leave out what happened at exactly the prediction time")
+    flags: bool = Field(
+        default=True, description="marks a result as high or low if it is outside the limits common in adults"
+    )
+    strictly_before: bool = Field(default=False, description="leaves out events at exactly the prediction time")
 
 
 class EhrFiles(Section):
-    """One task over a MEDS data set and a label file or an ACES task file, or over the files of the EHRSHOT release."""
+    """A task over a MEDS data set and a label file or an ACES task file, or over the files of the
+    EHRSHOT release.
+    """
 
     meds: Path | None = Field(default=None, description="the folder of a MEDS data set; not with ehrshot")
     labels: Path | None = Field(default=None, description="a MEDS label file, or a folder of them")
     aces: Path | None = Field(
-        default=None, description="an ACES task file (.yaml) that the labels are made from, in place of labels"
+        default=None, description="an ACES task file (.yaml) that the labels are made from, instead of labels"
     )
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
     task: str | None = Field(
         default=None,
-        description="its name; the label file's folder, or the ACES file's name, by default; of a folder of several, which",
+        description="name of the task; by default that of the label file's folder or of the ACES file. It chooses one of a folder of several",
     )
     label_column: str | None = Field(
         default=None, description="the column of the labels, where a label file fills several"
@@ -108,19 +118,23 @@ class EhrFiles(Section):
         description="time: train lies before tuning, tuning before held_out; site: held_out is of other sites",
     )
     boundaries: tuple[date, date] | None = Field(
-        default=None, description="by time: the days on which tuning and held_out begin"
+        default=None, description="with split_by=time: the days on which tuning and held_out begin"
     )
     site_column: str | None = Field(
-        default=None, description="by site: the column of the event shards, such as care_site_id"
+        default=None, description="with split_by=site: the column of the event shards, such as care_site_id"
     )
-    held_out_sites: list[str | int] = Field(default=[], description="by site: their values in that column")
+    held_out_sites: list[str | int] = Field(
+        default=[], description="with split_by=site: values of held-out sites in that column"
+    )
     tuning_sites: list[str | int] = Field(
-        default=[], description="by site; without any, tuning is a share of train's subjects"
+        default=[],
+        description="with split_by=site: values of tuning sites; without any, tuning is a share of train's subjects",
     )
     shares: tuple[float, float, float] = Field(
-        default=(0.7, 0.1, 0.2), description="of the subjects, where the data set has no splits; by time, of the labels"
+        default=(0.7, 0.1, 0.2),
+        description="shares of the subjects, if the data set has no splits; with split_by=time, of the labels",
     )
-    seed: int = Field(default=0, description="of splits and of balance")
+    seed: int = Field(default=0, description="seed of splits and of balance")
     balance: PositiveFloat | None = Field(
         default=None, description="in train, no label more often than this many times the rarest"
     )
@@ -158,11 +172,11 @@ class TableFile(Section):
     """A table of questions; the columns are named here."""
 
     path: Path = Field(description="CSV (commas, semicolons, tabs), TSV, .xlsx, parquet or JSON lines")
-    sheet: str | None = Field(default=None, description="of an .xlsx file with several")
+    sheet: str | None = Field(default=None, description="sheet of an .xlsx file with several")
     question: str = Field(default="question", description="the column of questions")
     answer: str = Field(default="answer", description="the column of answers")
-    kind: Literal["number", "integer", "date", "label"] = Field(description="what the answers are")
-    labels: list[str] = Field(default=[], description="of kind label, in the order of their numbers")
+    kind: Literal["number", "integer", "date", "label"] = Field(description="kind of the answers")
+    labels: list[str] = Field(default=[], description="labels of kind label, in the order of their numbers")
     labels_from: Literal[0, 1] | None = Field(
         default=None, description="a number among the answers is a label's place, counted from this"
     )
@@ -170,14 +184,15 @@ class TableFile(Section):
         default=None, description="the answers' decimal mark, where their column cannot tell"
     )
     dates: Literal["day-first", "month-first"] | None = Field(
-        default=None, description="of 01/02/2026, where the column cannot tell"
+        default=None, description="order of day and month in 01/02/2026, if the column cannot show it"
     )
-    tolerance: NonNegativeFloat = Field(default=0.0, description="of kind number: a share of the answer")
+    tolerance: NonNegativeFloat = Field(default=0.0, description="tolerance of kind number, as a share of the answer")
     absolute_tolerance: NonNegativeFloat = Field(
-        default=0.0, description="of kind number; the larger of the two counts"
+        default=0.0, description="absolute tolerance of kind number; the larger of the two counts"
     )
     unit: str | None = Field(
-        default=None, description="of the numbers: may be left out of an answer, and must be right when it is there"
+        default=None,
+        description="unit of the numbers; an answer may leave it out, and a unit that is there must be right",
     )
     record: str | None = Field(default=None, description="the column of the text that a question is about")
     rationale: str | None = Field(default=None, description="the column of worked answers, for the warm-up")
@@ -190,19 +205,21 @@ class TableFile(Section):
     split: str | None = Field(
         default=None, description="the column of train, tuning and held_out (also test, validation, dev)"
     )
-    name: str | None = Field(default=None, description="of the task; the file's by default")
+    name: str | None = Field(default=None, description="name of the task; by default the file's")
     shares: tuple[float, float, float] = Field(
-        default=(0.7, 0.1, 0.2), description="of the groups, where there is no split column"
+        default=(0.7, 0.1, 0.2), description="shares of the groups, if there is no split column"
     )
-    seed: int = Field(default=0, description="of that split")
+    seed: int = Field(default=0, description="seed of that split")
     hints: dict[str, str] = Field(
-        default={}, description="columns laid beside the question by the pilot's interventions, by name"
+        default={}, description="columns that the pilot's interventions add to the question as hints, by name"
     )
 
     @field_validator("labels", mode="before")
     @classmethod
     def labels_are_words(cls, labels: Any) -> Any:
-        """YAML makes numbers of 1 and 2, which have one reading as words, and booleans of no and yes, on and off, which have several."""
+        """Reads labels as words. YAML makes numbers of 1 and 2, which have one reading as words,
+        and booleans of no and yes, on and off, which have several.
+        """
         if not isinstance(labels, list | tuple):
             return labels
         if any(isinstance(label, bool) for label in labels):
@@ -237,7 +254,9 @@ SOURCES = frozenset({"cases", "medcalc", "trials", "ehr", "table", "synthetic", 
 
 
 class DataSource(Section):
-    """Where Cases come from: exactly one of the seven. Files that hold all three splits give each split its own."""
+    """Source of Cases: exactly one of the seven. Files that hold all three splits give each split
+    its own.
+    """
 
     cases: list[Path] = Field(default=[], description="Cases files (parquet), as the data commands write them")
     medcalc: list[str] = Field(
@@ -257,14 +276,16 @@ class DataSource(Section):
         default=False, description="never to be sent off this machine, whatever the recipe says elsewhere"
     )
     licence: str | None = Field(
-        default=None, description="of the data, for the model card; nothing is concluded from it"
+        default=None, description="licence of the data, for the model card; nothing is concluded from it"
     )
     revision: str | None = Field(default=None, description="a hub data set's commit; resolved and recorded when absent")
     limit: PositiveInt | None = Field(default=None, description="take at most this many cases, chosen by seed")
 
     @property
     def is_restricted(self) -> bool:
-        """EHRSHOT's own files always are, by the agreement that everyone signs for them; made-up cases never."""
+        """EHRSHOT's own files always are, by the agreement that everyone signs for them; synthetic
+        cases never are.
+        """
         return self.synthetic is None and (self.restricted or (self.ehr is not None and self.ehr.ehrshot is not None))
 
     @model_validator(mode="after")
@@ -279,7 +300,9 @@ class DataSource(Section):
 
 
 class Data(Section):
-    """`train` may be learned from, `tuning` may select, `held_out` is scored once per arm, seed and decoding."""
+    """`train` may be learned from, `tuning` may select, `held_out` is scored once per arm, seed and
+    decoding.
+    """
 
     source: DataSource | None = Field(
         default=None, description="files that hold all three splits; a split that names its own keeps to it"
@@ -299,7 +322,7 @@ class Data(Section):
     @model_validator(mode="before")
     @classmethod
     def one_source_for_all(cls, tree: Any) -> Any:
-        """`source` stands for what each split does not say: its own limit, or the whole."""
+        """Fills what a split does not say from `source`: its own limit, or the whole."""
         if not isinstance(tree, dict) or not isinstance(tree.get("source"), dict):
             return tree
         source = tree["source"]

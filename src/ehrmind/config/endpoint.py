@@ -1,7 +1,9 @@
-"""The recipe's OpenAI-compatible endpoints: the teacher of the warm-up, and models that are scored beside the arms.
+"""The recipe's OpenAI-compatible endpoints: the teacher of the warm-up, and models that are scored
+with the arms.
 
-An endpoint on this machine works as it is. Any other one is refused until the recipe names the data that go there and says that
-they may (`send`); data marked `restricted` never go. All of it is decided from the recipe alone, before anything is read or asked.
+An endpoint on this machine works as it is. Any other one is refused until the recipe names the data
+that go there and says that they may (`send`); data marked `restricted` never go. All of it is
+decided from the recipe alone, before anything is read or asked.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pydantic import (
 )
 
 from ehrmind.config.data import DataSource
-from ehrmind.config.parts import Decoding
+from ehrmind.config.sampling import Decoding
 from ehrmind.config.section import Section
 
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
@@ -34,45 +36,47 @@ _OURS = {"model", "messages", "temperature", "top_p", "seed", "max_tokens", "max
 
 
 class Price(Section):
-    """Per million tokens, in whatever currency."""
+    """Prices per million tokens, in any currency."""
 
-    input: NonNegativeFloat = Field(default=0.0, description="of a million tokens read")
-    output: NonNegativeFloat = Field(default=0.0, description="of a million tokens written")
+    input: NonNegativeFloat = Field(default=0.0, description="price of a million tokens read")
+    output: NonNegativeFloat = Field(default=0.0, description="price of a million tokens written")
 
 
 class Send(Section):
-    """What may leave this machine for this endpoint."""
+    """Data that may leave this machine for this endpoint."""
 
     data: list[str] = Field(default=[], description="the data sets by name, as the refusal spells them")
     acknowledged: bool = Field(
-        default=False, description="that their text goes to the endpoint, and that this is allowed"
+        default=False, description="acknowledges that their text goes to the endpoint, and that this is allowed"
     )
-    in_clear: bool = Field(default=False, description="also over http, where everyone on the way can read it")
+    in_clear: bool = Field(default=False, description="allows http, where everyone on the way can read it")
 
 
 class Endpoint(Section):
-    """A chat-completions endpoint. Everything asked of it ends: in an answer, or in a named reason after bounded tries and time."""
+    """A chat-completions endpoint. Every question ends in an answer, or in a named reason after
+    bounded tries and time.
+    """
 
     url: str = Field(description="up to /chat/completions, such as http://localhost:8000/v1")
-    model: str = Field(description="its name, as the endpoint knows it")
+    model: str = Field(description="name of the model, as the endpoint knows it")
     api_key_env: str | None = Field(
         default=None, description="the environment variable that holds the key; the key is written nowhere"
     )
     send: Send = Send()
     price: Price = Price()
-    concurrency: PositiveInt = Field(default=8, description="questions on their way at once")
+    concurrency: PositiveInt = Field(default=8, description="questions sent at once")
     requests_per_minute: PositiveFloat | None = Field(
         default=None, description="no more than so many; without a limit by default"
     )
-    attempts: PositiveInt = Field(default=5, description="at a question, before it counts as unanswered")
+    attempts: PositiveInt = Field(default=5, description="attempts at a question before it counts as unanswered")
     backoff: NonNegativeFloat = Field(
         default=1.0, description="seconds before the second attempt; doubled before each further one"
     )
     longest_wait: PositiveFloat = Field(
         default=120.0, description="seconds; what the endpoint asks for in Retry-After included"
     )
-    connect_seconds: PositiveFloat = Field(default=10.0, description="for reaching the endpoint")
-    answer_seconds: PositiveFloat = Field(default=300.0, description="for a whole answer")
+    connect_seconds: PositiveFloat = Field(default=10.0, description="seconds to reach the endpoint")
+    answer_seconds: PositiveFloat = Field(default=300.0, description="seconds for a whole answer")
     answer_kilobytes: PositiveInt = Field(
         default=1024, description="a longer reply is cut off and counts as unanswered"
     )
@@ -86,7 +90,7 @@ class Endpoint(Section):
     @field_validator("url")
     @classmethod
     def plain_url(cls, text: str) -> str:
-        """One reading only: what is checked here is what the client connects to."""
+        """Allows one reading only: what is checked here is what the client connects to."""
         try:
             url = _URL.validate_python(text)
         except ValidationError:
@@ -118,7 +122,7 @@ class Endpoint(Section):
 
     @property
     def is_loopback(self) -> bool:
-        """This machine: localhost, 127.0.0.0/8 or ::1."""
+        """Tells whether the endpoint is this machine: localhost, 127.0.0.0/8 or ::1."""
         if self.host == "localhost":
             return True
         try:
@@ -128,10 +132,12 @@ class Endpoint(Section):
 
 
 class Teacher(Endpoint):
-    """Writes the warm-up's worked answers, knowing the gold labels. Defaults are the paper's where it states them."""
+    """A teacher that writes the warm-up's worked answers and knows the gold labels. Defaults are
+    the paper's where it states them.
+    """
 
     pairs: PositiveInt = Field(default=3000, description="worked answers wanted, spread over strata and labels")
-    tries: PositiveInt = Field(default=3, description="at a case, while what comes back is refused")
+    tries: PositiveInt = Field(default=3, description="attempts at a case while its answers are refused")
     balance: float | None = Field(
         default=1.5, ge=1.0, description="in a stratum, no label more often than this many times the rarest"
     )
@@ -153,7 +159,9 @@ class EndpointArm(Endpoint):
 
 
 def names_of(source: DataSource) -> list[str]:
-    """What a person calls the data of a source: the names of its files or folder, a hub data set's without its owner, `synthetic`."""
+    """Returns the names of a source's data: its files or folder, a hub data set without its owner,
+    or `synthetic`.
+    """
     if source.trials is not None:
         return [source.trials.name or source.trials.topics.name]
     if source.ehr is not None:
@@ -167,7 +175,9 @@ def names_of(source: DataSource) -> list[str]:
 
 
 def why_not_sent(where: str, endpoint: Endpoint, sources: Mapping[str, DataSource]) -> str | None:
-    """Why these sources, by their place in the recipe, may not go to the endpoint at `where` in the recipe; None where they may."""
+    """Says why these sources, by their place in the recipe, may not go to the endpoint at `where`
+    in the recipe; None if they may.
+    """
     if endpoint.is_loopback:
         return None
     for place, source in sources.items():
@@ -193,5 +203,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    """As YAML reads it in a list."""
+    """Quotes a name as YAML reads it in a list."""
     return name if re.fullmatch(r"[A-Za-z_][\w.-]*", name) else json.dumps(name, ensure_ascii=False)

@@ -1,4 +1,6 @@
-"""What is wrong with a recipe, for a person: the keys as they are written in it, and the nearest one to a misspelt key."""
+"""Errors in a recipe, in words: keys as the recipe writes them, and the nearest key to a misspelt
+one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def explain(problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
-    """Pydantic's errors as one line; `schema` is the JSON schema of what was validated. Values are never quoted."""
+    """Writes pydantic's errors as one line; `schema` is the JSON schema of what was validated.
+    Values are never quoted.
+    """
     messages: dict[str, list[str]] = {}
     for problem in problems:
         place = [
@@ -33,7 +37,7 @@ def _message(problem: Mapping[str, Any], place: list[str], schema: Mapping[str, 
 
 
 def _known_keys(parents: Sequence[str], schema: Mapping[str, Any]) -> list[str]:
-    """The keys allowed under a dotted place (optional sections included)."""
+    """Returns the keys allowed under a dotted place, optional sections included."""
     node = schema
     for parent in parents:
         node = _resolve(node, schema).get("properties", {}).get(parent, {})

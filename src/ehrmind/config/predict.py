@@ -1,17 +1,22 @@
-"""How `ehrmind predict` asks: by default as the run asked that trained the model, greedily and once."""
+"""Settings of `ehrmind predict`: by default those of the run that trained the model, greedy and one
+answer a case.
+"""
 
 from __future__ import annotations
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ehrmind.config.parts import Decoding, Model, Prompts
+from ehrmind.config.model import Model
+from ehrmind.config.sampling import Decoding, Prompts
 from ehrmind.config.section import Section
 
 
 class Predict(Section):
-    """Decides every answer, with the model and the cases; recorded beside them, and compared when a prediction goes on."""
+    """Settings that decide every answer, with the model and the cases. They are recorded, and
+    compared when a prediction resumes.
+    """
 
-    seed: int = Field(default=0, description="of sampling")
+    seed: int = Field(default=0, description="seed of sampling")
     model: Model = Field(default=Model(name="model"), description="how its directory is opened; the name is for people")
     prompts: Prompts = Prompts()
     decoding: Decoding = Decoding(temperature=0.0)
@@ -19,7 +24,7 @@ class Predict(Section):
         default=1, description="answers to every case, the commonest counts; 1 with temperature 0 is greedy"
     )
     abstain_below: float | None = Field(
-        default=None, ge=0.0, le=1.0, description="of the answer's probability, or of agreement"
+        default=None, ge=0.0, le=1.0, description="abstains below this probability of the answer, or this agreement"
     )
     part: PositiveInt = Field(
         default=256, description="cases that are written at once; what is written is not asked again"

@@ -1,8 +1,8 @@
 """The recipe: one YAML file that says everything an experiment does.
 
-`load_recipe(path, overrides)` reads YAML, applies `dotted.key=value` overrides (values are YAML too) and
-validates. An unknown key fails and names the nearest one; relative paths are taken from the recipe's folder
-first, then from the working directory.
+`load_recipe(path, overrides)` reads YAML, applies `dotted.key=value` overrides (values are YAML
+too) and validates. An unknown key fails and names the nearest one; relative paths are taken from
+the recipe's folder first, then from the working directory.
 """
 
 from __future__ import annotations
@@ -19,45 +19,38 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from ehrmind.config.arms import ARMS, Arm
 from ehrmind.config.data import Data, DataSource, Synthetic
 from ehrmind.config.endpoint import EndpointArm, Teacher, why_not_sent
+from ehrmind.config.evaluation import Evaluate, Pilot
 from ehrmind.config.explain import explain
-from ehrmind.config.parts import (
-    Cluster,
-    Decoding,
-    Evaluate,
-    Model,
-    Pilot,
-    Prompts,
-    Rlvr,
-    Tracking,
-    Warmup,
-    workers_said,
-)
+from ehrmind.config.model import Model
+from ehrmind.config.reward import Reward
+from ehrmind.config.running import Cluster, Tracking, workers_named
+from ehrmind.config.sampling import Decoding, Prompts
 from ehrmind.config.section import Section
+from ehrmind.config.training import Rlvr, Warmup
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.documents import read_text, read_yaml, yaml_value
 from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
-from ehrmind.verify.reward import PAPER, RewardWeights
 
 S = TypeVar("S", bound=Section)
 
 
 class Recipe(Section):
-    """One experiment. Every key has a default but `data` and `model`."""
+    """An experiment. Every key but `data` and `model` has a default."""
 
-    name: str = Field(default="run", description="what the page calls it")
-    seed: int = Field(default=0, description="of everything that is drawn")
+    name: str = Field(default="run", description="name of the run on the page")
+    seed: int = Field(default=0, description="seed of everything that is drawn")
     seeds: PositiveInt = Field(
-        default=1, description="run the recipe under so many seeds, from `seed` on, and pool them"
+        default=1, description="runs the recipe under this many seeds, from `seed` on, and pools them"
     )
     data: Data
     model: Model
     prompts: Prompts = Prompts()
     decoding: Decoding = Decoding()
-    reward: RewardWeights = PAPER
+    reward: Reward = Reward()
     pilot: Pilot = Pilot()
     warmup: Warmup = Warmup()
-    teacher: Teacher | None = Field(default=None, description="of the warm-up, with warmup.traces=teacher")
+    teacher: Teacher | None = Field(default=None, description="teacher of the warm-up, with warmup.traces=teacher")
     rlvr: Rlvr = Rlvr()
     evaluate: Evaluate = Evaluate()
     stages: Literal["all", "auto"] = Field(
@@ -67,41 +60,36 @@ class Recipe(Section):
     arms: list[Arm] = Field(
         default=list(ARMS),
         min_length=1,
-        description="base, rlvr, sft, sft_rlvr; and any of them asked in another way: _few_shot, _no_thinking, _open_book, _tool, "
-        "_majority, _best behind its name, such as base_open_book",
+        description="base, rlvr, sft, sft_rlvr; and any of them with a prompt variant (_few_shot, _no_thinking, _open_book, _tool, "
+        "_majority, _best) after its name, such as base_open_book",
     )
     endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], EndpointArm] = Field(
-        default={}, description="models behind endpoints, by name: scored on the held-out cases beside the arms"
+        default={}, description="models behind endpoints, by name: scored on the held-out cases with the arms"
     )
     tracking: Tracking = Tracking()
-    sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never by free memory")
+    sampler_rows: PositiveInt = Field(default=512, description="answers decoded at once; never chosen by free memory")
     sampler_tokens: PositiveInt = Field(
         default=262144,
-        description="tokens whose keys and values are kept at once, a prompt counting once for its group",
+        description="tokens in the KV cache; a prompt counts once for its group",
     )
     shards: PositiveInt = Field(
         default=1,
-        description="parts of every batch, sampled and learnt apart and summed in order; part of the result. Without: one a worker",
+        description="parts of every batch, sampled and learned from separately and summed in order; they are part of the result. By default "
+        "one for each worker",
     )
     threads: PositiveInt | None = Field(
         default=None,
-        description="CPU threads of a worker; part of bit-for-bit reproducibility. Without: the cores, or an even part",
+        description="CPU threads of a worker; part of bit-for-bit reproducibility. By default all cores, or an even share",
     )
     cluster: Cluster = Cluster()
 
     @model_validator(mode="before")
     @classmethod
-    def shards_where_they_are_said(cls, tree: Any) -> Any:
-        """`rlvr.shards`, as recipes and run folders up to 0.1 have it, is read as `shards`. Where none are said, every worker has one."""
+    def each_worker_has_a_shard(cls, tree: Any) -> Any:
+        """Sets `shards` to the number of workers, unless the recipe says it."""
         if not isinstance(tree, Mapping):
             return tree
-        if isinstance(tree.get("rlvr"), Mapping) and "shards" in tree["rlvr"]:
-            rlvr = dict(tree["rlvr"])
-            old = rlvr.pop("shards")
-            if "shards" in tree and tree["shards"] != old:
-                raise ValueError("shards and rlvr.shards are one key now and differ; keep shards")
-            tree = {**tree, "rlvr": rlvr, "shards": old}
-        workers = workers_said(tree.get("cluster"))
+        workers = workers_named(tree.get("cluster"))
         return {**tree, "shards": workers} if "shards" not in tree and workers is not None else tree
 
     @model_validator(mode="after")
@@ -112,7 +100,7 @@ class Recipe(Section):
             )
         if self.cluster.strategy == "fsdp" and self.model.lora is not None:
             raise ValueError(
-                "cluster.strategy=fsdp cuts what model.lora keeps small already, gradients and optimiser; use ddp with it"
+                "cluster.strategy=fsdp shards gradients and optimiser, which model.lora keeps small already; use ddp with it"
             )
         return self
 
@@ -159,7 +147,7 @@ class Recipe(Section):
 
     @property
     def places(self) -> dict[str, DataSource]:
-        """All further held-out cases by name: those of `data.transfer`, and general questions."""
+        """Returns the transfer sets by name: those of `data.transfer`, and general questions."""
         asked = self.evaluate.general
         if asked is None:
             return self.data.transfer
@@ -178,7 +166,7 @@ class Recipe(Section):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `dotted.key=value` overrides. Raises InputError with one sentence."""
+    """Reads a recipe and applies `dotted.key=value` overrides. Raises InputError with one sentence."""
     refuse_no_file(path, "There is no recipe at {path}; `recipes/` holds the ones that ship.", "name the recipe's file")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
@@ -197,7 +185,9 @@ def parse_recipe(tree: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
-    """A part of a recipe, or all of it. What is wrong is said in one sentence that begins with `source`."""
+    """Validates a recipe or a part of it. Raises InputError with one sentence that begins with
+    `source`.
+    """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -205,13 +195,13 @@ def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Of all that is part of the result: not of who runs it."""
+    """Returns a digest of all that is part of the result; `cluster` is not."""
     tree = recipe.model_dump(mode="json", exclude={"cluster"})
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the keys whose values differ, for the message that refuses a resume."""
+    """Returns the dotted names of keys whose values differ, for the message that refuses a resume."""
     names = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -223,7 +213,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Put `dotted.key=value` into a tree; the value is YAML."""
+    """Puts `dotted.key=value` into a tree; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         shown = f"'{override}'" if re.fullmatch(r"[\w./=-]{1,60}", override) else "An argument"
@@ -240,7 +230,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
-    """Make file paths absolute: beside the recipe if there, else from the working directory."""
+    """Makes file paths absolute: relative to the recipe if the file is there, else to the working
+    directory."""
 
     def located(text: str | Path) -> str:
         path = Path(text).expanduser()

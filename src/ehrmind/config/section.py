@@ -1,4 +1,6 @@
-"""What every part of a recipe keeps to: no unknown key, nothing changed after reading, no infinities, no number that has no end."""
+"""Rules for every part of a recipe: no unknown key, no change after reading, no infinity, and
+bounds on numbers.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def numbers_have_an_end(cls, value: Any, info: ValidationInfo) -> Any:
-        """Of whole numbers; those of lists are their own section's matter."""
+        """Checks bounds of whole numbers. Lists check their own."""
         if isinstance(value, int) and not isinstance(value, bool):
             name = str(info.field_name)
             most = SEEDS - 1 if name == "seed" else LIMITS.get(name, LARGEST)

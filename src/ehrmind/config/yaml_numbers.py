@@ -1,4 +1,4 @@
-"""Numbers that YAML reads otherwise than people do: `010` is 8 to it, and `1:30` is 90."""
+"""Numbers that YAML reads differently from people: `010` is 8 to it, and `1:30` is 90."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _PLAIN_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:_[0-9]{3})+)
 
 
 def refuse_odd_numbers(text: str, name: str) -> None:
-    """Raises InputError naming the line of a number that is written in base 2, 8, 16 or 60, or with underscores that are no thousands."""
+    """Raises InputError for a number in base 2, 8, 16 or 60, or with underscores that are no
+    thousands. The message names the line.
+    """
     loader = yaml.SafeLoader(text)
     try:
         while loader.check_event():

@@ -1,4 +1,4 @@
-"""Sources: the files people hold become Cases. No prompt and no engine is known here."""
+"""Reads users' files and makes Cases of them. This room knows no prompt and no engine."""
 
 from ehrmind.data.cases import Counts, FileRead, load_cases, save_cases
 

@@ -1,9 +1,11 @@
-"""Labels from an ACES task file (arXiv 2406.19653): who meets it, when, and with what label, shard by shard.
+"""Makes labels from an ACES task file (arXiv 2406.19653): subject, prediction time and label.
 
-The `aces` library reads the file and finds the events of each predicate. Windows are worked out here (`aces_windows`), from the task's own
-definition, and what the library makes of them is compared: where it is known to stray from the definition, the definition holds and a note
-says how often; any other difference is refused. The label's predicate once or more in its window is yes, as ACES's own command has it.
-Left out on purpose: ACES's direct and ESGPT inputs, files of predicates apart from the task, and the statistics of windows.
+The `aces` library reads the file and finds the events of each predicate. `aces_windows` computes
+the windows from the task's definition, and the library's windows are compared with them. Where the
+library is known to deviate, the definition counts and a note says how often; any other difference
+is an error. A label is yes if its predicate occurs at least once in the window, as in ACES's own
+command. Left out on purpose: ACES's direct and ESGPT inputs, separate predicate files, window
+statistics.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ UNMATCHED = "events that match the predicate '{}': its code, values and columns 
 
 
 def read_aces_labels(data: Meds, path: Path) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(the labels as `sources.ehr_labels.read_labels` gives them, by subject and time; notes on them). Nothing is written, except a
-    temporary shard without NaN and infinities if the data set has them.
+    """Returns the labels by subject and time, in the form of `ehr_labels.read_labels`, and notes.
 
-    Raises InputError if es-aces is not installed, if the file is no task with a label and a
-    prediction time, if it does not fit the data set, if no subject meets it, and if ACES reads its
-    windows otherwise than its definition says.
+    Nothing is written, except a temporary shard without NaN and infinities if the data set has
+    them. Raises InputError if es-aces is not installed, if the file defines no label or prediction
+    time, if it does not fit the data set, if no subject meets it, or if ACES's windows differ from
+    the definition.
     """
     import polars as pl
 
@@ -72,8 +74,12 @@ def read_aces_labels(data: Meds, path: Path) -> tuple[pl.DataFrame, dict[str, in
 
 @dataclass(frozen=True)
 class Found:
-    """Results of one shard: the labels and whether a history may show their window (`seen`), events
-    by plain predicate, and how many labels differ from ACES's in the known ways."""
+    """Results of one shard.
+
+    `labels` has a column `seen`: whether a history may show the label's window. `matched` counts
+    events by plain predicate. `exchanged` and `redrawn` count labels that differ from ACES's in the
+    known ways.
+    """
 
     labels: pl.DataFrame
     matched: Counter[str]
@@ -120,7 +126,7 @@ def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
     import polars as pl
     from aces.predicates import get_predicates_df
 
-    read_shard(shard)  # what is wrong with a shard is said as for any other label
+    read_shard(shard)  # raises the usual errors for a broken shard
     raw = pl.read_parquet(shard, hive_partitioning=False)
     numbers = [name for name, dtype in raw.schema.items() if dtype.is_float()]
     unreal = (
@@ -143,11 +149,11 @@ def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
 
 
 def _of_aces(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFrame:
-    """ACES's own answer: trigger, index_timestamp, label, and where the label's window lies."""
+    """Returns ACES's own results: trigger, prediction time, label count and label window."""
     import polars as pl
     from aces.query import query
 
-    task = _task(path)  # anew: a query adds to the offsets of the windows it is given
+    task = _task(path)  # read again, because a query changes the offsets of its windows
     window = task.windows[task.label_window]
     bounds = pl.col(f"{task.label_window}.{'end' if window.root_node == 'start' else 'start'}_summary").struct
     times = {"trigger": pl.col("trigger"), "index": pl.col("index_timestamp")}
@@ -201,7 +207,7 @@ def _compared(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> i
 
 
 def _task(path: Path) -> Any:
-    """ACES's own reading of the file. Raises InputError with ACES's words, which quote the file and no record."""
+    """Reads the file with ACES. Its error messages quote the task file, never a record."""
     from aces.config import TaskExtractorConfig
 
     if not path.is_file():
@@ -225,7 +231,7 @@ def _task(path: Path) -> Any:
 
 
 def _as_text(code: Any) -> Any:
-    """A code as MEDS has it: YAML reads `50912` as a number."""
+    """Converts codes that YAML reads as numbers, such as `50912`, to text as in MEDS."""
     if isinstance(code, Mapping):
         return {key: _as_text(value) for key, value in code.items()}
     if isinstance(code, list):
@@ -234,7 +240,7 @@ def _as_text(code: Any) -> Any:
 
 
 def _refuse_circles(path: Path) -> None:
-    """Raises ValueError: ACES itself never comes back from predicates that are made of each other."""
+    """Raises ValueError for predicates that refer to each other; ACES would loop forever."""
     import ruamel.yaml
 
     text = read_text(path)
@@ -249,7 +255,7 @@ def _refuse_circles(path: Path) -> None:
 
 
 def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
-    """A predicate's columns and patterns, tried on no event at all, so that what polars says of them quotes no record."""
+    """Tries each predicate on an empty table, so that an error of polars cannot quote a record."""
     import polars as pl
 
     nothing = pl.DataFrame(schema=pl.read_parquet_schema(shard))
@@ -266,13 +272,13 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    """The first words of an error on one line, at most three hundred characters."""
+    """Shortens an error's message to one line of at most 300 characters."""
     said = " ".join(" ".join(map(str, error.args)).split()).partition("valid columns:")[0]  # those of the data set
     return f"{type(error).__name__}: {said[:300]}"
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What ACES and what it stands on raise of a file that is wrong."""
+    """Lists the exceptions that ACES and its dependencies raise for a wrong file."""
     import networkx as nx
     from bigtree.utils.exceptions import TreeError
     from polars.exceptions import PolarsError
@@ -284,7 +290,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """ACES logs every step and prints the graph of what is wrong: none of it is for standard output or a log."""
+    """Silences ACES, which logs every step and prints a graph of what is wrong."""
     logger = logging.getLogger("aces")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

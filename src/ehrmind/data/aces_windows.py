@@ -1,7 +1,9 @@
-"""The windows of an ACES task, worked out from the task's own definition: who matches, when, and what each window counts.
+"""Computes the windows of an ACES task from its definition: matches, times and counts.
 
-ACES's own reading is compared with this one, because it exchanges start and end of a window that hangs on its end, and lets an event
-that begins a window outside of it end it at once. Times are microseconds since 1970; counts are by subject and time.
+The results of ACES are compared with these, because ACES deviates from the definition in two ways.
+It exchanges start and end of a window whose start is defined by its end. It also lets an event at
+the excluded start of a window end that window at once. Times are microseconds since 1970; counts
+are by subject and time.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
 
 ANY_EVENT, RECORD_START, RECORD_END = "_ANY_EVENT", "_RECORD_START", "_RECORD_END"
 MOST_WINDOWS, LONGEST_SIDE = 100, 200  # LONGEST_SIDE in characters
-LONGEST_SPAN = timedelta(days=1_000_000)  # 2,700 years: a hundred of them are microseconds that a 64-bit number holds
+LONGEST_SPAN = timedelta(days=1_000_000)  # 2,700 years; 100 such spans in microseconds fit in 64 bits
 _EXPRESSION = re.compile(r"(?P<to>[\w.]+)(?:\s*(?P<how>->|<-|\+|-)\s*(?P<what>.+))?")
 
 
 def refuse_endless(windows: Mapping[str, Any]) -> None:
-    """Raises ValueError for a task's windows, as its file has them, that lie farther away than any record."""
+    """Raises ValueError for too many windows and for spans that are longer than any record."""
     from aces.utils import parse_timedelta
 
     if len(windows) > MOST_WINDOWS:
@@ -52,7 +54,7 @@ def refuse_endless(windows: Mapping[str, Any]) -> None:
 
 
 class Bounds(NamedTuple):
-    """Start and end of a window by trigger, and whether there is such a window."""
+    """Start and end of a window for each trigger, and whether the window exists."""
 
     start: np.ndarray
     end: np.ndarray
@@ -60,21 +62,24 @@ class Bounds(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Every trigger of some subjects: whether it meets the task, and where the label's window lies."""
+    """All triggers of some subjects: whether each meets the task, and its label's window."""
 
     subject: np.ndarray
     trigger: np.ndarray
     meets: np.ndarray
     at: np.ndarray  # the prediction time
-    other: np.ndarray  # the other end of the window that has the prediction time
-    times: np.ndarray  # how often the label's predicate occurs
+    other: np.ndarray  # the other end of the prediction time's window
+    times: np.ndarray  # how often the label's predicate occurs in its window
     label: Bounds
 
 
 @dataclass
 class Windows:
-    """A task's windows over the events of some subjects: `events` has subject_id, timestamp and a count for each predicate, sorted, no time
-    null. With `as_aces`, an event at a window's beginning may end it wherever ACES lets it."""
+    """Windows of a task over the events of some subjects.
+
+    `events` has subject_id, timestamp (never null) and a count per predicate, and is sorted. With
+    `as_aces`, an event at a window's start may end it as in ACES.
+    """
 
     task: Any
     events: pl.DataFrame
@@ -83,7 +88,7 @@ class Windows:
     _sums: dict[str, np.ndarray] = field(default_factory=dict)
 
     def matches(self) -> Matches:
-        """Finds the matches by trigger, in the order of the events."""
+        """Finds the matches, one per trigger, in the order of the events."""
         import numpy as np
 
         subjects = self.events["subject_id"].to_numpy()
@@ -112,7 +117,7 @@ class Windows:
         )
 
     def _bounds(self, name: str) -> Bounds:
-        """Start and end of the window `name`; the side that does not hang on the other is worked out first."""
+        """Computes both ends of a window, first the one that does not depend on the other."""
         if name not in self._found:
             window = self.task.windows[name]
             said = {"start": window.start, "end": window.end}
@@ -126,12 +131,15 @@ class Windows:
     def _reached(
         self, said: str | None, window: Any, own: tuple[np.ndarray, np.ndarray] | None, side: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(the times of a window's side, whether there are such times). `own` is the window's other side, which the side may hang on."""
+        """Returns the times of one side of a window, and whether they exist.
+
+        `own` is the window's other side.
+        """
         import numpy as np
         from aces.utils import parse_timedelta
 
         if said is None:
-            assert own is not None  # ACES refuses a window of which neither side says anything
+            assert own is not None  # ACES refuses a window without start and end
             return self._record(own, window, side)
         parts = _EXPRESSION.fullmatch(said.strip())
         assert parts is not None  # ACES has read it
@@ -154,7 +162,7 @@ class Windows:
         return at, there
 
     def _record(self, own: tuple[np.ndarray, np.ndarray], window: Any, side: str) -> tuple[np.ndarray, np.ndarray]:
-        """The first or the last time of the subject's record; not there where the window's other side lies beyond it."""
+        """Returns the record's first or last time, if it is not beyond the window's other side."""
         at, there = own
         if side == "end":
             edge = self._times[self._highs - 1]
@@ -165,8 +173,11 @@ class Windows:
     def _event(
         self, predicate: str, at: np.ndarray, how: str, of_window: bool, window: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The next (`->`) or the last (`<-`) time with the predicate, and whether there is one. An event at `at` itself is one only where
-        both sides of the window belong to it: else it lies outside the window that it would bound."""
+        """Finds the next (`->`) or the last (`<-`) time of the predicate, and whether there is one.
+
+        An event at `at` itself counts only if the window includes both ends. Otherwise it would lie
+        outside the window that it bounds.
+        """
         import numpy as np
 
         rows = np.flatnonzero(self._counts(predicate) > 0)
@@ -186,7 +197,7 @@ class Windows:
         return self._times[found], (place >= 0) & (found >= self._lows)
 
     def _within(self, bounds: Bounds, window: Any, predicate: str) -> np.ndarray:
-        """Counts the predicate's occurrences between the bounds."""
+        """Counts the predicate's occurrences in the window."""
         import numpy as np
 
         if predicate not in self._sums:

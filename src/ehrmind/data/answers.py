@@ -1,10 +1,10 @@
-"""Sources: the texts of a benchmark row's answer and limits become a truth, checked against each other.
+"""Makes a truth of a benchmark row's answer and limits, and checks them against each other.
 
-A truth's shape follows the calculator's kind of answer:
+A truth's shape depends on the calculator's kind of answer:
   decimal     {"value", "low", "high", "unit"}      integer     {"value", "unit"}
   date        {"value": "2007-01-09"}               weeks_days  {"weeks", "days"}
-each with "kind" and "calculator" (its id). Cells are read by `cells` and `dates`: months before days, as the benchmark writes them, and
-with the decimal mark of the file's columns. Nothing is evaluated.
+each with "kind" and "calculator" (its id). `cells` and `dates` read the cells: dates with the month
+first, as in the benchmark, and numbers with the decimal mark of their column. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ABSTAINED = {"n/a", "na"}
 
 
 class MisfitError(Exception):
-    """A cell that does not fit: its column and what is wrong with it. Never holds a note, a question or entities."""
+    """Error for a wrong cell: its column and the problem. Never holds a note, question or
+    entities."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(column, problem)
@@ -34,7 +35,10 @@ class MisfitError(Exception):
 
 
 def abstention(answer: str, lower: str, upper: str) -> str | None:
-    """Why the row has no answer, if it has none. An empty answer beside limits is a damaged row, not an abstention."""
+    """Returns why the row has no answer; None if it has one.
+
+    An empty answer with limits is a damaged row, not an abstention.
+    """
     if answer.casefold() in _ABSTAINED:
         return "no answer (N/A)"
     if is_null(answer) and is_null(lower) and is_null(upper):
@@ -45,8 +49,10 @@ def abstention(answer: str, lower: str, upper: str) -> str | None:
 def truth(
     calculator: Entry, unit: str | None, answer: str, lower: str, upper: str, decimals: Mapping[str, Decimal] = POINTS
 ) -> dict[str, Any]:
-    """`unit` is what the question asks for, `decimals` the decimal mark of each column. Raises MisfitError for the first cell that does
-    not fit."""
+    """Makes the truth of a row. Raises MisfitError for the first wrong cell.
+
+    `unit` is the one that the question asks for, `decimals` has each column's decimal mark.
+    """
     about = {"kind": calculator.kind, "calculator": calculator.id}
     if calculator.kind == "date":
         day, low_day, high_day = _date(answer, ANSWER), _date(lower, LOWER), _date(upper, UPPER)
@@ -103,7 +109,8 @@ def _date(text: str, column: str) -> date:
 
 
 def _days(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
-    """A gestational age in days. The physicians' corrections give days where the releases give weeks and days."""
+    """Reads a gestational age in days. The physicians' corrections give days, the releases weeks
+    and days."""
     if match := _WEEKS_DAYS.fullmatch(text):
         weeks, days = map(int, match.groups())
         return 7 * weeks + days

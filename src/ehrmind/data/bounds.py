@@ -1,7 +1,8 @@
-"""What a small file may grow to: a limit on everything that is unpacked, looked at before it is, or while it is.
+"""Limits how much a compressed file may expand; checked before or during decompression.
 
-Texts and tables of records shrink to a tenth when they are packed, seldom to a fiftieth; what shrinks to a thousandth is one thing
-repeated, and would fill the memory. Large files of real data are not limited here.
+Compression shrinks records to about a tenth, seldom to a fiftieth. A file that shrank to a
+thousandth repeats one thing and would fill the memory. Large files of real data are not limited
+here.
 """
 
 from __future__ import annotations
@@ -22,25 +23,19 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 FREE = 64 << 20  # bytes that any file may unpack to
-MOST_GROWTH = 200  # times its own size that a file may unpack to beyond them
-FREE_VALUES, MOST_VALUES = (
-    2_000_000,
-    4,
-)  # of a parquet column: any number; and beyond them, how many for a byte of the file
-MOST_PIECES = 1_000_000  # columns of row groups of a parquet file
-LONGEST_LINE = 64 << 20  # bytes of a text table; the longest field of a table of text is 200,000
-ROWS_AT_ONCE = 1024  # of texts, which may be long
+MOST_GROWTH = 200  # beyond `FREE`, a file may unpack to this many times its size
+FREE_VALUES = 2_000_000  # values that any parquet file may announce
+MOST_VALUES = 4  # beyond `FREE_VALUES`, a parquet file may announce this many values per byte
+MOST_PIECES = 1_000_000  # row groups times columns of a parquet file
+LONGEST_LINE = 64 << 20  # bytes in a row of a text table; a field has at most 200,000 characters
+ROWS_AT_ONCE = 1024  # rows per batch; their texts may be long
 _BLOCK = 4 << 20
-BROKEN = (
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-)  # what the libraries raise of broken streams; MemoryError is said elsewhere
+# Exceptions that the libraries raise for broken streams. MemoryError is handled elsewhere.
+BROKEN = (OSError, EOFError, zlib.error, ValueError)
 
 
 def refuse_growth(packed: int, unpacked: int, name: str) -> None:
-    """Raises InputError where so many bytes come from so few."""
+    """Raises InputError if `unpacked` bytes are too many for `packed` bytes."""
     if unpacked > FREE and unpacked > packed * MOST_GROWTH:
         raise InputError(
             f"{name} grows to {MOST_GROWTH} times its size and more when it is unpacked ({packed:,} bytes to {unpacked >> 20:,} MiB or "
@@ -49,8 +44,11 @@ def refuse_growth(packed: int, unpacked: int, name: str) -> None:
 
 
 def refuse_grown_zip(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raises InputError where a member says that it grows too much, or all together: some may lie over each other. No member can be
-    read beyond the size that it says."""
+    """Raises InputError if a member, or all members together, would expand too much.
+
+    Members may overlap in the archive, so the total is checked too. No member can be read beyond
+    its declared size.
+    """
     for member in archive.infolist():
         refuse_growth(
             min(member.compress_size, path.stat().st_size),
@@ -61,8 +59,10 @@ def refuse_grown_zip(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def unpacked_blocks(file: IO[bytes], packed: int, name: str) -> Iterator[bytes]:
-    """The content of a stream of gzip, bzip2 or zstd, block by block. `packed` is its size. Raises InputError where it grows too much
-    and where it is broken."""
+    """Decompresses a gzip, bzip2 or zstd stream of `packed` bytes, block by block.
+
+    Raises InputError if the stream expands too much or is broken.
+    """
     done = 0
     try:
         stream = _opened(file)
@@ -79,7 +79,7 @@ def unpacked_blocks(file: IO[bytes], packed: int, name: str) -> Iterator[bytes]:
 
 
 def unpacked_bytes(raw: bytes, name: str, most: int) -> bytes:
-    """A packed file's content, of at most so many bytes."""
+    """Decompresses a file's content. Raises InputError beyond `most` bytes."""
     blocks, total = [], 0
     for block in unpacked_blocks(io.BytesIO(raw), len(raw), name):
         blocks.append(block)
@@ -110,7 +110,11 @@ NO_PARQUET = "is not a parquet file, or a broken one; fetch or write it again"
 
 
 def parquet_file(source: Path | bytes, name: str, *, broken: str = NO_PARQUET, **options: Any) -> pq.ParquetFile:
-    """An opened parquet file. Raises InputError where its footer announces more than its bytes can mean, and where it is no parquet."""
+    """Opens a parquet file.
+
+    Raises InputError if it is no parquet, or if its footer announces more values than its bytes can
+    hold.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,8 +143,10 @@ def parquet_file(source: Path | bytes, name: str, *, broken: str = NO_PARQUET, *
 
 
 def text_batches(source: Path | bytes, name: str) -> Iterator[pl.DataFrame]:
-    """The rows of a parquet file of texts, some at a time; one without rows gives one empty frame. A text that many rows have is kept
-    once. Raises InputError."""
+    """Yields the rows of a parquet file of texts in batches, beginning with an empty frame.
+
+    Texts are read as dictionaries, so a repeated one is kept in memory once. Raises InputError.
+    """
     import polars as pl
     import pyarrow as pa
 
@@ -154,15 +160,17 @@ def text_batches(source: Path | bytes, name: str) -> Iterator[pl.DataFrame]:
         names = file.schema_arrow.names
         yield pl.DataFrame(pa.Table.from_arrays(file.schema_arrow.empty_table().columns, names))
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            batch.validate(full=True)  # polars takes for granted that texts are UTF-8
-            yield pl.DataFrame(pa.Table.from_arrays(batch.columns, names))  # without the file's own metadata
+            batch.validate(full=True)  # polars assumes that texts are valid UTF-8
+            yield pl.DataFrame(pa.Table.from_arrays(batch.columns, names))  # drops the file's metadata
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, *BROKEN):
         raise InputError(f"{name} {NO_PARQUET}.") from None
 
 
 def csv_batches(path: Path, rows: int) -> Iterator[pl.DataFrame]:
-    """A CSV file's rows as texts, some at a time, the first without any; a packed file is never whole in memory. Raises InputError, and
-    polars' own errors."""
+    """Yields a CSV file's rows as texts in batches, beginning with an empty frame.
+
+    A compressed file is never in memory as a whole. Raises InputError, and polars' own errors.
+    """
     import polars as pl
 
     with path.open("rb") as file:
@@ -183,7 +191,7 @@ def csv_batches(path: Path, rows: int) -> Iterator[pl.DataFrame]:
 
 
 def _whole_rows(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The same bytes, cut at line ends that no quotes enclose."""
+    """Yields the same bytes in pieces that end at line ends outside of quotes."""
     rest = b""
     for block in blocks:
         rest += block

@@ -1,7 +1,7 @@
-"""Sources: Cases at rest (one parquet file), and the counts that every reader returns beside its Cases.
+"""Saves and loads Cases (one parquet file), and defines the counts that every reader returns.
 
-The mappings of a Case are JSON text columns, so one schema serves all families. A Cases file holds record
-text: it is written readable by its owner only.
+The mappings of a Case are columns of JSON text, so one schema serves all families. A Cases file
+holds record text, so only its owner may read it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _COLUMNS = (*_TEXT, *_JSON, "rationale")
 
 @dataclass(frozen=True, slots=True)
 class FileRead:
-    """One file that was read. `name` has no folder; `hub` and `revision` are a hub data set's id and commit."""
+    """File that was read. `name` has no folder; `hub` and `revision` are a hub data set and
+    commit."""
 
     name: str
     sha256: str
@@ -38,8 +39,11 @@ class FileRead:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of every row: `kept` plus the sum of `left_out` is the number of rows. `notes` counts what a
-    person should know about rows that were kept; `by_split` counts labels, where there are labels. Holds no record text."""
+    """Counts of all rows: `kept` plus the sum of `left_out` is the number of rows.
+
+    `notes` counts remarks about rows that were kept. `by_split` counts labels, if there are labels.
+    No field holds record text.
+    """
 
     kept: int
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class Counts:
         )
 
     def lines(self) -> list[str]:
-        """The counts for a person to read, a line each; the strata are in `by_stratum`."""
+        """Formats the counts for a reader, one per line. The strata are only in `by_stratum`."""
         rows = self.kept + sum(self.left_out.values())
         return [
             f"kept {self.kept:,} of {rows:,} rows in {len(self.by_stratum)} strata",
@@ -70,13 +74,13 @@ class Counts:
 
 
 def save_cases(cases: Sequence[Case], path: Path | str) -> None:
-    """Write Cases, whole or not at all. What killed commands left half-written beside them goes, whatever its name was to be."""
+    """Writes Cases, whole or not at all. Removes half-written files that killed commands left."""
     clear_leftovers(Path(path).parent)
     write_private(Path(path), cases_bytes(cases))
 
 
 def cases_bytes(cases: Sequence[Case]) -> bytes:
-    """The parquet file of these Cases."""
+    """Encodes Cases as a parquet file."""
     import polars as pl
 
     columns: dict[str, list[str | None]] = {
@@ -89,7 +93,8 @@ def cases_bytes(cases: Sequence[Case]) -> bytes:
 
 
 def load_cases(path: Path | str) -> list[Case]:
-    """Read what `save_cases` wrote. Raises InputError naming the file, and the row and column that do not fit."""
+    """Reads a file of `save_cases`. Raises InputError naming the file, and a wrong row and
+    column."""
     import polars as pl
 
     path = Path(path)
@@ -113,7 +118,10 @@ def load_cases(path: Path | str) -> list[Case]:
 
 
 def refuse_unanswered(cases: Sequence[Case], what: str) -> None:
-    """Raises InputError where a gold answer is missing: such cases can be predicted, and neither learned from nor scored."""
+    """Raises InputError if a case has no gold answer.
+
+    Such a case can be predicted, and neither learned from nor scored.
+    """
     missing = [case.place for case in cases if not case.is_answered]
     if missing:
         raise InputError(
@@ -146,7 +154,7 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
 
 
 def _check_labels(truth: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for labels that no answer can be told by, and for a place that none of them has."""
+    """Raises InputError for labels that cannot be told apart, and for a value without a label."""
     labels, value = truth.get("labels"), truth.get("value")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")

@@ -1,7 +1,8 @@
-"""The one strict reader of cells that are text: null, number, whole number and label here, days and moments in `dates`.
+"""Reads text cells strictly: nulls, numbers, whole numbers, labels. `dates` reads days and times.
 
-A cell with one reading is read. A cell with none, or with two that nothing decides, raises `CellError`, to which the caller adds the
-place. A decimal mark is the convention of a column: `decimal_of` looks at all of its cells. Nothing is evaluated, no message quotes a cell.
+A cell with exactly one reading is read. A cell with none, or with two that nothing decides, raises
+`CellError`, to which the caller adds the place. A decimal mark belongs to a column: `decimal_of`
+looks at all of its cells. Nothing is evaluated, and no message quotes a cell.
 """
 
 from __future__ import annotations
@@ -25,30 +26,34 @@ _SHEET_ERRORS = {
     "#name?",
     "#num!",
     "#null!",
-}  # what a spreadsheet writes where a formula failed
+}  # spreadsheet errors of failed formulas
 NULLS = frozenset(
     {"", "na", "n/a", "#n/a n/a", "<na>", "nan", "-nan", "nat", "null", "none", "nil", "\\n", *_SHEET_ERRORS}
 )  # lower case
 INFINITIES = frozenset({"inf", "infinity"})  # without their sign
-_NULL_TEXTS = NULLS - {"na", "n/a", "none", "nil"}  # these four may be what a text says
-LONGEST = 200  # characters of a cell that may be a value; a longer one is a text
-LARGEST_WHOLE = 2**53  # above it a float cannot tell neighbours apart
+_NULL_TEXTS = NULLS - {"na", "n/a", "none", "nil"}  # these four can be words of a text
+LONGEST = 200  # characters of a value; a longer cell is a text
+LARGEST_WHOLE = 2**53  # above it, neighbouring whole numbers are the same float
 
 
 class CellError(ValueError):
-    """Problem with a cell, without its text and its place."""
+    """Problem with a cell. Its message has neither the cell's text nor its place."""
 
 
 class TypedNumber(str):
-    """A cell that its file holds as a number and not as text: its decimal mark is a point, whatever the column's text cells write."""
+    """Cell stored as a number. Its decimal mark is a point, whatever the column's text cells
+    use."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The cells of a column and what messages call it. `semicolons`: they separate the file's columns, as where commas are decimal.
-    `decide`: what a person can do about two readings of a number."""
+    """Cells of a column, with its name for messages.
+
+    `semicolons` says that semicolons separate the file's columns, as is usual with decimal commas.
+    `decide` is advice for the user when a number has two readings.
+    """
 
     file: str
     name: str
@@ -64,13 +69,15 @@ class Column:
 
 
 def is_null(cell: str) -> bool:
-    """Tells whether a cell of numbers, days, labels or identities says that there is no value."""
+    """Tells whether a cell of numbers, days, labels or ids has no value."""
     return _says(cell, NULLS)
 
 
 def is_null_text(cell: str) -> bool:
-    """Tells whether a cell of free text is empty or what a program writes for nothing. `NA`, `N/A`
-    and `None` are words that a text may say."""
+    """Tells whether a cell of free text is empty or a text for null.
+
+    `NA`, `N/A`, `None` and `nil` do not count as null here: they can be words of a text.
+    """
     return _says(cell, _NULL_TEXTS)
 
 
@@ -87,14 +94,13 @@ _SPACED = r"[1-9][0-9]{0,2}(?:(?: [0-9]{3})+|(?:'[0-9]{3})+)"
 _POINT_GROUPED = re.compile(
     rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{_SPACED})(?:\.[0-9]+)?"
 )
-_POINTS_GROUP = re.compile(
-    r"[0-9]\.[0-9]{3}(?:[.,]|$)"
-)  # where the column's other cells say that a point is no decimal mark
+# Points between thousands, which show that a point is no decimal mark in this column.
+_POINTS_GROUP = re.compile(r"[0-9]\.[0-9]{3}(?:[.,]|$)")
 _COMMA_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:\.[0-9]{{3}})+|{_SPACED})(?:,[0-9]+)?")
 
 
 def number(cell: str, decimal: Decimal = "point") -> float | None:
-    """A finite number under the column's convention; None where the cell says that there is none, an infinity included."""
+    """Reads a finite number with the column's decimal mark; None for a null or an infinity."""
     text = _written(cell, decimal)
     if text is None:
         return None
@@ -111,7 +117,8 @@ def number(cell: str, decimal: Decimal = "point") -> float | None:
 
 
 def whole(cell: str, decimal: Decimal = "point") -> int | None:
-    """A whole number, `3.0` and `3,0` included, under the column's convention; None where the cell says that there is none."""
+    """Reads a whole number, also `3.0` or `3,0`, with the column's decimal mark; None for a
+    null."""
     value = number(cell, decimal)
     if value is None:
         return None
@@ -123,8 +130,11 @@ def whole(cell: str, decimal: Decimal = "point") -> int | None:
 
 
 def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bool = False) -> Decimal:
-    """The decimal mark of a column: as said, else what its cells agree on. Raises InputError for a cell that is no number, for cells that
-    contradict each other, and for one with two readings that nothing in the column decides."""
+    """Decides a column's decimal mark: `said` if given, otherwise what the cells agree on.
+
+    Raises InputError for a cell that is no number, for cells that contradict each other, and for a
+    cell with two readings that nothing in the column decides.
+    """
     rows: dict[str, list[int]] = {"point": [], "comma": [], "both": []}
     for row, cell in enumerate(column.cells, start=1):
         if isinstance(cell, TypedNumber):
@@ -149,8 +159,9 @@ def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bo
         )
     if points or (whole_numbers and not commas and not column.semicolons and _thousands(column, both)):
         return "point"
-    # In a column with decimal commas, 1.234 is a slip with three decimals, or a thousand; other points among thousands show which.
-    # Without decimal commas, in a file separated by commas, 1.234 is a number with three decimals; 1,234 may be either.
+    # In a column with decimal commas, 1.234 is either a typing error or a thousand. It is a
+    # thousand if other cells group thousands by points. Without decimal commas, in a file
+    # separated by commas, 1.234 is a number with three decimals, and 1,234 may be either.
     if commas:
         grouped = any(_POINTS_GROUP.search(plain(column.cells[row - 1])) for row in commas)
         undecided = [row for row in both if not grouped and "." in plain(column.cells[row - 1])]
@@ -165,8 +176,10 @@ def decimal_of(column: Column, said: Decimal | None = None, *, whole_numbers: bo
 
 
 def decimal_readings(cell: str) -> dict[Decimal, float | None]:
-    """Reads a cell with a decimal point and with a decimal comma, and keeps the readings that are
-    numbers. Raises CellError if none is."""
+    """Reads a cell with a decimal point and with a decimal comma, and returns the valid readings.
+
+    Raises CellError if there is none.
+    """
     found: dict[Decimal, float | None] = {}
     problems: list[CellError] = []
     for decimal in ("point", "comma"):
@@ -175,13 +188,16 @@ def decimal_readings(cell: str) -> dict[Decimal, float | None]:
         except CellError as problem:
             problems.append(problem)
     if not found:
-        raise min(problems, key=lambda problem: str(problem).startswith("not a number"))  # "too large" says more
+        # Prefer "too large" and the like, which say more than "not a number".
+        raise min(problems, key=lambda problem: str(problem).startswith("not a number"))
     return found
 
 
 def _thousands(column: Column, both: Sequence[int]) -> bool:
-    """Tells whether the cells are whole numbers with a decimal point, and one of them is not with a
-    decimal comma."""
+    """Tells whether commas in these cells can only group thousands.
+
+    All cells are whole numbers with a decimal point, and one of them is not with a decimal comma.
+    """
     read = [decimal_readings(column.cells[row - 1]) for row in both]
     return all(cell["point"] == int(cell["point"] or 0) for cell in read) and any(
         cell["comma"] != int(cell["comma"] or 0) for cell in read
@@ -189,7 +205,7 @@ def _thousands(column: Column, both: Sequence[int]) -> bool:
 
 
 def is_no_number(cell: str) -> bool:
-    """Tells whether a cell of numbers says that there is none: a null or an infinity."""
+    """Tells whether a cell of numbers is a null or an infinity."""
     return is_null(cell) or (len(cell) <= LONGEST and plain(cell).lower().lstrip("+-") in INFINITIES)
 
 
@@ -202,7 +218,7 @@ def is_number(cell: str) -> bool:
 
 
 def _written(cell: str, decimal: Decimal) -> str | None:
-    """The number as Python writes it, None for none. Raises CellError for anything else."""
+    """Rewrites a number for Python's `float`; None for a null. Raises CellError for other cells."""
     if is_no_number(cell):
         return None
     if len(cell) > LONGEST:
@@ -234,9 +250,11 @@ def _not_a_number(cell: str) -> CellError:
 
 
 def label(cell: str, labels: Sequence[str], labels_from: int | None = None) -> int | None:
-    """The place of a label among `labels`, from 0; None where the cell says that there is none (and no label is called so).
+    """Returns a label's index in `labels`; None for a null, unless a label has that name.
 
-    A number that is no label counts places from `labels_from` where that is said, and is refused where it is not."""
+    A number that is no label is an index counted from `labels_from`. Without `labels_from` it
+    raises CellError.
+    """
     places = {label_key(word): place for place, word in enumerate(labels)}
     key = label_key(cell) if len(cell.strip()) <= 2 * LONGEST else ""
     if key in places:

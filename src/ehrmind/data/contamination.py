@@ -1,8 +1,9 @@
-"""Text that held-out cases share with what was learned from, beyond what the leak check by group sees.
+"""Measures the text that held-out cases share with training text, beyond the leak check by group.
 
-Runs of 13 words, in lower case and without punctuation, as GPT-3's authors compared their training text with benchmarks (Brown et al. 2020,
-arXiv 2005.14165, appendix C). Runs are hashed to 64 bits and never stored as words; time and memory grow with the text. A run of words
-that occurs in many groups of the held-out cases is template text and does not count. Nothing is dropped here: whoever reads the figures
+The method compares 13-grams of words, in lower case and without punctuation, as for GPT-3 (Brown et
+al. 2020, arXiv 2005.14165, appendix C). The code calls an n-gram a run. Runs are hashed to 64 bits
+and never stored as words; time and memory grow linearly with the text. A run that occurs in many
+groups of held-out cases is template text and does not count. Nothing is dropped: the reader
 decides.
 """
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 WORDS = 13
-COMMON = 0.01  # of the held-out groups, and at least `FEW`: a run of words in more of them is template text
+# A run in more than this share of the held-out groups, and in more than `FEW`, is template text.
+COMMON = 0.01
 FEW = 2
 RECORDS = ("note", "record", "history")
 _WORD = re.compile(r"\w+")
@@ -29,10 +31,12 @@ _WORD = re.compile(r"\w+")
 def shared_text(
     held_out: Sequence[Case], known: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(figures, a row for every case that shares a run of words with one of `known`: its id, with which, the share of its runs).
+    """Returns (figures, rows): a row has a case's id, the text it shares runs with, and their
+    share.
 
-    Compared is the record of a case; all its fields where it has none, since a question's words are those of its task. Of a record that is
-    shorter than a run (`too_short`), or all template (`template_only`), nothing can be told.
+    A case's record is compared, or all its fields if it has no record; question texts are those of
+    the task. Nothing can be said about records shorter than a run (`too_short`) or made of template
+    text only (`template_only`).
     """
     import numpy as np
 
@@ -69,7 +73,7 @@ def shared_text(
 
 
 def learned_from(cases: Sequence[Case]) -> Iterable[str]:
-    """All that a case can teach: its fields and its worked answer."""
+    """Yields the texts that a model can learn from a case: its fields and its worked answer."""
     for case in cases:
         yield from case.fields.values()
         yield case.rationale or ""
@@ -80,7 +84,7 @@ def _record(case: Case) -> str:
 
 
 def _among(these: np.ndarray, those: np.ndarray) -> np.ndarray:
-    """Which of `these` are in `those`, which are sorted; one search for all texts."""
+    """Tells which of `these` are in `those`, which are sorted; one search serves all texts."""
     import numpy as np
 
     if not len(those):
@@ -90,7 +94,7 @@ def _among(these: np.ndarray, those: np.ndarray) -> np.ndarray:
 
 
 def _shares(shared: np.ndarray, counted: np.ndarray, counts: Sequence[int]) -> list[float]:
-    """Of each text, how much of what counts is shared; 0 where nothing counts."""
+    """Computes the share of each text's counted runs that is shared; 0 for a text without any."""
     import numpy as np
 
     text = np.repeat(np.arange(len(counts)), counts)
@@ -99,7 +103,7 @@ def _shares(shared: np.ndarray, counted: np.ndarray, counts: Sequence[int]) -> l
 
 
 def _only_template(counted: np.ndarray, counts: Sequence[int]) -> int:
-    """Counts the texts that have runs of words, but none that counts."""
+    """Counts the texts whose runs are all template text."""
     import numpy as np
 
     of_text = np.bincount(np.repeat(np.arange(len(counts)), counts), counted, minlength=len(counts))
@@ -120,7 +124,7 @@ def _in_many_groups(runs: Sequence[np.ndarray], groups: Sequence[int], limit: in
 
 
 def _runs(text: str) -> np.ndarray:
-    """The different runs of `WORDS` words as hashes: a polynomial of the words' own, modulo 2^64."""
+    """Hashes the distinct runs of `WORDS` words: a polynomial of the words' hashes, modulo 2^64."""
     import numpy as np
 
     words = np.array([_hash(word) for word in _WORD.findall(text.casefold())], dtype=np.uint64)

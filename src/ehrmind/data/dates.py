@@ -1,6 +1,6 @@
-"""The strict reader of cells that are days, with or without a time of day. The order of day and month is a convention of the column.
+"""Reads cells with dates strictly, with or without a time. A column has one order of day and month.
 
-Left out on purpose: years of two digits, a spreadsheet's numbers of days, months named in other languages than English.
+Left out on purpose: two-digit years, a spreadsheet's day numbers, month names that are not English.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _UNSAID = time()
 
 
 def day(cell: str, order: DayOrder | None = None) -> date | None:
-    """A day of the calendar; of a cell with a time of day the day as it is written there. None where the cell says that there is none."""
+    """Reads a date, without its time of day if it has one; None for a null."""
     found = moment(cell, order)
     return None if found is None else found.date()
 
 
 def moment(cell: str, order: DayOrder | None = None) -> datetime | None:
-    """A day with its time, midnight where none is written, and with a zone where one is. None where the cell says that there is none."""
+    """Reads a date with its time (default midnight) and its zone, if any; None for a null."""
     if is_null(cell):
         return None
     found = _moments(cell)
@@ -63,17 +63,18 @@ def moment(cell: str, order: DayOrder | None = None) -> datetime | None:
 
 
 def has_time(cell: str) -> bool:
-    """Tells whether a cell that `day` reads also says a zone, or a time of day other than
-    midnight."""
+    """Tells whether a cell that `day` reads has a zone, or a time other than midnight."""
     if is_null(cell):
         return False
     return any(found.timetz() != _UNSAID for found in _moments(cell).values())
 
 
 def order_of(column: Column, said: DayOrder | None = None) -> DayOrder | None:
-    """Decides whether a column's days stand before their months: as `said`, else as its cells
-    agree. Returns None if it makes no difference. Raises InputError for a cell that is no day, for
-    cells that contradict each other, and for two readings that nothing decides."""
+    """Decides a column's order of day and month: `said` if given, otherwise as the cells agree.
+
+    Returns None if it makes no difference. Raises InputError for a cell that is no date, for cells
+    that contradict each other, and for two readings that nothing decides.
+    """
     first: dict[DayOrder, int] = {}
     undecided = None
     for row, cell in enumerate(column.cells, start=1):
@@ -108,7 +109,7 @@ def order_of(column: Column, said: DayOrder | None = None) -> DayOrder | None:
 
 
 def _moments(cell: str) -> dict[DayOrder, datetime]:
-    """The readings of a cell by their order of day and month; both orders, alike, where the order is not in question."""
+    """Reads a cell in both orders of day and month; both are equal if the order does not matter."""
     text = plain(cell)
     if len(text) > LONGEST:
         raise CellError("not a date as 2026-01-31")
@@ -128,7 +129,8 @@ def _moments(cell: str) -> dict[DayOrder, datetime]:
         "day-first": _made(year, two, one, parts),
         "month-first": _made(year, one, two, parts),
     }
-    if parts["mark"] == "." and readings["day-first"] is not None:  # nobody writes a month before full stops
+    # Dates with full stops have the day first.
+    if parts["mark"] == "." and readings["day-first"] is not None:
         readings["month-first"] = None if one != two else readings["day-first"]
     fits = {order: made for order, made in readings.items() if made is not None}
     if not fits:
@@ -137,7 +139,7 @@ def _moments(cell: str) -> dict[DayOrder, datetime]:
 
 
 def _made(year: int, month: int, number_: int, parts: dict[str, str | None]) -> datetime | None:
-    """None where the calendar has no such day. Raises CellError for a time that no clock shows."""
+    """Makes a datetime; None if there is no such day. Raises CellError for an invalid time."""
     if year < 1000:
         raise CellError("not a year of four digits that begin above 0; what stands for no date is left empty")
     try:

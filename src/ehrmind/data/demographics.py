@@ -1,8 +1,8 @@
-"""Age and sex of the patient of a note, by one plain rule, for tables by subgroup and nothing else.
+"""Finds a patient's age and sex in a note by one simple rule, only for tables by subgroup.
 
-The age is that of the first `63-year-old`, `63 y/o`, `14 month old` of the note; the sex that of the first of man, woman, male, female,
-boy, girl, gentleman, lady in the sixty characters from there on, else the last one in the fifteen before. What the rule does not find is
-not known, and nothing is guessed.
+The age is the first one such as `63-year-old`, `63 y/o` or `14 month old`. The sex is the first of
+man, woman, male, female, boy, girl, gentleman, lady in the 60 characters after the age, otherwise
+the last one in the 15 characters before it. Nothing else is guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEX = re.compile(rf"\b({'|'.join(SEXES)})\b", re.IGNORECASE)
 
 
 def person_of(note: str) -> dict[str, Any]:
-    """`age` in years and `sex`, as far as the rule finds them."""
+    """Returns `age` in years and `sex`, if the rule finds them."""
     found = _AGE.search(note)
     if found is None:
         return {}

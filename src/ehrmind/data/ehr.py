@@ -1,6 +1,8 @@
-"""A MEDS data set and labels (a file, or made by an ACES task file), or EHRSHOT's files -> Cases that are references.
+"""Makes Cases of a MEDS data set and its labels, or of the EHRSHOT release.
 
-A reference is data set, subject, prediction time and label; events stay in their shards."""
+Labels come from a label file or from an ACES task file. A Case is a reference: data set, subject,
+prediction time and label. The events stay in their shards.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,15 @@ UNKNOWN, UNBORN, TWICE = (
 UNLABELLED = "there is no label"
 UNDATED = "events without a time, which is known of sex, race and ethnicity only, left out (of {:,} different codes)"
 REMEDY = "mend the labels, or leave it out with --leave-out-unusable (in a recipe `unusable: leave_out`)"
-OLDEST = 120  # years; beyond it a birth stands for none, as 1800-01-01, or was moved on purpose, as MIMIC-III moves those above 89
+# Years. An older birth is a placeholder, such as 1800-01-01, or was shifted to hide an age above
+# 89, as in MIMIC-III.
+OLDEST = 120
 TOO_OLD = "labels of people who would be older than {} years: a birth that may stand for an unknown or a hidden one"
-FEW_KNOWN = 0.1  # of the labelled subjects: with fewer, labels and data set are not of the same people
+FEW_KNOWN = 0.1  # least share of labelled subjects with events; below it labels and data set do not match
 
 
 class Labels(NamedTuple):
-    """A task's labels as `ehr_labels.read_labels` gives them, the files that they are from, and what to say of them."""
+    """Labels of a task, as `ehr_labels.read_labels` returns them, with their files and notes."""
 
     rows: pl.DataFrame
     files: Sequence[Path]
@@ -55,7 +59,7 @@ class Labels(NamedTuple):
 
 
 class Usable(NamedTuple):
-    """The labels that can be used, with `age` in years and `sex`; how many were left out and why; what to say of the events."""
+    """Usable labels with `age` in years and `sex`, counts of the others by reason, and notes."""
 
     rows: pl.DataFrame
     left_out: Counter[str]
@@ -63,8 +67,12 @@ class Usable(NamedTuple):
 
 
 def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
-    """Cases in the order of the label file, and counts. Splits are the data set's own where it has them, else by subject, or as the recipe
-    asks by time or site. A label of an unknown subject or before birth is refused with its row, or counted where the recipe allows it."""
+    """Returns the cases in the order of the label file, and counts.
+
+    Splits are by subject (the data set's own if it has some), or by time or site if the recipe says
+    so. Raises InputError with the row of a label of an unknown subject or before birth. If the
+    recipe allows it, such labels are left out and counted instead.
+    """
     data, labels = _opened(files)
     found = usable(data, labels.rows, labels.files, files.unusable)
     words = label_words(labels.rows, labels.task, files.labels_from, labels.notes)
@@ -93,8 +101,10 @@ def read_ehr(files: EhrFiles) -> tuple[list[Case], Counts]:
 def references(
     data: Meds | Ehrshot, rows: pl.DataFrame, task: str, question: str | None, words: Sequence[str]
 ) -> list[Case]:
-    """Makes a case of each row that `usable` gives; a row whose `value` is null has no answer. A
-    `cell` says where the label was read."""
+    """Makes a case of each row of `usable`.
+
+    A row with a null `value` has no answer. `cell` is the place of the label.
+    """
     import polars as pl
 
     rows = rows if "cell" in rows.columns else rows.with_columns(cell=pl.lit(None))
@@ -129,7 +139,7 @@ def references(
 
 
 def _with_cells(rows: pl.DataFrame, files: Sequence[Path]) -> pl.DataFrame:
-    """The labels with `cell` as file, row, column and text; labels that ACES made have none."""
+    """Adds `cell`: the file, row, column and text of a label. Labels from ACES have none."""
     import polars as pl
 
     if "cell" not in rows.columns:
@@ -140,7 +150,7 @@ def _with_cells(rows: pl.DataFrame, files: Sequence[Path]) -> pl.DataFrame:
 
 
 def open_data_set(folder: Path) -> Meds | Ehrshot:
-    """A MEDS data set, or the files of the EHRSHOT release."""
+    """Opens a MEDS data set, or the files of the EHRSHOT release."""
     return open_ehrshot(folder) if not (folder / "data").is_dir() and is_ehrshot(folder) else open_meds(folder)
 
 
@@ -158,15 +168,18 @@ def _opened(files: EhrFiles) -> tuple[Meds | Ehrshot, Labels]:
     found = label_files(files.labels, files.task)
     rows, notes = read_labels(found.paths, found.task, files.label_column)
     if found.unread:
-        notes[f"files beside the labels in another format, which are not read: {', '.join(found.unread[:3])}"] = len(
+        notes[f"files next to the labels in another format, which are not read: {', '.join(found.unread[:3])}"] = len(
             found.unread
         )
     return data, Labels(rows, found.paths, found.task, notes)
 
 
 def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], unusable: str) -> Usable:
-    """The labels whose subject has events and was born, each subject and time once. Raises InputError naming file and row of a label that
-    cannot be used, unless it is to be left out, and where hardly a subject of the labels is in the data set."""
+    """Selects labels whose subject has events and is born, one per subject and time.
+
+    If `unusable` is "refuse", raises InputError naming file and row of any other label; otherwise
+    they are counted. Also raises InputError if few of the labelled subjects are in the data set.
+    """
     import numpy as np
     import polars as pl
 
@@ -181,7 +194,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
     unborn = times < born
     twice = (~labels.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()).to_numpy()
     unlabelled = labels["value"].is_null().to_numpy()
-    unlabelled &= not unlabelled.all()  # rows that are only predicted
+    unlabelled &= not unlabelled.all()  # if no row has a label, the rows are there to be predicted
     left_out, kept = Counter[str](), np.ones(len(subjects), dtype=bool)
     for reason, wrong in ((UNKNOWN, ~known), (UNBORN, unborn), (UNLABELLED, unlabelled), (TWICE, twice)):
         if unusable == "refuse" and wrong.any():
@@ -201,7 +214,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
 
 
 def _refuse_strangers(data: Meds | Ehrshot, subjects: np.ndarray, known: np.ndarray, files: Sequence[Path]) -> None:
-    """Raises InputError where labels and data set hardly have a subject in common: they are of two data sets."""
+    """Raises InputError if labels and data set share so few subjects that they do not match."""
     import numpy as np
 
     everybody, here = len(np.unique(subjects)), len(np.unique(subjects[known]))
@@ -214,8 +227,10 @@ def _refuse_strangers(data: Meds | Ehrshot, subjects: np.ndarray, known: np.ndar
 
 class People(NamedTuple):
     """Labelled subjects of one shard: their `places` among the labels, births and sexes.
-    `everybody` has all subjects of the shard. `undated` counts events that are left out because
-    they have no time, by code."""
+
+    `everybody` has all subjects of the shard. `undated` counts by code the events that are left out
+    because they have no time.
+    """
 
     everybody: np.ndarray
     places: np.ndarray
@@ -225,7 +240,10 @@ class People(NamedTuple):
 
 
 def _people(data: Meds | Ehrshot, labelled: np.ndarray) -> Iterator[People]:
-    """Shard by shard of a MEDS data set. EHRSHOT's events are one file, where a patient may begin anywhere: one task."""
+    """Yields the labelled people shard by shard. MEDS shards can be read in parallel.
+
+    EHRSHOT is read in one task: its events are one file, and a patient may begin anywhere in it.
+    """
     if isinstance(data, Ehrshot):
         yield from (_who(labelled, timeline) for _, timeline in data.timelines())
         return
@@ -248,7 +266,7 @@ def _who(labelled: np.ndarray, timeline: Timeline) -> People:
 
 
 def _read(labels: Labels) -> tuple[FileRead, ...]:
-    """The label files, or the ACES task file that gave all the labels."""
+    """Lists the label files with digest and rows, or the ACES task file that made all labels."""
     rows = Counter(labels.rows["file"].to_list()) if "file" in labels.rows.columns else {0: labels.rows.height}
     return tuple(FileRead(file.name, sha256_of(file), rows.get(place, 0)) for place, file in enumerate(labels.files))
 
@@ -258,7 +276,7 @@ def _at(files: Sequence[Path]) -> str:
 
 
 def _row(labels: pl.DataFrame, files: Sequence[Path], place: int) -> str:
-    """`FILE, row 3` of the label at a place; those that ACES makes have no row."""
+    """Names a label's place, such as `FILE, row 3`. Labels from ACES are numbered instead."""
     if "row" not in labels.columns:
         made = _at(files).endswith((".yaml", ".yml"))
         return f"{_at(files)}, label {place + 1} of those that it makes" if made else f"{_at(files)}, row {place + 1}"
@@ -267,7 +285,7 @@ def _row(labels: pl.DataFrame, files: Sequence[Path], place: int) -> str:
 
 
 def _moment(at: datetime, crowded: bool) -> str:
-    """A time in a name: whole seconds, and the microseconds where another label of the subject is within the second."""
+    """Formats a time for an id, with microseconds if another label is in the same second."""
     return f"{at:%Y%m%dT%H%M%S}" + (f"{at.microsecond:06d}" if crowded and at.microsecond else "")
 
 

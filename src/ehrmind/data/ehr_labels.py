@@ -1,8 +1,8 @@
-"""Label files of MEDS, parquet or CSV: subject, prediction time and one label a row, read with one reading or refused.
+"""Reads MEDS label files, parquet or CSV: a subject, a prediction time and one label per row.
 
-MEDS has four columns for labels, of which one is filled. If several are filled, columns that agree
-are one label. So are grades and a column that says whether they are above the lowest. Of any others,
-the column that the user names is read, and none without a name.
+MEDS has four label columns, of which one is filled. Several filled columns are one label if they
+agree, or if one has grades and the other says whether a grade is above the lowest. In any other
+case the user must name the column. A label that can be read in two ways is refused.
 """
 
 from __future__ import annotations
@@ -29,26 +29,29 @@ VALUES = ("boolean_value", "integer_value", "float_value", "categorical_value")
 INDEXES = frozenset({"", "unnamed: 0", "__index_level_0__", "index", "column_0"})  # index columns that pandas writes
 OLD = {"patient_id": "subject_id"}  # the names of MEDS before 0.3
 YES_NO, GRADES = ("no", "yes"), ("normal", "mild", "moderate", "severe")
-GRADED = "lab_"  # EHRSHOT's laboratory tasks begin so; their labels are grades
+GRADED = "lab_"  # prefix of EHRSHOT's laboratory tasks, whose labels are grades
 MOST_CLASSES = 10
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1", "1.0"}), frozenset({"false", "f", "no", "n", "0", "0.0"})
 DAYS = "prediction times that are days: read as 00:00, before everything of that day"
-BESIDE = "labels with {} beside: the label is {}"
+ALSO_IN = "labels that {} has too: the label is {}"
 WHOLE = "labels from float_value, which holds whole numbers"
 NUMBERED = "labels that are numbers from {} to {}: answered by their numbers, whose meaning the question must tell"
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The answers of a task, lowest first; a label `value` is the word at `value - first`."""
+    """A task's answers, lowest first. The label `value` has the word at index `value - first`."""
 
     words: tuple[str, ...]
     first: int = 0
 
 
 def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(subject_id, prediction_time, value as an integer or null, kind; file, row, column and text of its cell; notes). Columns that
-    are null throughout are passed over: ACES writes all four, three of them empty. Raises InputError naming file, row and column."""
+    """Returns the labels and notes. Raises InputError naming file, row and column.
+
+    Columns: subject_id, prediction_time, value (integer or null), kind, and file, row, column and
+    text of the label's cell. Empty columns are ignored: ACES writes all four, three of them empty.
+    """
     import polars as pl
 
     notes: dict[str, int] = {}
@@ -79,8 +82,10 @@ def read_labels(paths: Sequence[Path], task: str, column: str | None = None) -> 
 
 
 def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes: dict[str, int]) -> Words:
-    """yes and no; the grades of a laboratory task; the numbers themselves of any other. Raises InputError for numbers that are no classes,
-    and for grades that may begin at 0 or at 1."""
+    """Returns the answers: yes and no, a laboratory task's grades, or the numbers themselves.
+
+    Raises InputError for numbers that are no classes, and for grades that may start at 0 or at 1.
+    """
     known = labels["value"].drop_nulls()
     if labels["kind"][0] == "boolean":
         return Words(YES_NO)
@@ -108,8 +113,11 @@ def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes:
 
 
 def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> tuple[pl.Series, str]:
-    """(labels as integers with null for none; `boolean` or `integer`) of a column of any type; in a `boolean` one the numbers 0 and 1 are
-    no and yes. Raises InputError naming file, row and column for what is neither yes or no nor a whole number."""
+    """Reads a label column of any type: (integers or null, "boolean" or "integer").
+
+    With `boolean`, the numbers 0 and 1 mean no and yes. Raises InputError naming file, row and
+    column of a cell that is neither yes, no nor a whole number.
+    """
     import polars as pl
 
     dtype, column = values.dtype, values.name
@@ -157,7 +165,7 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
 
 
 def _declared(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
-    """A number in a column of yes and no is 0 or 1."""
+    """Returns numbers and kind. A boolean column may have no numbers other than 0 and 1."""
     if not boolean:
         return numbers, "integer"
     if (wrong := ~numbers.is_in([0, 1]).fill_null(True)).any():
@@ -168,8 +176,7 @@ def _declared(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Serie
 
 
 def _part(path: Path, number: int, column: str | None, notes: dict[str, int]) -> pl.DataFrame:
-    """A file's rows: its label columns as integers, and next to each what it said (`boolean` or
-    `integer`)."""
+    """Reads a file's rows. A label column becomes integers, its kind and the text of its cells."""
     import polars as pl
 
     table = label_table(path)
@@ -223,7 +230,7 @@ _say_which = "say which with --label-column (in a recipe `label_column`)."
 
 
 def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], task: str, notes: dict[str, int]) -> str:
-    """Finds the column of the label if the user named none."""
+    """Chooses the label's column if the user named none."""
     import polars as pl
 
     if len(filled) == 1:
@@ -232,7 +239,7 @@ def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], tas
     if set(filled) == {"boolean_value", "integer_value"} and task.startswith(GRADED):
         contrary = (labels["boolean_value"] != (labels["integer_value"] > 0).cast(pl.Int64)).fill_null(True)
         if not contrary.any():
-            notes[BESIDE.format("boolean_value", "integer_value, the grade")] = labels.height
+            notes[ALSO_IN.format("boolean_value", "integer_value, the grade")] = labels.height
             return "integer_value"
         row = labels.row(int(contrary.arg_max() or 0), named=True)
         raise InputError(f"{paths[row['file']]}, row {row['row']}: {named} contradict each other; {_say_which}")
@@ -241,7 +248,7 @@ def _one(labels: pl.DataFrame, filled: Sequence[str], paths: Sequence[Path], tas
     ).item()
     if not same:
         raise InputError(f"{_named(paths)} has labels in {named}; {_say_which}")
-    notes[BESIDE.format(" and ".join(filled[1:]), f"{filled[0]}, and they agree")] = labels.height
+    notes[ALSO_IN.format(" and ".join(filled[1:]), f"{filled[0]}, and they agree")] = labels.height
     return filled[0]
 
 
@@ -250,7 +257,7 @@ def _named(paths: Sequence[Path]) -> str:
 
 
 def label_table(path: Path) -> pl.DataFrame:
-    """A parquet or CSV file, its columns under today's names. Raises InputError where it is neither."""
+    """Reads a parquet or CSV file and renames old MEDS columns."""
     import polars as pl
     import pyarrow as pa
 
@@ -272,7 +279,7 @@ def _refuse_nothing(path: Path) -> None:
 
 
 def csv_table(path: Path) -> pl.DataFrame:
-    """A CSV file as texts, its cells apart at the commas, semicolons or tabs of its header; `.gz` too."""
+    """Reads a CSV file (or `.gz`) as texts. The header's most frequent separator is taken."""
     import polars as pl
 
     _refuse_nothing(path)
@@ -288,7 +295,7 @@ def csv_table(path: Path) -> pl.DataFrame:
 
 
 def all_alike(labels: pl.DataFrame, words: Words) -> dict[str, int]:
-    """A note where all labels of a task are the same."""
+    """Returns a note if all labels of a task are the same."""
     values = labels["value"].unique().to_list()
     if len(values) != 1:
         return {}

@@ -1,9 +1,10 @@
-"""Splits of coded histories: by subject, by time, or by site.
+"""Splits coded histories by subject, by time, or by site.
 
-By time and by site a label has a place of its own, and two rules stand above it. A subject never crosses: it keeps the labels of the
-latest split that it reaches (train, tuning, held_out). And no split is laxer than the data set's own: whom it holds out is neither
-learned from nor selected by, whom it keeps for tuning is not learned from; the other way round a subject may move to a later split.
-What these rules leave out is counted.
+By time and by site, each label gets a split, and two rules take precedence. First, a subject is in
+one split only: it keeps the labels of the latest split it reaches (train, tuning, held_out).
+Second, a subject never moves to an earlier split than the data set gave it: held-out subjects are
+not used for training or tuning, tuning subjects not for training. Moving to a later split is
+allowed. Labels that these rules exclude are counted.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ Found = tuple[list[Case], Counter[str], dict[str, int]]  # cases, what was left 
 
 
 def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Found:
-    """The cases in their order with their splits, how many were left out and why, and notes. They come with the data set's own splits, or
-    as `train` where it has none. Raises InputError for a subject that those forget, and for what cannot be split as asked."""
+    """Returns the cases with their splits, counts of excluded ones by reason, and notes.
+
+    Cases come with the data set's own split, or `train` if it has none. Raises InputError for a
+    subject that those splits do not list, and if the requested split is impossible.
+    """
     unsplit = [case for case in cases if data.splits and case.provenance["subject"] not in data.splits]
     if unsplit:
         who = f"{len({case.group for case in unsplit})} labelled subject(s), the first that of {unsplit[0].place}"
@@ -56,8 +60,10 @@ def split_histories(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles
 
 
 def kept_apart(cases: Sequence[Case], wanted: Sequence[Split]) -> tuple[list[Case], Counter[str]]:
-    """(the cases that can be in the split wanted for them, how many cannot and why): each subject in the latest split that it reaches, none
-    in an earlier one than its cases came with."""
+    """Returns the cases that can be in their wanted split, and counts of the others by reason.
+
+    A subject stays in the latest split it reaches, and in none earlier than its cases came with.
+    """
     places = [SPLITS.index(split) for split in wanted]
     reached: dict[str, int] = {}
     for case, place in zip(cases, places, strict=True):
@@ -92,14 +98,20 @@ def _by_time(cases: Sequence[Case], files: EhrFiles) -> Found:
 
 
 def _quantiles(days: Sequence[date], shares: tuple[float, float, float]) -> tuple[date, date]:
-    """The days on which tuning and held_out begin. Whole days, because a boundary is shown among the figures, and a time is a person's."""
+    """Computes the days on which tuning and held_out begin.
+
+    Boundaries are whole days because reports show them; an exact time would belong to a patient.
+    """
     refuse_shares(dict(zip(SPLITS, shares, strict=True)))
     ordered = [*sorted(days), date.max]
     return ordered[round(shares[0] * len(days))], ordered[round((shares[0] + shares[1]) * len(days))]
 
 
 def _by_site(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Found:
-    """Without tuning_sites, tuning is the data set's own at the sites of training, else a share of train's subjects by seed."""
+    """Splits by site. Without `tuning_sites`, tuning subjects come from the training sites.
+
+    They are those of the data set's own tuning split, or a seeded share if it has no splits.
+    """
     sites = _sites(cases, data, files)
     sited = [(case, site) for case, site in zip(cases, sites, strict=True) if site is not None]
     place: dict[str, Split] = dict.fromkeys(map(_site_key, files.tuning_sites), "tuning")
@@ -124,7 +136,7 @@ def _by_site(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Fo
 
 
 def _site_key(site: str | int) -> str:
-    """`7`, `007` and 7 are one site."""
+    """Returns the key of a site: `7`, `007` and 7 are the same site."""
     try:
         return record_key(str(site))
     except CellError:
@@ -132,7 +144,10 @@ def _site_key(site: str | int) -> str:
 
 
 def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list[str | None]:
-    """Of each case the site of the newest event with a site that is visible at its prediction time. Refuses names that no event has."""
+    """Finds each case's site: that of the newest visible event with a site.
+
+    Raises InputError for a site in the recipe that no event has.
+    """
     import numpy as np
     import polars as pl
 
@@ -145,9 +160,8 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
         there |= sites
         here = np.flatnonzero(timeline.has(subjects))
         if len(here):
-            events = timeline.visible(
-                subjects[here], times[here], newest=1
-            ).events  # static ones come first, so the last is the newest
+            # Static events come first, so the last one is the newest.
+            events = timeline.visible(subjects[here], times[here], newest=1).events
             newest = events.group_by("request").agg(pl.col("site").last())
             for request, site in newest.select("request", "site").iter_rows():
                 found[here[request]] = site

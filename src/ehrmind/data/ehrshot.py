@@ -1,7 +1,8 @@
-"""The EHRSHOT release's files (arXiv 2307.02028): events, labels and splits, read as if they were MEDS.
+"""Reads the files of the EHRSHOT release (arXiv 2307.02028) as MEDS: events, labels and splits.
 
-`ehrshot.csv` is read in batches of whole patients, so that its 41.7 million rows never stand in memory together. The person's rows
-(gender, race, ethnicity) start at birth in the release and are static here; its codes of birth and death become MEDS's.
+`ehrshot.csv` has 41.7 million rows and is read in batches of whole patients. The rows of its table
+`person` (gender, race, ethnicity) are dated at birth in the release and static here. Its codes for
+birth and death become those of MEDS.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EVENTS_IN = re.compile(r"[.](?:csv|tsv|txt|parquet)\b", re.IGNORECASE)
 BIRTH_CODE, DEATH_CODE = "SNOMED/3950001", "Condition Type/OMOP4822053"
 ROWS_AT_ONCE = 4_000_000
 KINDS = ("boolean", "categorical")  # of labels
-# The release packs 14 findings into one number, the first in the highest bit; each is a task of its own here.
+# The release packs 14 findings into one number, the first in the highest bit. Each is a task here.
 CHEXPERT = (
     "no_finding", "enlarged_cardiomediastinum", "cardiomegaly", "lung_lesion", "lung_opacity", "edema", "consolidation", "pneumonia",
     "atelectasis", "pneumothorax", "pleural_effusion", "pleural_other", "fracture", "support_devices",
@@ -41,7 +42,7 @@ CHEXPERT = (
 
 @dataclass(frozen=True, slots=True)
 class Ehrshot:
-    """An opened release; the same verbs as `sources.meds.Meds`. Its codes have no names of their own."""
+    """An opened release, with the methods of `data.meds.Meds`. The release has no code names."""
 
     folder: Path
     events: Path
@@ -53,13 +54,15 @@ class Ehrshot:
     digest: str = ""
 
     def notes(self, used: str | None = None) -> dict[str, int]:
-        """Nothing: the release's own columns are all known."""
+        """Returns no notes: all columns of the release are known."""
         del used
         return {}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
-        """Batch by batch of whole patients, always checked. Raises InputError naming the file; a patient whose rows are scattered is
-        refused."""
+        """Yields timelines of whole patients, batch by batch and always checked.
+
+        Raises InputError naming the file, also for a patient whose rows are scattered.
+        """
         import polars as pl
 
         del checked
@@ -85,7 +88,8 @@ class Ehrshot:
 
 
 def open_ehrshot(folder: Path) -> Ehrshot:
-    """Raises InputError when there is no ehrshot.csv under the folder or person_id_map.csv does not fit."""
+    """Opens a release. Raises InputError if ehrshot.csv is missing or person_id_map.csv is
+    wrong."""
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
@@ -98,8 +102,10 @@ def is_ehrshot(folder: Path) -> bool:
 
 
 def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, dict[str, int]]:
-    """(the label file, its rows as `sources.ehr_labels.read_labels` gives them, notes). `task` is a folder under benchmark/, or
-    `chexpert_FINDING`."""
+    """Returns the label file, its rows in the form of `ehr_labels.read_labels`, and notes.
+
+    `task` is a folder under benchmark/, or `chexpert_FINDING`.
+    """
     import polars as pl
 
     finding = task.removeprefix("chexpert_") if task.startswith("chexpert_") else None
@@ -144,7 +150,7 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, di
 
 
 def _refuse_no_set(values: pl.Series, path: Path) -> None:
-    """Raises InputError for a number that is no set of findings."""
+    """Raises InputError for a number that does not encode a set of findings."""
     if (wrong := ~values.is_between(0, 2 ** len(CHEXPERT) - 1).fill_null(True)).any():
         raise InputError(
             f"{place(path, wrong, 'value')}: not a set of the {len(CHEXPERT)} findings, which are bits of one number."
@@ -152,7 +158,7 @@ def _refuse_no_set(values: pl.Series, path: Path) -> None:
 
 
 def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
-    """The release's columns as `COLUMNS`: static rows first, then by time, in the file's order."""
+    """Converts the release's columns to `COLUMNS`: static rows first, then by time."""
     import polars as pl
 
     person = (pl.col("omop_table") == "person") & (pl.col("code") != BIRTH_CODE)
@@ -174,7 +180,7 @@ def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _batches(path: Path) -> Iterator[pl.DataFrame]:
-    """The events, typed and checked, some millions at a time."""
+    """Yields the events, typed and checked, `ROWS_AT_ONCE` at a time."""
     import polars as pl
 
     name = str(path)
@@ -218,7 +224,7 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _moment(column: str) -> pl.Expr:
-    """A time, mostly as the release writes it; a day is its 00:00."""
+    """Parses a time in the release's format or a similar one. A day becomes 00:00 of that day."""
     import polars as pl
 
     times = [pl.col(column).str.to_datetime(form, time_unit="us", strict=False) for form in FORMATS]
@@ -244,7 +250,10 @@ def _csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The one file with one of the names anywhere under the folder; the shallowest of equal ones. Raises InputError where two differ."""
+    """Finds the file with one of these names anywhere under the folder.
+
+    Of identical files the shallowest is returned. Raises InputError if two files differ.
+    """
     found = {
         path for name in names for path in folder.rglob(Path(name).name) if f"/{path.as_posix()}".endswith(f"/{name}")
     }
@@ -258,11 +267,11 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _refuse_parts(events: Path) -> None:
-    """Raises InputError if the folder has more files of events: one is read."""
-    beside = sorted(
+    """Raises InputError if the folder has more than one file of events."""
+    others = sorted(
         path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name)
     )
-    if beside:
+    if others:
         raise InputError(
-            f"{events} is the one file of events that is read, and beside it lies {beside[0]}; join them, or take it away."
+            f"{events} is the one file of events that is read, and {others[0]} lies next to it; join them, or move it away."
         )

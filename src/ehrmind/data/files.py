@@ -1,7 +1,8 @@
-"""Sources, the ground floor: a CSV, TSV, JSON lines, parquet or .xlsx file becomes numbered rows of text.
+"""Reads a CSV, TSV, JSON lines, parquet or .xlsx file into numbered rows of text.
 
-Every value is read as text, so that `N/A` stays `N/A` and `38.0` stays `38.0`; what is missing is "". `cells` and `dates` say
-what a cell means. Nothing is guessed or repaired. No message quotes a value: a cell may hold a patient's record.
+Every value is read as text, so `N/A` stays `N/A` and `38.0` stays `38.0`; a missing value is "".
+`cells` and `dates` interpret the text. Nothing is guessed or repaired. No message quotes a value,
+because a cell may hold a patient's record.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
 Item = TypeVar("Item")
-MAX_BYTES = (
-    1 << 30
-)  # of a file that is read whole, after decompression; as Python's texts it takes some three times as much memory
+# Largest file that is read whole, after decompression. As Python strings it takes about three times
+# the memory.
+MAX_BYTES = 1 << 30
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's content. `name` is the path as the person gave it; row i of a message is `rows[i - 1]`. `semicolons`: they separate its
-    columns. `notes` counts what a person should know about how it was read."""
+    """Content of a file. `name` is the path as the user gave it. Row i of a message is `rows[i -
+    1]`.
+
+    `semicolons` says that semicolons separate the columns. `notes` counts remarks about the
+    reading.
+    """
 
     name: str
     sha256: str
@@ -44,16 +49,16 @@ class Table:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def column(self, name: str, **more: str) -> Column:
-        """A column as `cells` and `dates` read it."""
+        """Returns a column in the form that `cells` and `dates` read."""
         return Column(self.name, name, [row[name] for row in self.rows], self.semicolons, **more)
 
 
 def read_table(
     path: Path, sheet: str | None = None, *, several_sheets: str = "save the one you mean alone, or as CSV"
 ) -> Table:
-    """Read a file by its ending. `several_sheets` is what a person can do about a workbook with more than one.
+    """Reads a file by its ending. `several_sheets` is the advice if a workbook has several sheets.
 
-    Raises InputError naming the file, and the row and column where there is one.
+    Raises InputError naming the file, and row and column if there is one.
     """
     name, ending = str(path), path.name.lower().removesuffix(".gz")
     raw = _bytes(path)
@@ -75,7 +80,7 @@ def read_table(
         columns, rows, notes = read_sheet(raw, name, sheet, several_sheets)
     else:
         text = decoded(unzipped(raw, name) if path.name.lower().endswith(".gz") else raw, name)
-        del raw  # a large file is not kept twice
+        del raw  # keep a large file in memory once only
         if ending.endswith((".jsonl", ".ndjson")):
             columns, rows = json_lines(lines_of(text), name)
         else:
@@ -94,7 +99,7 @@ def read_table(
 
 
 def read_bytes(path: Path) -> tuple[bytes, str]:
-    """(a file's content, decompressed where its name ends in .gz; sha256 of the file as it lies there)."""
+    """Returns (content, decompressed if the name ends in .gz; sha256 of the file as stored)."""
     raw = _bytes(path)
     if not raw:
         raise InputError(f"{path} is empty: 0 bytes.")
@@ -102,19 +107,19 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of a file of any size, as it lies there."""
+    """Computes the sha256 of a file of any size, as stored."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_lines(path: Path) -> tuple[list[str], str]:
-    """(a text file's lines, sha256 of the file)."""
+    """Returns (a text file's lines, sha256 of the file)."""
     content, sha256 = read_bytes(path)
     return lines_of(decoded(content, str(path))), sha256
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each made in another thread while the one before is used."""
+    """Yields the items, computing each in another thread while the caller uses the one before."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:
@@ -123,7 +128,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def stem(path: Path | str) -> str:
-    """The file's name without its ending, `.csv.gz` being one ending."""
+    """Returns the file's name without its ending; `.csv.gz` is one ending."""
     return re.sub(
         r"(\.(csv|tsv|parquet|jsonl|ndjson|json|xml|txt|xlsx))*(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE
     )
@@ -144,7 +149,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def unzipped(raw: bytes, name: str) -> bytes:
-    """A gzip file's content. Raises InputError for a broken file and for a bomb."""
+    """Decompresses a file's content. Raises InputError for a broken file and for a bomb."""
     return unpacked_bytes(raw, name, MAX_BYTES)
 
 

@@ -1,7 +1,8 @@
-"""Names of columns in messages. A file without a header line has a record where its names should be, so a name that a file says is
-shown only if each of its words is one that columns are called by; any other column is told by its place.
+"""Decides which column names a message may show.
 
-A name that the recipe or the reader asks for is the person's or ours, and may be shown.
+A file without a header line has a record in place of the names. So a name from a file is shown only
+if each of its words is a known word of column names; other columns are named by their number. A
+name that the recipe or the code asks for may always be shown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MOST = 20
-NEAR = 0.8  # of the letters of the name that was asked for
+NEAR = 0.8  # similarity above which a column's name counts as a misspelling of the wanted one
 # Words of column names and nothing else: no finding, no drug, no name of a person, no answer.
 _NAMES = """
 a abstain age aid aids aliases and answer answers at audit birth boolean brief calculator care categorical category cell chart
@@ -34,7 +35,7 @@ _WORDS = frozenset(_NAMES.split())
 
 
 def is_name(column: str) -> bool:
-    """Tells whether a text is what a column is called: one to six of the known words, or x1, x2."""
+    """Tells whether a text looks like a column's name: one to six known words, or numbered ones."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\sA-Za-z0-9_./():-]", column)
     letters = [word.lower() for word in words if not word.isdigit()]
     return (
@@ -46,13 +47,16 @@ def is_name(column: str) -> bool:
 
 
 def at(columns: Sequence[str], place: int) -> str:
-    """`column 'note'`, or `column 3`."""
+    """Names a column in a message: `column 'note'`, or `column 3`."""
     return f"column '{columns[place]}'" if is_name(columns[place]) else f"column {place + 1}"
 
 
 def there(columns: Sequence[str], asked: str | None = None, quote: str = "") -> str:
-    """What a message says of a file's columns: `it has question, answer and 2 columns of other names`. `asked` is the name that was looked
-    for: one nearly the same is shown, since the person wrote it."""
+    """Lists a file's columns for a message: `it has question, answer and 2 of other names`.
+
+    `asked` is the name that was wanted. A column with nearly that name is shown too, because the
+    user wrote it.
+    """
     shown = [f"{quote}{column}{quote}" for column in columns if is_name(column) or _is_near(column, asked)][:MOST]
     others = len(columns) - len(shown)
     if not shown:
@@ -65,7 +69,8 @@ def there(columns: Sequence[str], asked: str | None = None, quote: str = "") -> 
 
 
 def some(columns: Sequence[str], most: int) -> str:
-    """`ward, unit and 3 more`: of some columns those whose names may be shown."""
+    """Lists the columns whose names may be shown, and counts the others: `ward, unit and 3
+    more`."""
     shown = [column for column in columns if is_name(column)][:most]
     others = len(columns) - len(shown)
     return " and ".join(
@@ -86,6 +91,7 @@ def _is_near(column: str, asked: str | None) -> bool:
 
 
 def kind_of(dtype: pl.DataType) -> str:
-    """The type of a column without what it holds: an Enum names its cells, a Struct its fields."""
+    """Names a column's type without its content: an Enum would list its cells, a Struct its
+    fields."""
     zone = getattr(dtype, "time_zone", None)
     return f"{dtype.base_type()}{' with a zone' if zone else ''}"

@@ -1,9 +1,11 @@
-"""Sources: a hub data set's id in place of a file. Goes online only when told to; the commit is pinned and recorded.
+"""Fetches the files of a hub data set. Goes online only if allowed; the commit is pinned and
+recorded.
 
-Which files: those of the data set whose name, or a folder of it, says the split (`train`; `test` for held_out;
-`validation`, `valid`, `val`, `dev` or `tuning` for tuning). Parquet is taken before CSV where both are there.
-Several files must be the shards of one set (`…-00000-of-00002`), all of them; anything else is refused rather than guessed.
-Left out on purpose: writing tokens (a login made elsewhere is used by the hub's own client), data sets without owner.
+A file belongs to a split if its name or a folder of it says so: `train`; `test` for held_out;
+`validation`, `valid`, `val`, `dev` or `tuning` for tuning. Parquet is preferred to CSV. Several
+files must be all shards of one set (`…-00000-of-00002`); anything else is refused, not guessed.
+Left out on purpose: writing tokens (the hub's client uses an existing login), data sets without
+owner.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _SPLIT_WORDS: dict[Split, str] = {"train": "train", "tuning": "validation|valid|
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a data set in the local cache. `name` is its path inside the data set."""
+    """File of a data set in the local cache. `name` is its path inside the data set."""
 
     path: Path
     name: str
@@ -36,16 +38,18 @@ class HubFile:
 
 
 def is_hub_id(text: str) -> bool:
-    """`owner/name`, and not the name of a data file in a folder."""
+    """Tells whether a text is `owner/name`, and not a data file in a folder."""
     return bool(_ID.fullmatch(text)) and not text.endswith(
         (".csv", ".tsv", ".gz", ".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".zip", ".txt")
     )
 
 
 def fetch(hub: str, *, split: Split, online: bool, revision: str | None = None) -> list[HubFile]:
-    """The files of one split of a hub data set, downloaded if going online is allowed, else from the local cache.
+    """Fetches the files of one split, downloaded if `online` allows it, otherwise from the local
+    cache.
 
-    Raises InputError naming the data set, and the file where there is one. A download that breaks off keeps nothing.
+    Raises InputError naming the data set, and the file if there is one. An interrupted download
+    leaves nothing behind.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
@@ -87,7 +91,8 @@ def _download(hub: str, split: Split, revision: str | None) -> list[HubFile]:
 
 
 def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint: str) -> list[HubFile]:
-    """What an earlier download left: `refs/<name>` holds a commit, `snapshots/<commit>/` its files."""
+    """Finds files of an earlier download: `refs/<name>` holds a commit, `snapshots/<commit>/` its
+    files."""
     folder = cache / f"datasets--{hub.replace('/', '--')}"
     snapshots = {path.name: path for path in folder.glob("snapshots/*") if _COMMIT.fullmatch(path.name)}
     if not snapshots:
@@ -101,7 +106,7 @@ def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint:
         raise InputError(f"The hub's local cache has '{hub}' at {known}; name one of them as revision ({hint}).")
     names = [path.relative_to(snapshots[commit]).as_posix() for path in snapshots[commit].rglob("*") if path.is_file()]
     chosen = _choose(names, split, f"The local copy of the hub data set '{hub}' ({hint})")
-    for name in chosen:  # links into the cache's own blobs, and nowhere else
+    for name in chosen:  # links must stay inside the cache
         if not (snapshots[commit] / name).resolve().is_relative_to(folder.resolve()):
             raise InputError(
                 f"The hub's local cache has '{name}' of '{hub}' as a link to a place outside it; download the data set again."
@@ -110,7 +115,10 @@ def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint:
 
 
 def _choose(names: Iterable[str], split: Split, what: str) -> list[str]:
-    """The data files of a split, in order. Raises InputError where there is none, a shard is missing, or it is not clear which."""
+    """Chooses the data files of a split, in order.
+
+    Raises InputError if there is none, if a shard is missing, or if several files are possible.
+    """
     word = re.compile(rf"(^|[/_.-])({_SPLIT_WORDS[split]})([/_.-]|$)", re.IGNORECASE)
     fitting = sorted(name for name in names if word.search(name))
     for endings in _ENDINGS:

@@ -1,4 +1,4 @@
-"""One key for each kind of identity, for both sides of every comparison: of patients, records and rows, however a file spells them."""
+"""Makes comparable keys of patients, records and rows, however a file spells their ids."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _ROUNDED = re.compile(r"-?[0-9][.,][0-9]+e\+?[0-9]+")
 
 
 def record_key(cell: str) -> str:
-    """The key of a patient, a subject, a record or a row: `7`, `007`, `7.0`, ` 7 ` and `７` are one, `A-7` and `a‐7` another.
+    """Returns the key of a patient, subject, record or row; empty for a null.
 
-    Empty where the cell says that there is none. Raises CellError for a number that a spreadsheet has rounded (`1.23457E+11`).
+    `7`, `007`, `7.0`, ` 7 ` and `７` have the same key, and so do `A-7` and `a‐7`. Raises CellError
+    for a number that a spreadsheet has rounded (`1.23457E+11`).
     """
     if is_null(cell):
         return ""
@@ -36,13 +37,17 @@ def record_key(cell: str) -> str:
 
 
 def group_key(cell: str, namespace: str | None = None) -> str:
-    """The group of a patient or record: its key, under the name of a collection where numbers of two have nothing to do with each other."""
+    """Returns the group of a patient or record: its key, prefixed with `namespace` if that is
+    given.
+
+    A namespace separates two collections whose numbers are unrelated.
+    """
     key = record_key(cell)
     return f"{namespace}-{key}" if namespace is not None and key else key
 
 
 def short_id(cell: str) -> str:
-    """A row's number or name as Cases are called by: as it is written, but a whole number as one (`2.0` and `2,00` are 2)."""
+    """Returns a row's id for use in a Case's id: as written, but `2.0` and `2,00` become `2`."""
     text = plain(cell)
     if is_null(cell) or len(text) > LONGEST:
         return "" if is_null(cell) else text

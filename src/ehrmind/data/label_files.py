@@ -1,5 +1,7 @@
-"""Label files of one task in a folder: a label file of MEDS is a task, and its part files are one
-task. A folder of several tasks is no task until one is named."""
+"""Finds the label files of one task. A MEDS label file, or all its part files, is one task.
+
+If a folder holds several tasks, the user must name one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ OTHER_TABLES = (
 _PART = re.compile(
     r"\d+|(?:part|shard|chunk|file|batch)[-_.]?\d.*|(?:labels?|data|label_file)(?:[-_.]?\d+)?"
     r"|train|training|tuning|val|valid|validation|dev|test|held[-_]?out"
-    r"|(?!task|label|outcome)[a-z_]\w*=.*",  # a folder that a partitioned write has made
+    r"|(?!task|label|outcome)[a-z_]\w*=.*",  # a folder of a partitioned data set
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(.*?)[-_.]?(\d+)(?:[-_.]of[-_.]\d+)?")
@@ -39,8 +41,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True, slots=True)
 class LabelFiles:
-    """A task's files. `unread` are the names of other tables there, in a format that is not
-    read."""
+    """Label files of a task. `unread` names tables in the folder whose format is not read."""
 
     task: str
     paths: Sequence[Path]
@@ -48,8 +49,10 @@ class LabelFiles:
 
 
 def label_files(path: Path, task: str | None = None) -> LabelFiles:
-    """The files of the one task at `path`, a file or a folder; of several, those of `task`. Raises InputError naming the tasks where it is
-    not said which one is meant."""
+    """Finds the label files at `path`, a file or a folder. `task` chooses one of several tasks.
+
+    Raises InputError naming the tasks if the choice is not clear.
+    """
     if not path.is_dir():
         if not path.is_file():
             raise InputError(f"There is no label file at {path}.")
@@ -81,7 +84,7 @@ def label_files(path: Path, task: str | None = None) -> LabelFiles:
 
 
 def task_name(path: Path) -> str:
-    """The name of the task whose labels are at a path: its folder's, or the file's own."""
+    """Names the task whose labels are at a path, after the folder or after the file."""
     stem = _stem(path.name)
     name = (
         path.name
@@ -94,7 +97,8 @@ def task_name(path: Path) -> str:
 
 
 def _by_task(names: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
-    """Relative paths by the parts of them that name a task: neither a split, nor a shard, nor `labels`."""
+    """Groups relative paths by task: by their parts that name no split, no shard and not
+    `labels`."""
     found: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for name in names:
         found[tuple(part for part in (*name.parts[:-1], _stem(name.name)) if not _PART.fullmatch(part))].append(name)
@@ -102,10 +106,8 @@ def _by_task(names: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
     for key in found:
         if key and (parts := _NUMBERED.fullmatch(key[-1])) and parts[1]:
             numbered[(*key[:-1], parts[1])][int(parts[2])] = key
-    for (
-        base,
-        keys,
-    ) in numbered.items():  # x_0, x_1, x_2 are parts of x; risk_30d and risk_90d, or x_30 and x_90, are two tasks
+    # x_0, x_1, x_2 are parts of x; risk_30d and risk_90d, or x_30 and x_90, are two tasks.
+    for base, keys in numbered.items():
         if len(keys) > 1 and sorted(keys) in (list(range(len(keys))), list(range(1, len(keys) + 1))):
             for key in keys.values():
                 found[base] += found.pop(key)
@@ -122,7 +124,7 @@ def _said(key: tuple[str, ...], names: Sequence[Path]) -> str:
 
 
 def _refuse_copies(folder: Path, names: Sequence[Path]) -> None:
-    """Raises InputError for a file that lies there in two formats."""
+    """Raises InputError if one file is there in two formats."""
     seen: dict[Path, Path] = {}
     for name in names:
         bare = name.with_name(_stem(name.name))

@@ -1,4 +1,4 @@
-"""Sources: truths that are one of a few labels, how often each occurs, and balance for training."""
+"""Makes truths of labels, counts labels by split, and balances them for training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from ehrmind.types import Case
 
 
 def label_truth(value: int, labels: Sequence[str]) -> dict[str, Any]:
-    """The truth that `tasks.labelled` checks: the number is the place of the word."""
+    """Makes the truth that `tasks.labelled` checks. `value` is the index of the label."""
     return {"kind": "label", "value": value, "labels": list(labels)}
 
 
 def label_form(labels: Sequence[str]) -> dict[str, Any]:
-    """What an answer may be, without one: for cases that are only predicted."""
+    """Makes a truth with the possible labels but no answer, for cases that are only predicted."""
     return {"kind": "label", "labels": list(labels), "unanswered": True}
 
 
 def balanced(cases: Sequence[Case], ratio: float, seed: int) -> tuple[list[Case], int]:
-    """(all but some training cases of the commoner labels, how many were left out): afterwards no label of a stratum's training cases
-    is more than `ratio` times as frequent as the rarest one that occurs. Which are left out is drawn by a hash of seed and id."""
+    """Drops training cases of frequent labels, and returns (the other cases, how many were
+    dropped).
+
+    Afterwards no label of a stratum's training cases is more than `ratio` times as frequent as the
+    rarest one that occurs. A hash of seed and id decides which cases are dropped.
+    """
     by_label: dict[str, dict[int, list[Case]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
         if case.split == "train":
@@ -37,7 +41,7 @@ def balanced(cases: Sequence[Case], ratio: float, seed: int) -> tuple[list[Case]
 
 
 def labels_by_split(cases: Sequence[Case]) -> dict[str, dict[str, int]]:
-    """{split: {label: cases}} in the labels' own order, for cases whose truth is a label."""
+    """Counts cases as {split: {label: cases}}, in the labels' order. All truths must be labels."""
     counted: dict[str, dict[str, int]] = {}
     for split in ("train", "tuning", "held_out"):
         mine = [case.truth for case in cases if case.split == split]

@@ -1,4 +1,4 @@
-"""The same function on each of many files. Here that is `map`; a cluster has another way, and no source knows it."""
+"""Applies a function to many files: by `map`, or in parallel if a cluster replaces `map`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _way: ContextVar[Way] = ContextVar("way", default=map)
 
 
 def each(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """What the function makes of every item, in their order, one after another or at once. It may run in another process, so it must be a
-    module's own, or a partial of one."""
+    """Applies the function to every item, one after another or in parallel, and keeps their order.
+
+    It may run in another process, so it must be a function of a module, or a partial of one.
+    """
     return _way.get()(function, items)
 
 
 @contextmanager
 def done_by(way: Way) -> Iterator[None]:
-    """Another way for `each`, until the block ends."""
+    """Makes `each` use `way` until the block ends."""
     token = _way.set(way)
     try:
         yield

@@ -1,10 +1,10 @@
-"""Sources: MedCalc-Bench rows become Cases.
+"""Makes Cases of MedCalc-Bench rows (Khandekar et al. 2024, arXiv 2406.12036).
 
-Reads the v1.0, v1.2 and Verified releases (any form of table) and the physicians' corrections of v1.0, which have
-only `Unique ID`, `Calculator Name` and the question, note, answer and limits. What a calculator is (id, category, kind
-of answer, unit) comes from our catalogue, found by name. Every row is kept, left out for a counted reason, or refused
-with file, row and column. Messages never quote a note, a question, entities or an explanation.
-Source: Khandekar et al. 2024, arXiv 2406.12036.
+Reads the v1.0, v1.2 and Verified releases in any table format. Also reads the physicians'
+corrections of v1.0, which have only `Unique ID`, `Calculator Name`, question, note, answer and
+limits. A calculator's id, category, kind of answer and unit come from our catalogue, by its name.
+Every row is kept, left out for a counted reason, or refused with file, row and column. Messages
+never quote a note, a question, entities or an explanation.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _AS_THEY_ARE = {
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """A file to read. `label` is what the person called it, `name` what provenance records."""
+    """File to read. `label` is the user's name for it, `name` the one in provenance."""
 
     path: Path
     label: str
@@ -77,10 +77,11 @@ class _Located:
 def read_medcalc(
     files: Sequence[str | Path] | str | Path, *, split: Split, online: bool = False, revision: str | None = None
 ) -> tuple[list[Case], Counts]:
-    """Cases of all rows that have an answer, in the files' order, and the counts of every row.
+    """Returns Cases of all rows that have an answer, in the files' order, and counts of all rows.
 
-    An entry of `files` is a path or, where there is no such path, a hub data set's id (`owner/name`), of which the
-    files of this split are taken; `online` allows downloads, `revision` pins the data set. Raises InputError.
+    An entry of `files` is a path, or a hub data set's id (`owner/name`) if there is no such path;
+    its files of this split are read. `online` allows downloads, `revision` pins the data set.
+    Raises InputError.
     """
     entries = [files] if isinstance(files, str | Path) else list(files)
     if not entries:
@@ -113,7 +114,7 @@ def _locate(entry: str | Path, split: Split, online: bool, revision: str | None)
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What one file holds."""
+    """Results of reading one file."""
 
     file: FileRead
     cases: list[Case]
@@ -168,7 +169,7 @@ def _read(split: Split, located: _Located) -> _Read:
 
 
 def _check_columns(table: Table, label: str) -> str:
-    """The column that numbers the rows. Refuses a table without the columns that every release has."""
+    """Finds the column of row ids. Raises InputError if a column of all releases is missing."""
     missing = [f"'{column}'" for column in REQUIRED if column not in table.columns]
     id_columns = [column for column in ROW_IDS if column in table.columns]
     if not id_columns:
@@ -181,8 +182,12 @@ def _check_columns(table: Table, label: str) -> str:
 
 
 def decimal_marks(table: Table, label: str) -> dict[str, Decimal]:
-    """The decimal mark of answers and limits: the benchmark's own point, unless none of a column's cells is a number so and some are with a
-    comma. Cells that are no numbers are those of other calculators, or misfits of their rows."""
+    """Decides the decimal marks of answers and limits.
+
+    The mark is the benchmark's point if any text cell of the column reads as a number with a point.
+    Otherwise the cells decide. Cells that are no numbers are ignored here: they are answers of
+    other kinds, or errors of their rows.
+    """
     marks: dict[str, Decimal] = {}
     for column in (ANSWER, LOWER, UPPER):
         cells = [row[column] if is_number(row[column]) else "" for row in table.rows]
@@ -202,7 +207,11 @@ def _case(
     split: Split,
     decimals: Mapping[str, Decimal],
 ) -> tuple[str, Case | None]:
-    """(why it is left out, None) or ("", the Case). The row is checked in full either way. `named`: its place in the file, and its id."""
+    """Returns (reason for leaving the row out, None) or ("", the Case), after checking the whole
+    row.
+
+    `named` is the row's number in the file and its id.
+    """
     number, row_id = named
     calculator = _calculator(row)
     _category(row)
@@ -211,9 +220,8 @@ def _case(
             raise MisfitError(column, "it is empty")
     if ENTITIES in row:
         _check_entities(row[ENTITIES])
-    answer, lower, upper = (
-        type(row[column])(row[column].strip()) for column in (ANSWER, LOWER, UPPER)
-    )  # a typed number stays one
+    # A TypedNumber stays a TypedNumber.
+    answer, lower, upper = (type(row[column])(row[column].strip()) for column in (ANSWER, LOWER, UPPER))
     if reason := abstention(answer, lower, upper):
         return reason, None
     provenance: dict[str, Any] = {
@@ -269,7 +277,7 @@ def _calculator(row: Mapping[str, str]) -> Entry:
 
 
 def _category(row: Mapping[str, str]) -> str | None:
-    """The row's category in canonical spelling; None where the file has no such column."""
+    """Returns the row's category in canonical spelling; None without such a column."""
     if "Category" not in row:
         return None
     spelling = row["Category"].strip().casefold()
@@ -293,7 +301,7 @@ def _check_entities(text: str) -> None:
 
 
 def _numbers_of(literal: str) -> Iterator[str]:
-    """The numbers of a Python literal, as they are written."""
+    """Yields the numbers of a Python literal as they are written."""
     for node in ast.walk(ast.parse(literal, mode="eval")):
         if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex):
             yield ast.get_source_segment(literal, node) or ""
@@ -307,7 +315,7 @@ def _flag(row: Mapping[str, str], column: str) -> bool:
 
 
 def _notes(row: Mapping[str, str], case: Case) -> list[str]:
-    """What to count about a row that is kept."""
+    """Lists the notes to count for a row that is kept."""
     notes = []
     if case.provenance.get("note_in_test"):
         notes.append("note is also in the benchmark's test split (note_in_test)")

@@ -1,4 +1,4 @@
-"""MEDS data sets (layouts 0.3 and 0.4): shards of events, names of codes, splits of subjects, label files; checked as they are read."""
+"""Reads and checks MEDS data sets (layouts 0.3 and 0.4): event shards, code names, splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ehrmind.data.ehr_labels import whole_labels
 from ehrmind.data.files import sha256_of
 from ehrmind.data.label_files import OTHER_TABLES
 from ehrmind.data.map_files import each
-from ehrmind.data.meds_splits import folder_splits, said_splits
+from ehrmind.data.meds_splits import folder_splits, metadata_splits
 from ehrmind.data.sentinels import is_nothing, real, written
 from ehrmind.data.static_facts import SEXES, fact_of
 from ehrmind.data.subject_columns import place, subject_numbers
@@ -38,9 +38,13 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True, slots=True)
 class Meds:
-    """An opened data set. `splits` is empty where the data set has none; `names` has what codes.parquet describes, `parents` the LOINC
-    codes that it names as parents of others, `static` the codes that the metadata declare to need no time. `unread` are files among the
-    shards in another format, `beside` the columns of the shards that no history shows; `by_folder`: the splits are the folders'."""
+    """An opened data set. `splits` is empty if the data set has none.
+
+    `names` maps codes to their descriptions in codes.parquet, `parents` maps codes to their LOINC
+    parents. `static` has the codes that need no time, as the metadata declare. `unread` lists files
+    in other formats among the shards, `other_columns` the shards' columns that no history shows.
+    `by_folder` says that the splits come from the folder names.
+    """
 
     folder: Path
     shards: tuple[Path, ...]
@@ -50,24 +54,25 @@ class Meds:
     parents: Mapping[str, str] = field(default_factory=dict)
     static: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    other_columns: tuple[str, ...] = ()
     by_folder: bool = False
     digest: str = ""
 
     def notes(self, used: str | None = None) -> dict[str, int]:
-        """Counts what lies in the folder and is not read, except a column that is `used`
-        otherwise."""
-        beside = [name for name in self.beside if name != used]
+        """Counts files and columns that are not read. The column `used` is not counted."""
+        others = [name for name in self.other_columns if name != used]
         said = {
             NOT_READ.format(_some(self.unread)): len(self.unread),
-            NOT_SHOWN.format(headers.some(beside, MOST_NAMED)): len(beside),
+            NOT_SHOWN.format(headers.some(others, MOST_NAMED)): len(others),
         }
         said[BY_FOLDER] = len(self.splits) if self.by_folder else 0
         return {note: count for note, count in said.items() if count}
 
     def timelines(self, *, checked: bool = False) -> Iterator[tuple[Path, Timeline]]:
-        """Shard by shard. Raises InputError naming shard and row; a subject in two shards is refused. What is `checked` is not checked
-        again."""
+        """Yields each shard's path and timeline. `checked` skips checks that were made before.
+
+        Raises InputError naming shard and row, also for a subject in two shards.
+        """
         seen: set[int] = set()
         for shard in self.shards:
             timeline = Timeline(read_shard(shard, checked=checked), self.static)
@@ -75,8 +80,11 @@ class Meds:
             yield shard, timeline
 
     def sited(self, column: str) -> Iterator[tuple[set[str], Timeline]]:
-        """Shard by shard (its sites, its events that have a value in `column`, which stands in their column `site`); for shards that
-        `timelines` has checked. Raises InputError naming the shard where it has no such column."""
+        """Yields each shard's sites and the timeline of its events that have a site.
+
+        `column` holds the sites; in the events it is named `site`. `timelines` must have checked
+        the shards. Raises InputError naming a shard that lacks the column.
+        """
         import polars as pl
 
         for shard in self.shards:
@@ -85,7 +93,7 @@ class Meds:
 
 
 def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
-    """Adds a shard's subjects to those `seen` in the shards before it. Raises InputError for one that is there."""
+    """Adds a shard's subjects to `seen`. Raises InputError for one of an earlier shard."""
     here = set(subjects.tolist())
     if twice := seen & here:
         raise InputError(
@@ -95,7 +103,10 @@ def refuse_seen(shard: Path, subjects: np.ndarray, seen: set[int]) -> None:
 
 
 def open_meds(folder: Path) -> Meds:
-    """Raises InputError when the folder is no MEDS data set or its metadata do not fit; events are read later, shard by shard."""
+    """Opens a data set; its events are read later, shard by shard.
+
+    Raises InputError if the folder is no MEDS data set or its metadata do not fit.
+    """
     there = [path for path in sorted((folder / "data").rglob("*")) if path.is_file() and not path.name.startswith(".")]
     shards = tuple(path for path in there if path.name.lower().endswith(PARQUET))
     others = [
@@ -112,7 +123,7 @@ def open_meds(folder: Path) -> Meds:
     others += sorted(path for path in metadata.glob("codes.*") if path.is_file() and path.suffix != ".parquet")
     unread = tuple(str(path.relative_to(folder)) for path in others)
     described = _described(metadata, about)
-    splits = said_splits(metadata)
+    splits = metadata_splits(metadata)
     folders = {} if splits else folder_splits(folder / "data", shards)
     return Meds(
         folder,
@@ -121,14 +132,14 @@ def open_meds(folder: Path) -> Meds:
         splits or folders,
         *described,
         unread,
-        _beside(shards),
+        _other_columns(shards),
         bool(folders),
         _digest(folder, shards),
     )
 
 
-def _beside(shards: Sequence[Path]) -> tuple[str, ...]:
-    """Columns of the shards that are not read as events."""
+def _other_columns(shards: Sequence[Path]) -> tuple[str, ...]:
+    """Lists the shards' columns that are not read as events."""
     import polars as pl
 
     found: dict[str, None] = {}
@@ -138,7 +149,7 @@ def _beside(shards: Sequence[Path]) -> tuple[str, ...]:
                 name for name in pl.read_parquet_schema(shard) if name not in (*COLUMNS, "omop_table")
             )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            continue  # said where it is read
+            continue  # `read_shard` raises the error
     return tuple(found)
 
 
@@ -147,13 +158,16 @@ def _some(names: Sequence[str]) -> str:
 
 
 def read_shard(path: Path, *, checked: bool = False, site_column: str | None = None) -> pl.DataFrame:
-    """A shard's events as `COLUMNS`, checked: types, no null code or subject, each subject's rows together and sorted by time. The
-    `site_column` is kept beside them, as texts under the name `site`."""
+    """Reads a shard's events as `COLUMNS`. `site_column` is kept too, as texts in a column `site`.
+
+    Raises InputError for a wrong type, a null code or subject, and for a subject whose rows are
+    scattered or not sorted by time. `checked` skips the checks that were made before.
+    """
     import polars as pl
     import pyarrow.parquet as pq
     from meds.schema import DataSchema
 
-    parquet_file(path, str(path)).close()  # looked at before it is read
+    parquet_file(path, str(path)).close()  # checks the size before reading
     try:
         events = pl.read_parquet(path, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -212,7 +226,10 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
 
 
 def _never_early(times: pl.Series) -> pl.Series:
-    """Times in microseconds, nanoseconds rounded up: rounded down, an event just after the prediction time would be visible."""
+    """Converts nanoseconds to microseconds, rounded up.
+
+    Rounded down, an event just after the prediction time would become visible.
+    """
     import polars as pl
 
     if times.dtype != pl.Datetime("ns"):
@@ -227,7 +244,7 @@ def _is_time(dtype: pl.DataType) -> bool:
 
 
 def _no_code(codes: pl.Series) -> pl.Series:
-    """Null, or text for it. `NA` is a code: sodium's."""
+    """Marks codes that are null or a text for null. `NA` is a code: sodium's."""
     return codes.is_null() | (is_nothing(codes, free_text=True) & (codes != "NA").fill_null(True))
 
 
@@ -245,7 +262,7 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
 
 
 def _conform(table: Any, schema: Any, path: Path) -> None:
-    """MEDS's own classes have the last word; what has a row to name was refused before."""
+    """Checks the types with MEDS's own schema. Errors that name a row were raised before."""
     from flexible_schema import SchemaValidationError, TableValidationError
 
     try:
@@ -257,7 +274,7 @@ def _conform(table: Any, schema: Any, path: Path) -> None:
 
 
 def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
-    """Static rows first, then by time, each subject's rows together."""
+    """Raises InputError unless a subject's rows are together, static rows first, then by time."""
     import polars as pl
 
     same = pl.col("subject_id") == pl.col("subject_id").shift(1)
@@ -275,10 +292,10 @@ def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
 
 
 def _described(metadata: Path, about: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], frozenset[str]]:
-    """({code: description}, {code: its LOINC parent}, codes declared static), where there are some; codes.parquet may be absent or empty.
+    """Returns ({code: description}, {code: LOINC parent}, static codes); each may be empty.
 
-    A code is declared static if its column `static` or `is_static` says so, if its description or
-    parent is that of a sex, race or ethnicity, or if `static_codes` of dataset.json names it.
+    A code is static if its column `static` or `is_static` says so, if its description or parent is
+    a sex, race or ethnicity, or if `static_codes` of dataset.json names it.
     """
     import polars as pl
 
@@ -327,7 +344,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _digest(folder: Path, shards: tuple[Path, ...]) -> str:
-    """sha256 over the shards' names and bytes."""
+    """Computes one sha256 over the shards' names and bytes."""
     digest = hashlib.sha256()
     for shard, sha256 in zip(shards, each(sha256_of, shards), strict=True):
         digest.update(f"{shard.relative_to(folder)} {sha256}\n".encode())

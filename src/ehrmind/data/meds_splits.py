@@ -1,4 +1,4 @@
-"""Splits of the subjects of a MEDS data set: those of its metadata, else those that the folders of its shards say."""
+"""Finds the split of each MEDS subject: from the metadata, otherwise from the shards' folders."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ehrmind.system import unread
 from ehrmind.types import InputError, Split
 
 
-def said_splits(metadata: Path) -> dict[int, Split]:
-    """Reads the splits of subject_splits.parquet; empty without the file. Raises InputError if it
-    does not fit or is not parquet."""
+def metadata_splits(metadata: Path) -> dict[int, Split]:
+    """Reads subject_splits.parquet; the result is empty without the file.
+
+    Raises InputError if the file does not fit or is not parquet.
+    """
     import polars as pl
 
     path = metadata / "subject_splits.parquet"
@@ -34,7 +36,10 @@ def said_splits(metadata: Path) -> dict[int, Split]:
 
 
 def folder_splits(data: Path, shards: Sequence[Path]) -> dict[int, Split]:
-    """The splits of subjects whose shards all lie in folders or files called train, tuning or held_out, two of them or all; else none."""
+    """Reads splits from the names of folders or shard files: train, tuning or held_out.
+
+    The result is empty unless every shard has such a name and at least two names occur.
+    """
     import polars as pl
 
     words = [shard.relative_to(data).parts[0] for shard in shards]
@@ -50,7 +55,7 @@ def folder_splits(data: Path, shards: Sequence[Path]) -> dict[int, Split]:
             parquet_file(shard, str(shard)).close()
             subjects = pl.read_parquet(shard, columns=["subject_id"], hive_partitioning=False)["subject_id"].unique()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            return {}  # said where the shard is read
+            return {}  # `read_shard` raises the error
         assert split is not None
         found |= dict.fromkeys(subjects.to_list(), split)
     return found

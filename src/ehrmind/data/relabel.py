@@ -1,7 +1,9 @@
-"""MedCalc-Bench labels, recomputed from each row's own entities by the published formula: an audit, a corrected copy, corrected Cases.
+"""Recomputes MedCalc-Bench labels from each row's entities by the published formulas.
 
-At least a quarter of the benchmark's labels are doubted (arXiv 2512.19691). A row's "Relevant Entities" say what was read from its note;
-with them a label can be checked without a model. Whether they were read rightly, nothing here can tell.
+The results are an audit, a corrected copy of the file, or corrected Cases. At least a quarter of
+the benchmark's labels are in doubt (arXiv 2512.19691). A row's "Relevant Entities" are the values
+read from its note, so its label can be checked without a model. Whether the entities themselves are
+correct is not checked.
 """
 
 from __future__ import annotations
@@ -34,13 +36,16 @@ from ehrmind.data.medcalc import ENTITIES, EXPLANATION, ROW_IDS, decimal_marks, 
 from ehrmind.files import clear_leftovers, write_private
 from ehrmind.types import Case, InputError
 
-AUDIT = "Audit"  # the corrected copy's own column
+AUDIT = "Audit"  # column added to the corrected copy
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One row: its id and its place in the file, the stored answer, ours (None: not computable), and why they differ. `reason` may hold
-    values of the row, for the corrected copy; `kind` says it without them, for a terminal and a job's log."""
+    """Result for one row: stored and computed answer (None: not computable), and why they differ.
+
+    `row` is the row's id, `place` its number in the file. `reason` may hold values of the row and
+    goes into the corrected copy only. `kind` says the same without values, for a terminal or a log.
+    """
 
     row: int | str
     place: int
@@ -60,13 +65,13 @@ class Audit:
 
     @property
     def by_calculator(self) -> dict[str, tuple[int, int]]:
-        """Calculator -> (rows that agree, rows)."""
+        """Mapping of each calculator to (rows that agree, rows)."""
         total = Counter(row.calculator for row in self.rows)
         good = Counter(row.calculator for row in self.rows if row.agrees)
         return {name: (good[name], total[name]) for name in sorted(total)}
 
     def lines(self) -> Iterator[str]:
-        """The audit for a person to read. Values stand in the corrected copy alone."""
+        """Yields the audit as lines to print. Values of rows are only in the corrected copy."""
         good, computed = sum(row.agrees for row in self.rows), sum(row.computed is not None for row in self.rows)
         yield f"{good:,} of {len(self.rows):,} labels agree with the {self.convention} convention"
         yield f"{len(self.rows) - computed:,} cannot be computed"
@@ -101,7 +106,10 @@ class Audit:
 
 
 def audit_rows(file: Path | str, convention: Convention = "published") -> Audit:
-    """Recompute every row that has an answer. Raises InputError for a file that is not MedCalc-Bench, or has no entities."""
+    """Recomputes every row that has an answer.
+
+    Raises InputError for a file that is not MedCalc-Bench or has no entities.
+    """
     cases, counts = read_medcalc(file, split="held_out")
     if not any("entities" in case.provenance for case in cases):
         raise InputError(f"{file} has no column '{ENTITIES}', so there is nothing to recompute its labels from.")
@@ -109,8 +117,11 @@ def audit_rows(file: Path | str, convention: Convention = "published") -> Audit:
 
 
 def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
-    """The file again with the answers, limits and explanations that recomputing changed, and a column that says what became of each row.
-    Decimal commas of answers and limits become points, since the copy has commas between its columns and recomputed numbers have points."""
+    """Writes a copy with recomputed answers, limits and explanations, and a column `Audit`.
+
+    Decimal commas of answers and limits become points, because the copy's columns are separated by
+    commas and recomputed numbers have points.
+    """
     table = read_table(Path(file))
     commas = [column for column, mark in decimal_marks(table, str(file)).items() if mark == "comma"]
     for row, column in product(table.rows, commas):
@@ -128,7 +139,10 @@ def write_corrected(file: Path | str, audit: Audit, out: Path) -> None:
 
 
 def recomputed(cases: Sequence[Case]) -> tuple[list[Case], dict[str, int]]:
-    """The same Cases with labels and worked answers by the published formulas; what cannot be computed is left out and counted."""
+    """Recomputes labels and worked answers of Cases by the published formulas.
+
+    Cases that cannot be computed are left out and counted.
+    """
     kept: list[Case] = []
     counts: Counter[str] = Counter()
     for case in cases:
@@ -173,7 +187,8 @@ RELEASES: dict[Convention, str] = {"medcalc": "MedCalc-Bench v1.0", "medcalc-ver
 
 
 def _why(calculator: Calculator, case: Case, ours: Result) -> tuple[str, str]:
-    """Which of the releases' own ways gives the stored answer; the same without values."""
+    """Finds the release whose deviations give the stored answer: (reason, reason without
+    values)."""
     entities = entities_of(case)
     also = []
     for convention, release in RELEASES.items():
@@ -204,7 +219,7 @@ def _why(calculator: Calculator, case: Case, ours: Result) -> tuple[str, str]:
 def _value(
     calculator: Calculator, deviations: tuple[Deviation, ...], entities: Mapping[str, Any], convention: Convention
 ) -> Value | None:
-    """What the release gives with these of its deviations alone."""
+    """Computes a release's value with only these of its deviations; None if not computable."""
     try:
         return work_entities(replace(calculator, deviations=deviations), entities, convention).value
     except InputError:
@@ -227,7 +242,7 @@ def _corrected(row: Mapping[str, str], audited: Audited | None, convention: Conv
 
 
 def benchmark_answer(truth: Mapping[str, Any]) -> str:
-    """A truth as MedCalc-Bench writes its answers."""
+    """Formats a truth as MedCalc-Bench writes its answers."""
     if truth["kind"] == "date":
         year, month, day = truth["value"].split("-")
         return f"{month}/{day}/{year}"

@@ -1,9 +1,8 @@
-"""Comparison of two data sets of coded histories: whether they hold the same people, however their
-folders are called.
+"""Tells whether two data sets of coded histories hold the same people, whatever their names.
 
-A group is named after the data set and the subject's number. Two data sets are one if their names
-are equal, if their files are, or if the subjects that they share by number were born at the same
-time. Copies that were written anew, or in part, have the same births.
+A group is named after the data set and the subject's number. Two data sets count as one if their
+names or files are equal, or if the subjects with the same numbers have the same births. Rewritten
+and partial copies keep the births.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from itertools import combinations
 
 from ehrmind.types import Case
 
-SAME_BIRTH = 0.03  # years; ages have two digits behind the point
-ALIKE = 0.9  # of the shared subjects whose birth both data sets know
+SAME_BIRTH = 0.03  # years; ages have two decimals
+ALIKE = 0.9  # share of equal births, among shared subjects whose birth both data sets know
 YEAR = 365.2425  # days
 
 
 def names_of_people(cases: Iterable[Case]) -> Mapping[str, str]:
-    """{name of a data set, as groups begin with it: the name of the first data set that has the same people}."""
+    """Maps each data set's name to the first data set, by name, that has the same people."""
     digests: dict[str, set[str]] = defaultdict(set)
     members: dict[str, dict[int, float | None]] = defaultdict(dict)
     for case in cases:
@@ -38,7 +37,7 @@ def names_of_people(cases: Iterable[Case]) -> Mapping[str, str]:
 
 
 def data_set_of(case: Case) -> str:
-    """The beginning of a case's group."""
+    """Returns the data set's name, with which a case's group begins."""
     return case.group.removesuffix(f"-{case.provenance['subject']}")
 
 
@@ -49,7 +48,7 @@ def _alike(ours: Mapping[int, float | None], theirs: Mapping[int, float | None])
 
 
 def _born(case: Case) -> float | None:
-    """The year of birth with its fraction, as near as the age tells it."""
+    """Computes the year of birth with its fraction, as precisely as the age allows."""
     age = case.provenance.get("age")
     if age is None:
         return None

@@ -1,6 +1,7 @@
-"""Missing values by columns: what a program writes where there is none becomes null where a file is read, and nowhere later.
+"""Turns texts for missing values into null, column by column, when a file is read and never later.
 
-The spellings are those of `cells`. Of a number, NaN and the infinities are none; 0 is a number, and 1970-01-01 a time.
+The spellings are those of `cells`. NaN and infinities are missing numbers too. 0 is a number, and
+1970-01-01 is a time.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ from ehrmind.data.cells import NULLS
 if TYPE_CHECKING:
     import polars as pl
 
-SAID = frozenset({"none", "nil"})  # results that a text may report
+SAID = frozenset({"none", "nil"})  # results in a free text, not missing values
 
 
 def real(column: str) -> pl.Expr:
-    """A column of floats without NaN and infinities."""
+    """Returns a column of floats with null for NaN and infinities."""
     import polars as pl
 
     return pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column)
 
 
 def written(values: pl.Series, *, free_text: bool = False) -> pl.Series:
-    """Texts with null for the spellings of nothing; in `free_text`, `None` and `nil` are results."""
+    """Replaces texts for missing values by null; in `free_text`, `None` and `nil` are results."""
     nothing = is_nothing(values, free_text=free_text)
     return values.set(nothing, None) if nothing.any() else values
 
 
 def is_nothing(values: pl.Series, *, free_text: bool = False) -> pl.Series:
-    """Marks texts that are a spelling of nothing; false for null itself. Each distinct text is
-    checked once."""
+    """Marks texts for missing values; false for null itself. Each distinct text is checked once."""
     import polars as pl
 
     words = sorted(NULLS - SAID if free_text else NULLS)

@@ -1,4 +1,4 @@
-"""Sources: splits by group (patient, note or topic), made once, and the leak check that every start runs."""
+"""Splits cases by group (patient, note or topic), and checks for leaks at every start of a run."""
 
 from __future__ import annotations
 
@@ -33,28 +33,31 @@ _STRAIGHT = str.maketrans(
     {
         **dict.fromkeys("‘’", "'"),
         **dict.fromkeys("“”", '"'),
-        **dict.fromkeys("–—\u2010", "-"),  # NFKC makes it of U+2011
+        **dict.fromkeys("–—\u2010", "-"),  # NFKC turns U+2011 into U+2010
         **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"),
     }
 )
 
 
 def note_group(note: str) -> str:
-    """The group of a note. A note that another release typeset anew (line ends, curly quotes, case) is the same note."""
+    """Returns the group of a note. Line ends, curly quotes and case make no difference.
+
+    Releases of a benchmark typeset the same note in different ways.
+    """
     folded = unicodedata.normalize("NFKC", note).translate(_STRAIGHT).casefold()
     return "note-" + hashlib.sha256(" ".join(folded.split()).encode()).hexdigest()[:16]
 
 
 def split_of_word(word: str) -> Split | None:
-    """The split that a file calls so, None for a word with another meaning or none."""
+    """Returns the split that a word means, such as `test` for held_out; None for any other word."""
     return _WORDS.get(label_key(word))
 
 
 def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list[Case], list[Case]]:
-    """(rest, part): `part` has this share of the groups, rounded, at least one and not all.
+    """Returns (rest, part): `part` has this share of the groups, rounded, at least one and not all.
 
-    Which groups depends on the seed and on the groups' names, not on the order of the cases. The cases keep their
-    order and their `split` field: relabelling is the caller's.
+    The choice depends on the seed and the groups' names, not on the order of the cases. The cases
+    keep their order and their `split` field; the caller changes that.
     """
     groups = {case.group for case in cases}
     if len(groups) < 2:
@@ -69,10 +72,11 @@ def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list
 def split_of_groups(
     cases: Sequence[Case], shares: Mapping[Split, float], seed: int, *, within: Callable[[Case], Any] | None = None
 ) -> list[Case]:
-    """The cases in their order, each with the split of its group: train first, then tuning, then held_out, by a hash of seed and group.
+    """Returns the cases in their order, each with the split of its group.
 
-    `within` divides the groups of every value of it by the same shares, so that each has some in train. Raises InputError for shares that
-    are not positive or do not sum to 1.
+    Groups are ordered by a hash of seed and group, and fill the splits in the order of `shares`.
+    `within` maps a case to a stratum; each stratum is divided by the same shares, so that each has
+    groups in train. Raises InputError for shares that are negative or do not sum to 1.
     """
     refuse_shares(shares)
     pools: dict[Any, set[str]] = defaultdict(set)
@@ -91,7 +95,10 @@ def split_of_groups(
 
 
 def split_of_subjects(subjects: pl.Series, splits: pl.Series, path: object) -> dict[int, Split]:
-    """{subject: split} of a file of both. Raises InputError naming file and row for a split that is none and for a subject in two."""
+    """Returns {subject: split} of a file's two columns.
+
+    Raises InputError naming file and row for an unknown split and for a subject in two splits.
+    """
     found: dict[int, Split] = {}
     rows: dict[int, int] = {}
     for row, (subject, said) in enumerate(zip(subjects.to_list(), splits.to_list(), strict=True), start=1):
@@ -112,13 +119,16 @@ def refuse_shares(shares: Mapping[Split, float]) -> None:
 
 
 def splits_digest(cases: Sequence[Case]) -> str:
-    """sha256 over which case is in which split and group, whatever the order."""
+    """Computes a sha256 over each case's split and group, independent of their order."""
     rows = sorted([case.split, case.group, case.id] for case in cases)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequence[Case]) -> None:
-    """Refuse when a group is in two splits, or an id is used twice. The message has counts and ids, no record text."""
+    """Raises InputError if a group is in two splits or an id occurs twice.
+
+    The message has counts and ids, no record text.
+    """
     splits = {"train": train, "tuning": tuning, "held_out": held_out}
     for (first, ours), (second, theirs) in combinations(splits.items(), 2):
         shared, leaking = _leaking(ours, theirs)
@@ -131,22 +141,25 @@ def check_leaks(*, train: Sequence[Case], tuning: Sequence[Case], held_out: Sequ
 
 
 def _places(ids: Collection[str], cases: Iterable[Case]) -> str:
-    """Where some cases stand, three of them at most."""
+    """Names the places of at most three of these cases."""
     return ", ".join(
         list(dict.fromkeys(case.place for case in sorted(cases, key=lambda case: case.id) if case.id in ids))[:3]
     )
 
 
 def without_leaks(train: Sequence[Case], held_out: Sequence[Case]) -> tuple[list[Case], int]:
-    """(the train cases whose group is not in held_out, how many were dropped)."""
+    """Returns (the train cases whose group is not in held_out, how many were dropped)."""
     leaking = _leaking(train, held_out)[1]
     kept = [case for case in train if case.id not in leaking]
     return kept, len(train) - len(kept)
 
 
 def _leaking(ours: Sequence[Case], theirs: Sequence[Case]) -> tuple[set[str], set[str]]:
-    """(names of patients and notes that both sides have, ids of our cases that have one). Two patients may share a text; where one side
-    is grouped by text and the other by a column, texts are what can be compared."""
+    """Returns (patients and notes that both sides have, ids of `ours` that have one of them).
+
+    If one side is grouped by text and the other by a column, only texts can be compared. Two
+    patients may share a text.
+    """
     by_text = any(_NOTE.fullmatch(case.group) for case in (*ours, *theirs))
     same = names_of_people((*ours, *theirs))
     names = {case.id: _names(case, by_text, same) for case in ours}
@@ -159,8 +172,10 @@ def _leaking(ours: Sequence[Case], theirs: Sequence[Case]) -> tuple[set[str], se
 
 
 def _names(case: Case, by_text: bool, same: Mapping[str, str]) -> set[str]:
-    """The names by which a case may be met in another split: its group, and its text's where texts are compared. `same` has the data sets
-    of histories that are of the same people."""
+    """Returns the groups that a case belongs to: its own, and its text's if texts are compared.
+
+    `same` maps each data set of histories to the one that has the same people.
+    """
     if case.family == "ehr" and "subject" in case.provenance:
         return {f"{same[data_set_of(case)]}-{case.provenance['subject']}"}
     if case.family != "table" or _NOTE.fullmatch(case.group):
@@ -170,7 +185,10 @@ def _names(case: Case, by_text: bool, same: Mapping[str, str]) -> set[str]:
 
 
 def _patient(case: Case) -> str:
-    """The group of a table's case. An earlier version wrote the table's name before it, and the patient as the cell had it."""
+    """Returns the group of a table's case.
+
+    An earlier version prefixed it with the table's name, and wrote the patient as the cell did.
+    """
     before = f"{case.task}-"
     is_old = "grouped_by" not in case.provenance and case.group.startswith(before)
     if not is_old:

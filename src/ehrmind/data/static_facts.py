@@ -1,8 +1,10 @@
-"""The facts of a person that may be known without a time: sex, race and ethnicity, and what a data set's metadata declare as static.
+"""Recognises facts that need no time: sex, race, ethnicity, and codes that the metadata call
+static.
 
-Everything else without a time is left out of every history: a death, a diagnosis or an outcome without a known day would otherwise be
-known from the first day on. A code is recognised by its vocabulary (`GENDER//F`, `Sex/M`, `Race/5`, `us-core-ethnicity|…`), or as a concept
-of OMOP, SNOMED CT or LOINC. Birth and death are dated, whatever the metadata say.
+Histories leave out all other events without a time. Otherwise a death, diagnosis or outcome without
+a date would be known from the first day. A code is recognised by its vocabulary (`GENDER//F`,
+`Sex/M`, `Race/5`, `us-core-ethnicity|…`), or as an OMOP, SNOMED CT or LOINC concept. Birth and
+death need a time, whatever the metadata say.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-PERSON = "person"  # the OMOP table that has nothing of a person but birth, sex, race and ethnicity
+PERSON = "person"  # the OMOP table that has only birth, sex, race and ethnicity
 HEADS = {
     **dict.fromkeys(
         ("sex", "gender", "birth sex", "birthsex", "sex at birth", "sex assigned at birth", "assigned sex", "biological sex", "legal sex",
@@ -54,14 +56,16 @@ _COLUMN = re.compile(r"(?: source)?(?: concept)?(?: value| id| code| name)?$")  
 
 
 def fact_of(code: str) -> str | None:
-    """`sex`, `race` or `ethnicity`; None for any other code."""
+    """Returns `sex`, `race` or `ethnicity`; None for any other code."""
     head, _ = _parts(code)
     return head
 
 
 def sex_of(code: str, text: str | None = None) -> str | None:
-    """Reads `female` or `male` from the code, or from `text` if the code says only that it is a
-    sex; None for all else."""
+    """Reads `female` or `male` from the code, or from `text` if the code only says "sex".
+
+    Returns None for all else.
+    """
     head, value = _parts(code)
     if head != "sex":
         return None
@@ -69,18 +73,17 @@ def sex_of(code: str, text: str | None = None) -> str | None:
 
 
 def is_static(code: str, declared: Iterable[str] = ()) -> bool:
-    """Tells whether a code may be known without a time: by itself, or `declared` by the
-    metadata."""
+    """Tells whether a code needs no time, by itself or as `declared` by the metadata."""
     return not is_dated(code) and (fact_of(code) is not None or code in declared)
 
 
 def is_dated(code: str) -> bool:
-    """Birth and death, which have a time or say nothing."""
+    """Tells whether a code is a birth or death, which is meaningless without a time."""
     return _DATED.match(code) is not None
 
 
 def _parts(code: str) -> tuple[str | None, str]:
-    """(which fact, its value in small letters) of a code."""
+    """Splits a code into (fact or None, value in lower case)."""
     parts = [" ".join(re.split(r"[_\-\s]+", part)).strip() for part in re.split(r"[/|:=^]+", code.lower())]
     while len(parts) > 1 and parts[0] in WRAPPERS and parts[1] not in CONCEPTS["omop"]:
         parts = parts[1:]

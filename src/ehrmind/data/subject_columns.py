@@ -1,7 +1,8 @@
-"""Columns of subject and time in labels, splits and questions: one key for a subject's number, one reader of times.
+"""Reads the columns of subjects and times in labels, splits and questions.
 
-Subjects of MEDS are whole numbers. `7`, `007`, `7.0` and the float 7.0 are one subject wherever they stand; what is no whole number is
-refused with its row. Times have no zone, as MEDS has it: one with a zone has two readings and is refused.
+Subjects of MEDS are whole numbers. `7`, `007`, `7.0` and the float 7.0 are the same subject
+everywhere; any other value is refused with its row. Times have no zone, as in MEDS: a time with a
+zone has two readings and is refused.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def place(path: object, wrong: pl.Series, column: str, rows_before: int = 0) -> str:
-    """`FILE, row 3, column 'x'` of the first wrong row."""
+    """Names the first wrong row: `FILE, row 3, column 'x'`."""
     return f"{path}, row {rows_before + int(wrong.arg_max() or 0) + 1}, column '{column}'"
 
 
 def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl.Series:
-    """The subjects' numbers. `rows_before` stand before these in the file. Raises InputError naming file, row and column for a null and for
-    what is no whole number."""
+    """Reads subjects as integers. `rows_before` counts the file's rows before these.
+
+    Raises InputError naming file, row and column of a null or a value that is no whole number.
+    """
     import polars as pl
 
     column, dtype = values.name, values.dtype
@@ -58,7 +61,7 @@ def subject_numbers(values: pl.Series, path: object, rows_before: int = 0) -> pl
 
 
 def _key(text: str) -> str | None:
-    """The key of an identity; None for one that a spreadsheet has rounded."""
+    """Returns the key of an id; None for a number that a spreadsheet has rounded."""
     try:
         return record_key(text)
     except CellError:
@@ -66,7 +69,7 @@ def _key(text: str) -> str | None:
 
 
 def _from_texts(values: pl.Series) -> pl.Series:
-    """Numbers at once where a column holds digits only; any other spelling once for every different one."""
+    """Reads digits by a cast of the whole column, and every other distinct spelling once."""
     import polars as pl
 
     numbers = values.cast(pl.Int64, strict=False)
@@ -81,8 +84,10 @@ def _from_texts(values: pl.Series) -> pl.Series:
 
 
 def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
-    """(times in microseconds, how many of them are days without a time, which are read as 00:00). Raises InputError naming file, row and
-    column for a null, a zone, and for what is no time."""
+    """Returns (times in microseconds, how many are days without a time, read as 00:00).
+
+    Raises InputError naming file, row and column of a null, a time with a zone, or any other text.
+    """
     import polars as pl
 
     column, dtype = values.name, values.dtype

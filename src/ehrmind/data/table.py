@@ -1,4 +1,7 @@
-"""Any table of question, answer and how to check it becomes Cases; its columns are named by the recipe, its cells read by `cells`."""
+"""Makes Cases of any table with questions and answers.
+
+The recipe names the columns and how an answer is checked; `cells` and `dates` read the cells.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,13 @@ COLUMNS = ("question", "answer", "record", "rationale", "group", "id", "split")
 
 
 def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
-    """A Case a row, and counts. Splits are the `split` column's where it is named, else by group: the `group` column, else the record's
-    text, else the question's. Raises InputError naming file, row and column; no message quotes a cell."""
-    table = rows_of(file, COLUMNS)  # in one task, on a cluster too: it is one file, of rows that are numbered
+    """Makes a Case of each row, and counts.
+
+    Splits come from the `split` column if it is named, otherwise they are drawn by group. A group
+    is the `group` column's value, otherwise the record's text, otherwise the question's. Raises
+    InputError naming file, row and column; no message quotes a cell.
+    """
+    table = rows_of(file, COLUMNS)  # one task even on a cluster: one file, whose rows are numbered
     name = file.name or stem(file.path)
     how, notes = _conventions(file, table)
     cases = [_case(file, table, name, number, row, how) for number, row in enumerate(table.rows, start=1)]
@@ -47,7 +54,10 @@ def read_table_cases(file: TableFile) -> tuple[list[Case], Counts]:
 
 
 def rows_of(file: TableFile, names: Iterable[str]) -> Table:
-    """The table. Raises InputError for ids that meet, and for a missing column that one of the recipe's keys `names` names."""
+    """Reads the table. `names` are the recipe's keys that hold column names.
+
+    Raises InputError for a column that is missing and for an id that occurs twice.
+    """
     table = read_table(file.path, file.sheet, several_sheets="name one with --sheet (in a recipe `sheet`)")
     columns = {name: getattr(file, name) for name in names} | {
         f"the hint {hint}": column for hint, column in file.hints.items()
@@ -62,7 +72,7 @@ def rows_of(file: TableFile, names: Iterable[str]) -> Table:
 
 
 def _refuse_repeated_ids(file: TableFile, table: Table) -> None:
-    """Raises InputError for two rows of one id, however it is spelled."""
+    """Raises InputError if two rows have the same id, even in different spellings."""
     first: dict[str, int] = {}
     for number, row in enumerate(table.rows if file.id else (), start=1):
         key = key_of(table, number, row, file.id or "", "id")
@@ -73,7 +83,7 @@ def _refuse_repeated_ids(file: TableFile, table: Table) -> None:
 
 
 def key_of(table: Table, number: int, row: dict[str, str], column: str, what: str, namespace: str | None = None) -> str:
-    """The key of a named row or group. Raises InputError where the cell has none."""
+    """Computes the key of a row or group. Raises InputError for a cell without one."""
     try:
         key = group_key(row[column], namespace)
     except CellError as problem:
@@ -84,7 +94,7 @@ def key_of(table: Table, number: int, row: dict[str, str], column: str, what: st
 
 
 def text_of(row: dict[str, str], column: str | None) -> str:
-    """A cell of free text; empty where no column is named, and for what a program writes where there is nothing."""
+    """Returns a cell of free text; empty if no column is named or the cell is a text for null."""
     return "" if column is None or is_null_text(row[column]) else row[column].strip()
 
 
@@ -96,7 +106,7 @@ def question_of(file: TableFile, table: Table, number: int, row: dict[str, str])
 
 
 def named(file: TableFile, table: Table, name: str, number: int, row: dict[str, str]) -> dict[str, str]:
-    """`id` and `group` of a row's Case."""
+    """Returns `id` and `group` for a row's Case."""
     question, record = question_of(file, table, number, row), text_of(row, file.record)
     if file.id is not None:
         key_of(table, number, row, file.id, "id")
@@ -109,7 +119,7 @@ def named(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
 
 
 def group_notes(file: TableFile, table: Table, cases: list[Case]) -> dict[str, int]:
-    """Counts the groups, and what a person should know about them and about the records."""
+    """Counts groups, groups with several spellings, and rows without a record."""
     spellings = (
         {(case.group, plain(row[file.group])) for case, row in zip(cases, table.rows, strict=True)}
         if file.group
@@ -127,7 +137,7 @@ def group_notes(file: TableFile, table: Table, cases: list[Case]) -> dict[str, i
 
 
 def _conventions(file: TableFile, table: Table) -> tuple[dict[str, Any], dict[str, int]]:
-    """(how the answers are read, as far as that had to be decided; notes that say so with the number of rows)."""
+    """Decides how answers are read: (decimal mark, date order or first label number; notes)."""
     column = table.column(file.answer)
     if file.kind in ("number", "integer"):
         decimal = cells.decimal_of(column, file.decimal, whole_numbers=file.kind == "integer")
@@ -190,7 +200,7 @@ def _split(file: TableFile, table: Table, number: int, row: dict[str, str]) -> S
 
 
 def _truth(file: TableFile, answer: str, where: str, how: dict[str, Any]) -> dict[str, Any]:
-    """A truth that `tasks.table` checks. Nothing in the cell is evaluated."""
+    """Makes the truth that `tasks.table` checks. Nothing in the cell is evaluated."""
     decimal = how.get("decimal", "point")
     value: Any
     try:

@@ -1,4 +1,4 @@
-"""Rows of text from the text of a file: columns separated by comma, semicolon, tab or bar, or JSON objects, a line each."""
+"""Parses rows from text: columns separated by comma, semicolon, tab or bar, or JSON lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ehrmind.types import InputError
 
 MAX_FIELD = 200_000  # characters; the longest published note has 11,224
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-MAX_CELLS = 20_000_000  # of a table, each of which is a text of Python's; a row is a question to be asked
+MAX_CELLS = 20_000_000  # per table; each cell is a Python string
 MAX_COLUMNS = 10_000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _EXCEL_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n")  # the first line that tells Excel how to open a file
@@ -24,7 +24,7 @@ Rows = list[list[str]]
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """UTF-8 with or without its mark, or UTF-16 with one."""
+    """Decodes UTF-8 with or without a byte order mark, or UTF-16 with one."""
     try:
         text = raw.decode("utf-16" if raw.startswith(_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -34,8 +34,10 @@ def decoded(raw: bytes, name: str) -> str:
 
 
 def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS)) -> tuple[list[str], Rows, str]:
-    """(columns, rows, what separates them). The header line decides the separator, else the rows;
-    if neither does, the text is refused."""
+    """Returns (columns, rows, separator). The header decides the separator, otherwise the rows do.
+
+    Raises InputError if neither does.
+    """
     if "\0" in text:
         raise InputError(f"{name} is not a CSV file: it holds binary zeros; if it is UTF-16, save it as UTF-8.")
     if told := _EXCEL_SEPARATOR.match(text):
@@ -57,7 +59,10 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
 
 
 def _headers(text: str, name: str, separators: Sequence[str]) -> dict[str, list[str]]:
-    """The header by every separator under which it is CSV: a quoted name ends where the file's own one follows, and no other."""
+    """Parses the header with each separator, and returns those with which it is valid CSV.
+
+    A quoted name must be followed by the true separator, so a wrong one is often invalid.
+    """
     found: dict[str, list[str]] = {}
     problems: list[InputError] = []
     for separator in separators:
@@ -99,8 +104,11 @@ def _is_even(text: str, separator: str) -> bool:
 
 
 def _records(text: str, name: str, separator: str) -> Iterator[list[str]]:
-    """The records but for blank lines. `strict`, so that a quote left open does not swallow the rows after it."""
-    # The module's own limit does not say which column is too long: lift it here, `check_lengths` has ours.
+    """Yields the records, without blank lines. `strict` refuses an open quote.
+
+    Otherwise an open quote would swallow the rows after it.
+    """
+    # The limit of `csv` does not name the column that is too long. `check_lengths` does.
     before = csv.field_size_limit(len(text) + 1)
     number = 0
     try:
@@ -116,7 +124,7 @@ def _records(text: str, name: str, separator: str) -> Iterator[list[str]]:
 
 
 def json_lines(lines: Sequence[str], name: str) -> tuple[list[str], Rows]:
-    """JSON objects, a line each; every row has the columns of all. Numbers keep the digits that the file has."""
+    """Parses one JSON object per line. Rows get all columns; numbers keep the file's digits."""
     objects = [_object(line, name, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not objects:
         raise InputError(f"{name} holds no row.")
@@ -129,7 +137,7 @@ def json_lines(lines: Sequence[str], name: str) -> tuple[list[str], Rows]:
 
 
 class _TwiceError(ValueError):
-    """A key that an object has twice."""
+    """Error for a key that an object has twice."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

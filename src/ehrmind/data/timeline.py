@@ -1,9 +1,13 @@
-"""The one reader of histories: `Timeline.visible` gives what is known at a time, and nothing gives more.
+"""Reads histories up to a prediction time. `Timeline.visible` is the only way to an event.
 
-The boundary is written here once. An event at exactly the prediction time is visible, as MEDS says, unless the caller excludes it. Of the
-events without a time the static facts of a person (`static_facts`) are always visible and the others never: they are left out and counted.
-An `end` later than the prediction time is the future and reads as null. A shard's events stay in one frame, sorted by subject and time, and
-a request is a slice of it: no object per event.
+The boundary of time is defined here alone:
+- An event at exactly the prediction time is visible, as MEDS says, unless the caller excludes it.
+- Events without a time are visible if they are static facts (`static_facts`). Others are counted
+  and never shown.
+- An `end` after the prediction time lies in the future and reads as null.
+
+A shard's events stay in one frame, sorted by subject and time. A request is a slice of that frame,
+so no object is made per event.
 """
 
 from __future__ import annotations
@@ -24,24 +28,29 @@ if TYPE_CHECKING:
 
 BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
 COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "table")
-
-
-WIDEST = 1 << 24  # a table of numbers that is looked up directly; 64 MB
+WIDEST = 1 << 24  # largest lookup table, in entries; 64 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """`events`, by request and time: `request` (the row of the request), `what` (the row of `Timeline.whats`, which has code, table and
-    unit) and the shard's other columns. `known` counts the dated events visible to each request, before the newest were taken."""
+    """Events that are visible to some requests, sorted by request and time.
+
+    `events` has `request` (index of the request), `what` (row of `Timeline.whats`, which has code,
+    table and unit) and the shard's other columns. `known` counts each request's visible dated
+    events, before `newest` limits them.
+    """
 
     events: pl.DataFrame
     known: np.ndarray
 
 
 class Timeline:
-    """The events of some subjects, `COLUMNS` (`table` is the OMOP table an event came from, where known) and any more: each subject's rows
-    together, those without a time first, then by time. `declared` are the codes that the data set's metadata call static. `undated` counts,
-    by code, the events without a time that are left out."""
+    """Events of some subjects, with `COLUMNS` and any others.
+
+    Each subject's rows are together, those without a time first, then by time. `table` is the
+    event's OMOP table, if known. `declared` has the codes that the metadata call static. `undated`
+    counts by code the events that are left out because they have no time.
+    """
 
     def __init__(self, events: pl.DataFrame, declared: Collection[str] = frozenset()) -> None:
         import numpy as np
@@ -61,7 +70,7 @@ class Timeline:
             )
         left_out = _undated(events, declared)
         self.undated = Counter(events.filter(left_out)["code"].to_list()) if left_out.any() else Counter[str]()
-        if self.undated:  # a subject keeps its place, and may have no event there
+        if self.undated:  # subjects stay, even those without any event left
             place = np.r_[0, np.cumsum(~left_out.to_numpy())]
             self._starts, self._ends, events = place[self._starts], place[self._ends], events.filter(~left_out)
         self._times = events["time"].cast(int).fill_null(np.iinfo(np.int64).min).to_numpy()
@@ -69,17 +78,17 @@ class Timeline:
 
     @property
     def subjects(self) -> np.ndarray:
-        """Everybody who has events here, in the order of their numbers."""
+        """Subjects that have events here, in ascending order."""
         return self._subjects
 
     @cached_property
     def whats(self) -> pl.DataFrame:
-        """A row for every different code, table and unit. Events are compared by its number from here on."""
+        """One row per distinct code, table and unit. Events refer to it by row number (`what`)."""
         return self._numbered[0]
 
     @cached_property
     def _numbered(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """(whats, the other columns of the events with their `what`); made once, and only where histories are asked for."""
+        """The pair (whats, events with `what` for code, table and unit); computed on first use."""
         import numpy as np
         import polars as pl
 
@@ -102,20 +111,20 @@ class Timeline:
         )
 
     def has(self, subjects: np.ndarray) -> np.ndarray:
-        """Whether each subject has any event here."""
+        """Tells for each subject whether it has any event here."""
         import numpy as np
 
         places = np.searchsorted(self._subjects, subjects).clip(max=max(0, len(self._subjects) - 1))
         return self._subjects[places] == subjects if len(self._subjects) else np.zeros(len(subjects), dtype=bool)
 
     def born(self, subjects: np.ndarray) -> np.ndarray:
-        """Microseconds since 1970 of each subject's first birth; `NO_BIRTH` where there is none."""
+        """Returns each subject's earliest birth in microseconds since 1970, or `NO_BIRTH`."""
         import numpy as np
 
         return np.array([self._births.get(subject, NO_BIRTH) for subject in subjects.tolist()], dtype=np.int64)
 
     def sexes(self, subjects: np.ndarray) -> list[str | None]:
-        """`female` or `male` of each subject whose static events say one of them; None else."""
+        """Returns each subject's sex, `female` or `male`; None unless static events say one."""
         return [self._sexes.get(subject) for subject in subjects.tolist()]
 
     @cached_property
@@ -149,10 +158,10 @@ class Timeline:
     def visible(
         self, subjects: np.ndarray, as_of: np.ndarray, *, newest: int | None = None, strictly_before: bool = False
     ) -> Visible:
-        """Gathers what is known of `subjects[i]` at `as_of[i]` (microseconds since 1970): all
-        static facts, and the `newest` dated events.
+        """Gathers what is known of `subjects[i]` at `as_of[i]` (microseconds since 1970).
 
-        Raises InputError for a subject that has no event here.
+        These are all static facts and the `newest` dated events. Raises InputError for a subject
+        that has no event here.
         """
         import numpy as np
         import polars as pl
@@ -174,8 +183,10 @@ class Timeline:
 
 
 def _undated(events: pl.DataFrame, declared: Collection[str]) -> pl.Series:
-    """Marks events that have no time and are no static fact. A death or a diagnosis without a day
-    would be known from the first day."""
+    """Marks events that have no time and are no static fact.
+
+    If they were visible, a death or diagnosis without a date would be known from the first day.
+    """
     import polars as pl
 
     without = pl.col("time").is_null()
@@ -190,8 +201,11 @@ def _undated(events: pl.DataFrame, declared: Collection[str]) -> pl.Series:
 def first_beyond(
     times: np.ndarray, starts: np.ndarray, ends: np.ndarray, at: np.ndarray, *, inclusive: bool
 ) -> np.ndarray:
-    """For every half-open range of rows, sorted by time: the first row later than `at` (`inclusive`), or not earlier; its end where there
-    is none. All ranges are halved together."""
+    """Finds by bisection, in each half-open range of time-sorted rows, the first row after `at`.
+
+    Without `inclusive` it is the first row at or after `at`. The result is the range's end if there
+    is no such row. All ranges are bisected together.
+    """
     import numpy as np
 
     low, high = starts.copy(), ends.copy()
@@ -204,7 +218,8 @@ def first_beyond(
 
 
 def _renumbered(which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the different numbers that occur, in order; each row's place among them). Numbers are below `size`."""
+    """Returns (the distinct numbers in order, each row's index among them); all are below
+    `size`."""
     import numpy as np
 
     if size > WIDEST:
@@ -219,7 +234,7 @@ def _renumbered(which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ranges(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The numbers of all half-open ranges, one after another."""
+    """Concatenates the numbers of all half-open ranges."""
     import numpy as np
 
     lengths = ends - starts

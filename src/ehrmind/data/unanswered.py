@@ -1,8 +1,9 @@
-"""New rows, whose answers nobody knows yet, become Cases for `ehrmind predict`: notes, patients and trials, histories, tables.
+"""Makes Cases without answers for `ehrmind predict`, of notes, patients and trials, histories,
+tables.
 
-Their truth says the form of an answer (`kind`, and `labels`, `unit` or `calculator`) and is marked `unanswered`, so that they can be asked,
-and neither learned from nor scored. Columns of answers are not looked at where they are there. All are `held_out`. Rows are refused by
-file, row and column; no message quotes a cell.
+Their truth has the form of an answer (`kind`, and `labels`, `unit` or `calculator`) and is marked
+`unanswered`. Such cases can be predicted, and neither learned from nor scored. All are `held_out`.
+Columns of answers are ignored. Errors name file, row and column; no message quotes a cell.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class _Every(frozenset[str]):
-    """Wants every trial."""
+    """Set that contains every trial."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
 
 def medcalc_to_ask(files: Sequence[Path]) -> Found:
-    """Rows with a calculator's name, a note and a question, as MedCalc-Bench spells the columns."""
+    """Reads rows with a calculator's name, a note and a question, in MedCalc-Bench's columns."""
     cases: list[Case] = []
     read: list[FileRead] = []
     notes: Counter[str] = Counter()
@@ -99,7 +100,7 @@ def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case
 
 
 def table_to_ask(file: TableFile) -> Found:
-    """Rows of a table; its column of answers is not looked at."""
+    """Reads the rows of a table. A column of answers is ignored."""
     table = rows_of(file, ("question", "record", "group", "id"))
     kind = {"number": "decimal"}.get(file.kind, file.kind)
     form = label_form(file.labels) if kind == "label" else {"kind": kind, "unit": file.unit, "unanswered": True}
@@ -127,8 +128,11 @@ def table_to_ask(file: TableFile) -> Found:
 def trials_to_ask(
     topics: Path, records: Sequence[Path], pairs: Path | None = None, name: str | None = None, *, any_year: bool = False
 ) -> Found:
-    """Every patient with every trial of the records; or the pairs of a file, `topic trial` a line (judgments do, their grades are not
-    looked at). A pair whose trial is not in the records is counted."""
+    """Pairs every patient with every trial of the records, or reads the pairs of a file.
+
+    Such a file has `topic trial` on each line. A file of judgments fits too; its grades are
+    ignored. Pairs whose trial is not in the records are left out and counted.
+    """
     patients, topics_file = read_topics(topics)
     asked = None if pairs is None else pairs_to_ask(pairs, topics, patients, any_year=any_year)
     trials = read_records(records, _Every() if asked is None else {trial for _, trial in asked})
@@ -139,9 +143,8 @@ def trials_to_ask(
     absent = 0 if asked is None else len(asked) - len(found)
     if not found:
         raise InputError(f"None of the {absent:,} pairs has its trial's text in the records given; add the records.")
-    once = {
-        (topic.id, trial.id): (topic, trial) for topic, trial in found
-    }  # a trial may be asked for under two of its numbers
+    # A file may name a trial by two of its numbers.
+    once = {(topic.id, trial.id): (topic, trial) for topic, trial in found}
     collection, form = name or collection_name(topics), label_form(LABELS)
     cases = [pair_case(collection, topic, trial, form, split_by="patient") for topic, trial in once.values()]
     notes = {note: count for note, count in {**criteria_notes(cases), **trials.notes}.items() if count}
@@ -158,8 +161,11 @@ def ehr_to_ask(
     answers: Sequence[str] = (),
     leave_out_unusable: bool = False,
 ) -> Found:
-    """Subjects of a MEDS data set (or of EHRSHOT's files) at the times of a file of `subject_id` and `prediction_time`. `answers` are the
-    words to choose from, lowest first: no and yes where none are given, an EHRSHOT laboratory task's grades."""
+    """Makes cases of a data set's subjects (MEDS or EHRSHOT) at the prediction times in a file.
+
+    The file has `subject_id` and `prediction_time`. `answers` are the possible answers, lowest
+    first. The default is no and yes, or the grades of an EHRSHOT laboratory task.
+    """
     data, (asked, days) = open_data_set(folder), _times(times)
     name = task or task_name(times)
     words = tuple(answers) or (GRADES if name.startswith(GRADED) else YES_NO)
@@ -172,7 +178,8 @@ def ehr_to_ask(
 
 
 def _times(path: Path) -> tuple[pl.DataFrame, int]:
-    """(subject_id and prediction_time of a parquet or CSV file, with no value yet; how many of the times are days)"""
+    """Returns (subject_id and prediction_time of a file, with a null value; how many times are
+    days)."""
     import polars as pl
 
     rows = label_table(path)

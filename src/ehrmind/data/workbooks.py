@@ -1,6 +1,6 @@
-"""A sheet of an .xlsx workbook becomes rows of text. Numbers and days are the file's own, whatever a spreadsheet shows.
+"""Reads a sheet of an .xlsx workbook into rows of text, with numbers and dates as stored.
 
-Nothing is computed: for a formula, the stored value counts. Macros, links and other workbooks are not looked at.
+Nothing is computed: a formula has its stored value. Macros, links and other workbooks are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from openpyxl import Workbook
     from openpyxl.worksheet.worksheet import Worksheet
 
-# What openpyxl raises for broken, hostile and encrypted parts: it does not wrap them. SyntaxError comes from its XML parser.
+# openpyxl raises these for broken, hostile and encrypted files. SyntaxError is its XML parser's.
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -37,8 +37,8 @@ _BROKEN = (
     TypeError,
     ValueError,
 )
-MAX_UNPACKED = 128 << 20  # bytes of a workbook's parts; openpyxl takes some ten times as much memory
-MAX_CELLS = 5_000_000  # of the rectangle that holds all cells, empty ones included
+MAX_UNPACKED = 128 << 20  # bytes of a workbook's parts; openpyxl needs about ten times as much memory
+MAX_CELLS = 5_000_000  # in the rectangle around all cells, empty ones included
 _CELL = re.compile(rb"<(?:\w+:)?(?:c|si|row|col|xf)[\s/>]")
 _RANGE = re.compile(
     rb"<(?:\w+:)?(?:mergeCell|hyperlink)\s(?:[^>\"']|\"[^\"]{0,500}\"|'[^']{0,500}'){0,500}?\bref\s*=\s*([\"'])(.*?)\1"
@@ -46,7 +46,7 @@ _RANGE = re.compile(
 
 
 def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[list[str], Rows, dict[str, int]]:
-    """(columns, rows, notes on what a person should know) of the sheet that is named, else of the only one that holds anything."""
+    """Returns (columns, rows, notes) of the named sheet, otherwise of the only one with content."""
     _refuse_bombs(raw, name)
     formulas = _open(raw, name, values=False)
     chosen = _choose(formulas, name, sheet, remedy)
@@ -65,7 +65,10 @@ def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[l
 
 
 def _refuse_bombs(raw: bytes, name: str) -> None:
-    """A part is never unpacked beyond the size that the archive declares for it, so that the declared sizes are a bound."""
+    """Raises InputError if the workbook would unpack to too many bytes or cells.
+
+    A part is never unpacked beyond its declared size, so the declared sizes are a bound.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as parts:
             if sum(part.file_size for part in parts.infolist()) > MAX_UNPACKED:
@@ -84,17 +87,19 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
 
 
 def _cells_said(part: bytes) -> int:
-    """Counts the cells that openpyxl would make of a part: one an element, and every one of a range that is merged or a link.
-    Raises ValueError for a part in an encoding in which it cannot be told."""
+    """Counts the cells that openpyxl would make of a part.
+
+    It makes one per element, and all cells of a range that is merged or a link. Raises ValueError
+    for an encoding in which they cannot be counted.
+    """
     from openpyxl.utils import range_boundaries
 
     if part.startswith((b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")):
         raise ValueError("UTF-16")
     cells = len(_CELL.findall(part))
     for found in _RANGE.finditer(part):
-        low, first, high, last = (
-            edge or 1 for edge in range_boundaries(found[2].decode("ascii"))
-        )  # ValueError where it is none
+        # `range_boundaries` raises ValueError for a text that is no range.
+        low, first, high, last = (edge or 1 for edge in range_boundaries(found[2].decode("ascii")))
         cells += (high - low + 1) * (last - first + 1)
     return cells
 
@@ -104,7 +109,7 @@ def _open(raw: bytes, name: str, *, values: bool) -> Workbook:
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # on styles and extensions; one may quote a cell
+        with warnings.catch_warnings(action="ignore"):  # a warning may quote a cell
             return load_workbook(io.BytesIO(raw), data_only=values, keep_links=False)
     except (*_BROKEN, zipfile.BadZipFile, zlib.error, InvalidFileException) as error:
         raise InputError(
@@ -127,7 +132,7 @@ def _choose(book: Workbook, name: str, sheet: str | None, remedy: str) -> str:
 
 
 def _listed(sheets: list[str]) -> str:
-    """The sheets by their names, as far as those are no names of people: one may have been made for each patient."""
+    """Lists the sheets' names, except those that may be names of patients."""
     known = [sheet for sheet in sheets if _is_plain(sheet)]
     others = len(sheets) - len(known)
     return ", ".join([*known, *([f"{others} whose names are not shown here"] if others else [])])
@@ -176,7 +181,7 @@ def _cells(sheet: Worksheet, computed: set[tuple[int, int]], name: str) -> tuple
 
 
 def _text(cell: Any) -> str:
-    """The cell's value as text that `cells` and `dates` read back to it."""
+    """Converts a cell's value to text from which `cells` and `dates` read the same value."""
     from openpyxl.utils.escape import unescape
 
     value = cell.value
@@ -186,7 +191,7 @@ def _text(cell: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         if "%" in (cell.number_format or ""):
-            return f"{value * 100:.12g}%"  # as it is shown: no column of numbers can tell 5% from 0.05
+            return f"{value * 100:.12g}%"  # as shown; otherwise 5% could not be told from 0.05
         return TypedNumber(
             int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
         )
@@ -200,7 +205,7 @@ def _text(cell: Any) -> str:
 
 
 def _hidden(sheet: Worksheet) -> dict[str, int]:
-    """Hidden rows and columns are read like the others; a person who does not see them should know."""
+    """Counts hidden rows and columns, which are read like the others, for a note to the user."""
     found = {
         "hidden rows of the sheet, which are read too": sum(bool(row.hidden) for row in sheet.row_dimensions.values()),
         "hidden columns of the sheet, which are there too": sum(

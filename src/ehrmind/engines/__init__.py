@@ -1,13 +1,14 @@
-"""Who produces text and learns from it: `local` (a transformers model), `scripted` (planned answers).
+"""Engines write answers and learn from them: `local` (transformers), `served` (an endpoint),
+`scripted`.
 
-Stages know only the `Engine` and `Learner` protocols below.
+Stages know only the protocols below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from ehrmind.types import Completion, Group, Message, Prompt
 
@@ -15,8 +16,23 @@ if TYPE_CHECKING:
     from ehrmind.config import Decoding, Optimiser, Rlvr
 
 
+class Proof(TypedDict, total=False):
+    """Tells how a saved model was proven; empty for an engine without weights.
+
+    `proof` says what was compared, `tensors` how many tensors, `largest_gap` the largest difference
+    of log-probabilities (nats).
+    """
+
+    proof: str
+    tensors: int
+    largest_gap: float
+
+
 class Learner(Protocol):
-    """Changes the engine's weights, one optimiser step a call; metrics are plain numbers."""
+    """Changes an engine's weights, one batch a call.
+
+    Metrics are plain numbers, progress is JSON.
+    """
 
     def learn_from_groups(self, groups: Sequence[Group]) -> dict[str, float]: ...
 
@@ -27,25 +43,47 @@ class Learner(Protocol):
     def resume(self, folder: Path) -> dict[str, Any]: ...
 
 
-class Engine(Protocol):
-    """A language model with its tokenizer."""
+class Sampler(Protocol):
+    """Samples answers: a model here or behind an endpoint, or a script."""
 
     @property
-    def context(self) -> int: ...
+    def context(self) -> int:
+        """Longest sequence in tokens, prompt and answer together."""
 
     def prompt(self, messages: Sequence[Message]) -> Prompt: ...
 
-    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
-        """`own`: the model wrote the text itself, and its special tokens are meant."""
-
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
-        """What stands between a finished turn of the assistant and its next one, without the token that ended the first."""
+        """Builds the tokens between a finished turn that called a tool and the next turn.
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]: ...
+        The token that ended the finished turn is not among them.
+        """
 
-    def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]: ...
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, decoding: Decoding
+    ) -> list[list[Completion]]:
+        """Samples `group_size` completions for each prompt.
 
-    def learner(self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None) -> Learner: ...
+        `keys` seed the random numbers, one key a prompt.
+        """
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Write the model, and say how it was proven to be the one in memory. Raises InputError where it is not."""
+    def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        """Scores labels without sampling: for each (prompt, text begun, labels), every label's
+        log-probability.
+        """
+
+
+class Engine(Sampler, Protocol):
+    """A sampler that also trains and saves its model."""
+
+    def response_tokens(self, text: str, prompt: Prompt, *, own: bool = False) -> tuple[int, ...]:
+        """Tokenises a response to `prompt`.
+
+        `own`: the model wrote the text, so its special tokens count.
+        """
+
+    def learner(
+        self, optimiser: Optimiser, total_steps: int, *, rlvr: Rlvr | None = None, decoding: Decoding | None = None
+    ) -> Learner: ...
+
+    def save(self, folder: Path) -> Proof:
+        """Writes the model and proves that the files hold it. Raises InputError if they do not."""

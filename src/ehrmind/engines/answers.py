@@ -1,7 +1,7 @@
-"""What an endpoint answered, and the file that keeps it, so that a run that goes on asks nothing twice.
+"""Answers of an endpoint, and the file that keeps them so that a resumed run asks nothing twice.
 
-The file is append-only JSONL, a line an answer, under the hash of what was asked, with a digest of the line. A line that a crash tore is
-cut off; one that is damaged is asked again.
+The file is append-only JSONL. A line holds an answer, the hash of its question and a digest of the
+line. A torn line at the end is cut off; the question of a damaged line is asked again.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from ehrmind.config import Decoding
 from ehrmind.runs.lines import Line, append_line, lines_in, mend
 from ehrmind.types import FinishReason, Message
 
-MOST_TOKENS = 1 << 18  # what is told beyond this is no count of tokens
-CHARACTERS_PER_TOKEN = 3  # about, where nothing is told
+MOST_TOKENS = 1 << 18  # a larger number is no count of tokens
+CHARACTERS_PER_TOKEN = 3  # rough estimate for endpoints that do not count
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of an endpoint. `draw` tells samples of the same messages apart and is the seed of their sampling."""
+    """A question to an endpoint.
+
+    `draw` tells samples of the same messages apart and seeds their sampling.
+    """
 
     messages: tuple[Message, ...]
     decoding: Decoding
     draw: int = 0
 
     def key(self, model: str, body: dict[str, Any]) -> str:
-        """The hash of all that decides an answer."""
+        """Hashes everything that decides the answer."""
         messages = [[message.role, message.content] for message in self.messages]
         asked = [model, body, messages, self.decoding.model_dump(mode="json"), self.draw]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -40,7 +43,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`text` is the message's content and `reasoning` what some endpoints hand out beside it. `failure` names why there is none."""
+    """An answer: the message's content, and the reasoning that some endpoints return separately.
+
+    `failure` says why there is no answer.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -51,12 +57,18 @@ class Answer:
 
 
 def read_answer(raw: bytes, question: Question) -> Answer | None:
-    """A chat completion, or None for anything else. Tokens that the endpoint does not count are estimated from the text."""
+    """Reads a chat completion; None for anything else.
+
+    Estimates tokens from the text if the endpoint does not count them.
+    """
     try:
         tree = json.loads(raw)
         choice = tree["choices"][0]
         message = choice["message"]
-        text, reasoning = _text(message.get("content")), _text(message.get("reasoning_content") or message.get("reasoning"))
+        text, reasoning = (
+            _text(message.get("content")),
+            _text(message.get("reasoning_content") or message.get("reasoning")),
+        )
         usage = tree.get("usage")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
@@ -71,24 +83,26 @@ def read_answer(raw: bytes, question: Question) -> Answer | None:
 
 
 def _text(value: Any) -> str:
-    """As it can be stored; null is no text. Raises TypeError for anything else."""
+    """Returns a text that can be stored, empty for null. Raises TypeError for anything else."""
     if value is not None and not isinstance(value, str):
         raise TypeError
     return (value or "").encode("utf-8", "replace").decode()
 
 
 def _tokens(usage: Any, name: str, characters: int) -> int:
-    told = usage.get(name) if isinstance(usage, dict) else None
-    return told if type(told) is int and 0 <= told <= MOST_TOKENS else -(-characters // CHARACTERS_PER_TOKEN)
+    counted = usage.get(name) if isinstance(usage, dict) else None
+    return counted if type(counted) is int and 0 <= counted <= MOST_TOKENS else -(-characters // CHARACTERS_PER_TOKEN)
 
 
 class AnswerFile:
-    """The answers of one stage. Readable by its owner alone, for answers quote records."""
+    """Keeps the answers of one stage in a file that only its owner can read, because answers quote
+    records.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, Answer] = {}
-        self.tokens = (0, 0)  # of all prompts and of all answers
+        self.tokens = (0, 0)  # of all prompts, of all answers
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         mend(path)
@@ -102,7 +116,10 @@ class AnswerFile:
         self._keep(key, answer)
 
     def _read(self, line: Line) -> bool:
-        """Whether the line is an answer. One of an earlier version has no digest."""
+        """Reads a line; tells whether it holds an answer.
+
+        Lines of an earlier version have no digest.
+        """
         try:
             row = line.row if line.row is not None or b'"digest"' in line.text else json.loads(line.text)
             row = dict(row or {})

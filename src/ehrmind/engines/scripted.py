@@ -1,7 +1,8 @@
-"""An engine that writes planned answers, so that stages are tested in seconds and without torch's weights.
+"""An engine that writes planned answers, so that stages are tested in seconds and without torch's
+weights.
 
-`plan(prompt text, key, member, skill)` gives the text of an answer. `skill` is how many learning steps were taken: a plan that gets
-better with it stands for a model that learns. A "token" is a character.
+`plan(prompt text, key, member, skill)` returns the text of an answer. `skill` counts learning
+steps: a plan that improves with it stands for a model that learns. A token is a character.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Decoding, Optimiser, Rlvr
+from ehrmind.engines import Proof
 from ehrmind.files import write_text, written_whole
 from ehrmind.types import Completion, Group, Message, Prompt, Segment
 
@@ -22,7 +24,10 @@ Plan = Callable[[str, int, int, int], str]
 
 @dataclass
 class ScriptedEngine:
-    """`skill` is the whole state; it is saved, loaded and resumed as a model's weights would be."""
+    """Answers by a plan.
+
+    `skill` is its whole state, saved, loaded and resumed like a model's weights.
+    """
 
     plan: Plan
     skill: int = 0
@@ -43,17 +48,25 @@ class ScriptedEngine:
     def tool_turn(self, reply: str, *, thinks: bool = True) -> Prompt:
         return Prompt(tuple(ord(character) for character in f"[{reply}]"))
 
-    def sample(self, prompts: Sequence[Prompt], keys: Sequence[int], members: int, decoding: Decoding) -> list[list[Completion]]:
+    def sample(
+        self, prompts: Sequence[Prompt], keys: Sequence[int], group_size: int, decoding: Decoding
+    ) -> list[list[Completion]]:
         return [
-            [_completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill)) for member in range(members)]
+            [
+                _completion(self.plan("".join(map(chr, prompt.token_ids)), key, member, self.skill))
+                for member in range(group_size)
+            ]
             for prompt, key in zip(prompts, keys, strict=True)
         ]
 
-    def option_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
-        """The option that the plan writes for member 0 is a hundred times as likely as any other."""
+    def label_logprobs(self, asked: Sequence[tuple[Prompt, str, Sequence[str]]]) -> list[list[float]]:
+        """Makes the label that the plan writes for member 0 a hundred times as likely as any
+        other.
+        """
         planned = [self.plan("".join(map(chr, prompt.token_ids)), 0, 0, self.skill) for prompt, _, _ in asked]
         return [
-            [0.0 if option in text else math.log(0.01) for option in options] for text, (_, _, options) in zip(planned, asked, strict=True)
+            [0.0 if label in text else math.log(0.01) for label in labels]
+            for text, (_, _, labels) in zip(planned, asked, strict=True)
         ]
 
     def learner(
@@ -61,7 +74,7 @@ class ScriptedEngine:
     ) -> ScriptedLearner:
         return ScriptedLearner(self)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path) -> Proof:
         with written_whole(folder, private=True) as partial:
             write_text(partial / "config.json", json.dumps({"skill": self.skill}))
         return {}

@@ -1,7 +1,7 @@
-"""The uniform numbers that decide sampled tokens: a hash of (seed, step, case, member, position).
+"""Uniform numbers that decide sampled tokens: a hash of (seed, step, case, member, position).
 
-A token's number depends on nothing else, so that the same question gets the same answers whatever batch,
-worker or resumed run it is in. SplitMix64 (Steele, Lea, Flood 2014) in numpy's wrapping 64-bit integers.
+A token's number depends on nothing else, so that a question gets the same answers in every batch,
+worker and resumed run. SplitMix64 (Steele, Lea, Flood 2014) in numpy's wrapping 64-bit integers.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def question_key(seed: int, purpose: str, step: int, case_id: str) -> int:
-    """A 64-bit key for one question at one step; `purpose` keeps pilot, training and evaluation apart."""
+    """Hashes a question at one step into a 64-bit key; `purpose` keeps pilot, training and
+    evaluation apart.
+    """
     digest = hashlib.blake2b(f"{seed}\x00{purpose}\x00{step}\x00{case_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def turn_key(key: int, member: int, turn: int) -> int:
-    """The key of one member's further turn, after a tool's reply."""
+    """Hashes one member's further turn, after a tool's reply, into a key."""
     digest = hashlib.blake2b(f"{key}\x00{member}\x00{turn}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-def row_keys(keys: list[int], members: int) -> np.ndarray:
-    """[questions × members] uint64: one key a row, members of a question side by side."""
+def row_keys(keys: list[int], group_size: int) -> np.ndarray:
+    """Returns a uint64 key for each row [questions × group size], the rows of a question next to
+    each other.
+    """
     with np.errstate(over="ignore"):
         keys_Q = np.asarray(keys, dtype=np.uint64)[:, None]
-        return _mix(keys_Q + GOLDEN * np.arange(1, members + 1, dtype=np.uint64)[None, :]).reshape(-1)
+        return _mix(keys_Q + GOLDEN * np.arange(1, group_size + 1, dtype=np.uint64)[None, :]).reshape(-1)
 
 
 def uniforms(row_keys_R: np.ndarray, positions_R: np.ndarray | int) -> np.ndarray:
-    """[rows] float64 in [0, 1) for each row's token at its position (or all rows' at the same)."""
+    """Returns a float64 in [0, 1) for each row's token at its position; one position may serve all
+    rows.
+    """
     with np.errstate(over="ignore"):
         bits = _mix(row_keys_R + GOLDEN * (np.asarray(positions_R, dtype=np.uint64) + np.uint64(1)))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

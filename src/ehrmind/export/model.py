@@ -27,7 +27,7 @@ LEARNED_FROM = ("train", "tuning")  # tuning selects among checkpoints
 def described(where: Path, arm: str | None = None) -> tuple[Chosen, ExportedModel]:
     """Returns the model and its ehrmind.json. A directory that no run left keeps what it said
     before; if it said nothing, nobody knows what it was trained on."""
-    from ehrmind.engines.local.ordinary import is_adapter
+    from ehrmind.engines.local.saving.hf_export import is_adapter
 
     chosen = Chosen(where, where.resolve().name) if is_adapter(where) else choose(where, arm)
     about = ExportedModel(
@@ -87,8 +87,8 @@ def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> li
 
 def export_model(chosen: Chosen, about: ExportedModel, out: Path, *, card: str, merge: bool = False) -> Path:
     """Writes the directory, whole or not at all, readable by its owner alone. Raises InputError."""
-    from ehrmind.engines.local.exporting import copy_proven, merge_adapter
-    from ehrmind.engines.local.ordinary import is_adapter, say_how_to_answer
+    from ehrmind.engines.local.saving.exporting import copy_proven, merge_adapter
+    from ehrmind.engines.local.saving.hf_export import is_adapter, say_how_to_answer
 
     refuse_used(out)
     with written_whole(out, private=True) as partial:
@@ -138,7 +138,7 @@ def push_model(folder: Path, repository: str, *, public: bool = False) -> str:
     The caller has asked the person. Raises InputError."""
     from huggingface_hub import HfApi, get_token
 
-    from ehrmind.engines.local.ordinary import KEPT
+    from ehrmind.engines.local.saving.hf_export import KEPT
     from ehrmind.hub import clear_errors, endpoint
 
     refuse_push(folder)

@@ -94,7 +94,7 @@ def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
     out."""
     if folder is None:
         return []
-    from ehrmind.engines.local.ordinary import chat_of, writes_today
+    from ehrmind.engines.local.saving.hf_export import chat_of, writes_today
 
     instead = "train what `ehrmind export model` writes, which has it inside"
     after = chat_of(folder, recipe.model.template, recipe.model.date).after_prompt(thinks=recipe.prompts.think)
@@ -169,7 +169,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
     variant = PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints))
     limit, chat = recipe.prompts.max_tokens, None
     if folder is not None:
-        from ehrmind.engines.local.ordinary import chat_elsewhere
+        from ehrmind.engines.local.saving.hf_export import chat_elsewhere
 
         chat, context = chat_elsewhere(folder, recipe.model.template)
         limit = prompt_limit(recipe.prompts, recipe.decoding, context)
@@ -183,7 +183,7 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
             prompt = chat.prompt(turns) if chat else None
             if prompt is not None and len(prompt.token_ids) > limit:
                 continue
-            reward = reward_of(case) if name == "train" else recipe.reward
+            reward = reward_of(case) if name == "train" else recipe.reward.weights
             opening = prompt.opening if prompt else ""
             rows[name].append(
                 Asked(turns, Question(case, recipe.prompts.think, reward, opening, recipe.decoding.max_new_tokens))
@@ -195,10 +195,10 @@ def _rewards_of(recipe: Recipe, train: Sequence[Case]) -> Callable[[Case], Rewar
     """Maps a case to its reward weights. A class weight multiplies the outcome's part, so it
     multiplies `correct` and `wrong`."""
     if recipe.rlvr.class_weights == "none":
-        return lambda case: recipe.reward
+        return lambda case: recipe.reward.weights
     from ehrmind.stages.rlvr.rewards import class_weights, weight_of
 
-    weights, reward = class_weights(train), recipe.reward
+    weights, reward = class_weights(train), recipe.reward.weights
     return lambda case: replace(
         reward, correct=reward.correct * weight_of(case, weights), wrong=reward.wrong * weight_of(case, weights)
     )

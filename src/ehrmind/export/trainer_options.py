@@ -12,12 +12,27 @@ from math import ceil
 from typing import Any
 
 from ehrmind.config import Recipe
+from ehrmind.types import InputError
 
 Carried = list[tuple[str, str, Any]]
 
 NO_BOUND = 1e6  # verl bounds the ratio a second time, at 3, if the advantage is negative; our loss does not
 AGGREGATION = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}
+ADVANTAGE = ("grpo", "dr_grpo", "rloo")  # both trainers have these
+IMPORTANCE = ("token", "sequence")
 FSDP_DTYPE = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+def refuse_our_own(recipe: Recipe, trainer: str) -> None:
+    """Raises InputError for a loss or an advantage that was added here and that the trainer is not
+    known to have."""
+    rlvr = recipe.rlvr
+    chosen = (("loss", rlvr.loss, AGGREGATION), ("advantage", rlvr.advantage, ADVANTAGE))
+    for key, name, known in (*chosen, ("importance", rlvr.importance, IMPORTANCE)):
+        if name not in known:
+            raise InputError(
+                f"rlvr.{key}={name} has no counterpart in {trainer} that is known here; add rlvr.{key}={next(iter(known))}."
+            )
 
 
 def verl_options(recipe: Recipe, longest_prompt: int, questions: int) -> Carried:
@@ -169,6 +184,7 @@ def not_carried(recipe: Recipe, trainer: str) -> list[str]:
         "rlvr.mask_truncated: answers cut at the limit stay in the loss": rlvr.mask_truncated and verl,
         "reward.truncated: verl does not say which answers were cut, so they earn reward.malformed": verl
         and reward.truncated != reward.malformed,
+        f"reward.extra ({', '.join(reward.extra)}): the rewards are the verifier's alone": bool(reward.extra),
         "model.lora.dropout: none": verl and recipe.model.lora is not None and recipe.model.lora.dropout > 0,
     }
     always = [

@@ -21,7 +21,7 @@ from ehrmind.config import recipe_digest
 from ehrmind.export.model import refuse_used
 from ehrmind.export.questions import Asked, Material, gather
 from ehrmind.export.readme import readme
-from ehrmind.export.trainer_options import Carried, not_carried, trl_options, verl_options
+from ehrmind.export.trainer_options import Carried, not_carried, refuse_our_own, trl_options, verl_options
 from ehrmind.files import parquet_bytes, write_json, write_private, write_text, written_whole
 from ehrmind.runs.records.exported import TrainerExport
 from ehrmind.stages.models import ABOUT
@@ -110,6 +110,7 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _carried(trainer: str, material: Material) -> Carried:
+    refuse_our_own(material.recipe, trainer)
     if trainer == "verl":
         return verl_options(material.recipe, material.longest_prompt, len(material.train))
     return trl_options(material.recipe, bool(material.tuning))

@@ -1,1 +1,2 @@
-"""Text -> an answer, and an answer's value -> a number, date or label; the reasons why not."""
+"""Reads a text into an answer, and an answer's value into a number, date or label, or says why it
+cannot."""

@@ -1,8 +1,10 @@
-"""JSON value -> a number, a date, weeks and days, or a label; knows no task, executes nothing, never raises.
+"""Reads a JSON value as a number, a date, weeks and days, or a label. Knows no task, executes
+nothing, never raises.
 
-Each reader takes what a clinician would accept as one value of that kind and names what is wrong with the rest.
-The arithmetic of an expression is left undone on purpose: an answer that still has to be computed is no answer.
-Texts longer than `MAX_TEXT` characters are no values, so that every pattern here works on a short string.
+Each reader takes what a clinician would accept as one value of that kind and names what is wrong
+with the rest. An expression is deliberately not computed: an answer that still has to be computed
+is no answer. Texts longer than `MAX_TEXT` characters are not values, so every pattern here works on
+a short string.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from ehrmind.parsing import reasons
 
 MAX_TEXT = 120
 LARGEST_WHOLE = 2**53  # above it a JSON number cannot tell neighbours apart
-MAX_LABEL = 2 * LONGEST  # a label with a number, quotes or spaces around it
+MAX_LABEL = 2 * LONGEST  # room for a label with a number, quotes or spaces around it
 
 
 class Reading(NamedTuple):
-    """`value` in the answer's kind with the `unit` text attached to it, or the `reason` why there is none."""
+    """A `value` of the answer's kind with the `unit` text attached to it, or the `reason` why there
+    is none."""
 
     value: Any = None
     unit: str = ""
@@ -31,7 +34,8 @@ class Reading(NamedTuple):
 
 _PLAIN = str.maketrans({**dict.fromkeys(MINUS, "-"), **dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")})
 _DIGIT = re.compile(r"[0-9]")
-_THOUSANDS = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9,])"  # no group begins with 0: 0,500 is 0.5
+# no group begins with 0: 0,500 is 0.5
+_THOUSANDS = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9,])"
 _NUMBER = re.compile(rf"[+-]?(?:(?:{_THOUSANDS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?")
 _DIGITS_OF_UNITS = re.compile(r"1\.73|(?<=[A-Za-z)])(?:\^|\*\*)?-?[0-9](?![0-9.])")  # /1.73 m^2, min-1
 _NO_UNIT_BEGINS_SO = re.compile(r"[-+*×·÷=^!<>±~,;|&_²³¹\u00bc-\u00be\u2070-\u209f\u2150-\u218f]|[x/]\s*[(.0-9]")
@@ -43,7 +47,8 @@ _SEPARATOR = re.compile(r"(?:\bor\b|\band\b|[,;|])\s*[-+]?\.?[0-9]|^[\[({]")
 
 
 def read_number(answer: Any) -> Reading:
-    """A finite number, bare or as text, with thousands commas, a typographic minus or a unit behind it."""
+    """Reads a finite number, bare or as text, with thousands commas, a typographic minus or a unit
+    after it."""
     kind = type(answer)
     if kind is float or kind is int:
         return Reading(answer) if math.isfinite(answer) else Reading(reason=reasons.NOT_A_NUMBER)
@@ -63,7 +68,7 @@ def read_number(answer: Any) -> Reading:
 
 
 def _no_single_value(text: str) -> str:
-    """Which of the ways not to commit to one number a short text takes."""
+    """Names the reason why a short text does not commit to one number."""
     text = _DIGITS_OF_UNITS.sub("", text.lower())
     if not _DIGIT.search(text):
         return reasons.NOT_A_NUMBER
@@ -106,7 +111,8 @@ _NAMED_DMY = re.compile(rf"([0-9]{{1,2}})(?:st|nd|rd|th)?(?:\s+|-)(?:of\s+)?{_MO
 
 
 def read_date(answer: Any) -> Reading:
-    """A calendar date, given back in ISO form: month/day/year as the questions ask, ISO, or with the month's name."""
+    """Reads a calendar date into ISO form. Accepts month/day/year (as the questions ask), ISO, or
+    the month's name."""
     if type(answer) is not str or len(answer) > MAX_TEXT:
         return Reading(reason=reasons.GUESSES if type(answer) is list else reasons.NOT_A_DATE)
     text = answer.translate(_PLAIN).strip(" .").lower()
@@ -142,9 +148,10 @@ _QUOTES = str.maketrans("", "", "'\"()[]")
 
 
 def read_weeks_days(answer: Any) -> Reading:
-    """Completed weeks and days as `[weeks, days]`: "14 weeks, 1 day", "14w1d", [14, 1], ["14 weeks", "1 days"], {"weeks": 14, "days": 1}.
+    """Reads completed weeks and days as `[weeks, days]`.
 
-    Both numbers must be there; 8 days are not a week and a day, as in the benchmark.
+    Accepts "14 weeks, 1 day", "14w1d", [14, 1], ["14 weeks", "1 days"] and {"weeks": 14, "days":
+    1}. Both numbers must be there. 8 days are not a week and a day, as in the benchmark.
     """
     weeks: int | None = None
     days: int | None = None
@@ -168,7 +175,7 @@ def read_weeks_days(answer: Any) -> Reading:
 
 
 def _count(part: Any, pattern: re.Pattern[str]) -> int | None:
-    """A whole number of weeks or days, bare or with its word."""
+    """Reads a whole number of weeks or days, bare or with its word."""
     if type(part) is int or (type(part) is float and part.is_integer()):
         return int(part) if 0 <= part < 1000 else None
     if type(part) is str and len(part) <= MAX_TEXT and (found := pattern.fullmatch(part.strip().lower())):
@@ -176,20 +183,23 @@ def _count(part: Any, pattern: re.Pattern[str]) -> int | None:
     return None
 
 
-_TRUTHS = (("false", "true"), ("no", "yes"))  # of labels, for JSON's false and true
+_TRUTHS = (("false", "true"), ("no", "yes"))  # pairs of labels that JSON's false and true can mean
 _NUMBER_FIRST = re.compile(r"([0-9]{1,3})\s*[:=,(-]\s*(.+)")
 _NUMBER_LAST = re.compile(r"(.*[^\s:=,(-])\s*[:=,(-]\s*([0-9]{1,3})")
 
 
 def read_label(answer: Any, labels: Labels) -> Reading:
-    """One of `labels`, given back as its place: by its own word or another word for it, else by its place where no label says a number
-    itself, or by both where they agree. A bare number that spells a label is that label."""
+    """Reads one of `labels` and returns its place.
+
+    Accepts its own word, another word for it, its place if no label is itself a number, or word and
+    place if they agree. A bare number that spells a label is that label.
+    """
     kind = type(answer)
     if kind is bool:
         said = [labels.numbers[pair[answer]] for pair in _TRUTHS if labels.numbers.keys() >= {*pair}]
         return Reading(said[0]) if said else Reading(reason=reasons.NOT_A_LABEL)
     if kind is int or kind is float:
-        if not abs(answer) <= LARGEST_WHOLE:  # NaN too
+        if not abs(answer) <= LARGEST_WHOLE:  # also true for NaN
             return Reading(reason=reasons.NOT_A_LABEL)
         answer = repr(answer)
     elif kind is not str or len(answer) > MAX_LABEL:
@@ -204,14 +214,14 @@ def read_label(answer: Any, labels: Labels) -> Reading:
 
 
 def _place(key: str, labels: Labels) -> int | None:
-    """The place that a bare number is, where labels are counted."""
+    """Returns the place that a bare number gives, if the labels are counted."""
     if not labels.counted or not (key.isascii() and key.isdigit() and len(key) < 10):
         return None
     return int(key) if int(key) < len(labels.names) else None
 
 
 def _word_and_place(answer: str, labels: Labels) -> tuple[int, int] | None:
-    """(place of the word, place that is said beside it), where an answer has both."""
+    """Returns (place of the word, place written next to it) if an answer has both."""
     text = answer.translate(_PLAIN).strip(" .").removesuffix(")")
     if first := _NUMBER_FIRST.fullmatch(text):
         number, word = first[1], first[2]
@@ -224,7 +234,7 @@ def _word_and_place(answer: str, labels: Labels) -> tuple[int, int] | None:
 
 
 def _several(key: str, labels: Labels) -> bool:
-    """Tells whether a text that is no label names more than one."""
+    """True if a text that is no label names more than one."""
     words = words_of(key)
     named = {
         place

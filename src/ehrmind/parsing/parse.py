@@ -1,9 +1,10 @@
-"""Text -> the answer it gives, or the named reason why it gives none. Knows no task, executes nothing, never raises.
+"""Reads a text into the answer it gives, or the named reason why it gives none.
 
-Time is linear in the text: each tag is searched once, from left to right, and only an answer block of at most
-`MAX_ANSWER` characters reaches the JSON reader, which bounds nesting and digits too. A thought must hold at
-least one letter or digit. With `think=False` a thought is tolerated before the answer, empty or not, because
-templates of thinking models write an empty one when thinking is off.
+Knows no task, executes nothing, never raises. Time is linear in the text: each tag is searched
+once, from left to right. Only an answer block of at most `MAX_ANSWER` characters reaches the JSON
+reader, which also bounds nesting and digits. A thought must hold at least one letter or digit. With
+`think=False`, a thought before the answer is tolerated, empty or not, because templates of thinking
+models write an empty one when thinking is off.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _WORD = re.compile(r"[^\W_]")
 
 
 class Parsed(NamedTuple):
-    """`answer` and `unit` as JSON gave them; `reason` is None when the text keeps the protocol and the schema."""
+    """`answer` and `unit` as JSON gave them. `reason` is None if the text keeps the protocol and
+    the schema."""
 
     answer: Any = None
     unit: Any = None
@@ -30,7 +32,8 @@ class Parsed(NamedTuple):
 
 
 def parse(text: str, think: bool = True) -> Parsed:
-    """Read a whole response: blocks, then JSON, then the schema `{"answer": …}` with an optional `"unit"`."""
+    """Reads a whole response: blocks, then JSON, then the schema `{"answer": …}` with an optional
+    `"unit"`."""
     start = text.find(ANSWER_OPEN)
     if start < 0:
         return Parsed(reason=reasons.NO_ANSWER)
@@ -49,7 +52,7 @@ def parse(text: str, think: bool = True) -> Parsed:
 
 
 def _thought(head: str, think: bool) -> str | None:
-    """What is wrong with the text before the answer, or None."""
+    """Names what is wrong with the text before the answer; None if nothing is."""
     if not head:
         return reasons.NO_THINKING if think else None
     if not head.startswith(THINK_OPEN):
@@ -87,7 +90,7 @@ def _schema(block: str) -> Parsed:
 
 
 class _DuplicatedKeyError(Exception):
-    """An object names a key twice; readers of JSON disagree on which one counts."""
+    """An object names a key twice. JSON readers disagree on which one counts."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -98,7 +101,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Long runs of digits become floats: no limit of the interpreter is met, and no time is lost."""
+    """Turns long runs of digits into floats, which avoids the interpreter's limit on digits and
+    costs no time."""
     return int(digits) if len(digits) < 20 else float(digits)
 
 

@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from ehrmind.config import DataSource, EndpointArm, parse_section
 from ehrmind.config.endpoint import why_not_sent
 from ehrmind.config.predict import Predict
 from ehrmind.documents import read_yaml
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs.records import PredictingModel
 from ehrmind.stages.digests import digests
 from ehrmind.stages.models import Chosen, is_marked
@@ -27,7 +26,7 @@ class PredictionModel:
     endpoint's answers."""
 
     about: PredictingModel
-    open_engine: Callable[[Path], Engine]
+    open_engine: Callable[[Path], Sampler]
 
     @property
     def gives_probabilities(self) -> bool:
@@ -38,11 +37,17 @@ class PredictionModel:
 def local_model(chosen: Chosen, settings: Predict) -> PredictionModel:
     """A model directory, opened by the local engine."""
 
-    def opened(_: Path) -> Engine:
+    def opened(_: Path) -> Sampler:
         from ehrmind.engines.local.engine import open_engine
 
-        limits = {"rows": settings.sampler_rows, "tokens": settings.sampler_tokens}
-        return open_engine(settings.model, chosen.folder, **limits, seed=settings.seed, shards=settings.shards)
+        return open_engine(
+            settings.model,
+            chosen.folder,
+            rows=settings.sampler_rows,
+            tokens=settings.sampler_tokens,
+            seed=settings.seed,
+            shards=settings.shards,
+        )
 
     about = PredictingModel(name=chosen.name, arm=chosen.arm, sha256=digests(chosen.folder))
     return PredictionModel(about, opened)
@@ -65,11 +70,9 @@ def served_model(
         raise InputError(f"{refusal}.")
     key_of(endpoint, ENDPOINT)
 
-    def opened(answers: Path) -> Engine:
+    def opened(answers: Path) -> Sampler:
         client = EndpointClient(endpoint, ENDPOINT, answers)
-        return cast(
-            Engine, EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder))
-        )
+        return EndpointEngine(client, refuses_gaps=endpoint.unanswered == "refuse", harmless=harmless_of(folder))
 
     return PredictionModel(PredictingModel(name=endpoint.model, served=endpoint.url, body=endpoint.body), opened)
 

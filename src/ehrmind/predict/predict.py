@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ehrmind import tasks
 from ehrmind.config.predict import Predict
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.predict.models import PredictionModel
@@ -27,7 +27,7 @@ from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
-from ehrmind.runs.records import Asked, PredictedData, PredictionCounts
+from ehrmind.runs.records import Asked, PredictedData, PredictionCounts, PredictionProvenance
 from ehrmind.runs.records.prediction_row import PredictionRow
 from ehrmind.stages.evaluation.label_predictions import prediction_frames
 from ehrmind.stages.models import share_machine
@@ -83,7 +83,7 @@ def predict(
     return folder
 
 
-def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[PredictionRow]:
+def _rows(engine: Sampler, settings: Predict, cases: Sequence[Case], *, probable: bool) -> list[PredictionRow]:
     variant = PromptVariant(settings.prompts.think, tuple(settings.prompts.hints), settings.prompts.tool and probable)
     limit = prompt_limit(settings.prompts, settings.decoding, engine.context)
     prompts = {case.id: engine.prompt(messages(case, variant=variant)) for case in cases}
@@ -100,7 +100,7 @@ def _rows(engine: Engine, settings: Predict, cases: Sequence[Case], *, probable:
 
 
 def _answered(
-    engine: Engine, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], variant: PromptVariant
+    engine: Sampler, settings: Predict, cases: Sequence[Case], prompts: Mapping[str, Prompt], variant: PromptVariant
 ) -> list[Group]:
     """Samples answers, without verdicts. Each case has its own random numbers, so the size of a
     part changes nothing."""
@@ -151,7 +151,7 @@ def _finish(folder: Predictions, cases: Sequence[Case], form: Format) -> None:
         reasons=dict(Counter(row.reason for row in rows if row.reason)),
         tokens=sum(row.tokens for row in rows),
     )
-    folder.write_about("provenance", {**folder.about("asked"), "counts": counts.to_dict(), "versions": versions()})
+    folder.write_provenance(PredictionProvenance(**folder.asked(), counts=counts, versions=versions()))
     folder.write_final(frame_of(rows), form)
     folder.tidy()
 

@@ -95,7 +95,7 @@ def settings_of(
 def _pinned(settings: Predict, named: Chosen, out: Path) -> Predict:
     """Sets the day on which this prediction began, if the chat template writes today's date and the
     run set none."""
-    from ehrmind.engines.local.ordinary import writes_today
+    from ehrmind.engines.local.saving.hf_export import writes_today
 
     if settings.model.date is not None or not writes_today(named.folder):
         return settings

@@ -1,4 +1,5 @@
-"""The process audit: whether the thinking holds, where the judge says whether the answer is right. `auditing` puts the parts together."""
+"""The process audit checks whether the thinking holds; the judge checks the answer. `auditing`
+joins its parts."""
 
 from ehrmind.process_audit.auditing import (
     PARTS,

@@ -1,4 +1,4 @@
-"""Numbers that are accounted for, and when two units are one, or of one kind."""
+"""Looks numbers up among those that are accounted for, and compares units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ehrmind.process_audit.numbers import Token, equal_as_written
 from ehrmind.process_audit.units import Unit, spelled
 from ehrmind.types import InputError
 
-FEW_DIGITS = 3  # a number of fewer digits is itself, not a rounded one
+FEW_DIGITS = 3  # a written number with fewer digits is exact, not rounded
 MOLAR_MASSES = tuple(
     float(mass) for bridges in ANALYTES.values() for mass in re.findall(r"([0-9.]+) \* gram", bridges[0])
 )
@@ -23,7 +23,8 @@ MOLAR_MASSES = tuple(
 
 @dataclass(slots=True)
 class Amounts:
-    """Numbers that are accounted for, each with the units it has been given; asked in logarithmic time."""
+    """Numbers that are accounted for, sorted, each with the unit it was given. A lookup takes
+    logarithmic time."""
 
     numbers: list[float] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -34,7 +35,7 @@ class Amounts:
         return cls([value for value, _ in ordered], [unit for _, unit in ordered])
 
     def units_of(self, token: Token) -> list[Unit]:
-        """The units of those that a written number is, or is a rounding of."""
+        """Returns the units of the numbers that a written number equals or is a rounding of."""
         slack = 0.5 * token.worth if digits(token) >= FEW_DIGITS else 0.0
         slack += 1e-9 * max(1.0, abs(token.value))
         first = bisect_left(self.numbers, token.value - slack)
@@ -46,19 +47,23 @@ class Amounts:
 
 
 def digits(token: Token) -> int:
-    """Significant digits of a number as it is written."""
+    """Counts the significant digits of a number as it is written."""
     return len(token.text.lower().partition("e")[0].replace(",", "").replace(".", "").lstrip("0"))
 
 
 def says(value: float, token: Token) -> bool:
-    """Whether a written number is a value, or a rounding of it."""
+    """True if a written number is the value or a rounding of it."""
     if digits(token) < FEW_DIGITS:
         return abs(abs(value) - token.value) <= 1e-9 * max(1.0, token.value)
     return equal_as_written(abs(value), token.value, token.worth)
 
 
 def alike(one: Unit, other: Unit) -> bool:
-    """Whether two units are one: spelled the same, the same size, or one written without its lower half (µmol of µmol/L)."""
+    """True if two units are the same.
+
+    They are if they are spelled alike, have the same size, or if one lacks its denominator (µmol
+    for µmol/L). No unit is like any unit.
+    """
     if one == other or not one or not other:
         return True
     one_is_half = _above(one) == _above(other) != () and () in (_below(one), _below(other))
@@ -99,7 +104,7 @@ _POWERS = ("103", "106", "109", "point")
 
 @lru_cache(maxsize=4096)
 def kind_of(unit: Unit) -> Unit:
-    """What a unit measures, by and large: mmol/L and mg/dL are both an amount by volume."""
+    """Names what a unit measures, roughly: mmol/L and mg/dL are both an amount per volume."""
     powers: dict[str, int] = defaultdict(int)
     for name, power in unit:
         powers[_KINDS.get(name, name)] += power
@@ -107,5 +112,5 @@ def kind_of(unit: Unit) -> Unit:
 
 
 def bases_of(units: Iterable[Unit]) -> frozenset[str]:
-    """What units are made of: amount and volume of mg/dL."""
+    """Names what units are made of: mg/dL is made of amount and volume."""
     return frozenset(_KINDS.get(name, name) for unit in units for name, _ in unit if name not in _POWERS)

@@ -1,7 +1,10 @@
-"""Arithmetic as people write it, reckoned by a small parser of our own: + - * / ^ ( ) sqrt ln log exp min max, with units inside.
+"""Computes arithmetic as people write it, with a small parser: + - * / ^ ( ) sqrt ln log exp min
+max, and units.
 
-Every number may be a rounded one, so an expression comes to an interval: a number is exact, unless an earlier step gave it rounded. Units
-multiply and cancel beside the numbers; in a sum they must be alike. Nothing is executed; depth and length are bounded; nothing raises.
+An expression comes to an interval, because its numbers may be rounded. A number is taken as exact
+unless an earlier step gave it rounded or it has `LONG` digits or more. Units multiply and cancel
+along with the numbers; the terms of a sum must have the same unit. Nothing is executed or raised;
+depth and length are bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from ehrmind.process_audit.numbers import SUPERSCRIPTS, Token
 from ehrmind.process_audit.units import Unit, product, raised, unit_behind
 
 MAX_DEPTH = 24
-LONG = 6  # significant digits from which a number is one that was cut: 0.453592
+LONG = 6  # from this many significant digits on, a number counts as cut off: 0.453592
 _BINARY = {"+", "-", "*", "/", "^"}
 FUNCTIONS = {"sqrt", "√", "ln", "log", "log10", "exp", "max", "min"}
 _JOINS = frozenset(
@@ -41,8 +44,11 @@ _JOINS = frozenset(
 
 
 class Amount(NamedTuple):
-    """What an expression comes to: NaN where it divides by zero. `unit` is None where it cannot be told; `clash`: unlike units were
-    added up. A unit is `bare` where a number without one took part, which may hide one of its own: 0.8 * (4 g/dL - 2.8 g/dL)."""
+    """The interval that an expression comes to; NaN if it divides by zero.
+
+    `unit` is None if it cannot be known. `clash`: a sum had unlike units. `bare`: a number without
+    a unit took part, which may have one that was not written: 0.8 * (4 g/dL - 2.8 g/dL).
+    """
 
     low: float
     high: float
@@ -56,7 +62,8 @@ class Amount(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """An expression: its amount, the place behind it, whether anything is reckoned in it, and its first number."""
+    """A parsed expression: its amount, the place after it, how many operators it has, and its first
+    number."""
 
     amount: Amount
     end: int
@@ -66,11 +73,15 @@ class Reading(NamedTuple):
 
 
 class _NotArithmeticError(Exception):
-    """These tokens are no expression."""
+    """These tokens are not an expression."""
 
 
 def read_expression(tokens: Sequence[Token], start: int, stop: int, rounded: Collection[float] = ()) -> Reading | None:
-    """The longest expression that begins at a place, before `stop`; None where none does. `rounded` are results cut in writing."""
+    """Reads the longest expression that starts at a place and ends before `stop`; None if there is
+    none.
+
+    `rounded` holds results that an earlier step wrote rounded.
+    """
     parser = _Parser(tokens, start, stop, rounded)
     try:
         amount = parser.sum(0)
@@ -82,7 +93,10 @@ def read_expression(tokens: Sequence[Token], start: int, stop: int, rounded: Col
 
 
 class _Parser:
-    """Recursive descent; `at` is the next token. A sign is taken only where an operand follows it, so that prose ends an expression."""
+    """Recursive descent parser; `at` is the next token.
+
+    It takes a sign only if an operand follows, so prose ends an expression.
+    """
 
     def __init__(self, tokens: Sequence[Token], start: int, stop: int, rounded: Collection[float]) -> None:
         self.tokens, self.at, self.stop, self.rounded = tokens, start, stop, rounded
@@ -117,7 +131,7 @@ class _Parser:
             if kind in ("*", "/") and self.operand_at(1):
                 self.at += 1
             elif self.kind() == "(" and self.tokens[self.at - 1].end == self.tokens[self.at].start:
-                kind = "*"  # 0.8(4 - 2.8)
+                kind = "*"  # implicit product: 0.8(4 - 2.8)
             else:
                 return amount
             self.operators += 1
@@ -131,7 +145,7 @@ class _Parser:
             base = _raised(base, Amount(times, times))
         if self.kind() == "^" and self.operand_at(1):
             self.at, self.operators = self.at + 1, self.operators + 1
-            return _raised(base, self.power(depth + 1))  # to the right first
+            return _raised(base, self.power(depth + 1))  # powers associate to the right
         return base
 
     def operand(self, depth: int) -> Amount:
@@ -163,7 +177,8 @@ class _Parser:
         self.at += 1
 
     def with_unit(self, amount: Amount, *, grouped: bool = False) -> Amount:
-        """The unit behind a number, and remarks in brackets: 12.0 (mEq/L), 69.685 (in inches)."""
+        """Reads the unit after a number, and remarks in brackets: 12.0 (mEq/L), 69.685 (in
+        inches)."""
         before = self.at
         unit, behind = unit_behind(self.tokens, before)
         self.percent |= any(name == "%" for name, _ in unit)
@@ -179,7 +194,10 @@ class _Parser:
         return amount._replace(unit=unit, bare=False)
 
     def names(self, at: int) -> int:
-        """Over the names of what is measured, where a sign or a bracket's end follows: 366.0 umol Serum Creatinine * …"""
+        """Skips the names of what is measured if an operator, a closing bracket or the end follows.
+
+        Example: 366.0 umol Serum Creatinine * …
+        """
         place = at
         while place < min(self.stop, at + 6) and self.tokens[place].kind == "word" and self.tokens[place].text != "x":
             if self.tokens[place].text in FUNCTIONS or self.tokens[place].text in _JOINS:
@@ -196,7 +214,7 @@ class _Parser:
         return self.tokens[place].text == "x"
 
     def remark(self) -> int | None:
-        """The place behind a bracket that holds words and no sum of numbers."""
+        """Returns the place after a bracket that holds words and no sum of numbers."""
         depth, numbers = 0, 0
         for place in range(self.at, min(self.stop, self.at + 16)):
             kind = self.tokens[place].kind

@@ -1,7 +1,8 @@
-"""The process audit: a judgement of the thinking, part by part, where the judge judges the answer. docs/process-audit.md defines each part.
+"""Audits the thinking part by part; the judge judges the answer. docs/process-audit.md defines each
+part.
 
-Total, as the judge is: any text gives one, in time linear in its length, and nothing in it is executed. Of a thought longer than `LONGEST`
-characters the rest is not read.
+Like the judge, the audit takes any text, in time linear in its length, and executes nothing in it.
+It reads the first `LONGEST` characters of a thought.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["PARTS", "Finding", "Part", "ProcessAudit", "Said", "audit", "audit_t
 
 PARTS = (GROUNDING, ENTITIES, FORMULA, ARITHMETIC, CONCLUSION, LEAK)
 LONGEST = 200_000  # characters of a thought that are read
-SHOWN = 0.5  # of the formula, from which a thought shows its working
+SHOWN = 0.5  # share of the formula from which a thought counts as showing its working
 NOT_EQUAL = "the expression comes to another value than is written"
 OTHER_UNIT = "the units of the expression come to another unit than is written"
 WRONG_DAY = "the days do not come to the day, or the time between, that is written"
@@ -45,26 +46,33 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProcessAudit:
-    """A part with nothing to look at is None, never full marks. `findings` point into the text that was audited."""
+    """The result of each part, or None if it found nothing to look at (never full marks).
+
+    `findings` point into the text that was audited.
+    """
 
     parts: Mapping[str, Part | None]
     findings: tuple[Finding, ...] = ()
 
     @property
     def flawed(self) -> bool:
-        """A step, value, conclusion or leak is wrong. What is only left unsaid is counted in its part and is no flaw: a finding without a
-        place."""
+        """True if something that is said is wrong: a finding with a place. What is only left unsaid
+        is no flaw."""
         return any(finding.start is not None for finding in self.findings)
 
     @property
     def sound(self) -> bool:
-        """Nothing is flawed, and at least half of the formula's steps or criteria are there: an answer without its working is not sound."""
+        """True if nothing is flawed and at least half of the formula's steps or criteria are there:
+        an answer without its working is not sound."""
         working = self.parts.get(FORMULA)
         return not self.flawed and (working is None or working.share >= SHOWN)
 
 
 def audit(case: Case, text: str, think: bool = True, about: Known | None = None) -> ProcessAudit:
-    """Of a whole response. `about` is `known(case)` where it is at hand. Raises InputError only for a case of an unknown family."""
+    """Audits a whole response. Raises InputError only for a case of an unknown family.
+
+    `about` is `known(case)`, if the caller already has it.
+    """
     thinking, start = thinking_of(text)
     given, unit, reason = parse(text, think)
     answer = tasks.of(case).check(case, given, unit)[0] if reason is None else None
@@ -74,7 +82,10 @@ def audit(case: Case, text: str, think: bool = True, about: Known | None = None)
 def audit_thinking(
     case: Case, thinking: str, answer: object = None, start: int = 0, about: Known | None = None
 ) -> ProcessAudit:
-    """Of a thought alone, and the answer as the task reads it (None: the conclusion is not looked at). Places count from `start`."""
+    """Audits a thought alone. Places count from `start`.
+
+    `answer` is the answer as the task reads it; with None the conclusion is not checked.
+    """
     thought = read_thought(thinking[:LONGEST], start)
     if not thought.tokens:
         return ProcessAudit(dict.fromkeys(PARTS))
@@ -97,8 +108,11 @@ def audit_thinking(
 
 
 class Said(NamedTuple):
-    """A value or quotation in a thought, by its characters. `stands`: in the record or the question; else no record, formula or step has
-    it."""
+    """A value or quotation in a thought, by its characters.
+
+    `stands`: it is in the record or the question. Otherwise neither record, formula nor any step
+    has it.
+    """
 
     start: int
     end: int
@@ -106,8 +120,11 @@ class Said(NamedTuple):
 
 
 def grounded(case: Case, thinking: str, about: Known | None = None) -> tuple[Said, ...]:
-    """What a thought says of the record, in its order; no gold answer is looked at. What only the formula or a step has is left out, and
-    what is quoted wins over what stands inside it."""
+    """Returns what a thought says about the record, in order. It looks at no gold answer.
+
+    Values that only the formula or a step has are left out. A quotation wins over the values inside
+    it.
+    """
     thought = read_thought(thinking[:LONGEST])
     if not thought.tokens:
         return ()
@@ -144,7 +161,7 @@ def _summed(looked: Mapping[str, list[Looked]]) -> ProcessAudit:
 
 
 def _steps(thought: Thought) -> Looked:
-    """Every equation and every day that is counted on."""
+    """Checks every equation and every calculation with days."""
     findings = []
     for step in thought.equations:
         if not step.right:
@@ -160,7 +177,8 @@ def _steps(thought: Thought) -> Looked:
 
 
 def thinking_of(text: str) -> tuple[str, int]:
-    """(the thought, where it begins): inside its tags, or all in front of the answer where there are none."""
+    """Returns (the thought, where it begins): the text inside its tags, or all text before the
+    answer if there are no tags."""
     end = text.find(ANSWER_OPEN)
     head = text[: end if end >= 0 else len(text)]
     start = head.find(THINK_OPEN)

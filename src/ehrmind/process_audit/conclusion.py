@@ -1,4 +1,5 @@
-"""Conclusion: what a thought concludes is what is answered. And leaks: signs that the label was told, not found."""
+"""Checks that the conclusion of a thought is the answer given, and looks for leaks: signs that the
+writer was shown the label."""
 
 from __future__ import annotations
 
@@ -40,19 +41,24 @@ _GIVES = frozenset(
         "roughly",
     ]
 )
-LOOKED_AT, LOOKED_BACK = 40, 3  # sentences from the end
+LOOKED_AT, LOOKED_BACK = 40, 3  # sentences looked at, counted from the end
 
-# What only somebody writes who was shown the label.
-_TOLD = re.compile(
-    r"(?:correct|right|true|actual) (?:answer|label|value|result) (?:is|was|has been) (?:given|provided|stated|known|listed|specified)"
-    r"|(?:given|provided|expected|known|reference|target|stated|gold|official|supplied) (?:answer|label|solution|classification|outcome)\b"
+# Phrases that only a writer who was shown the label uses.
+_LEAK_PHRASES = re.compile(
+    r"(?:correct|right|true|actual) (?:answer|label|value|result)"
+    r" (?:is|was|has been) (?:given|provided|stated|known|listed|specified)"
+    r"|(?:given|provided|expected|known|reference|target|stated|gold|official|supplied)"
+    r" (?:answer|label|solution|classification|outcome)\b"
     r"|ground[- ]truth|gold[- ]label|answer key|answer sheet"
     r"|according to the (?:\w+ )?(?:label|answer|key|solution|ground)"
-    r"|(?:we|i) (?:are|were|am|was|have been) (?:told|given|informed) (?:that )?(?:the |this )?(?:\w+ )?(?:answer|label|outcome)"
-    r"|(?:match(?:es|ing)?|agree(?:s|ing)? with|consistent with|align(?:s|ed)? with|in line with|confirm(?:s|ing)?|justif(?:y|ies|ying)"
-    r"|support(?:s|ing)?)"
-    r" the (?:given|provided|expected|known|correct|reference|stated|gold|true|assigned) (?:answer|label|value|result|grade|outcome)"
-    r"|(?:since|because|as|given that|knowing that) the (?:correct |true |final )?(?:answer|label) (?:is|was|must be|should be)"
+    r"|(?:we|i) (?:are|were|am|was|have been) (?:told|given|informed)"
+    r" (?:that )?(?:the |this )?(?:\w+ )?(?:answer|label|outcome)"
+    r"|(?:match(?:es|ing)?|agree(?:s|ing)? with|consistent with|align(?:s|ed)? with|in line with"
+    r"|confirm(?:s|ing)?|justif(?:y|ies|ying)|support(?:s|ing)?)"
+    r" the (?:given|provided|expected|known|correct|reference|stated|gold|true|assigned)"
+    r" (?:answer|label|value|result|grade|outcome)"
+    r"|(?:since|because|as|given that|knowing that)"
+    r" the (?:correct |true |final )?(?:answer|label) (?:is|was|must be|should be)"
     r"|the label (?:is|was|says|states|indicates|tells|of this)"
     r"|(?:labelled|labeled|marked|annotated) as (?:the )?(?:correct|true|positive|negative|eligible|excluded)"
     r"|(?:working|work|reasoning) back(?:wards)? from",
@@ -61,7 +67,10 @@ _TOLD = re.compile(
 
 
 def conclusion(case: Case, thought: Thought, answer: Any) -> Looked:
-    """The last thing said that concludes, against the answer block as the task reads it. Nothing is looked at without an answer."""
+    """Compares the last conclusion of a thought with the answer block, as the task reads it.
+
+    Without an answer it checks nothing.
+    """
     if answer is None:
         return Looked(0, ())
     if case.truth.get("kind") == "label":
@@ -93,7 +102,8 @@ def _is_final(thought: Thought, first: int, last: int) -> bool:
 
 
 def _is_given(thought: Thought, first: int, place: int) -> bool:
-    """Whether a value is what its sentence comes to, `is 12`, `= 12`, `total 12`, and no limit it is held against."""
+    """True if a value is the result of its sentence (`is 12`, `= 12`, `total 12`) and not a limit
+    it is compared with."""
     if thought.kind(place - 1) == "-":
         place -= 1
     if place - 1 < first:
@@ -106,7 +116,8 @@ def _is_given(thought: Thought, first: int, place: int) -> bool:
 
 
 def _values(thought: Thought, first: int, last: int) -> list[tuple[tuple[int, int], Any]]:
-    """((first token, last token), value) of what a sentence says: days, weeks and days, numbers that are no part of a sum."""
+    """Returns ((first token, last token), value) for the values in a sentence: days, weeks and
+    days, and numbers that are not part of a sum."""
     found: list[tuple[tuple[int, int], Any]] = []
     place = first
     while place < last:
@@ -139,13 +150,14 @@ def _is_answer(value: Any, answer: Any, thought: Thought, span: tuple[int, int])
 
 
 def _worth(value: float) -> float:
-    """Of the last digit of an answer as it is printed."""
+    """Returns the weight of the last digit of an answer as it is printed."""
     text = repr(value)
     return 1.0 if "e" in text or text.endswith(".0") else float(10.0 ** -len(text.partition(".")[2]))
 
 
 def _unit_of(case: Case, thought: Thought, span: tuple[int, int]) -> tuple[Finding, ...]:
-    """The unit behind the value that concludes, by the task's own check of an answer with its unit."""
+    """Checks the unit of the concluding value, using the task's own check of an answer with a
+    unit."""
     unit, end = unit_behind(thought.tokens, span[1] + 1)
     if not unit or case.truth.get("kind") not in ("decimal", "integer") or case.family != "medcalc":
         return ()
@@ -157,7 +169,8 @@ def _unit_of(case: Case, thought: Thought, span: tuple[int, int]) -> tuple[Findi
 
 
 def _labels(case: Case, thought: Thought, answer: Any) -> Looked:
-    """The last of the label's words in the thought, the longest where one holds another: not eligible."""
+    """Compares the last label word in the thought with the answer. The longest word wins if one
+    contains another: not eligible."""
     found = label_words(case, thought.text)
     if not found or not isinstance(answer, int):
         return Looked(0, ())
@@ -167,8 +180,10 @@ def _labels(case: Case, thought: Thought, answer: Any) -> Looked:
 
 
 def label_words(case: Case, text: str) -> list[tuple[int, int, int]]:
-    """(start, end, number) of every label word of a text, in order. A label that is a number is not looked for: a thought has numbers of
-    its own."""
+    """Returns (start, end, number) for every label word in a text, in order.
+
+    It skips labels that are numbers, because a thought has other numbers too.
+    """
     labels = tuple(case.truth["labels"])
     pattern, places = _words_of(labels), labels_of(labels).numbers
     found = [(match.start(), match.end(), places.get(label_key(match[0]))) for match in pattern.finditer(text)]
@@ -177,7 +192,8 @@ def label_words(case: Case, text: str) -> list[tuple[int, int, int]]:
 
 @lru_cache(maxsize=256)
 def _words_of(labels: tuple[str, ...]) -> re.Pattern[str]:
-    """The labels and their other words, the longest first, with any space, hyphen or underscore between their parts."""
+    """Compiles the labels and their other words, longest first, with any space, hyphen or
+    underscore between parts."""
     words = {*labels, *labels_of(labels).numbers}
     parts = [
         re.split(r"[\s_-]+", word.strip(" .")) for word in sorted(words, key=len, reverse=True) if not is_number(word)
@@ -187,14 +203,15 @@ def _words_of(labels: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def leaks(case: Case, thinking: str) -> list[str]:
-    """Signs in a rationale that its writer was told the label: turns of phrase, and the answer in front of all work. Empty: none found."""
+    """Lists signs that a rationale's writer was shown the label: turns of phrase, or an answer
+    before any work. Empty if there are none."""
     thought = read_thought(thinking)
     return [finding.detail or finding.what for finding in leak(case, thought).findings]
 
 
 def leak(case: Case, thought: Thought) -> Looked:
     asked = plain_text(tasks.of(case).question(case))
-    told = [
+    phrases = [
         Finding(
             LEAK,
             thought.offset + match.start(),
@@ -202,15 +219,16 @@ def leak(case: Case, thought: Thought) -> Looked:
             "a turn of phrase that tells of a given label",
             match[0],
         )
-        for match in _TOLD.finditer(thought.text)
+        for match in _LEAK_PHRASES.finditer(thought.text)
         if plain_text(match[0]) not in asked
     ]
     early = _answer_first(case, thought)
-    return Looked(1, (*told, *([early] if early else [])))
+    return Looked(1, (*phrases, *([early] if early else [])))
 
 
 def _answer_first(case: Case, thought: Thought) -> Finding | None:
-    """Whether the first of several sentences already says the truth, and reckons nothing."""
+    """Returns a finding if the first of several sentences already states the truth and computes
+    nothing."""
     if len(thought.sentences) < 2:
         return None
     first, last = thought.sentences[0]
@@ -244,7 +262,8 @@ def _answer_first(case: Case, thought: Thought) -> Finding | None:
 
 
 def _is_verdict(thought: Thought, first: int, last: int, case: Case) -> bool:
-    """A sentence that gives the label of this patient, not one that explains what the labels mean."""
+    """True if a sentence gives the label of this patient and does not explain what the labels
+    mean."""
     labels = {
         number
         for _, _, number in label_words(case, thought.text[thought.tokens[first].start : thought.tokens[last - 1].end])

@@ -1,8 +1,10 @@
-"""Known errors, put into a right rationale at one known place: what proves the process audit, as the tasks' corruptions prove the judge.
+"""Puts known errors into a right rationale, each at one known place. They prove the process audit,
+as the tasks' corruptions prove the judge.
 
-Places are found by plain patterns of their own, not by the audit's reader, so that what the audit cannot read is corrupted too. An error is
-a real one: a number is another number by more than its rounding, an operator changes what its expression comes to, a unit is of another
-size or kind. Every draw is by seed.
+Plain patterns of this module find the places, not the audit's reader, so texts that the audit
+cannot read are corrupted too. Every error is real: a number changes by more than its rounding, an
+operator changes the value of its expression, a unit gets another size or kind. All draws are
+seeded.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """`text` with one error, at `start` to `end`; `kind` is one of `KINDS`."""
+    """A `text` with one error from `start` to `end`; `kind` is one of `KINDS`."""
 
     kind: str
     text: str
@@ -42,21 +44,25 @@ _EXPRESSION = re.compile(r"[^=;\n]*?(?P<e>[(√\d-][^=;\n]*?[-+*/^√][^=;\n]*?)
 _OPERATOR = re.compile(r"(?<=[\d)a-zA-Z³²%]) ?(?P<o>\*\*|[-+*/^]) ?(?=[\d(]|-\d|ln|sqrt|exp)")
 _PER = r"(?:/(?:d?L|mL|µL|uL|kg|m\^2|m²|min|hr|h|day|mol|mmol|mEq|g|mg|dose))*"
 _UNIT = re.compile(
-    r"(?<=\d) ?(?P<u>(?:mg|µg|mcg|g|kg|mmol|µmol|mol|mEq|mOsm|U|IU|µIU|mL|L|dL|cm|m|mm ?Hg|msec|ms|s|in|bpm|years|months|days|weeks|%)"
+    r"(?<=\d) ?(?P<u>(?:mg|µg|mcg|g|kg|mmol|µmol|mol|mEq|mOsm|U|IU|µIU|mL|L|dL|cm|m|mm ?Hg|msec|ms|s|in|bpm|years"
+    r"|months|days|weeks|%)"
     rf"{_PER}(?:\^\d)?)"
     r"(?![\w/^*]|\s*\d)"
 )
 _UNITS = ("mg/dL", "mmol/L", "g/L", "kg", "cm", "mL/min", "mm Hg", "days", "µmol/L", "lb")
 _POINTS = re.compile(
-    rf"(?P<n>-?{_NUMBER}) points?\b(?! for each)|(?:add(?:ed)?|by|(?:yes|no|present|absent)) (?P<m>-?{_NUMBER})(?= to|,| ;|\.| and| so)"
+    rf"(?P<n>-?{_NUMBER}) points?\b(?! for each)"
+    rf"|(?:add(?:ed)?|by|(?:yes|no|present|absent)) (?P<m>-?{_NUMBER})(?= to|,| ;|\.| and| so)"
 )
 _TOTAL = re.compile(
-    rf"(?:total|score|count)[^.;\n=]{{0,24}}? (?:at|to|remains at|is) (?P<n>-?{_NUMBER})(?![\d.]*\d)|total (?P<m>-?{_NUMBER})"
+    rf"(?:total|score|count)[^.;\n=]{{0,24}}? (?:at|to|remains at|is) (?P<n>-?{_NUMBER})(?![\d.]*\d)"
+    rf"|total (?P<m>-?{_NUMBER})"
 )
 
 
 def corrupt(kind: str, text: str, draw: random.Random, avoid: Collection[Place] = ()) -> Corrupted | None:
-    """The text with one error of a kind outside the places to avoid; None where the text has no place for it."""
+    """Puts one error of a kind into the text, outside the places to avoid; None if the text has no
+    place for it."""
     places = [
         place
         for place in dict.fromkeys(KINDS[kind].places(text))
@@ -74,7 +80,7 @@ def corrupt(kind: str, text: str, draw: random.Random, avoid: Collection[Place] 
 
 
 def _numbers(text: str) -> list[Place]:
-    """Every number that is no list number, day, power or part of a name."""
+    """Returns every number that is not a list number, a day, a power or part of a name."""
     taken = [match.span() for pattern in (_LIST, _DAY) for match in pattern.finditer(text)]
     found = []
     for match in _FREE.finditer(text):
@@ -112,14 +118,14 @@ def _points(text: str) -> Iterator[Place]:
     for pattern in (_POINTS, _TOTAL):
         for match in pattern.finditer(text):
             yield Place(*match.span("n" if match["n"] else "m"))
-    if text.count(" ; ") > 1 and "total " in text:  # melena yes 1 ; …
+    if text.count(" ; ") > 1 and "total " in text:  # the jotted style: melena yes 1 ; …
         for match in re.finditer(rf" (?P<n>-?{_NUMBER})(?= ;)", text):
             if "=" not in text[text.rfind(" ; ", 0, match.start()) + 1 : match.start()]:
                 yield Place(*match.span("n"))
 
 
 def _elsewhere(text: str) -> Iterator[Place]:
-    """Numbers outside expressions, results and points: values, thresholds, constants as they are told."""
+    """Returns numbers outside expressions, results and points: values, thresholds and constants."""
     spans = [match.span() for match in _EXPRESSION.finditer(text)]
     taken = {*_points(text), *_last(text)}
     inside = (match.span("e")[0] for match in _EXPRESSION.finditer(text))
@@ -133,7 +139,7 @@ def _elsewhere(text: str) -> Iterator[Place]:
 
 
 def _last(text: str) -> list[Place]:
-    """The last number or day of the text: what it concludes."""
+    """Returns the last number or day of the text, which is its conclusion."""
     days = [Place(*match.span()) for match in _DAY.finditer(text)]
     numbers = [
         place
@@ -144,7 +150,11 @@ def _last(text: str) -> list[Place]:
 
 
 def _other_number(text: str, place: Place, draw: random.Random) -> str | None:
-    """As many digits after the point; away by 2 % and by two of the last digit at least where it has several, by one where it is one."""
+    """Draws another number with as many decimals; None if it is too close.
+
+    Single digits change by at least one of the last digit. Others change by at least 2 % and two of
+    it.
+    """
     old = text[place.start : place.end].replace(",", "")
     if _DAY.fullmatch(old):
         return _other_day(old, draw)
@@ -170,7 +180,8 @@ def _other_day(old: str, draw: random.Random) -> str:
 
 
 def _other_operator(text: str, place: Place, draw: random.Random) -> str | None:
-    """Another sign; None where nothing changes by it: + 0, * 1, or another expression of the same value."""
+    """Draws another operator; None if it changes nothing: + 0, * 1, or an expression of the same
+    value."""
     old = text[place.start : place.end]
     new = draw.choice([sign for sign in ("+", "-", "*", "/") if sign != old])
     behind = text[place.end : place.end + 12].lstrip()
@@ -196,7 +207,8 @@ def _other_operator(text: str, place: Place, draw: random.Random) -> str | None:
 
 
 def _plain_value(expression: str) -> float | None:
-    """What an expression comes to by the calculators' own reader, its units taken out and its begin sought."""
+    """Computes an expression with the calculators' own reader, after removing its units and finding
+    its start."""
     plain = re.sub(
         r"\((?:in )?[a-zA-Zµ][^()\d]*\)|(?<![a-z])(?!ln|sqrt|exp|max|min)[a-zA-Zµ%]+(?:/[a-zA-Zµ]+)*(?:\^\d)?",
         " ",
@@ -212,7 +224,7 @@ def _plain_value(expression: str) -> float | None:
 
 def _other_unit(text: str, place: Place, draw: random.Random) -> str:
     old = text[place.start : place.end]
-    alike = {"mmol/L"} if old.startswith("mEq") else set()  # of one charge, they are the same
+    alike = {"mmol/L"} if old.startswith("mEq") else set()  # the same for ions with a charge of one
     return draw.choice(
         [unit for unit in _UNITS if unit.partition("/")[0] != old.partition("/")[0] and unit not in alike]
     )

@@ -1,4 +1,5 @@
-"""Criteria that a thought about a trial goes through, `must: hemoglobin of 9 g/dL or more: 10.2, fine`, stand in the trial."""
+"""Checks that the criteria a thought goes through stand in the trial: `must: hemoglobin of 9 g/dL
+or more: 10.2, fine`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a case lets a thought say: numbers and days of the record and the question, the calculator's constants, the steps it takes."""
+"""Collects what a thought may say about a case: numbers and days of record and question, the
+calculator's constants and steps."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from ehrmind.process_audit.numbers import Token, tokens
 from ehrmind.process_audit.units import Unit, unit_behind
 from ehrmind.types import Case, InputError
 
-# Factors between units and between times, whoever reckons: 1000 mg in a g, 2.54 cm in an inch, 32 degrees Fahrenheit.
+# Common factors between units and between times: 1000 mg in a g, 2.54 cm in an inch, 32 degrees
+# Fahrenheit.
 _FACTORS = (
     0,
     1,
@@ -46,15 +48,16 @@ _FACTORS = (
     0.0254,
     1.8,
 )
-_ANYBODYS = (*_FACTORS, 5, 9, 32)
+_COMMON = (*_FACTORS, 5, 9, 32)
 _CONVENTIONS: tuple[Convention, ...] = ("published", "medcalc", "medcalc-verified")
-_WORDED = ("shorthand", "jotted", "formula_first")  # the others say the same in the same words
+_WORDED = ("shorthand", "jotted", "formula_first")  # the other styles use the same words
 _VERBS = frozenset({"is", "was", "of", "and", "point", "points", "or"})
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """An input that the case says its note holds. `values` are its numbers in the units it may be given in."""
+    """An input that the case says its note holds. `values` are its numbers in the units it may be
+    given in."""
 
     item: Input
     values: tuple[tuple[float, Unit], ...] = ()
@@ -65,9 +68,16 @@ class Needed:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """`given`: numbers of record and question. `inputs`: those that the calculator is given, as they are and as it takes them. `constants`:
-    of the formula, with a unit where its words have one. `factors`: anybody's. `reached`: the calculator's own results. `wording`: after
-    which two words the calculator's own telling has which numbers. `bases`: what its units are made of."""
+    """The facts of a case, which a thought is checked against.
+
+    - `given`: numbers of record and question
+    - `inputs`: the calculator's inputs, as given and as it takes them
+    - `constants`: numbers of the formula, with a unit if its text has one
+    - `factors`: common factors between units
+    - `reached`: the calculator's own results
+    - `wording`: for two words in the calculator's working, the numbers that follow them
+    - `bases`: what the calculator's units are made of
+    """
 
     given: Amounts
     inputs: Amounts
@@ -84,7 +94,7 @@ class Known:
 
     @property
     def is_score(self) -> bool:
-        """Points are added up."""
+        """True if the calculator adds up points."""
         return any(step.points is not None for result in self.results for step in result.steps)
 
 
@@ -96,7 +106,9 @@ def known(case: Case) -> Known:
     number = case.truth.get("calculator")
     if case.family != "medcalc" or number is None or number not in CALCULATORS:
         nothing = Amounts()
-        return Known(Amounts.of(given), nothing, nothing, _anybodys(), nothing, frozenset(days), plain_text(record))
+        return Known(
+            Amounts.of(given), nothing, nothing, _common_factors(), nothing, frozenset(days), plain_text(record)
+        )
     calculator = CALCULATORS[number]
     results = _results(case)
     inputs = _needed(case, calculator)
@@ -106,7 +118,7 @@ def known(case: Case) -> Known:
         Amounts.of(given),
         Amounts.of(pair for need in inputs for pair in need.values),
         constants_of(calculator, results),
-        _anybodys(),
+        _common_factors(),
         Amounts.of(_reached(results)),
         frozenset(
             days | {step.value for result in results for step in result.steps if isinstance(step.value, datetime.date)}
@@ -121,7 +133,7 @@ def known(case: Case) -> Known:
 
 
 def _results(case: Case) -> tuple[Result, ...]:
-    """The case worked in every convention, those that differ."""
+    """Works the case in every convention and keeps the results that differ."""
     found: list[Result] = []
     for convention in _CONVENTIONS:
         result = work_case(case, convention)[0]
@@ -146,7 +158,7 @@ def _with_units(found: Sequence[Token]) -> Iterable[tuple[float, Unit]]:
 
 @lru_cache(maxsize=8192)
 def _pairs(text: str) -> tuple[tuple[float, Unit], ...]:
-    """Numbers with their units of a short text, such as a formula's."""
+    """Reads the numbers of a short text, such as a formula, with their units."""
     return tuple(_with_units(tokens(text)))
 
 
@@ -172,7 +184,8 @@ def _needed(case: Case, calculator: Calculator) -> tuple[Needed, ...]:
 
 
 def _is_used(need: Needed, result: Result) -> bool:
-    """Whether a measurement stands in the calculator's steps: a score may ask for one and decide by another."""
+    """True if a measurement appears in the calculator's steps. A score may ask for one and decide
+    by another."""
     if not need.values:
         return True
     text = " ; ".join(f"{step.what} {step.expression}" for step in result.steps)
@@ -180,7 +193,8 @@ def _is_used(need: Needed, result: Result) -> bool:
 
 
 def _values(item: Quantity, value: object) -> tuple[tuple[float, Unit], ...]:
-    """As given, and in the unit of the formula, by arithmetic and as the benchmark rounds it."""
+    """Returns a value as given and in the formula's unit, by arithmetic and as the benchmark rounds
+    it."""
     own = unit_of(item.unit)
     read = [
         (item.read(value, benchmark=benchmark), own) for benchmark in (True, False) if benchmark or _fits(item, value)
@@ -200,12 +214,13 @@ def _fits(item: Quantity, value: object) -> bool:
 
 @lru_cache(maxsize=1024)
 def unit_of(text: str) -> Unit:
-    """A unit's text as powers of symbols."""
+    """Reads a unit's text as powers of symbols."""
     return unit_behind(tokens(text), 0)[0]
 
 
 def constants_of(calculator: Calculator, results: Sequence[Result]) -> Amounts:
-    """Numbers of the formula's text, of the inputs' names, and of the steps in words: thresholds, coefficients, points."""
+    """Collects the numbers of the formula, the inputs' names and the steps' words: thresholds,
+    coefficients, points."""
     texts = [calculator.formula, calculator.question, calculator.name, *(item.label for item in calculator.inputs)]
     texts += [deviation.what for deviation in calculator.deviations]
     texts += [step.what for result in results for step in result.steps]
@@ -218,30 +233,34 @@ def constants_of(calculator: Calculator, results: Sequence[Result]) -> Amounts:
 
 
 @cache
-def _anybodys() -> Amounts:
-    return Amounts.of((value, ()) for value in _ANYBODYS)
+def _common_factors() -> Amounts:
+    return Amounts.of((value, ()) for value in _COMMON)
 
 
 def _wording(calculator: Calculator, results: Sequence[Result]) -> dict[tuple[str, str], frozenset[tuple[float, Unit]]]:
-    """{the two words before a number: the numbers, with their units} of the styles of telling the case."""
+    """Maps the two words before a number to the numbers, with units, that follow them in the worked
+    styles."""
     found: dict[tuple[str, str], set[tuple[float, Unit]]] = defaultdict(set)
     for result in results:
         for style in _WORDED:
-            told = tokens(STYLES[style](calculator, result))
-            for place, token in enumerate(told):
-                if token.kind == "number" and (before := words_before(told, place)):
-                    found[before].add((token.value, unit_behind(told, place + 1)[0]))
+            worked = tokens(STYLES[style](calculator, result))
+            for place, token in enumerate(worked):
+                if token.kind == "number" and (before := words_before(worked, place)):
+                    found[before].add((token.value, unit_behind(worked, place + 1)[0]))
     return {before: frozenset(values) for before, values in found.items()}
 
 
-def words_before(told: Sequence[Token], place: int) -> tuple[str, str] | None:
-    """The two words, or a number and a word, in front of a number; None where anything but a colon, comma or bracket is between."""
+def words_before(text: Sequence[Token], place: int) -> tuple[str, str] | None:
+    """Returns the two words, or a number and a word, before a number.
+
+    None if anything but a colon, comma or bracket stands between.
+    """
     found: list[str] = []
     at = place - 1
     while at >= 0 and len(found) < 2:
-        kind = told[at].kind
+        kind = text[at].kind
         if kind == "word" or (kind == "number" and not (found and found[0][0].isdigit())):
-            found.append(told[at].text)
+            found.append(text[at].text)
         elif kind not in (":", ",", "("):
             return None
         at -= 1
@@ -249,7 +268,8 @@ def words_before(told: Sequence[Token], place: int) -> tuple[str, str] | None:
 
 
 def _written_in(work: Callable[..., object]) -> frozenset[float]:
-    """The numbers in a calculator's own code and tables: thresholds of its bands, coefficients, doses."""
+    """Collects the numbers in a calculator's own code and tables: thresholds of its bands,
+    coefficients, doses."""
     found: set[float] = set()
     waiting: list[object] = [work]
     seen: set[int] = set()
@@ -287,7 +307,8 @@ def _reached(results: Sequence[Result]) -> Iterable[tuple[float, Unit]]:
 
 
 def _bases(calculator: Calculator, needed: Iterable[Needed], results: Sequence[Result]) -> frozenset[str]:
-    """Of every unit that the calculator takes, is given, or gives on its way."""
+    """Names what the units are made of that the calculator takes, is given, or reaches on its
+    way."""
     texts = [calculator.formula, calculator.question, *(item.label for item in calculator.inputs)]
     texts += [
         f"{step.what} ; {step.expression if step.points is not None else ''}"
@@ -307,16 +328,16 @@ def _bases(calculator: Calculator, needed: Iterable[Needed], results: Sequence[R
 
 
 def plain_text(text: str) -> str:
-    """Letters, digits and single spaces: to look a quotation up."""
+    """Reduces a text to letters, digits and single spaces, so that a quotation can be looked up."""
     return " ".join(re.findall(r"[a-z0-9.]+", text.casefold()))
 
 
 def criteria(result: Result) -> list[Step]:
-    """The steps that earn points."""
+    """Returns the steps that earn points."""
     return [step for step in result.steps if step.points is not None]
 
 
 def with_numbers_of(about: Known, text: str) -> Known:
-    """The same, with what a tool has answered: its numbers are given too."""
+    """Adds the numbers of a tool's answer to the given ones."""
     more = Amounts.of([*zip(about.given.numbers, about.given.units, strict=True), *_with_units(tokens(text))])
     return replace(about, given=more)

@@ -1,4 +1,5 @@
-"""Formula: the calculator's steps found in a thought, by their values or their constants; a score's criteria by name and points."""
+"""Checks the formula: finds the calculator's steps in a thought by value or constants, and a
+score's criteria by name and points."""
 
 from __future__ import annotations
 
@@ -47,14 +48,15 @@ _SMALL = frozenset(
         "less",
     }
 )
-STEM = 5  # letters by which words are compared: edema, edematous
-NAMED = 0.5  # share of a criterion's words that name it
+STEM = 5  # letters of a word that are compared: edema, edematous
+NAMED = 0.5  # share of a criterion's words that suffices to name it
 NEAR = 0.005
-ENOUGH = 3  # numbers of fewer digits say little: 0, 1, 12
+ENOUGH = 3  # numbers with fewer digits say little: 0, 1, 12
 
 
 def formula(thought: Thought, known: Known, points: Sequence[Points]) -> Looked:
-    """Against the calculator's own working of the case, in the convention that the thought follows best."""
+    """Compares a thought with the calculator's own working, in the convention that the thought
+    follows best."""
     if not known.results:
         return Looked(0, ())
     numbers = [token for token in thought.tokens if token.kind == "number"]
@@ -65,7 +67,11 @@ def formula(thought: Thought, known: Known, points: Sequence[Points]) -> Looked:
 
 
 def wording(thought: Thought, known: Known) -> Looked:
-    """Numbers behind words that the calculator's own telling has too: `heart rate above 90`, `sex factor 1`. Another number is a flaw."""
+    """Checks numbers after words that the calculator's own working has too: `heart rate above 90`,
+    `sex factor 1`.
+
+    Another number there is a flaw.
+    """
     checked, findings = 0, list[Finding]()
     for place, token in enumerate(thought.tokens):
         before = words_before(thought.tokens, place) if token.kind == "number" else None
@@ -109,7 +115,7 @@ def _against(
 
 
 def _names(step: Step, known: Known) -> list[str]:
-    """What a criterion may be called: as in the step, or as the inputs are that it is about."""
+    """Lists the names of a criterion: the step's own, and those of the inputs it is about."""
     own = _LIMIT.split(step.what.lower(), maxsplit=1)[0]
     inputs = known.calculator.inputs if known.calculator else ()
     about = [
@@ -131,7 +137,8 @@ def _is_named(name: str, stems: Collection[str]) -> bool:
 
 
 def _is_taken(step: Step, numbers: Sequence[Token], values: Collection[float]) -> bool:
-    """Its value is there, or the numbers of its expression that it does not owe to the patient are."""
+    """True if the thought has the step's value, or the numbers in its expression that do not come
+    from the patient."""
     assert isinstance(step.value, int | float)
     if any(says(step.value, token) or (digits(token) >= ENOUGH and _is_near(step.value, token)) for token in numbers):
         return True
@@ -140,5 +147,5 @@ def _is_taken(step: Step, numbers: Sequence[Token], values: Collection[float]) -
 
 
 def _is_near(value: float, token: Token) -> bool:
-    """A step that was taken with rounded numbers comes near."""
+    """True if a value is close enough to be the step computed with rounded numbers."""
     return math.isclose(abs(value), token.value, rel_tol=NEAR)

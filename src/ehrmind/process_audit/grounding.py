@@ -1,4 +1,5 @@
-"""Grounding and entities: what a thought says of the patient stands in the record, and what the calculator needs is said."""
+"""Checks grounding and entities: what a thought says about the patient is in the record, and it
+says what the calculator needs."""
 
 from __future__ import annotations
 
@@ -22,12 +23,13 @@ DAY_NOT_THERE = "this day is not in the record, and no step gives it"
 NOT_QUOTED = "what is quoted does not stand in the record"
 NOT_SAID = "a value that the calculator needs is not said"
 OTHER_WORD = "the record says something else"
-_QUOTED = re.compile(r'["“]([^"“”\n]{12,300})["”]')  # single marks name criteria
+# double quotation marks only: single ones name criteria
+_QUOTED = re.compile(r'["“]([^"“”\n]{12,300})["”]')
 _YES, _NO = frozenset({"present", "yes", "true"}), frozenset({"absent", "no", "false"})
 _COMPARES = frozenset(
     {"between", "above", "below", "than", "least", "most", "from", "to", "over", "under", "exceeds", "equal"}
 )
-MANY = 64  # results that a number is compared with
+MANY = 64  # number of results that a number is compared with
 _MOLAR: Unit = (("g", 1), ("mol", -1))
 _VOLUMES: tuple[Unit, ...] = ((("dl", 1),), (("l", 1),), (("ml", 1),))
 _DAYS: Unit = (("day", 1),)
@@ -36,7 +38,11 @@ _SKIPPED = frozenset({"point", "109", "106", "103"})
 
 
 class Sources(NamedTuple):
-    """Units of a number as the patient's or a result (`own`), as any number of the record, as the formula's; `free`: a factor of units."""
+    """The units that a number has where it may come from.
+
+    `own`: as the patient's value or a result. `given`: as any number of the record. `constants`: in
+    the formula. `free`: it is a factor between units.
+    """
 
     own: list[Unit]
     given: list[Unit]
@@ -45,12 +51,13 @@ class Sources(NamedTuple):
 
 
 def numbers_of(thought: Thought, known: Known, explained: Collection[int]) -> Looked:
-    """Every number but those that a sum of points accounts for; results of steps are looked at for their unit only."""
+    """Checks every number that no sum of points accounts for. Of results of steps it checks the
+    unit only."""
     checked, findings = 0, list[Finding]()
     reached: dict[float, list[Unit]] = {}
     units_behind = _places_in_units(thought.tokens)
     counted = {step.end for step in thought.days if step.right}
-    reckoned = {step.value for step in thought.equations if step.unit_right}
+    computed = {step.value for step in thought.equations if step.unit_right}
     for place, token in enumerate(thought.tokens):
         if token.kind == "date":
             checked += 1
@@ -69,7 +76,7 @@ def numbers_of(thought: Thought, known: Known, explained: Collection[int]) -> Lo
         if (
             sources
             and unit
-            and place not in reckoned
+            and place not in computed
             and not _counts(unit)
             and not _fits(unit, sources)
             and not _of_weeks(thought, place, unit)
@@ -86,7 +93,7 @@ def numbers_of(thought: Thought, known: Known, explained: Collection[int]) -> Lo
 
 
 def _sources(token: Token, unit: Unit, known: Known, reached: dict[float, list[Unit]]) -> Sources | None:
-    """Where a number may come from; None where it is not known at all."""
+    """Finds where a number may come from; None if it is not known at all."""
     own = known.inputs.units_of(token) + known.reached.units_of(token) + reached.get(token.value, [])
     given, constants, free = (
         known.given.units_of(token),
@@ -101,8 +108,11 @@ def _sources(token: Token, unit: Unit, known: Known, reached: dict[float, list[U
 
 
 def _fits(unit: Unit, sources: Sources) -> bool:
-    """The patient's values and the results have their unit; the formula's numbers may have another of its kind, a factor between units
-    any."""
+    """True if a unit fits the sources of its number.
+
+    The patient's values and the results must have their own unit. The formula's numbers may have
+    another unit of the same kind, and a factor between units may have any.
+    """
     own = [source for source in (*sources.own, *sources.given) if source]
     if any(alike(unit, source) for source in (*own, *sources.constants) if source):
         return True
@@ -117,7 +127,8 @@ def _fits(unit: Unit, sources: Sources) -> bool:
 
 
 def _is_bound(thought: Thought, place: int, known: Known) -> bool:
-    """The end of a band that is written from its own side: between 55 and 64, where the formula says 65."""
+    """True for the end of a band written from its own side: between 55 and 64, if the formula says
+    65."""
     token = thought.tokens[place]
     if not any(thought.word(back) in _COMPARES for back in range(max(0, place - 8), place)):
         return False
@@ -126,13 +137,13 @@ def _is_bound(thought: Thought, place: int, known: Known) -> bool:
 
 
 def _is_molar(thought: Thought, place: int, unit: Unit) -> bool:
-    """A molar mass, by whatever table of weights."""
+    """True for a molar mass, by any table of atomic weights."""
     value = thought.tokens[place].value
     return unit == _MOLAR and any(math.isclose(value, mass, rel_tol=0.03) for mass in MOLAR_MASSES)
 
 
 def _of_weeks(thought: Thought, place: int, unit: Unit) -> bool:
-    """The days of `9 weeks, 2 days`."""
+    """True for the days of `9 weeks, 2 days`."""
     before = [
         unit_behind(thought.tokens, back + 1)[0]
         for back in range(max(0, place - 3), place)
@@ -146,7 +157,7 @@ def _counts(unit: Unit) -> bool:
 
 
 def _of_the_pair(tokens: Sequence[Token], place: int) -> Unit:
-    """The unit of 120 in `120/80 mm Hg`."""
+    """Returns the unit of 120 in `120/80 mm Hg`."""
     if place + 2 < len(tokens) and tokens[place + 1].kind == "/" and tokens[place + 2].kind == "number":
         unit = unit_behind(tokens, place + 3)[0]
         return unit if unit == (("mmhg", 1),) else ()
@@ -154,7 +165,7 @@ def _of_the_pair(tokens: Sequence[Token], place: int) -> Unit:
 
 
 def _places_in_units(tokens: Sequence[Token]) -> frozenset[int]:
-    """Numbers that belong to a unit: 1.73 m^2."""
+    """Returns the places of numbers that belong to a unit: 1.73 m^2."""
     found: set[int] = set()
     for place, token in enumerate(tokens):
         if token.kind == "number":
@@ -164,7 +175,8 @@ def _places_in_units(tokens: Sequence[Token]) -> frozenset[int]:
 
 
 def quotations(thought: Thought, known: Known) -> Looked:
-    """Longer quotations stand in the record, words and numbers, whatever the signs between them."""
+    """Checks that longer quotations stand in the record, words and numbers, ignoring
+    punctuation."""
     checked, findings = 0, list[Finding]()
     for match in _QUOTED.finditer(thought.text):
         checked += 1
@@ -175,7 +187,8 @@ def quotations(thought: Thought, known: Known) -> Looked:
 
 
 def standing(thought: Thought, known: Known) -> list[tuple[int, int]]:
-    """Where in its text a thought says a number, a day or a longer quotation that stands in the record or the question."""
+    """Returns where a thought says a number, a day or a longer quotation that is in the record or
+    the question."""
     units_behind, quoted = _places_in_units(thought.tokens), _QUOTED.finditer(thought.text)
     found = [match.span() for match in quoted if plain_text(match[1]) in known.text]
     for place, token in enumerate(thought.tokens):
@@ -186,8 +199,11 @@ def standing(thought: Thought, known: Known) -> list[tuple[int, int]]:
 
 
 def entities(thought: Thought, known: Known) -> Looked:
-    """Each value that the case says its note holds, if a formula takes it: numbers with a unit that is theirs, days, and words where the
-    thought speaks of them."""
+    """Checks each value that the case says its note holds, if a formula takes it.
+
+    A number must appear with its unit, and a day must appear. Words are checked if the thought
+    speaks of them.
+    """
     checked, findings = 0, list[Finding]()
     said = Amounts.of((token.value, unit_behind(thought.tokens, place + 1)[0]) for place, token in _numbers(thought))
     words = frozenset(token.text for token in thought.tokens if token.kind == "word")
@@ -205,7 +221,8 @@ def entities(thought: Thought, known: Known) -> Looked:
 def _looked_for(
     thought: Thought, need: Needed, said: Amounts, words: Collection[str], days: Collection[object]
 ) -> Finding | Literal[True] | None:
-    """True: found. None: nothing to look for."""
+    """Returns True if the input was found, a finding if it is missing or wrong, None if there is
+    nothing to look for."""
     label = need.item.label
     if need.values:
         if any(_is_said(thought, value, unit) for value, unit in need.values):
@@ -234,7 +251,8 @@ def _numbers(thought: Thought) -> list[tuple[int, Token]]:
 
 
 def _chosen(thought: Thought, need: Needed, item: Choice) -> Finding | Literal[True] | None:
-    """Whether the option's own words are there; where another's are and these are not, that is wrong; else nothing was said."""
+    """Checks the option chosen. It is right if its own words appear and wrong if only another
+    option's do; otherwise nothing was said."""
     text = f" {plain_text(thought.text)} "
     options = {option: (option, *others) for option, others in item.options.items()}
     if any(f" {plain_text(word)} " in text for word in options[need.word]):
@@ -250,7 +268,7 @@ def _chosen(thought: Thought, need: Needed, item: Choice) -> Finding | Literal[T
 
 
 def _stated(thought: Thought, need: Needed, present: bool, said: Collection[str]) -> Finding | Literal[True] | None:
-    """A finding that is named in a sentence and said to be present or absent right behind its name."""
+    """Checks a finding that a sentence names and calls present or absent right after its name."""
     name = re.findall(r"[a-z0-9']+", need.item.label.lower())
     if not all(word in said for word in name):
         return None

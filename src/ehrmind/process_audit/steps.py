@@ -1,4 +1,5 @@
-"""The steps of a thought that can be reckoned again: every `expression = value`, chains of them, and days that are counted on."""
+"""Finds the steps of a thought that can be computed again: `expression = value`, chains of them,
+and calculations with days."""
 
 from __future__ import annotations
 
@@ -20,9 +21,12 @@ _DAYS = {"day": 1, "week": 7}
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`expression = value`. Places are of tokens: the expression, the value's number, and the place behind the value's unit.
+    """One `expression = value`.
 
-    `right`: the value is what the expression comes to, as far as it is written out; `unit_right` is None where units cannot be told."""
+    Places are of tokens: the expression, the value's number, and the place after the value's unit.
+    `right`: the value is what the expression comes to, to the digits written. `unit_right` is None
+    if units cannot be compared.
+    """
 
     start: int
     equals: int
@@ -34,11 +38,15 @@ class Equation:
     unit_right: bool | None
     rounded: bool
     terms: tuple[int, ...] = ()
-    """Tokens of the numbers, where the expression is a sum of bare numbers and nothing else: a running total."""
+    """Tokens of the numbers, if the expression is a sum of bare numbers only: a running total."""
 
 
 def equations(tokens: Sequence[Token]) -> list[Equation]:
-    """In order of the text. Linear: each stretch between two signs of equality is read once as a right side and once as a left one."""
+    """Returns equations in the order of the text.
+
+    It is linear: each stretch between two equals signs is read once as a right side and once as a
+    left side.
+    """
     found: list[Equation] = []
     rounded: set[float] = set()
     begin = 0
@@ -55,7 +63,8 @@ def equations(tokens: Sequence[Token]) -> list[Equation]:
 
 
 def _left(tokens: Sequence[Token], begin: int, equals: int, rounded: set[float]) -> tuple[int, Reading] | None:
-    """The expression that ends where the sign of equality stands, and where it begins; None where there is none or a name is in it."""
+    """Returns the expression that ends at an equals sign, and where it begins; None if there is
+    none or a name is in it."""
     at = begin
     while at < equals:
         token = tokens[at]
@@ -77,7 +86,7 @@ def _left(tokens: Sequence[Token], begin: int, equals: int, rounded: set[float])
 
 
 def _is_minus(tokens: Sequence[Token], at: int) -> bool:
-    """A minus that belongs to the number behind it: `the score -1 + 1`, but not `age - 5`."""
+    """True for a minus that belongs to the number after it: `the score -1 + 1`, not `age - 5`."""
     before, behind = tokens[at - 1], tokens[at + 1] if at + 1 < len(tokens) else None
     if before.kind not in ("number", ")", "word"):
         return True
@@ -104,13 +113,12 @@ def _equation(tokens: Sequence[Token], start: int, left: Reading, equals: int, r
     right = read_expression(tokens, equals + 1, _line_end(tokens, equals + 1, stop), rounded)
     if right is None:
         return None
-    if right.operators:  # a = b * c = d: both sides are reckoned
+    if right.operators:  # a = b * c = d: both sides are computed
         low, high = left.amount.low, left.amount.high
         slack = max(1e-9, abs(high) * 1e-6) + _slack(tokens, equals + 1, right.end)
         alike = right.amount.low - slack <= high and low <= right.amount.high + slack
-        carried = (
-            right.first.low - slack <= high and low <= right.first.high + slack
-        )  # 2 + 3 = 5 + 4 = 9, as it is jotted
+        # a running sum as people jot it: 2 + 3 = 5 + 4 = 9
+        carried = right.first.low - slack <= high and low <= right.first.high + slack
         return Equation(start, equals, equals + 1, right.end, left.amount.middle, alike or carried, (), None, False)
     number = tokens[value]
     if number.kind != "number":
@@ -144,7 +152,7 @@ def _equation(tokens: Sequence[Token], start: int, left: Reading, equals: int, r
 
 
 def _with_days(tokens: Sequence[Token], end: int) -> int:
-    """Behind the number and the unit that follow weeks."""
+    """Returns the place after the number and unit that follow weeks."""
     at = end + 1 if end < len(tokens) and (tokens[end].kind == "," or tokens[end].text == "and") else end
     return unit_behind(tokens, at + 1)[1] if at < len(tokens) and tokens[at].kind == "number" else end
 
@@ -154,7 +162,8 @@ def _line_end(tokens: Sequence[Token], start: int, stop: int) -> int:
 
 
 def _slack(tokens: Sequence[Token], start: int, end: int) -> float:
-    """Of a right side that is an expression: its numbers may have been rounded once more."""
+    """Returns the tolerance for a right side that is an expression: its numbers may have been
+    rounded once more."""
     return max(
         (token.worth / 2 for token in tokens[start:end] if token.kind == "number" and token.worth < 1), default=0.0
     )
@@ -165,7 +174,8 @@ def _within(low: float, high: float, written: float, worth: float) -> bool:
 
 
 def _unit_right(left: Reading, unit: Unit) -> bool | None:
-    """Whether the value's unit is what the expression's units come to; None where either is silent."""
+    """True if the value's unit is the one that the expression's units come to; None if either has
+    no unit."""
     if left.amount.clash:
         return False
     if not left.amount.unit or not unit or left.amount.unit == unit:
@@ -174,7 +184,7 @@ def _unit_right(left: Reading, unit: Unit) -> bool | None:
 
 
 def _terms(tokens: Sequence[Token], start: int, equals: int) -> tuple[int, ...]:
-    """The numbers of `0 + 1 - 2`: signs and bare numbers in turn."""
+    """Returns the numbers of `0 + 1 - 2`: a sum of bare numbers and signs only."""
     places = [place for place in range(start, equals) if tokens[place].kind == "number"]
     bare = all(token.kind in ("number", "+", "-") for token in tokens[start:equals])
     return tuple(places) if bare and len(places) > 1 else ()
@@ -182,7 +192,8 @@ def _terms(tokens: Sequence[Token], start: int, equals: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DayStep:
-    """A day, or a number of days, that was reckoned from days: places of the first and the last token, and whether it is right."""
+    """A day or number of days computed from days: places of first and last token, and whether it is
+    right."""
 
     start: int
     end: int
@@ -190,7 +201,11 @@ class DayStep:
 
 
 def day_steps(tokens: Sequence[Token]) -> list[DayStep]:
-    """`03/31/2006 + 280 days = 01/05/2007`, `adding 40 weeks … is 01/05/2007`, `the gap is 14 weeks and 1 day`, in order of the text."""
+    """Returns calculations with days in the order of the text.
+
+    Examples: `03/31/2006 + 280 days = 01/05/2007`, `adding 40 weeks … is 01/05/2007`, `the gap is
+    14 weeks and 1 day`.
+    """
     days = [place for place, token in enumerate(tokens) if token.kind == "date"]
     found: list[DayStep] = []
     for earlier, later in pairwise(days):
@@ -209,7 +224,8 @@ def day_steps(tokens: Sequence[Token]) -> list[DayStep]:
 
 
 def _moved(tokens: Sequence[Token], earlier: int, later: int) -> int | None:
-    """The days that are said to lie between one day and the next one written; None where nothing is said to be counted on."""
+    """Returns the days that the text adds between one day and the next one written; None if it adds
+    none."""
     total, sign, said = 0.0, 0, False
     for place in range(earlier + 1, later):
         token = tokens[place]
@@ -229,7 +245,7 @@ def _moved(tokens: Sequence[Token], earlier: int, later: int) -> int | None:
 
 
 def _gaps(tokens: Sequence[Token], days: Sequence[int]) -> list[DayStep]:
-    """Weeks and days, or days alone, said to lie between the two days written last before them."""
+    """Checks weeks and days that are said to lie between the two days written last before them."""
     found: list[DayStep] = []
     behind = 0
     for place, token in enumerate(tokens):
@@ -249,7 +265,8 @@ def _gaps(tokens: Sequence[Token], days: Sequence[int]) -> list[DayStep]:
 
 
 def weeks_and_days(tokens: Sequence[Token], place: int) -> tuple[float, float, int] | None:
-    """(weeks, days, the place behind) of `14 weeks and 1 day`; None where that is not what begins here."""
+    """Returns (weeks, days, the place after them) for `14 weeks and 1 day`; None if no such text
+    begins here."""
     unit, at = unit_behind(tokens, place + 1)
     if tokens[place].kind != "number" or unit != (("week", 1),):
         return None
@@ -262,5 +279,5 @@ def weeks_and_days(tokens: Sequence[Token], place: int) -> tuple[float, float, i
 
 
 def _between(tokens: Sequence[Token], first: int, second: int) -> bool:
-    """Whether two days stand in one stretch, so that a gap is theirs."""
+    """True if two days stand close together, so that a gap is theirs."""
     return second - first <= 40 and _moved(tokens, first, second) is None

@@ -1,4 +1,7 @@
-"""Points that are added up along a thought: `making the total 1 + 1 = 2`, `keeping it at 2`, `hypertension yes 1 ; … ; total 4`."""
+"""Checks points that are added up along a thought.
+
+Examples: `making the total 1 + 1 = 2`, `keeping it at 2`, `hypertension yes 1 ; … ; total 4`.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +50,19 @@ _RAISES = frozenset(
         "subtract",
     }
 )
-_NEAR = 40  # tokens of a sentence in which a total is spoken of
+_NEAR = 40  # tokens before a number in which a total may be mentioned
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points of one criterion as a thought has them, and the token that says so."""
+    """Points of one criterion as a thought gives them, and the token that says so."""
 
     place: int
     value: float
 
 
 def running_totals(thought: Thought) -> tuple[Looked, frozenset[int]]:
-    """(what is wrong with them, the tokens of numbers that are accounted for)."""
+    """Returns (what is wrong with the totals, the tokens of numbers that are accounted for)."""
     checked, findings, explained = 0, list[Finding](), set[int]()
     totals: set[float] = set()
     steps = {step.value: step for step in thought.equations if step.terms}
@@ -131,7 +134,7 @@ def _gone_on(thought: Thought, step: Equation, totals: set[float], begin: int) -
 
 
 def terms_of(thought: Thought, step: Equation) -> list[float]:
-    """The terms of a sum with their signs."""
+    """Returns the terms of a sum with their signs."""
     values = []
     before = step.start
     for place in step.terms:
@@ -142,7 +145,8 @@ def terms_of(thought: Thought, step: Equation) -> list[float]:
 
 
 def _said(thought: Thought, begin: int, end: int) -> list[tuple[int, float]]:
-    """Points named before a sum in its sentence: `add two points`, `by 1.5`, `1 point is added`."""
+    """Finds points named before a sum in its sentence: `add two points`, `by 1.5`, `1 point is
+    added`."""
     found = []
     for place in range(max(begin, end - _NEAR), end):
         value = thought.tokens[place].value if thought.kind(place) == "number" else _WORDS.get(thought.word(place))
@@ -159,7 +163,8 @@ def _said(thought: Thought, begin: int, end: int) -> list[tuple[int, float]]:
 
 
 def _is_kept(thought: Thought, first: int, place: int) -> bool:
-    """`keeping the current total at 2`, `the total remains at 1`, `the current score is 0`."""
+    """True for `keeping the current total at 2`, `the total remains at 1`, `the current score is
+    0`."""
     before = thought.word(place - 1) or (thought.word(place - 2) if thought.kind(place - 1) == "-" else "")
     since = range(max(first, place - _NEAR), place)
     if before in ("at", "to"):
@@ -181,7 +186,7 @@ def _is_current(thought: Thought, first: int, place: int) -> bool:
 
 
 def _is_made(thought: Thought, first: int, place: int) -> bool:
-    """`making the current total 5`, with no sum written."""
+    """True for `making the current total 5` without a written sum."""
     words = [thought.word(back) for back in range(max(first, place - 5), place)]
     return (
         words[-1:] in (["total"], ["score"], ["count"], ["to"])
@@ -191,7 +196,10 @@ def _is_made(thought: Thought, first: int, place: int) -> bool:
 
 
 def listed_points(thought: Thought) -> list[Points]:
-    """A criterion a line, its points at the end: `3. melena: present, 1 point`; or where no line is so, in short: `melena yes 1 ;`."""
+    """Reads points listed one criterion a line: `3. melena: present, 1 point`.
+
+    If no line is like that, it reads the short form: `melena yes 1 ;`.
+    """
     lines = [
         (first, last)
         for first, last in thought.sentences
@@ -218,7 +226,7 @@ def _behind_comma(thought: Thought, place: int) -> bool:
 
 
 def sum_of_points(thought: Thought, points: Sequence[Points]) -> Looked:
-    """The one sum at the end against the lines before it, term by term."""
+    """Checks the one sum at the end against the lines before it, term by term."""
     if len(points) < 2:
         return Looked(0, ())
     values = [line.value for line in points]
@@ -242,7 +250,7 @@ def sum_of_points(thought: Thought, points: Sequence[Points]) -> Looked:
 
 
 def _last_total(thought: Thought, behind: int) -> int | None:
-    """The number of `total 4`, the last thing said."""
+    """Returns the place of the number in `total 4`, if that is the last statement."""
     for first, last in reversed(thought.sentences):
         if first > behind and thought.word(first) == "total" and thought.kind(last - 1) == "number":
             return last - 1

@@ -1,4 +1,5 @@
-"""A thought, read once: tokens, sentences, steps. And what the parts of the audit hand on: a finding at a place, and counts."""
+"""Reads a thought once into tokens, sentences and steps. Also defines what the parts of the audit
+return: findings and counts."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ _ENDS = frozenset({".", "\n", ";", "?", "!"})
 
 
 class Finding(NamedTuple):
-    """What is wrong, and where: characters of the text that was audited. `what` is one of a few fixed sentences and holds nothing of a
-    record; `detail` may, such as what a step comes to. A finding of something that is absent has no place."""
+    """An error, and where it is in the characters of the audited text.
+
+    `what` is one of a few fixed sentences and holds nothing of a record. `detail` may, such as the
+    value of a step. A finding about something absent has no place.
+    """
 
     part: str
     start: int | None
@@ -24,7 +28,7 @@ class Finding(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What one part looked at: how many things, and the findings among them."""
+    """How many things one part looked at, and the findings among them."""
 
     checked: int
     findings: tuple[Finding, ...]
@@ -32,8 +36,11 @@ class Looked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """`sentences` are ranges of tokens; what `results` holds are the tokens of values that an expression before them comes to, `operands`
-    those of the expressions."""
+    """A tokenized thought.
+
+    `sentences` are ranges of tokens. `results` are the tokens of values that an expression before
+    them comes to; `operands` are those inside the expressions.
+    """
 
     text: str
     offset: int
@@ -45,7 +52,7 @@ class Thought:
     operands: frozenset[int]
 
     def found(self, part: str, first: int, last: int, what: str, detail: str = "") -> Finding:
-        """A finding from one token to another, both included."""
+        """Makes a finding from one token to another, both included."""
         return Finding(part, self.offset + self.tokens[first].start, self.offset + self.tokens[last].end, what, detail)
 
     def kind(self, place: int) -> str:
@@ -55,7 +62,8 @@ class Thought:
         return self.tokens[place].text if 0 <= place < len(self.tokens) and self.tokens[place].kind == "word" else ""
 
     def signed(self, place: int) -> float:
-        """A number with the minus that belongs to it: one that touches it and is touched by nothing."""
+        """Returns a number with its minus sign, if the sign touches the number and nothing touches
+        the sign."""
         value = self.tokens[place].value
         if self.kind(place - 1) != "-" or self.tokens[place - 1].end != self.tokens[place].start:
             return value
@@ -68,7 +76,7 @@ class Thought:
 
 
 def read_thought(text: str, offset: int = 0) -> Thought:
-    """`offset` is where the thought begins in the text that findings point into."""
+    """Reads a thought; `offset` is where it begins in the text that findings point into."""
     found = tokens(text)
     steps = equations(found)
     operands = frozenset(place for step in steps for place in range(step.start, step.equals))
@@ -95,12 +103,12 @@ def _sentences(found: Sequence[Token]) -> list[tuple[int, int]]:
 
 
 def _list_number(found: Sequence[Token], dot: int) -> bool:
-    """The full stop of `12. heart rate`, at a line's begin."""
+    """True for the full stop of `12. heart rate` at the start of a line."""
     return found[dot].kind == "." and is_list_number(found, dot - 1)
 
 
 def is_list_number(found: Sequence[Token], place: int) -> bool:
-    """Whether a number only counts the lines."""
+    """True if a number only counts the lines."""
     if place < 0 or found[place].kind != "number" or found[place].worth != 1:
         return False
     follows = (

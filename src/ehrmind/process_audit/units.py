@@ -1,5 +1,9 @@
-"""The unit behind a number in a thought, as powers of symbols: `41.0 mg Serum Creatinine/dL` has mg 1, dL -1. Names of substances and
-counts (beats, cells, doses) drop out, so that units of a product can be reckoned without knowing what they measure."""
+"""Reads the unit after a number in a thought, as powers of symbols: `41.0 mg Serum Creatinine/dL`
+has mg 1, dL -1.
+
+Names of substances and counts (beats, cells, doses) are dropped, so that units of a product can be
+computed without knowing what they measure.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from ehrmind.process_audit.numbers import SUPERSCRIPTS, Token
 Unit: TypeAlias = tuple[tuple[str, int], ...]
 """Symbols and their powers, sorted; () where none is written."""
 
-MOST_NAMES = 4  # words between a unit's two halves: mg total cholesterol/dL
+MOST_NAMES = 4  # words between the two halves of a unit: mg total cholesterol/dL
 PER_AREA = "1.73m2"
 _COUNTS = frozenset(
     {
@@ -36,11 +40,12 @@ _COUNTS = frozenset(
     | {"drinks", "drink", "criteria", "criterion"}
 )
 _SAME = {
-    "mmhg": "mmhg", "torr": "mmhg", "iu": "u", "units": "u", "unit": "u", "uiu": "uu", "miu": "mu", "percent": "%", "celsius": "c",
-    "celsisus": "c", "fahrenheit": "f", "fahreinheit": "f", "°c": "c", "°f": "f", "years": "year", "yrs": "year", "yr": "year",
-    "yo": "year", "old": "", "weeks": "week", "wks": "week", "wk": "week", "months": "month", "mos": "month", "mo": "month",
-    "inches": "in", "inch": "in",
-    "feet": "ft", "foot": "ft", "cmm": "mm3", "msec": "ms", "cc": "ml", "billion": "109", "micrograms": "ug", "microgram": "ug",
+    "mmhg": "mmhg", "torr": "mmhg", "iu": "u", "units": "u", "unit": "u", "uiu": "uu", "miu": "mu", "percent": "%",
+    "celsius": "c", "celsisus": "c", "fahrenheit": "f", "fahreinheit": "f", "°c": "c", "°f": "f",
+    "years": "year", "yrs": "year", "yr": "year", "yo": "year", "old": "",
+    "weeks": "week", "wks": "week", "wk": "week", "months": "month", "mos": "month", "mo": "month",
+    "inches": "in", "inch": "in", "feet": "ft", "foot": "ft", "cmm": "mm3", "msec": "ms", "cc": "ml", "billion": "109",
+    "micrograms": "ug", "microgram": "ug",
 }  # fmt: skip
 _NO_UNITS = frozenset({"k", "a", "an", "y", "st", "t", "mill", "thousand", "thou", "stone", "stones", "mins"})
 _KNOWN = frozenset(spelling for spellings in UNITS.values() for spelling in spellings.split()) - _COUNTS - _NO_UNITS
@@ -51,7 +56,8 @@ _PREPOSITION = "in"
 
 @lru_cache(maxsize=4096)
 def symbol(word: str) -> str | None:
-    """One spelling of a unit's word; "" for a count, None for any other word. Powers written to the word stay: m2."""
+    """Returns one spelling for a unit's word; "" for a count, None for any other word. Powers
+    attached to the word stay: m2."""
     word = word.strip("'’")
     if word in _COUNTS:
         return ""
@@ -64,7 +70,7 @@ def symbol(word: str) -> str | None:
 
 
 def unit_behind(tokens: Sequence[Token], place: int) -> tuple[Unit, int]:
-    """(the unit that begins at a place, the place behind it); ((), place) where none begins."""
+    """Returns (the unit that begins at a place, the place after it); ((), place) if none begins."""
     powers: dict[str, int] = {}
     at, sign, last, spoken = place, 1, None, 0
     while at < len(tokens):
@@ -86,7 +92,7 @@ def unit_behind(tokens: Sequence[Token], place: int) -> tuple[Unit, int]:
             at += 1
         elif token.kind == "word" and (name := _symbol(tokens, at)) is not None:
             if last is not None and sign == 1 and not _joined(tokens, at) and name:
-                break  # a unit stands once: 70 kg m ...
+                break  # a number has one unit: 70 kg m ...
             at, last = _add(powers, tokens, at, name, sign), name
         elif token.kind == "/" and (behind := _below(tokens, at)) is not None:
             at, sign = behind, -1
@@ -105,12 +111,12 @@ def unit_behind(tokens: Sequence[Token], place: int) -> tuple[Unit, int]:
 def _symbol(tokens: Sequence[Token], at: int) -> str | None:
     word = tokens[at].text
     if word == _PREPOSITION and _kind(tokens, at + 1) in ("word", "number"):
-        return None  # "in" before a word is no inch
+        return None  # "in" before a word is not an inch
     return symbol(word)
 
 
 def _add(powers: dict[str, int], tokens: Sequence[Token], at: int, name: str, sign: int) -> int:
-    """Count a symbol with the power written behind it; returns the place behind."""
+    """Counts a symbol with the power written after it. Returns the place after both."""
     power = 1
     if name and name[-1] in "23" and name not in ("h2", "co2"):
         name, power = name[:-1], int(name[-1])
@@ -127,7 +133,7 @@ def _add(powers: dict[str, int], tokens: Sequence[Token], at: int, name: str, si
 
 
 def _below(tokens: Sequence[Token], slash: int) -> int | None:
-    """The place behind a slash that goes on with a unit; None where it divides."""
+    """Returns the place after a slash that continues a unit; None if the slash divides."""
     if _kind(tokens, slash + 1) == "word" and symbol(tokens[slash + 1].text) is not None:
         return slash + 1
     if _is_per_area(tokens, slash + 1):
@@ -143,7 +149,7 @@ def _is_per_area(tokens: Sequence[Token], at: int) -> bool:
 
 
 def _slash(tokens: Sequence[Token], at: int) -> int | None:
-    """Where a slash with a unit follows some names: `Serum Creatinine/dL`."""
+    """Returns the place of a slash and unit that follow some names: `Serum Creatinine/dL`."""
     for place in range(at, at + MOST_NAMES + 1):
         if _kind(tokens, place) == "/":
             return place if _kind(tokens, place + 1) == "word" and symbol(tokens[place + 1].text) is not None else None
@@ -176,7 +182,7 @@ def raised(unit: Unit, power: int) -> Unit:
 
 
 def spelled(unit: Unit) -> str:
-    """As text that the calculators' units read: mg/dl, kg/m^2."""
+    """Writes a unit as text that the calculators can read: mg/dl, kg/m^2."""
     powers: Mapping[str, int] = dict(unit)
     above = [f"{name}{power if power > 1 else ''}" for name, power in powers.items() if power > 0]
     below = [f"/{name}{-power if power < -1 else ''}" for name, power in powers.items() if power < 0]

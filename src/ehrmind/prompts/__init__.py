@@ -1,4 +1,4 @@
-"""Case -> messages. The only room that writes the answer protocol."""
+"""Turns a case into messages. This is the only room that writes the answer protocol."""
 
 from ehrmind.prompts.chat import gold_response, messages
 

@@ -1,8 +1,9 @@
-"""Case -> chat messages, and the gold response that a warm-up learns from.
+"""Builds the chat messages of a case, and the gold response that a warm-up learns from.
 
-One user message and no system turn, because some chat templates have none; the templates themselves are the
-tokenizer's. The instruction is short on purpose: a tiny model reads it in every prompt. How a question is asked beyond
-that (open book, with worked examples, with a tool) is an `Asking`.
+A prompt is one user message without a system turn, because some chat templates have none. The
+templates are the tokenizer's own. The instruction is short because a tiny model reads it in every
+prompt. A `PromptVariant` says how a question is asked beyond that: open book, with worked examples,
+with a tool.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from ehrmind import tasks
 from ehrmind.prompts.protocol import TOOL_CLOSE, TOOL_OPEN, neutral, wrap
 from ehrmind.types import Case, Message
 
-_ASK_THINKING = "Answer the question about the record. Reason first, then answer with JSON, in exactly this form and nothing after it:"
+_ASK_THINKING = (
+    "Answer the question about the record. Reason first, then answer with JSON, in exactly this form and nothing after "
+    "it:"
+)
 _ASK_ANSWER = "Answer the question about the record with JSON, in exactly this form and nothing else:"
 _OFFER_TOOL = (
     "Before you answer you may end your turn with a call, and the next turn brings the result. Calculators: "
@@ -26,8 +30,11 @@ _OFFER_TOOL = (
 
 @dataclass(frozen=True, slots=True)
 class PromptVariant:
-    """How a question is asked. `aids` are the task's (`tasks.*.aids`); an aid that a case has not got is left out. `shots` are worked
-    examples by stratum: earlier questions with their answers."""
+    """How a question is asked.
+
+    `hints` are the task's (`tasks.*.hints`); a hint that a case lacks is left out. `shots` are
+    worked examples by stratum: earlier questions with their answers.
+    """
 
     think: bool = True
     hints: tuple[str, ...] = ()
@@ -36,7 +43,10 @@ class PromptVariant:
 
 
 def messages(case: Case, think: bool = True, *, variant: PromptVariant | None = None) -> list[Message]:
-    """The prompt of a case: instruction with a valid example of the answer's form, record, aids, question; worked examples before it."""
+    """Builds the prompt of a case: worked examples, then instruction, record, hints and question.
+
+    The instruction includes a valid example of the answer's form.
+    """
     variant = variant or PromptVariant(think)
     shots = variant.shots.get(case.stratum, ())
     turns = [message for shot, answer in shots for message in (_question(shot, variant), Message("assistant", answer))]
@@ -44,8 +54,8 @@ def messages(case: Case, think: bool = True, *, variant: PromptVariant | None = 
 
 
 def asks_for_thinking(turns: Sequence[Message]) -> bool:
-    """Tells whether the question that `messages` wrote asks to think first. Any other text counts
-    as asking."""
+    """True if the question that `messages` wrote asks to think first. Any other text counts as
+    asking."""
     return not any(turn.role == "user" and turn.content.startswith(_ASK_ANSWER) for turn in turns)
 
 
@@ -60,7 +70,10 @@ def _question(case: Case, variant: PromptVariant) -> Message:
 
 
 def gold_response(case: Case, think: bool = True) -> str:
-    """What a perfect answer looks like: the source's rationale as the thought (a minimal one where it has none), the truth as JSON."""
+    """Writes a perfect answer: the source's rationale as the thought and the truth as JSON.
+
+    Without a rationale the thought is minimal.
+    """
     answer = tasks.of(case).gold_answer(case)
     if not think:
         return wrap(None, answer)

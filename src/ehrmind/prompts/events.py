@@ -1,4 +1,5 @@
-"""Codes -> what kind of event they are and what to call them, by the vocabularies that MEDS, EHRSHOT and OMOP exports use."""
+"""Maps codes to kinds of events and to names, by the vocabularies that MEDS, EHRSHOT and OMOP
+exports use."""
 
 from __future__ import annotations
 
@@ -13,21 +14,27 @@ if TYPE_CHECKING:
     import polars as pl
 
 KINDS = ("diagnoses", "procedures", "labs", "drugs", "visits", "vitals", "demographics", "notes", "other")
-# The beginning of a code, in lower case, up to its first separator. Vocabularies that mix kinds go where most of their codes belong.
+# The start of a code, in lower case, up to its first separator. A vocabulary that mixes kinds is
+# listed where most of its codes belong.
 VOCABULARIES = {
     "diagnoses": ("snomed", "icd10cm", "icd9cm", "icd10", "icd9", "diagnosis", "condition", "conditions", "drg"),
     "procedures": ("icd10pcs", "icd9proc", "cpt4", "cpt", "hcpcs", "procedure", "procedures", "device"),
     "labs": ("loinc", "lab", "labs", "measurement", "microbiology"),
-    "drugs": ("rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end", "immunization"),
+    "drugs": (
+        "rxnorm", "rxnorm extension", "ndc", "atc", "cvx", "medication", "drug", "infusion_start", "infusion_end",
+        "immunization",
+    ),
     "visits": (
-        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge", "ed_registration", "ed_out",
-        "transfer_to", "admission", "discharge", "cms place of service",
+        "visit", "encounter", "hospital_admission", "hospital_discharge", "icu_admission", "icu_discharge",
+        "ed_registration", "ed_out", "transfer_to", "admission", "discharge", "cms place of service",
     ),
     "vitals": (
-        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature", "subject_weight_at_infusion",
-        "subject_fluid_output",
+        "vital", "vitals", "blood pressure", "weight", "height", "bmi", "heart rate", "temperature",
+        "subject_weight_at_infusion", "subject_fluid_output",
     ),
-    "demographics": ("gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance"),
+    "demographics": (
+        "gender", "race", "ethnicity", "meds_birth", "meds_death", "sex", "language", "marital_status", "insurance",
+    ),
     "notes": ("note", "notes", "stanford_note", "document"),
 }  # fmt: skip
 _KIND = {vocabulary: kind for kind, vocabularies in VOCABULARIES.items() for vocabulary in vocabularies}
@@ -55,9 +62,12 @@ SPOKEN = {
 
 
 def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str, str]) -> pl.DataFrame:
-    """Describes every row of `Timeline.whats`: kind, name, unit, the limits (low, high) of what is
-    common, and whether there are limits but none in this unit (unread). The name is the data set's
-    own, else the code's own words. `parents` has LOINC codes for codes that are not LOINC."""
+    """Describes every row of `Timeline.whats`.
+
+    Columns: kind, name, unit, the limits of common values (low, high), and whether there are limits
+    but none in this unit (unread). The name is the data set's own, or else the code's own words.
+    `parents` maps codes that are not LOINC to LOINC codes.
+    """
     import polars as pl
 
     rows = [
@@ -82,7 +92,7 @@ def describe(whats: pl.DataFrame, names: Mapping[str, str], parents: Mapping[str
 
 
 def kind_of(code: str, table: str | None = None) -> str:
-    """By the OMOP table where it is known, else by the code's vocabulary."""
+    """Returns the kind by the OMOP table if it is known, or else by the code's vocabulary."""
     if table is not None and table in TABLES:
         return TABLES[table]
     vocabulary = re.split(r"/|//", code.lower(), maxsplit=1)[0].strip()
@@ -92,5 +102,6 @@ def kind_of(code: str, table: str | None = None) -> str:
 
 
 def _words(code: str) -> str:
-    """`HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`; `LOINC/718-7` says no more than itself."""
+    """Writes `HOSPITAL_ADMISSION//URGENT//TRANSFER` as `hospital admission urgent transfer`. A code
+    like `LOINC/718-7` stays as it is."""
     return " ".join(part.replace("_", " ").lower() for part in code.split("//") if part) if "//" in code else code

@@ -1,12 +1,14 @@
-"""A coded history as text under a token budget, for many requests at once.
+"""Writes coded histories as text under a token budget, for many requests at once.
 
     63 years old, female
     today: hemoglobin 9.1, 8.7 g/dL (4 days); Visit/IP, still open
     12 days ago: type 2 diabetes; metformin 500 MG
 
-Days are relative to the prediction time, so that shifted dates say nothing. The newest days are written until the budget is full: within a
-day in the data's order, whole findings only; what did not fit is counted. Repeated results of a test are folded into one finding at the day
-of the newest, oldest value first. Events and findings are columns, never objects. `VERSION` and the settings make the digest.
+Days are relative to the prediction time, so shifted dates give nothing away. The newest days are
+written until the budget is full. Within a day, findings keep the data's order and are never cut in
+two; those that do not fit are counted. Repeated results of a test become one finding on the day of
+the newest, oldest value first. Events and findings are columns, never objects. `VERSION` and the
+settings make the digest.
 """
 
 from __future__ import annotations
@@ -32,13 +34,17 @@ if TYPE_CHECKING:
 VERSION = 3
 DAY = 86_400_000_000  # microseconds
 STILL_OPEN = ", no end known"
-CHARACTERS_PER_TOKEN = 3.0  # of coded histories in common tokenizers: 3.2 to 4; the lower figure keeps to the budget
+# Coded histories take 3.2 to 4 in common tokenizers; the lower figure keeps within the budget.
+CHARACTERS_PER_TOKEN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`texts` by request; `shown` and `cut` count findings (a folded test is one) that did and did not fit, `unflagged` those shown whose
-    test has limits, but none in the unit of the result."""
+    """Rendered histories, one entry per request.
+
+    `shown` and `cut` count findings (a folded test is one) that did and did not fit. `unflagged`
+    counts shown findings whose test has limits, but none in the unit of the result.
+    """
 
     texts: Sequence[str]
     shown: Sequence[int]
@@ -47,15 +53,18 @@ class Rendered:
 
 
 def history_digest(settings: History) -> str:
-    """Names one way of serialising: another version or setting is another digest."""
+    """Names one way of serialising. Another version or setting gives another digest."""
     return hashlib.sha256(
         json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, sort_keys=True).encode()
     ).hexdigest()[:16]
 
 
 def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray, settings: History) -> Rendered:
-    """`about` says of every row of the timeline's `whats`: kind, name, unit, low, high, unread. `as_of` and `born` (`NO_BIRTH`: unknown)
-    are microseconds since 1970, by request."""
+    """Renders histories.
+
+    `about` describes every row of the timeline's `whats`: kind, name, unit, low, high, unread.
+    `as_of` and `born` (`NO_BIRTH`: unknown) are microseconds since 1970, one per request.
+    """
     import numpy as np
     import polars as pl
 
@@ -64,7 +73,8 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
     dated = found.events.filter(about["kind"].is_in(list(settings.kinds)).gather(found.events["what"]) & ~static)
     request = dated["request"].to_numpy()
     days = (as_of // DAY)[request] - dated["time"].cast(int).to_numpy() // DAY
-    run = np.cumsum(_changes(request) | _changes(days)) - 1  # a number for every day of a request, the oldest first
+    # numbers every day of every request, the oldest first
+    run = np.cumsum(_changes(request) | _changes(days)) - 1
     findings = pl.concat(
         [_tests(dated, request if settings.trends else run, days, about, settings), _others(dated, run, about)]
     )
@@ -91,22 +101,24 @@ def render(found: Visible, about: pl.DataFrame, as_of: np.ndarray, born: np.ndar
 
 
 def _heads(static: pl.DataFrame, about: pl.DataFrame, as_of: np.ndarray, born: np.ndarray) -> list[str]:
-    """Writes the head of each request: the age, then the person's static facts; "" if nothing is
-    known."""
+    """Writes the head of each request: the age, then the static facts; "" if nothing is known."""
     said = [[] if math.isnan(years) else [f"{math.floor(years)} years old"] for years in ages(born, as_of).tolist()]
     names = about["name"].to_list()
     for request, what, text in static.select("request", "what", "text_value").iter_rows():
-        told = names[what] if text is None else f"{names[what]} {text}"
-        if told not in said[request]:
-            said[request].append(told)
+        fact = names[what] if text is None else f"{names[what]} {text}"
+        if fact not in said[request]:
+            said[request].append(fact)
     return [", ".join(parts) for parts in said]
 
 
 def _tests(
     dated: pl.DataFrame, where: np.ndarray, days: np.ndarray, about: pl.DataFrame, settings: History
 ) -> pl.DataFrame:
-    """Findings of what has a number, those of one `where` folded: last (its newest event's row), value (the newest `trend_values`, the
-    oldest of them first), note (whether the newest is high or low, and over how long they were taken)."""
+    """Folds events with a number into findings, one per test and value of `where`.
+
+    Columns: last (row of its newest event), value (the newest `trend_values` values, oldest first),
+    note (whether the newest is high or low, and the days they span).
+    """
     import numpy as np
     import polars as pl
 
@@ -142,7 +154,8 @@ def _tests(
 
 
 def _number(values: pl.Series, texts: pl.Series) -> pl.Series:
-    """Four significant digits, behind the `>` or `<` that the text beside a number may have: a result above what could be measured."""
+    """Writes four significant digits, after the `>` or `<` that the event's text may have for a
+    result outside the measurable range."""
     import polars as pl
 
     numbers = values.round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
@@ -150,17 +163,20 @@ def _number(values: pl.Series, texts: pl.Series) -> pl.Series:
 
 
 def _others(dated: pl.DataFrame, run: np.ndarray, about: pl.DataFrame) -> pl.DataFrame:
-    """Findings of what has no number, those that say the same on one day folded: last, value (the text, where there is one), note."""
+    """Folds events without a number into findings, one per day and text.
+
+    Columns: last, value (the text, if any), note.
+    """
     import numpy as np
     import polars as pl
 
     unmeasured = np.flatnonzero(dated["numeric_value"].is_null().to_numpy())
     what, texts = dated["what"].to_numpy()[unmeasured].astype(np.int64), dated["text_value"].gather(unmeasured)
-    told = np.flatnonzero(texts.is_not_null().to_numpy())
-    if len(told):  # a number for every different `what` and text
-        words = texts.gather(told).to_arrow().dictionary_encode()
-        _, number = np.unique(what[told] * len(words.dictionary) + words.indices.to_numpy(), return_inverse=True)
-        what[told] = len(about) + number
+    with_text = np.flatnonzero(texts.is_not_null().to_numpy())
+    if len(with_text):  # one number per distinct `what` and text
+        words = texts.gather(with_text).to_arrow().dictionary_encode()
+        _, number = np.unique(what[with_text] * len(words.dictionary) + words.indices.to_numpy(), return_inverse=True)
+        what[with_text] = len(about) + number
     rows, _, ends = _grouped(run[unmeasured], what, unmeasured)
     last = rows[ends - 1]
     still_open = dated["end"].is_null().gather(last) & (about["kind"] == "visits").gather(dated["what"].gather(last))
@@ -169,7 +185,8 @@ def _others(dated: pl.DataFrame, run: np.ndarray, about: pl.DataFrame) -> pl.Dat
 
 
 def _grouped(where: np.ndarray, what: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the rows, those that agree in `where` and `what` together and in their order; where each group starts and ends)"""
+    """Returns (the rows, sorted so that equal `where` and `what` are together; where each group
+    starts and ends)."""
     import numpy as np
 
     in_order, key = _sorted(where * (int(what.max(initial=0)) + 1) + what, rows)
@@ -178,7 +195,8 @@ def _grouped(where: np.ndarray, what: np.ndarray, rows: np.ndarray) -> tuple[np.
 
 
 def _newest_first(last: np.ndarray, request: np.ndarray, run: np.ndarray) -> np.ndarray:
-    """The order of findings by request, the newest day first, within a day as the data have them."""
+    """Returns the order of findings by request: newest day first, and within a day the data's
+    order."""
     import numpy as np
 
     if not len(request):
@@ -192,7 +210,11 @@ def _newest_first(last: np.ndarray, request: np.ndarray, run: np.ndarray) -> np.
 
 
 def _sorted(key: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, keys) by key and row, both packed into one number: sorting numbers is several times faster than sorting pairs."""
+    """Sorts by key and row; returns (rows, keys).
+
+    Both are packed into one number, because sorting numbers is several times faster than sorting
+    pairs.
+    """
     import polars as pl
 
     bits = int(rows.max(initial=0)).bit_length()
@@ -203,7 +225,7 @@ def _sorted(key: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _changes(column: np.ndarray) -> np.ndarray:
-    """True where a value differs from the one before it, and at the first."""
+    """True at the first value and where a value differs from the one before it."""
     import numpy as np
 
     return np.r_[True, column[1:] != column[:-1]] if len(column) else np.zeros(0, dtype=bool)
@@ -212,14 +234,15 @@ def _changes(column: np.ndarray) -> np.ndarray:
 def _pieces(
     findings: pl.DataFrame, about: pl.DataFrame, what: np.ndarray, days: np.ndarray, opens_day: np.ndarray
 ) -> tuple[pl.Series, np.ndarray]:
-    """(each finding's text with what joins it to the one before, the bytes it takes of the budget)"""
+    """Returns (each finding's text with its separator, the bytes it takes of the budget)."""
     import numpy as np
     import polars as pl
 
     ago = pl.select(pl.format("\n{} days ago: ", pl.int_range(2, max(2, int(days.max(initial=0)) + 1)))).to_series()
     joints = pl.concat([pl.Series(["; ", "\ntoday: ", "\n1 day ago: "]), ago])
     joint = np.where(opens_day, days + 1, 0)
-    spaced = pl.concat([about["name"], about["name"] + " "])  # with a space where a value follows
+    # with a space for names that a value follows
+    spaced = pl.concat([about["name"], about["name"] + " "])
     name = what + len(about) * findings["value"].is_not_null().to_numpy()
     piece = findings.select(
         pl.concat_str(
@@ -243,7 +266,10 @@ def _pieces(
 
 
 def _joined(pieces: pl.Series, whose: np.ndarray, requests: int) -> list[str]:
-    """The pieces of every request as one text each, cut out of the column's bytes, where they lie one after another."""
+    """Joins the pieces of every request into one text.
+
+    They are cut from the column's bytes, where they lie in order.
+    """
     import numpy as np
     import pyarrow as pa
 

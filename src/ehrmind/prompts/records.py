@@ -1,4 +1,5 @@
-"""Cases that are references get their text: each shard is read once, the histories of its cases are cut and rendered together."""
+"""Fills in the text of cases that only reference a coded history. Each shard is read once, and its
+histories are rendered together."""
 
 from __future__ import annotations
 
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from ehrmind.data.meds import Meds
     from ehrmind.data.timeline import Timeline
 
-EVENTS_AT_ONCE = 1 << 19  # looked at together, which bounds the memory they take
-THREADS = 4  # at most: more histories at once take more memory
+EVENTS_AT_ONCE = 1 << 19  # events processed together, which bounds memory
+THREADS = 4  # upper limit: more histories at once take more memory
 
 
 class Asked(NamedTuple):
-    """Some cases whose subjects are in one shard: their places among the cases, subjects, and times in microseconds since 1970."""
+    """Some cases whose subjects are in one shard: their places among the cases, subjects, and times
+    in microseconds since 1970."""
 
     places: np.ndarray
     subjects: np.ndarray
@@ -40,7 +42,7 @@ class Asked(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """All cases of a shard, some at a time."""
+    """All cases of a shard, in portions."""
 
     data: Meds | Ehrshot
     timeline: Timeline
@@ -48,8 +50,11 @@ class Shard(NamedTuple):
 
 
 def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
-    """All cases, at most `at_once` together, each shard read once and while the one before is used. Raises InputError when a data set is
-    not where its cases say, or is not the one they were made from."""
+    """Yields all cases shard by shard, at most `at_once` together.
+
+    Each shard is read once, while the one before it is in use. Raises InputError if a data set is
+    missing or is not the one that the cases were made from.
+    """
     import numpy as np
 
     by_folder: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -64,7 +69,8 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
         places = np.array(members)
         subjects = np.array([cases[place].provenance["subject"] for place in members])
         times = np.array([_micros(cases[place].provenance["as_of"]) for place in members])
-        read = ((timeline, timeline.whats) for _, timeline in data.timelines(checked=True))  # its digest says so
+        # checked: the data set's digest was just compared
+        read = ((timeline, timeline.whats) for _, timeline in data.timelines(checked=True))
         for timeline, _ in ahead(read):
             here = np.flatnonzero(timeline.has(subjects))
             parts = np.split(here, range(at_once, len(here), at_once))
@@ -74,8 +80,11 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
 
 
 def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case], dict[str, int | str]]:
-    """The cases in their order, those of the family `ehr` with `fields["history"]`; and counts of findings shown, cut, and shown
-    without a flag for want of a known unit. Raises what `by_shard` raises."""
+    """Returns all cases in order, those of the family `ehr` with `fields["history"]`, and counts.
+
+    The counts are findings shown, cut, and shown without a flag because their unit is unknown.
+    Raises what `by_shard` raises.
+    """
     import numpy as np
 
     references = [place for place, case in enumerate(cases) if case.family == "ehr" and "history" not in case.fields]
@@ -98,12 +107,13 @@ def with_histories(cases: Sequence[Case], settings: History) -> tuple[list[Case]
                 )
                 not_looked_at += int(np.maximum(known - settings.max_events, 0).sum())
     counts: dict[str, int | str] = {"histories": len(references), "findings_shown": shown, "findings_cut": cut}
-    counts["findings_without_flag"] = unflagged  # the test has limits, but none in the unit of the result
+    # the test has limits, but none in the unit of the result
+    counts["findings_without_flag"] = unflagged
     return filled, {**counts, "events_not_looked_at": not_looked_at, "serialisation": history_digest(settings)}
 
 
 def _written(timeline: Timeline, about: pl.DataFrame, settings: History, asked: Asked) -> tuple[Rendered, np.ndarray]:
-    """(the histories, how many dated events were visible to each)"""
+    """Returns (the histories, how many dated events were visible to each)."""
     found = timeline.visible(
         asked.subjects, asked.times, newest=settings.max_events, strictly_before=settings.strictly_before
     )
@@ -111,5 +121,5 @@ def _written(timeline: Timeline, about: pl.DataFrame, settings: History, asked: 
 
 
 def _micros(moment: str) -> int:
-    """Microseconds since 1970 of a time in ISO form."""
+    """Converts a time in ISO form to microseconds since 1970."""
     return (datetime.fromisoformat(moment) - datetime(1970, 1, 1)) // timedelta(microseconds=1)

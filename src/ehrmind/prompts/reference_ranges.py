@@ -1,10 +1,15 @@
-"""Limits between which a laboratory result is common in adults, so that a history can say `high` and `low`.
+"""Limits of common laboratory results in adults, so that a history can say `high` and `low`.
 
-They follow the American Board of Internal Medicine's table of laboratory reference ranges (2024); where the sexes differ, the wider
-limits stand. They are not those of the laboratory that measured, and not those of children or of pregnancy. A glucose is not known to be
-fasting, so its upper limit is the American Diabetes Association's of two hours after a load. Tests are told apart by their LOINC number,
-the code's own or that of its parent; a result whose unit has no rule for the test gets no flag, and is counted. HbA1c has limits in both
-units that its two reference methods report (4.0 to 5.6 %, 20 to 38 mmol/mol). Left out on purpose: urine, fluids, drugs' levels.
+The limits follow the American Board of Internal Medicine's table of laboratory reference ranges
+(2024). Where the sexes differ, the wider limits are used. They are not the limits of the laboratory
+that measured, nor those of children or of pregnancy.
+
+A glucose is not known to be fasting, so its upper limit is the American Diabetes Association's for
+two hours after a load. HbA1c has limits in both units that its two reference methods report (4.0 to
+5.6 %, 20 to 38 mmol/mol).
+
+Tests are identified by LOINC number, the code's own or its parent's. A result whose unit has no
+rule for the test gets no flag and is counted. Deliberately left out: urine, fluids, drug levels.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from ehrmind.types import InputError
 
 
 class Range(NamedTuple):
-    """Limits in `unit`; None on a side without one. `analyte` is the name under which its units
-    convert into each other. `also` has the limits as they are stated in another unit: (low, high,
-    unit)."""
+    """Limits in `unit`; None on a side without one.
+
+    `analyte` is the name under which its units convert into each other. `also` has the limits as
+    stated in another unit: (low, high, unit).
+    """
 
     low: float | None
     high: float | None
@@ -61,7 +68,10 @@ NONE = (None, None)
 
 
 def limits(code: str, unit: str | None, parents: Mapping[str, str]) -> tuple[float | None, float | None]:
-    """(low, high) in the result's own unit; None where there is no such limit. `parents` has the LOINC code of codes that are none."""
+    """Returns (low, high) in the result's own unit; None for a limit that does not exist.
+
+    `parents` maps codes that are not LOINC to LOINC codes.
+    """
     known = _range(code, parents)
     if known is None or unit is None:
         return NONE
@@ -72,7 +82,7 @@ def limits(code: str, unit: str | None, parents: Mapping[str, str]) -> tuple[flo
 
 
 def is_unread(code: str, unit: str | None, parents: Mapping[str, str]) -> bool:
-    """Tells whether a test has limits, but none in this unit: it is missing, unknown or without a
+    """True if a test has limits but none in this unit, because it is missing, unknown or without a
     rule."""
     return _range(code, parents) is not None and limits(code, unit, parents) == NONE
 

@@ -114,9 +114,7 @@ def write_prediction_page(folder: Path, most: int = MOST_SHOWN) -> Path:
     Raises InputError where the predictions are not finished.
     """
     frame, predictions = read_predictions(folder), Predictions(folder)
-    place = str(folder / "provenance.json")
-    provenance = PredictionProvenance.from_dict(predictions.about("provenance"), place)
-    return predictions.write_page(render("predictions.html", contents(frame, provenance, most)))
+    return predictions.write_page(render("predictions.html", contents(frame, predictions.provenance(), most)))
 
 
 def contents(frame: pl.DataFrame, provenance: PredictionProvenance, most: int) -> PredictionPage:

@@ -1,20 +1,25 @@
-"""The clipped policy loss of GRPO (arXiv 2402.03300), DAPO (arXiv 2503.14476), Dr. GRPO (arXiv 2503.20783) and GSPO
-(arXiv 2507.18071), with the k3 estimate of the KL divergence from a frozen reference.
+"""Policy losses: the clipped losses of GRPO (arXiv 2402.03300), DAPO (arXiv 2503.14476), Dr. GRPO
+(arXiv 2503.20783) and GSPO (arXiv 2507.18071), with the k3 estimate of the KL divergence from a
+frozen reference. `LOSSES` and `IMPORTANCE` list the choices.
 
-A call computes one micro-batch's share of the whole batch's loss: the normalisers are those of the whole batch, so that
-gradients of micro-batches add up. Left out on purpose: KL inside the reward, and KL weighted by the importance ratio.
+One call computes one micro-batch's share of the whole batch's loss. The normalisers are those of
+the whole batch, so that gradients of micro-batches add up. Left out on purpose: KL inside the
+reward, and KL weighted by the importance ratio. Torch is imported by the functions, so that a
+recipe can list the choices without it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Normaliser(NamedTuple):
-    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's constant."""
+    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's constant.
+    """
 
     answers: int
     tokens: int
@@ -27,6 +32,76 @@ class PolicyLoss(NamedTuple):
     loss: Tensor
     kl_sum: Tensor
     clipped_sum: Tensor
+
+
+class MicroBatch(NamedTuple):
+    """Inputs of a loss. All are finite: where the mask is 0, log-probabilities are 0, ratios 1 and
+    the penalty 0.
+
+    `ratio_NT` is new over old probability, [N, 1] with one ratio per answer. `penalty_NT` is kl ·
+    k3, or None without KL.
+    """
+
+    logprobs_NT: Tensor
+    ratio_NT: Tensor
+    advantages_N1: Tensor
+    mask_NT: Tensor
+    penalty_NT: Tensor | None
+    clip_low: float
+    clip_high: float
+    whole: Normaliser
+
+
+def clipped_NT(batch: MicroBatch) -> Tensor:
+    """−min(ratio · A, clip(ratio, 1 − low, 1 + high) · A) + penalty per token (PPO, arXiv
+    1707.06347, eq. 7).
+    """
+    import torch
+
+    ratio_NT, advantages_N1 = batch.ratio_NT, batch.advantages_N1
+    inside_NT = ratio_NT.clamp(1 - batch.clip_low, 1 + batch.clip_high)
+    return with_penalty(-torch.minimum(ratio_NT * advantages_N1, inside_NT * advantages_N1), batch)
+
+
+def with_penalty(loss_NT: Tensor, batch: MicroBatch) -> Tensor:
+    """Adds the KL penalty and sets masked tokens to 0."""
+    return (loss_NT if batch.penalty_NT is None else loss_NT + batch.penalty_NT) * batch.mask_NT
+
+
+def grpo(batch: MicroBatch) -> Tensor:
+    """Clipped loss, averaged over an answer's tokens, then over answers (arXiv 2402.03300, eq. 3).
+    """
+    tokens_N1 = batch.mask_NT.sum(1, keepdim=True)
+    return (clipped_NT(batch).sum(1, keepdim=True) / tokens_N1.clamp(min=1)).sum() / batch.whole.answers
+
+
+def dapo(batch: MicroBatch) -> Tensor:
+    """Clipped loss, averaged over the batch's tokens (arXiv 2503.14476, eq. 8)."""
+    return clipped_NT(batch).sum() / max(batch.whole.tokens, 1)
+
+
+def dr_grpo(batch: MicroBatch) -> Tensor:
+    """Clipped loss, summed over tokens and divided by answers · max_new_tokens (arXiv 2503.20783,
+    section 3.1).
+    """
+    return clipped_NT(batch).sum() / (batch.whole.answers * batch.whole.max_new_tokens)
+
+
+LOSSES: dict[str, Callable[[MicroBatch], Tensor]] = {"grpo": grpo, "dapo": dapo, "dr_grpo": dr_grpo}
+
+
+def of_token(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """One log-ratio per token."""
+    del mask_NT
+    return log_ratio_NT
+
+
+def of_sequence(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """The mean log-ratio of an answer's tokens [N, 1] (GSPO, arXiv 2507.18071, eq. 7)."""
+    return log_ratio_NT.sum(1, keepdim=True) / mask_NT.sum(1, keepdim=True).clamp(min=1)
+
+
+IMPORTANCE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"token": of_token, "sequence": of_sequence}
 
 
 def policy_loss(
@@ -43,37 +118,28 @@ def policy_loss(
     reference_logprobs_NT: Tensor | None = None,
     kl: float = 0.0,
 ) -> PolicyLoss:
-    """−min(ratio · A, clip(ratio, 1 − low, 1 + high) · A) + kl · k3 per token, summed under `normalise`:
+    """The loss `normalise` of `LOSSES`, with the importance ratio of `IMPORTANCE`.
 
-    grpo: mean over an answer's tokens, then over answers; dapo: mean over the batch's tokens; dr_grpo: sum over tokens
-    / (answers · max_new_tokens). `importance="sequence"` uses one ratio an answer, the exponential of its mean log-ratio.
-    What stands where the mask is 0 does not matter, infinities included; an answer that is masked whole contributes 0.
+    Values where the mask is 0 do not matter, infinities included. An answer that is masked whole
+    contributes 0.
     """
+    import torch
+
+    for name, choices, what in ((importance, IMPORTANCE, "importance"), (normalise, LOSSES, "loss")):
+        if name not in choices:
+            raise ValueError(f"unknown {what} {name!r}; use one of {', '.join(choices)}")
     left_out_NT, mask_NT = ~mask_NT.bool(), mask_NT.float()
-    tokens_N1 = mask_NT.sum(1, keepdim=True)
     log_ratio_NT = (logprobs_NT - old_logprobs_NT).masked_fill(left_out_NT, 0.0)
-    if importance == "sequence":
-        log_ratio_NT = log_ratio_NT.sum(1, keepdim=True) / tokens_N1.clamp(min=1)
-    elif importance != "token":
-        raise ValueError(f"unknown importance {importance!r}; use token or sequence")
-    ratio = log_ratio_NT.exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    ratio_NT = IMPORTANCE[importance](log_ratio_NT, mask_NT).exp()
     advantages_N1 = advantages_N[:, None]
-    loss_NT = -torch.minimum(ratio * advantages_N1, clipped * advantages_N1)
-    outside = ((ratio < 1 - clip_low) & (advantages_N1 < 0)) | ((ratio > 1 + clip_high) & (advantages_N1 > 0))
-    kl_sum = torch.zeros((), device=logprobs_NT.device)
+    penalty_NT, kl_sum = None, torch.zeros((), device=logprobs_NT.device)
     if reference_logprobs_NT is not None and kl > 0:
         difference_NT = (reference_logprobs_NT - logprobs_NT).masked_fill(left_out_NT, 0.0)
         k3_NT = difference_NT.exp() - difference_NT - 1
-        loss_NT = loss_NT + kl * k3_NT
-        kl_sum = k3_NT.sum().detach()
-    loss_NT = loss_NT * mask_NT
-    if normalise == "grpo":
-        loss = (loss_NT.sum(1, keepdim=True) / tokens_N1.clamp(min=1)).sum() / whole.answers
-    elif normalise == "dapo":
-        loss = loss_NT.sum() / max(whole.tokens, 1)
-    elif normalise == "dr_grpo":
-        loss = loss_NT.sum() / (whole.answers * whole.max_new_tokens)
-    else:
-        raise ValueError(f"unknown loss {normalise!r}; use grpo, dapo or dr_grpo")
-    return PolicyLoss(loss, kl_sum, (outside.float() * mask_NT).sum().detach())
+        penalty_NT, kl_sum = kl * k3_NT, k3_NT.sum().detach()
+    logprobs_NT = logprobs_NT.masked_fill(left_out_NT, 0.0)
+    batch = MicroBatch(logprobs_NT, ratio_NT, advantages_N1, mask_NT, penalty_NT, clip_low, clip_high, whole)
+    below_NT = (ratio_NT < 1 - clip_low) & (advantages_N1 < 0)
+    outside_NT = below_NT | ((ratio_NT > 1 + clip_high) & (advantages_N1 > 0))
+    clipped_sum = (outside_NT.float() * mask_NT).sum().detach()
+    return PolicyLoss(LOSSES[normalise](batch), kl_sum, clipped_sum)

@@ -125,8 +125,15 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
         elif asked.family == "general":
             cases = synthetic_general(asked.n, asked.seed, split, asked.tasks)
         else:
-            looks = {"manners": asked.manners, "styles": asked.styles}
-            cases = synthetic_cases(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty, **looks)
+            cases = synthetic_cases(
+                asked.n,
+                asked.seed,
+                split,
+                asked.tasks,
+                difficulty=asked.difficulty,
+                manners=asked.manners,
+                styles=asked.styles,
+            )
         facts = {"synthetic": len(cases), "seed": asked.seed}
     elif source.medcalc:
         from ehrmind.data.medcalc import read_medcalc
@@ -154,7 +161,8 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     if source.recompute:
         from ehrmind.data.relabel import recomputed
 
-        cases, facts["recomputed"] = recomputed(cases)
+        cases, counts = recomputed(cases)
+        facts["recomputed"] = {**counts}
     cases, taken = _limited(cases, source.limit, recipe.seed)
     return cases, {**facts, **taken}
 

@@ -36,6 +36,7 @@ from ehrmind.stages.models import (
 from ehrmind.stages.pilot.following import follow_plan
 from ehrmind.stages.pilot.pilot import pilot
 from ehrmind.stages.provenance import pin_run, refuse_changed_arms
+from ehrmind.stages.rlvr.extra_rewards import load_rewards
 from ehrmind.stages.rlvr.loop import refuse_early, rlvr
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.warmup.warmup import warmup, warn_of_bare_answers
@@ -62,6 +63,8 @@ def run_pipeline(
     world, wanted, is_local = current(), stages or STAGES, open_engine is open_local
     share_machine(recipe.shards, recipe.threads)
     world.from_first(lambda: check_endpoints(recipe, wanted))
+    if "rlvr" in wanted:
+        load_rewards(recipe.reward.extra)  # by each worker, before there is a folder
     run = open_run(out, recipe, resume=resume)
     splits = prepare_data(run, recipe)
     if "rlvr" in wanted:

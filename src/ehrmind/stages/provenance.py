@@ -59,7 +59,7 @@ def _record(run: Run, recipe: Recipe, base: Path, began: date | None) -> str:
 def provenance(run: Run, recipe: Recipe, base: Path, day: str) -> Provenance:
     """Facts that a figure of this run depends on. They can be shared: no absolute path, no record
     text."""
-    from ehrmind.engines.local.dropout import dropout_of
+    from ehrmind.engines.local.opening.config import dropout_of
 
     data = {name: found for name, found in (run.done("data") or {}).items() if name != "seconds"}
     advice, dropped = advice_of(base), dropout_of(base)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.engines.tools import sample_with_tool
 from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
@@ -42,7 +42,7 @@ def variant_of(recipe: Recipe) -> PromptVariant:
 
 
 def render_prompts(
-    engine: Engine, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, variant: PromptVariant | None = None
+    engine: Sampler, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, variant: PromptVariant | None = None
 ) -> dict[str, Prompt]:
     """Renders prompts by case id, in the recipe's variant unless another is given. A prompt over
     the limit is refused; it is left out if `prompts.too_long` says so."""
@@ -60,7 +60,7 @@ def render_prompts(
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 
 
-def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> Prompt:
+def _fitted(engine: Sampler, case: Case, variant: PromptVariant, limit: int) -> Prompt:
     """Renders a prompt with as many worked examples as fit."""
     shots = variant.shots.get(case.stratum, ())
     for count in range(len(shots), 0, -1):
@@ -70,7 +70,7 @@ def _fitted(engine: Engine, case: Case, variant: PromptVariant, limit: int) -> P
     return engine.prompt(messages(case, variant=replace(variant, shots={})))
 
 
-def sample_and_judge(context: StageContext, engine: Engine, request: Request, step: int = 0) -> list[Group]:
+def sample_and_judge(context: StageContext, engine: Sampler, request: Request, step: int = 0) -> list[Group]:
     """Returns a judged group for each case. A case without a prompt was too long: its answers are
     empty and malformed."""
     reward, variant, size = context.recipe.reward, request.variant, request.group_size
@@ -100,7 +100,7 @@ def sample_and_judge(context: StageContext, engine: Engine, request: Request, st
 
 
 def answer_all(
-    context: StageContext, engine: Engine, request: Request, stage: str, arm: str, *, likelihoods: bool = False
+    context: StageContext, engine: Sampler, request: Request, stage: str, arm: str, *, likelihoods: bool = False
 ) -> list[RolloutRow]:
     """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the
     probability of every label.
@@ -128,7 +128,7 @@ def answer_all(
     return rows
 
 
-def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[float] | None]:
+def answer_probabilities(engine: Sampler, groups: Sequence[Group]) -> list[list[float] | None]:
     """Returns for each answer how likely the model finds every label at the place of its answer,
     after its own reasoning; they sum to 1. None if answers are not labels, or if there is no answer
     block."""
@@ -146,7 +146,7 @@ def answer_probabilities(engine: Engine, groups: Sequence[Group]) -> list[list[f
                 asked.append(
                     (replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options)
                 )
-    found = engine.option_logprobs(asked) if asked else []
+    found = engine.label_logprobs(asked) if asked else []
     return [None if place is None else _softmax(found[place]) for place in places]
 
 

@@ -20,7 +20,7 @@ from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 
 if TYPE_CHECKING:
-    from ehrmind.engines.local.chat import Chat
+    from ehrmind.engines.local.chat.conversation import Chat
 
 ENOUGH = 12  # cases, each of another stratum as far as they go
 REPLY = "41.5 kg/m²"  # of a tool
@@ -28,7 +28,7 @@ REPLY = "41.5 kg/m²"  # of a tool
 
 def refuse_lost_answers(folder: Path, recipe: Recipe, train: Sequence[Case]) -> None:
     """Tries every prompt variant of the recipe's arms. Raises InputError."""
-    from ehrmind.engines.local.ordinary import chat_of
+    from ehrmind.engines.local.saving.hf_export import chat_of
 
     chat = chat_of(folder, recipe.model.template, recipe.model.date)
     ways = dict.fromkeys(split_arm(arm)[1] for arm in ("base", *recipe.arms))

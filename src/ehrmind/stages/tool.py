@@ -53,7 +53,7 @@ def _reply(call: str) -> str:
     raise InputError('a call is {"calculator": NAME, "inputs": {…}} or {"expression": TEXT}.')
 
 
-def _inputs(given: dict[str, Any]) -> dict[str, Any]:
+def _inputs(given: dict[str, object]) -> dict[str, object]:
     """Converts inputs as `Calculator` reads them: [70, "kg"] is a value and its unit."""
     for name, value in given.items():
         pair = isinstance(value, list) and len(value) == 2

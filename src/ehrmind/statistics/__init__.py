@@ -1,4 +1,5 @@
-"""Statistics of answers: intervals over patients, paired tests, curves over samples, calibration. docs/evaluation.md defines each."""
+"""Statistics of answers: intervals over patients, paired tests, curves over samples, calibration.
+docs/evaluation.md defines them."""
 
 from ehrmind.statistics.calibration import brier, calibration_bins, calibration_error, r_squared, risk_coverage
 from ehrmind.statistics.intervals import Interval, mean_interval, wilson

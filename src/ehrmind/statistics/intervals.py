@@ -1,6 +1,6 @@
-"""Intervals of shares and means of cases, of which some may belong to one patient.
+"""Intervals of shares and means over cases, some of which may belong to one patient.
 
-A suffix G is a dimension of groups (patients, notes), B one of resamples.
+Suffixes: G is a dimension of groups (patients, notes), B of resamples.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from statistics import NormalDist
 import numpy as np
 
 RESAMPLES = 2000
-FEWEST_GROUPS = 20  # a bootstrap over fewer is too sure
-FEWEST_OF_A_KIND = 5  # and so is one where nearly all groups are right, or nearly all wrong
-KEPT = 5_000_000  # numbers of a table of resamples that is made at once, and kept
+FEWEST_GROUPS = 20  # a bootstrap over fewer groups is too narrow
+FEWEST_OF_A_KIND = 5  # so is a bootstrap if nearly all groups are right, or nearly all wrong
+KEPT = 5_000_000  # largest table of resamples that is made at once and cached
 WILSON, EFFECTIVE, BOOTSTRAP = "wilson", "wilson, effective n", "bootstrap over groups"
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """`method` is one of `WILSON`, `EFFECTIVE` and `BOOTSTRAP`, or another function's own word."""
+    """An interval. `method` is one of `WILSON`, `EFFECTIVE` and `BOOTSTRAP`, or another function's
+    own word."""
 
     low: float
     high: float
@@ -30,7 +31,8 @@ class Interval:
 
 
 def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a proportion (Wilson 1927); (0, 1) when there is nothing to count."""
+    """Returns Wilson's score interval for a proportion (Wilson 1927); (0, 1) if there is nothing to
+    count."""
     if n == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + level / 2)
@@ -41,9 +43,13 @@ def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str], level: float = 0.95, seed: int = 0) -> Interval:
-    """Of the mean of values between 0 and 1. Wilson's where every group has one case and every value is 0 or 1; else a bootstrap over
-    groups; else, where groups are too few or too much alike for that, Wilson's with the number of cases that the variance between
-    groups is worth."""
+    """Returns an interval of the mean of values between 0 and 1.
+
+    - Wilson's, if every group has one case and every value is 0 or 1.
+    - Otherwise a bootstrap over groups.
+    - If groups are too few or too much alike for a bootstrap: Wilson's with the effective number of
+      cases, from the variance between groups.
+    """
     if not values:
         return Interval(0.0, 1.0, WILSON)
     sums_G, sizes_G = by_group(values, groups)
@@ -59,8 +65,10 @@ def mean_interval(values: Sequence[float], groups: Sequence[str], level: float =
 
 
 def t_interval(values: Sequence[float], groups: Sequence[str], level: float = 0.95) -> tuple[float, float]:
-    """Of the mean of differences of either sign, with the variance between groups and Student's t for their number. Without limits where
-    there is one group only."""
+    """Returns an interval of the mean of differences of either sign, by Student's t over groups.
+
+    With a single group the interval is infinite.
+    """
     from scipy.stats import t
 
     sums_G, sizes_G = by_group(values, groups)
@@ -72,7 +80,7 @@ def t_interval(values: Sequence[float], groups: Sequence[str], level: float = 0.
 
 
 def by_group(values: Sequence[float], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(sum of the values, number of cases) of each group, in the order of their names."""
+    """Returns (sum of the values, number of cases) of each group, ordered by group name."""
     if len(values) != len(groups):
         raise ValueError(f"{len(values)} values and {len(groups)} groups")
     _, place = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
@@ -80,8 +88,12 @@ def by_group(values: Sequence[float], groups: Sequence[str]) -> tuple[np.ndarray
 
 
 def effective_n(sums_G: np.ndarray, sizes_G: np.ndarray, level: float = 0.95) -> float:
-    """The number of independent cases that would give the share this variance (Korn & Graubard 1998, Survey Methodology 24:193, with
-    Student's quantile for few groups); never more than there are cases, and no more than groups where the groups do not differ."""
+    """Returns the number of independent cases that would give the share this variance.
+
+    Source: Korn & Graubard 1998, Survey Methodology 24:193, with Student's quantile for few groups.
+    The number never exceeds the number of cases, or the number of groups if the groups do not
+    differ.
+    """
     from scipy.stats import t
 
     groups, n = len(sums_G), float(sizes_G.sum())
@@ -94,14 +106,19 @@ def effective_n(sums_G: np.ndarray, sizes_G: np.ndarray, level: float = 0.95) ->
 
 
 def variance_of_mean(sums_G: np.ndarray, sizes_G: np.ndarray) -> float:
-    """Of a ratio of sums over groups, by linearisation (Cochran 1977, Sampling Techniques, chapter 6)."""
+    """Returns the variance of a ratio of sums over groups, by linearisation (Cochran 1977, Sampling
+    Techniques, chapter 6)."""
     groups, n = len(sums_G), float(sizes_G.sum())
     return float(((sums_G - sums_G.sum() / n * sizes_G) ** 2).sum() / n**2 * groups / (groups - 1))
 
 
 def bootstrap(sums_G: np.ndarray, sizes_G: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Groups drawn with replacement, whole: the BCa interval (Efron 1987, JASA 82:171) of Σ sums / Σ sizes, with tails a little further
-    out, as Student's are, because G groups vary less in a resample than among patients (Hesterberg 2015, American Statistician 69:371)."""
+    """Returns the BCa bootstrap interval (Efron 1987, JASA 82:171) of Σ sums / Σ sizes, drawing
+    whole groups.
+
+    The tails are widened as Student's are, because G groups vary less in a resample than among
+    patients (Hesterberg 2015, American Statistician 69:371).
+    """
     from scipy.stats import norm, t
 
     groups = len(sums_G)
@@ -122,7 +139,8 @@ def bootstrap(sums_G: np.ndarray, sizes_G: np.ndarray, level: float = 0.95, seed
 
 
 def resamples(groups: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is drawn: `RESAMPLES` rows in all, in blocks that fit into memory."""
+    """Yields how often each group is drawn: `RESAMPLES` rows in all, in blocks that fit into
+    memory."""
     if groups * RESAMPLES <= KEPT:
         yield _resampled(groups, seed)
         return

@@ -1,4 +1,4 @@
-"""p values of several comparisons made at once."""
+"""Adjusts the p values of several comparisons made at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted so that the chance of any false finding stays below the level (Holm 1979, Scandinavian Journal of Statistics 6:65)."""
+    """Keeps the chance of any false finding below the level (Holm 1979, Scandinavian Journal of
+    Statistics 6:65)."""
     found = np.asarray(p, dtype=np.float64)
     order = np.argsort(found, kind="stable")
     adjusted = np.empty_like(found)
@@ -17,8 +18,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:
-    """Adjusted so that the expected share of false findings among all findings stays below the level (Benjamini & Hochberg 1995,
-    JRSS B 57:289)."""
+    """Keeps the expected share of false findings among all findings below the level (Benjamini &
+    Hochberg 1995, JRSS B 57:289)."""
     found = np.asarray(p, dtype=np.float64)
     order = np.argsort(found, kind="stable")[::-1]
     adjusted = np.empty_like(found)

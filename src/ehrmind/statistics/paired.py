@@ -1,4 +1,4 @@
-"""Two arms on the same cases. scipy is loaded where it is used."""
+"""Compares two arms on the same cases. scipy is imported where it is used."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NEWCOMBE, NEWCOMBE_GROUPS = "newcombe", "newcombe, a group as a case"
 
 
 def paired_difference(a: Sequence[bool], b: Sequence[bool], level: float = 0.95) -> dict[str, object]:
-    """Accuracy of a − accuracy of b on the same cases, every case a patient of its own.
+    """Returns accuracy of a − accuracy of b on the same cases, with each case a patient of its own.
 
-    The interval is Newcombe's hybrid score interval for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635,
-    method 10); p is McNemar's exact test, two-sided.
+    The interval is Newcombe's hybrid score interval for paired proportions (Newcombe 1998,
+    Statistics in Medicine 17:2635, method 10). p is McNemar's exact test, two-sided.
     """
     from scipy.stats import binomtest
 
@@ -29,10 +29,12 @@ def paired_difference(a: Sequence[bool], b: Sequence[bool], level: float = 0.95)
 def clustered_difference(
     a: Sequence[bool], b: Sequence[bool], groups: Sequence[str], level: float = 0.95, seed: int = 0
 ) -> dict[str, object]:
-    """As `paired_difference`, where some cases share a patient; the same where none do.
+    """Does the same as `paired_difference` if some cases share a patient, and gives the same result
+    if none do.
 
-    The interval is a bootstrap over groups (where groups differ too seldom for one, Newcombe's with each group counted as one case); p
-    flips the sign of every group's sum of differences, exactly.
+    The interval is a bootstrap over groups. If groups differ too seldom for one, it is Newcombe's
+    with each group counted as one case. p comes from flipping the sign of every group's sum of
+    differences, exactly.
     """
     both, only_a, only_b, neither = _table(a, b)
     if len(set(groups)) == len(a):
@@ -50,8 +52,12 @@ def clustered_difference(
 
 
 def sign_flip(differences: Sequence[int]) -> float:
-    """The two-sided randomisation test of whole numbers around 0 (Fisher 1935): the share of all 2^G choices of signs whose sum is as far
-    from 0 as the one found. Exact, by adding one group after another; with one case a group it is McNemar's exact test."""
+    """Returns p of the two-sided randomisation test of whole numbers around 0 (Fisher 1935).
+
+    p is the share of all 2^G choices of signs whose sum is at least as far from 0 as the one found.
+    It is exact, by adding one group after another. With one case per group it is McNemar's exact
+    test.
+    """
     moves = [abs(value) for value in differences if value]
     reach = sum(moves)
     chances = np.zeros(2 * reach + 1)
@@ -65,7 +71,7 @@ def sign_flip(differences: Sequence[int]) -> float:
 
 
 def _table(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, int, int]:
-    """(both right, only a, only b, neither)"""
+    """Counts (both right, only a, only b, neither)."""
     if len(a) != len(b):
         raise ValueError(f"the arms were scored on different numbers of cases: {len(a)} and {len(b)}")
     both = sum(x and y for x, y in zip(a, b, strict=True))
@@ -89,7 +95,7 @@ def _newcombe(both: float, only_a: float, only_b: float, neither: float, level: 
 
 
 def _correlation(both: float, only_a: float, only_b: float, neither: float) -> float:
-    """Phi of the 2 × 2 table, with Newcombe's continuity correction where it is positive."""
+    """Returns phi of the 2 × 2 table, with Newcombe's continuity correction if phi is positive."""
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     if margins == 0:
         return 0.0

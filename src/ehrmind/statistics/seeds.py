@@ -1,4 +1,8 @@
-"""Several runs of one recipe under other seeds: the mean, its spread, and an interval for both patients and seeds. K: seeds."""
+"""Combines several runs of one recipe under other seeds: the mean, its spread, and an interval for
+both patients and seeds.
+
+Suffix K is a dimension of seeds.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,15 @@ def over_seeds(
     level: float = 0.95,
     limits: tuple[float, float] = LIMITS,
 ) -> dict[str, Any]:
-    """Of the mean over K ≥ 2 seeds of the mean over cases: `values[k]` and their `groups[k]` are those of seed k.
+    """Summarises the mean over K ≥ 2 seeds of the mean over cases; `values[k]` and `groups[k]`
+    belong to seed k.
 
-    Other patients and other seeds would both have given another figure. Its variance is that between the seeds' means over K, plus that
-    over patients, each with all its cases of all seeds; what an answer's own chance adds is in both, so the interval errs to the wide
-    side. Student's quantile has the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2:110). `sd` is the seeds' spread;
-    `p` tests a mean of 0.
+    Other patients and other seeds would both give another figure. The variance is that between the
+    seeds' means over K, plus that over patients, each with all its cases of all seeds. The chance
+    in an answer is in both, so the interval errs to the wide side.
+
+    Student's quantile has the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin
+    2:110). `sd` is the seeds' spread; `p` tests a mean of 0.
     """
     from scipy.stats import t
 

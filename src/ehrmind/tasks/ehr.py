@@ -1,35 +1,21 @@
-"""Prediction from a coded history: what will happen, or what a result will be, asked at a prediction time.
+"""Prediction from a coded history: what will happen, or what a result will be, asked at a
+prediction time.
 
-The questions of the 15 EHRSHOT tasks (arXiv 2307.02028) follow the code of its benchmark where that and its website differ: what
-counts, over which horizon, seen from when. Any other label file is a task too, with a question of its own or one made from its name.
+The questions of the 15 EHRSHOT tasks (arXiv 2307.02028) say what counts, over which horizon, and
+seen from when. They follow the benchmark's code where code and website differ. Any other label file
+is a task too: it has its own question, or one made from its name.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.files import lines_of
 from ehrmind.measures import label_measures, risk_measures
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, listed, options, read, same_truth
+from ehrmind.tasks.labelled import answer_with
+from ehrmind.tasks.task import Task
 from ehrmind.types import Case, InputError
-
-__all__ = [
-    "answer_example",
-    "check",
-    "corruptions",
-    "gold_answer",
-    "hints",
-    "measures",
-    "options",
-    "question",
-    "read",
-    "record",
-    "risks",
-    "same_truth",
-    "worked",
-]
 
 _ADMITTED = "The patient was admitted to hospital today, and it is 23:59."
 _DISCHARGED = "The patient was discharged from hospital today, and it is 23:59."
@@ -63,7 +49,7 @@ QUESTIONS = {
     "chexpert": "In 24 hours the patient's next chest radiograph is reported. Will it show {}?",
 }
 
-# What the history's lines about a task's question have in them, in small letters.
+# Words, in lower case, that mark the history's lines about a task's question.
 DECIDING = {
     "lab_thrombocytopenia": ("platelet",),
     "lab_hyperkalemia": ("potassium",),
@@ -85,7 +71,9 @@ DECIDING = {
 
 
 def record(case: Case) -> str:
-    """The history as text. A Case itself is a reference; `prompts.records` writes its history before it is asked."""
+    """The history as text. A stored Case is only a reference; `prompts.records` writes the history
+    into it first.
+    """
     if "history" not in case.fields:
         raise InputError(f"The case {case.place} is a reference without its history; ask it through a recipe.")
     return case.fields["history"]
@@ -96,11 +84,11 @@ def question(case: Case) -> str:
     if asked is None and case.task.startswith("chexpert_"):
         asked = QUESTIONS["chexpert"].format(case.task.removeprefix("chexpert_").replace("_", " "))
     asked = asked or f"Seen from the time of this record, what holds for '{case.task.replace('_', ' ')}'?"
-    return f"{asked} Answer with one of: {listed(case.truth['labels'])}."
+    return f"{asked} {answer_with(case)}"
 
 
 def hints(case: Case) -> Mapping[str, str]:
-    """`events`: the lines of the history that speak of what is asked, where the task says which words those are."""
+    """`events`: the history's lines about what is asked, for tasks in `DECIDING`."""
     words = DECIDING.get(case.task, ())
     lines = [line for line in lines_of(case.fields.get("history", "")) if any(word in line.lower() for word in words)]
     return {"events": "\n".join(["What the record says of it:", *lines])} if lines else {}
@@ -109,7 +97,11 @@ def hints(case: Case) -> Mapping[str, str]:
 def measures(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> dict[str, Any]:
-    """Of the labels; and of the risk that the label is above the first (yes; any grade above normal), with intervals over subjects."""
+    """Label measures, and those of the risk that the label is above the first (yes, or any grade
+    above normal).
+
+    Intervals of the risk are over subjects.
+    """
     truths, labels = [case.truth["value"] for case in cases], cases[0].truth["labels"]
     return {
         **label_measures(truths, answers, labels),
@@ -120,7 +112,9 @@ def measures(
 
 
 def risks(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
-    """Of each answer the probability of any label but the first; without probabilities the answer itself, one half for a malformed one."""
+    """Each answer's probability of any label but the first. Without probabilities: 1, 0, or 0.5 if
+    malformed.
+    """
 
     def risk(answer: Any, shares: Sequence[float] | None) -> float:
         if shares is not None:
@@ -130,7 +124,10 @@ def risks(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None
     return [risk(answer, shares) for answer, shares in zip(answers, probabilities, strict=True)]
 
 
-def worked(case: Case, draw: random.Random) -> Case | None:
-    """The case itself where its source says how the label comes about; else None: outcomes come without reasons."""
-    del draw
-    return case if case.rationale else None
+TASK = Task(
+    record=record,
+    question=question,
+    measures=measures,
+    hints=hints,
+    hint_causes={"events": "overlooking events"},
+)

@@ -1,8 +1,9 @@
-"""What the families share whose answer is one of a few labels: trial matching, and yes/no or graded prediction.
+"""Answers that are one of a few labels, such as trial matching and yes/no or graded prediction.
 
-A truth is `{"kind": "label", "value": 2, "labels": ["not relevant", "excluded", "eligible"]}`: the number is the
-place of the word, in the prompt, the gold answer, the check and the warm-up alike. An answer may be the word, the
-number (where no label says one itself), or both where they agree. `ehrmind.labels` has the spelling.
+A truth is `{"kind": "label", "value": 2, "labels": ["not relevant", "excluded", "eligible"]}`. The
+value is the word's place in the list, everywhere: prompt, gold answer, check and warm-up. An answer
+may be the word or the number, or both if they agree; the number alone is not accepted if a label is
+itself a number. `ehrmind.labels` normalises the spelling.
 """
 
 from __future__ import annotations
@@ -12,9 +13,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ehrmind.labels import label_key, labels_of, says_a_number
+from ehrmind.measures import label_measures
 from ehrmind.parsing import reasons
 from ehrmind.parsing.compare import read_label
 from ehrmind.types import Case
+
+
+def record(case: Case) -> str:
+    return case.fields["record"]
+
+
+def question(case: Case) -> str:
+    """The case's own question, followed by the labels."""
+    return f"{case.fields['question']} {answer_with(case)}"
+
+
+def answer_with(case: Case) -> str:
+    """The sentence that lists the labels."""
+    return f"Answer with one of: {listed(case.truth['labels'])}."
 
 
 def answer_example(case: Case) -> str:
@@ -27,12 +43,12 @@ def gold_answer(case: Case) -> str:
 
 
 def options(case: Case) -> tuple[str, ...]:
-    """Every answer there is, in the labels' order."""
+    """All possible answers, in the labels' order."""
     return tuple(map(as_json, case.truth["labels"]))
 
 
 def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    """The label's number, and the reason why it is none (None: it is one)."""
+    """The label's number, and the reason why the answer is no label (None: it is one)."""
     value, _, reason = read_label(answer, labels_of(tuple(case.truth["labels"])))
     if reason is not None:
         return None, reason
@@ -48,13 +64,17 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
 
 
 def listed(labels: Sequence[str]) -> str:
-    """The labels as a question lists them; in quotes where one of them holds a comma or ends in a full stop."""
+    """The labels as a question lists them. They are in quotes if one holds a comma or ends in a
+    full stop.
+    """
     plain = not any("," in label or label.endswith(".") for label in labels)
     return ", ".join(labels if plain else [f'"{label}"' for label in labels])
 
 
 def corruptions(case: Case) -> Iterator[tuple[str, str]]:
-    """Every other label in every form, and the ways not to commit to one; without those that happen to spell the label itself."""
+    """Every other label in every form, and answers that commit to none. Those that happen to spell
+    the right label are left out.
+    """
     right = label_key(case.truth["labels"][case.truth["value"]])
     for name, answer in _wrong(case.truth["labels"], case.truth["value"]):
         if isinstance(answer, list) or label_key(str(answer)) != right:
@@ -89,8 +109,15 @@ def _wrong(labels: Sequence[str], value: int) -> Iterator[tuple[str, Any]]:
 
 
 def same_truth(case: Case, other: Case) -> bool:
-    """Whether the other's gold answer would be right here too."""
+    """Tells whether the other case's gold answer would be right here too."""
     return gold_answer(case) == gold_answer(other)
+
+
+def measures(
+    cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
+    del probabilities
+    return label_measures([case.truth["value"] for case in cases], answers, cases[0].truth["labels"])
 
 
 def as_json(answer: Any) -> str:

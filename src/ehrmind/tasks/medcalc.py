@@ -1,7 +1,8 @@
 """MedCalc: a note, a calculator's question, and one value that a clinician would compute.
 
-The rules are MedCalc-Bench's (arXiv 2406.12036) made strict: dates and gestational ages equal, scores exact, every
-other value inside its row's limits; a unit may be left out and must be right when it is there. A truth is one of
+The rules are those of MedCalc-Bench (arXiv 2406.12036), made strict. Dates, gestational ages and
+scores must be equal, any other value must be inside its row's limits. A unit may be left out, and
+must be right if given. A truth is one of
 
     {"kind": "decimal", "value": 38.0, "low": 36.1, "high": 39.9, "unit": "mL/min", "calculator": 2}
     {"kind": "integer", "value": 3, "unit": "points", "calculator": 4}
@@ -27,9 +28,10 @@ from ehrmind.calculators.spelling import normal_unit, same_unit
 from ehrmind.calculators.telling import STYLES, stated
 from ehrmind.parsing import reasons
 from ehrmind.parsing.compare import read_date, read_number, read_weeks_days
+from ehrmind.tasks.task import Reading, Task
 from ehrmind.types import Case
 
-# Forms, not hints: values that hardly any question has.
+# Examples show the form only: hardly any question has these values.
 EXAMPLES = {"decimal": 999.9, "integer": 999, "date": "12/31/1999", "weeks_days": "45 weeks, 6 days"}
 UNITLESS = frozenset({"none", "unitless", "dimensionless", "na", "n/a"})
 WRONG_UNITS = ("mg/dL", "mmHg", "kg", "mL/min", "days", "%")
@@ -44,7 +46,9 @@ def question(case: Case) -> str:
 
 
 def hints(case: Case) -> Mapping[str, str]:
-    """`entities`: the values that the calculator needs, as the note has them; `formula`: how it is worked."""
+    """`entities`: the values that the calculator needs, as in the note; `formula`: the calculator's
+    formula.
+    """
     calculator = CALCULATORS[case.truth["calculator"]]
     found = {"formula": f"{calculator.name}: {calculator.formula}."}
     given = given_inputs(case)
@@ -57,7 +61,7 @@ def answer_example(case: Case) -> str:
 
 
 def options(case: Case) -> tuple[str, ...]:
-    """None to list: values are without end."""
+    """Empty: values cannot be listed."""
     del case
     return ()
 
@@ -66,8 +70,10 @@ def gold_answer(case: Case) -> str:
     return as_json(_gold(case))
 
 
-def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    """The answer as read, and the reason why it is none of its kind or in another unit (None: it is one). Needs no gold answer."""
+def read(case: Case, answer: Any, unit: Any) -> Reading:
+    """The answer as read, and why it is not of the question's kind or unit (None: it is). Needs no
+    gold answer.
+    """
     truth = case.truth
     kind = truth["kind"]
     if kind == "date":
@@ -84,7 +90,7 @@ def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
     return value, reasons.NOT_AN_INTEGER if kind == "integer" and value != int(value) else None
 
 
-def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
+def check(case: Case, answer: Any, unit: Any) -> Reading:
     """The answer as read, and the reason why it is not right (None: it is right)."""
     value, reason = read(case, answer, unit)
     if reason is not None:
@@ -101,24 +107,24 @@ def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
 def measures(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> dict[str, Any]:
-    """Accuracy says it all."""
+    """Empty: accuracy is enough."""
     del cases, answers, probabilities
     return {}
 
 
-def _with_unit(reading: tuple[Any, str, str | None], unit: Any, accepted: frozenset[str]) -> tuple[Any, str | None]:
+def _with_unit(reading: tuple[Any, str, str | None], unit: Any, accepted: frozenset[str]) -> Reading:
     value, _, reason = reading
     return value, reasons.WRONG_UNIT if reason is None and not _key_fits(unit, accepted) else reason
 
 
 def _key_fits(unit: Any, accepted: frozenset[str]) -> bool:
-    """Whether the value of an answer's `unit` key is right; null and the empty text leave the unit out."""
+    """Tells whether an answer's `unit` is right. Null and empty text count as left out."""
     return unit is None or unit == "" or (type(unit) is str and same_unit(unit, accepted))
 
 
 @lru_cache(maxsize=65536)
 def accepted_units(calculator: int | None, unit: str | None, question: str) -> frozenset[str]:
-    """The units, in normal spelling, in which the number asked for is this number. A dose may name the drug it is asked for."""
+    """The accepted units, in normal spelling. A dose may also name its drug."""
     if unit is None:
         spellings: tuple[str, ...] = tuple(UNITLESS)
     else:
@@ -132,7 +138,7 @@ def accepted_units(calculator: int | None, unit: str | None, question: str) -> f
 
 
 def corruptions(case: Case) -> Iterator[tuple[str, str]]:
-    """Answers that must not be right: near misses of the value, and ways not to commit to one."""
+    """Answers that must not be right: near misses of the value, and answers that commit to none."""
     kind = case.truth["kind"]
     gold = _gold(case)
     if kind in ("date", "weeks_days"):
@@ -171,7 +177,9 @@ def same_truth(case: Case, other: Case) -> bool:
 
 
 def worked(case: Case, draw: random.Random) -> Case | None:
-    """Answer and rationale by the published calculator on the case's own inputs."""
+    """The case with the answer and rationale of the published calculator; None if its inputs cannot
+    be read.
+    """
     result, _ = work_case(case)
     if result is None:
         return None
@@ -185,7 +193,7 @@ def as_json(answer: Any) -> str:
 
 
 def _gold(case: Case) -> Any:
-    """The truth in the form that the question asks for."""
+    """The truth in the form of an answer."""
     truth = case.truth
     if truth["kind"] == "date":
         return _month_first(datetime.date.fromisoformat(truth["value"]))
@@ -226,3 +234,20 @@ def _other_days(case: Case) -> Iterator[tuple[str, str]]:
     yield "wrong unit", json.dumps({"answer": _gold(case), "unit": "kg"})
     yield "expression", as_json(f"{_gold(case)} + 0 days")
     yield "no such day", as_json(date.strftime("%m/32/%Y"))
+
+
+TASK = Task(
+    record=record,
+    question=question,
+    answer_example=answer_example,
+    gold_answer=gold_answer,
+    options=options,
+    read=read,
+    check=check,
+    corruptions=corruptions,
+    same_truth=same_truth,
+    measures=measures,
+    worked=worked,
+    hints=hints,
+    hint_causes={"entities": "extraction", "formula": "knowledge"},
+)

@@ -1,77 +1,46 @@
-"""Questions of anybody's table: a number with a tolerance, a whole number, a date, or a label, checked as the other families are."""
+"""Questions of any table: a number with a tolerance, a whole number, a date, or a label."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ehrmind.measures import label_measures
-from ehrmind.tasks import labelled, medcalc
+from ehrmind.tasks import medcalc
+from ehrmind.tasks.task import Task
 from ehrmind.types import Case
 
-
-def _kind(case: Case) -> Any:
-    """The functions for the truth's kind."""
-    return labelled if case.truth["kind"] == "label" else medcalc
+LABEL = Task()
 
 
-def record(case: Case) -> str:
-    return case.fields["record"]
-
-
-def question(case: Case) -> str:
-    if case.truth["kind"] == "label":
-        return f"{case.fields['question']} Answer with one of: {labelled.listed(case.truth['labels'])}."
-    return case.fields["question"]
+def kind_of(case: Case) -> Task:
+    """The task that checks answers of the truth's kind."""
+    return LABEL if case.truth["kind"] == "label" else medcalc.TASK
 
 
 def hints(case: Case) -> Mapping[str, str]:
-    """Those of the row: the columns that the recipe names as aids."""
+    """The row's hints: columns that the recipe names under `hints`."""
     return dict(case.provenance.get("hints", {}))
-
-
-def answer_example(case: Case) -> str:
-    return str(_kind(case).answer_example(case))
-
-
-def gold_answer(case: Case) -> str:
-    return str(_kind(case).gold_answer(case))
-
-
-def options(case: Case) -> tuple[str, ...]:
-    return tuple(_kind(case).options(case))
-
-
-def read(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    value, reason = _kind(case).read(case, answer, unit)
-    return value, reason
-
-
-def check(case: Case, answer: Any, unit: Any) -> tuple[Any, str | None]:
-    value, reason = _kind(case).check(case, answer, unit)
-    return value, reason
-
-
-def corruptions(case: Case) -> Iterator[tuple[str, str]]:
-    yield from _kind(case).corruptions(case)
 
 
 def measures(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> dict[str, Any]:
-    """Of labels; empty for the other kinds."""
-    del probabilities
-    if cases[0].truth["kind"] != "label":
-        return {}
-    return label_measures([case.truth["value"] for case in cases], answers, cases[0].truth["labels"])
-
-
-def worked(case: Case, draw: random.Random) -> Case | None:
-    """The case itself where its row has a worked answer."""
-    del draw
-    return case if case.rationale else None
+    return kind_of(cases[0]).measures(cases, answers, probabilities)
 
 
 def same_truth(case: Case, other: Case) -> bool:
-    return case.truth["kind"] == other.truth["kind"] and bool(_kind(case).same_truth(case, other))
+    return case.truth["kind"] == other.truth["kind"] and kind_of(case).same_truth(case, other)
+
+
+TASK = Task(
+    question=lambda case: kind_of(case).question(case),
+    answer_example=lambda case: kind_of(case).answer_example(case),
+    gold_answer=lambda case: kind_of(case).gold_answer(case),
+    options=lambda case: kind_of(case).options(case),
+    read=lambda case, answer, unit: kind_of(case).read(case, answer, unit),
+    check=lambda case, answer, unit: kind_of(case).check(case, answer, unit),
+    corruptions=lambda case: kind_of(case).corruptions(case),
+    same_truth=same_truth,
+    measures=measures,
+    hints=hints,
+)

@@ -1,35 +1,20 @@
-"""Patient-trial matching: a patient's description, a trial's eligibility criteria, and one of TREC's three grades.
+"""Patient-trial matching: a patient's description, a trial's eligibility criteria, and one of
+TREC's three grades.
 
-Labels are TREC Clinical Trials' (2021-2023): 0 not relevant, the trial is about something else; 1 excluded, it is about the
-patient's condition but the criteria keep the patient out; 2 eligible. The released code of arXiv 2505.24105 swaps the words of
-0 and 1 between prompt, reward and warm-up; here word and number come from one list everywhere (`tasks.labelled`).
+Labels are those of TREC Clinical Trials (2021-2023). 0, not relevant: the trial is about something
+else. 1, excluded: it is about the patient's condition, but the criteria exclude the patient. 2:
+eligible. The released code of arXiv 2505.24105 swaps the words of 0 and 1 between prompt, reward
+and warm-up. Here word and number come from one list (`tasks.labelled`).
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ehrmind.measures import label_measures, ranking_measures
-from ehrmind.tasks.labelled import answer_example, check, corruptions, gold_answer, options, read, same_truth
+from ehrmind.tasks.task import Task
 from ehrmind.types import Case
-
-__all__ = [
-    "answer_example",
-    "check",
-    "corruptions",
-    "eligibility_scores",
-    "gold_answer",
-    "hints",
-    "measures",
-    "options",
-    "question",
-    "read",
-    "record",
-    "same_truth",
-    "worked",
-]
 
 _TICKED = (("inclusion", "must be met"), ("exclusion", "must not be met"), ("criteria", "criterion"))
 _LISTS = (
@@ -40,7 +25,7 @@ _LISTS = (
 
 
 def record(case: Case) -> str:
-    """Patient, then trial: title, conditions, who may take part, criteria."""
+    """The patient, then the trial: title, conditions, who may take part, criteria."""
     fields = case.fields
     lines = ["Patient:", fields["note"], "", f"Trial: {fields['title']}"]
     if fields["conditions"]:
@@ -54,7 +39,7 @@ def record(case: Case) -> str:
 
 
 def hints(case: Case) -> Mapping[str, str]:
-    """`criteria`: a list to tick off, one criterion after the other."""
+    """`criteria`: a numbered list of the criteria, to decide one by one."""
     asked = [(word, statement) for name, word in _TICKED for statement in case.fields[name].split("\n") if statement]
     if not asked:
         return {}
@@ -65,7 +50,7 @@ def hints(case: Case) -> Mapping[str, str]:
 
 
 def _who(fields: Mapping[str, str]) -> str:
-    """The registry's own limits of sex and age; "" where it states none."""
+    """The registry's limits of sex and age; "" if it states none."""
     limits = [] if fields["sex"].lower() in ("", "all", "both") else [fields["sex"].lower()]
     limits += [f"{word} {age}" for word, age in (("from", fields["minimum_age"]), ("to", fields["maximum_age"])) if age]
     return ", ".join(limits)
@@ -83,7 +68,7 @@ def question(case: Case) -> str:
 def measures(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> dict[str, Any]:
-    """Of the labels, and of each patient's trials ranked by the grade the model expects."""
+    """Label measures, and ranking measures of each patient's trials by their expected grade."""
     scores = eligibility_scores(answers, probabilities)
     topics = [case.provenance["topic"] for case in cases]
     trials = [case.provenance["trial"] for case in cases]
@@ -93,14 +78,19 @@ def measures(
 
 
 def eligibility_scores(answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]) -> list[float]:
-    """The expected grade, sum of grade times probability; the grade answered where there are no probabilities; 0 for a malformed answer."""
+    """Expected grades: sums of grade times probability. Without probabilities: the grade answered,
+    0 if malformed.
+    """
     return [
         float(answer or 0) if shares is None else sum(grade * share for grade, share in enumerate(shares))
         for answer, shares in zip(answers, probabilities, strict=True)
     ]
 
 
-def worked(case: Case, draw: random.Random) -> Case | None:
-    """The case itself where its source says how the label comes about, as made-up pairs do; None elsewhere: grades come without reasons."""
-    del draw
-    return case if case.rationale else None
+TASK = Task(
+    record=record,
+    question=question,
+    measures=measures,
+    hints=hints,
+    hint_causes={"criteria": "overlooking criteria"},
+)

@@ -1,4 +1,5 @@
-"""Text -> Verdict: parse, compare, reward, judge, audit. Executes nothing that a model wrote, never raises on it."""
+"""Judges a text: parse, compare, reward, judge, audit. Executes nothing that a model wrote and
+never raises on it."""
 
 from ehrmind.verify.judge import judge
 

@@ -1,10 +1,15 @@
-"""Proves a data set and the verifier against each other without a model, as `ehrmind check` prints it.
+"""Proves a data set and the verifier against each other without a model; `ehrmind check` prints the
+report.
 
-For every case the gold response earns full marks and no corruption of it does. A case's corruptions are the
-task's own (`tasks.*.corruptions`: wrong values, units, guesses …), another case's answer from the same stratum,
-and those below, which break the protocol, the JSON or the schema or carry hostile text. All are made for every case,
-the megabyte of noise behind the gold response included; only texts that hold nothing of the case are judged once
-per stratum.
+For every case, the gold response must earn full marks and no corruption of it may. The corruptions
+of a case are:
+
+- those of its task (`tasks.*.corruptions`: wrong values, units, guesses …);
+- the answer of another case from the same stratum;
+- those in this file, which break the protocol, the JSON or the schema, or carry hostile text.
+
+Every case gets all of them, the megabyte of noise after the gold response included. Only the texts
+in `STRANGE`, which hold nothing of the case, are judged once per stratum.
 """
 
 from __future__ import annotations
@@ -24,7 +29,8 @@ from ehrmind.verify.judge import judge
 from ehrmind.verify.reward import PAPER, RewardWeights
 
 MAX_FAILURES = 50
-DRAWN, SHOWN = 10, 40  # rows shown with their source cells, and characters of a cell that are printed
+# number of rows shown with their source cells; characters of a cell that are printed
+DRAWN, SHOWN = 10, 40
 
 NOISE = ("noise <think> {[(\"'\\0 lorem ipsum 1,2; </answer" * 30_000)[:1_000_000]
 HOSTILE = (
@@ -53,7 +59,8 @@ STRANGE: tuple[tuple[str, str, FinishReason], ...] = (
 
 @dataclass(slots=True)
 class Tally:
-    """`total` texts were judged and `passed` of them earned full marks; gold ones should, corruptions should not."""
+    """Counts judged texts (`total`) and those with full marks (`passed`). Gold responses should
+    pass; corruptions should not."""
 
     total: int = 0
     passed: int = 0
@@ -65,9 +72,11 @@ class Tally:
 
 @dataclass(slots=True)
 class CheckReport:
-    """Report that `ehrmind check` prints. `failures` holds ids, never record text: the first
-    `MAX_FAILURES`, with the verdict's reason. `drawn` shows answers next to the source cells they
-    were read from, for a person to compare."""
+    """Report that `ehrmind check` prints.
+
+    `failures` holds ids and never record text: the first `MAX_FAILURES`, with the verdict's reason.
+    `drawn` shows answers next to the source cells they were read from, for a person to compare.
+    """
 
     gold: Tally = field(default_factory=Tally)
     corrupted: Tally = field(default_factory=Tally)
@@ -79,7 +88,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Every gold response passed, of at least one, and no corruption did."""
+        """True if there is a gold response, all of them passed and no corruption did."""
         return 0 < self.gold.total == self.gold.passed and self.corrupted.passed == 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,8 +96,11 @@ class CheckReport:
 
 
 def drawn_rows(cases: Sequence[Case], count: int = DRAWN, seed: int = 0) -> list[dict[str, str]]:
-    """Draw cases by seed, in their order: id, the place and text of the source cell, and the answer
-    it was read as. A case compared with itself cannot show a cell that was misread; these rows can."""
+    """Draws cases by seed and keeps their order: id, place and text of the source cell, answer that
+    was read from it.
+
+    A case compared with itself cannot show a cell that was misread; these rows can.
+    """
     places = sorted(random.Random(seed).sample(range(len(cases)), k=min(count, len(cases))))
     rows = []
     for case in (cases[place] for place in places):
@@ -108,7 +120,7 @@ def drawn_rows(cases: Sequence[Case], count: int = DRAWN, seed: int = 0) -> list
 
 
 def check_cases(cases: Iterable[Case], think: bool = True, reward: RewardWeights = PAPER) -> CheckReport:
-    """Judge the gold response of every case, and every corruption of it."""
+    """Judges the gold response of every case, and every corruption of it."""
     report = CheckReport()
     neighbours: dict[str, Case] = {}
     cases = list(cases)
@@ -143,7 +155,8 @@ def _note(report: CheckReport, case: Case, what: str, reason: str) -> None:
 
 
 def corrupted(case: Case, gold: str, neighbour: Case | None, think: bool) -> Iterator[tuple[str, str, FinishReason]]:
-    """Named corruptions of a case's gold response, each with the finish reason it is judged under."""
+    """Yields named corruptions of a case's gold response, each with the finish reason it is judged
+    under."""
     task = tasks.of(case)
     head, answer = gold[: gold.rindex(ANSWER_OPEN)], task.gold_answer(case)
     for name, json_text in task.corruptions(case):
@@ -162,7 +175,7 @@ def corrupted(case: Case, gold: str, neighbour: Case | None, think: bool) -> Ite
 
 
 def _answers(answer: str) -> Iterator[tuple[str, str]]:
-    """What may stand inside the answer block and is not the schema's JSON."""
+    """Yields texts for inside the answer block that are not the schema's JSON."""
     value = answer.removeprefix('{"answer": ').removesuffix("}")
     yield "not JSON", value
     yield "not JSON", answer.replace('"', "'")
@@ -185,7 +198,7 @@ def _answers(answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _blocks(gold: str, head: str, answer: str) -> Iterator[tuple[str, str]]:
-    """What may be wrong with the answer block and around it."""
+    """Yields responses with an error in the answer block or around it."""
     block = wrap(None, answer)
     yield "duplicated block", f"{gold}\n{block}"
     yield "duplicated block", f"{block}\n{gold}"
@@ -201,7 +214,7 @@ def _blocks(gold: str, head: str, answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _thoughts(head: str, block: str) -> Iterator[tuple[str, str]]:
-    """What may be wrong with the thinking, where it is asked for."""
+    """Yields responses with an error in the thinking, for prompts that ask for thinking."""
     thought = head.strip()
     yield "no thinking", block
     yield "empty thinking", f"{THINK_OPEN}{THINK_CLOSE}{block}"

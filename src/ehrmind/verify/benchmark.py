@@ -1,9 +1,15 @@
-"""MedCalc-Bench's own lenient rules (arXiv 2406.12036, as the released trainer of arXiv 2505.24105 applies them), for parity.
+"""Scores by MedCalc-Bench's own lenient rules, to compare with ours.
 
-The last answer block counts, whatever stands around it; dates are equal as month/day/year, ages by their first two numbers, scores
-after rounding, other values inside the limits; a number must be a bare one; labels are equal by word or number. One difference on
-purpose: the original runs `eval` on the answer, so an uncomputed expression passes there. Nothing is executed here, so it is wrong.
-`docs/verifier.md` shows where these rules and ours part.
+The rules are those of arXiv 2406.12036 as the released trainer of arXiv 2505.24105 applies them:
+
+- The last answer block counts, whatever stands around it.
+- Dates are equal as month/day/year, and ages by their first two numbers.
+- Scores are equal after rounding, and other values inside the limits. A number must be a bare one.
+- Labels are equal by word or number.
+
+There is one deliberate difference: the original runs `eval` on the answer, so an uncomputed
+expression passes there. This module executes nothing, so an expression is wrong. `docs/verifier.md`
+shows where these rules and ours part.
 """
 
 from __future__ import annotations
@@ -18,19 +24,24 @@ from ehrmind.parsing.parse import MAX_ANSWER
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
 from ehrmind.types import Case, InputError
 
-KINDS = frozenset({"label", "date", "weeks_days", "integer", "decimal"})  # of truths that the benchmark has a rule for
+# kinds of truth that the benchmark has a rule for
+KINDS = frozenset({"label", "date", "weeks_days", "integer", "decimal"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 _AGE = re.compile(r"([0-9]{1,4})[^0-9]{1,20}([0-9]{1,4})")
 
 
 def benchmark_score(case: Case, text: str) -> bool:
-    """Whether the benchmark would call this response right. Never raises on a text; InputError for a truth it has no rule for."""
+    """True if the benchmark would call this response right.
+
+    Never raises on a text. Raises InputError for a truth that the benchmark has no rule for.
+    """
     truth = case.truth
     kind = truth["kind"]
     if kind not in KINDS:
         raise InputError(
-            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: ehrmind`."
+            f"The case {case.place} has a truth of a kind for which the benchmark has no rule; score it with `scorer: "
+            f"ehrmind`."
         )
     answer = _last_answer(text)
     if kind == "label":

@@ -1,5 +1,9 @@
-"""Proves a drawn part of the Cases before a run learns from them, as `ehrmind check` proves them all: gold answers are right, corruptions
-are wrong. What breaks the protocol holds nothing of a case and is left to `check`, and so are worked answers."""
+"""Proves a random sample of the cases before a run learns from them: gold answers are right,
+corruptions are wrong.
+
+`ehrmind check` proves all cases. It also covers what is left out here: worked answers, and
+corruptions that break the protocol, which hold nothing of a case.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,15 @@ from ehrmind.prompts.protocol import ANSWER_OPEN, neutral, wrap
 from ehrmind.types import Case, InputError
 from ehrmind.verify.judge import judge
 
-OF_TASK, OF_ALL = 200, 2_000  # cases that are drawn
-OF_CASE, VERDICTS = 500, 40_000  # corruptions of a case, and of all: about two seconds
+OF_TASK, OF_ALL = 200, 2_000  # cases drawn per task, and in all
+OF_CASE, VERDICTS = 500, 40_000  # corruptions per case, and verdicts in all: about two seconds
 
 
 def refuse_unproven(cases: Sequence[Case], seed: int, *, think: bool = True) -> dict[str, int]:
-    """Counts the cases that were proven and their corruptions. Raises InputError naming the first case that fails, and its task."""
+    """Counts the cases that were proven and their corruptions.
+
+    Raises InputError that names the first case that fails, and its task.
+    """
     proven = {"cases": 0, "corruptions": 0}
     for case, neighbour in _drawn(cases, seed):
         if proven["corruptions"] >= VERDICTS:
@@ -42,7 +49,8 @@ def refuse_unproven(cases: Sequence[Case], seed: int, *, think: bool = True) -> 
 
 
 def _drawn(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, Case | None]]:
-    """Cases drawn by seed, the tasks in turn, each with the one of its task that was drawn before it."""
+    """Draws cases by seed, taking the tasks in turn. Pairs each case with the one drawn before it
+    from its task."""
     by_task: dict[tuple[str, str], list[Case]] = defaultdict(list)
     for case in cases:
         by_task[case.family, case.task].append(case)

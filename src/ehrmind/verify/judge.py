@@ -1,9 +1,15 @@
-"""Case and text -> Verdict. Total: any text gets one, in time linear in its length, and nothing in it is executed.
+"""Judges a text against a case. Any text gets a verdict, in time linear in its length; nothing in
+it is executed.
 
-What earns what (weights in `verify.reward`, the paper's by default): right is `correct` + `correct_format`;
-well-formed and wrong is `wrong`; malformed is `malformed`. A text that was cut at the token limit and is not
-well-formed is `truncated`, whatever else is wrong with it; one that happened to be complete and well-formed when
-the limit came is judged like any other, because nothing of its answer is missing.
+Rewards (weights in `verify.reward`, by default the paper's):
+
+- right: `correct` + `correct_format`
+- well-formed and wrong: `wrong`
+- malformed: `malformed`
+- cut at the token limit and not well-formed: `truncated`, whatever else is wrong
+
+A text that was already complete and well-formed when it hit the limit is judged like any other,
+because nothing of its answer is missing.
 """
 
 from __future__ import annotations
@@ -21,12 +27,15 @@ from ehrmind.verify.reward import PAPER, RewardWeights
 def judge(
     case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True, reward: RewardWeights = PAPER
 ) -> Verdict:
-    """The verdict on a whole response (with the prompt's opening restored). Raises InputError only for a case of an unknown family, or
-    one without a gold answer."""
+    """Returns the verdict on a whole response (with the prompt's opening restored).
+
+    Raises InputError only for a case of an unknown family or without a gold answer.
+    """
     task = tasks.of(case)
     if not case.is_answered:
         raise InputError(
-            f"The case {case.place} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned from nor scored."
+            f"The case {case.place} has no gold answer: it can be predicted (`ehrmind predict`), and neither learned "
+            f"from nor scored."
         )
     given, unit, reason = parse(text, think)
     answer = None
@@ -47,8 +56,11 @@ def judge(
 
 
 def read(case: Case, text: str, *, finish_reason: FinishReason = "stop", think: bool = True) -> tuple[Any, str | None]:
-    """(the answer that a whole response gives, None) or (None, the named reason why it gives none of the form asked for). Total, and no
-    gold answer is looked at: this is how new cases are read."""
+    """Reads the answer of a new case without looking at a gold answer.
+
+    Returns (answer, None), or (None, reason) if the text gives no answer of the form asked for.
+    Never raises on a text.
+    """
     given, unit, reason = parse(text, think)
     answer = None
     if reason is None:
@@ -59,7 +71,7 @@ def read(case: Case, text: str, *, finish_reason: FinishReason = "stop", think: 
 
 
 def _shown(answer: Any) -> Any:
-    """A malformed answer as the records may keep it: short, finite, storable as UTF-8."""
+    """Makes a malformed answer fit for the records: short, finite, storable as UTF-8."""
     if type(answer) is str:
         return answer[:200].encode("utf-8", "replace").decode()
     if type(answer) is float:

@@ -1,6 +1,7 @@
-"""Where our verdict and the benchmark's rules part: forms of the right answer (and of no right answer), scored by both.
+"""Measures where our verdict and the benchmark's rules part.
 
-`parity(cases)` measures it on any cases of the MedCalc family; `as_markdown` is the table in `docs/verifier.md`.
+Both score the same forms of the right answer, and of no right answer. `parity(cases)` works on any
+cases of the MedCalc family; `as_markdown` writes the table in `docs/verifier.md`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ehrmind.verify.judge import judge
 
 @dataclass(frozen=True, slots=True)
 class ParityRow:
-    """Of `n` cases that have an answer of this form, how many are right by our rules and by the benchmark's."""
+    """Counts for one form: `n` cases have an answer of this form; `ours` and `benchmark` of them
+    are right by each rule."""
 
     form: str
     n: int
@@ -30,7 +32,8 @@ class ParityRow:
 
 
 def parity(cases: Iterable[Case]) -> list[ParityRow]:
-    """One row per form, in the order of `FORMS`. Forms that a case cannot take (a minus sign for 3) leave it out."""
+    """Returns one row per form, in the order of `FORMS`. Cases that cannot take a form are left out
+    (a minus sign for 3)."""
     kept = list(cases)
     rows = []
     for form, write in FORMS.items():
@@ -108,7 +111,7 @@ FORMS: dict[str, Form] = {
     "the gold response": lambda case: wrap("Worked out.", gold_answer(case)),
     'number as text, `"38.0"`': _number(str),
     'with its unit, `"38.0 mL/min"`': _with_unit,
-    'with its unit beside it, `"unit": "mL/min"`': _unit_key,
+    'with its unit in a second key, `"unit": "mL/min"`': _unit_key,
     'with thousands comma, `"1,234.5"`': _thousands,
     'with a typographic minus, `"−2.5"`': _minus,
     "score with a decimal point, `3.0`": _score(float),
@@ -132,7 +135,7 @@ FORMS: dict[str, Form] = {
     ),
     "text after the answer": lambda case: wrap("Worked out.", gold_answer(case)) + " I hope this helps.",
     "trailing comma in the JSON": lambda case: wrap("Worked out.", gold_answer(case).removesuffix("}") + ",}"),
-    "another key beside the answer": lambda case: wrap(
+    "another key next to the answer": lambda case: wrap(
         "Worked out.", gold_answer(case).removesuffix("}") + ', "confidence": 1}'
     ),
 }

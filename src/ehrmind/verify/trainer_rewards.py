@@ -1,7 +1,9 @@
-"""Our verdict as the reward of trainers that are not ours: verl's `compute_score`, and a reward function as TRL calls it.
+"""Our verdict as a reward for other trainers: verl's `compute_score`, and a reward function for
+TRL.
 
-`ehrmind export verl` and `ehrmind export trl` write a Question beside every prompt; both functions here read it back and hand the answer to
-`judge`, so that no rule of the verifier stands twice. Every process that scores imports this module, so it needs no torch.
+`ehrmind export verl` and `ehrmind export trl` write a Question next to every prompt. Both functions
+here read it and hand the answer to `judge`, so no rule of the verifier is written twice. Every
+scoring process imports this module, so it needs no torch.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ from ehrmind.verify.reward import RewardWeights
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A case, whole, and how its answers are judged: whether a thought is asked for, what an outcome earns, what the chat template opens an
-    answer with (`Prompt.opening`), and after how many tokens an answer is cut."""
+    """A whole case, and how to judge its answers.
+
+    `think`: whether a thought is asked for. `reward`: what an outcome earns. `opening`: what the
+    chat template opens an answer with (`Prompt.opening`). `max_new_tokens`: the limit at which an
+    answer is cut.
+    """
 
     case: Case
     think: bool
@@ -34,17 +40,18 @@ class Question:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises InputError for anything that `to_json` did not write."""
+        """Reads what `to_json` wrote. Raises InputError for anything else."""
         try:
             tree = json.loads(text)
             return cls(**{**tree, "case": Case(**tree["case"]), "reward": RewardWeights(**tree["reward"])})
         except (TypeError, ValueError, KeyError, RecursionError):
             raise InputError(
-                "This row does not say how its answers are judged; export the data again with `ehrmind export verl` or `export trl`."
+                "This row does not say how its answers are judged; export the data again with `ehrmind export verl` or "
+                "`export trl`."
             ) from None
 
     def judge(self, text: str, finish_reason: FinishReason = "stop") -> Verdict:
-        """The verdict on what a model wrote behind the prompt."""
+        """Returns the verdict on the text that a model wrote after the prompt."""
         whole = self.opening + text
         return judge(self.case, whole, finish_reason=finish_reason, think=self.think, reward=self.reward)
 
@@ -52,9 +59,13 @@ class Question:
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
 ) -> dict[str, float]:
-    """For verl: `reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards`. `acc` is 1 where the answer is right: validation
-    reports it, and `algorithm.filter_groups.metric=acc` compares it. verl does not say whether an answer was cut, so a cut one earns what a
-    malformed one does."""
+    """Reward function for verl:
+    `reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards`.
+
+    `acc` is 1 if the answer is right. Validation reports it, and
+    `algorithm.filter_groups.metric=acc` compares it. verl does not say whether an answer was cut,
+    so a cut answer earns what a malformed one does.
+    """
     verdict = Question.from_json(ground_truth).judge(solution_str)
     return {"score": verdict.reward, "acc": float(verdict.correct), "well_formed": float(verdict.well_formed)}
 
@@ -67,8 +78,12 @@ def ehrmind_reward(
     completion_ids: Sequence[Sequence[int]] | None = None,
     **_: Any,
 ) -> list[float]:
-    """For TRL: `reward_funcs=ehrmind_reward`, or `--reward_funcs ehrmind.verify.trainer_rewards.ehrmind_reward`. A reward for each completion;
-    `ehrmind` is the data set's column of Questions, `completion_ids` is TRL's own and tells which answers were cut."""
+    """Reward function for TRL: `reward_funcs=ehrmind_reward`, or `--reward_funcs
+    ehrmind.verify.trainer_rewards.ehrmind_reward`.
+
+    Returns one reward per completion. `ehrmind` is the data set's column of Questions.
+    `completion_ids` comes from TRL and shows which answers were cut.
+    """
     ids = completion_ids if completion_ids is not None else [()] * len(completions)
     return [
         _judged(Question.from_json(text), completion, len(tokens)).reward
@@ -85,6 +100,7 @@ def _judged(question: Question, completion: Any, tokens: int) -> Verdict:
     if thought is None:
         return question.judge(message["content"], cut)
     whole = (
-        f"{THINK_OPEN}{thought}{THINK_CLOSE}\n{message['content']}"  # the tokenizer took the thought out of its tags
+        # the tokenizer has taken the thought out of its tags
+        f"{THINK_OPEN}{thought}{THINK_CLOSE}\n{message['content']}"
     )
     return dataclasses.replace(question, opening="").judge(whole, cut)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from ehrmind.runs import Run
-from ehrmind.runs.listing import recipe_name, run_folders
+from ehrmind.runs.index import recipe_name, run_folders
 from ehrmind.types import InputError
 
 

@@ -1,4 +1,4 @@
-"""OMOP CDM tables become a MEDS data set."""
+"""Converts OMOP CDM tables into a MEDS data set."""
 
 from ehrmind.data.omop.convert import convert_omop
 from ehrmind.data.omop.counts import OmopCounts

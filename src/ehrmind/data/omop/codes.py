@@ -1,6 +1,8 @@
-"""Concepts become codes: `VOCABULARY/concept code` of the standard concept, else of the source's, else what the source wrote.
+"""Maps OMOP concepts to MEDS codes, `VOCABULARY/concept code`.
 
-Of the vocabularies only what the records use is kept, so that a full download of them costs time and no memory.
+A code comes from the standard concept, otherwise from the source concept, otherwise from the source
+value. Only the vocabulary entries that the records use are kept, so a full vocabulary download
+costs time but no memory.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-# Concepts that any OMOP database may name, for those whose CONCEPT lacks them: vocabulary, code, name.
+# Concepts that any OMOP database may use, in case its CONCEPT lacks them: vocabulary, code, name.
 COMMON: Mapping[int, tuple[str, str, str]] = {
     8507: ("Gender", "M", "MALE"),
     8532: ("Gender", "F", "FEMALE"),
@@ -40,15 +42,18 @@ WAYS = ("by their concept", "by their source concept", "by their source value", 
 
 @dataclass(frozen=True, slots=True)
 class Concepts:
-    """`known` has concept_id, code, concept_code, name; `parents` has concept_id and parent_codes."""
+    """Concepts in use. `known` has concept_id, code, concept_code and name; `parents` has
+    concept_id and parent_codes."""
 
     known: pl.DataFrame
     parents: pl.DataFrame
 
 
 def read_concepts(used: pl.Series, tables: Mapping[str, TableFile]) -> Concepts:
-    """The `used` concepts, and their parents: what a concept `Maps to`, else what it `Is a`, one step up. Raises InputError, also where
-    CONCEPT has none of them."""
+    """Reads the `used` concepts and their parents, one step up: `Maps to`, otherwise `Is a`.
+
+    Raises InputError, also if CONCEPT has none of them.
+    """
     import polars as pl
 
     links = pl.DataFrame(schema={"concept_id": pl.Int64, "parent": pl.Int64, "relation": pl.String})
@@ -111,8 +116,11 @@ def _parents(links: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def as_events(pieces: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
-    """MEDS's columns and ours, and `way` (a place in `WAYS`) and `named` (the concept whose name is the code's), both null where the code
-    is MEDS's own."""
+    """Makes events with MEDS's columns and ours, and with `way` and `named`.
+
+    `way` is the index in `WAYS` of how the code was found. `named` is the column of the concept
+    that names the code. Both are null for MEDS's own codes.
+    """
     import polars as pl
 
     number, code, concept_code, name = (
@@ -162,7 +170,8 @@ def as_events(pieces: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
 
 
 def code_rows(codes: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
-    """MEDS's codes.parquet: every (code, named) once by code, with its concept's name and parents."""
+    """Makes the rows of MEDS's codes.parquet: each code once, with its concept's name and
+    parents."""
     import polars as pl
 
     own = {BIRTH: "birth", DEATH: "death"}
@@ -187,7 +196,7 @@ def code_rows(codes: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
 
 
 def concepts_of(pieces: pl.DataFrame) -> pl.Series:
-    """The numbers of all concepts that the pieces name, each once."""
+    """Lists the ids of all concepts in the pieces, each once."""
     import polars as pl
 
     return pl.concat([pieces[column].unique() for column in CONCEPTS]).unique().drop_nulls()

@@ -1,7 +1,9 @@
-"""OMOP CDM 5.3 and 5.4 tables -> a MEDS data set, in two passes that hold a batch of rows or a shard of subjects, never a whole table.
+"""Converts OMOP CDM 5.3 and 5.4 tables into a MEDS data set, in two passes.
 
-First each table is read once and its rows are laid beside those of the same subjects, as pieces; then each shard's pieces become events,
-sorted. The folder takes its name when it is whole; it holds record text and is its owner's alone.
+The first pass reads each table once and writes its rows, as pieces, to the shard of their subject.
+The second pass makes sorted events of each shard's pieces. Memory holds a batch of rows or a shard,
+never a whole table. The output folder gets its name when it is complete. It holds record text, so
+only its owner may read it.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-SUBJECTS_A_SHARD, SHARDS = 1_000, 200  # a shard has more subjects where there would be more shards than these
+SUBJECTS_A_SHARD, SHARDS = 1_000, 200  # shards get larger if there would be more than `SHARDS`
 VOCABULARIES = ("concept", "concept_relationship", "cdm_source")
 REPEATED, DIED_BEFORE = "the same as its visit", "the same death again"
 BEFORE_BIRTH, AFTER_DEATH = "rows before the day of the birth", "rows after the day of the death"
-FEW = 10  # rows of strangers that may be those of a sample
+FEW = 10  # with fewer rows, it is no error if no row's person is in PERSON: it may be a sample
 
 
 def convert_omop(
@@ -52,9 +54,12 @@ def convert_omop(
     dates: DayOrder | None = None,
     ignore_zones: bool = False,
 ) -> OmopCounts:
-    """Write a new MEDS data set to `out`; returns counts. `day_end`: see `events.as_pieces`. `decimal` and `dates` say how texts write
-    numbers and days, where the columns do not say it themselves; with `ignore_zones` a time with a zone is what its clock shows. Raises
-    InputError, and then writes nothing."""
+    """Writes a new MEDS data set to `out` and returns counts.
+
+    For `day_end` see `events.as_pieces`. `decimal` and `dates` are the conventions of text columns
+    that do not show them. With `ignore_zones`, the zone of a time is dropped and its clock time
+    kept. Raises InputError, and then writes nothing.
+    """
     clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; name a new folder.")
@@ -85,7 +90,7 @@ def convert_omop(
 
 
 def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Sequence[str]) -> None:
-    """Raises InputError where PERSON, or every table of events, is missing."""
+    """Raises InputError if PERSON is missing, or if there is no table of events."""
     others = f"; it holds {', '.join(unread[:10])}" if unread else ""
     if "person" not in tables:
         raise InputError(
@@ -99,7 +104,8 @@ def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Seque
 
 
 def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts, day_end: bool) -> pl.Series:
-    """Every row's piece into the folder of its subject's shard, the persons' first; returns all concepts that are named."""
+    """Writes each row's piece to its subject's shard, PERSON first, and returns all concepts in
+    use."""
     import polars as pl
 
     people = read_people(tables["person"], deaths="death" not in tables)
@@ -143,7 +149,7 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
 def _kept(
     pieces: pl.DataFrame, subjects: pl.DataFrame, here: TableCounts, counts: OmopCounts, table: str
 ) -> pl.DataFrame:
-    """The pieces that have a known person and a date; the others are counted."""
+    """Keeps the pieces that have a known person and a date; the others are counted."""
     import polars as pl
 
     known = pieces.join(subjects, on="subject_id", how="inner", maintain_order="left")
@@ -159,7 +165,10 @@ def _kept(
 
 
 def _refuse_strangers(file: TableFile, here: TableCounts) -> None:
-    """Raises InputError where no row's person is in PERSON: numbers of persons that are written otherwise, or of another database."""
+    """Raises InputError if no row's person is in PERSON.
+
+    Then the ids are written in another way, or the table is of another database.
+    """
     if here.rows >= FEW and _strangers(here) == here.rows:
         raise InputError(
             f"{file.name}, column 'person_id': none of {here.rows:,} rows is of a person in PERSON; give tables of one database."
@@ -190,7 +199,7 @@ def _lay(pieces: pl.DataFrame, shards: pl.DataFrame, scratch: Path, name: str) -
 def _gather(
     scratch: Path, data: Path, concepts: Concepts, counts: OmopCounts, tables: Mapping[str, TableFile]
 ) -> pl.DataFrame:
-    """Every shard's events, sorted; returns the different (code, named)."""
+    """Writes each shard's sorted events and returns the distinct (code, named)."""
     import polars as pl
     import pyarrow.parquet as pq
     from meds.schema import DataSchema
@@ -226,7 +235,7 @@ def _gather(
 
 
 def _refuse_rows_twice(pieces: pl.DataFrame, tables: Mapping[str, TableFile]) -> None:
-    """Raises InputError where part files have a row in common, as two exports of one table do."""
+    """Raises InputError if part files share a row, as two exports of one table do."""
     import polars as pl
 
     numbered = pieces.filter(pl.col("row_id").is_not_null()).select("omop_table", "row_id")
@@ -239,7 +248,7 @@ def _refuse_rows_twice(pieces: pl.DataFrame, tables: Mapping[str, TableFile]) ->
 
 
 def _at_their_sites(pieces: pl.DataFrame) -> pl.DataFrame:
-    """A row's own care site, else its visit's."""
+    """Gives each row its care site, or that of its visit if it has none."""
     import polars as pl
 
     key = ["subject_id", "visit_id"]
@@ -252,7 +261,7 @@ def _at_their_sites(pieces: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_repeats(events: pl.DataFrame) -> pl.DataFrame:
-    """Some write every visit once more as its only detail; that is one event."""
+    """Drops visit details that repeat their visit: some databases write each visit twice."""
     import polars as pl
 
     key = ["subject_id", "visit_id", "code", "time", "end"]
@@ -268,7 +277,7 @@ def _without_repeats(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _died_once(events: pl.DataFrame) -> pl.DataFrame:
-    """Keeps the last of several deaths on one day, so that none is known early."""
+    """Keeps the last of several deaths on one day, so that a death is not known too early."""
     import polars as pl
 
     dead = pl.col("code") == DEATH
@@ -277,7 +286,7 @@ def _died_once(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _after_death(events: pl.DataFrame) -> int:
-    """Counts the rows that are later than the day of their subject's death."""
+    """Counts the rows after the day of their subject's death."""
     import polars as pl
 
     died = (
@@ -288,7 +297,7 @@ def _after_death(events: pl.DataFrame) -> int:
 
 
 def _about(file: TableFile | None, name: str | None, source: Path) -> dict[str, Any]:
-    """dataset.json: name and release as CDM_SOURCE has them, else the name of the folder or zip."""
+    """Makes dataset.json: name and release from CDM_SOURCE, otherwise the name of folder or zip."""
     from importlib.metadata import version
 
     wanted: dict[str, tuple[str, Kind]] = {"name": ("cdm_source_name", "text"), "release": ("cdm_release_date", "text")}

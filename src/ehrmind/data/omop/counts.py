@@ -1,4 +1,4 @@
-"""Counts of what became of every row of OMOP tables, for a person or a program to read."""
+"""Counts what became of every row of OMOP tables, for a person or a program to read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ehrmind.data.omop.codes import WAYS
 
 @dataclass(slots=True)
 class TableCounts:
-    """Counts of one table. `rows` is the sum of `events` and `left_out`, except in PERSON, where a
-    person is several events."""
+    """Counts of one table. `rows` is `events` plus `left_out`.
+
+    PERSON is the exception: a person becomes several events.
+    """
 
     rows: int = 0
     events: int = 0
@@ -22,8 +24,10 @@ class TableCounts:
 
 @dataclass(slots=True)
 class OmopCounts:
-    """Counts of what became of every row. `codes` counts events by how their code was found.
-    `unread` names tables and files that were not read."""
+    """Counts of all tables. `codes` counts events by how their code was found.
+
+    `unread` names tables and files that were not read.
+    """
 
     subjects: int = 0
     events: int = 0

@@ -1,8 +1,10 @@
-"""What each OMOP table says happened, when, and with which value: rows become pieces, which know concepts by number.
+"""Reads what each OMOP table says happened, when, and with which value. Rows become pieces.
 
-When: the datetime column, else the date. A moment without a time of day (a date, or exactly midnight, which is how a date is written into a
-datetime column) begins its day; as an end, or as the moment of a death or of a note, it is the last second of its day, so that nothing is
-known before it was. What a visit came to (discharge, cause of death) is not read: a row stands at its beginning.
+A piece is an event whose concepts are still numbers. Its time is the datetime column, otherwise the
+date. A time without a time of day is a date, or exactly midnight, which is how a date is written
+into a datetime column. It means the beginning of the day. For an end, a death or a note it means
+the last second of the day, so that nothing is known too early. A row is dated at its start, so the
+outcome of a visit (discharge, cause of death) is not read.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-# The columns of a piece. `fixed` is a code that needs no concept, `prefix` what stands before a source value in a code.
+# Columns of a piece. `fixed` is a code without a concept; `prefix` precedes a source value in it.
 PIECE: Mapping[str, Kind] = {
     "subject_id": "whole", "time": "moment", "end": "moment", "omop_table": "text", "fixed": "text", "prefix": "text",
     "concept": "whole", "source_concept": "whole", "source_value": "text", "number": "number", "text": "text", "value_concept": "whole",
@@ -35,18 +37,18 @@ UNLIKE = "a date and a time of different days; the time counts"
 
 @dataclass(frozen=True, slots=True)
 class OmopTable:
-    """The stems of a table's columns: `start` + `_date`, `of` + `_concept_id`."""
+    """Stems of a table's column names: `start` + `_date`, `of` + `_concept_id`."""
 
     of: str
     start: str
     end: str = ""
-    source: str = ""  # where it is not `of`
+    source: str = ""  # stem of the source value's column, if it is not `of`
     text: str = ""
     fixed: str = ""
     measured: bool = False
 
 
-# In the order in which events of one moment stand.
+# Events at the same time are sorted in this order.
 TABLES: Mapping[str, OmopTable] = {
     "visit_occurrence": OmopTable("visit", "visit_start", "visit_end"),
     "visit_detail": OmopTable("visit_detail", "visit_detail_start", "visit_detail_end"),
@@ -65,7 +67,10 @@ TRAITS = ("gender", "race", "ethnicity")
 
 
 def columns_of(name: str, *, row_ids: bool = False) -> dict[str, tuple[str, Kind]]:
-    """{name: (column, kind)} to read of a table of events; with `row_ids`, the number of a row too."""
+    """Lists the columns to read of a table of events, as {name: (column, kind)}.
+
+    `row_ids` adds the row's id.
+    """
     table = TABLES[name]
     found: dict[str, tuple[str, Kind]] = {
         "subject_id": ("person_id", "whole"),
@@ -99,8 +104,11 @@ def columns_of(name: str, *, row_ids: bool = False) -> dict[str, tuple[str, Kind
 
 
 def as_pieces(rows: pl.DataFrame, table: str, *, day_end: bool) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(rows as `columns_of` reads them -> pieces, counts of what a person should know). An end before its start is left out. With
-    `day_end`, what has no time of day is known at the end of its day, but for visits."""
+    """Makes pieces of the rows that `columns_of` describes, and returns (pieces, notes).
+
+    An end before its start is left out. With `day_end`, an event without a time of day is known at
+    the end of its day, except visits.
+    """
     import polars as pl
 
     start, end = pl.coalesce("start_at", "start_on"), _last_second(pl.coalesce("end_at", "end_on"))
@@ -121,7 +129,8 @@ def as_pieces(rows: pl.DataFrame, table: str, *, day_end: bool) -> tuple[pl.Data
 
 
 def whole_piece(rows: pl.DataFrame) -> pl.DataFrame:
-    """All columns of a piece, null where the rows have none, and where the rows stand, where they say it."""
+    """Selects all columns of a piece, null if the rows lack them, and `part` and `row` if
+    present."""
     import polars as pl
 
     types = type_of()
@@ -142,8 +151,11 @@ def _last_second(moment: pl.Expr) -> pl.Expr:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """`subjects`: every subject_id in order, and when they were `born`. `pieces`: a piece for every birth and every known gender, race and
-    ethnicity, and for deaths where PERSON says them. `notes` counts what persons lack, and what a person should know."""
+    """Contents of PERSON. `subjects` has every subject_id in order, and when they were `born`.
+
+    `pieces` has births, known genders, races and ethnicities, and deaths if PERSON has them.
+    `notes` counts missing values and remarks for the user.
+    """
 
     subjects: pl.DataFrame
     pieces: pl.DataFrame
@@ -151,10 +163,11 @@ class People:
 
 
 def read_people(file: TableFile, *, deaths: bool) -> People:
-    """`deaths`: read `death_datetime` too, which CDM 6 has in place of DEATH. Raises InputError with row and column for a person without
-    number or given twice, and for a day that is none.
+    """Reads PERSON. `deaths` reads `death_datetime` too, which CDM 6 has in place of DEATH.
 
-    A birth without its day is put at the first of the month, without its month at the first of January: never after an event.
+    A birth without a day is set to the first of the month, without a month to the first of January,
+    so that it does not come after an event. Raises InputError with row and column for a person
+    without an id or given twice, and for an impossible date.
     """
     import polars as pl
 
@@ -198,7 +211,10 @@ def read_people(file: TableFile, *, deaths: bool) -> People:
 
 
 def _births(people: pl.DataFrame, file: TableFile) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(the people with `birth` filled from year, month and day, notes). 0 is no year, month or day, and 9999 no year."""
+    """Fills `birth` from year, month and day, and returns (people, notes).
+
+    0 means that a year, month or day is missing, and so does the year 9999.
+    """
     import polars as pl
 
     no_year = pl.col("year").is_in([0, 9999])
@@ -215,7 +231,7 @@ def _births(people: pl.DataFrame, file: TableFile) -> tuple[pl.DataFrame, dict[s
     wrong = whole.filter(pl.col("birth").is_null() & pl.col("told").is_null() & pl.col("year").is_not_null())
     if wrong.height:
         raise file.refused(wrong, "year_of_birth", "with month_of_birth and day_of_birth it is no day")
-    # A birth_datetime that programs write for none says nothing against the year.
+    # A birth_datetime of 1900-01-01 is a placeholder if the year differs.
     none = pl.col("birth").is_in([datetime(1900, 1, 1)]) & (pl.col("year") != pl.col("birth").dt.year())
     dated = whole.with_columns(pl.coalesce(pl.when(~none.fill_null(False)).then("birth"), "told").alias("birth"))
     unlike = pl.col("birth").dt.year() != pl.col("year")

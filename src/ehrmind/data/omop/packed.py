@@ -1,5 +1,7 @@
-"""Files that are packed: members of a zip and files that polars does not unpack get a plain copy; what a library says of a broken file
-becomes one sentence."""
+"""Unpacks members of a zip, and compressed files that polars cannot read, into plain copies.
+
+An error that a library raises for a broken file becomes one sentence.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,12 @@ from ehrmind.data.bounds import LONGEST_LINE, is_packed, unpacked_blocks
 from ehrmind.system import is_full, unread
 from ehrmind.types import InputError
 
-HEAD = 1 << 20  # bytes that are looked at before a file is read
+HEAD = 1 << 20  # bytes that are inspected before a file is read
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Turns a library's error about a broken file into one sentence without the file's content.
-    Raises InputError."""
+    """Turns a library's error about a broken file into an InputError without the file's content."""
 
     name: str
 
@@ -45,13 +46,13 @@ class Said:
 
 
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
-    """Unpacks a file, but no more bytes than the archive announces and the disk has room for.
-    Raises InputError."""
+    """Unpacks a member, at most the bytes that the archive declares. Raises InputError without
+    room."""
     member = archive.getinfo(place)
     size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
         raise InputError(
-            f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free beside the output; make room."
+            f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free next to the output; make room."
         )
     path = _fresh(scratch)
     with archive.open(place) as packed, path.open("wb") as plain:
@@ -60,7 +61,10 @@ def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
 
 
 def polars_can(path: Path, scratch: Path) -> Path:
-    """The file, or a plain copy of one that is packed: polars reads bzip2 not at all, and gzip and zstd whole into memory."""
+    """Returns the file, or a plain copy if it is compressed.
+
+    Polars cannot read bzip2, and reads gzip and zstd whole into memory.
+    """
     with path.open("rb") as file:
         if not is_packed(file.read(4)):
             return path
@@ -68,7 +72,7 @@ def polars_can(path: Path, scratch: Path) -> Path:
     with path.open("rb") as packed, plain.open("wb") as copy:
         for block in unpacked_blocks(packed, path.stat().st_size, str(path)):
             if shutil.disk_usage(scratch).free < 1 << 28:
-                raise InputError(f"{path}: there is no room beside the output to unpack it; make room.")
+                raise InputError(f"{path}: there is no room next to the output to unpack it; make room.")
             line = len(block) - block.rfind(b"\n") - 1 if b"\n" in block else line + len(block)
             if line > LONGEST_LINE:
                 raise InputError(
@@ -85,7 +89,7 @@ def _fresh(scratch: Path) -> Path:
 
 
 def head_of(path: Path) -> bytes:
-    """The first megabyte, unpacked."""
+    """Reads the first megabyte, decompressed."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -100,18 +104,17 @@ def head_of(path: Path) -> bytes:
 
 
 def form_of(path: Path, form: str) -> str:
-    """Finds a file's form by its first bytes, else by what its name says."""
+    """Returns a file's format by its first bytes, otherwise `form`, the format by its name."""
     with path.open("rb") as file:
         magic = file.read(6)
     return "parquet" if magic.startswith(b"PAR1") else "arrow" if magic == b"ARROW1" else form
 
 
 def is_cut_off(path: Path, separator: str) -> bool:
-    """Tells whether a plain text ends within a row: without a line's end, and with fewer columns
-    than its header."""
+    """Tells whether a plain text ends within a row: without a line end and with too few columns."""
     start = head_of(path)
     with path.open("rb") as file:
-        if file.read(4) != start[:4]:  # what is packed says itself where it ends
+        if file.read(4) != start[:4]:  # compressed formats detect truncation themselves
             return False
         file.seek(max(0, path.stat().st_size - (1 << 16)))
         last = file.read().rpartition(b"\n")[2]

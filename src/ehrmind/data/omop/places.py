@@ -1,8 +1,10 @@
 """Finds which files of a folder or zip are which OMOP table, whatever program exported them.
 
-A table is a file (`measurement.csv`), numbered part files (`measurement000.csv`, `measurement-00001-of-00010.parquet`), or a folder of part
-files (`measurement/part-0.parquet`, `measurement/year=2020/…`), at any depth, in any case, with or without the name of a schema in front.
-What is no table that is read is named; a table that is there twice, or in a form that is not read, is refused.
+A table is a file (`measurement.csv`), numbered part files (`measurement000.csv`,
+`measurement-00001-of-00010.parquet`), or a folder of part files (`measurement/part-0.parquet`,
+`measurement/year=2020/…`). It may lie at any depth, in upper or lower case, with or without a
+schema's name as prefix. Files that are not read are listed. A table that is there twice, or only in
+a format that is not read, is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ OTHER_TABLES = (
 )  # fmt: skip
 TEXTS, PARQUET, ARROW = ("csv", "tsv", "psv", "txt"), ("parquet", "parq", "pq"), ("arrow", "feather", "ipc")
 PACKED = ("gz", "zst", "zstd", "bz2")
-# Forms that may hold a table and are not read: refused if a table is there in no other form.
+# Formats that may hold a table and are not read: an error if a table has no other format.
 NOT_READ = (
     "7z", "accdb", "avro", "dat", "db", "dta", "dump", "duckdb", "h5", "hdf5", "json", "jsonl", "lz4", "mdb", "ndjson", "ods",
     "orc", "pkl", "rar", "rda", "rdata", "rds", "sas7bdat", "sav", "sqlite", "sqlite3", "tar", "tgz", "xls", "xlsb", "xlsx",
@@ -37,15 +39,16 @@ _ENDING_THEN_SHARD = re.compile(
     rf"(?P<base>.+\.(?:{'|'.join((*TEXTS, *PARQUET))}))(?P<shard>{_SHARD}(?:[ ._-]*of[ ._-]*[0-9]+)?)(?P<packed>\.\w+)?"
 )
 _SCHEMA = re.compile(r"\A(?:(?:omop|cdm|omopcdm|dbo|public|ohdsi)(?:_?v?[0-9]++)*+[_-]++)++")
-_PART = re.compile(r"(?:part[-_])?[0-9]{2,}[0-9a-z_-]*")  # part-00000, 000000_0: what Hadoop and Hive write
+_PART = re.compile(r"(?:part[-_])?[0-9]{2,}[0-9a-z_-]*")  # part-00000, 000000_0, as in Hadoop and Hive
 _LAYERS = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
 _MARKERS = ("_success", "_metadata", "_common_metadata", "_committed_", "_started_", "thumbs.db", "desktop.ini")
-MOST_OF_A_FOLDER = 5  # files beside the tables that are named one by one
+MOST_OF_A_FOLDER = 5  # unread files of a folder that are named one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A table's files by their place in the source, in order, and of each what its folders say (`year=2020`)."""
+    """Files of a table by their path in the source, in order. `keys` has the columns that their
+    folders state (`year=2020`)."""
 
     places: tuple[str, ...]
     keys: tuple[Mapping[str, str], ...]
@@ -56,14 +59,17 @@ class Found:
 class _Candidate:
     table: str
     place: str
-    group: str  # what is one table together: a file, numbered files of one folder, or a folder
+    group: str  # files of one group form one table: a file, numbered files of a folder, or a folder
     form: str
     ending: str
     of: int | None
 
 
 def tables_in(source: Path, sizes: Mapping[str, int], wanted: Collection[str]) -> tuple[dict[str, Found], list[str]]:
-    """({table: its files} of the wanted tables, the names of all else) of a source's files by their places. Raises InputError."""
+    """Returns ({wanted table: its files}, names of everything else). `sizes` maps paths to bytes.
+
+    Raises InputError.
+    """
     known, unread, candidates, left = {*wanted, *OTHER_TABLES}, [], defaultdict(list), set()
     for place in sorted(sizes):
         if _is_nothing(place):
@@ -94,8 +100,10 @@ def tables_in(source: Path, sizes: Mapping[str, int], wanted: Collection[str]) -
 
 
 def listed(folder: Path) -> dict[str, int]:
-    """{a file's place in the folder: its size}, at any depth, and of an empty folder, with a slash; links are followed, a folder is entered
-    once. Raises InputError."""
+    """Lists the files of a folder at any depth as {path: size}, and empty folders with a slash.
+
+    Links are followed; a folder is entered once. Raises InputError.
+    """
     found: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
 
@@ -119,8 +127,10 @@ def listed(folder: Path) -> dict[str, int]:
 
 
 def _candidate(place: str, known: Collection[str]) -> _Candidate | None:
-    """Reads what the names of a file and of its folders say; the file's own name comes first.
-    `form` is empty if it is no form of data."""
+    """Finds the table that a file's name, otherwise its folders' names, refer to.
+
+    `form` is empty if the file's format is no data format.
+    """
     path = PurePosixPath(place.lower())
     base, form, ending = _form(path.name)
     table, of = _table(base, known)
@@ -137,7 +147,7 @@ def _candidate(place: str, known: Collection[str]) -> _Candidate | None:
 
 
 def _form(name: str) -> tuple[str, str, str]:
-    """(the name without its endings, the form, the ending)."""
+    """Returns (name without its endings, format, ending)."""
     if moved := _ENDING_THEN_SHARD.fullmatch(name):  # measurement.csv-00000-of-00010, measurement.csv.000.gz
         stem, _, ending = moved["base"].rpartition(".")
         name = f"{stem}{moved['shard']}.{ending}{moved['packed'] or ''}"
@@ -162,7 +172,7 @@ def _form(name: str) -> tuple[str, str, str]:
 
 
 def _table(base: str, known: Collection[str], *, numbered: bool = True) -> tuple[str | None, int | None]:
-    """(the table that a name without its endings says, of how many part files it says it is one)."""
+    """Returns (the table in a name without endings, the number of part files it mentions)."""
     for name in (
         base,
         base.rpartition(".")[2],
@@ -194,15 +204,15 @@ def _one_table(source: Path, table: str, members: Sequence[_Candidate], sizes: M
 
 
 def _key(folder: str) -> tuple[str, str]:
-    """A hive folder's column and value."""
+    """Splits the name of a Hive partition's folder into column and value."""
     name, _, value = folder.partition("=")
     plain = re.sub(r"%([0-9A-Fa-f]{2})", lambda code: chr(int(code[1], 16)), value)
     return name.strip().lower(), "" if plain == "__HIVE_DEFAULT_PARTITION__" else plain
 
 
 def _is_nothing(place: str) -> bool:
-    """Tells whether a file serves a program or a file system and holds no data: hidden, a checksum,
-    a mark that a job has ended."""
+    """Tells whether a file holds no data: an empty folder, a hidden file, a checksum, a job's
+    marker."""
     path = PurePosixPath(place.lower())
     if place.endswith("/"):
         return True
@@ -221,7 +231,7 @@ def _refuse_layers(source: Path, place: str, wanted: Collection[str], known: Col
 
 
 def _short(unread: Iterable[str]) -> list[str]:
-    """Each name once; many files of a folder together."""
+    """Lists each name once; many files of one folder become one entry."""
     names = sorted(set(unread))
     folders = Counter(str(PurePosixPath(name).parent) for name in names if "/" in name)
     crowded = {folder: n for folder, n in folders.items() if n > MOST_OF_A_FOLDER}

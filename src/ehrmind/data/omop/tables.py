@@ -1,7 +1,8 @@
-"""OMOP tables where they lie: a folder or a zip of CSV, parquet or Arrow files, read a batch of rows at a time and typed.
+"""Reads OMOP tables in typed batches, from a folder or zip of CSV, parquet or Arrow files.
 
-Names of tables and columns are taken in any case. Texts are separated by what the header is: commas, tabs (as OHDSI's Athena gives out
-vocabularies), semicolons or bars. No message quotes a value: a cell may hold a patient's record.
+Names of tables and columns may be in upper or lower case. The header decides the separator of a
+text: commas, tabs (as in vocabularies of OHDSI's Athena), semicolons or bars. No message quotes a
+value, because a cell may hold a patient's record.
 """
 
 from __future__ import annotations
@@ -43,14 +44,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS_AT_ONCE, NOTES_AT_ONCE = 500_000, 20_000
-UNQUOTED = ("concept", "concept_relationship")  # where tab-separated: a quote is a character of a name there
+UNQUOTED = ("concept", "concept_relationship")  # if tab-separated, a quote is part of a name there
 SEPARATORS = (b",", b"\t", b";", b"|")
 PLACEHOLDERS = "dates that stand for none, such as 1900-01-01 or 9999-12-31, read as none"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a table. `name` is what messages call it, `keys` are columns that its folders say."""
+    """File of a table. `name` is its name in messages; `keys` are columns that its folders
+    state."""
 
     path: Path
     name: str
@@ -60,8 +62,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """Files of one table. `decimal`, `dates` and `ignore_zones` are what the user says. `decided`
-    fills as columns need it. `notes` counts what the user should know."""
+    """Files of one table. `decimal`, `dates` and `ignore_zones` are the user's options.
+
+    `decided` has the convention of each column that needed one so far. `notes` counts remarks for
+    the user.
+    """
 
     table: str
     parts: tuple[Part, ...]
@@ -81,7 +86,10 @@ class TableFile:
         )
 
     def columns(self) -> dict[str, str]:
-        """{column in lower case: as the first file writes it, "" where its folders say it}. Raises InputError, as where files differ."""
+        """Returns {column in lower case: its spelling in the first file, "" if folders state it}.
+
+        Raises InputError, also if files differ.
+        """
         if not self.headers:
             for part in self.parts:
                 found = _header(part, self.table)
@@ -96,7 +104,7 @@ class TableFile:
         return self.headers[0]
 
     def need(self, *columns: str) -> None:
-        """Raises InputError where none of the columns is there."""
+        """Raises InputError if none of the columns is there."""
         if not set(columns) & set(self.columns()):
             has = there([*self.columns()], columns[0])
             raise InputError(
@@ -104,9 +112,12 @@ class TableFile:
             )
 
     def batches(self, wanted: Mapping[str, tuple[str, Kind]], *, placed: bool = False) -> Iterator[pl.DataFrame]:
-        """Rows as {name: (column, kind)} asks; a column that the files lack is null, a line without any value is none. `placed`: with
-        `part` and `row`, where each stands. Raises InputError with file, row and column for a value of another kind, and for one with two
-        readings that nothing in its column decides."""
+        """Yields rows with the columns of `wanted`, {name: (column, kind)}, in batches.
+
+        A missing column is null, and a line without any value is skipped. `placed` adds `part` and
+        `row`, the file and row number. Raises InputError with file, row and column for a value of
+        another kind, and for one with two readings that nothing in its column decides.
+        """
         import polars as pl
 
         there, types = self.columns(), type_of()
@@ -134,7 +145,7 @@ class TableFile:
                 yield read.select(*wanted, *(("part", "row") if placed else ()))
 
     def read(self, wanted: Mapping[str, tuple[str, Kind]]) -> pl.DataFrame:
-        """All batches together, for a table that fits, with `part` and `row`."""
+        """Reads all batches at once, with `part` and `row`, for a table that fits in memory."""
         import polars as pl
 
         types = type_of()
@@ -142,14 +153,14 @@ class TableFile:
         return pl.concat([empty, *self.batches(wanted, placed=True)], how="diagonal_relaxed")
 
     def refused(self, placed: pl.DataFrame, column: str, wanted: str) -> InputError:
-        """Returns the error for the first of rows that `batches` has placed."""
+        """Makes the error for the first of these rows, which have `part` and `row`."""
         part, row = placed.select("part", "row").row(0)
         return InputError(f"{self.parts[part].name}, row {row}, column '{column}': {wanted}.")
 
     def _raw(
         self, part: Part, header: Mapping[str, str], columns: Collection[str]
     ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """(the rows before, a batch of columns as they are written) of one file."""
+        """Yields (number of rows before, batch of columns as written) of one file."""
         import polars as pl
 
         before, written = 0, {header[column]: column for column in sorted(columns) if header[column]}
@@ -164,8 +175,10 @@ class TableFile:
                 before += raw.height
 
     def _typed(self, raw: pl.Series, kind: Kind, part: Part, before: int, column: str) -> pl.Series:
-        """Casts a column to the kind. Cells that cannot be read are refused; blank cells, and cells
-        that say there is no value, are null."""
+        """Casts a column to the kind. Blank cells and texts for null become null.
+
+        Raises InputError for a cell that cannot be read.
+        """
         import polars as pl
 
         if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
@@ -198,7 +211,10 @@ class TableFile:
         return read
 
     def _decide(self, column: str, kind: Kind, *, later: bool) -> Convention:
-        """The decimal mark, or the order of day and month, of a column in all files. `later`: rows of it have been read already."""
+        """Decides a column's decimal mark, or its order of day and month, from all files.
+
+        `later` says that rows of the column have been read already.
+        """
         import polars as pl
 
         first: dict[str, tuple[str, int]] = {}
@@ -232,7 +248,7 @@ class TableFile:
 
 @dataclass(frozen=True, slots=True)
 class _Cells(cells.Column):
-    """A column's different cells, each with the file and row where it stands first."""
+    """Distinct cells of a column, each with the file and row of its first occurrence."""
 
     places: tuple[tuple[str, int], ...] = ()
 
@@ -241,8 +257,8 @@ class _Cells(cells.Column):
         return f"{name}, row {at}, column '{self.name}'"
 
     def error(self, row: int, problem: object) -> InputError:
-        """Returns the cell reader's error with the row of the file, and without what only a recipe
-        has."""
+        """Makes the cell reader's error, with the row of the file and without advice about
+        recipes."""
         said = re.sub(
             r"that of row (\d+)",
             lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]),
@@ -260,7 +276,10 @@ def find_tables(
     dates: DayOrder | None,
     ignore_zones: bool,
 ) -> tuple[dict[str, TableFile], list[str]]:
-    """({table: its files} of the wanted tables that are there, the names of all else). What is packed is unpacked into `scratch`."""
+    """Returns ({wanted table: its files}, names of everything else).
+
+    Compressed files are unpacked into `scratch`.
+    """
     if not source.is_dir():
         refuse_no_file(source, "There is nothing at {path}; give a folder or a zip of OMOP tables.")
     if source.is_dir():
@@ -277,13 +296,8 @@ def find_tables(
                 paths = {
                     place: unpacked(archive, place, scratch) for found in tables.values() for place in found.places
                 }
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-        ):  # the last: it has a password
+        # RuntimeError: the zip has a password.
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             raise InputError(
                 f"{source} is not a zip that can be read; give a folder of tables, or a whole zip without a password."
             ) from None
@@ -304,7 +318,7 @@ def _parts(source: Path, found: Found, paths: Mapping[str, Path], scratch: Path)
 
 
 def _refuse_copies(parts: Sequence[Part]) -> None:
-    """Raises InputError where two part files with rows are the same."""
+    """Raises InputError if two part files are equal and have rows."""
     import polars as pl
 
     by_size: dict[int, list[Part]] = defaultdict(list)
@@ -320,7 +334,7 @@ def _refuse_copies(parts: Sequence[Part]) -> None:
 
 
 def _header(part: Part, table: str) -> dict[str, str]:
-    """{column in lower case: as the file writes it, or "" where a folder says it}."""
+    """Returns {column in lower case: its spelling in the file, "" if a folder states it}."""
     found: dict[str, str] = {}
     with Said(part.name):
         names = _scan(part, table).collect_schema().names()
@@ -335,9 +349,8 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
     import polars as pl
 
     if part.form == "parquet":
-        parquet_file(
-            part.path, part.name, broken="cannot be read as parquet; write it again"
-        ).close()  # looked at before it is read
+        # Check the size before reading.
+        parquet_file(part.path, part.name, broken="cannot be read as parquet; write it again").close()
         return pl.scan_parquet(part.path, hive_partitioning=False)
     if part.form == "arrow":
         return pl.scan_ipc(part.path, hive_partitioning=False)
@@ -359,6 +372,6 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
 
 
 def _separator(part: Part) -> str:
-    """Finds the mark that separates a text's columns: the most frequent in its header. Empty if the
-    file is no text."""
+    """Returns the separator of a text: the most frequent one in its header. Empty if it is no
+    text."""
     return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -1,5 +1,8 @@
-"""Cells of OMOP tables as whole numbers, numbers, moments and texts: whole columns at once where the form is plain, by the strict reader of
-cells (`sources.cells`, `sources.dates`) where it is another one. What has no reading is null here and named by the caller."""
+"""Reads cells of OMOP tables as whole numbers, numbers, times and texts.
+
+Cells in a plain format are read column by column. Other cells go through the strict readers
+(`data.cells`, `data.dates`). A cell without a reading is null here, and the caller reports it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# "word": a text that names one thing, as a unit does (`NA` and `None` name none). "said": a source's text, which a program may have
-# turned into a number, unless digits are lost. "code": a vocabulary's code, which may not be such a number.
+# "word": a text that names one thing, such as a unit; `NA` and `None` are null.
+# "said": a text of the source, which a program may have stored as a number if no digits were lost.
+# "code": a vocabulary's code, which must not be stored as a number.
 Kind = Literal["whole", "number", "moment", "text", "word", "said", "code"]
 TEXTS: tuple[Kind, ...] = ("text", "word", "said", "code")
 Convention = Decimal | DayOrder | None
@@ -32,8 +36,9 @@ WANTED: Mapping[Kind, str] = {
     "code": "text, since numbers lose zeros of a code,",
 }
 LONGEST_NULL = 12
-LARGEST = 3.4028235e38  # of 32 bits, which MEDS holds
-# Days that programs write for a missing one: the least of SQL Server and of spreadsheets, at midnight exactly, and what stands for "open".
+LARGEST = 3.4028235e38  # largest 32-bit float, the type of numbers in MEDS
+# Placeholders for a missing date: the earliest dates of SQL Server and spreadsheets, at exactly
+# midnight, and dates that mean "open".
 LEAST_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01")
 OPEN_DAYS = ("2099-12-31", "9999-12-31")
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
@@ -56,8 +61,11 @@ def type_of() -> dict[Kind, pl.DataType]:
 def read_column(
     raw: pl.Series, kind: Kind, convention: Convention = None, *, ignore_zones: bool = False
 ) -> tuple[pl.Series, pl.Series]:
-    """(the values, which cells have no reading). Nulls are what is empty, NaN and what programs write for nothing; infinities are too. With
-    `ignore_zones` a time with a zone is what its clock shows."""
+    """Returns (values, which cells have no reading).
+
+    Empty cells, NaN, infinities and texts for null become null. `ignore_zones` drops the zone of a
+    time and keeps its clock time.
+    """
     import polars as pl
 
     if raw.dtype in (pl.Categorical, pl.Enum):
@@ -82,8 +90,11 @@ def read_column(
 
 
 def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
-    """Tells whether a column of texts has a cell whose reading depends on the decimal mark, or on
-    the order of day and month. Where `semicolons` separate columns, 1.234 does too."""
+    """Tells whether a column has a text that depends on the decimal mark, or on day and month
+    order.
+
+    If `semicolons` separate the columns, 1.234 depends on it too.
+    """
     import polars as pl
 
     if raw.dtype != pl.String or kind not in ("number", "moment"):
@@ -101,8 +112,10 @@ def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
 
 
 def evidence(raw: pl.Series, kind: Kind) -> pl.Series:
-    """Keeps, in place, the cells that may show a column's convention: numbers with a mark, days
-    without their time of day. The others are null, and so are cells without any reading."""
+    """Keeps the cells that may show a column's convention: numbers with a mark, and dates.
+
+    Dates lose their time of day. All other cells become null, also those without any reading.
+    """
     import polars as pl
 
     given = raw.str.strip_chars()
@@ -117,7 +130,7 @@ def evidence(raw: pl.Series, kind: Kind) -> pl.Series:
 
 
 def _readings(cell: str, kind: Kind) -> list[object]:
-    """The cell under each convention, None where it has no reading under it or says that there is no value."""
+    """Reads a cell under each convention; None for a null and for a cell without a reading."""
     found: list[object] = []
     conventions: tuple[Convention, ...] = ("point", "comma") if kind == "number" else ("day-first", "month-first")
     for convention in conventions:
@@ -129,7 +142,7 @@ def _readings(cell: str, kind: Kind) -> list[object]:
 
 
 def without_placeholders(moments: pl.Series, *, least: bool) -> pl.Series:
-    """Replaces days that stand for a missing one by null."""
+    """Replaces placeholders for a missing date by null. `least` includes the earliest dates."""
     import polars as pl
 
     first, last = (
@@ -140,7 +153,10 @@ def without_placeholders(moments: pl.Series, *, least: bool) -> pl.Series:
 
 
 def _odd(given: pl.Series, kind: Kind, convention: Convention) -> pl.DataFrame:
-    """(read, wrong) of cells that are not plain: each different one is read once, a moment's day and time of day apart."""
+    """Reads cells that are not plain, and returns columns (read, wrong).
+
+    Each distinct cell is read once. For times, the date and the time of day are read separately.
+    """
     import polars as pl
 
     if kind == "moment":
@@ -191,9 +207,8 @@ def _scalar(cell: str, kind: Kind, convention: Convention) -> float | int | date
         ):
             raise CellError("not a whole number")
         return number
-    if cells.is_no_number(cell) or (
-        set(cell) <= set("0-/: .T") and "0000" in cell
-    ):  # also PostgreSQL's infinity, MySQL's day of none
+    # Null, PostgreSQL's infinity, or MySQL's zero date.
+    if cells.is_no_number(cell) or (set(cell) <= set("0-/: .T") and "0000" in cell):
         return None
     found = dates.moment(cell, convention if convention in ("day-first", "month-first") else None)
     if found is not None and found.tzinfo is not None:
@@ -202,7 +217,10 @@ def _scalar(cell: str, kind: Kind, convention: Convention) -> float | int | date
 
 
 def _typed(raw: pl.Series, kind: Kind) -> tuple[pl.Series, pl.Series]:
-    """A column whose file has typed values. Booleans are no numbers, and whole numbers are days only as 20200301."""
+    """Converts a column that its file stores with a type.
+
+    Booleans are no numbers. Whole numbers are dates only in the form 20200301.
+    """
     import polars as pl
 
     given = raw.fill_nan(None) if raw.dtype.is_float() else raw
@@ -246,7 +264,7 @@ def _without_nulls(given: pl.Series, is_null: Callable[[str], bool]) -> pl.Serie
 
 
 def _whole(given: pl.Series) -> pl.Series:
-    """Reads whole numbers, also `21.0`: programs write them so in columns with missing values."""
+    """Reads whole numbers, also `21.0`, which programs write in columns with missing values."""
     import polars as pl
 
     read = given.cast(pl.Int64, strict=False)
@@ -264,14 +282,14 @@ def _number(given: pl.Series) -> pl.Series:
 
 
 def _as_a_32_bit_number(real: pl.Series) -> pl.Series:
-    """Finite as a 32-bit number, which MEDS holds."""
+    """Replaces numbers that are not finite as 32-bit floats, MEDS's type, by null."""
     import polars as pl
 
     return real.set((~real.cast(pl.Float32, strict=False).is_finite()).fill_null(False), None)
 
 
 def _moments(given: pl.Series) -> pl.Series:
-    """2020-03-01, with `T` or a space before a time of day of 5 or more characters."""
+    """Parses 2020-03-01, also with `T` or a space and a time of day of 5 or more characters."""
     import polars as pl
 
     text = given.str.replace("T", " ", literal=True).to_frame("text")

@@ -1,4 +1,4 @@
-"""Made-up MedCalc cases: patients, notes around them, and the truth from the calculators."""
+"""Makes synthetic MedCalc cases: patients, notes about them, and the truth from the calculators."""
 
 from ehrmind.data.synthetic.cases import Difficulty, synthetic_case, synthetic_cases
 

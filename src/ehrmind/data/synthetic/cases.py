@@ -1,8 +1,10 @@
-"""Made-up MedCalc cases without end: a patient is drawn, a note is written around the calculator's inputs, the calculator gives the truth.
+"""Makes synthetic MedCalc cases, as many as needed.
 
-Item i is a pure function of (seed, i) for a choice of calculators, difficulty and manners. The inputs are the literals that stand in the
-note, so the truth is what a reader who finds them computes; what the note leaves out is what the score's own rule supplies. The case's
-provenance holds every input and its words in the note.
+A patient is drawn, a note is written with the calculator's inputs, and the calculator gives the
+truth. Item i is a pure function of (seed, i) for a choice of calculators, difficulty, manners and
+styles. The calculator gets the same literals as the note, so the truth is what a reader who finds
+them computes. For an input that the note leaves out, the score's own rule gives the value. The
+case's provenance has every input and its words in the note.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ from ehrmind.data.synthetic.phrases import (
 )
 from ehrmind.types import Case, InputError, Split
 
-ATTEMPTS = 50  # draws of a patient for whom the calculator is defined (a delta ratio is not at a bicarbonate of 24)
+# Tries for a patient for whom the calculator is defined, as a delta ratio is not at bicarbonate 24.
+ATTEMPTS = 50
 ADMISSION = "admission"
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How hard a note is to read; shares are probabilities."""
+    """Difficulty of a note. Pairs are lowest and highest counts; floats are probabilities."""
 
     asides: tuple[int, int]
     other_tests: tuple[int, int]
@@ -58,12 +61,12 @@ LEVELS: dict[str, Level] = {
     "medium": Level((1, 3), (1, 4), 0.3, 0.25, 0.7, 0.3, 0.15, 0.0, 2),
     "hard": Level((3, 8), (4, 10), 0.5, 0.5, 0.5, 0.6, 0.5, 0.5, 3),
 }
+# easy: everything stated once in usual units. medium: some other units and names, and some absent
+# findings are not mentioned. hard: long notes, half of the values in other units, values over time
+# of which the question asks for one, relatives' values.
 Difficulty = Literal["easy", "medium", "hard"]
-"""`easy`: everything stated once in usual units. `medium`: some other units and names, some absences left unsaid.
-`hard`: long notes, half of the values in other units, values over time of which the question picks one, relatives' values."""
 
-
-AGES = {"maintenance-fluids": (0.2, 90.0)}  # calculators that do not ask for the age but serve children
+AGES = {"maintenance-fluids": (0.2, 90.0)}  # calculators for children too that do not ask for the age
 RULES = {
     "first": "Use the values on admission.",
     "latest": "Where a value was measured more than once, use the latest one.",
@@ -80,8 +83,11 @@ def synthetic_cases(
     manners: Sequence[str] = (),
     styles: Sequence[str] = (),
 ) -> list[Case]:
-    """The first n items of a seed, the calculators in turn; `manners` of the notes and `styles` of the worked answers, all where empty.
-    Raises InputError for an unknown calculator, manner or style."""
+    """Makes the first n items of a seed, with the calculators in turn.
+
+    `manners` of the notes and `styles` of the worked answers default to all. Raises InputError for
+    an unknown calculator, manner or style.
+    """
     calculators = [CALCULATORS[task] for task in tasks] or list(CALCULATORS.values())
     for asked, known, what in (
         (manners, MANNERS, "manner of writing notes"),
@@ -136,7 +142,11 @@ def synthetic_case(
 
 
 def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequence[Fact]) -> str:
-    """The steps in a style. Jottings of an arithmetic begin with what the note says, as those of a score do: read first, then compute."""
+    """Writes the steps in a style.
+
+    A jotted calculation begins with the note's facts, as a jotted score does: read first, then
+    compute.
+    """
     working = STYLES[style](calculator, result)
     if style != "jotted" or any(step.points is not None for step in result.steps):
         return working
@@ -144,7 +154,8 @@ def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequen
 
 
 def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[Patient, dict[str, Any], Result]:
-    """A patient for whom the calculator is defined, the inputs as the note will give them, and the result."""
+    """Returns a patient for whom the calculator is defined, the inputs in the note, and the
+    result."""
     for _ in range(ATTEMPTS):
         patient = _patient(calculator, draw)
         given = {
@@ -172,7 +183,7 @@ def _patient(calculator: Calculator, draw: random.Random) -> Patient:
 
 
 def _asked(calculator: Calculator, level: Level, draw: random.Random) -> list[Input]:
-    """All inputs; of the drugs of which a patient takes a few, only those."""
+    """Lists the calculator's inputs; of many drugs, only the few that the patient takes."""
     doses = [item.name.removesuffix("_dose") for item in calculator.inputs if item.name.endswith("_dose")]
     if len(doses) < 2:
         return list(calculator.inputs)
@@ -185,16 +196,17 @@ def _asked(calculator: Calculator, level: Level, draw: random.Random) -> list[In
 
 
 def _is_stated(item: Input, value: Any, level: Level, draw: random.Random) -> bool:
-    """Whether the note says it; what it does not say must be what the score's rule takes for granted."""
+    """Decides whether the note states an input. If not, the value must be the score's own
+    default."""
     if isinstance(item, Flag):
         return value or item.default is not False or draw.random() < level.stated_absent
     if isinstance(item, Quantity) and value == item.default == 0:
-        return False  # nobody writes of an infusion that is not given
+        return False  # notes do not mention an infusion that is not given
     return not item.because or draw.random() >= level.left_to_default
 
 
 def _written(item: Input, value: Any, patient: Patient, level: Level, draw: random.Random) -> Any:
-    """The value as the note will write it and a reader will find it: (number, unit), a bare number, a word or a day."""
+    """Converts a value to the form in the note: (number, unit), a bare number, a word or a date."""
     if not isinstance(item, Quantity):
         return value
     if item.name == "age":
@@ -211,7 +223,8 @@ def _written(item: Input, value: Any, patient: Patient, level: Level, draw: rand
 def _facts(
     calculator: Calculator, patient: Patient, given: dict[str, Any], level: Level, manner: str, draw: random.Random
 ) -> tuple[list[Fact], dict[str, str], str]:
-    """The note's facts, the words of each input, and the question's rule where values were measured more than once."""
+    """Returns the note's facts, the words of each input, and the question's rule for repeated
+    values."""
     rule = draw.choice(tuple(RULES)) if draw.random() < level.repeated else None
     facts: list[Fact] = []
     stated: dict[str, str] = {}
@@ -238,7 +251,7 @@ def _facts(
 
 
 def _measured_again(fact: Fact, item: Quantity, value: Any, rule: str, draw: random.Random) -> Fact:
-    """The value on admission or on a later day, with another one on the other day."""
+    """Adds a second measurement to a fact. `rule` says which of the two is the input's value."""
     number, unit = value if isinstance(value, tuple) else (value, "")
     digits = next((digits for name, digits in WRITTEN.get(item.name, ()) if name == unit), 1)
     other = round(number * draw.uniform(0.8, 1.25), digits)
@@ -253,7 +266,7 @@ def _measured_again(fact: Fact, item: Quantity, value: Any, rule: str, draw: ran
 
 
 def _with_one_pressure(facts: list[Fact], stated: dict[str, str]) -> list[Fact]:
-    """Systolic and diastolic pressure are written as one: 120/80 mm Hg."""
+    """Joins systolic and diastolic pressure into one fact: 120/80 mm Hg."""
     if not {"systolic", "diastolic"} <= stated.keys():
         return facts
     both = f"{stated['systolic'].split()[0]}/{stated['diastolic']}"
@@ -262,7 +275,7 @@ def _with_one_pressure(facts: list[Fact], stated: dict[str, str]) -> list[Fact]:
 
 
 def _with_doses(facts: list[Fact], stated: dict[str, str]) -> list[Fact]:
-    """A dose and how often it is taken are written as one: oxycodone 10 mg 3 times a day."""
+    """Joins a dose and its frequency into one fact: oxycodone 10 mg 3 times a day."""
     kept = [fact for fact in facts if not fact.label.endswith(" doses per day")]
     for place, fact in enumerate(kept):
         drug = fact.label.removesuffix(" dose")

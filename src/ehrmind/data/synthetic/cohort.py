@@ -1,12 +1,15 @@
-"""A made-up MEDS data set of any size: correlated diseases, laboratory values, drugs and visits, and two label tasks over them.
+"""Makes a synthetic MEDS data set of any size, with correlated events and two label tasks.
 
-Every subject has an age, a sex and a burden that nobody sees; diabetes, hypertension, kidney disease and heart failure are likelier with
-both, move the tests that they move in people, and bring their drugs. Visits come in clusters, some of them stays with an end. A shard is
-a function of (seed, shard), its subjects numbered by place, whatever the number of shards after it; it is made as columns, a few million
-events a second. No record of any person went into it.
+Every subject has an age, a sex and a hidden burden. Diabetes, hypertension, kidney disease and
+heart failure get more likely with age and burden. They shift the tests that they shift in people,
+and bring their drugs. Visits come in clusters; some are inpatient stays with an end. A shard is a
+pure function of (seed, shard), whatever the number of later shards, and its subjects are numbered
+by position. It is built as columns, a few million events per second. No record of any person was
+used.
 
-Labels: `next_creatinine_high` (the next creatinine is above 1.5 mg/dL, seen from a minute before it) and `readmission_30d` (another stay
-begins within 30 days, seen from 23:59 of the day a stay ends).
+Labels: `next_creatinine_high` (the next creatinine is above 1.5 mg/dL, predicted one minute before
+it) and `readmission_30d` (another stay begins within 30 days, predicted at 23:59 of the day of
+discharge).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from ehrmind.data.timeline import BIRTH
 
 DAY, MINUTE = 86_400_000_000, 60_000_000  # microseconds
 NEVER = np.iinfo(np.int64).min  # the time of a static event
-MEASURED = 0.8  # share of visits at which a test is done
+MEASURED = 0.8  # probability of each test at a visit
 EPOCH = 14_600 * DAY  # 2009-12-22: the first visits
 SUBJECTS_A_SHARD = 500
 HIGH_CREATININE = 1.5
@@ -45,12 +48,13 @@ DISEASES = {
     "SNOMED/709044004": ("chronic kidney disease", "RxNorm/4603", "furosemide"),
     "SNOMED/84114007": ("heart failure", "RxNorm/20352", "carvedilol"),
 }
+# Log-odds of each disease: constant, per year of age, per unit of burden.
 ODDS = (
     (-4.2, 0.035, 1.0),
     (-3.6, 0.05, 0.6),
     (-5.4, 0.045, 1.1),
     (-6.2, 0.06, 1.0),
-)  # of each disease: constant, by year of age, by burden
+)
 COMPLAINTS = {
     "SNOMED/267036007": "shortness of breath",
     "SNOMED/25064002": "headache",
@@ -71,14 +75,17 @@ VOCABULARY = (
     *TESTS,
 )
 PLACE = {code: place for place, code in enumerate(VOCABULARY)}
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # whose (by row), when, value
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # subject (by row), time, value
 Tables = dict[str, pl.DataFrame]
 
 
 def write_cohort(
     folder: Path, subjects: int, *, seed: int = 0, events_per_subject: int = 400, labels_per_subject: int = 10
 ) -> dict[str, Any]:
-    """Write a MEDS 0.4 data set with labels into a new folder; returns counts. About `events_per_subject` events each, on average."""
+    """Writes a MEDS 0.4 data set with labels into a new folder, and returns counts.
+
+    `events_per_subject` is approximate and an average.
+    """
     for name in ("data", "metadata", *(f"labels/{task}" for task in ("next_creatinine_high", "readmission_30d"))):
         (folder / name).mkdir(parents=True, exist_ok=name != "data")
     counts: dict[str, Any] = {
@@ -131,7 +138,11 @@ class People:
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """All visits of a shard, by subject and time: whose, from when to when, whether a stay, which diseases are known ([visits, 4])."""
+    """Visits of a shard by subject and time. `stay` marks inpatient stays.
+
+    `who` is the subject's row, `at` and `until` are start and end. `sick` marks the diseases that
+    are known by then, [visits, 4].
+    """
 
     who: np.ndarray
     at: np.ndarray
@@ -143,7 +154,7 @@ class Visits:
 
 
 class Rows:
-    """Columns of events as they are added, a block at a time; `code` is a place in `VOCABULARY`."""
+    """Columns of events, to which blocks are added. `code` is an index in `VOCABULARY`."""
 
     def __init__(self) -> None:
         self.columns: dict[str, list[np.ndarray]] = {
@@ -151,7 +162,7 @@ class Rows:
         }
 
     def add(self, who: np.ndarray, time: np.ndarray, rank: int, code: Any, value: Any = np.nan, end: Any = 0) -> None:
-        """`rank` orders events of one moment."""
+        """Adds a block of events. `rank` orders events of the same time."""
         block: tuple[Any, ...] = (
             who,
             time,
@@ -164,7 +175,7 @@ class Rows:
             column.append(np.broadcast_to(values, len(who)))
 
     def frame(self, first: int) -> pl.DataFrame:
-        """A MEDS shard, sorted; the first subject has the number `first`."""
+        """Makes a sorted MEDS shard, in which the first subject has the number `first`."""
         row = {name: np.concatenate(blocks) for name, blocks in self.columns.items()}
         order = np.lexsort((row["rank"], row["time"], row["who"]))
         row = {name: values[order] for name, values in row.items()}
@@ -186,7 +197,7 @@ class Rows:
 def _shard(
     first: int, n: int, shard: int, seed: int, events_per_subject: int, labels_per_subject: int
 ) -> tuple[pl.DataFrame, Tables]:
-    """(events, labels by task) of n subjects."""
+    """Returns (events, labels by task) of n subjects."""
     draw = np.random.default_rng([seed, shard])
     people = _people(n, draw)
     visits = _visits(people, events_per_subject, draw)
@@ -215,7 +226,10 @@ def _people(n: int, draw: np.random.Generator) -> People:
 
 
 def _visits(people: People, events_per_subject: int, draw: np.random.Generator) -> Visits:
-    """Ten years of visits in clusters, more of them for the burdened; a disease is known from some moment of the first five years on."""
+    """Draws ten years of visits in clusters; a higher burden brings more visits.
+
+    A disease is known from a random time in the first five years on.
+    """
     n = len(people.age)
     a_visit = 3 + len(TESTS) * MEASURED + 0.3
     of = np.maximum(2, draw.poisson(events_per_subject / a_visit * np.exp(0.35 * people.burden - 0.06)))
@@ -223,7 +237,7 @@ def _visits(people: People, events_per_subject: int, draw: np.random.Generator) 
     gaps = draw.exponential(1.0, len(who)) ** 1.6
     within = np.cumsum(gaps) - np.repeat((np.cumsum(gaps) - gaps)[first], of)
     years = within / np.repeat(within[np.cumsum(of) - 1], of)
-    # an hour between visits at least
+    # Visits are at least an hour apart.
     at = EPOCH + (years * 3650 * DAY).astype(np.int64) + (np.arange(len(who)) - np.repeat(first, of)) * (DAY // 24)
     stay = draw.random(len(who)) < 1 / (1 + np.exp(2.8 - 0.6 * people.burden[who] - 0.8 * people.diseased[who, 3]))
     until = at + (np.where(stay, draw.gamma(2.0, 2.2, len(who)) + 0.5, 0.02) * DAY).astype(np.int64)
@@ -232,7 +246,7 @@ def _visits(people: People, events_per_subject: int, draw: np.random.Generator) 
 
 
 def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> Columns:
-    """Adds the tests of every visit; returns the creatinines (whose, when, value)."""
+    """Adds the tests of all visits, and returns the creatinine values (subject, time, value)."""
     drift = np.cumsum(draw.normal(0, 0.02, len(visits.who)))
     drift -= np.repeat(drift[visits.first], visits.of)
     found: dict[str, Columns] = {}
@@ -246,17 +260,16 @@ def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> C
 
 
 def _labels(first: int, creatinine: Columns, visits: Visits, most: int, draw: np.random.Generator) -> Tables:
-    """At most `most` labels a subject and task, drawn among those that there are."""
+    """Draws at most `most` labels per subject and task."""
     tested, times, values = creatinine
-    later = np.r_[False, tested[1:] == tested[:-1]]  # not the first one: there is something to see
+    later = np.r_[False, tested[1:] == tested[:-1]]  # skip a subject's first test, which has no history
     high = _drawn(tested[later], times[later] - MINUTE, values[later] > HIGH_CREATININE, most, draw)
     stays = np.flatnonzero(visits.stay)
     left = visits.until[stays] // DAY * DAY + DAY - MINUTE
     following = np.r_[stays[1:], stays[-1:]]
     same = np.r_[visits.who[stays[1:]] == visits.who[stays[:-1]], False] if len(stays) else np.zeros(0, dtype=bool)
-    over = ~(
-        same & (visits.at[following] <= left)
-    )  # a stay that has begun by then is no readmission, and no time to ask
+    # If the next stay has begun by then, it is no readmission, and there is no label.
+    over = ~(same & (visits.at[following] <= left))
     again = same & (visits.at[following] - visits.until[stays] <= 30 * DAY)
     back = _drawn(visits.who[stays][over], left[over], again[over], most, draw)
     return {"next_creatinine_high": _frame(first, *high), "readmission_30d": _frame(first, *back)}

@@ -1,5 +1,8 @@
-"""General questions without end, to see what training makes a model forget: sums, and short texts to read. Item i is a pure function of
-(seed, i) for a choice of kinds. They are Cases of the family `table`; no record of any person went into them."""
+"""Makes general questions that show what training makes a model forget: arithmetic and short texts.
+
+Item i is a pure function of (seed, i) for a choice of kinds. The questions are Cases of the family
+`table`. No record of any person was used.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def who_has_it(draw: random.Random) -> Question:
 
 
 def where_it_is(draw: random.Random) -> Question:
-    """A thing is carried from place to place; the last one counts."""
+    """Asks where a thing is at first, or in the end, after it was carried from place to place."""
     who, thing = draw.choice(PEOPLE), draw.choice(THINGS)
     way = draw.sample(PLACES, 3)
     said = [f"First the {thing} is {way[0]}.", f"Then {who} puts it down {way[1]}.", f"In the evening it is {way[2]}."]
@@ -118,7 +121,10 @@ KINDS: dict[str, Callable[[random.Random], Question]] = {
 
 
 def synthetic_general(n: int, seed: int, split: Split, kinds: Sequence[str] = ()) -> list[Case]:
-    """The first n questions of a seed, the kinds in turn. Raises InputError for a kind that is not known."""
+    """Makes the first n questions of a seed, with the kinds in turn.
+
+    Raises InputError for an unknown kind.
+    """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise InputError(f"'{unknown[0]}' is not a kind of general questions; there are {', '.join(KINDS)}.")
     asked = [kind for kind in KINDS if kind in kinds] or list(KINDS)

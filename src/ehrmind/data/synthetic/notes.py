@@ -1,4 +1,4 @@
-"""Facts -> a patient note, in one of four manners: telegraphic, case report, admission note, or a table of results."""
+"""Writes a patient note of facts: telegraphic, as case report, as admission note, or as a table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ Section = Literal["findings", "vitals", "results", "dates"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something a note says: `value` is "yes" or "no" for a finding. `moments` are (when, value) where it was measured
-    more than once, oldest first; `value` is then the one the question asks for."""
+    """Statement of a note. `value` is "yes" or "no" for a finding.
+
+    `moments` has (when, value) of repeated measurements, oldest first; the question asks for
+    `value`.
+    """
 
     section: Section
     label: str
@@ -25,7 +28,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`age` reads `72 year` or `14 month`."""
+    """Patient in a note. `age` is a text such as `72 year` or `14 month`."""
 
     age: str
     sex: str
@@ -96,7 +99,7 @@ def admission_note(person: Person, facts: Sequence[Fact], asides: Sequence[str],
 
 
 def result_table(person: Person, facts: Sequence[Fact], asides: Sequence[str], draw: random.Random) -> str:
-    """Measurements in a table with a column for each moment; findings and background in a line above it."""
+    """Writes measurements as a table with a column for each time, below a line with all else."""
     measured = [fact for fact in facts if fact.value not in ("yes", "no") and fact.section != "dates"]
     rest = [fact for fact in facts if fact not in measured]
     said = [f"{fact.label}: {fact.value}" for fact in rest]
@@ -131,7 +134,7 @@ _STARTS = {
 
 
 def _of(facts: Sequence[Fact], section: str) -> list[Fact]:
-    """A section's measurements; what is there or not is a finding wherever it stands."""
+    """Lists a section's measurements. Facts with "yes" or "no" are findings, not measurements."""
     return [
         fact
         for fact in facts
@@ -149,7 +152,7 @@ def _listed(items: Sequence[str], joint: str) -> str:
 
 
 def _moment_order(when: str) -> tuple[bool, int]:
-    """Admission comes before every day."""
+    """Sort key of a time: admission comes before every day."""
     return when != "admission", int("".join(filter(str.isdigit, when)) or 0)
 
 

@@ -1,8 +1,10 @@
-"""Made-up patients: every input of every calculator, drawn from ranges that are plausible at the bedside and hang together.
+"""Draws synthetic patients with every input of every calculator, in plausible and correlated
+ranges.
 
-A patient has an age, a sex, a build and a handful of burdens between 0 and 1 (infection, shock, kidney, liver …); each
-measurement is a normal value moved by the burdens that move it in people: a burdened kidney raises creatinine, urea nitrogen and
-potassium together. Now and then a value is put exactly on the edge of a score's criterion. No record of any person went into it.
+A patient has an age, a sex, a build and some burdens between 0 and 1 (infection, shock, kidney,
+liver …). A measurement is a normal value, shifted by the burdens that shift it in people: a kidney
+burden raises creatinine, urea nitrogen and potassium together. Sometimes a value lies exactly at
+the threshold of a score's criterion. No record of any person was used.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ehrmind.calculators.inputs import Choice, Day, Flag, Input, Quantity
 
 BURDENS = ("infection", "shock", "heart", "lungs", "kidney", "liver", "brain", "metabolism", "bleeding")
 EDGE_SHARE = 0.1
-# Where scores change their mind.
+# Thresholds of the scores' criteria.
 EDGES: dict[str, tuple[float, ...]] = {
     "age": (18, 44, 45, 50, 64, 65, 74, 75),
     "albumin": (2.8, 3.5, 4.0),
@@ -44,7 +46,10 @@ EDGES: dict[str, tuple[float, ...]] = {
 
 
 class Patient:
-    """`burden[name]` is in [0, 1]; most are near 0, some near 1. `flag_rate` is how often a finding is there."""
+    """Synthetic patient. `burden[name]` is in [0, 1], mostly near 0 and sometimes near 1.
+
+    `flag_rate` is the approximate probability of a finding.
+    """
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Patient:
         self.height, self.weight = self._build()
 
     def measured(self, name: str) -> float:
-        """A measurement of this patient, drawn once."""
+        """Returns a measurement of this patient. It is drawn at the first call and then kept."""
         if name not in self.drawn:
             self.drawn[name] = MEASUREMENTS[name](self)
         return self.drawn[name]
@@ -80,7 +85,7 @@ class Patient:
         return median * math.exp(self.draw.gauss(0, spread))
 
     def _build(self) -> tuple[float, float]:
-        """Height in cm and weight in kg: growth along the median to 18 years, then adults with a spread of builds."""
+        """Draws height in cm and weight in kg. Children follow the median growth until 18 years."""
         adult = self.normal(176, 7) if self.sex == "male" else self.normal(162.5, 6.5)
         if self.age >= 18:
             return adult, max(32.0, self.log_normal(25.5, 0.2) * (adult / 100) ** 2)
@@ -172,7 +177,7 @@ MEASUREMENTS: dict[str, Callable[[Patient], float]] = {
     "drinks": lambda p: p.draw.choice((0, 0, 1, 2, 4, 6, 7, 8, 10, 14, 21)),
     "cycle_length": lambda p: p.draw.choice((21, 23, 24, 25, 26, 27, 28, 28, 29, 30, 31, 32, 34, 35)),
 }
-# What one dose of an opioid usually is, in its input's unit, and how often a day it is taken.
+# Usual single doses of opioids in the unit of their input; below, usual doses per day.
 OPIOID_DOSES: dict[str, tuple[float, ...]] = {
     "codeine_dose": (15, 30, 60),
     "fentanyl_buccal_dose": (100, 200, 400, 600),
@@ -191,7 +196,7 @@ STEROID_DOSES = (0.5, 1, 2, 4, 5, 6, 8, 10, 16, 20, 25, 30, 40, 50, 60, 80, 100,
 
 
 def _infusion(most: float) -> Callable[[Patient], float]:
-    """Most patients get none; those in shock may."""
+    """Makes a drug's infusion rate: 0 for most patients, more often above 0 in shock."""
     return lambda p: (
         most * p.draw.random() ** 2 + most / 50 if p.draw.random() < 0.15 + 0.5 * p.burden["shock"] else 0.0
     )
@@ -204,7 +209,7 @@ MEASUREMENTS |= {
     "norepinephrine": _infusion(0.4),
     "steroid_dose": lambda p: p.draw.choice(STEROID_DOSES),
 }
-# Findings that follow from the rest of the patient.
+# Findings that follow from measurements.
 FINDINGS: dict[str, Callable[[Patient], bool]] = {
     "hypotension": lambda p: (p.measured("systolic") + 2 * p.measured("diastolic")) / 3 < 70,
     "obesity": lambda p: p.measured("bmi") > 30,
@@ -213,7 +218,8 @@ FEMALE_ONLY = frozenset(("pregnant_or_postpartum", "pregnancy_loss", "contracept
 
 
 def draw_value(patient: Patient, item: Input) -> Any:
-    """A value of the input in its own unit: a number inside its range, yes or no, one of its words, or a day."""
+    """Draws a value of the input: a number in its unit and range, yes or no, an option, or a
+    date."""
     if isinstance(item, Quantity):
         edges = [edge for edge in EDGES.get(item.name, ()) if item.low <= edge <= item.high]
         if edges and item.name != "age" and patient.draw.random() < EDGE_SHARE:

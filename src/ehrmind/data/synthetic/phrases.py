@@ -1,11 +1,13 @@
-"""How a note says things: units and digits of measurements, other names of findings, irrelevant facts, places and reasons.
+"""Lists the words of synthetic notes: units and digits, other names, irrelevant facts, places,
+reasons.
 
-Nothing here may say something about a finding that a score counts: an omitted finding counts as absent.
+No irrelevant fact may mention a finding that a score counts, because an omitted finding counts as
+absent.
 """
 
 from __future__ import annotations
 
-# Measurement -> (unit, decimals) as it may be written; the first is the usual one, the others are other laboratories'.
+# Measurement -> possible (unit, decimals); the first is the usual one, some laboratories use others.
 WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "weight": (("kg", 1), ("lb", 0), ("kg", 0)),
     "height": (("cm", 0), ("m", 2), ("in", 1)),
@@ -52,7 +54,7 @@ WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "steroid_dose": (("mg", 1),),
     **dict.fromkeys(("dopamine", "dobutamine", "epinephrine", "norepinephrine"), (("mcg/kg/min", 2),)),
 }
-# Other names of a measurement or finding; its label comes first.
+# Other names of a measurement or finding, in addition to its label.
 ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "albumin": ("serum albumin",),
     "alt": ("ALT",),
@@ -89,7 +91,8 @@ VITALS = frozenset(
         "urine_output",
     )
 )
-# Absences that score: a note speaks of what is there, but for a telegraphic one, which answers each item with yes or no.
+# Inputs that mean an absence. Notes name the finding instead, except telegraphic notes, which
+# answer each item with yes or no.
 SAID_THE_OTHER_WAY = {"cough_absent": "cough", "no_cough_or_coryza": "cough or coryza"}
 # Tests that no calculator asks for: name, lowest, highest, decimals, unit.
 OTHER_TESTS = (

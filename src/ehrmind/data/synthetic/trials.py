@@ -1,9 +1,13 @@
-"""Made-up patients and trials: item i is a pure function of (seed, i), and its label follows from the generator's own logic.
+"""Makes synthetic pairs of patients and trials. Item i is a pure function of (seed, i).
 
-A patient (`PAIRS` of them a patient, so that splits by patient mean something) has an age, a sex, diagnoses, laboratory values and
-drugs; the note says some of them, denies others, and leaves the rest open. A trial is about one condition and has criteria over the
-same things. A patient without the condition is not relevant; one with it whom a criterion keeps out is excluded; else eligible. What
-the note leaves open does not count against the patient, and the question says so. The rationale goes through the criteria one by one.
+A patient has an age, a sex, diagnoses, laboratory values and drugs. The note states some of them,
+denies others, and leaves the rest open. Each patient has `PAIRS` trials, so that splits by patient
+are useful. A trial is about one condition and has criteria over the same facts.
+
+The generator's logic gives the label. A patient without the condition is not relevant. A patient
+with it is excluded if a criterion excludes the patient, otherwise eligible. Facts that the note
+leaves open do not count against the patient, and the question says so. The rationale checks the
+criteria one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from ehrmind.data.synthetic.phrases import ASIDES
 from ehrmind.data.trec.pairs import LABELS
 from ehrmind.types import Case, InputError, Split
 
-PAIRS = 5  # trials to each patient
+PAIRS = 5  # trials per patient
 NOT_RELEVANT, EXCLUDED, ELIGIBLE = range(3)
 RULE = "What the description leaves open does not count against the patient."
 Kind = Literal["diagnoses", "laboratory", "drugs", "ages", "mixed"]
@@ -41,7 +45,7 @@ DRUGS = (
     "amlodipine", "apixaban", "aspirin", "furosemide", "insulin", "levothyroxine", "metformin", "methotrexate", "omeprazole",
     "prednisone", "sertraline", "warfarin",
 )  # fmt: skip
-# name, unit, lowest, highest, digits after the point, limits that trials set
+# name: unit, lowest, highest, decimals, limits in criteria
 TESTS: dict[str, tuple[str, float, float, int, tuple[float, ...]]] = {
     "hemoglobin": ("g/dL", 7.0, 17.0, 1, (9, 10, 11, 12)),
     "platelet count": ("x10^9/L", 60, 450, 0, (100, 150, 200)),
@@ -55,7 +59,7 @@ AGES = (18, 40, 50, 60, 65, 70, 75, 80)
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How hard a pair is to read; shares are probabilities."""
+    """Difficulty of a pair. Pairs are lowest and highest counts; floats are probabilities."""
 
     criteria: tuple[int, int]
     denied: tuple[int, int]
@@ -74,7 +78,8 @@ LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What the note says: what the patient has, takes and measures, and what of it is `denied`. The rest is left open."""
+    """Facts that the note states. `denied` has diagnoses and drugs that it denies; the rest is
+    open."""
 
     age: int
     sex: Literal["woman", "man"]
@@ -86,7 +91,10 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One line of a trial's criteria. `inclusion` must hold, the others must not; `low` and `high` bound a test or the age."""
+    """Criterion of a trial, one line. An inclusion criterion must hold, an exclusion must not.
+
+    `low` and `high` bound a test or the age.
+    """
 
     about: str
     inclusion: bool
@@ -105,7 +113,7 @@ class Criterion:
         return f"takes {self.about}" if self.kind == "drugs" else self.about
 
     def holds(self, patient: Patient) -> bool | None:
-        """None where the note leaves it open."""
+        """Tells whether the criterion holds; None if the note leaves it open."""
         if self.kind in ("diagnoses", "drugs"):
             return (
                 True
@@ -126,7 +134,10 @@ class Criterion:
 def synthetic_trials(
     n: int, seed: int, split: Split, kinds: Sequence[str] = (), *, difficulty: str = "medium"
 ) -> list[Case]:
-    """The first n pairs of a seed, the kinds of criteria in turn. Raises InputError for a kind that is not known."""
+    """Makes the first n pairs of a seed, with the kinds of criteria in turn.
+
+    Raises InputError for an unknown kind.
+    """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise InputError(f"'{unknown[0]}' is not a kind of criteria; there are {', '.join(KINDS)}.")
     asked = [kind for kind in KINDS if kind in kinds] or list(KINDS)
@@ -204,7 +215,8 @@ def _patient(level: Level, draw: random.Random) -> Patient:
 
 
 def _note(patient: Patient, level: Level, draw: random.Random) -> str:
-    """Findings in any order: a phrase each in the easy ones, sentences as clinicians write them in the others."""
+    """Writes the note, in random order: as phrases if easy, otherwise as a clinician's
+    sentences."""
     has, takes = sorted(patient.diagnoses), sorted(patient.drugs)
     lacks, avoids = sorted(patient.denied & set(CONDITIONS)), sorted(patient.denied & set(DRUGS))
     tests = [f"{name} {value:g} {TESTS[name][0]}" for name, value in patient.tests.items()]
@@ -234,8 +246,10 @@ def _note(patient: Patient, level: Level, draw: random.Random) -> str:
 
 
 def _criteria(kind: Kind, condition: str, patient: Patient, level: Level, draw: random.Random) -> list[Criterion]:
-    """Criteria of one kind, or of all. For three pairs in ten none keeps the patient out, however many there are, so that both
-    outcomes are common."""
+    """Draws criteria of one kind, or of all kinds.
+
+    In three of ten pairs no criterion excludes the patient, so that both outcomes are common.
+    """
     wanted, may_keep_out = draw.randint(*level.criteria), draw.random() < 0.7
     found: list[Criterion] = []
     for _ in range(5 * wanted):
@@ -249,7 +263,10 @@ def _criteria(kind: Kind, condition: str, patient: Patient, level: Level, draw: 
 
 
 def _criterion(kind: Kind, patient: Patient, draw: random.Random) -> Criterion:
-    """One criterion; what a diagnosis or drug is about is the patient's own in one of three, and required less often where it is not."""
+    """Draws a criterion.
+
+    About a third of diagnoses and drugs are the patient's own. Others are required less often.
+    """
     if kind in ("diagnoses", "drugs"):
         theirs, all_of_them = (patient.diagnoses, CONDITIONS) if kind == "diagnoses" else (patient.drugs, DRUGS)
         about = draw.choice(sorted(theirs) if draw.random() < 0.35 else all_of_them)
@@ -261,7 +278,8 @@ def _criterion(kind: Kind, patient: Patient, draw: random.Random) -> Criterion:
 
 
 def _decided(condition: str, criteria: Sequence[Criterion], patient: Patient) -> tuple[int, str]:
-    """The label, and how it comes about: condition first, then every criterion until one keeps the patient out."""
+    """Returns the label and its rationale: the condition, then criteria until one excludes the
+    patient."""
     if condition not in patient.diagnoses:
         return NOT_RELEVANT, f"{condition} {'no' if condition in patient.denied else 'not mentioned'} ; not relevant"
     steps = [f"{condition} yes"]

@@ -1,4 +1,4 @@
-"""TREC Clinical Trials: topics, judgments and registry records become Cases of patient-trial matching."""
+"""Makes Cases of patient-trial matching from TREC Clinical Trials: topics, judgments, records."""
 
 from ehrmind.data.trec.pairs import LABELS, read_trials
 

@@ -1,4 +1,7 @@
-"""Folders and zip archives of trial records, as TREC and the registry give them out: every file in them is read, or named."""
+"""Reads folders and zip archives of trial records from TREC and the registry.
+
+Every file in them is read, or listed as unread.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ehrmind.data.bounds import refuse_grown_zip
 from ehrmind.data.files import MAX_BYTES, read_bytes, unzipped
-from ehrmind.data.trec.formats import FORMS, Beside, Content, Found, reader_of
+from ehrmind.data.trec.formats import FORMS, Content, Found, NoRecord, reader_of
 from ehrmind.data.trec.keys import trial_key
 from ehrmind.system import refuse_no_file, unread, why
 from ehrmind.types import InputError
@@ -22,7 +25,10 @@ _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFEr
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files of a folder and of those in it, sorted. Raises InputError naming a folder that cannot be listed."""
+    """Lists all files of a folder and its subfolders, sorted.
+
+    Raises InputError naming a folder that cannot be listed.
+    """
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read: {why(error)}.") from None
@@ -31,15 +37,17 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def from_files(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Found]:
-    """Reads the records of a folder's files. A file whose name has the number of another trial is
-    counted without being opened."""
+    """Reads the records of a folder's files.
+
+    A file named after an unwanted trial is counted without being opened.
+    """
     for file in files:
         if (
             not file.is_file()
             or _is_litter(file.name)
             or (reader_of(file.name) is None and not file.name.lower().endswith(".zip"))
         ):
-            yield Beside("unread", file.name)
+            yield NoRecord("unread", file.name)
         elif _is_another(file.name, wanted):
             yield None
         else:
@@ -47,7 +55,7 @@ def from_files(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Found
 
 
 def from_file(path: Path, wanted: Collection[str]) -> Iterator[Found]:
-    """The records of one file. Raises InputError naming a file of another kind."""
+    """Reads the records of one file. Raises InputError naming a file of another kind."""
     if path.name.lower().endswith(".zip"):
         yield from _from_zip(path, wanted)
         return
@@ -88,11 +96,11 @@ def _from_member(
     name = PurePosixPath(member.filename).name
     reader = reader_of(name)
     if _is_litter(member.filename):
-        yield Beside("unread", name)
+        yield NoRecord("unread", name)
     elif name.lower().endswith(_ARCHIVES):
         raise InputError(f"{path} holds another archive, {name}; unpack it into a folder and give that.")
     elif reader is None:
-        yield Beside("unread", name)
+        yield NoRecord("unread", name)
     elif _is_another(name, wanted):
         yield None
     elif member.file_size > MAX_BYTES:
@@ -111,11 +119,11 @@ def _from_member(
 
 
 def _is_another(name: str, wanted: Collection[str]) -> bool:
-    """Tells whether a file is named after a trial that is not wanted, and nothing else."""
+    """Tells whether a file's name is the number of a trial that is not wanted."""
     number = trial_key(name)
     return number != "" and number not in wanted
 
 
 def _is_litter(name: str) -> bool:
-    """Tells whether a computer put a file there by itself."""
+    """Tells whether an operating system created the file, such as `.DS_Store`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

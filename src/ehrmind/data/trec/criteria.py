@@ -1,7 +1,8 @@
-"""Eligibility criteria of a registry record: inclusion and exclusion where headings say which is which, whole where they do not.
+"""Splits a registry record's eligibility criteria into inclusion and exclusion by their headings.
 
-Nothing is dropped: text under no heading of either kind stays as `other`. A record whose division cannot be trusted, because its
-inclusion part still says who is excluded or because the end of a list is not clear, is left undivided and marked as mixed.
+Nothing is dropped: text without such a heading stays as `other`. Sometimes the split cannot be
+trusted, because the inclusion part still says who is excluded, or because the end of a list is not
+clear. Then the criteria stay whole and are marked as mixed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass, field
 from ehrmind.data.trec.headings import BULLET, Kind, heading_of, lines_of
 from ehrmind.data.trec.text import plain, unescaped
 
-# Who is kept out of the study. "Excluding" inside a criterion limits that criterion, and "not eligible for transplant" describes a
-# patient: neither keeps anyone out of the study.
+# Statements of who is excluded from the study. "Excluding" inside a criterion limits that
+# criterion, and "not eligible for transplant" describes a patient, so neither counts.
 _OTHERS = r"(?!\s+(?:for|to)\s+(?!(?:the|this|our|these|any|participat|enrol|entry|enter|inclusion|stud|trial|random|protocol\b|registration)))"
 _KEPT_OUT = re.compile(
     rf"\bexclu(?:de|des|ded|sion|sions|sionary)\b|\bnon-?\s?inclusion\b|\bineligib(?:le|ility)\b{_OTHERS}|\b(?:not|never|no\s+longer)\s+(?:be\s+)?eligible\b{_OTHERS}"
@@ -27,7 +28,7 @@ _KEPT_OUT = re.compile(
     r"|\bexclusi(?:ón|on\s+de)|\bno\s+inclusi[oó]n\b|\bausgeschlossen|\bausschlu(?:ss|ß)|\besclusion|\bexclus[aã]o\b|\bexclu(?:e|es|s)\b|\bexcluid[oa]s?\b",
     re.IGNORECASE,
 )
-# A list under one of these, in the inclusion part, names what a patient must not have.
+# Beginnings of a list, in the inclusion part, of what a patient must not have.
 _DENIES_LIST = re.compile(
     r"(?:none\s+of\s+the(?:se)?\b(?:(?!\bexcept\b)[^:：])*"
     r"|(?:\w+\s+){0,2}?(?:must|should|may|can|shall|do|does)\s*not\s+(?:have|be|suffer|take|receive|use|show|present)\b(?:(?!\b(?:except|unless|more|until)\b)[^:：]){0,80}"
@@ -52,8 +53,11 @@ _LONGEST_LEAD = 200
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Criteria as lists of statements. `split` says whether headings told inclusion from exclusion; if not, all is in `other`. `mixed`
-    says that there were headings, and that what stands under them could not be trusted."""
+    """Criteria as lists of statements. If headings did not split them, all statements are in
+    `other`.
+
+    `mixed` says that there were headings, but that the text under them could not be trusted.
+    """
 
     inclusion: tuple[str, ...] = ()
     exclusion: tuple[str, ...] = ()
@@ -67,8 +71,11 @@ class Criteria:
 
 @dataclass(slots=True)
 class _Section:
-    """Lines under a heading. `at` is the indent of a heading that is a bullet; `lead` says that a sentence stands for the heading, `inline`
-    that text follows on its line, `fixed` that its first line is a heading of neither kind."""
+    """Lines under a heading. `at` is the indent of a heading that is a bullet.
+
+    `lead` says that a sentence serves as heading, `inline` that text follows on the heading's line,
+    `fixed` that the first line is a heading of neither kind.
+    """
 
     kind: Kind
     label: str = ""
@@ -80,8 +87,11 @@ class _Section:
 
 
 def split_criteria(text: str) -> Criteria:
-    """Sections by their headings, in any order and number; each a list of statements with the registry's line wraps undone. What a
-    heading says besides ("for part A") begins its statements."""
+    """Splits criteria by their headings, in any order and number.
+
+    Each part is a list of statements without the registry's line wraps. Other words of a heading
+    ("for part A") become the first statement under it.
+    """
     lines = lines_of(plain(text))
     sections = _sections(lines)
     parts: dict[Kind, list[str]] = {"inclusion": [], "exclusion": [], "other": []}
@@ -98,17 +108,15 @@ def split_criteria(text: str) -> Criteria:
 
 
 def is_mixed(found: Criteria) -> bool:
-    """Tells whether the inclusion part says who is kept out, or the exclusion part says who is let
-    in."""
+    """Tells whether the inclusion part excludes anyone, or the exclusion part includes anyone."""
     return any(map(_KEPT_OUT.search, found.inclusion)) or any(map(_LET_IN.match, found.exclusion))
 
 
 def _sections(lines: Sequence[str]) -> list[_Section]:
     sections = [_Section("other")]
-    cohort, around = (
-        "",
-        False,
-    )  # around: PDQ's headings stand around those of inclusion and exclusion, so each ends what was before
+    # `around`: PDQ's headings enclose those of inclusion and exclusion, so each ends the section
+    # before it.
+    cohort, around = "", False
     for place, line in enumerate(lines):
         above, below = lines[place - 1] if place else "", lines[place + 1] if place + 1 < len(lines) else ""
         heading = heading_of(line, above, below)
@@ -116,7 +124,7 @@ def _sections(lines: Sequence[str]) -> list[_Section]:
             sections.append(_Section("exclusion", at=_bullet_at(line), lead=True, lines=[line, ""]))
         elif heading is None or (heading.outer and not around and len(sections) > 1):
             sections[-1].lines.append(line)
-        elif heading.kind == "other":  # a heading of neither kind stays, as a statement of its own or as it goes on
+        elif heading.kind == "other":  # a heading of neither kind is kept as a statement
             around = around or heading.outer
             sections.append(_Section("other", fixed=True, lines=[line] if heading.rest else [line, ""]))
         else:
@@ -136,8 +144,10 @@ def _sections(lines: Sequence[str]) -> list[_Section]:
 
 
 def _taken_label(lines: list[str]) -> str:
-    """Takes the line directly above a heading from the section before, if it names the group that
-    the heading is for."""
+    """Removes the line above a heading from its section and returns it, if it names a cohort.
+
+    Such a line says which group of patients the heading is for.
+    """
     at = next((place for place in range(len(lines) - 1, -1, -1) if lines[place].strip()), None)
     if at is None or BULLET.match(lines[at]) or (at and lines[at - 1].strip()):
         return ""
@@ -149,7 +159,10 @@ def _taken_label(lines: list[str]) -> str:
 
 
 def _is_lead(line: str, above: str, following: Sequence[str], kind: Kind) -> bool:
-    """A sentence in the inclusion part that begins a list of exclusions: "Patients will be excluded if they have:"."""
+    """Tells whether a sentence in the inclusion part begins a list of exclusions.
+
+    An example is "Patients will be excluded if they have:".
+    """
     core = line.strip(" \t*_#-•")
     if (
         kind != "inclusion"
@@ -166,13 +179,16 @@ def _is_lead(line: str, above: str, following: Sequence[str], kind: Kind) -> boo
 
 
 def _bullet_at(line: str) -> int | None:
-    """The column of the text of a bullet; None for a line that is none."""
+    """Returns the indent of a bullet; None for a line that is no bullet."""
     return len(line) - len(line.lstrip()) if BULLET.match(line) else None
 
 
 def _ends_nowhere(section: _Section) -> bool:
-    """Tells whether something in a section may no longer belong to it. This is a bullet less deep
-    than the heading's own list, or text behind the list that a sentence began."""
+    """Tells whether the end of a section is not clear.
+
+    This is so for a bullet that is less indented than the heading's own list, and for text behind a
+    list that a sentence began.
+    """
     if section.kind == "other" or (section.at is None and not section.lead):
         return False
     lines = [line for line in (section.lines[1:] if section.lead or section.inline else section.lines) if line.strip()]
@@ -185,8 +201,10 @@ def _ends_nowhere(section: _Section) -> bool:
 
 
 def _denies_a_list(section: _Section) -> bool:
-    """Tells whether a line of an inclusion part begins a list of what patients must not have: "None
-    of the following:", "Contraindications:"."""
+    """Tells whether an inclusion part has a list of what patients must not have.
+
+    Such a list begins with "None of the following:" or "Contraindications:", for example.
+    """
     lines = [line for line in section.lines if line.strip()]
     return section.kind == "inclusion" and any(
         _DENIES_LIST.match(_without_bullet(line).strip(" \t*_")) and BULLET.match(below)
@@ -204,8 +222,10 @@ def _text_behind(lines: Sequence[str]) -> bool:
 
 
 def statements(text: str) -> list[str]:
-    """Splits a text into statements: a bullet or a blank line begins the next, a wrapped line goes
-    on. Markdown's escapes are undone."""
+    """Splits a text into statements and removes Markdown's escapes.
+
+    A bullet or a blank line begins the next statement; a wrapped line continues it.
+    """
     found: list[str] = []
     fresh = True
     for line in text.split("\n"):

@@ -1,4 +1,8 @@
-"""The forms of trial records: ClinicalTrials.gov XML and API v2 JSON; JSON lines (TrialGPT's columns); parquet of a registry table."""
+"""Reads the formats of trial records.
+
+They are ClinicalTrials.gov's XML and API v2 JSON, JSON lines with TrialGPT's columns, and parquet
+of a registry table.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,11 @@ _CRITERIA = ("inclusion_criteria", "exclusion_criteria", "criteria", "eligibilit
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Registry record of who may take part in a trial. Ages and sex are the registry's own words,
-    "" if it has none. `aliases` are numbers that the trial once had."""
+    """Registry record of who may take part in a trial.
+
+    Ages and sex are in the registry's words, "" if it has none. `aliases` are former numbers of the
+    trial.
+    """
 
     id: str
     title: str
@@ -37,28 +44,30 @@ class Trial:
     aliases: tuple[str, ...] = ()
 
 
-class Beside(NamedTuple):
-    """Finding of a reader that is no record: a file that it does not read, or a page of the
-    registry's API that says whether more follow."""
+class NoRecord(NamedTuple):
+    """Result of a reader that is no record: an unread file, or a page of the registry's API.
+
+    A page says whether more pages follow.
+    """
 
     what: Literal["unread", "page with a next one", "last page"]
     name: str
 
 
 class Content(NamedTuple):
-    """A file's bytes, decompressed, and what messages call it."""
+    """Decompressed bytes of a file, and its name for messages."""
 
     name: str
     raw: bytes
 
 
-# A reader yields a Trial for every wanted record and None for each of the others, so that rows can be counted.
-Found = Trial | Beside | None
+# A reader yields a Trial for a wanted record and None for any other, so that rows are counted.
+Found = Trial | NoRecord | None
 Reader = Callable[[Content, Collection[str]], Iterator[Found]]
 
 
 def reader_of(name: str) -> Reader | None:
-    """The reader for a file's ending, .gz aside; None for one that holds no records."""
+    """Returns the reader for a file's ending, ignoring .gz; None for other files."""
     ending = name.lower().removesuffix(".gz")
     return next((reader for known, reader in READERS.items() if ending.endswith(known)), None)
 
@@ -89,13 +98,13 @@ def _from_xml(file: Content, wanted: Collection[str]) -> Iterator[Found]:
 
 
 def _from_json(file: Content, wanted: Collection[str]) -> Iterator[Found]:
-    """API v2: one study, a list of studies, or a page of them."""
+    """Reads JSON of API version 2: one study, a list of studies, or a page of them."""
     name = file.name
     tree = json_value(file.raw, name)
     if isinstance(tree, dict) and "FullStudiesResponse" in tree:
         raise InputError(f"{name} is of the registry's old API; download the studies as JSON from API version 2.")
     if isinstance(tree, dict) and "studies" not in tree and not {"protocolSection", "nct_id", "_id"} & tree.keys():
-        yield Beside("unread", name)
+        yield NoRecord("unread", name)
         return
     studies = tree.get("studies", [tree]) if isinstance(tree, dict) else tree
     if not isinstance(studies, list):
@@ -103,11 +112,12 @@ def _from_json(file: Content, wanted: Collection[str]) -> Iterator[Found]:
     for number, study in enumerate(studies, start=1):
         yield _from_row(study, f"{name}, study {number}", wanted)
     if isinstance(tree, dict) and "studies" in tree:
-        yield Beside("page with a next one" if tree.get("nextPageToken") else "last page", name)
+        yield NoRecord("page with a next one" if tree.get("nextPageToken") else "last page", name)
 
 
 def _from_jsonl(file: Content, wanted: Collection[str]) -> Iterator[Found]:
-    lines = io.TextIOWrapper(io.BytesIO(file.raw), encoding="utf-8-sig")  # a text's own U+2028 ends no line
+    # TextIOWrapper does not end a line at U+2028.
+    lines = io.TextIOWrapper(io.BytesIO(file.raw), encoding="utf-8-sig")
     try:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -131,7 +141,7 @@ def _from_row(row: Any, name: str, wanted: Collection[str]) -> Trial | None:
 
 
 def _from_api(study: dict[str, Any], name: str) -> Trial:
-    """A study of the registry's API, version 2."""
+    """Reads a study of the registry's API, version 2."""
 
     def at(*keys: str) -> Any:
         node: Any = study["protocolSection"]
@@ -171,7 +181,7 @@ def _from_table(file: Content, wanted: Collection[str]) -> Iterator[Found]:
 
 
 def _from_columns(row: dict[str, Any], name: str, wanted: Collection[str]) -> Trial | None:
-    """One record under the column names of a registry table or of TrialGPT's parsed corpus."""
+    """Reads a record with the column names of a registry table or of TrialGPT's parsed corpus."""
 
     def text(*columns: str) -> str:
         return next(
@@ -204,8 +214,11 @@ def _from_columns(row: dict[str, Any], name: str, wanted: Collection[str]) -> Tr
 
 
 def _already_split(inclusion: str, exclusion: str) -> Criteria:
-    """What another parser put under two headings. Headings inside its texts are believed over its columns; with nothing under exclusion
-    it may have found no heading at all, so then only ours count."""
+    """Checks criteria that another parser has split into two columns.
+
+    Headings inside the texts take precedence over the columns. Without any exclusion text the
+    parser may have found no headings at all, so only our own split counts.
+    """
     first = split_criteria(inclusion)
     if not exclusion:
         return first if first.split or first.mixed else Criteria(other=tuple(statements(plain(inclusion))))
@@ -249,7 +262,10 @@ def _trial(
 
 
 def _text(value: Any, where: str) -> str:
-    """A text, "" for what is missing. A number is no age and no title, so it is refused: its meaning would be a guess."""
+    """Returns a text, "" for a missing one.
+
+    Raises InputError for a number: its meaning as an age or title would be a guess.
+    """
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

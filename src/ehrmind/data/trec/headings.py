@@ -1,6 +1,7 @@
-"""Headings of eligibility criteria: which lines say that inclusion, exclusion or neither begins, in the words that registries hold.
+"""Recognises headings of eligibility criteria: inclusion, exclusion or neither.
 
-A heading is a short line or the beginning of one. A sentence that goes on, or that denies ("no exclusion criteria"), is none.
+A heading is a short line or the beginning of one. A sentence that goes on, or a negation ("no
+exclusion criteria"), is no heading.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ Kind = Literal["inclusion", "exclusion", "other"]
 
 
 class Heading(NamedTuple):
-    """`kind` of what follows; `label` is what else the heading says ("for part A"); `rest` is the
-    line behind it. `outer` marks the headings of PDQ's records, which may stand around those of
-    inclusion and exclusion or under them."""
+    """Heading of the `kind` of criteria that follow.
+
+    `label` has its other words ("for part A"), `rest` the text behind it on the line. `outer` marks
+    headings of PDQ's records, which may enclose those of inclusion and exclusion or lie under them.
+    """
 
     kind: Kind
     label: str
@@ -25,11 +28,11 @@ class Heading(NamedTuple):
 BULLET = re.compile(r"^[ \t]*(?:\\?[-*•·▪◦‣●○■➢✓]|\(?[0-9]{1,2}(?:\.[0-9]{1,2})*\\?[.)]|[a-zA-Z]\\?[.)])[ \t]+")
 
 _DROPPED = r"for|key|main|major|general|primary|principal|important|patients?|subjects?|study|specific|additional|selected|eligibility"
-_PLAIN = re.compile(_DROPPED, re.IGNORECASE)  # in front of a heading's own words: they say nothing and go with it
+_PLAIN = re.compile(_DROPPED, re.IGNORECASE)  # words without meaning in front of a heading
 _ADJECTIVE = re.compile(
     rf"{_DROPPED}|the|all|these|following|participants?|trial|other|overall|common|core|basic|protocol", re.IGNORECASE
 )
-# Read in this order: "non-inclusion" holds "inclusion", and "inclusion/exclusion" holds both.
+# The order matters: "non-inclusion" contains "inclusion", and "inclusion/exclusion" contains both.
 _JOINED = r"(?:/|\\{1,2}|&|\+|,|-|and/or\b|and\b|or\b)"
 _BOTH = rf"(?:in|ex)clusions?(?:\s+criteria)?\s*{_JOINED}\s*(?:non[-\s]?in|in|ex)clusions?|in-?\s?/\s?exclusions?"
 _OUT = (
@@ -52,7 +55,7 @@ _HEADING = re.compile(
     r"(?P<end>\s*[:：]+|\s*[–—]+|\s+-+(?=\s)|\s*-+\s*$|(?<=\w)-(?=\s)|\s*[.;]?\s*$)",
     re.IGNORECASE,
 )
-# Headings of neither kind: those of PDQ's records, and those of what is no question of eligibility at entry.
+# Headings of neither kind: PDQ's own, and those that do not concern eligibility at entry.
 _PDQ = re.compile(
     r"(?:(?:disease|patient|subject|participant|donor|tumou?r)\s+characteristics|prior(?:\s*/\s*|\s+(?:and|or)\s+)?\s?concurrent\s+therapy)"
     r"\s*(?:--|[:：]|$)",
@@ -71,7 +74,7 @@ _GOES_ON = re.compile(
     r"\b(?:is|are|was|were|will|must|may|should|has|have|had|apply|applies|requires?|required|that|which|if)\b",
     re.IGNORECASE,
 )
-_WHOM = re.compile(r"(?i:(?:for|in|of|at|on|to|among|related|only)\b)|\(|[A-Z0-9]")
+_SCOPE = re.compile(r"(?i:(?:for|in|of|at|on|to|among|related|only)\b)|\(|[A-Z0-9]")
 _PART = re.compile(r"(?:(?:cohorts?|part|phase|arm|group|stage|stratum|step|study|period)\s*)?[A-Z0-9]{1,4}")
 _MARKS = re.compile(
     r"^[\s>#*_=•·▪◦‣●○■➢+\[\\–—-]*"
@@ -84,7 +87,7 @@ _INSIDE = re.compile(
     r"[*_]{0,2}\s*(?:[:：]|[-–•*]\s|\(?[1aA][.)]\s))"
 )
 _LOWER_INSIDE = re.compile(r"(?<=[.;])[ \t]+(?=(?:inclusion|exclusion|non-inclusion)\s+criteria\s*:)")
-# "Cohort 2" in front of "Exclusion Criteria:" is part of that heading.
+# Title words in front of a heading: "Cohort 2" before "Exclusion Criteria:" belongs to the heading.
 _TITLE = re.compile(r"[\s#*_]*(?:(?:\w[\w/'’,-]*|&)\s+){0,4}\w[\w/'’,-]*")
 _LINK = re.compile(
     r"an?|the|of|to|in|on|for|by|with|from|and|or|&|any|all|none?|not|per|see|following|th[eo]se|this|that|above|below|meet(?:s|ing)?|under|as|if"
@@ -94,7 +97,10 @@ _LINK = re.compile(
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines, with a new one before each heading that stands inside a line: AACT's files have no line ends in criteria."""
+    """Splits a text into lines, also before headings inside a line.
+
+    Criteria in AACT's files have no line ends.
+    """
 
     def broken(found: re.Match[str]) -> str:
         begins = text.rfind("\n", 0, found.start()) + 1
@@ -112,12 +118,13 @@ def lines_of(text: str) -> list[str]:
 
 
 def heading_of(line: str, above: str, below: str) -> Heading | None:
-    """The heading with which a line begins; None where it begins with something else. `above` and `below` are the lines next to it."""
+    """Returns the heading at the beginning of a line, if any. `above` and `below` are its
+    neighbours."""
     marks = _MARKS.match(line)
     core = re.sub(r"(?:\\?\*){2}|(?:\\?_){2}", "", line[marks.end() if marks else 0 :]).rstrip(" *_=#]\t")
     begun = _is_begun(above) or bool(BULLET.match(line))
     if not core or (core[0].islower() and not begun):
-        return None  # the end of a sentence that a wrapped line goes on with
+        return None  # a wrapped line that continues a sentence
     for pattern in (_PDQ, _NEUTRAL):
         if (neutral := pattern.match(core)) and (begun or core.endswith(":")):
             return Heading("other", "", core[neutral.end() :].strip(), outer=pattern is _PDQ)
@@ -131,12 +138,13 @@ def heading_of(line: str, above: str, below: str) -> Heading | None:
     kind: Kind = "exclusion" if found["out"] else "inclusion"
     more = found["more"].strip(" \t-")
     says_no_more = all(map(_PLAIN.fullmatch, found["before"].split())) and "ineligib" not in found[0].lower()
-    label = more if says_no_more and (not more or _WHOM.match(more)) else core[: found.end("more")].strip(" \t-")
+    label = more if says_no_more and (not more or _SCOPE.match(more)) else core[: found.end("more")].strip(" \t-")
     return Heading(kind, label, core[found.end() :])
 
 
 def _is_begun(above: str) -> bool:
-    """Tells whether the line below this one begins something, rather than ends a wrapped line."""
+    """Tells whether the line after this one begins a new text, and does not continue a wrapped
+    line."""
     return not above.strip() or above.strip()[-1] in ".:;"
 
 
@@ -145,14 +153,18 @@ def _is_plain(before: str) -> bool:
 
 
 def _stands_alone(found: re.Match[str], ends_here: bool) -> bool:
-    """A line that begins so may go on as a sentence ("Inclusion of women is …"): a heading ends in a colon, a dash or its line."""
+    """Tells whether a match is a heading and not the start of a sentence ("Inclusion of women is
+    …").
+
+    A heading ends with a colon, a dash or the end of its line.
+    """
     before, more, end = found["before"].strip(), found["more"].strip(), found["end"].strip(" \t*_")
     kind = found["both"] or found["out"] or found["in"]
     named = bool(found["word"]) or bool(re.search(r"criteri|kriteri|crit[eè]r", kind, re.IGNORECASE))
     if _DENIES.search(before) or _DENIES.match(more):
         return False
     colon = end[:1] in (":", "：")
-    if not _is_plain(before):  # words of its own in front, such as a cohort's
+    if not _is_plain(before):  # other words in front, such as a cohort's name
         titled = all(word[0].isupper() or word[0].isdigit() for word in before.split())
         if not (named or colon) or not (colon or (titled and not more)) or (not named and not titled):
             return False

@@ -1,4 +1,4 @@
-"""Keys of trials and topics, used on both sides of every comparison, and the year that a file names."""
+"""Makes comparable keys of trials and topics, and finds the year that a file's name states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _YEAR = re.compile(r"(?<![0-9])(20[0-3][0-9])(?![0-9]|[-_][0-9]{2}[-_][0-9]{2})"
 
 
 class TopicKey(NamedTuple):
-    """A topic's number without leading zeros, the year and the words that its id has in front; "" where it has none."""
+    """Number of a topic without leading zeros, with the year and the words in front of it, or
+    ""."""
 
     name: str
     year: str
@@ -30,13 +31,18 @@ class TopicKey(NamedTuple):
 
 
 def trial_key(text: str) -> str:
-    """`NCT01234567` for any spelling of it (case, spaces, a file's ending); "" for what is no NCT number."""
+    """Returns `NCT01234567` for any spelling of it (case, spaces, a file's ending), otherwise
+    ""."""
     found = _TRIAL.fullmatch(unicodedata.normalize("NFKC", text).strip())
     return f"NCT{found[1]}" if found else ""
 
 
 def topic_key(text: str) -> TopicKey:
-    """`1`, `01`, `1.0` and `topic 1` are one key; `trec-20211`, `2021-1` and `20211` are another, with a year."""
+    """Returns the key of a topic's id.
+
+    `1`, `01`, `1.0` and `topic 1` have one key; `trec-20211`, `2021-1` and `20211` another, with a
+    year.
+    """
     plain = unicodedata.normalize("NFKC", text).strip().casefold()
     found = _TOPIC.fullmatch(plain)
     if found is None:
@@ -49,13 +55,16 @@ def topic_key(text: str) -> TopicKey:
 
 
 def year_named(text: str) -> str:
-    """The year in a file's name or in an attribute; "" where there is none, or more than one."""
+    """Returns the year in a file's name or an attribute; "" if there is none or more than one."""
     years = set(_YEAR.findall(text))
     return years.pop() if len(years) == 1 else ""
 
 
 def refuse_other_years(topics: Path, years: Iterable[str], pairs: Path, ids: Iterable[str]) -> None:
-    """Raises InputError where topics and judgments say that they are of different years: by their ids, an attribute, or their names."""
+    """Raises InputError if topics and judgments state different years.
+
+    The years come from ids, an attribute, or names of files and folders.
+    """
     same_folder = topics.resolve().parent == pairs.resolve().parent
     inside, of_ids = set(years) - {""}, {topic_key(name).year for name in set(ids)} - {""}
     theirs, ours = (

@@ -1,4 +1,5 @@
-"""Judged pairs -> Cases: one question for each patient and trial whose text is at hand; the others are counted, never invented."""
+"""Makes a Case of each judged pair of patient and trial. Pairs without the trial's text are
+counted."""
 
 from __future__ import annotations
 
@@ -25,9 +26,13 @@ LABELS = ("not relevant", "excluded", "eligible")
 
 
 def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
-    """Cases in the order of the judgments, and counts. `split_by="patient"` keeps a patient's pairs in one split (inductive);
-    "pair" divides the pairs of every patient, so that all patients are seen in training, each with other trials. `balance` leaves out
-    training cases of the commoner labels, by seed, until none is more than this many times as frequent as the rarest."""
+    """Returns Cases in the order of the judgments, and counts.
+
+    `split_by="patient"` keeps a patient's pairs in one split (inductive). "pair" divides the pairs
+    of each patient, so that all patients are seen in training, with other trials. `balance` drops
+    training cases of frequent labels, by seed, until none is more than this many times as frequent
+    as the rarest.
+    """
     topics, topics_file = read_topics(files.topics)
     judgments, qrels_file, repeated = read_qrels(files.qrels)
     if not files.any_year:
@@ -78,8 +83,10 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
 def _with_records(
     named: Sequence[tuple[Judgment, Topic]], trials: Records, qrels: Path
 ) -> dict[tuple[str, str], tuple[Judgment, Topic, Trial]]:
-    """Keeps judgments that have their trial's record, by topic and trial. Raises InputError for two
-    grades of a trial under two numbers."""
+    """Keeps judgments whose trial has a record, by topic and trial.
+
+    Raises InputError if a trial has two grades under two numbers.
+    """
     pairs: dict[tuple[str, str], tuple[Judgment, Topic, Trial]] = {}
     for judgment, topic in named:
         trial = trials.find(judgment.trial)
@@ -94,7 +101,7 @@ def _with_records(
 
 
 def criteria_notes(cases: Sequence[Case]) -> dict[str, int]:
-    """Counts cases whose trial's criteria are undivided, by reason."""
+    """Counts cases whose criteria could not be split, by reason."""
     mixed = sum(case.provenance["criteria_mixed"] for case in cases)
     return {
         "criteria kept whole, no headings to split them by": sum(
@@ -120,7 +127,7 @@ def pair_case(
     split_by: str,
     cell: Mapping[str, Any] | None = None,
 ) -> Case:
-    """The question whether `topic` may enter `trial`. `cell` says where the judgment was read."""
+    """Makes the Case that asks if `topic` may enter `trial`. `cell` is the judgment's place."""
     patient = note_group(topic.text).replace("note-", "patient-")
     criteria = trial.criteria
     return Case(

@@ -1,4 +1,8 @@
-"""TREC relevance judgments: four columns (`topic 0 document grade`), three, or a table with a header such as `query-id corpus-id score`."""
+"""Reads TREC relevance judgments (qrels).
+
+A file has four columns (`topic 0 document grade`), three columns, or a header such as `query-id
+corpus-id score`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,10 @@ GRADES = {"0": 0, "1": 1, "2": 2}
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """A physician-trained assessor's grade of one pair: 0 not relevant, 1 excluded, 2 eligible. `topic` is as the file writes it."""
+    """Grade of one pair by a physician-trained assessor: 0 not relevant, 1 excluded, 2 eligible.
+
+    `topic` is written as in the file.
+    """
 
     topic: str
     trial: str
@@ -37,7 +44,10 @@ class Judgment:
 
 
 def read_qrels(path: Path) -> tuple[list[Judgment], FileRead, int]:
-    """(judgments in file order, the file, pairs that stood there twice with one grade). Raises InputError naming file and row."""
+    """Returns (judgments in file order, the file, number of repeated pairs with the same grade).
+
+    Raises InputError naming file and row.
+    """
     lines, sha256 = read_lines(path)
     judgments: dict[tuple[TopicKey, str], Judgment] = {}
     repeated = rows = 0
@@ -68,19 +78,18 @@ def read_qrels(path: Path) -> tuple[list[Judgment], FileRead, int]:
 
 
 def refuse_long(line: str, where: str) -> None:
-    """Raises InputError for a line that no judgment has: its columns would fill the memory."""
+    """Raises InputError for a line that is too long for a judgment and could fill the memory."""
     if len(line) > MAX_LINE:
         raise InputError(f"{where}: {len(line):,} characters; a line of judgments has at most {MAX_LINE:,}.")
 
 
 def columns_of(line: str) -> list[str]:
-    """The columns of a line, whatever of spaces, tabs, commas and semicolons separates them."""
+    """Splits a line into columns at spaces, tabs, commas and semicolons."""
     return [value.strip("\"'") for value in re.split(r"[\s,;]+", _SPACED.sub("NCT", line.strip(" \t,;"))) if value]
 
 
 def is_header(values: Sequence[str]) -> bool:
-    """Tells whether a first line names columns: it has no trial's number, and its words are those
-    of judgments."""
+    """Tells whether a line is a header: it has no trial's number, and two known column names."""
     return not any(map(trial_key, values)) and sum(value.lower().replace("_", "-") in _PLACES for value in values) >= 2
 
 
@@ -99,7 +108,7 @@ def _header(values: Sequence[str], path: Path) -> dict[str, int]:
 
 
 def _placed(values: Sequence[str], header: dict[str, int] | None, where: str) -> tuple[str, str, str]:
-    """Topic, trial and grade of a row."""
+    """Returns topic, trial and grade of a row."""
     if header is not None:
         if len(values) != header["columns"]:
             raise InputError(f"{where}: {len(values)} columns for {header['columns']} of the header.")

@@ -1,5 +1,4 @@
-"""Pairs to be asked: a file with `topic trial` on each line, or judgments whose grades are
-ignored."""
+"""Reads pairs to predict: `topic trial` on each line, or judgments whose grades are ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +13,10 @@ from ehrmind.types import InputError
 
 
 def pairs_to_ask(path: Path, topics: Path, patients: Mapping[str, Topic], *, any_year: bool) -> list[tuple[Topic, str]]:
-    """(topic, trial's number) in the file's order, each pair once. Raises InputError naming file and row."""
+    """Returns (topic, trial's number) in the file's order, each pair once.
+
+    Raises InputError naming file and row.
+    """
     named: list[tuple[str, str, int]] = []
     for number, line in enumerate(read_lines(path)[0], start=1):
         refuse_long(line, f"{path}, row {number}")

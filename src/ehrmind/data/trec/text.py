@@ -1,6 +1,6 @@
-"""Text of registry records as a person reads it: line ends of every kind, HTML entities and tags, Markdown escapes.
+"""Cleans the text of registry records: line ends, HTML entities and tags, Markdown escapes.
 
-Comparisons survive: only tags of HTML's own names are taken for tags, so "Hb < 9" stays as it is.
+Only the names of HTML tags count as tags, so a comparison such as "Hb < 9" stays as it is.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
-_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")  # Markdown: a backslash before any punctuation of ASCII
-# AACT's files write a line end as `~`; one before a number means "about", but for the number of a list.
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")  # Markdown: a backslash before ASCII punctuation
+# AACT's files write a line end as `~`. A `~` before a number means "about", except before the
+# number of a list item.
 _TILDE_LINE = re.compile(r"(?<!\\)~(?![ ]?(?:[<>=≤≥]|[0-9]+(?![0-9]*[.)]\s)))")
 _TILDE_BULLET = re.compile(r"~\s*(?:[-*•]|[0-9]{1,2}[.)])\s")
 _TILDES = re.compile(r"~~|~\s{2,}|~\s*(?:[-*•]|[0-9]{1,2}[.)])\s|criteri(?:a|on)\s*:?\s*~|:\s*~", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
-    """The text with `\\n` for every kind of line end, and without entities and tags. Markdown is left to `unescaped`."""
+    """Replaces every kind of line end by `\\n`, and resolves entities and tags.
+
+    `unescaped` removes Markdown's escapes.
+    """
     for _ in range(2):  # some files are escaped twice
         if "&" in text:
             text = _ENTITY.sub(_character, text)
@@ -41,18 +45,20 @@ def plain(text: str) -> str:
 
 
 def with_line_ends(text: str) -> str:
-    """`\n` for every kind of line end, and no control characters."""
+    """Replaces every kind of line end by a newline, and removes control characters."""
     return _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
 
 
 def one_line(text: str) -> str:
-    """The same in one line, for titles, names and summaries."""
+    """Cleans a text into one line, for titles, names and summaries."""
     return " ".join(unescaped(_TILDE_LINE.sub(" ", plain(text))).split())
 
 
 def unescaped(text: str) -> str:
-    """Removes Markdown's backslashes: `\\>` becomes `>`. Bullets are looked for before, because
-    what the backslashes protect is text."""
+    """Removes Markdown's backslashes: `\\>` becomes `>`.
+
+    Find bullets before calling this, because an escaped bullet is text.
+    """
     return _ESCAPE.sub(r"\1", text) if "\\" in text else text
 
 
@@ -64,7 +70,8 @@ def _character(found: re.Match[str]) -> str:
 
 
 def _written(found: re.Match[str]) -> str:
-    """Returns the text that stands for a tag: a power of ten stays one."""
+    """Returns the text that replaces a tag, such as `^` for <sup>, so that a power of ten stays
+    one."""
     name, closes = found["name"].lower(), bool(found["close"])
     if name == "sup":
         return "" if closes else "^"

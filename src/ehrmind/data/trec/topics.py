@@ -1,4 +1,7 @@
-"""TREC topics, the patients: XML as NIST publishes it (2021, 2022; 2023's templates of fields), and `queries.jsonl`."""
+"""Reads TREC topics, which describe the patients.
+
+Formats are NIST's XML (2021, 2022, and 2023's templates with fields), and `queries.jsonl`.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,11 @@ from ehrmind.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Description of one patient. `id` is the file's own: a number in XML, `trec-20211` in
-    queries.jsonl. `year` is that of the id or of the file's own title; "" if neither says one."""
+    """Description of one patient. `id` is a number in XML, and such as `trec-20211` in
+    queries.jsonl.
+
+    `year` is stated by the id or by the file's title; otherwise it is "".
+    """
 
     id: str
     text: str
@@ -27,7 +33,7 @@ class Topic:
 
 
 class TopicIndex:
-    """Topics by key, for ids of other files that may be spelled otherwise."""
+    """Index of topics by key, because other files may spell their ids in another way."""
 
     def __init__(self, topics: Mapping[str, Topic], *, any_year: bool = False) -> None:
         self.any_year = any_year
@@ -37,7 +43,10 @@ class TopicIndex:
             self.by_number[key.name, key.number].append((key, topic))
 
     def find(self, name: str, where: str) -> Topic:
-        """The topic that a pair names. NIST's XML numbers its topics 1, 2 …; the ids of queries.jsonl have the year in front."""
+        """Returns the topic with this id. `where` is the place in a message.
+
+        NIST's XML numbers its topics 1, 2 and so on; ids of queries.jsonl have the year in front.
+        """
         key = topic_key(name)
         found = self.by_number.get((key.name, key.number), [])
         if exact := [topic for other, topic in found if other == key]:
@@ -54,7 +63,7 @@ class TopicIndex:
 
 
 def read_topics(path: Path) -> tuple[dict[str, Topic], FileRead]:
-    """Topics by id. Raises InputError naming the file and the topic or row that does not fit."""
+    """Reads topics by id. Raises InputError naming the file and the wrong topic or row."""
     plain = path.name.lower().removesuffix(".gz")
     if plain.endswith(".xml"):
         topics, sha256 = _from_xml(path)

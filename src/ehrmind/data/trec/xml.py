@@ -1,4 +1,4 @@
-"""XML of strangers: parsed by defusedxml, so that entities, external references and bombs are refused by name."""
+"""Parses untrusted XML with defusedxml, which refuses entities, external references and bombs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ehrmind.types import InputError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-MAX_RECORD = 64 << 20  # bytes of one trial; the largest of the registry, with its results, have some 20 MiB
-MAX_DOCUMENT = 64 << 20  # bytes of a file of topics; those of TREC have less than 1 MiB
+MAX_RECORD = 64 << 20  # bytes of one trial; the registry's largest, with results, have about 20 MiB
+MAX_DOCUMENT = 64 << 20  # bytes of a file of topics; TREC's have less than 1 MiB
 
 
 def parse_xml(content: bytes, name: str) -> Element:
-    """The root element. Raises InputError naming the file and, for broken XML, the line."""
+    """Returns the root element. Raises InputError naming the file and, for broken XML, the line."""
     from defusedxml.ElementTree import fromstring
 
     if len(content) > MAX_DOCUMENT:
@@ -30,7 +30,7 @@ def parse_xml(content: bytes, name: str) -> Element:
 
 @contextmanager
 def _said(name: str) -> Iterator[None]:
-    """What the parser raises, as one sentence that names the file."""
+    """Turns the parser's errors into one sentence that names the file."""
     from defusedxml import DefusedXmlException
 
     try:
@@ -50,8 +50,10 @@ def _said(name: str) -> Iterator[None]:
 
 
 def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
-    """Every element called `tag`, one at a time: those before it are forgotten. Raises InputError as `parse_xml` does, and for a record
-    that is larger than any."""
+    """Yields every element called `tag`, one at a time, and frees the ones before it.
+
+    Raises InputError as `parse_xml` does, and for a record that is too large.
+    """
     from defusedxml.ElementTree import iterparse
 
     stream = _Counted(content, name)
@@ -68,7 +70,8 @@ def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
 
 
 class _Counted(io.BytesIO):
-    """Bytes that are counted as they are read: so many of one record are too many."""
+    """Stream that counts the bytes read of one record, and raises InputError if they are too
+    many."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -85,7 +88,8 @@ class _Counted(io.BytesIO):
 
 
 def text_of(parent: Element, path: str) -> str:
-    """The text under the first element at `path`, tags of its own elements written out for `text.plain`; "" where there is none."""
+    """Returns the text of the first element at `path`, with its inner tags for `text.plain`; or
+    ""."""
     found = parent.find(path)
     return "" if found is None else _written(found).strip()
 
@@ -95,9 +99,9 @@ def texts_of(parent: Element, path: str) -> list[str]:
 
 
 def _written(element: Element) -> str:
-    """An element's text with the tags in it, which say where a line ends."""
+    """Returns an element's text with its inner tags, which show where lines end."""
     pieces: list[str] = []
-    waiting: list[str | Element] = [element]  # in place of calls within calls: a stranger's elements may lie deep
+    waiting: list[str | Element] = [element]  # a stack instead of recursion: elements may be deeply nested
     while waiting:
         here = waiting.pop()
         if isinstance(here, str):

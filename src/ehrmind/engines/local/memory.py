@@ -1,12 +1,12 @@
-"""Memory that a run will need, estimated before it starts.
+"""Estimates the memory of a run before it starts.
 
 The largest of four moments counts: sampling (KV cache), supervised steps, policy steps
 (activations, gradients, optimiser), saving (an adapter is merged in a copy). AdamW's moments and
-the sums of gradients are fp32. Trained bf16 weights have fp32 masters too, counted with the
-optimiser. The copy that proves a saved model is made only where there is room, and is not counted.
-Activations are those that transformers' Llama-like layers keep for the backward pass. On CUDA they
-are counted. On CPU the coefficients were fitted to measured peaks (`benchmarks/memory.py`). The
-rest is counted.
+the sums of gradients are fp32. Trained bf16 weights also have fp32 masters, counted with the
+optimiser. The copy that proves a saved model is made only if there is room, and is not counted.
+Activations are those that Llama-like layers of transformers keep for the backward pass. On CPU
+their coefficients were fitted to measured peaks (`benchmarks/memory.py`). Everything else is
+counted.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ import psutil
 from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
-from ehrmind.engines.local.engine import device_of
-from ehrmind.engines.local.gate import read_json, weight_files
-from ehrmind.engines.local.heads import TOKENS_AT_ONCE
-from ehrmind.engines.local.products import ONEDNN
-from ehrmind.engines.local.replay import GROWTH
+from ehrmind.engines.local.forward.lm_head import TOKENS_AT_ONCE
+from ehrmind.engines.local.forward.matmul import ONEDNN
+from ehrmind.engines.local.model import device_of
+from ehrmind.engines.local.opening.gate import read_json, weight_files
+from ehrmind.engines.local.sampling.cuda_graphs import GROWTH
 from ehrmind.files import lines_of
 from ehrmind.types import InputError
 
 GIB = 2**30
 FP32, BF16 = 4, 2
-PREFILLED = 4096  # tokens, without gradients: a layer's own activations only
-# On CPU, floats kept per token and layer: this many hidden widths, head widths (all heads) and widths of the feed-forward part
+PREFILLED = 4096  # tokens; without gradients only one layer's activations exist
+# On CPU, floats kept per token and layer, in hidden widths, head widths (all heads) and
+# feed-forward widths
 OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
-ALLOCATOR = 1.05  # what it holds beyond what is asked of it
-PASSING = 1.1  # on CUDA, what a layer's backward pass holds for a moment beside what was kept
-NARROW = 0.85  # under bf16 autocast some of them are half as wide, and their fp32 sources are kept too
+ALLOCATOR = 1.05  # the allocator holds more than it is asked for
+PASSING = 1.1  # on CUDA a layer's backward pass holds more for a moment
+NARROW = 0.85  # under bf16 autocast some floats are half as wide, and their fp32 sources are kept too
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a decoder-only model. `bytes` of one weight; `trainable` parameters are all or the adapters'."""
+    """Sizes of a decoder-only model.
+
+    `bytes` is the size of a weight, `trainable` counts all or the adapter's parameters.
+    """
 
     parameters: int
     trainable: int
@@ -58,7 +62,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by what they are for. Weights, reference and optimiser stay; of the others the largest moment counts."""
+    """Bytes by purpose.
+
+    Weights, reference and optimiser stay; of the others the largest moment counts.
+    """
 
     weights: int
     reference: int
@@ -75,11 +82,16 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = vars(self) | {"total": self.total}
-        return ", ".join(f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total")
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts.items() if size or name == "total"
+        )
 
 
 def shape_of(folder: Path, model: Model) -> Shape | None:
-    """From a model directory's files alone; None where its configuration is of a kind not known here. Raises InputError."""
+    """Reads a model's sizes from its files; None if its config is of an unknown kind.
+
+    Raises InputError.
+    """
     config = read_json(folder / "config.json", folder)
     try:
         config = config.get("text_config") or config
@@ -89,12 +101,14 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
     except (KeyError, TypeError):
         return None
     if not all(type(size) is int and size > 0 for size in sizes):
-        return None  # widths by layer, as of OpenELM; what is wrong is said when the model is opened
+        return None  # widths by layer, as in OpenELM; opening the model says what is wrong
     weight = 2 if model.dtype == "bfloat16" else FP32
     parameters = sum(_parameters(file) for file in weight_files(folder))
     width = config.get("head_dim") or hidden // heads
     key_heads = config.get("num_key_value_heads") or heads
-    adapters = layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    adapters = (
+        layers * (hidden * 2 * 4 + (hidden + feed_forward) * 3) * model.lora.rank if model.lora is not None else 0
+    )
     return Shape(
         parameters=parameters + adapters,
         trainable=adapters or parameters,
@@ -112,28 +126,35 @@ def shape_of(folder: Path, model: Model) -> Shape | None:
 
 
 def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = True, workers: int = 1) -> Estimate:
-    """Of one worker, in that of the stages that will run which takes most; evaluation and pilot only sample."""
+    """Estimates one worker's memory in the stage that takes most.
+
+    Evaluation and pilot only sample.
+    """
     prompt, new = recipe.prompts.max_tokens, recipe.decoding.max_new_tokens
-    group = prompt + recipe.rlvr.samples * new  # a long group goes alone, however many tokens it has
+    group = prompt + recipe.rlvr.samples * new  # a longer group goes alone
     tokens = min(max(recipe.warmup.tokens_per_microbatch, prompt + new), recipe.warmup.batch * (prompt + new))
     tokens_of_groups = min(max(recipe.rlvr.tokens_per_microbatch, group), recipe.rlvr.questions_per_step * group)
-    sums = (recipe.shards // workers).bit_length()  # the tree of a worker's shards keeps one of each level
+    sums = (recipe.shards // workers).bit_length()  # the tree over a worker's shards keeps one sum a level
     weights, trained = shape.parameters * shape.bytes, shape.trainable * FP32
-    cut = workers if recipe.cluster.strategy == "fsdp" else 1
+    sharded = workers if recipe.cluster.strategy == "fsdp" else 1
     narrow = recipe.model.lora is None and shape.bytes < FP32
-    masters = shape.trainable * (FP32 - (shape.bytes if cut > 1 else 0)) if narrow else 0  # what FSDP2 shards are the masters
+    # FSDP2 shards the masters
+    masters = shape.trainable * (FP32 - (shape.bytes if sharded > 1 else 0)) if narrow else 0
     copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
-    # What is cut is whole again for a while: all weights while sampling, some layers' while learning, gradients until a shard ends
+    # Sharded tensors are gathered for a while: all weights in sampling, some layers' in training,
+    # gradients until a shard ends
     layers = shape.vocabulary * shape.hidden * shape.bytes + 2 * weights // shape.layers
-    sampling = Estimate(weights // cut, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if cut > 1 else 0))
+    sampling = Estimate(
+        weights // sharded, 0, 0, 0, 0, _keys_and_values(shape, recipe, prompt, new) + (weights if sharded > 1 else 0)
+    )
 
     def learning(reference: int, activations: int) -> Estimate:
         return replace(
             sampling,
-            reference=reference // cut,
-            optimiser=(2 * trained + masters) // cut,
-            gradients=sums * trained // cut + (trained if cut > 1 else 0),
-            activations=activations + (layers if cut > 1 else 0),
+            reference=reference // sharded,
+            optimiser=(2 * trained + masters) // sharded,
+            gradients=sums * trained // sharded + (trained if sharded > 1 else 0),
+            activations=activations + (layers if sharded > 1 else 0),
             saving=weights if recipe.model.lora is not None else 0,
         )
 
@@ -151,22 +172,27 @@ def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> N
         return
     adapts, learns = recipe.model.lora is not None, found.optimiser > 0
     smaller = ["use a smaller model"]
-    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []  # else its masters are fp32
+    # bf16 weights that are trained have fp32 masters
+    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []
     smaller += ["model.lora"] if learns and not adapts else []
     smaller += ["rlvr.kl=0"] if found.reference else []
     advice = {
         found.weights + found.reference + (found.saving if adapts else 0): " or ".join(smaller),
         found.optimiser + found.gradients: "lower model.lora.rank" if adapts else "set model.lora",
-        found.activations: "lower rlvr.tokens_per_microbatch and warmup.tokens_per_microbatch, or set gradient_checkpointing=true in both",
+        found.activations: (
+            "lower rlvr.tokens_per_microbatch and warmup.tokens_per_microbatch, "
+            "or set gradient_checkpointing=true in both"
+        ),
         found.keys_and_values: "lower sampler_tokens or sampler_rows",
     }
     raise InputError(
-        f"This run needs about {_size(found.total)} of memory ({found}) and there are {_size(available)}; {advice[max(advice)]}."
+        f"This run needs about {_size(found.total)} of memory ({found}) and there are {_size(available)}; "
+        f"{advice[max(advice)]}."
     )
 
 
 def memory_of(device: str) -> int:
-    """Bytes that the device has in all, on CPU within the control group's limit."""
+    """Returns the bytes that a device has in all, on CPU within the control group's limit."""
     if device == "cuda":
         import torch
 
@@ -181,8 +207,10 @@ def memory_of(device: str) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of the machine's memory that nothing uses now, within the control group's limit (whose count of used bytes has files in it that
-    make room when asked)."""
+    """Returns the free bytes of the machine, within the control group's limit.
+
+    The group's count of used bytes includes cached files, which make room when asked.
+    """
     free = int(psutil.virtual_memory().available)
     try:
         group = Path("/sys/fs/cgroup")
@@ -195,22 +223,29 @@ def free_memory() -> int:
 
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
     layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
-    kept = tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    kept = (
+        tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
+    )
     logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
-    if shape.device == "cuda" and shape.narrow:  # the weights in autocast's type, and the output layer's gradient before it is added
+    # Weights in autocast's type, and the LM head's gradient before it is added
+    if shape.device == "cuda" and shape.narrow:
         logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
     return int(kept + logits + tokens * shape.hidden * FP32 * 4)
 
 
 def _kept_on_cpu(shape: Shape) -> float:
-    """Bytes of a token in a layer."""
+    """Returns the bytes kept for a token in a layer."""
     numbers = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
     return numbers * FP32 * (NARROW if shape.narrow else 1.0)
 
 
 def _kept_on_cuda(shape: Shape) -> float:
-    """Bytes of a token in a layer: both norms' input and result; queries, keys, values, attention's result and its copy for the product
-    after it; the feed-forward part's gate before and after its function, its values, and their product."""
+    """Returns the bytes kept for a token in a layer.
+
+    They are both norms' input and result; queries, keys, values, attention's result and its copy
+    for the next matmul; the feed-forward gate before and after its function, its values, and their
+    product.
+    """
     stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
     heads = 3 * shape.heads + 2 * shape.key_heads
     kept = 2 * shape.hidden * (stream + number) + (heads * shape.width + 4 * shape.feed_forward) * number
@@ -218,8 +253,12 @@ def _kept_on_cuda(shape: Shape) -> float:
 
 
 def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:
-    """Of the fullest stage, greedy evaluation, where every row has a prompt of its own, as far as `sampler_tokens` lets it; and of the
-    weights that are packed while it samples."""
+    """Estimates keys and values of the fullest stage, and the weights that are packed while it
+    samples.
+
+    The fullest stage is greedy evaluation, where every row has a prompt of its own, within
+    `sampler_tokens`.
+    """
     on_cpu = shape.device == "cpu"
     room = new if on_cpu else -(-new // GROWTH) * GROWTH
     tokens = min(recipe.sampler_rows * (prompt + room), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * room))
@@ -231,8 +270,9 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
 
 
 def _parameters(file: Path) -> int:
-    """Counts the parameters of a safetensors file from its header; of a quantised file, once it is
-    dequantised."""
+    """Counts the parameters of a safetensors file from its header, for a quantised file after
+    dequantising.
+    """
     with safe_open(file, framework="pt") as tensors:
         sizes = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  # no mapping
     scales = {name for name in sizes if name.endswith(("_scale_inv", "_scales"))}

@@ -1,6 +1,8 @@
-"""Small models built on the spot, so that the whole recipe runs, learns and is tested on two CPU cores.
+"""Builds small models on the spot, so that a whole recipe runs, learns and is tested on two CPU
+cores.
 
-The tokenizer is trained on made-up text only (never on records), splits digits, and carries a plain chat template.
+The tokenizer is trained on synthetic text only (never on records), splits digits, and has a plain
+chat template.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ TEMPLATE = (
 )
 
 
-def build_tiny(settings: TinyModel, made_up_text: Iterable[str], folder: Path, *, seed: int) -> None:
-    """Write a model directory with random weights that `transformers` opens like any other."""
-    tokenizer = train_tokenizer(made_up_text, settings.vocabulary)
+def build_tiny(settings: TinyModel, synthetic_text: Iterable[str], folder: Path, *, seed: int) -> None:
+    """Writes a model directory with random weights."""
+    tokenizer = train_tokenizer(synthetic_text, settings.vocabulary)
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(_config(settings, tokenizer), dtype=torch.float32)
     network.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
-def train_tokenizer(made_up_text: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(synthetic_text: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -43,9 +45,12 @@ def train_tokenizer(made_up_text: Iterable[str], vocabulary: int) -> PreTrainedT
     core.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(TAGS), initial_alphabet=alphabet, special_tokens=[PAD, END, USER, ASSISTANT], show_progress=False
+        vocab_size=vocabulary - len(TAGS),
+        initial_alphabet=alphabet,
+        special_tokens=[PAD, END, USER, ASSISTANT],
+        show_progress=False,
     )
-    core.train_from_iterator(made_up_text, trainer)
+    core.train_from_iterator(synthetic_text, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=END)
     tokenizer.chat_template = TEMPLATE
     return tokenizer

@@ -1,7 +1,8 @@
-"""Types of everything that a run folder stores: JSON records, rollout rows, and the names of stages.
+"""Types of everything that a run folder stores: JSON records, rollout rows, and the names of
+stages.
 
-Stages write these types and every other room reads them. The JSON on the disk is their `to_dict`; `from_dict` refuses what does not fit.
-"""
+Stages write these types and every other room reads them. The JSON on the disk is their `to_dict`;
+`from_dict` refuses what does not fit."""
 
 from ehrmind.runs.records.base import SCHEMA_VERSION, Interval95, Record
 from ehrmind.runs.records.lines import Alarm, Scoring, StepMetrics

@@ -1,8 +1,8 @@
-"""The base of everything that a run folder stores as JSON: frozen, closed to unknown keys, written as it was read."""
+"""The base of everything that a run folder stores as JSON: frozen, closed to unknown keys, written
+as it was read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,9 +17,8 @@ Interval95 = tuple[float, float]  # the lower and the upper end of a 95 % confid
 class Record(BaseModel):
     """A frozen JSON object with fixed keys.
 
-    An optional key that was never set is left out of the JSON, so absent stays absent and null stays null.
-    The keys are written in the order of the fields, those of base classes first.
-    """
+    An optional key that was never set is left out of the JSON, so absent stays absent and null
+    stays null. The keys are written in the order of the fields, those of base classes first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -28,8 +27,9 @@ class Record(BaseModel):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
-        """Reads the JSON object. Raises InputError naming `place` and the first key that does not fit; it shows no value."""
+    def from_dict(cls, tree: object, place: str) -> Self:
+        """Reads the JSON object. Raises InputError naming `place` and the first key that does not
+        fit; it shows no value."""
         try:
             return cls.model_validate(tree)
         except ValidationError as error:

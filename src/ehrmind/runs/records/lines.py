@@ -1,4 +1,5 @@
-"""Records of the files that grow by a line: metrics.jsonl, alarms.jsonl and held_out_scorings.jsonl."""
+"""Records of the files that grow by a line: metrics.jsonl, alarms.jsonl and
+held_out_scorings.jsonl."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Scoring(Record):
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """The metrics of one training step, or of scoring one arm. A line of metrics.jsonl holds them flat; their names differ by stage."""
+    """The metrics of one training step, or of scoring one arm. A line of metrics.jsonl holds them
+    flat; their names differ by stage."""
 
     stage: str
     arm: str

@@ -25,7 +25,7 @@ class ProvenCases(Record):
 
 
 class DataFacts(Record):
-    """What was read. The facts of a source are its reader's own (docs/your-data.md)."""
+    """The data that were read. The facts of a source are its reader's own (docs/your-data.md)."""
 
     sources: Mapping[str, Mapping[str, JsonValue]]  # by split
     proven: ProvenCases
@@ -66,7 +66,8 @@ class OutcomeMeans(Record):
 
 
 class ScoringFacts(Record):
-    """What scoring one arm under one decoding left behind. What follows `length` is there for endpoints only."""
+    """Facts of scoring one arm under one decoding. The keys after `length` are there for
+    endpoints only."""
 
     held_out: int
     prompts_too_long: int
@@ -89,7 +90,8 @@ class ScoringMark(ScoringFacts, Mark):
 
 
 class TeacherFacts(Record):
-    """What the teacher was asked and gave. `short` has how many worked answers are missing by stratum and label."""
+    """Counts of the teacher's questions and answers. `short` has how many worked answers are
+    missing by stratum and label."""
 
     asked: int
     accepted: int
@@ -113,8 +115,9 @@ class ResamplingRound(Record):
 
 
 class TraceOrigin(Record):
-    """Where traces came from: exactly one of a teacher, the data or calculators (`without_reasoning` counts bare answers), and further
-    rounds of the model's own samples (absent where no round was needed)."""
+    """The origin of traces: exactly one of a teacher, the data or calculators
+    (`without_reasoning` counts bare answers), and further rounds of the model's own samples (absent
+    where no round was needed)."""
 
     teacher: TeacherFacts | None = None
     without_reasoning: int | None = None
@@ -138,7 +141,8 @@ class _Steps(Record):
 
 
 class WarmupFacts(TraceCounts, _Steps):
-    """What the warm-up learned from. `saved` is the proof that the stored model is the trained one."""
+    """Facts of a warm-up. `saved` is the proof that the stored model is the trained
+    one."""
 
     saved: Mapping[str, JsonValue]
 
@@ -150,7 +154,8 @@ class WarmupMark(WarmupFacts, Mark):
 
 
 class RlvrFacts(Record):
-    """What RLVR asked and which weights it kept. `stopped` says why it ended early, if it did."""
+    """The questions that RLVR asked and the weights that it kept. `stopped` says why it ended
+    early, if it did."""
 
     questions: int
     left_out_too_long: int
@@ -174,7 +179,8 @@ class RlvrMark(RlvrFacts, Mark):
 
 
 class BaselineMark(Mark):
-    """stages/baseline.json: the measures of gradient boosting on counts of codes, by family/task."""
+    """stages/baseline.json: the measures of gradient boosting on counts of codes, by
+    family/task."""
 
     gradient_boosting: Mapping[str, LabelMeasures]
 
@@ -187,7 +193,8 @@ class SeedsMark(Mark):
 
 
 class ModelProvenance(Record):
-    """The model that a run starts from. `generation_advice` is what its makers advise and the run leaves out."""
+    """The model that a run starts from. `generation_advice` is what its makers advise and the run
+    leaves out."""
 
     name: str
     revision: str | None
@@ -197,7 +204,8 @@ class ModelProvenance(Record):
 
 
 class Provenance(Record):
-    """provenance.json: what a run's figures depend on. It holds no absolute path and nothing of a record."""
+    """provenance.json: what a run's figures depend on. It holds no absolute path and nothing of a
+    record."""
 
     recipe_digest: str
     seed: int

@@ -1,4 +1,5 @@
-"""Records of measures: what is known about labels, risks, rankings, samples and reasoning. docs/evaluation.md defines each."""
+"""Records of measures: what is known about labels, risks, rankings, samples and reasoning.
+docs/evaluation.md defines each."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ class RiskBin(Record):
 
 
 class RiskMeasures(Record):
-    """Measures of the risk that a label is above the first. `auroc` and `auprc` are None where only one outcome occurs;
-    `ci95` is absent there, and where too few resamples have both outcomes."""
+    """Measures of the risk that a label is above the first. `auroc` and `auprc` are None where only
+    one outcome occurs; `ci95` is absent there, and where too few resamples have both outcomes."""
 
     n: int
     positive: int
@@ -52,8 +53,9 @@ class RankingMeasures(Record):
 
 
 class LabelMeasures(Record):
-    """Measures of one task whose answers are labels. `confusion` has a row per true label and a column per answer, the malformed
-    answers last. `risk` is there for coded histories, `ranking` for trials (None: it could not be computed)."""
+    """Measures of one task whose answers are labels. `confusion` has a row per true label and a
+    column per answer, the malformed answers last. `risk` is there for coded histories, `ranking`
+    for trials (None: it could not be computed)."""
 
     n: int
     accuracy: float
@@ -85,7 +87,8 @@ class ConfidenceBin(Record):
 
 
 class Calibration(Record):
-    """Whether agreement among samples can be trusted as a confidence: Brier score and expected calibration error."""
+    """How well agreement among samples works as a confidence: Brier score and expected calibration
+    error."""
 
     brier: float
     ece: float
@@ -93,7 +96,8 @@ class Calibration(Record):
 
 
 class CoveragePoint(Record):
-    """The accuracy on questions with at least this confidence, and the share of questions that have it."""
+    """The accuracy on questions with at least this confidence, and the share of questions that have
+    it."""
 
     threshold: float
     coverage: float
@@ -120,7 +124,8 @@ class RepeatedSamples(Record):
 
 
 class CheckedPart(Record):
-    """One part of the process audit over all answers: how many things it checked and how many passed."""
+    """One part of the process audit over all answers: how many things it checked and how many
+    passed."""
 
     checked: int
     passed: int
@@ -164,7 +169,8 @@ class ProcessFigures(Record):
 
 
 class SharedText(Record):
-    """Held-out cases that share text with one thing that was learned from: any run of words, half of theirs, the mean share."""
+    """Held-out cases that share text with one thing that was learned from: any run of words, half
+    of theirs, the mean share."""
 
     any: int
     half: int
@@ -179,7 +185,8 @@ class TemplateText(Record):
 
 
 class Contamination(Record):
-    """Text that one set of held-out cases shares with what was learned from, in runs of `words` words."""
+    """Text that one set of held-out cases shares with what was learned from, in runs of `words`
+    words."""
 
     words: int
     cases: int

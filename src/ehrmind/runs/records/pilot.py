@@ -1,4 +1,5 @@
-"""Records of the pilot: its diagnosis (pilot.json), the plan that follows (plan.json), and what came of it (gains.json)."""
+"""Records of the pilot: its diagnosis (pilot.json), the plan that follows (plan.json), and what
+came of it (gains.json)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ehrmind.runs.records.measures import CurvePoint
 
 
 class Unsettled(Record):
-    """Questions that at most half of the samples answer right, their accuracy, and the accuracy that chance alone would give."""
+    """Questions that at most half of the samples answer right, their accuracy, and the accuracy
+    that chance alone would give."""
 
     questions: int
     pass_at_1: float = Field(alias="pass@1")
@@ -20,7 +22,8 @@ class Unsettled(Record):
 
 
 class PilotFigures(Record):
-    """The pilot's answers to some questions; k is the number of samples per question. docs/pilot.md defines the figures."""
+    """The pilot's answers to some questions; k is the number of samples per question. docs/pilot.md
+    defines the figures."""
 
     questions: int
     answers: int
@@ -41,7 +44,8 @@ class PilotFigures(Record):
 
 
 class Lift(Record):
-    """What one intervention changed in a stratum. `lifts`: the change is large and sure enough to name a cause."""
+    """The effect of one intervention in a stratum. `lifts`: the change is large and sure enough to
+    name a cause."""
 
     questions: int
     lift: float
@@ -50,7 +54,8 @@ class Lift(Record):
 
 
 class StratumDiagnosis(PilotFigures):
-    """One stratum: `kind` is solid, misapplied or missing. `cause` is there with the interventions; None names no cause."""
+    """One stratum: `kind` is solid, misapplied or missing. `cause` is there with the interventions;
+    None names no cause."""
 
     kind: str
     interventions: Mapping[str, Lift] = Field(default_factory=dict)
@@ -62,7 +67,8 @@ def _shown(figures: PilotFigures | None) -> dict[str, Any]:
 
 
 class Diagnosis(Record):
-    """pilot.json. `overall` is None, and {} in the file, where no question fitted into the model's context."""
+    """pilot.json. `overall` is None, and {} in the file, where no question fitted into the model's
+    context."""
 
     samples: int
     overall: Annotated[PilotFigures | None, BeforeValidator(lambda found: found or None), PlainSerializer(_shown)]
@@ -74,7 +80,8 @@ class Diagnosis(Record):
 
 
 class WarmUpPlan(Record):
-    """The warm-up that the pilot advises. `strata` is a word where the recipe itself says "all" or "missing"."""
+    """The warm-up that the pilot advises. `strata` is a word where the recipe itself says "all" or
+    "missing"."""
 
     strata: tuple[str, ...] | str
     traces: str
@@ -98,7 +105,8 @@ class ExpectedGains(Record):
 
 
 class Plan(Record):
-    """plan.json. `warm_up` is None where RLVR alone will do; `because` has the reasons in sentences."""
+    """plan.json. `warm_up` is None where RLVR alone will do; `because` has the reasons in
+    sentences."""
 
     warm_up: WarmUpPlan | None
     arms: tuple[str, ...]

@@ -10,7 +10,8 @@ from ehrmind.runs.records.base import Record
 
 
 class PredictingModel(Record):
-    """The model that is asked: a local one with `arm` and `sha256`, or one behind an endpoint with `served` (its URL) and `body`."""
+    """The model that is asked: a local one with `arm` and `sha256`, or one behind an endpoint with
+    `served` (its URL) and `body`."""
 
     name: str
     arm: str | None = None
@@ -36,7 +37,7 @@ class Asked(Record):
 
 
 class PredictionCounts(Record):
-    """What became of the cases; `reasons` counts why some have no answer."""
+    """Counts of the cases by outcome; `reasons` counts why some have no answer."""
 
     cases: int
     answered: int

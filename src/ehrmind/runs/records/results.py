@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -14,8 +14,9 @@ from ehrmind.types import InputError
 
 
 class Accuracy(Record):
-    """The accuracy on some cases. `groups` counts their patients or notes; `interval` names the method of `ci95`. A pool of several
-    seeds also has the accuracy of each seed and their standard deviation."""
+    """The accuracy on some cases. `groups` counts their patients or notes; `interval` names the
+    method of `ci95`. A pool of several seeds also has the accuracy of each seed and their standard
+    deviation."""
 
     n: int
     correct: int
@@ -28,7 +29,8 @@ class Accuracy(Record):
 
 
 class Cost(Record):
-    """What scoring an arm took. `seconds` is there in the headline comparison of one seed only."""
+    """The cost of scoring an arm. `seconds` is there in the headline comparison of one seed
+    only."""
 
     tokens: int
     prompt_tokens: int
@@ -36,7 +38,7 @@ class Cost(Record):
 
 
 class EndpointCost(Record):
-    """What asking an endpoint took; `cost` is by the recipe's price."""
+    """The cost of asking an endpoint; `cost` is by the recipe's price."""
 
     model: str | None = None
     answers: int | None = None
@@ -47,7 +49,8 @@ class EndpointCost(Record):
 
 
 class ArmResult(Accuracy):
-    """One arm in one comparison. Only the headline comparison has `by_category` and what follows it."""
+    """One arm in one comparison. Only the headline comparison has `by_category` and what follows
+    it."""
 
     unparsed: int
     cost: Cost
@@ -62,8 +65,9 @@ class ArmResult(Accuracy):
 
 
 class PairResult(Record):
-    """The accuracy of the later arm minus that of the earlier one on the same cases. `p_holm` and `p_bh` are corrected for the number of
-    pairs. A pool of several seeds also has the difference of each seed and their standard deviation."""
+    """The accuracy of the later arm minus that of the earlier one on the same cases. `p_holm` and
+    `p_bh` are corrected for the number of pairs. A pool of several seeds also has the difference of
+    each seed and their standard deviation."""
 
     difference: float
     sd: float | None = None
@@ -76,21 +80,24 @@ class PairResult(Record):
 
 
 class Comparison(Record):
-    """Arms on the same cases under one decoding and one scorer. The key of a pair is "LATER-EARLIER"."""
+    """Arms on the same cases under one decoding and one scorer. The key of a pair is
+    "LATER-EARLIER"."""
 
     arms: Mapping[str, ArmResult]
     pairs: Mapping[str, PairResult]
 
 
 class ForgettingOfArm(PairResult):
-    """A trained arm against base on general questions. `kept`: not inferior by more than the margin; `lost`: surely worse."""
+    """A trained arm against base on general questions. `kept`: not inferior by more than the
+    margin; `lost`: surely worse."""
 
     kept: bool
     lost: bool
 
 
 class Forgetting(Record):
-    """Whether training cost accuracy on general questions. `gate` says whether a loss fails the run."""
+    """The accuracy on general questions that training cost. `gate` says whether a loss fails the
+    run."""
 
     margin: float
     gate: bool
@@ -114,8 +121,9 @@ class Versioned(Record):
 
 
 class Results(Comparison, Versioned):
-    """results.json. `arms` and `pairs` are the headline comparison: the held-out cases under `decoding`, scored by `scorer`. The others
-    are `greedy` or `sampled` (the recipe's other decoding) and `ehrmind` or `benchmark` (the other scorer)."""
+    """results.json. `arms` and `pairs` are the headline comparison: the held-out cases under
+    `decoding`, scored by `scorer`. The others are `greedy` or `sampled` (the recipe's other
+    decoding) and `ehrmind` or `benchmark` (the other scorer)."""
 
     decoding: str
     scorer: str
@@ -135,7 +143,8 @@ class Results(Comparison, Versioned):
     seconds: Mapping[str, float]  # by stage
 
     def views(self) -> Iterator[tuple[str, str, Comparison]]:
-        """Yields (decoding, scorer, comparison): the headline first, then the other decoding, then the other scorer."""
+        """Yields (decoding, scorer, comparison): the headline first, then the other decoding, then
+        the other scorer."""
         yield self.decoding, self.scorer, self
         for decoding, view in (("greedy", self.greedy), ("sampled", self.sampled)):
             if view is not None:
@@ -145,9 +154,10 @@ class Results(Comparison, Versioned):
                 yield self.decoding, scorer, view
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
-        """As `Record.from_dict`. A file of another schema version is refused by its version alone."""
-        version = tree.get("schema_version") if isinstance(tree, Mapping) else None
+    def from_dict(cls, tree: object, place: str) -> Self:
+        """As `Record.from_dict`. A file of another schema version is refused by its version
+        alone."""
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
         if version != SCHEMA_VERSION:
             made = "before results had a schema version" if version is None else f"with schema version {version!r:.20}"
             raise InputError(

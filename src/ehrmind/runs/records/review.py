@@ -1,4 +1,5 @@
-"""Records of a review by clinicians: the exported sample (protected/review.json) and what came of it (review.json). No text."""
+"""Records of a review by clinicians: the exported sample (protected/review.json) and what came of
+it (review.json). No text."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from ehrmind.runs.records.base import Interval95, Record
 
 
 class ReviewedAnswer(Record):
-    """An answer in the exported sheet, with the verifier's verdict (`correct`) and the process audit's (`sound`)."""
+    """An answer in the exported sheet, with the verifier's verdict (`correct`) and the process
+    audit's (`sound`)."""
 
     case: str
     arm: str
@@ -24,8 +26,9 @@ class ReviewSample(Record):
 
 
 class Agreement(Record):
-    """How often two judgements agree. `kappa` is None where one of both always says the same; `share` and `ci95` are None where nothing
-    was judged. `table` counts "yes/no" and the like, the first judgement first."""
+    """How often two judgements agree. `kappa` is None where one of both always says the same;
+    `share` and `ci95` are None where nothing was judged. `table` counts "yes/no" and the like, the
+    first judgement first."""
 
     n: int
     agree: int
@@ -45,15 +48,16 @@ class YesShare(Record):
 
 
 class ArmReview(Record):
-    """What reviewers said of one arm; None where they left the column empty."""
+    """Reviewers' answers about one arm; None where they left the column empty."""
 
     answer_right: YesShare | None
     reasoning_sound: YesShare | None
 
 
 class Review(Record):
-    """review.json. `answer` compares reviewers with the verifier, `reasoning` with the process audit; the two others compare reviewers
-    who judged the same answer, and are None where no two did."""
+    """review.json. `answer` compares reviewers with the verifier, `reasoning` with the process
+    audit; the two others compare reviewers who judged the same answer, and are None where no two
+    did."""
 
     reviewers: int
     sampled: int

@@ -1,4 +1,5 @@
-"""A rollout row: one sampled answer with its verdict, and the table that a step's rows are stored as."""
+"""A rollout row: one sampled answer with its verdict, and the table that a step's rows are stored
+as."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 class RolloutRow:
     """One sampled answer with its verdict.
 
-    `member` counts the answers to one question, `text` is the last turn, `earlier` what was said in turns before it. `parts` sum to
-    `reward`. `reason` names a failure. `advantage` is None outside RLVR, `probabilities` where the labels' were not asked for.
-    `tokens` are those that the model wrote, `logprob` is their sum in nats.
-    """
+    `member` counts the answers to one question, `text` is the last turn, `earlier` what was said in
+    turns before it. `parts` sum to `reward`. `reason` names a failure. `advantage` is None outside
+    RLVR, `probabilities` where the labels' were not asked for. `tokens` are those that the model
+    wrote, `logprob` is their sum in nats."""
 
     step: int
     arm: str
@@ -47,7 +48,8 @@ COLUMNS = tuple(field.name for field in fields(RolloutRow))
 
 
 def rollout_schema(parts: Iterable[str]) -> dict[str, pl.DataType]:
-    """The table's columns. `parts` are the names of the reward's parts, which the recipe decides."""
+    """The table's columns. `parts` are the names of the reward's parts, which the recipe
+    decides."""
     import polars as pl
 
     types = {

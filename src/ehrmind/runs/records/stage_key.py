@@ -19,9 +19,9 @@ _BY_ARM = re.compile(r"(?P<kind>samples|repeated|votes|rlvr)-(?P<arm>[a-z0-9_]+)
 class StageKey:
     """A stage's name in its parts; `str` writes it, `parse` reads it.
 
-    The scoring of an arm has the kind evaluate, samples, repeated, votes or transfer, a decoding, and `where` its cases are: "held_out" or
-    "transfer-NAME", as the splits are called. RLVR has its arm. Any other stage is its kind alone: data, pilot, intervention-formula.
-    """
+    The scoring of an arm has the kind evaluate, samples, repeated, votes or transfer, a decoding,
+    and `where` its cases are: "held_out" or "transfer-NAME", as the splits are called. RLVR has its
+    arm. Any other stage is its kind alone: data, pilot, intervention-formula."""
 
     kind: str
     arm: str = ""
@@ -30,7 +30,8 @@ class StageKey:
 
     @classmethod
     def scoring(cls, arm: str, decoding: str, where: str = HELD_OUT) -> Self:
-        """Returns the key of scoring one arm. `samples`, `repeated` and `votes` are decodings here."""
+        """Returns the key of scoring one arm. `samples`, `repeated` and `votes` are decodings
+        here."""
         if where != HELD_OUT:
             return cls(TRANSFER, arm, decoding, where)
         return cls(decoding if decoding in BY_ARM else "evaluate", arm, decoding)

@@ -1,4 +1,5 @@
-"""All arms: each is scored on every test set and decoding that the recipe asks for; then results.json puts them side by side."""
+"""All arms: each is scored on every test set and decoding that the recipe asks for; then
+results.json puts them side by side."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from ehrmind.world import on_first
 
 
 def scorings(context: StageContext) -> list[tuple[str, str]]:
-    """(split, decoding) pairs: held-out cases under every decoding, transfer sets under the first. Further samples are added where
-    probabilities come from them."""
+    """(split, decoding) pairs: held-out cases under every decoding, transfer sets under the first.
+    Further samples are added where probabilities come from them."""
     splits, asked = context.splits, context.recipe.evaluate
     transfer = [f"transfer-{name}" for name in context.transfer]
     found: list[tuple[str, str]] = [("held_out", decoding) for decoding in asked.decodings]

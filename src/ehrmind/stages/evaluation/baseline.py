@@ -1,8 +1,9 @@
-"""The baseline for coded histories: gradient boosting on counts of codes (scikit-learn), as EHRSHOT has one.
+"""The baseline for coded histories: gradient boosting on counts of codes (scikit-learn), as EHRSHOT
+has one.
 
-It learns from the same training cases. It sees what `Timeline.visible` shows at the same times: how often each of the commonest codes
-occurred, and the age. No choice is made by looking at tuning or held-out cases.
-"""
+It learns from the same training cases. It sees what `Timeline.visible` shows at the same times: how
+often each of the commonest codes occurred, and the age. No choice is made by looking at tuning or
+held-out cases."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class Boosted(NamedTuple):
 def boosted_counts(
     train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False
 ) -> dict[str, Boosted]:
-    """Returns predictions by family/task, for every task of coded histories that both splits have. A task with one label in training
-    has no model and no entry."""
+    """Returns predictions by family/task, for every task of coded histories that both splits have.
+    A task with one label in training has no model and no entry."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -68,7 +69,8 @@ def boosted_counts(
 
 
 def baselines(context: StageContext) -> dict[str, Mapping[str, LabelMeasures]]:
-    """Returns measures of the baseline, computed once per run; empty if no case has a coded history or the recipe wants none."""
+    """Returns measures of the baseline, computed once per run; empty if no case has a coded history
+    or the recipe wants none."""
     run, recipe, splits = context.run, context.recipe, context.splits
     if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
         return {}
@@ -84,7 +86,8 @@ def baselines(context: StageContext) -> dict[str, Mapping[str, LabelMeasures]]:
 
 
 def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame, np.ndarray]:
-    """Returns (a table of the case's place, a code, and how often it was visible; age in years by case, NaN if not known)."""
+    """Returns (a table of the case's place, a code, and how often it was visible; age in years by
+    case, NaN if not known)."""
     import numpy as np
     import polars as pl
 

@@ -1,4 +1,5 @@
-"""Compares arms: their judged answers become figures side by side, with intervals over patients and tests over pairs of arms."""
+"""Compares arms: their judged answers become figures side by side, with intervals over patients and
+tests over pairs of arms."""
 
 from __future__ import annotations
 
@@ -36,8 +37,9 @@ SEEDS = "seeds and groups"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One answer to a held-out case, right or wrong under both scorers. `answer` is as parsed, None if malformed; `probabilities` are
-    those of the labels, where there are any. `seed` is the run's in a pool of several seeds."""
+    """One answer to a held-out case, right or wrong under both scorers. `answer` is as parsed, None
+    if malformed; `probabilities` are those of the labels, where there are any. `seed` is the run's
+    in a pool of several seeds."""
 
     case: Case
     stratum: str
@@ -80,8 +82,9 @@ def outcomes(
 
 
 def _by_benchmark(recipe: Recipe, case: Case, row: RolloutRow) -> bool:
-    """Scores an answer as the benchmark does. If the benchmark has no rule for the kind of truth, ours counts; where the recipe's
-    headline scorer is the benchmark's, `benchmark_score` refuses such a case."""
+    """Scores an answer as the benchmark does. If the benchmark has no rule for the kind of truth,
+    ours counts; where the recipe's headline scorer is the benchmark's, `benchmark_score` refuses
+    such a case."""
     if case.truth["kind"] not in KINDS and recipe.evaluate.scorer != "benchmark":
         return row.correct
     return benchmark_score(case, row.text)
@@ -90,8 +93,8 @@ def _by_benchmark(recipe: Recipe, case: Case, row: RolloutRow) -> bool:
 def comparison(
     found: Mapping[str, Sequence[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None
 ) -> Comparison:
-    """Compares all arms and all pairs of them. With `train_strata`, arms also have figures by category, by subgroup, and by whether
-    train has the stratum."""
+    """Compares all arms and all pairs of them. With `train_strata`, arms also have figures by
+    category, by subgroup, and by whether train has the stratum."""
     pairs = {
         f"{second}-{first}": _difference(found[second], found[first], scorer)
         for first, second in combinations(found, 2)
@@ -128,8 +131,8 @@ def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: st
 
 
 def _widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
-    """Joins two intervals. The one over seeds and patients is never narrower than that over patients, which knows what few and equal
-    answers are worth."""
+    """Joins two intervals. The one over seeds and patients is never narrower than that over
+    patients, which knows what few and equal answers are worth."""
     return min(first[0], second[0]), max(first[1], second[1])
 
 
@@ -171,7 +174,8 @@ def _accuracies(rows: Sequence[Outcome], scorer: str, key: Callable[[Outcome], s
 
 
 def accuracy(rows: Sequence[Outcome], scorer: str) -> Accuracy:
-    """Returns the share of right answers with its interval over patients, and over seeds where there are several."""
+    """Returns the share of right answers with its interval over patients, and over seeds where
+    there are several."""
     right, groups = [float(row.right(scorer)) for row in rows], [row.case.group for row in rows]
     correct, interval = int(sum(right)), mean_interval(right, groups)
     figure = Accuracy(

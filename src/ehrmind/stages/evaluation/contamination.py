@@ -1,4 +1,5 @@
-"""The contamination check of a run. contamination.json has figures; the cases' ids stay under protected/."""
+"""The contamination check of a run. contamination.json has figures; the cases' ids stay under
+protected/."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ehrmind.stages.context import StageContext
 
 
 def check_contamination(context: StageContext) -> dict[str, Contamination]:
-    """Compares every set of held-out cases with `train`, `tuning` and, where a teacher was asked, its worked answers."""
+    """Compares every set of held-out cases with `train`, `tuning` and, where a teacher was asked,
+    its worked answers."""
     run, splits = context.run, context.splits
     figures, rows = {}, {}
     for name in splits.keys() - {"train", "tuning"}:

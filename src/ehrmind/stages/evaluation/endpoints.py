@@ -1,13 +1,12 @@
-"""Models behind endpoints as further arms: the same held-out cases, prompts, decodings and verdicts as the recipe's own arms."""
+"""Models behind endpoints as further arms: the same held-out cases, prompts, decodings and verdicts
+as the recipe's own arms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
 from ehrmind.engines.endpoint import EndpointClient, key_of
 from ehrmind.engines.served import EndpointEngine
 from ehrmind.runs import Run
@@ -19,8 +18,9 @@ ROUNDS_A_BATCH = 8  # questions on each of the endpoint's lanes before rollouts 
 
 
 def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
-    """Scores an endpoint as `evaluate` does. The facts also have tokens, cost, and how many questions stayed unanswered; those count as
-    malformed. Raises InputError where the recipe refuses such gaps."""
+    """Scores an endpoint as `evaluate` does. The facts also have tokens, cost, and how many
+    questions stayed unanswered; those count as malformed. Raises InputError where the recipe
+    refuses such gaps."""
     run, recipe = context.run, context.recipe
     settings, stage = recipe.endpoints[name], str(StageKey.scoring(name, decoding, where))
     client = EndpointClient(settings, f"endpoints.{name}", run.answers("endpoints", stage))
@@ -35,8 +35,7 @@ def evaluate_endpoint(context: StageContext, name: str, decoding: str, where: st
             "shards": 1,
         }
     )
-    sampled = cast(Engine, engine)  # evaluation needs the sampling half only
-    facts = evaluate(replace(context, recipe=adapted), sampled, name, decoding, where)
+    facts = evaluate(replace(context, recipe=adapted), engine, name, decoding, where)
     unanswered = sum(row.finish_reason == "error" for row in run.rollout_rows(stage))
     return facts.model_copy(update={"unanswered": unanswered, **client.facts()})
 

@@ -1,11 +1,12 @@
-"""The evaluation: every arm answers the same held-out cases under the same decodings. `results` puts the arms side by side."""
+"""The evaluation: every arm answers the same held-out cases under the same decodings. `results`
+puts the arms side by side."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ehrmind.config import VOTING, split_arm
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs.records import HELD_OUT, RolloutRow, ScoringFacts, StageKey
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.repeated import REPEATED
@@ -14,12 +15,13 @@ from ehrmind.stages.evaluation.variants import VOTES, variant_for, voted
 from ehrmind.stages.rollout import Request, answer_all, outcome_metrics, render_prompts, variant_of
 
 
-def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
-    """Scores one frozen arm under one decoding on the split `where`, writes its rollouts, and returns counts.
+def evaluate(context: StageContext, engine: Sampler, arm: str, decoding: str, where: str = HELD_OUT) -> ScoringFacts:
+    """Scores one frozen arm under one decoding on the split `where`, writes its rollouts, and
+    returns counts.
 
-    The decoding `SAMPLES` asks only cases whose answers are labels; it decides their probabilities and nothing else. `REPEATED`
-    gives `evaluate.repeats` answers to every case. An interrupted scoring resumes after its last whole batch.
-    """
+    The decoding `SAMPLES` asks only cases whose answers are labels; it decides their probabilities
+    and nothing else. `REPEATED` gives `evaluate.repeats` answers to every case. An interrupted
+    scoring resumes after its last whole batch."""
     run, recipe, held_out = context.run, context.recipe, context.splits[where]
     model, variant_name = (arm, "") if arm in recipe.endpoints else split_arm(arm)
     stage, variant = str(StageKey.scoring(arm, decoding, where)), variant_for(recipe, variant_name, context.train)
@@ -45,7 +47,7 @@ def evaluate(context: StageContext, engine: Engine, arm: str, decoding: str, whe
 
 
 def _vote(
-    context: StageContext, engine: Engine, request: Request, model: str, variant_name: str, stage: str
+    context: StageContext, engine: Sampler, request: Request, model: str, variant_name: str, stage: str
 ) -> list[RolloutRow]:
     """Returns one row per case, chosen among samples that the voting arms of a model share."""
     recipe = context.recipe

@@ -1,4 +1,5 @@
-"""Predictions for coded histories in the schema that meds-evaluation's command reads; written without that package.
+"""Predictions for coded histories in the schema that meds-evaluation's command reads; written
+without that package.
 
 A row is a subject at a prediction time, so the files are protected.
 """
@@ -35,10 +36,10 @@ def prediction_frames(
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yields (task, its rows) of coded histories.
 
-    True is a label above the first. The probability is its risk, the same that `results.json` measures; from one half on, True is
-    predicted. The schema has single precision, so risks that differ by less than 6e-8 become ties, but a risk below one half stays
-    below. The column `boolean_value` is null for cases without a known label, and absent if no label is known.
-    """
+    True is a label above the first. The probability is its risk, the same that `results.json`
+    measures; from one half on, True is predicted. The schema has single precision, so risks that
+    differ by less than 6e-8 become ties, but a risk below one half stays below. The column
+    `boolean_value` is null for cases without a known label, and absent if no label is known."""
     import polars as pl
 
     by_task: dict[str, list[int]] = defaultdict(list)

@@ -1,4 +1,5 @@
-"""The process audit of an arm's answers as figures: a share per part, and right answers whose reasoning is flawed."""
+"""The process audit of an arm's answers as figures: a share per part, and right answers whose
+reasoning is flawed."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Auditor:
 
 
 def process_figures(run: Run, recipe: Recipe, arm: str, auditor: Auditor) -> ProcessFigures | None:
-    """Audits one arm's answers under the headline decoding; None if the arm is not asked to think."""
+    """Audits one arm's answers under the headline decoding; None if the arm is not asked to
+    think."""
     if not thinks(recipe, arm):
         return None
     rows = run.rollout_rows(str(StageKey.scoring(arm, recipe.evaluate.decodings[0])))
@@ -53,7 +55,8 @@ def process_figures(run: Run, recipe: Recipe, arm: str, auditor: Auditor) -> Pro
 
 
 def _checked(audits: Sequence[tuple[str, ProcessAudit]], name: str) -> CheckedPart | None:
-    """Counts what one part checked over all answers, with an interval over patients; None if it checked nothing."""
+    """Counts what one part checked over all answers, with an interval over patients; None if it
+    checked nothing."""
     values: list[float] = []
     groups: list[str] = []
     by_group: dict[str, list[int]] = defaultdict(lambda: [0, 0])

@@ -1,4 +1,5 @@
-"""Several samples of every held-out question: pass@k, majority@k, and whether agreement among samples is a good confidence."""
+"""Several samples of every held-out question: pass@k, majority@k, and whether agreement among
+samples is a good confidence."""
 
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ REPEATED = "repeated"  # takes the place of a decoding
 def repeated_figures(rows: Sequence[RolloutRow], cases: Mapping[str, Case], think: bool) -> RepeatedSamples:
     """Returns the figures of one arm's samples.
 
-    The confidence in a question's answer is the share of its samples that agree on it. A tie is broken by an even draw, and the figures
-    are the expectation over it. Samples that cannot be parsed cast no vote and agree with nothing.
-    """
+    The confidence in a question's answer is the share of its samples that agree on it. A tie is
+    broken by an even draw, and the figures are the expectation over it. Samples that cannot be
+    parsed cast no vote and agree with nothing."""
     by_case: dict[str, list[RolloutRow]] = defaultdict(list)
     for row in rows:
         by_case[row.case].append(row)
@@ -64,12 +65,14 @@ def repeated_figures(rows: Sequence[RolloutRow], cases: Mapping[str, Case], thin
 
 
 def vote(answer: Any) -> str:
-    """Returns the key by which equal answers are counted: a decimal number in three digits, anything else as it is."""
+    """Returns the key by which equal answers are counted: a decimal number in three digits,
+    anything else as it is."""
     return f"{answer:.3g}" if isinstance(answer, float) else json.dumps(answer, default=str)
 
 
 def _ballot(case: Case, members: Sequence[RolloutRow], think: bool) -> tuple[list[int], list[float], int]:
-    """Returns (samples with each answer, the share of them that is right, samples without an answer)."""
+    """Returns (samples with each answer, the share of them that is right, samples without an
+    answer)."""
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for row in members:
         if row.well_formed:
@@ -79,7 +82,8 @@ def _ballot(case: Case, members: Sequence[RolloutRow], think: bool) -> tuple[lis
 
 
 def _winner(votes: Sequence[int], right: Sequence[float]) -> tuple[int, float]:
-    """Returns (votes of the commonest answer, its chance of being right); zeros if no sample could be parsed."""
+    """Returns (votes of the commonest answer, its chance of being right); zeros if no sample could
+    be parsed."""
     most = max(votes, default=0)
     best = [share for count, share in zip(votes, right, strict=True) if count == most]
     return most, sum(best) / len(best) if best else 0.0

@@ -42,8 +42,8 @@ def write_results(
     baselines: Mapping[str, Mapping[str, LabelMeasures]],
     seconds: Mapping[str, float],
 ) -> Results:
-    """Writes results.json from the rollouts of all scored arms. `baselines` are measures of models that are no language models, `seconds`
-    those of every finished stage."""
+    """Writes results.json from the rollouts of all scored arms. `baselines` are measures of models
+    that are no language models, `seconds` those of every finished stage."""
     run, recipe, held_out = context.run, context.recipe, context.splits["held_out"]
     cases, headline, arms = {case.id: case for case in held_out}, recipe.evaluate.decodings[0], scored_arms(run, recipe)
     found: dict[tuple[str, str], list[Outcome]] = {
@@ -83,7 +83,8 @@ def write_results(
 def _whole_arm(
     run: Run, recipe: Recipe, arm: str, result: ArmResult, seconds: Mapping[str, float], auditor: Auditor
 ) -> ArmResult:
-    """Adds to an arm of the headline comparison what only that has: seconds, repeated samples, the process audit, an endpoint's cost."""
+    """Adds to an arm of the headline comparison what only that has: seconds, repeated samples, the
+    process audit, an endpoint's cost."""
     headline = recipe.evaluate.decodings[0]
     spent_here = seconds.get(str(StageKey.scoring(arm, headline)), 0.0)
     more: dict[str, object] = {"cost": result.cost.model_copy(update={"seconds": spent_here})}
@@ -97,7 +98,8 @@ def _whole_arm(
 
 
 def scored_arms(run: Run, recipe: Recipe) -> list[str]:
-    """Lists the arms whose scoring is done: those of `ARMS` in their order, then the others by name."""
+    """Lists the arms whose scoring is done: those of `ARMS` in their order, then the others by
+    name."""
     keys = map(StageKey.parse, run.finished())
     names = [key.arm for key in keys if key.kind == "evaluate" and key.decoding == recipe.evaluate.decodings[0]]
     return [*(arm for arm in ARMS if arm in names), *(name for name in names if name not in ARMS)]
@@ -111,7 +113,8 @@ def compared(
     scorings: Sequence[Scoring],
     seconds: Mapping[str, float],
 ) -> Results:
-    """Returns the results that outcomes alone decide: every view of the held-out cases, the transfer sets, and what was forgotten."""
+    """Returns the results that outcomes alone decide: every view of the held-out cases, the
+    transfer sets, and what was forgotten."""
     headline, *others = recipe.evaluate.decodings
     scorer = recipe.evaluate.scorer
     by_decoding = {
@@ -140,7 +143,8 @@ def compared(
 
 
 def _forgetting(recipe: Recipe, general: Comparison) -> Forgetting | None:
-    """Compares trained arms with base on general questions. An arm is not inferior if its interval's lower end is above −margin."""
+    """Compares trained arms with base on general questions. An arm is not inferior if its
+    interval's lower end is above −margin."""
     asked, arms = recipe.evaluate.general, general.arms
     trained = [arm for arm in arms if arm in ARMS and arm != "base"]
     if asked is None or "base" not in arms or not trained:
@@ -179,7 +183,8 @@ def gate(run: Run) -> str | None:
 def transfer_outcomes(
     run: Run, recipe: Recipe, arms: Sequence[str], places: Mapping[str, Sequence[Case]]
 ) -> dict[str, dict[str, list[Outcome]]]:
-    """Reads outcomes on transfer sets, by set and arm, under the first decoding, of the arms that were scored there."""
+    """Reads outcomes on transfer sets, by set and arm, under the first decoding, of the arms that
+    were scored there."""
     how, found = recipe.evaluate.decodings[0], {}
     for name, held_out in places.items():
         cases, where = {case.id: case for case in held_out}, f"transfer-{name}"

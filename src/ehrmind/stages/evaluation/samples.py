@@ -1,7 +1,8 @@
-"""Probabilities of labels from samples: the share of each label among further answers to the same question.
+"""Probabilities of labels from samples: the share of each label among further answers to the same
+question.
 
-They include the variation of the reasoning. `rollout.answer_probabilities` instead reads the probabilities at the place of one answer.
-"""
+They include the variation of the reasoning. `rollout.answer_probabilities` instead reads the
+probabilities at the place of one answer."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def origin(evaluate: Evaluate) -> str:
 
 
 def label_shares(rows: Sequence[RolloutRow], cases: Mapping[str, Case], think: bool) -> dict[str, list[float]]:
-    """Returns, by case, the share of every label among its well-formed answers. A case without any has no entry."""
+    """Returns, by case, the share of every label among its well-formed answers. A case without any
+    has no entry."""
     answers: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         if row.well_formed:

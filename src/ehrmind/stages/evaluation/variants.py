@@ -4,8 +4,10 @@ few_shot      worked examples of the same stratum before the question, from trai
 no_thinking   the answer at once
 open_book     the formula, the criteria one by one, or the deciding events with the question
 tool          calculators and arithmetic may be called
-majority      the commonest of n sampled answers (self-consistency, arXiv 2203.11171); the first sampled if several tie
-best          of n sampled answers the one whose tokens the model finds likeliest on average; no gold answer is used
+majority      the commonest of n sampled answers (self-consistency, arXiv 2203.11171); of a tie
+              the first sampled
+best          the sampled answer whose tokens the model finds likeliest on average; no gold answer
+              is used
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ehrmind import tasks
 from ehrmind.config import VOTING, Recipe
 from ehrmind.prompts.chat import PromptVariant, gold_response
 from ehrmind.runs.records import RolloutRow
@@ -24,11 +27,11 @@ from ehrmind.types import Case
 from ehrmind.verify.judge import judge
 
 VOTES = "votes"  # takes the place of a decoding
-OPEN_BOOK = ("formula", "criteria", "events")
 
 
 def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the (split, decoding) pairs that an arm is scored under. A variant is scored on the held-out cases only, a voting one once."""
+    """Returns the (split, decoding) pairs that an arm is scored under. A variant is scored on the
+    held-out cases only, a voting one once."""
     decodings = [decoding for where, decoding in scorings if where == "held_out" and decoding in ("greedy", "sampled")]
     if not variant_name:
         return list(scorings)
@@ -43,7 +46,8 @@ def variant_for(recipe: Recipe, variant_name: str, train: Sequence[Case] = ()) -
     if variant_name == "no_thinking":
         return replace(plain, think=False)
     if variant_name == "open_book":
-        return replace(plain, hints=(*plain.hints, *(hint for hint in OPEN_BOOK if hint not in plain.hints)))
+        book = [hint for hint in tasks.hint_causes() if hint not in ("entities", *plain.hints)]
+        return replace(plain, hints=(*plain.hints, *book))
     return replace(plain, tool=True) if variant_name == "tool" else plain
 
 
@@ -52,7 +56,8 @@ def thinks(recipe: Recipe, arm: str) -> bool:
 
 
 def _shots(recipe: Recipe, train: Sequence[Case]) -> dict[str, tuple[tuple[Case, str], ...]]:
-    """Returns, by stratum, the first `evaluate.shots` cases, ordered by hash, whose worked answer the verifier accepts."""
+    """Returns, by stratum, the first `evaluate.shots` cases, ordered by hash, whose worked answer
+    the verifier accepts."""
     found: dict[str, list[tuple[Case, str]]] = defaultdict(list)
     for case in sorted(train, key=lambda case: hashlib.sha256(f"{recipe.seed}:shot:{case.id}".encode()).digest()):
         if len(found[case.stratum]) < recipe.evaluate.shots and (case.rationale or not recipe.prompts.think):
@@ -75,7 +80,8 @@ def voted(rows: Sequence[RolloutRow], variant_name: str, cases: Mapping[str, Cas
 
 
 def _commonest(samples: Sequence[RolloutRow], case: Case, think: bool) -> RolloutRow:
-    """Chooses the commonest answer. A malformed answer casts no vote; if all are malformed, the first is chosen."""
+    """Chooses the commonest answer. A malformed answer casts no vote; if all are malformed, the
+    first is chosen."""
     answers = [_same(judge(case, row.text, think=think).answer) if row.well_formed else None for row in samples]
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:

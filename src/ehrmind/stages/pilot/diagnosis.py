@@ -1,9 +1,10 @@
-"""The pilot's diagnosis: each stratum is solid, misapplied or missing. docs/pilot.md has the definitions.
+"""The pilot's diagnosis: each stratum is solid, misapplied or missing. docs/pilot.md has the
+definitions.
 
-A right answer may be chance: `chance` is how often an answer to another question of the stratum would be right here. A question counts
-as *reliably* solved when at least `needed` of its k samples are right: the smallest number from 2 on that chance alone reaches in at
-most one question in twenty.
-"""
+A right answer may be chance: `chance` is how often an answer to another question of the stratum
+would be right here. A question counts as *reliably* solved when at least `needed` of its k samples
+are right: the smallest number from 2 on that chance alone reaches in at most one question in
+twenty."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def diagnose(
 def _figures(
     rows: Sequence[RolloutRow], samples: int, cases: Mapping[str, Case], think: bool, seed: int
 ) -> PilotFigures:
-    """Returns pass@1 … pass@k with intervals over patients. k is the number of samples, so pass@k counts solved questions."""
+    """Returns pass@1 … pass@k with intervals over patients. k is the number of samples, so pass@k
+    counts solved questions."""
     right = dict.fromkeys(dict.fromkeys(row.case for row in rows), 0)
     for row in rows:
         right[row.case] += row.correct
@@ -87,9 +89,9 @@ def _figures(
 def kind_of(pass_1: float, pass_1_low: float, reliable: float, chance: float, decidable: bool) -> str:
     """Decides the kind of a stratum. `decidable`: some number of right samples rules chance out.
 
-    A missing one has hardly a question reliably solved and a pass@1 hardly above chance. Where chance is so high that no number of
-    samples rules it out (a label that nearly all cases have), the interval of pass@1 must lie above chance.
-    """
+    A missing one has hardly a question reliably solved and a pass@1 hardly above chance. Where
+    chance is so high that no number of samples rules it out (a label that nearly all cases have),
+    the interval of pass@1 must lie above chance."""
     if pass_1 >= SOLID_FROM and (decidable or pass_1_low > chance):
         return SOLID
     if decidable:
@@ -100,15 +102,16 @@ def kind_of(pass_1: float, pass_1_low: float, reliable: float, chance: float, de
 
 
 def beyond_chance(pass_1: float, chance: float) -> float:
-    """Corrects pass@1 for chance: (pass@1 − chance) / (1 − chance). Negative where chance alone would give more."""
+    """Corrects pass@1 for chance: (pass@1 − chance) / (1 − chance). Negative where chance alone
+    would give more."""
     return (pass_1 - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def chance_of(
     rows: Sequence[RolloutRow], cases: Mapping[str, Case], think: bool, seed: int, only: Container[str] | None = None
 ) -> float:
-    """Returns how often answers would be right if they belonged to another question of the same stratum, as in a shuffled pilot. `only`
-    restricts the questions."""
+    """Returns how often answers would be right if they belonged to another question of the same
+    stratum, as in a shuffled pilot. `only` restricts the questions."""
     by_stratum: dict[str, list[RolloutRow]] = defaultdict(list)
     for row in rows:
         by_stratum[row.stratum].append(row)
@@ -123,7 +126,8 @@ def chance_of(
 
 
 def needed_samples(samples: int, chance: float) -> int:
-    """Returns the smallest r from 2 on with P(at least r of `samples` right by chance) ≤ `BY_CHANCE`; `samples` + 1 if there is none."""
+    """Returns the smallest r from 2 on with P(at least r of `samples` right by chance) ≤
+    `BY_CHANCE`; `samples` + 1 if there is none."""
     from scipy.stats import binom
 
     return next(
@@ -132,7 +136,8 @@ def needed_samples(samples: int, chance: float) -> int:
 
 
 def entropy_of(rows: Sequence[RolloutRow]) -> float:
-    """Returns the mean entropy, in bits, of the answers to one question. All malformed answers count as one answer."""
+    """Returns the mean entropy, in bits, of the answers to one question. All malformed answers
+    count as one answer."""
     by_case: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         by_case[row.case][row.text.rpartition(THINK_CLOSE)[2].strip() if row.well_formed else ""] += 1

@@ -1,4 +1,5 @@
-"""The plan in the run folder: written once after the pilot, followed, and compared with the results."""
+"""The plan in the run folder: written once after the pilot, followed, and compared with the
+results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Interventions: the pilot's questions again, each time with one kind of help. The first that lifts accuracy names the cause.
+"""Interventions: the pilot's questions are asked again with one kind of help each time. The first
+in the list that lifts accuracy names the cause of failure.
 
-A case gets the hints that its task has (`tasks.*.hints`). The tool is for questions whose answer is a number.
+A case gets the hints that its task has for it (`Task.hints`). The tool is for questions whose
+answer is a number.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import NamedTuple
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs.records import Diagnosis, Lift, RolloutRow
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import SOLID
@@ -27,26 +29,33 @@ class Intervention(NamedTuple):
     cause: str
 
 
-INTERVENTIONS = {
-    "entities": Intervention(("entities",), False, "extraction"),
-    "formula": Intervention(("formula",), False, "knowledge"),
-    "both": Intervention(("entities", "formula"), False, "extraction and knowledge"),
-    "tool": Intervention((), True, "arithmetic"),
-    "criteria": Intervention(("criteria",), False, "overlooking criteria"),
-    "events": Intervention(("events",), False, "overlooking events"),
-}
 FEWEST = 3  # questions of a stratum
 LIFT = 0.1  # a smaller one names no cause, however sure it is
 
 
+def interventions() -> dict[str, Intervention]:
+    """All interventions by name, in the order in which causes are considered: one per hint of a
+    task, and two more.
+    """
+    alone = {hint: Intervention((hint,), False, cause) for hint, cause in tasks.hint_causes().items()}
+    return {
+        "entities": alone.pop("entities"),
+        "formula": alone.pop("formula"),
+        "both": Intervention(("entities", "formula"), False, "extraction and knowledge"),
+        "tool": Intervention((), True, "arithmetic"),
+        **alone,
+    }
+
+
 def intervene(
-    context: StageContext, engine: Engine, asked: Sequence[Case], before: Sequence[RolloutRow], diagnosis: Diagnosis
+    context: StageContext, engine: Sampler, asked: Sequence[Case], before: Sequence[RolloutRow], diagnosis: Diagnosis
 ) -> Diagnosis:
-    """Asks again, and adds the lifts and the cause to the diagnosis of every stratum that is not solid."""
+    """Asks again, and adds the lifts and the cause to the diagnosis of every stratum that is not
+    solid."""
     recipe, rates = context.recipe, _rates(before)
     weak = [case for case in asked if diagnosis.by_stratum[case.stratum].kind != SOLID][: recipe.pilot.interventions]
     lifts: dict[str, dict[str, Lift]] = defaultdict(dict)
-    for name, intervention in INTERVENTIONS.items():
+    for name, intervention in interventions().items():
         cases = [case for case in weak if applies(intervention, case)]
         plain = variant_of(recipe)
         hints = (*plain.hints, *(hint for hint in intervention.hints if hint not in plain.hints))
@@ -81,8 +90,10 @@ def applies(intervention: Intervention, case: Case) -> bool:
 
 
 def cause_of(lifts: Mapping[str, Lift]) -> str | None:
-    """Returns the cause of the first intervention that lifts accuracy by `LIFT`, with 95 % confidence in any lift; None if none does."""
-    return next((INTERVENTIONS[name].cause for name in INTERVENTIONS if name in lifts and lifts[name].lifts), None)
+    """The cause of the first intervention that lifts accuracy by `LIFT`, with 95 % confidence of
+    any lift; None if none does.
+    """
+    return next((one.cause for name, one in interventions().items() if name in lifts and lifts[name].lifts), None)
 
 
 def _rates(rows: Sequence[RolloutRow]) -> dict[str, float]:
@@ -93,7 +104,8 @@ def _rates(rows: Sequence[RolloutRow]) -> dict[str, float]:
 
 
 def _lifts(cases: Sequence[Case], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Lift]:
-    """Returns, by stratum, the mean difference of pass@1 on the same questions, with an interval over patients."""
+    """Returns, by stratum, the mean difference of pass@1 on the same questions, with an interval
+    over patients."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         by_stratum[case.stratum].append(case)

@@ -1,5 +1,5 @@
-"""The pilot: k answers to training questions before any training. They show which strata are solid, misapplied or missing, and where
-they fail (`interventions`)."""
+"""The pilot: k answers to training questions before any training. They show which strata are solid,
+misapplied or missing, and where they fail (`interventions`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.runs.records import Diagnosis
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.pilot.diagnosis import diagnose
@@ -16,8 +16,9 @@ from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_
 from ehrmind.types import Case
 
 
-def pilot(context: StageContext, engine: Engine) -> Diagnosis:
-    """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole batch."""
+def pilot(context: StageContext, engine: Sampler) -> Diagnosis:
+    """Writes the rollouts and pilot.json; returns the diagnosis. Resumes after its last whole
+    batch."""
     recipe, train = context.recipe, context.train
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     questions = spread_over_strata([case for case in train if case.id in prompts], recipe.pilot.questions, recipe.seed)
@@ -32,7 +33,8 @@ def pilot(context: StageContext, engine: Engine) -> Diagnosis:
 
 
 def spread_over_strata(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
-    """Chooses `count` cases. Each stratum in turn gives one, in an order by a hash of seed and id."""
+    """Chooses `count` cases. Each stratum in turn gives one, in an order by a hash of seed and
+    id."""
     by_stratum: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:pilot:{case.id}".encode()).digest()):
         by_stratum[case.stratum].append(case)

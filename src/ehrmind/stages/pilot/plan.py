@@ -1,8 +1,8 @@
-"""The plan that follows from the pilot: RLVR alone or a warm-up first, its strata and traces, and the gain to expect.
+"""The plan that follows from the pilot: RLVR alone or a warm-up first, its strata and traces, and
+the gain to expect.
 
-It is written to plan.json before any training, followed if the recipe says `stages: auto`, and compared with the results afterwards
-(gains.json). docs/pilot.md has the definitions.
-"""
+It is written to plan.json before any training, followed if the recipe says `stages: auto`, and
+compared with the results afterwards (gains.json). docs/pilot.md has the definitions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from ehrmind.stages.pilot.diagnosis import MISAPPLIED, MISSING, beyond_chance
 from ehrmind.statistics.calibration import r_squared
 from ehrmind.types import Case
 
-# For expected_gain: the share of the reachable headroom that is won, the number of draws that RLVR's search is worth, and the standard
-# deviation of the residual. Fitted by `benchmarks/pilot_predicts.py --fit`, on seeds of which no figure is reported.
+# For expected_gain: the share of the reachable headroom that is won, the number of draws that
+# RLVR's search is worth, and the standard deviation of the residual. Fitted by
+# `benchmarks/pilot_predicts.py --fit`, on seeds of which no figure is reported.
 PREDICTOR = {"won": 0.81, "draws": 65.1, "sd": 0.15}
 REHEARSAL = 1.0  # answers in the other strata, per trace
 MOST_TRACES = 1000  # per stratum, if the recipe does not say
@@ -63,8 +64,9 @@ def _warm_up(
     traces: Mapping[str, int],
     available: Mapping[str, int],
 ) -> WarmUpPlan:
-    """Plans a warm-up that rehearses as many answers in the other strata as it has traces, because learning some strata alone spoils
-    the others (benchmarks/ablation.py). It rehearses worked answers if the other strata have them. The recipe's own rehearsal wins."""
+    """Plans a warm-up that rehearses as many answers in the other strata as it has traces, because
+    learning some strata alone spoils the others (benchmarks/ablation.py). It rehearses worked
+    answers if the other strata have them. The recipe's own rehearsal wins."""
     kind, said = _kind_of_traces(recipe, train, warmed), recipe.warmup.model_fields_set
     others = {case.stratum for case in train} - set(warmed)
     there = all(available.get(stratum) for stratum in others) and _kind_of_traces(recipe, train, list(others)) == kind
@@ -98,7 +100,8 @@ def planned(recipe: Recipe, plan: Plan) -> Recipe:
 
 
 def expected_gain(figures: PilotFigures) -> ExpectedGain:
-    """Returns the accuracy that RLVR alone is expected to add in a stratum, with a 95 % prediction interval."""
+    """Returns the accuracy that RLVR alone is expected to add in a stratum, with a 95 % prediction
+    interval."""
     before = figures.pass_at_1
     gain = PREDICTOR["won"] * headroom_in_reach(figures, PREDICTOR["draws"])
     noise = math.hypot(PREDICTOR["sd"], math.sqrt(before * (1 - before) / max(1, figures.questions)))
@@ -106,8 +109,9 @@ def expected_gain(figures: PilotFigures) -> ExpectedGain:
 
 
 def headroom_in_reach(figures: PilotFigures, draws: float) -> float:
-    """Returns the part of 1 − pass@1 that training can reach: all of it in questions that most samples solve. In the others (unsettled)
-    it is weighted by the probability that one of `draws` samples is right, and not by chance."""
+    """Returns the part of 1 − pass@1 that training can reach: all of it in questions that most
+    samples solve. In the others (unsettled) it is weighted by the probability that one of `draws`
+    samples is right, and not by chance."""
     unsettled = figures.unsettled
     of_unsettled = (1 - unsettled.pass_at_1) * unsettled.questions / max(1, figures.questions)
     chance = 1 - (1 - max(0.0, beyond_chance(unsettled.pass_at_1, unsettled.chance))) ** draws
@@ -115,8 +119,9 @@ def headroom_in_reach(figures: PilotFigures, draws: float) -> float:
 
 
 def compare_gains(plan: Plan, diagnosis: Diagnosis, results: Results) -> Gains | None:
-    """Compares predicted with obtained gains by stratum, for the arm that is RLVR from the base; None if that was not trained. The
-    obtained gain is measured as the pilot measures, on sampled answers, if the recipe has them."""
+    """Compares predicted with obtained gains by stratum, for the arm that is RLVR from the base;
+    None if that was not trained. The obtained gain is measured as the pilot measures, on sampled
+    answers, if the recipe has them."""
     view: Comparison = results if results.sampled is None else results.sampled
     if not {"base", "rlvr"} <= view.arms.keys():
         return None
@@ -148,7 +153,8 @@ def _r2(rows: Sequence[StratumGain]) -> float | None:
 
 
 def _worked_answers(recipe: Recipe, train: Sequence[Case]) -> dict[str, int]:
-    """Counts cases per stratum that have a worked answer: their own, the calculators', or a teacher's."""
+    """Counts cases per stratum that have a worked answer: their own, the calculators', or a
+    teacher's."""
     found: dict[str, int] = defaultdict(int)
     for case in train:
         found[case.stratum] += bool(case.rationale) or _calculable(case) or recipe.teacher is not None
@@ -156,8 +162,8 @@ def _worked_answers(recipe: Recipe, train: Sequence[Case]) -> dict[str, int]:
 
 
 def _learns_from_the_pilot(recipe: Recipe, worked: Sequence[int]) -> bool:
-    """Tells whether the traces are the model's own: the recipe says so, or no missing stratum has another worked answer. A bare label
-    would teach the model to answer without reasoning."""
+    """Tells whether the traces are the model's own: the recipe says so, or no missing stratum has
+    another worked answer. A bare label would teach the model to answer without reasoning."""
     return recipe.warmup.traces == "pilot" if "traces" in recipe.warmup.model_fields_set else not any(worked)
 
 
@@ -166,8 +172,9 @@ def _calculable(case: Case) -> bool:
 
 
 def _kind_of_traces(recipe: Recipe, train: Sequence[Case], strata: Sequence[str]) -> str:
-    """Chooses where traces come from: the recipe's choice, if it makes one. Else the first of these that is possible: the data, if
-    every case has a worked answer; the calculators; a teacher; the data, if some cases have one; the pilot's right answers."""
+    """Chooses where traces come from: the recipe's choice, if it makes one. Else the first of these
+    that is possible: the data, if every case has a worked answer; the calculators; a teacher; the
+    data, if some cases have one; the pilot's right answers."""
     if "traces" in recipe.warmup.model_fields_set:
         return recipe.warmup.traces
     cases = [case for case in train if case.stratum in set(strata)]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 THRESHOLDS: Mapping[str, float] = {
     "window": 5,  # steps a mean is taken over: at 32 questions a step about 2 points of accuracy are then noise
@@ -46,13 +46,17 @@ class Curves:
 
     rows: Sequence[Mapping[str, float]]
     groups: int
-    spread: float  # between the best and the worst reward
+    spread: float  # between the best and the worst reward; for extra rewards, as far apart as they were in a step
     right: float  # what a right answer earns above a wrong one that is well-formed
 
     def of(self, name: str) -> list[float]:
         """Returns one number per step, NaN if there is none; empty if the metric does not exist."""
         values = [row.get(name, math.nan) for row in self.rows]
         return [] if all(math.isnan(value) for value in values) else values
+
+    def reward_of_verdicts(self) -> list[float]:
+        """The reward without the recipe's extra rewards."""
+        return [row.get("reward", math.nan) - row.get("extra_reward", 0.0) for row in self.rows]
 
     def right_of_well_formed(self) -> list[float]:
         return [
@@ -105,7 +109,8 @@ def form_only(curves: Curves) -> str | None:
     earned by being right."""
     if len(curves.rows) < THRESHOLDS["form_steps"]:
         return None
-    moves = (_moves(curves.of(name))[:1] for name in ("reward", "format_rate", "accuracy"))
+    series = (curves.reward_of_verdicts(), curves.of("format_rate"), curves.of("accuracy"))
+    moves = (_moves(values)[:1] for values in series)
     for reward, formed, accuracy in zip(*moves, strict=False):
         gained = min(reward.z, formed.z) > THRESHOLDS["clear"] and formed.rise > THRESHOLDS["form_gain"]
         earned = curves.right * (accuracy.rise + 2 * accuracy.error)
@@ -176,9 +181,9 @@ def no_signal(curves: Curves) -> str | None:
     return None
 
 
-def sampler_gap(curves: Curves) -> str | None:
+def train_inference_mismatch(curves: Curves) -> str | None:
     """The sampler and the learner drift apart in their log-probabilities."""
-    for gap in _moves(curves.of("sampler_gap"))[:1]:
+    for gap in _moves(curves.of("train_inference_mismatch"))[:1]:
         if gap.after > max(THRESHOLDS["gap_factor"] * gap.before, THRESHOLDS["gap"]):
             return (
                 f"the sampler's log-probabilities are {gap.after:.3f} nats off the learner's, {gap.before:.3g} at first"
@@ -193,7 +198,7 @@ ALARMS: Mapping[str, Rule] = {
     "length_drift": length_drift,
     "reward_jump": reward_jump,
     "no_signal": no_signal,
-    "sampler_gap": sampler_gap,
+    "train_inference_mismatch": train_inference_mismatch,
 }
 
 

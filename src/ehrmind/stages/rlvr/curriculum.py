@@ -9,7 +9,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Literal, TypedDict
 
 from ehrmind.config import Recipe
 from ehrmind.runs import Run
@@ -18,12 +18,23 @@ from ehrmind.types import Case, Group, InputError
 
 ALL = "all"  # the one pool of a recipe without a mix
 LEAN = 4.0  # answers that a question's stratum counts for in the question's own rate: half a small group
+Table = Literal["questions", "strata"]
+
+
+class CurriculumState(TypedDict):
+    """The state of a curriculum, as the checkpoint's JSON has it: how many questions each pool was
+    asked and owed, and what was seen of each question and stratum as [right, answers, step]."""
+
+    asked: dict[str, int]
+    owed: dict[str, float]
+    questions: dict[str, list[float]]
+    strata: dict[str, list[float]]
+    asked_by_stratum: dict[str, int]
 
 
 class Curriculum:
-    """Draws questions. `state` is plain JSON and goes into the checkpoint: how many questions each
-    pool was asked and owed, and what was seen of each question and stratum as [right, answers,
-    step]. A draw depends on the seed and on what was asked and judged before, in that order."""
+    """Draws questions. A draw depends on the seed and on what was asked and judged before, in that
+    order; `state` has what it needs of that."""
 
     def __init__(self, recipe: Recipe, questions: Sequence[Case], pilot: Iterable[RolloutRow] = ()) -> None:
         """`pilot` has rows of the pilot's rollouts, if they come from the model that RLVR starts
@@ -35,8 +46,13 @@ class Curriculum:
                 "the model's context is the limit."
             )
         self.pools = pools_of(questions, self.settings.mix)
-        self.state: dict[str, Any] = {"asked": dict.fromkeys(self.pools, 0), "owed": dict.fromkeys(self.pools, 0.0)}
-        self.state |= {"questions": {}, "strata": {}, "asked_by_stratum": {}}
+        self.state: CurriculumState = {
+            "asked": dict.fromkeys(self.pools, 0),
+            "owed": dict.fromkeys(self.pools, 0.0),
+            "questions": {},
+            "strata": {},
+            "asked_by_stratum": {},
+        }
         if self.by_pass_rate:
             known = {case.id: case.stratum for pool in self.pools.values() for case in pool}
             for row in pilot:
@@ -125,13 +141,14 @@ class Curriculum:
         fresh = [case for case in ranked if case.id not in besides] or ranked
         return [fresh[place % len(fresh)] for place in range(count)]
 
-    def _seen(self, table: str, name: str, step: int) -> tuple[float, float]:
-        right, answers, then = self.state[table].get(name, (0.0, 0.0, step))
+    def _seen(self, table: Table, name: str, step: int) -> tuple[float, float]:
+        right, answers, then = self.state[table].get(name, [0.0, 0.0, step])
         faded = self.settings.pass_rate_memory ** (step - then)
         return right * faded, answers * faded
 
     def _count(self, question: str, stratum: str, right: int, answers: int, step: int) -> None:
-        for table, name in (("questions", question), ("strata", stratum)):
+        tables: tuple[tuple[Table, str], ...] = (("questions", question), ("strata", stratum))
+        for table, name in tables:
             before_right, before = self._seen(table, name, step)
             self.state[table][name] = [before_right + right, before + answers, step]
 

@@ -11,22 +11,34 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict, cast
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine, Learner
+from ehrmind.engines import Engine, Learner, Proof
 from ehrmind.runs import Run
 from ehrmind.runs.records import RlvrFacts, rollout_rows
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix, pilot_rows, pools_of
+from ehrmind.stages.rlvr.extra_rewards import extra_metrics, load_rewards, with_extra_rewards
 from ehrmind.stages.rlvr.rewards import class_weights, signal, with_advantages
 from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tuning_accuracy
 from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sample_and_judge, variant_of
 from ehrmind.types import Case, Group, Prompt
 
 Rows = list[dict[str, float]]
+
+
+class RlvrState(TypedDict):
+    """How far the loop is, as the checkpoint's JSON has it: steps done, the best accuracy on tuning
+    and its step, why the loop stopped early, and the proof of the saved model."""
+
+    step: int
+    best: float
+    best_step: int
+    stopped: str | None
+    saved: Proof
 
 
 def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
@@ -41,16 +53,18 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
     )  # after a warm-up its rates hold no more
     curriculum = Curriculum(recipe, asked, seen)
     weights = class_weights(asked) if settings.class_weights == "balanced" else {}
+    extra = load_rewards(recipe.reward.extra)
     learner = engine.learner(settings, settings.steps, rlvr=settings, decoding=recipe.decoding)
     state, history = _resumed(run, stage, learner, curriculum)
     with progress(stage, settings.steps, state["step"]) as ticker:
         while state["step"] < settings.steps and state["stopped"] is None:
             step, started = state["step"], time.monotonic()
             groups, resampled = collect(context, engine, curriculum, prompts, arm, step)
-            groups = with_advantages(groups, settings, weights)
+            groups = with_advantages(with_extra_rewards(groups, extra), settings, weights)
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
-            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), "resampled_groups": resampled}
+            metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), **extra_metrics(groups, extra)}
+            metrics["resampled_groups"] = resampled
             metrics["tokens_per_second"] = sum(row.tokens for row in rows) / (time.monotonic() - started)
             history.append(metrics)
             stop = _alarmed(context, stage, arm, step, history, ticker)
@@ -122,16 +136,16 @@ def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
         class_weights(train)
 
 
-def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
+def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[RlvrState, Rows]:
     """Reads the newest whole checkpoint, or starts at the beginning. Also returns the metrics up to
     there."""
     checkpoint = run.latest_checkpoint(stage)
-    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
+    state: RlvrState = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
         found = learner.resume(checkpoint)
-        state |= {key: found[key] for key in state if key in found}
         curriculum.state = found["order"]
-    run.rollback(stage, int(state["step"]))
+        state |= cast(RlvrState, {key: found[key] for key in state if key in found})
+    run.rollback(stage, state["step"])
     return state, [dict(row.values) for row in run.metrics() if row.stage == stage]
 
 
@@ -141,7 +155,8 @@ def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Ro
     run, recipe, reward = context.run, context.recipe, context.recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
-    curves = Curves(history, recipe.rlvr.questions_per_step, spread=max(worth) - min(worth), right=right - reward.wrong)
+    spread = max(worth) - min(worth) + max((row.get("extra_reward_range", 0.0) for row in history), default=0.0)
+    curves = Curves(history, recipe.rlvr.questions_per_step, spread=spread, right=right - reward.wrong)
     known, raised = {row.alarm for row in run.alarms() if row.stage == stage}, alarms(curves)
     fresh = [name for name in raised if name not in known]
     for name in fresh:

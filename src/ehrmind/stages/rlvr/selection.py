@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ehrmind.engines import Engine
+from ehrmind.engines import Sampler
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.rollout import Request, render_prompts, sample_and_judge, variant_of
 
 
-def tuning_accuracy(context: StageContext, engine: Engine) -> float:
+def tuning_accuracy(context: StageContext, engine: Sampler) -> float:
     """The share of tuning cases answered right. Answers are greedy, so the only noise is which
     cases tuning holds."""
     recipe, tuning = context.recipe, context.tuning

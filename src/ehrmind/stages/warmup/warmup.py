@@ -18,7 +18,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
@@ -179,7 +180,7 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
 
 def _taught(
     context: StageContext, cases: Mapping[str, Case], diagnosis: Diagnosis | None
-) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+) -> tuple[list[tuple[str, str]], dict[str, JsonValue]]:
     """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the
     others."""
     pairs, facts = taught(context, list(cases.values()), diagnosis)
