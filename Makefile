@@ -63,10 +63,11 @@ test-long: setup ## what continuous integration has no time for: the whole of so
 cases: setup ## inputs that went wrong once, from the folder EHRMIND_CASES or ../shared/cases; a skip is no pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) tests/e2e/test_cases.py
 
-check: setup ## lint, layout and types
+check: setup ## lint, layout, types and the rules for prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/prose.py
 
 format: setup ## mend what lint and layout can mend by themselves
 	$(BIN)/ruff check --fix .
