@@ -26,7 +26,8 @@ from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card.card import model_card
 from ehrmind.runs.predictions import read_predictions
-from ehrmind.runs.records import ExportedModel, ModelProvenance
+from ehrmind.runs.records import ModelProvenance
+from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.stages.models import choose
 from ehrmind.stages.provenance import advice_of
 from ehrmind.types import InputError

@@ -17,6 +17,9 @@ from ehrmind.config import Recipe, parse_recipe, recipe_digest
 from ehrmind.data import save_cases
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.report.formatting import Cell
+from ehrmind.report.reading import read_run
+from ehrmind.report.tables.deviations import deviations
 from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.rlvr.extra_rewards import load_rewards
@@ -131,6 +134,14 @@ def test_evaluation_selection_and_pilot_are_the_same_with_and_without_extra_rewa
     for stage in ("pilot", "evaluate-rlvr-greedy", "evaluate-base-greedy"):
         scored = pl.DataFrame(more.read_rollouts(stage))
         assert scored.height and set(scored["parts"][0]) == {"format", "outcome"}
+
+
+def test_the_page_names_extra_rewards_among_the_departures_from_the_paper(folder: Path) -> None:
+    extra = {"brevity": {"function": "rewards_of_mine:brevity", "weight": 0.5}}
+    table = deviations(read_run(run(folder / "run", recipe(folder, extra))))
+    assert table is not None
+    (row,) = [row for row in table.rows if str(row[0]).startswith("reward.")]
+    assert row == ["reward.extra.brevity", Cell("rewards_of_mine:brevity", "weight 0.5"), Cell("none", "the paper")]
 
 
 def test_a_run_that_goes_on_without_the_module_is_refused_in_one_sentence(

@@ -16,7 +16,7 @@ from ehrmind.export.model import described
 from ehrmind.report.model_card.card import model_card, plain
 from ehrmind.report.model_card.text import BY_PEOPLE
 from ehrmind.runs import Run
-from ehrmind.runs.records import ExportedModel
+from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.types import InputError
 from tests.run_folder import CANARY, finished_run, recipe
 from tests.stored import store

@@ -19,7 +19,8 @@ from ehrmind.report.model_card.text import BY_PEOPLE, LIMITS, RESTRICTED, SERVIN
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.tables.contamination import not_comparable
 from ehrmind.runs import SPLITS, Run
-from ehrmind.runs.records import ExportedModel, Interval95, Provenance
+from ehrmind.runs.records import Interval95, Provenance
+from ehrmind.runs.records.exported import ExportedModel
 
 USES = {"train": "learned from", "tuning": "selected by", "held_out": "scored once per arm and decoding"}
 NOT_STATED = "not stated"

@@ -52,6 +52,8 @@ def _from_paper(recipe: Recipe) -> Iterator[list[str | Cell]]:
         here = getattr(getattr(recipe, part), key)
         if part in used and here != stated:
             yield [f"{part}.{key}", _value(here), Cell(_value(stated), "the paper")]
+    for name, extra in recipe.reward.extra.items() if "reward" in used else ():
+        yield [f"reward.extra.{name}", Cell(extra.function, f"weight {extra.weight:g}"), Cell("none", "the paper")]
 
 
 def _value(value: JsonValue) -> str:
