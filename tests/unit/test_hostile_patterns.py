@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from ehrmind.engines.local.opening import pattern_probe
 from ehrmind.engines.local.opening.adapters import opened_adapter
 from ehrmind.engines.local.opening.gate import admit_adapter, admit_model
-from ehrmind.engines.local.opening.network import pattern_probe
 from ehrmind.types import InputError
 from tests.small_adapters import lora
 from tests.small_models import small_model

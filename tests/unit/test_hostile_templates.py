@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from ehrmind.config import Model
 from ehrmind.engines.local.chat.conversation import render
 from ehrmind.engines.local.engine import open_engine
-from ehrmind.engines.local.opening.network import template_probe
+from ehrmind.engines.local.opening import template_probe
 from ehrmind.types import InputError, Message
 from tests.small_models import small_model
 

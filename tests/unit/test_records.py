@@ -15,6 +15,7 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.files import json_bytes
 from ehrmind.runs import Run
 from ehrmind.runs.records import (
+    DataFacts,
     Diagnosis,
     Gains,
     Mark,
@@ -114,6 +115,13 @@ def test_results_of_another_version_are_refused_by_it(run: Run, version: object)
     other |= {} if version is None else {"schema_version": version, "a key of the future": 1}
     with pytest.raises(InputError, match="schema version"):
         Results.from_dict(other, "RUN/results.json")
+
+
+def test_what_a_reader_counted_is_stored_as_json_whatever_sequences_it_is_made_of() -> None:
+    facts: dict[str, Any] = {"sources": {"train": {"files": ({"name": "a.csv"},), "rows": 1, "share": 0.1}}}
+    facts |= {"proven": {"cases": 1, "corruptions": 2}, "digest": "0", "cases": {"train": 1}}
+    found = DataFacts.model_validate({**facts, "train_notes_also_held_out_dropped": 0})
+    assert found.to_dict()["sources"]["train"] == {"files": [{"name": "a.csv"}], "rows": 1, "share": 0.1}
 
 
 def keys() -> list[StageKey]:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from ehrmind.config import Lora, Model, Optimiser
 from ehrmind.engines.local.engine import LocalEngine, open_engine
 from ehrmind.engines.local.opening.quantised import keeps_from_learning
-from ehrmind.engines.local.saving.saved_model import saved_model
+from ehrmind.engines.local.saving import saved_model
 from ehrmind.types import InputError, Prompt
 from tests.small_models import EVERY_FAMILY, small_model, tokens
 

@@ -66,7 +66,7 @@ def model(
     from ehrmind.report.model_card.card import model_card
 
     chosen, about = described(where, arm)
-    card = model_card(about.to_dict(), chosen.run, name=out.resolve().name, licence=licence)
+    card = model_card(about, chosen.run, name=out.resolve().name, licence=licence)
     typer.echo(
         f"wrote {export_model(chosen, about, out, card=card, merge=merge)}; its README.md says what people must still "
         f"write"

@@ -152,4 +152,4 @@ def _show(found: Predictions, out: Path, *, page: bool) -> bool:
         typer.echo(f"wrote {write_prediction_page(out)}")
     if warning := found.warning():
         typer.echo(warning, err=True)
-    return warning is not None and found.about("provenance")["counts"]["cases"] >= TELLING
+    return warning is not None and found.provenance().counts.cases >= TELLING

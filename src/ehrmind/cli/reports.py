@@ -58,10 +58,10 @@ def compare(
     found = matrix(folders)
     show_matrix(found)
     if out is not None:
-        write_json(out, found)
+        write_json(out, found.to_dict())
         typer.echo(f"wrote {out}")
-    if found["unread"]:
-        raise InputError(f"The others are compared; {' '.join(found['unread'])}")
+    if found.unread:
+        raise InputError(f"The others are compared; {' '.join(found.unread)}")
 
 
 def list_(

@@ -193,9 +193,8 @@ class EndpointClient:
         """
         import openai
 
-        library = sys.modules[
-            (openai.DefaultAsyncHttpxClient.__base__ or object).__module__.partition(".")[0]
-        ]  # httpx or httpx2
+        # The client's base is httpx or httpx2
+        library = sys.modules[(openai.DefaultAsyncHttpxClient.__base__ or object).__module__.partition(".")[0]]
         decoding, sampled = question.decoding, question.decoding.temperature > 0
         settings: dict[str, Any] = {
             "temperature": decoding.temperature,

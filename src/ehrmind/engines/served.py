@@ -109,9 +109,8 @@ def completion(answer: Answer, *, thinks: bool = True) -> Completion:
         reasoning = answer.reasoning.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
         if reasoning.strip():
             rest = text.lstrip().removeprefix(THINK_CLOSE)
-            closed = (
-                f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""
-            )  # without an end of the thought, the server took everything for reasoning
+            # Without an end of the thought the server took everything for reasoning
+            closed = f"{THINK_CLOSE}\n{rest}" if rest.strip() else ""
             text = f"{THINK_OPEN}{neutral(reasoning)}{closed}"
         elif THINK_CLOSE in text:
             text = f"{THINK_OPEN}{text}"

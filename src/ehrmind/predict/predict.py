@@ -27,7 +27,7 @@ from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.predictions import Format, Predictions, frame_of, open_predictions
-from ehrmind.runs.records import Asked, PredictedData, PredictionCounts
+from ehrmind.runs.records import Asked, PredictedData, PredictionCounts, PredictionProvenance
 from ehrmind.runs.records.prediction_row import PredictionRow
 from ehrmind.stages.evaluation.label_predictions import prediction_frames
 from ehrmind.stages.models import share_machine
@@ -151,7 +151,7 @@ def _finish(folder: Predictions, cases: Sequence[Case], form: Format) -> None:
         reasons=dict(Counter(row.reason for row in rows if row.reason)),
         tokens=sum(row.tokens for row in rows),
     )
-    folder.write_about("provenance", {**folder.about("asked"), "counts": counts.to_dict(), "versions": versions()})
+    folder.write_provenance(PredictionProvenance(**folder.asked(), counts=counts, versions=versions()))
     folder.write_final(frame_of(rows), form)
     folder.tidy()
 

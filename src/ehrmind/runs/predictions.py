@@ -27,6 +27,7 @@ from ehrmind.files import clear_leftovers, file_name, json_bytes, parquet_bytes,
 from ehrmind.runs.lock import LOCK, WRITER, sign
 from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import keep_private
+from ehrmind.runs.records import PredictionProvenance
 from ehrmind.runs.records.prediction_row import PredictionRow
 from ehrmind.types import InputError
 from ehrmind.world import on_first
@@ -120,40 +121,48 @@ class Predictions:
 
     def lines(self) -> list[str]:
         """Says in sentences what became of the cases: counts, no record text."""
-        counts = self.about("provenance")["counts"]
-        why = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
+        counts = self.provenance().counts
+        why = ", ".join(f"{reason} {count:,}" for reason, count in counts.reasons.items())
         said = [
-            f"answered {counts['answered']:,} of {counts['cases']:,} cases",
+            f"answered {counts.answered:,} of {counts.cases:,} cases",
             *([f"without an answer: {why}"] if why else []),
         ]
-        if counts["abstained"]:
-            said.append(f"abstained from {counts['abstained']:,}")
+        if counts.abstained:
+            said.append(f"abstained from {counts.abstained:,}")
         return [*said, f"wrote {self.final()}"]
 
     def warning(self) -> str | None:
         """Advises what to do if no case was answered, as happens with a model not made for such
         questions; else None."""
-        counts = self.about("provenance")["counts"]
-        if counts["answered"] or counts["abstained"]:
+        counts = self.provenance().counts
+        if counts.answered or counts.abstained:
             return None
-        why = max(counts["reasons"], key=counts["reasons"].get, default="no answer")
+        why = max(counts.reasons, key=lambda reason: counts.reasons[reason], default="no answer")
         return (
-            f"none of {counts['cases']:,} cases was answered (mostly: {why}), so this model cannot be used for them as it was asked; "
+            f"none of {counts.cases:,} cases was answered (mostly: {why}), so this model cannot be used for them as "
+            "it was asked; "
             f"`text` in {self.final()} is what it wrote: see whether it was trained on such cases, and whether "
             "decoding.max_new_tokens and the model's context are enough"
         )
 
-    def write_about(self, name: Literal["asked", "provenance"], about: Mapping[str, Any]) -> None:
-        self.manifest.put(f"{name}.json", json_bytes(about))
+    def write_provenance(self, provenance: PredictionProvenance) -> None:
+        self.manifest.put("provenance.json", json_bytes(provenance.to_dict()))
 
-    def about(self, name: Literal["asked", "provenance"]) -> dict[str, Any]:
-        """Reads asked.json or provenance.json. Raises InputError if it is not what was stored."""
-        found: dict[str, Any] = json.loads(self.manifest.read_bytes(f"{name}.json"))
+    def provenance(self) -> PredictionProvenance:
+        """Reads provenance.json of a finished prediction. Raises InputError if it is not what was
+        stored."""
+        tree = json.loads(self.manifest.read_bytes("provenance.json"))
+        return PredictionProvenance.from_dict(tree, str(self.path / "provenance.json"))
+
+    def asked(self) -> dict[str, Any]:
+        """Reads asked.json, the JSON of `records.Asked`. Raises InputError if it is not what was
+        stored."""
+        found: dict[str, Any] = json.loads(self.manifest.read_bytes("asked.json"))
         return found
 
     def asked_before(self) -> dict[str, Any] | None:
         """Reads what the folder was asked when it began; None if it has not begun."""
-        return self.about("asked") if self.manifest.file.is_file() else None
+        return self.asked() if self.manifest.file.is_file() else None
 
 
 def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> Predictions:
@@ -168,7 +177,7 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     folder = Predictions(path)
     plain: dict[str, Any] = json.loads(json.dumps(asked))
     is_begun = refuse_used(path, resume=resume)
-    if is_begun and (differing := differing_keys(folder.about("asked"), plain)):
+    if is_begun and (differing := differing_keys(folder.asked(), plain)):
         raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
     path.mkdir(parents=True, exist_ok=True)
     if is_begun:

@@ -138,9 +138,8 @@ def estimate(shape: Shape, recipe: Recipe, *, warmup: bool = True, rlvr: bool = 
     weights, trained = shape.parameters * shape.bytes, shape.trainable * FP32
     sharded = workers if recipe.cluster.strategy == "fsdp" else 1
     narrow = recipe.model.lora is None and shape.bytes < FP32
-    masters = (
-        shape.trainable * (FP32 - (shape.bytes if sharded > 1 else 0)) if narrow else 0
-    )  # FSDP2 shards the masters
+    # FSDP2 shards the masters
+    masters = shape.trainable * (FP32 - (shape.bytes if sharded > 1 else 0)) if narrow else 0
     copy = weights if recipe.rlvr.kl > 0 and recipe.model.lora is None else 0
     # Sharded tensors are gathered for a while: all weights in sampling, some layers' in training,
     # gradients until a shard ends
@@ -173,9 +172,8 @@ def refuse_what_cannot_fit(found: Estimate, recipe: Recipe, available: int) -> N
         return
     adapts, learns = recipe.model.lora is not None, found.optimiser > 0
     smaller = ["use a smaller model"]
-    smaller += (
-        ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []
-    )  # else its masters are fp32
+    # bf16 weights that are trained have fp32 masters
+    smaller += ["model.dtype=bfloat16"] if recipe.model.dtype == "float32" and (adapts or not learns) else []
     smaller += ["model.lora"] if learns and not adapts else []
     smaller += ["rlvr.kl=0"] if found.reference else []
     advice = {
@@ -229,9 +227,8 @@ def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
         tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
     )
     logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
-    if (
-        shape.device == "cuda" and shape.narrow
-    ):  # weights in autocast's type, and the LM head's gradient before it is added
+    # Weights in autocast's type, and the LM head's gradient before it is added
+    if shape.device == "cuda" and shape.narrow:
         logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
     return int(kept + logits + tokens * shape.hidden * FP32 * 4)
 

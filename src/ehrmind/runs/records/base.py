@@ -3,15 +3,23 @@ as it was read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
 
 from ehrmind.types import InputError
 
 SCHEMA_VERSION = 1  # of results.json; a change of its shape counts it up
 
+
+def _as_json(value: object) -> object:
+    return json.loads(json.dumps(value))
+
+
+# A JSON object of any shape. Tuples become lists, as they do on the disk.
+JsonObject = Annotated[Mapping[str, JsonValue], BeforeValidator(_as_json)]
 Interval95 = tuple[float, float]  # the lower and the upper end of a 95 % confidence interval
 
 
@@ -28,7 +36,7 @@ class Record(BaseModel):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
+    def from_dict(cls, tree: object, place: str) -> Self:
         """Reads the JSON object. Raises InputError naming `place` and the first key that does not
         fit; it shows no value."""
         try:

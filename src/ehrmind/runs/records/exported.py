@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from ehrmind.runs.records.base import Record
+from ehrmind.runs.records.base import JsonObject, Record
 from ehrmind.runs.records.marks import ModelProvenance
 
 
@@ -20,7 +20,7 @@ class ExportedModel(Record):
     name: str = ""
     arm: str | None = None
     restricted: bool | None = None
-    asks: Mapping[str, JsonValue] = Field(default_factory=dict)
+    asks: JsonObject = Field(default_factory=dict)
     restricted_because: tuple[str, ...] = ()
     families: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
@@ -40,9 +40,9 @@ class TrainerExport(Record):
     restricted: bool
     restricted_because: tuple[str, ...]
     cases: Mapping[str, int]  # by split
-    left_out: Mapping[str, JsonValue]
+    left_out: JsonObject
     longest_prompt: int
     measured: bool
     recipe_digest: str
     data_digest: str
-    recipe: Mapping[str, JsonValue]
+    recipe: JsonObject

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from ehrmind.runs.records.base import Record
+from ehrmind.runs.records.base import JsonObject, Record
 from ehrmind.runs.records.measures import LabelMeasures
 from ehrmind.runs.records.pilot import Diagnosis
 
@@ -27,9 +27,9 @@ class ProvenCases(Record):
 class DataFacts(Record):
     """The data that were read. The facts of a source are its reader's own (docs/your-data.md)."""
 
-    sources: Mapping[str, Mapping[str, JsonValue]]  # by split
+    sources: Mapping[str, JsonObject]  # by split
     proven: ProvenCases
-    histories: Mapping[str, Mapping[str, JsonValue]] = Field(default_factory=dict)  # by split
+    histories: Mapping[str, JsonObject] = Field(default_factory=dict)  # by split
     digest: str
     cases: Mapping[str, int]
     train_notes_also_held_out_dropped: int
@@ -144,7 +144,7 @@ class WarmupFacts(TraceCounts, _Steps):
     """Facts of a warm-up. `saved` is the proof that the stored model is the trained
     one."""
 
-    saved: Mapping[str, JsonValue]
+    saved: JsonObject
 
 
 class WarmupMark(WarmupFacts, Mark):
@@ -168,7 +168,7 @@ class RlvrFacts(Record):
     best: float
     best_step: int
     stopped: str | None
-    saved: Mapping[str, JsonValue]
+    saved: JsonObject
     best_standard_error: float
 
 
@@ -199,7 +199,7 @@ class ModelProvenance(Record):
     name: str
     revision: str | None
     sha256: Mapping[str, str]
-    generation_advice: Mapping[str, JsonValue] = Field(default_factory=dict)
+    generation_advice: JsonObject = Field(default_factory=dict)
     dropout_set_to_0: Mapping[str, float] = Field(default_factory=dict)
 
 

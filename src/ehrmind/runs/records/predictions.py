@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from ehrmind.runs.records.base import Record
+from ehrmind.runs.records.base import JsonObject, Record
 
 
 class PredictingModel(Record):
@@ -17,7 +17,7 @@ class PredictingModel(Record):
     arm: str | None = None
     sha256: Mapping[str, str] = Field(default_factory=dict)
     served: str | None = None
-    body: Mapping[str, JsonValue] = Field(default_factory=dict)
+    body: JsonObject = Field(default_factory=dict)
 
 
 class PredictedData(Record):
@@ -33,7 +33,7 @@ class Asked(Record):
 
     model: PredictingModel
     data: PredictedData
-    settings: Mapping[str, JsonValue]
+    settings: JsonObject
 
 
 class PredictionCounts(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -154,10 +154,10 @@ class Results(Comparison, Versioned):
                 yield self.decoding, scorer, view
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any], place: str) -> Self:
+    def from_dict(cls, tree: object, place: str) -> Self:
         """As `Record.from_dict`. A file of another schema version is refused by its version
         alone."""
-        version = tree.get("schema_version")
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
         if version != SCHEMA_VERSION:
             made = "before results had a schema version" if version is None else f"with schema version {version!r:.20}"
             raise InputError(

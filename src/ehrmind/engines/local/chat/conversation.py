@@ -23,9 +23,8 @@ from ehrmind.types import InputError, Message, Prompt
 ASKED, SAID, NEXT = "the-first-words", "the-last-words", "the-reply-words"  # stand for the contents of turns
 OPENED = re.compile(rf"{THINK_OPEN}\s*\Z")
 EMPTY_THOUGHT = re.compile(rf"\A\s*(?:{THINK_OPEN})?\s*{THINK_CLOSE}\s*")
-BEFORE_THOUGHT = re.compile(
-    rf"{THINK_OPEN}\s*(?:{THINK_CLOSE}\s*)?(?={THINK_OPEN})"
-)  # a template's own, empty, before a given one
+# An empty thought that a template writes before a given one
+BEFORE_THOUGHT = re.compile(rf"{THINK_OPEN}\s*(?:{THINK_CLOSE}\s*)?(?={THINK_OPEN})")
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,8 @@ class Chat:
         """
         begun = [Message("user", ASKED), Message("assistant", SAID)]
         tail = self._tail([*begun, Message("tool", NEXT)])
-        if NEXT not in tail or tail == self._tail(
-            [*begun, Message("assistant", NEXT)]
-        ):  # left out, or taken for the assistant's words
+        # A template may leave the reply out, or take it for the assistant's words
+        if NEXT not in tail or tail == self._tail([*begun, Message("assistant", NEXT)]):
             tail = conversation(self.tokenizer, [*begun, Message("user", NEXT)], self.arguments).rpartition(SAID)[2]
         tail = tail.replace(NEXT, self.markers.apart(reply))
         turn = self._begun(tail, thinks=thinks)

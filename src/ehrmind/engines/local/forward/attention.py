@@ -153,9 +153,8 @@ class SharedPrompt(torch.autograd.Function):
         )
         if packing.own:
             own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND, out_HND, lse_HN / LOG2_E))
-            grad_MHCD = (
-                _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]
-            )  # a repeated last token counts once
+            # A repeated last token counts once
+            grad_MHCD = _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]
             parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                 grad_MHCD, *own, **_own_way(pieces)
             )

@@ -51,13 +51,13 @@ def share_prompts(network: Any) -> bool:
             network.set_attn_implementation(NAME)
             packed = score(network, groups, temperature=1.0, shared=True, pad_id=0).logprobs
             network.train()
-            learnt = score(network, groups, temperature=1.0, shared=True, pad_id=0).logprobs
+            learned = score(network, groups, temperature=1.0, shared=True, pad_id=0).logprobs
             network.eval()
             decoded = _decoded(network, groups[:2])
         tolerance = TOLERANCE.get(network.dtype, 0.1)
         starts = torch.tensor([0, 5, 15, 19])[:, None]  # of the four answers decoded, in the flat log-probabilities
         wanted = plain[starts + torch.arange(1, STEPS + 1)]
-        pairs = [(packed, plain), (learnt, plain), (decoded, wanted), (bare, plain[: len(bare)])]
+        pairs = [(packed, plain), (learned, plain), (decoded, wanted), (bare, plain[: len(bare)])]
         shared = all(bool((found - right).abs().le(tolerance).all()) for found, right in pairs)
         if not shared:
             LOG.warning("%s: another result with shared prompts than without; %s", type(network).__name__, SLOWER)

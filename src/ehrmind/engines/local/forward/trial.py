@@ -215,14 +215,14 @@ def try_learning(network: Any, name: str, *, shared: bool, pad_id: int, autocast
         embedded.clear()
         network.train()
         with autocast, torch.set_grad_enabled(not shared):
-            learnt = score(network, groups, temperature=1.0, shared=shared, pad_id=pad_id).logprobs
-        refuse_what_is_not_finite([sampled, learnt], name)
-        if float((learnt.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(
+            learned = score(network, groups, temperature=1.0, shared=shared, pad_id=pad_id).logprobs
+        refuse_what_is_not_finite([sampled, learned], name)
+        if float((learned.detach() - sampled).abs().mean()) > max(_tolerance(network), 1e-3) * max(
             1.0, float(sampled.std())
         ):
             return "it gives other numbers while it learns than while it samples"
         if not shared and embedded[0].requires_grad:  # only up to the embeddings, so that no weight needs a gradient
-            slopes: Sequence[Tensor | None] = torch.autograd.grad(learnt.sum(), embedded, allow_unused=True)
+            slopes: Sequence[Tensor | None] = torch.autograd.grad(learned.sum(), embedded, allow_unused=True)
             if not all(slope is not None and bool(slope.isfinite().all()) for slope in slopes):
                 return "its gradients are not finite, or there are none"
         return None

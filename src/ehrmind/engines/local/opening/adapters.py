@@ -25,10 +25,8 @@ from ehrmind.engines.local.training.masters import SPARE_BITS, in_between
 from ehrmind.types import InputError
 
 WEIGHTS = ADAPTER_WEIGHTS
-READ_ROUND, MIXERS = (
-    ".out_proj",
-    ("Mamba", "Bamba", "FalconH1Mixer"),
-)  # whose kernels read that weight past an adapter's forward pass
+# Kernels of these mixers read this weight past an adapter's forward pass
+READ_PAST_FORWARD, MIXERS = ".out_proj", ("Mamba", "Bamba", "FalconH1Mixer")
 
 
 def with_adapter(network: Any, lora: Lora, seed: int) -> Any:
@@ -69,7 +67,7 @@ def _barred(network: Any) -> list[str]:
     parents = {
         name: type(network.get_submodule(name.rpartition(".")[0])).__name__
         for name in linear
-        if name.endswith(READ_ROUND)
+        if name.endswith(READ_PAST_FORWARD)
     }
     return odd + [
         name for name, parent in parents.items() if any(mixer in parent for mixer in MIXERS) and name not in odd

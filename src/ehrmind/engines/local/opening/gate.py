@@ -21,15 +21,13 @@ from ehrmind.types import InputError
 
 CODE, PICKLES = {".py", ".so", ".pyd"}, {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
 OTHER_WEIGHTS = (".gguf", ".h5", ".msgpack", ".ot", ".onnx", ".npz", ".npy")  # never read
-OF_A_TRAINER = re.compile(
-    r"(training_args|optimizer)\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth"
-)  # never read either
+# Files of a trainer, never read either
+OF_A_TRAINER = re.compile(r"(training_args|optimizer)\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TEMPLATES = "additional_chat_templates"
-OF_WORKERS = re.compile(
-    r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors"
-)  # transformers would prefer these to the whole model
+# Parts of a distributed checkpoint, which transformers would prefer to the whole model
+OF_WORKERS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 BYTES = {"tokenizer.json": 1 << 28, ".json": 1 << 26, ".jinja": 1 << 20, ".txt": 1 << 27, ".model": 1 << 28}
 
 

@@ -25,13 +25,11 @@ POSITIVE = {
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
     *("n_embd", "n_layer", "n_head", "d_model"),
 }
-COUNTED = re.compile(
-    r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z"
-)  # lists are made of that length
+# Lists get as many entries as these numbers say
+COUNTED = re.compile(r"(layers?|blocks|depths?|labels|stages|experts|heads|codebooks)\Z")
 MOST_COUNTED, LARGEST, LONGEST = 100_000, 2**31, 2**62
-UNBOUNDED = re.compile(
-    "theta|length|position|base|scale|factor|token|seed|window|context|limit|clip"
-)  # these numbers are no tensor's size
+# Numbers with such keys are no tensor's size
+UNBOUNDED = re.compile("theta|length|position|base|scale|factor|token|seed|window|context|limit|clip")
 SPARE_NUMBERS, NUMBERS_OF_A_BYTE = 50_000_000, 8  # tied and packed weights are counted again as they are read
 SPARE_MODULES, MODULES_OF_A_TENSOR, MOST_MODULES = 20_000, 20, 2_000_000
 HOOKS = (

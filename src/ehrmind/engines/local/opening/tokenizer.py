@@ -38,9 +38,8 @@ def open_unchanged(folder: Path) -> Any:
     admit_tokenizer(folder)
     with opening(folder, "its tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **OURS_ALONE)
-        tokenizer.decode(
-            tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"]
-        )  # some faults show only in use
+        # Some faults show only in use
+        tokenizer.decode(tokenizer("Weight: 50 kg", add_special_tokens=False)["input_ids"])
         _ = len(tokenizer), tokenizer.all_special_ids, tokenizer.added_tokens_decoder
     said = tokenizer.chat_template
     for template in said.values() if isinstance(said, dict) else [said]:

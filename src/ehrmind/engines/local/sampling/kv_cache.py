@@ -68,7 +68,7 @@ class KVCache(Cache):
         self._step = step
         output = self.network(
             input_ids=tokens_R[:, None],
-            attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout says who sees whom
+            attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout says what each token sees
             position_ids=positions_R[:, None],
             past_key_values=self,
             use_cache=True,
@@ -115,9 +115,8 @@ class KVCache(Cache):
 
         Returns what the layout's `attend` is given.
         """
-        if (
-            value_states.device.type == "cpu"
-        ):  # there a matmul of few rows is no faster in bf16, and the learner's scores are fp32
+        # On CPU a matmul of few rows is no faster in bf16, and the learner's scores are fp32
+        if value_states.device.type == "cpu":
             kept = key_states.float(), value_states.float()
         else:
             kept = key_states.to(value_states.dtype), value_states

@@ -26,7 +26,7 @@ from ehrmind.engines.local.forward.rotary import side, switch_of
 from ehrmind.engines.local.model import LocalModel
 from ehrmind.engines.local.sampling.decoder import Decoder
 from ehrmind.engines.local.workers.fsdp import whole
-from ehrmind.engines.local.workers.sharding import heard_completions, in_shards, told_completions
+from ehrmind.engines.local.workers.sharding import in_shards, pack_completions, unpack_completions
 from ehrmind.engines.uniforms import row_keys, uniforms
 from ehrmind.types import Completion, InputError, Prompt, Segment
 
@@ -91,7 +91,7 @@ def sample(
     try:
         with whole(model.network), torch.inference_mode(), model.autocast(), packed_weights(model.network):
             lengths = [len(prompt.token_ids) for prompt in prompts]
-            return in_shards(lengths, model.shards, of_shard, told_completions, heard_completions)
+            return in_shards(lengths, model.shards, of_shard, pack_completions, unpack_completions)
     finally:
         model.network.train(training)
 

@@ -257,7 +257,8 @@ def _summed(reports: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """Sums metrics over the shards of all workers, in the order of the shards."""
     total: dict[str, float] = {}
     mine: list[Any] = [[shard, dict(report)] for shard, report in reports.items()]
-    for _, report in sorted((pair for told in current().gather(mine) for pair in told), key=lambda pair: int(pair[0])):
+    gathered = [pair for of_worker in current().gather(mine) for pair in of_worker]
+    for _, report in sorted(gathered, key=lambda pair: int(pair[0])):
         for name, value in report.items():
             total[name] = total.get(name, 0.0) + value
     return total

@@ -99,9 +99,8 @@ def whole(network: Any) -> Iterator[None]:
         yield
     finally:
         network.set_reshard_after_forward(True)
-        network.set_reshard_after_forward(
-            False, recurse=False
-        )  # torch's own default: these weights are needed again at once
+        # The root keeps its weights, as torch does by default: they are needed again at once
+        network.set_reshard_after_forward(False, recurse=False)
         for module in _sharded_modules(network):
             module.reshard()
 

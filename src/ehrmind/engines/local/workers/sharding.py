@@ -37,24 +37,24 @@ def in_shards(
     lengths: Sequence[int],
     shards: int,
     compute: Callable[[list[int]], list[T]],
-    told: Callable[[list[T]], Any] = lambda found: found,
-    heard: Callable[[Any], list[T]] = lambda message: message,
+    pack: Callable[[list[T]], Any] = lambda found: found,
+    unpack: Callable[[Any], list[T]] = lambda message: message,
 ) -> list[T]:
     """Computes results for all items, in their order. Every worker computes the shards that it
     holds.
 
-    `compute` returns a result for each item of a list. `told` and `heard` turn results into a
+    `compute` returns a result for each item of a list. `pack` and `unpack` turn results into a
     message between workers and back.
     """
     world, dealt = current(), deal(lengths, shards)
     mine = [found for shard in world.block(shards) if dealt[shard] for found in compute(dealt[shard])]
-    parts = [mine] if world.size == 1 else map(heard, world.gather(told(mine)))
+    parts = [mine] if world.size == 1 else map(unpack, world.gather(pack(mine)))
     order = [index for items in dealt for index in items]
     by_index = dict(zip(order, (found for part in parts for found in part), strict=True))
     return [by_index[index] for index in range(len(lengths))]
 
 
-def told_completions(groups: list[list[Completion]]) -> bytes:
+def pack_completions(groups: list[list[Completion]]) -> bytes:
     """Packs sampled completions, one segment each: a line of JSON, then ids as int32 and
     log-probabilities as fp32.
 
@@ -67,8 +67,8 @@ def told_completions(groups: list[list[Completion]]) -> bytes:
     return json.dumps(about).encode() + b"\n" + ids.tobytes() + logprobs.tobytes()
 
 
-def heard_completions(message: bytes) -> list[list[Completion]]:
-    """Unpacks the message of `told_completions`."""
+def unpack_completions(message: bytes) -> list[list[Completion]]:
+    """Unpacks the message of `pack_completions`."""
     line, numbers = message.split(b"\n", 1)
     count, *about = json.loads(line)
     half = len(numbers) // 2
