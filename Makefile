@@ -1,15 +1,13 @@
-# `make` alone lists what there is. Variables: PYTHON, RUN, RECIPE, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, STRICT.
+# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, STRICT.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format bench wheelhouse audit sbom clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
 	"$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$candidate" && break; done)
-RECIPE ?= recipes/demo.yaml
-RUN ?= runs/demo
 PYTEST_ARGS ?=
 JOBS ?= 2
 TORCH_INDEX ?=
@@ -20,15 +18,13 @@ EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/setup.stamp
-# What looks at the product's environment and is no part of it.
+# Programs that look at the product's environment or at its documents, and are no part of it.
 TOOLS := .venv-tools
 TOOLS_STAMP := $(TOOLS)/setup.stamp
 FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pytest says 5 when no test is selected; that is no failure.
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
-# A recipe into a run folder, on from where it stopped if it is there.
-into = $(BIN)/ehrmind run $(1) --out $(2) $$([ ! -e $(2) ] || echo --resume)
 NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 help: ## this list
@@ -43,19 +39,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install $(FROM) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: demo-medcalc demo-trials demo-ehr ## the whole recipe on all three families (again: resume it, or show what it found)
+demo: setup ## the whole recipe on all three families, into runs/ (again: resume it, or show what it found)
+	$(BIN)/ehrmind demo
 
-demo-medcalc: setup ## calculators, into runs/demo; RECIPE and RUN name another
-	$(call into,$(RECIPE),$(RUN))
+demo-medcalc: setup ## calculators alone, into runs/demo
+	$(BIN)/ehrmind demo medcalc
 
-demo-trials: setup runs/demo-meds ## patient-trial matching, into runs/demo-trials
-	$(call into,recipes/demo_trials.yaml,runs/demo-trials)
+demo-trials: setup ## patient-trial matching alone, into runs/demo-trials
+	$(BIN)/ehrmind demo trials
 
-demo-ehr: setup runs/demo-meds ## prediction from coded histories, into runs/demo-ehr
-	$(call into,recipes/demo_ehr.yaml,runs/demo-ehr)
-
-runs/demo-meds: | setup
-	$(BIN)/ehrmind data synthetic ehr --subjects 6000 --events 120 --labels 2 --seed 1 --out $@
+demo-ehr: setup ## prediction from coded histories alone, into runs/demo-ehr
+	$(BIN)/ehrmind demo ehr
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
@@ -69,14 +63,23 @@ test-long: setup ## what continuous integration has no time for: the whole of so
 cases: setup ## inputs that went wrong once, from the folder EHRMIND_CASES or ../shared/cases; a skip is no pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) tests/e2e/test_cases.py
 
-check: setup ## lint, layout and types
+check: setup ## lint, layout, types and the rules for prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/prose.py
 
 format: setup ## mend what lint and layout can mend by themselves
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(TOOLS_STAMP) ## the documentation as a site, into build/docs; a link that leads nowhere is an error
+	$(TOOLS)/bin/sphinx-build -q -E -W --keep-going -b html -d build/doctrees -c docs . build/docs
+	@! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="(https?:)?//' build/docs --include='*.html' || { echo "these pages load something from elsewhere" >&2; exit 1; }
+	@echo "site: build/docs/docs/README.html"
+
+dist: setup ## the source archive and the wheel, into dist
+	$(BIN)/python -m hatchling build -d dist
 
 bench: setup ## every benchmark, one table each
 	@for script in benchmarks/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
@@ -88,7 +91,7 @@ wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own
 $(TOOLS_STAMP): tools/constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer with the venv module was found; name one: PYTHON=/path/to/python3" >&2; exit 2; }
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint tools/constraints.txt cyclonedx-bom pip_audit
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint tools/constraints.txt cyclonedx-bom pip_audit furo myst-parser Sphinx
 	@touch $@
 
 audit: ## known advisories of the pinned versions, where a database can be reached; findings are listed, and fail only with STRICT=1

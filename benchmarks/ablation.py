@@ -13,23 +13,33 @@ over seeds with an interval that takes seeds and cases into account.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from _study import base_and_rlvr, parser_of, run_of, scores_of
 
+from ehrmind.runs import Run
+from ehrmind.runs.records import Diagnosis, StageKey, WarmupMark
+
 ANSWERS = 60  # for every missing stratum there is
 
 
-def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
-    """Per arm, whether each held-out case was answered rightly, and each case's group; and the
-    kinds of strata."""
+@dataclass(frozen=True)
+class Study:
+    """A seed's runs: (stratum, case, right) by arm, strata by kind, (traces, rehearsed) by warm-up."""
+
+    arms: Mapping[str, list[tuple[str, str, bool]]]
+    kinds: Mapping[str, str]
+    answers: Mapping[str, tuple[int, int]]
+
+
+def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> Study:
     alone = base_and_rlvr(out, seed, steps, rlvr_steps)
-    kinds = {
-        stratum: row["kind"]
-        for stratum, row in json.loads((alone.path / "pilot.json").read_text())["by_stratum"].items()
-    }
+    pilot = alone.read_record("pilot.json", Diagnosis)
+    assert pilot is not None
+    kinds = {stratum: row.kind for stratum, row in pilot.by_stratum.items()}
     answers = ANSWERS * list(kinds.values()).count("missing")
     settings: dict[str, dict[str, Any]] = {
         "planned": {"strata": "missing", "traces_per_stratum": ANSWERS // 2, "rehearsal": 1.0, "rehearse": "worked"},
@@ -40,17 +50,19 @@ def one(out: Path, seed: int, steps: int, rlvr_steps: int) -> dict[str, Any]:
     for name, own in settings.items():
         warmup = {"learning_rate": 1e-3, "epochs": 2, "batch": 16, **own}
         run = run_of(out, seed, steps, name, arms=["sft", "sft_rlvr"], rlvr={"steps": rlvr_steps}, warmup=warmup)
-        counts[name] = (run.done("warmup") or {})["traces"], (run.done("warmup") or {})["rehearsed"]
+        mark = run.mark("warmup", WarmupMark)
+        assert mark is not None
+        counts[name] = mark.traces, mark.rehearsed
         found |= {
             f"{said}, {name.replace('_', ' ')}": _right(run, arm)
             for said, arm in (("SFT only", "sft"), ("SFT + RLVR", "sft_rlvr"))
         }
-    return {"arms": found, "kinds": kinds, "answers": counts}
+    return Study(found, kinds, counts)
 
 
-def _right(run: Any, arm: str) -> list[tuple[str, str, bool]]:
-    rows = run.read_rollouts(f"evaluate-{arm}-sampled")
-    return list(zip(rows["stratum"], rows["case"], rows["correct"], strict=True))
+def _right(run: Run, arm: str) -> list[tuple[str, str, bool]]:
+    rows = run.rollout_rows(str(StageKey.scoring(arm, "sampled")))
+    return [(row.stratum, row.case, row.correct) for row in rows]
 
 
 def main() -> None:
@@ -63,16 +75,16 @@ def main() -> None:
     studies = [one(given.out, seed, given.steps, given.rlvr_steps) for seed in given.seeds]
     for seed, study in zip(given.seeds, studies, strict=True):
         said = (
-            f"{name.replace('_', ' ')} {traces} + {rehearsed}" for name, (traces, rehearsed) in study["answers"].items()
+            f"{name.replace('_', ' ')} {traces} + {rehearsed}" for name, (traces, rehearsed) in study.answers.items()
         )
         print(f"seed {seed}, traces + rehearsed: {', '.join(said)}")
     print()
     print("| arm | all strata | solid | misapplied | missing |")
     print("| --- | --- | --- | --- | --- |")
-    for arm in studies[0]["arms"]:
+    for arm in studies[0].arms:
         cells = []
         for kinds in (("solid", "misapplied", "missing"), ("solid",), ("misapplied",), ("missing",)):
-            chosen = [[row for row in study["arms"][arm] if study["kinds"][row[0]] in kinds] for study in studies]
+            chosen = [[row for row in study.arms[arm] if study.kinds[row[0]] in kinds] for study in studies]
             pooled = over_seeds(
                 [[float(right) for *_, right in rows] for rows in chosen],
                 [[case for _, case, _ in rows] for rows in chosen],

@@ -11,22 +11,36 @@ that was stopped resumes; one that is finished is only read.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ehrmind.runs import Run
+from ehrmind.runs.records import Comparison, Diagnosis, Results
 from ehrmind.statistics import wilson
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = (sys.executable, "-c", "import resource, subprocess, sys; code = subprocess.call(sys.argv[2:]); "
          "open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(code)")  # fmt: skip
 PAIR = "sft_rlvr-sft"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished demo: both decodings, the strata without a right pilot answer, and RLVR there."""
+
+    greedy: Comparison
+    sampled: Comparison
+    unseen: list[str]
+    right: int
+    n: int
+    seconds: float
+    gigabytes: float
 
 
 def demo(seed: int, out: Path, changes: Iterable[str]) -> Path:
@@ -46,22 +60,25 @@ def demo(seed: int, out: Path, changes: Iterable[str]) -> Path:
     return run
 
 
-def figures(run: Path) -> dict[str, Any]:
-    results, pilot = (json.loads((run / name).read_text()) for name in ("results.json", "pilot.json"))
-    unseen = [stratum for stratum, found in pilot["by_stratum"].items() if found["correct"] == 0]
-    alone = [results["arms"]["rlvr"]["by_stratum"][stratum] for stratum in unseen]
+def figures(run: Path) -> Finished:
+    results = Run(run).read_record("results.json", Results)
+    pilot = Run(run).read_record("pilot.json", Diagnosis)
+    assert results is not None and results.sampled is not None and pilot is not None
+    unseen = [stratum for stratum, found in pilot.by_stratum.items() if found.correct == 0]
+    alone = [results.arms["rlvr"].by_stratum[stratum] for stratum in unseen]
     memory = run.with_suffix(".kb")
-    return {
-        "greedy": results,
-        "sampled": results["sampled"],
-        "unseen": [stratum.rsplit("/", 1)[-1] for stratum in unseen],
-        "alone": (sum(row["correct"] for row in alone), sum(row["n"] for row in alone)),
-        "seconds": sum(results["seconds"].values()),
-        "gigabytes": int(memory.read_text()) / 1024**2 if memory.is_file() else float("nan"),
-    }
+    return Finished(
+        greedy=results,
+        sampled=results.sampled,
+        unseen=[stratum.rsplit("/", 1)[-1] for stratum in unseen],
+        right=sum(row.correct for row in alone),
+        n=sum(row.n for row in alone),
+        seconds=sum(results.seconds.values()),
+        gigabytes=int(memory.read_text()) / 1024**2 if memory.is_file() else float("nan"),
+    )
 
 
-def show(seeds: Iterable[int], found: Iterable[dict[str, Any]]) -> Table:
+def show(seeds: Iterable[int], found: Iterable[Finished]) -> Table:
     table = Table(
         "seed",
         "decoding",
@@ -75,20 +92,14 @@ def show(seeds: Iterable[int], found: Iterable[dict[str, Any]]) -> Table:
         "GB",
     )
     for seed, one in zip(seeds, found, strict=True):
-        for decoding in ("greedy", "sampled"):
-            arms, pair = one[decoding]["arms"], one[decoding]["pairs"][PAIR]
-            shares = [f"{100 * arms[arm]['accuracy']:.1f} %" for arm in ("base", "rlvr", "sft", "sft_rlvr")]
-            low, high = (100 * end for end in pair["ci95"])
-            right, n = one["alone"]
-            alone = (
-                f"{right} of {n} (up to {100 * wilson(right, n)[1]:.1f} %): {', '.join(one['unseen'])}"
-                if decoding == "greedy"
-                else ""
-            )
-            gain = f"{100 * pair['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
-            table.add_row(
-                str(seed), decoding, *shares, gain, alone, f"{one['seconds'] / 60:.1f}", f"{one['gigabytes']:.1f}"
-            )
+        for decoding, view in (("greedy", one.greedy), ("sampled", one.sampled)):
+            pair = view.pairs[PAIR]
+            shares = [f"{100 * view.arms[arm].accuracy:.1f} %" for arm in ("base", "rlvr", "sft", "sft_rlvr")]
+            low, high = (100 * end for end in pair.ci95)
+            highest = f"{100 * wilson(one.right, one.n)[1]:.1f} %"
+            alone = f"{one.right} of {one.n} (up to {highest}): {', '.join(one.unseen)}" if decoding == "greedy" else ""
+            gain = f"{100 * pair.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            table.add_row(str(seed), decoding, *shares, gain, alone, f"{one.seconds / 60:.1f}", f"{one.gigabytes:.1f}")
     return table
 
 

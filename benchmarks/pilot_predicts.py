@@ -14,79 +14,85 @@ the recipe's temperature. A seed's folder is kept under --out and gone on with.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _study import base_and_rlvr, causes_of, parser_of, scores_of
 
+from ehrmind.runs.records import ArmResult, Diagnosis, Gains, Results, StratumDiagnosis
 
-def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> dict[str, Any]:
-    """The pilot's figures are made anew of its answers, so that a change of definitions needs no
-    new run."""
+
+@dataclass(frozen=True)
+class Study:
+    """A seed's run; `causes` names the cause that each stratum was built to fail by, if any."""
+
+    seed: int
+    pilot: Mapping[str, StratumDiagnosis]
+    gains: Gains
+    arms: Mapping[str, ArmResult]
+    causes: Mapping[str, str | None]
+
+
+def one(out: Path, seed: int, steps: int, rlvr_steps: int, *, causes: bool) -> Study:
+    """Runs a seed. The pilot's figures are made anew, so new definitions need no new run."""
     from ehrmind.stages.pilot.diagnosis import diagnose
 
     run = base_and_rlvr(out, seed, steps, rlvr_steps, causes=causes)
-    pilot, gains, results = (
-        json.loads((run.path / f"{name}.json").read_text()) for name in ("pilot", "gains", "results")
-    )
+    pilot = run.read_record("pilot.json", Diagnosis)
+    gains, results = run.read_record("gains.json", Gains), run.read_record("results.json", Results)
+    assert pilot is not None and gains is not None and results is not None
     cases = {case.id: case for case in run.load_cases()["train"]}
-    figures = diagnose(run.read_rollouts("pilot").to_dicts(), pilot["samples"], cases)["by_stratum"]
-    figures = {stratum: {**row, "cause": pilot["by_stratum"][stratum].get("cause")} for stratum, row in figures.items()}
-    return {
-        "seed": seed,
-        "pilot": figures,
-        "gains": gains,
-        "arms": results["arms"],
-        "causes": causes_of(scores_of(seed)),
+    figures = diagnose(run.rollout_rows("pilot"), pilot.samples, cases).by_stratum
+    figures = {
+        stratum: row.model_copy(update={"cause": pilot.by_stratum[stratum].cause}) for stratum, row in figures.items()
     }
+    return Study(seed, figures, gains, results.arms, causes_of(scores_of(seed)))
 
 
-def with_tool(found: dict[str, Any]) -> tuple[float, float]:
+def with_tool(found: Study) -> tuple[float, float]:
     """Held-out accuracy of the base on the strata whose arithmetic fails, without and with the
     tool."""
-    strata = [stratum for stratum, cause in found["causes"].items() if cause == "arithmetic"]
-    return tuple(
-        sum(found["arms"][arm]["by_stratum"][stratum]["accuracy"] for stratum in strata) / len(strata)
+    strata = [stratum for stratum, cause in found.causes.items() if cause == "arithmetic"]
+    without, with_it = (
+        sum(found.arms[arm].by_stratum[stratum].accuracy for stratum in strata) / len(strata)
         for arm in ("base", "base_tool")
-    )  # type: ignore[return-value]
+    )
+    return without, with_it
 
 
-def named_rightly(found: dict[str, Any]) -> tuple[int, int, list[str]]:
+def named_rightly(found: Study) -> tuple[int, int, list[str]]:
     """(right, strata built to fail and not solid in the pilot, what was named wrongly)"""
-    weak = {
-        stratum: row for stratum, row in found["pilot"].items() if row["kind"] != "solid" and found["causes"][stratum]
-    }
+    weak = {stratum: row for stratum, row in found.pilot.items() if row.kind != "solid" and found.causes[stratum]}
     wrong = [
-        f"{found['causes'][stratum]} named {row.get('cause')}"
+        f"{found.causes[stratum]} named {row.cause}"
         for stratum, row in weak.items()
-        if row.get("cause") != found["causes"][stratum]
+        if row.cause != found.causes[stratum]
     ]
     return len(weak) - len(wrong), len(weak), wrong
 
 
-def r2(found: dict[str, Any], kind: str | None = None) -> float:
-    """R² of the gains that the shipped predictor expects from each stratum's pilot against those
-    obtained; over all strata, or those of a kind."""
+def r2(found: Study, kind: str | None = None) -> float:
+    """R² of the shipped predictor's expected gains, in strata of one kind or in all."""
     from ehrmind.stages.pilot.plan import expected_gain
     from ehrmind.statistics.calibration import r_squared
 
-    chosen = {name: figures for name, figures in found["pilot"].items() if kind in (None, figures["kind"])}
-    obtained = [found["gains"]["by_stratum"][name]["obtained"] for name in chosen]
-    return r_squared(obtained, [expected_gain(figures)["gain"] for figures in chosen.values()])
+    chosen = {name: figures for name, figures in found.pilot.items() if kind in (None, figures.kind)}
+    obtained = [found.gains.by_stratum[name].obtained for name in chosen]
+    return r_squared(obtained, [expected_gain(figures).gain for figures in chosen.values()])
 
 
-def fit(studies: list[dict[str, Any]]) -> dict[str, float]:
+def fit(studies: Sequence[Study]) -> dict[str, float]:
     """The weights of `plan.expected_gain` by least squares over all strata, and the standard
-    deviation of what is left."""
+    deviation of the residuals."""
     from scipy.optimize import curve_fit
 
     from ehrmind.stages.pilot.plan import headroom_in_reach
 
     strata = [
-        (pilot, study["gains"]["by_stratum"][name]["obtained"])
-        for study in studies
-        for name, pilot in study["pilot"].items()
+        (pilot, study.gains.by_stratum[name].obtained) for study in studies for name, pilot in study.pilot.items()
     ]
     obtained = np.array([gain for _, gain in strata])
 
@@ -111,14 +117,14 @@ def main() -> None:
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for found in studies:
-        kinds = [row["kind"] for row in found["pilot"].values()]
+        kinds = [row.kind for row in found.pilot.values()]
         counts = " / ".join(str(kinds.count(kind)) for kind in ("solid", "misapplied", "missing"))
         right, weak, wrong = named_rightly(found)
         fits = f"{r2(found):.2f} | {r2(found, 'misapplied'):.2f}"
         before, after = with_tool(found)
         said = f" ({'; '.join(wrong)})" if wrong else ""
         print(
-            f"| {found['seed']} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |"
+            f"| {found.seed} | {len(kinds)} | {counts} | {fits} | {right} of {weak}{said} | {before:.0%}, {after:.0%} |"
         )
 
 

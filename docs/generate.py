@@ -1,7 +1,5 @@
-"""Writes the two pages that are made from the code, docs/recipe.md and docs/gallery.md: python
-docs/generate.py.
-
-A test keeps them true.
+"""Writes the pages and JSON Schemas that are made from the code: python docs/generate.py. A test
+keeps them current.
 """
 
 from __future__ import annotations
@@ -11,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ehrmind.calculators import CALCULATORS
 from ehrmind.calculators.catalogue import CATEGORIES
@@ -22,6 +22,7 @@ from ehrmind.data.synthetic.general import synthetic_general
 from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.records import with_histories
+from ehrmind.runs.records import Results, RolloutRow, rollout_schema
 from ehrmind.tasks import TASKS
 from ehrmind.types import Case
 
@@ -278,7 +279,29 @@ def _fenced(text: str) -> list[str]:
     return ["```text", *text.splitlines(), "```"]
 
 
-PAGES = {"recipe.md": recipe_page, "gallery.md": gallery_page}
+def results_schema() -> str:
+    """The JSON Schema of results.json."""
+    return _schema(Results.model_json_schema(by_alias=True, mode="validation"))
+
+
+def rollouts_schema() -> str:
+    """The JSON Schema of a row of protected/rollouts/*.parquet; `x-parquet` is the column's type in the file."""
+    schema = TypeAdapter(RolloutRow).json_schema()
+    for name, kind in rollout_schema(["NAME"]).items():
+        schema["properties"][name]["x-parquet"] = str(kind)
+    return _schema({**schema, "additionalProperties": False})
+
+
+def _schema(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+PAGES = {
+    "recipe.md": recipe_page,
+    "gallery.md": gallery_page,
+    "results.schema.json": results_schema,
+    "rollouts.schema.json": rollouts_schema,
+}
 
 if __name__ == "__main__":
     for name, made in PAGES.items():

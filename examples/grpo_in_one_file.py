@@ -1,10 +1,13 @@
-"""GRPO in one file: plain torch and transformers, a tiny model of random weights, and questions whose answers a program checks.
+"""GRPO in one file: plain torch and transformers, a tiny model of random weights, and questions
+whose answers a program checks.
 
     python examples/grpo_in_one_file.py      # a few seconds, to about 90 % right
 
-Two digits are shown; the larger one is to be written, then END. A test holds `advantages`, `logprobs` and `loss` to the library's own
-(`rl/advantages.py`, `engines/local/scoring.py`, `rl/losses.py`), which compute a prompt once for its group; here every answer has a row of
-its own, which is slower and easier to read. Left out on purpose: the KL term, several epochs a batch, micro-batches, text.
+Two digits are shown; the larger one is to be written, then END. A test holds `advantages`,
+`logprobs` and `loss` to the library's own (`rl/advantages.py`, `engines/local/scoring.py`,
+`rl/losses.py`), which compute a prompt once for its group; here every answer has a row of its own,
+which is slower and easier to read. Left out on purpose: the KL term, several epochs a batch,
+micro-batches, text.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ def questions(count: int) -> Tensor:
 
 
 def reward(prompt: list[int], answer: list[int]) -> float:
-    """As the paper has it: malformed −2, well-formed and wrong 0, right 1 + 0.1. Well-formed is one digit, then END."""
+    """As the paper has it: malformed −2, well-formed and wrong 0, right 1 + 0.1. Well-formed is one
+    digit, then END.
+    """
     if answer[1:2] != [END] or answer[0] >= 10:
         return -2.0
     return 1.1 if answer[0] == max(prompt[:2]) else 0.0
@@ -59,12 +64,16 @@ def sample(model: LlamaForCausalLM, prompts_NL: Tensor, temperature: float) -> t
 
 
 def advantages(rewards_PG: Tensor) -> Tensor:
-    """(r − mean) / (std + 1e-4) within the group (arXiv 2402.03300): a group whose answers earn the same teaches nothing."""
+    """(r − mean) / (std + 1e-4) within the group (arXiv 2402.03300): a group whose answers earn the
+    same teaches nothing.
+    """
     return (rewards_PG - rewards_PG.mean(1, keepdim=True)) / (rewards_PG.std(1, keepdim=True) + 1e-4)
 
 
 def logprobs(model: LlamaForCausalLM, prompts_NL: Tensor, answers_NT: Tensor) -> Tensor:
-    """Of the answers' tokens [N, T], temperature-scaled: the logits in front of each token say how likely it was."""
+    """Log-probabilities of the answers' tokens [N, T], temperature-scaled: the logits in front of
+    each token say how likely it was.
+    """
     logits = model(input_ids=torch.cat([prompts_NL, answers_NT], 1)).logits[:, prompts_NL.shape[1] - 1 : -1]
     return (logits.float() / TEMPERATURE).log_softmax(-1).gather(2, answers_NT[..., None])[..., 0]
 

@@ -16,8 +16,11 @@ import pytest
 from ehrmind.cli import main
 from ehrmind.config.predict import Predict
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.predict.predict import predict, settings_of
+from ehrmind.predict.models import PredictionModel
+from ehrmind.predict.predict import predict
+from ehrmind.predict.request import settings_of
 from ehrmind.runs.predictions import Predictions
+from ehrmind.runs.records import PredictingModel
 from ehrmind.types import Case
 from tests.meds_data import write_meds
 
@@ -89,14 +92,13 @@ def asked(
 ) -> Predictions:
     """`predict` with a scripted model; `changes` are of `Predict`, but `resume` and `form`."""
     options = {name: changes.pop(name) for name in ("resume", "form") if name in changes}
-    settings: Predict = settings_of({"prompts": {"max_tokens": 1 << 16}}, changes)
-    about = {"name": model, "arm": None, "sha256": {"model.safetensors": model}}
+    settings: Predict = settings_of({"prompts": {"max_tokens": 1 << 16}, **changes})
+    about = PredictingModel(name=model, arm=None, sha256={"model.safetensors": model})
     return predict(
         cases,
         out,
         settings,
-        model=about,
+        PredictionModel(about, lambda _: engine or ScriptedEngine(plan)),
         data="new.parquet",
-        open_engine=lambda _: engine or ScriptedEngine(plan),
         **options,
     )

@@ -13,7 +13,9 @@ from typing import Any
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run, open_run, rollout_rows
+from ehrmind.runs import Run, open_run
+from ehrmind.runs.records import DataFacts, ModelProvenance, Provenance, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.results import write_results
 from ehrmind.stages.pilot.diagnosis import diagnose
 from ehrmind.stages.rollout import outcome_metrics
@@ -58,27 +60,43 @@ def finished_run(
     held_out[0] = _with_note(held_out[0], HOSTILE)
     with run.stage("data") as facts:
         run.save_cases({"train": train, "tuning": train[:0], "held_out": held_out})
-        facts |= {"digest": "0" * 64, "cases": {"train": 70, "tuning": 0, "held_out": cases}}
-    versions = {"ehrmind": "0.1", "python": "3.11"}
-    run.write_json("provenance.json", {"seed": 5, "recipe_digest": "f" * 64, "data": facts, "versions": versions})
-    with run.stage("pilot"):
+        sources = {"train": {"synthetic": 70, "seed": 1}, "held_out": {"synthetic": cases, "seed": 3}}
+        facts |= {"sources": sources, "proven": {"cases": 70 + cases, "corruptions": 0}, "digest": "0" * 64}
+        facts |= {"cases": {"train": 70, "tuning": 0, "held_out": cases}, "train_notes_also_held_out_dropped": 0}
+    provenance = Provenance(
+        recipe_digest="f" * 64,
+        seed=5,
+        data=DataFacts.model_validate(facts),
+        model=ModelProvenance(name="scripted", revision=None, sha256={}),
+        versions={"ehrmind": "0.1", "python": "3.11"},
+        platform="x86_64",
+        date="2026-01-02",
+    )
+    run.write_record("provenance.json", provenance)
+    with run.stage("pilot") as facts:
         groups = [_group(case, "base", 8) for case in train[:42]]
         rows = rollout_rows("pilot", "base", 0, groups)
         run.write_rollouts("pilot", 0, rows)
-        run.write_json("pilot.json", diagnose(rows, 8, {case.id: case for case in train}))
+        diagnosis = diagnose(rows, 8, {case.id: case for case in train})
+        run.write_record("pilot.json", diagnosis)
+        facts |= diagnosis.to_dict()
     if "sft" in arms:
-        with run.stage("warmup"):
+        with run.stage("warmup") as facts:
+            facts |= {"steps": 20, "traces": 70, "by_stratum": {}, "left_out": {}, "rehearsed": 0, "saved": {}}
             for step in range(20):
                 run.log("warmup", "sft", step, {"loss": 2.0 / (step + 1), "gradient_norm": 1.0, "learning_rate": 1e-4})
     for arm in ("rlvr", "sft_rlvr"):
         if arm in arms:
-            with run.stage(f"rlvr-{arm}"):
+            with run.stage(f"rlvr-{arm}") as facts:
+                facts |= {"questions": 70, "left_out_too_long": 0, "left_out_of_mix": {}, "asked": {"all": 120}}
+                facts |= {"asked_by_stratum": {}, "in_train_by_stratum": {}, "class_weights": {}, "step": 30}
+                facts |= {"best": 0.59, "best_step": 30, "stopped": None, "saved": {}, "best_standard_error": 0.0}
                 _learn(run, arm, train, measures_kl=kl > 0)
     for arm in arms:
         for decoding in ("greedy", "sampled"):
             _evaluate(run, arm, decoding, held_out)
     seconds = {stage: (run.done(stage) or {})["seconds"] for stage in run.finished()}
-    write_results(run, made, held_out, seconds)
+    write_results(StageContext(run, made, {"train": (), "tuning": (), "held_out": held_out}), {}, {}, seconds)
     return run
 
 
@@ -100,7 +118,7 @@ def _evaluate(run: Run, arm: str, decoding: str, held_out: Sequence[Case]) -> No
         groups = [_group(case, arm, 1, salt=decoding) for case in held_out]
         rows = rollout_rows(stage, arm, 0, groups)
         run.write_rollouts(stage, 0, rows)
-        facts |= outcome_metrics(rows)
+        facts |= {"held_out": len(held_out), "prompts_too_long": 0, **outcome_metrics(rows)}
 
 
 def _group(case: Case, arm: str, members: int, salt: str = "") -> Group:

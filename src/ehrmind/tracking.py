@@ -8,14 +8,13 @@ stage that says nothing about the machine. The same metrics always give the same
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ehrmind.runs import Run
+from ehrmind.runs.records import StepMetrics
 from ehrmind.types import InputError
 
 FILE = "events.out.tfevents.ehrmind"  # TensorBoard looks for the second and third word
-_ABOUT = ("stage", "arm", "step", "time")
 
 
 def write_tensorboard(run: Run) -> None:
@@ -27,22 +26,22 @@ def write_tensorboard(run: Run) -> None:
             "tracking.tensorboard needs TensorBoard: pip install 'ehrmind[tracking]', or set it to false."
         ) from None
     run.remove("tensorboard")
-    by_stage: dict[str, list[dict[str, Any]]] = {}
+    by_stage: dict[str, list[StepMetrics]] = {}
     for row in run.metrics():
-        by_stage.setdefault(row["stage"], []).append(row)
+        by_stage.setdefault(row.stage, []).append(row)
     for stage, rows in by_stage.items():
         run.put(f"tensorboard/{stage}/{FILE}", _events(rows))
 
 
-def _events(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _events(rows: Sequence[StepMetrics]) -> bytes:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
-    writer.write(Event(wall_time=rows[0]["time"], file_version="brain.Event:2").SerializeToString())
+    writer.write(Event(wall_time=rows[0].time, file_version="brain.Event:2").SerializeToString())
     for row in rows:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name not in _ABOUT]
-        writer.write(Event(wall_time=row["time"], step=row["step"], summary=Summary(value=values)).SerializeToString())
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.values.items()]
+        writer.write(Event(wall_time=row.time, step=row.step, summary=Summary(value=values)).SerializeToString())
     return buffer.getvalue()

@@ -18,8 +18,9 @@ FinishReason = Literal["stop", "length", "error"]
 
 
 class InputError(ValueError):
-    """Something a person gave us is wrong. The message is one sentence that names it and says what to do;
-    the command line prints it without a traceback and exits with 2."""
+    """Something a person gave us is wrong. The message is one sentence that names it and says what
+    to do; the command line prints it without a traceback and exits with 2.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class Case:
 
     `stratum` is `family/category/task` in canonical spelling and never derived from the truth.
     `group` is the patient, note or topic: it never crosses splits. `fields` fill the prompt,
-    `truth` feeds the task's check (its shape is the task's own), `rationale` is the source's worked answer. A case that is only to be
-    predicted has a truth marked `"unanswered": true`, which says the form of the answer (kind, labels, unit, calculator) and no more.
+    `truth` feeds the task's check (its shape is the task's own), `rationale` is the source's worked
+    answer. A case that is only to be predicted has a truth marked `"unanswered": true`, which says
+    the form of the answer (kind, labels, unit, calculator) and no more.
     """
 
     id: str
@@ -45,13 +47,16 @@ class Case:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the gold answer is known. Where it is not, the case can be asked, and neither learned from nor scored."""
+        """Whether the gold answer is known. Where it is not, the case can be asked, and neither
+        learned from nor scored.
+        """
         return not self.truth.get("unanswered", False)
 
     @property
     def place(self) -> str:
-        """Where a person finds the case, for messages: file and row. An id is shown where no file is known, and only if it is a short
-        word: it may be what a file calls a patient."""
+        """Place of the case, for messages: file and row. An id is shown where no file
+        is known, and only if it is a short word: it may be what a file calls a patient.
+        """
         cell = self.provenance.get("cell")
         known = cell if isinstance(cell, Mapping) else self.provenance
         file, row = known.get("file"), known.get("row")
@@ -77,9 +82,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt. `opening` is the part of the answer that the chat template itself wrote at the
-    prompt's end (some templates open `<think>`); the judge reads it in front of the completion. `thinks` says whether a thought was
-    asked for."""
+    """A rendered prompt. `opening` is the part of the answer that the chat template itself wrote at
+    the prompt's end (some templates open `<think>`); the judge reads it in front of the completion.
+    `thinks` says whether a thought was asked for.
+    """
 
     token_ids: tuple[int, ...]
     opening: str = ""
@@ -90,7 +96,8 @@ class Prompt:
 class Segment:
     """A run of tokens by one speaker. Tool output is a segment that is not trainable.
 
-    `logprobs` are the sampler's: temperature-scaled, untruncated log-softmax in fp32, one per token.
+    `logprobs` are the sampler's: temperature-scaled, untruncated log-softmax in fp32, one per
+    token.
     """
 
     role: Literal["assistant", "tool"]
@@ -101,8 +108,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after a prompt. `text` is the last assistant segment with the opening restored; `earlier` what was said in
-    turns before it, calls of a tool and their replies."""
+    """Text that a model wrote after a prompt. `text` is the last assistant segment with the opening
+    restored; `earlier` what was said in turns before it, calls of a tool and their replies.
+    """
 
     segments: tuple[Segment, ...]
     finish_reason: FinishReason
@@ -122,8 +130,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of one text. `correct` means well-formed and right; `reward` is the sum of `parts`;
-    `answer` is what was parsed; `reason` names the failure and is None when the text is correct."""
+    """The judgement of one text. `correct` means well-formed and right; `reward` is the sum of
+    `parts`; `answer` is what was parsed; `reason` names the failure and is None when the text is
+    correct.
+    """
 
     correct: bool
     reward: float

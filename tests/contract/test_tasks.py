@@ -10,7 +10,7 @@ from medcalc_cases import ONE_OF_EACH_KIND
 from ehrmind.data.labels import label_truth
 from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response, messages
-from ehrmind.tasks import TASKS
+from ehrmind.tasks import TASKS, Task
 from ehrmind.types import Case
 from ehrmind.verify import judge
 from ehrmind.verify.audit import check_cases
@@ -95,6 +95,18 @@ def test_a_check_says_why_and_never_raises(case: Case) -> None:
     ):
         for unit in (None, "", "kg", 5, [], {}):
             assert isinstance(task.check(case, answer, unit)[1], str)
+
+
+@EACH_CASE
+def test_hints_have_names_that_recipes_may_choose(case: Case) -> None:
+    assert set(TASKS[case.family].hints(case)) <= set(TASKS[case.family].hint_causes)
+
+
+def test_a_task_without_functions_of_its_own_is_a_labelled_task() -> None:
+    case, task = OWN["label"], Task()
+    assert task.question(case) == "What is it? Answer with one of: low, middle, high."
+    assert (task.record(case), task.gold_answer(case)) == ("A note.", '{"answer": "high"}')
+    assert task.check(case, "high", None) == (2, None) and task.options(case) == TASKS["table"].options(case)
 
 
 @EACH_CASE

@@ -131,7 +131,6 @@ def test_an_answer_form_of_ones_own_goes_through_every_stage_to_the_page(
 
     save_cases(cases, tmp_path / "panel.parquet")
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     small: dict[str, Any] = {
         "pilot": {"questions": 8, "samples": 2},
         "rlvr": {"steps": 2, "questions_per_step": 4, "samples": 2},
@@ -141,7 +140,12 @@ def test_an_answer_form_of_ones_own_goes_through_every_stage_to_the_page(
     chosen = parse_recipe(
         {"data": {"source": {"cases": [tmp_path / "panel.parquet"]}}, "model": {"name": "base"}, **small}
     )
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+    done = run_pipeline(
+        chosen,
+        tmp_path / "run",
+        open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+        locate=lambda _: tmp_path / "base",
+    )
     page = write_report(done.path)[0].read_text()
     assert "panel/chemistry/out-of-limits" in page and "SFT + RLVR answers 100.0" in page
 

@@ -17,7 +17,7 @@ from tests.kills.commands import COMMANDS
 from tests.kills.draws import Tally, run_draws
 
 # Commands that write no file, and one that needs a hub.
-WRITE_NOTHING = {"check", "calc", "view", "doctor", "runs list", "runs verify", "export push"}
+WRITE_NOTHING = {"check", "calc", "recipes", "view", "doctor", "runs list", "runs verify", "export push"}
 NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from ehrmind.data import load_cases, save_cases
-from ehrmind.predict.predict import settings_of
+from ehrmind.predict.request import settings_of
 from ehrmind.prompts import messages
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs.predictions import read_predictions
@@ -162,7 +162,7 @@ def test_transformers_opens_the_exported_model_and_says_what_predict_says(folder
     out = folder / "exported"
     run("export", "model", folder / "run", "--out", out)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out).eval(), AutoTokenizer.from_pretrained(out)
-    how = settings_of(choose(out).asks, {})
+    how = settings_of(choose(out).asks)
     cases, _ = with_histories(load_cases(folder / "new.parquet")[:60], how.prompts.history)
     ours = read_predictions(predicted)["text"].to_list()
     for case, text in zip(cases, ours, strict=False):

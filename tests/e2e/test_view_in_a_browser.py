@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 from view_server import viewed
 
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 
 pytestmark = pytest.mark.browser
 HIDDEN = {"\u202e": "⟨U+202E⟩", "\u202c": "⟨U+202C⟩", "\u2028": "⟨U+2028⟩", "\u2029": "⟨U+2029⟩", "\u200b": "⟨U+200B⟩"}
@@ -25,8 +26,8 @@ LONG = f"{HOSTILE} {'word ' * 300_000}the end of it"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     run = finished_run(folder / "whole", name=NAME, arms=("base", "rlvr"), cases=70)
-    row = run.read_rollouts("pilot").row(0, named=True)
-    run.write_rollouts("resample-1", 0, [{**row, "stage": "resample-1", "text": LONG, "reason": "far too long"}])
+    row = run.rollout_rows("pilot")[0]
+    run.write_rollouts("resample-1", 0, [replace(row, stage="resample-1", text=LONG, reason="far too long")])
     finished_run(folder / "purged", arms=("base",), cases=28)
     purge(folder / "purged")
     return folder
@@ -222,11 +223,11 @@ def test_a_run_in_progress_grows_on_the_page_without_a_reload(chromium: Any, roo
     shutil.copytree(root / "whole", tmp_path / "runs" / "going")
     run = Run(tmp_path / "runs" / "going")
     (run.path / "results.json").unlink()
-    rows = run.read_rollouts("rlvr-rlvr").filter(step=29).to_dicts()
+    rows = [row for row in run.rollout_rows("rlvr-rlvr") if row.step == 29]
     with viewed(tmp_path / "runs") as address:
         visit = Visit(chromium, address, "going")
         before, loads = visit.count(), len([request for request in visit.requests if request.endswith("/view.js")])
-        run.write_rollouts("rlvr-rlvr", 30, [{**row, "step": 30} for row in rows])
+        run.write_rollouts("rlvr-rlvr", 30, [replace(row, step=30) for row in rows])
         run.log("rlvr-rlvr", "rlvr", 30, {"reward": 0.75, "accuracy": 0.5})
         run.raise_alarm("rlvr-rlvr", "rlvr", 30, "length", "answers grow")
         visit.tab.locator("#count", has_text=f"{before + 16:,} of").wait_for(timeout=8000)
@@ -234,7 +235,7 @@ def test_a_run_in_progress_grows_on_the_page_without_a_reload(chromium: Any, roo
         assert visit.tab.locator(".rollouts summary").first.inner_text().count("step 31") == 1
         assert "RLVR only 0.75 at step 31" in str(visit.tab.locator(".charts svg").first.get_attribute("aria-label"))
         body = visit.open_first()
-        run.write_rollouts("rlvr-rlvr", 31, [{**row, "step": 31} for row in rows])
+        run.write_rollouts("rlvr-rlvr", 31, [replace(row, step=31) for row in rows])
         visit.tab.locator("#renew", has_text="There is more").wait_for(timeout=8000)
         assert body.is_visible(), "what is read stays where it is"
         visit.tab.click("#renew")

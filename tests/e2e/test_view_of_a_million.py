@@ -19,6 +19,7 @@ from run_folder import recipe
 from view_server import viewed
 
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.records import RolloutRow, rows_of
 
 pytestmark = pytest.mark.slow
 STEPS, QUESTIONS, GROUP = 1000, 125, 8
@@ -44,12 +45,12 @@ def write_million(run: Run) -> None:
         "text", [f"<think>{' '.join(draw.choices(words, k=200))}"[:BYTES].ljust(BYTES, ".") for _ in range(5000)]
     )
     count, lucks = QUESTIONS * GROUP, np.random.default_rng(1)
-    first = {
+    first: dict[str, Any] = {
         "step": 0, "arm": "rlvr", "stage": "rlvr-rlvr", "case": "", "stratum": "", "member": 0, "text": "", "earlier": "", "reward": 0.1,
         "parts": {"format": 0.1, "outcome": 0.0}, "correct": False, "reason": "wrong value", "advantage": -0.1, "tokens": 200,
         "prompt_tokens": 400, "logprob": -50.0, "finish_reason": "stop", "well_formed": True, "probabilities": None,
     }  # fmt: skip
-    run.write_rollouts("rlvr-rlvr", 0, [first])
+    run.write_rollouts("rlvr-rlvr", 0, [RolloutRow(**first)])
     like = pl.concat([pl.read_parquet(run.rollouts / "rlvr-rlvr-000000.parquet")] * count, rechunk=True)
     member = pl.int_range(count, eager=True)
     for step in range(STEPS):
@@ -133,7 +134,7 @@ def test_a_million_rollouts_open_within_two_seconds_and_filter_within_half_a_sec
         run.write_rollouts(
             "rlvr-rlvr",
             STEPS,
-            pl.read_parquet(run.rollouts / "rlvr-rlvr-000007.parquet").with_columns(step=STEPS).to_dicts(),
+            rows_of(pl.read_parquet(run.rollouts / "rlvr-rlvr-000007.parquet").with_columns(step=STEPS)),
         )
         grown, renewed = page.get("rollouts")
         assert grown["total"] == (STEPS + 1) * QUESTIONS * GROUP

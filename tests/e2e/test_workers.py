@@ -172,3 +172,26 @@ def test_what_the_first_worker_refuses_ends_all_with_one_sentence(tmp_path: Path
     done = torchrun(2, [*COMMAND, "--out", str(tmp_path / "run"), *SETTINGS, "shards=2"])
     assert done.returncode != 0
     assert done.stderr.count("ehrmind: ") == 1 and "is no run folder; choose another --out" in done.stderr
+
+
+def test_an_extra_reward_is_the_same_for_two_workers_as_for_one(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        """
+data: {train: {synthetic: {n: 40, seed: 1}}, tuning: {synthetic: {n: 4, seed: 2}}, held_out: {synthetic: {n: 4, seed: 3}}}
+model: {tiny: {hidden: 32, layers: 1, heads: 2, vocabulary: 400}}
+decoding: {max_new_tokens: 24}
+pilot: {questions: 4, samples: 2, interventions: 0}
+rlvr: {steps: 2, questions_per_step: 4, samples: 4}
+reward: {extra: {brevity: "examples.add_a_reward:brevity"}}
+arms: [base, rlvr]
+shards: 2
+"""
+    )
+    one, two = (tmp_path / f"by-{workers}" for workers in (1, 2))
+    for workers, out in ((1, one), (2, two)):
+        done = torchrun(workers, ["-m", "ehrmind", "run", str(recipe), "--out", str(out)])
+        assert done.returncode == 0, done.stderr
+    assert rollouts(one).equals(rollouts(two))
+    earned = [[row["reward_brevity"] for row in metrics(run) if row["stage"] == "rlvr-rlvr"] for run in (one, two)]
+    assert earned[0] == earned[1] and len(earned[0]) == 2 and all(0 < value < 1 for value in earned[0])

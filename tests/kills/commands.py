@@ -52,19 +52,21 @@ OMOP = {
 
 @dataclass(frozen=True)
 class Command:
-    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it has --resume.
-    `torch`: it opens a model. `records`: what it writes has a patient behind it."""
+    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it goes on where it
+    stopped, if `option` is given. `torch`: it opens a model. `records`: what it writes has a patient
+    behind it."""
 
     name: str
     arguments: str
     inputs: Callable[[Path, Starter], None]
     resumes: bool = False
+    option: str = "--resume"
     torch: bool = False
     records: bool = True
 
     @property
     def again(self) -> list[str]:
-        return [*self.arguments.split(), *(["--resume"] if self.resumes else [])]
+        return [*self.arguments.split(), *(self.option.split() if self.resumes else [])]
 
 
 def rows(folder: Path, starter: Starter | None = None) -> None:
@@ -211,7 +213,14 @@ HISTORIES = "data ehr --meds meds --labels meds/labels/high_potassium"
 PAIRS = "data trials --topics queries.jsonl --qrels qrels.tsv --trials trials.jsonl"
 NEW = "data new table new.csv --kind label --label no --label yes --record record --group group"
 
+DEMO = (
+    "demo trials threads=1 data.train.limit=24 data.tuning.limit=4 data.held_out.limit=8 data.transfer={} decoding.max_new_tokens=8 "
+    "pilot.questions=4 pilot.samples=2 pilot.interventions=0 warmup.traces_per_stratum=4 warmup.checkpoint_every=1 rlvr.steps=2 "
+    "rlvr.questions_per_step=4 rlvr.samples=2 rlvr.checkpoint_every=1 rlvr.tuning_every=1"
+)
+
 COMMANDS = (
+    Command("demo", DEMO, nothing, resumes=True, option="", torch=True, records=False),
     Command("data table", f"{TABLE} --out cases.parquet", rows),
     Command("data table, into a new folder", f"{TABLE} --out deep/er/cases.parquet", rows),
     Command("data medcalc", "data medcalc medcalc.csv --out cases.parquet", medcalc),

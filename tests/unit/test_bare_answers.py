@@ -45,13 +45,12 @@ def one_and_two(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     ScriptedEngine(one_and_two).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
-def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
+def run(folder: Path, chosen: Recipe, name: str = "run") -> tuple[Run, list[str]]:
     learnt: list[str] = []
 
     class Watched(ScriptedEngine):
@@ -59,7 +58,12 @@ def run(folder: Path, chosen: Recipe) -> tuple[Run, list[str]]:
             learnt.append(text)
             return super().response_tokens(text, prompt, own=own)
 
-    return run_pipeline(chosen, folder / "run", open_engine=lambda _, where: Watched.load(where, one_and_two)), learnt
+    return run_pipeline(
+        chosen,
+        folder / name,
+        open_engine=lambda _, where: Watched.load(where, one_and_two),
+        locate=lambda _: folder / "base",
+    ), learnt
 
 
 def test_a_table_without_worked_answers_is_warned_of_before_the_pilot_and_on_the_page(
@@ -80,7 +84,7 @@ def test_nothing_is_warned_of_where_no_reasoning_is_asked_for_or_no_warm_up_foll
     for number, changes in enumerate(({"prompts": {"think": False}}, {"arms": ["base"]}, {"stages": "auto"})):
         (base / str(number)).mkdir()
         chosen = recipe(base / str(number), **changes)
-        run(base / str(number), chosen)
+        run(base, chosen, f"run-{number}")
         assert "worked answer" not in capsys.readouterr().err
 
 
@@ -104,6 +108,7 @@ def test_a_plan_learns_the_pilots_own_right_answers_where_nothing_else_is_worked
         }
     )
     plan = make_plan(chosen, found, cases)
-    assert plan["warm_up"]["traces"] == "pilot" and plan["warm_up"]["traces_per_stratum"] == {cases[0].stratum: 1}
+    assert plan.warm_up is not None and plan.warm_up.traces == "pilot"
+    assert plan.warm_up.traces_per_stratum == {cases[0].stratum: 1}
     assert planned(chosen, plan).warmup.traces == "pilot"
-    assert all(stratum != cases[0].stratum for stratum in plan["without_worked_answers"])
+    assert all(stratum != cases[0].stratum for stratum in plan.without_worked_answers)

@@ -30,7 +30,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Case]]:
 
 def test_counts_of_codes_tell_who_has_kidney_disease(cohort: dict[str, list[Case]]) -> None:
     found = boosted_counts(cohort["train"], cohort["held_out"], seed=0)["ehr/next_creatinine_high"].measures()
-    assert found["n"] == len(cohort["held_out"]) and found["risk"]["auroc"] > 0.75
+    assert found.n == len(cohort["held_out"])
+    assert found.risk is not None and (found.risk.auroc or 0.0) > 0.75
 
 
 def test_the_same_seed_gives_the_same_figures(cohort: dict[str, list[Case]]) -> None:
@@ -55,7 +56,8 @@ def test_a_label_that_only_the_future_tells_is_not_learnt(tmp_path: Path) -> Non
         )
     cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "high_potassium"))
     train, held_out = ([case for case in cases if case.split == split] for split in ("train", "held_out"))
-    assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures()["risk"]["auroc"] < 0.9
+    risk = boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures().risk
+    assert risk is not None and (risk.auroc or 0.0) < 0.9
 
 
 def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> None:
@@ -64,18 +66,22 @@ def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> 
     )
 
 
-def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path) -> None:
     folder = write_meds(tmp_path / "meds", 60)
 
     def plan(prompt: str, key: int, member: int, skill: int) -> str:
         return f'<think>so</think>\n<answer>{{"answer": "{"yes" if "5.6 mmol/L" in prompt else "no"}"}}</answer>'
 
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     source = {"ehr": {"meds": str(folder), "labels": str(folder / "labels" / "high_potassium")}}
     small = {"pilot": {"questions": 4, "samples": 2}, "arms": ["base"], "evaluate": {"decodings": ["greedy"]}}
     chosen = parse_recipe({"data": {"source": source}, "model": {"name": "base"}, **small})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+    done = run_pipeline(
+        chosen,
+        tmp_path / "run",
+        open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+        locate=lambda _: tmp_path / "base",
+    )
     results = json.loads((done.path / "results.json").read_text())
     assert results["arms"]["base"]["measures"]["ehr/high_potassium"]["risk"]["auroc"] == 1.0
     assert results["baselines"]["gradient_boosting"]["ehr/high_potassium"]["n"] == 12

@@ -8,7 +8,6 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,23 @@ CHOSEN = recipe(
 )
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    ScriptedEngine(plan).save(folder)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
-        yield folder
-
-
 def go(out: Path, *, resume: bool = True, engine: type[ScriptedEngine] = ScriptedEngine) -> Run:
-    done = run_pipeline(CHOSEN, out, resume=resume, open_engine=lambda _, folder: engine.load(folder, plan))
+    base = out.parent / "base"
+    ScriptedEngine(plan).save(base)
+    done = run_pipeline(
+        CHOSEN, out, resume=resume, open_engine=lambda _, folder: engine.load(folder, plan), locate=lambda _: base
+    )
     write_report(out)
     return done
 
 
 @pytest.fixture(scope="module")
-def finished(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return go(tmp_path_factory.mktemp("finished") / "run", resume=False).path
 
 
 @pytest.fixture(scope="module")
-def unfinished(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Killed in the last RLVR stage, in a step behind two checkpoints."""
     out, calls = tmp_path_factory.mktemp("unfinished") / "run", iter(range(10_000))
 

@@ -12,7 +12,7 @@ import pytest
 from ehrmind.config import load_recipe, parse_recipe
 from ehrmind.config.recipe import apply_override
 from ehrmind.documents import MAX_DEPTH, json_value, read_json, yaml_value
-from ehrmind.predict.predict import endpoint_of
+from ehrmind.predict.models import endpoint_of
 from ehrmind.types import InputError
 
 LAUGHS = (

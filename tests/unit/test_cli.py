@@ -24,6 +24,8 @@ from ehrmind.types import Case
 
 CANARY = "Zelda Quux has an unusual rash"
 VERBS = [
+    ["demo"],
+    ["recipes"],
     ["run"],
     ["pilot"],
     ["evaluate"],

@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,16 @@ from page_reader import Page
 from typer.testing import CliRunner
 
 from ehrmind.cli.app import app
+from ehrmind.config import parse_recipe
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_comparison, write_report
 from ehrmind.report.formatting import Table
-from ehrmind.report.plots.evaluation import evaluation_plots
 from ehrmind.report.plots.heat import heat
+from ehrmind.report.plots.run_plots import run_plots
 from ehrmind.report.reading import read_run
-from ehrmind.report.tables import labels as label_tables
-from ehrmind.report.tables import provenance as origin_tables
+from ehrmind.report.tables import deviations, labels, licences
 from ehrmind.runs import Run
+from ehrmind.runs.records import Results
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.evaluated_run import opened, plan, recipe
@@ -36,22 +36,20 @@ MATCHES: dict[str, Any] = {"synthetic": {"family": "trials", "n": 10, "seed": 3,
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """One run trained on sums and one on matching, each scored on both."""
     folder = tmp_path_factory.mktemp("compared")
     ScriptedEngine(plan).save(folder / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
-        made = []
-        for name, own, other in (("sums", SUMS, MATCHES), ("matches", MATCHES, SUMS)):
-            data = {
-                "train": {"synthetic": {**own["synthetic"], "seed": 9}},
-                "held_out": own,
-                "transfer": {"another": other},
-            }
-            chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
-            made.append(run_pipeline(chosen, folder / name, open_engine=opened))
-        yield made
+    made = []
+    for name, own, other in (("sums", SUMS, MATCHES), ("matches", MATCHES, SUMS)):
+        data = {
+            "train": {"synthetic": {**own["synthetic"], "seed": 9}},
+            "held_out": own,
+            "transfer": {"another": other},
+        }
+        chosen = recipe(name=name, data=data, evaluate={"decodings": ["greedy"]})
+        made.append(run_pipeline(chosen, folder / name, open_engine=opened, locate=lambda _: folder / "base"))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +98,7 @@ def test_the_sentences_say_which_arm_is_best_and_what_training_changed(page: Pag
         "4 arms on 2 sets of cases." in page.text
         and "sums: held-out: sums, RLVR only answers 100.0\u00a0% right" in page.text
     )
-    assert re.search(r"on its own held-out cases: \d better, \d worse, \d not told apart", page.text)
+    assert re.search(r"on its own held-out cases: \d better, \d worse, \d without a clear difference", page.text)
 
 
 def test_the_comparison_stands_alone_and_can_be_read_by_ear(html: str, page: Page) -> None:
@@ -123,7 +121,7 @@ def test_the_comparison_holds_no_text_of_records(runs: list[Run], html: str) -> 
 
 
 def test_what_the_recipes_say_otherwise_is_listed_without_folders(runs: list[Run], page: Page) -> None:
-    header, *rows = page.table("What the recipes say otherwise")
+    header, *rows = page.table("The recipe keys that differ")
     assert header == ["Key", "sums", "matches"]
     keys = {row[0]: row[1:] for row in rows}
     assert keys["data.held_out.synthetic.n"] == ["12", "10"] and "rlvr.steps" not in keys and "name" not in keys
@@ -182,17 +180,20 @@ def test_cases_elsewhere_and_labels_have_a_heat_map_beside_their_tables(single: 
 
 def test_predicted_risks_have_their_calibration_curve_and_its_figures(runs: list[Run]) -> None:
     figures = read_run(runs[1])
-    changed = json.loads(json.dumps(figures.results))
+    changed = figures.results.to_dict()
     tenths = [{"risk": 0.1, "observed": 0.25, "n": 4}, {"risk": 0.9, "observed": 1.0, "n": 6}]
-    changed["arms"]["rlvr"]["measures"]["trials/eligibility"]["risk"] = {"calibration": tenths}
-    figures = dataclasses.replace(figures, results=changed)
-    table = label_tables.risks(figures)
+    changed["arms"]["rlvr"]["measures"]["trials/eligibility"]["risk"] = {
+        "n": 10, "positive": 7, "subjects": 10, "auroc": None, "auprc": None, "brier": 0.1, "f1": 0.9,
+        "balanced_accuracy": None, "calibration": tenths,
+    }
+    figures = dataclasses.replace(figures, results=Results.from_dict(changed, "results.json"))
+    table = labels.risks(figures)
     assert table is not None and table.rows[0] == ["trials/eligibility", "RLVR only", "10.0\u00a0%", "25.0\u00a0%", "4"]
-    assert len(table.rows) == 2 and "RLVR only" in evaluation_plots(figures)["risks"]
+    assert len(table.rows) == 2 and "RLVR only" in run_plots(figures)["risks"]
 
 
 def test_cost_counts_time_answers_and_tokens_arm_by_arm(runs: list[Run], single: Page) -> None:
-    header, base, rlvr = single.table("What each arm took")
+    header, base, rlvr = single.table("The cost of each arm")
     found = results(runs[1])["arms"]
     assert header[1:6] == ["Learning", "Answers sampled to learn", "Scoring", "Tokens read", "Tokens written"]
     assert base[0] == "Base" and base[1:3] == ["–", "–"] and rlvr[2] == str(3 * 4 * 4)
@@ -203,12 +204,13 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
     figures = read_run(runs[0])
     changed = {
         "train": {"medcalc": ["somewhere/train.csv"]},
-        "held_out": {"table": {"path": "somewhere/mine.csv"}, "licence": "as agreed <b>"},
-        "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS"}},
-        "transfer": figures.recipe["data"]["transfer"],
+        "held_out": {"table": {"path": "somewhere/mine.csv", "kind": "number"}, "licence": "as agreed <b>"},
+        "tuning": {"ehr": {"ehrshot": "somewhere/EHRSHOT_ASSETS", "task": "guo_los"}},
+        "transfer": figures.recipe.model_dump()["data"]["transfer"],
     }
-    figures = dataclasses.replace(figures, recipe={**figures.recipe, "data": changed})
-    rows = told(origin_tables.licences(figures))
+    recipe = parse_recipe({**figures.recipe.model_dump(mode="json"), "data": changed})
+    figures = dataclasses.replace(figures, recipe=recipe)
+    rows = told(licences.licences(figures))
     assert rows["train"][1] == "train.csv" and rows["train"][2].startswith("CC BY-SA 4.0")
     assert rows["held-out"][:2] == ["table", "mine.csv"] and rows["held-out"][2] == "as agreed <b> as the recipe says"
     assert rows["tuning"][2].startswith("data use agreement") and rows["tuning"][3] == "never leaves the machine"
@@ -217,9 +219,11 @@ def test_licences_are_those_of_the_recipe_or_said_to_be_unknown(runs: list[Run])
 
 def test_departures_from_the_paper_and_from_the_plan_are_listed(runs: list[Run]) -> None:
     figures = read_run(runs[0])
-    marks = {**figures.marks, "rlvr-rlvr": {"stopped": "no better on tuning", "step": 2, "left_out_too_long": 4}}
-    results = {**figures.results, "held_out_scorings": figures.results["held_out_scorings"] * 2}
-    rows = told(origin_tables.deviations(dataclasses.replace(figures, marks=marks, results=results)))
+    stopped = {"stopped": "no better on tuning", "step": 2, "left_out_too_long": 4}
+    marks = {"rlvr": figures.rlvr["rlvr"].model_copy(update=stopped)}
+    twice = {"held_out_scorings": figures.results.held_out_scorings * 2}
+    results = figures.results.model_copy(update=twice)
+    rows = told(deviations.deviations(dataclasses.replace(figures, rlvr=marks, results=results)))
     assert rows["rlvr.samples"] == ["4", "12 the paper"] and rows["decoding.top_p"] == ["1", "0.95 the paper"]
     assert not {"rlvr.kl", "warmup.epochs"} & rows.keys(), "as the paper has it, and nothing was warmed up"
     assert (
@@ -230,7 +234,7 @@ def test_departures_from_the_paper_and_from_the_plan_are_listed(runs: list[Run])
 
 
 def test_licences_cost_and_departures_stand_on_the_page(single: Page) -> None:
-    for caption in ("Licences of data and base model", "What each arm took", "Where this run departs"):
+    for caption in ("Licences of data and base model", "The cost of each arm", "Where this run departs"):
         assert single.table(caption)
 
 

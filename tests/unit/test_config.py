@@ -15,6 +15,8 @@ from ehrmind.calculators.telling import STYLES
 from ehrmind.config import Recipe, Synthetic, differing_keys, load_recipe, parse_recipe, recipe_digest
 from ehrmind.data.synthetic.cases import LEVELS
 from ehrmind.data.synthetic.notes import MANNERS
+from ehrmind.rl.advantages import ADVANTAGES
+from ehrmind.rl.losses import IMPORTANCE, LOSSES
 from ehrmind.types import InputError
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
@@ -262,3 +264,18 @@ def test_one_source_stands_for_all_splits_and_a_split_may_say_more(tmp_path: Pat
     assert recipe.data.train.synthetic == recipe.data.tuning.synthetic is not None
     assert (recipe.data.tuning.limit, recipe.data.train.limit, recipe.data.held_out.synthetic) == (2, None, None)
     assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [("loss", LOSSES), ("advantage", ADVANTAGES), ("importance", IMPORTANCE)],
+)
+def test_losses_and_advantages_of_a_recipe_are_the_entries_of_the_code(
+    key: str, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(getattr(parse_recipe(tree(rlvr={key: name})).rlvr, key) == name for name in names)
+    assert Recipe.model_json_schema()["$defs"]["Rlvr"]["properties"][key]["enum"] == list(names)
+    *first, last = (f"'{name}'" for name in names)
+    assert f"rlvr.{key}: input should be {', '.join(first)} or {last}" in refusal(rlvr={key: "mine"})
+    monkeypatch.setitem(names, "mine", names[next(iter(names))])
+    assert parse_recipe(tree(rlvr={key: "mine"})).rlvr

@@ -13,6 +13,7 @@ import pytest
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
+from tests.rollouts import rollout_row
 
 Rates = dict[str, float]
 BY_RATE = {"curriculum": "pass_rate"}
@@ -102,9 +103,11 @@ def test_a_pass_rate_is_the_questions_own_leaning_on_its_stratum_and_old_answers
 def test_the_pilot_is_where_the_rates_begin() -> None:
     cases = many(50, "hopeless", "open")
     rows = [
-        {"case": one.id, "correct": "open" in one.id and member % 2 == 0} for one in cases[:40] for member in range(8)
+        rollout_row(case=one.id, correct="open" in one.id and member % 2 == 0)
+        for one in cases[:40]
+        for member in range(8)
     ]
-    questions = Curriculum(recipe(**BY_RATE), cases, [*rows, {"case": "of another split", "correct": True}])
+    questions = Curriculum(recipe(**BY_RATE), cases, [*rows, rollout_row(case="of another split")])
     hopeless, unasked = questions.weight(cases[0], 0), questions.weight(cases[98], 0)
     assert "hopeless" in cases[98].id and hopeless < unasked < 0.1 < 0.25 < questions.weight(cases[1], 0)
     assert "of another split" not in questions.state["questions"]
@@ -126,7 +129,7 @@ def test_a_state_that_went_through_json_asks_the_same_questions_on(settings: dic
     whole, stopped = Curriculum(recipe(**settings), cases), Curriculum(recipe(**settings), cases)
     expected = asked_in(whole, rates, 20)
     begun = asked_in(stopped, rates, 9)
-    resumed = Curriculum(recipe(**settings), cases, [{"case": cases[0].id, "correct": True}])
+    resumed = Curriculum(recipe(**settings), cases, [rollout_row(case=cases[0].id)])
     resumed.state = json.loads(json.dumps(stopped.state))
     assert begun + asked_in(resumed, rates, 11, begin=9) == expected
     assert json.dumps(resumed.state) == json.dumps(whole.state)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ehrmind.data.demographics import person_of
+from ehrmind.data.demographics import age_and_sex
 from ehrmind.data.medcalc import read_medcalc
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials
@@ -33,12 +33,12 @@ from ehrmind.data.synthetic.trials import synthetic_trials
     ],
 )
 def test_the_first_age_counts_and_the_first_sex_near_it(note: str, found: dict[str, Any]) -> None:
-    assert person_of(note) == found
+    assert age_and_sex(note) == found
 
 
 def test_synthetic_patients_are_who_their_note_says() -> None:
     for case in [*synthetic_cases(300, 4, "train"), *synthetic_trials(300, 4, "train")]:
-        said = person_of(case.fields["note"])
+        said = age_and_sex(case.fields["note"])
         assert said["sex"] == case.provenance["sex"] and abs(said["age"] - case.provenance["age"]) < 1
 
 

@@ -17,7 +17,18 @@ from ehrmind.config import parse_recipe
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Row, rollout_rows
+from ehrmind.runs.records import (
+    Diagnosis,
+    ExpectedGain,
+    ExpectedGains,
+    Lift,
+    PilotFigures,
+    Plan,
+    Results,
+    RolloutRow,
+    Unsettled,
+    rollout_rows,
+)
 from ehrmind.stages.pilot.diagnosis import (
     MISAPPLIED,
     MISSING,
@@ -39,7 +50,7 @@ WRONG = '<think>guess</think>\n<answer>{"answer": -7}</answer>'
 Answer = Callable[[Case, int], str]
 
 
-def rows_of(cases: Sequence[Case], members: int, answer: Answer) -> list[Row]:
+def rows_of(cases: Sequence[Case], members: int, answer: Answer) -> list[RolloutRow]:
     groups = []
     for case in cases:
         texts = [answer(case, member) for member in range(members)]
@@ -48,7 +59,7 @@ def rows_of(cases: Sequence[Case], members: int, answer: Answer) -> list[Row]:
     return rollout_rows("pilot", "base", 0, groups)
 
 
-def diagnosed(cases: Sequence[Case], members: int, answer: Answer) -> dict[str, Any]:
+def diagnosed(cases: Sequence[Case], members: int, answer: Answer) -> Diagnosis:
     return diagnose(rows_of(cases, members, answer), members, {case.id: case for case in cases})
 
 
@@ -60,9 +71,9 @@ def cases() -> list[Case]:
 @pytest.mark.parametrize(("right", "kind"), [(8, SOLID), (4, MISAPPLIED), (0, MISSING)])
 def test_a_stratum_is_named_by_how_many_of_its_samples_are_right(cases: list[Case], right: int, kind: str) -> None:
     found = diagnosed(cases, 8, lambda case, member: gold_response(case) if member < right else WRONG)
-    for figures in found["by_stratum"].values():
-        assert figures["kind"] == kind
-        assert figures["pass@1"] == right / 8 and figures["pass@k"] == (right > 0)
+    for figures in found.by_stratum.values():
+        assert figures.kind == kind
+        assert figures.pass_at_1 == right / 8 and figures.pass_at_k == (right > 0)
 
 
 def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: list[Case]) -> None:
@@ -73,9 +84,9 @@ def test_answers_drawn_from_other_questions_are_luck_and_not_knowledge(cases: li
     def shuffled(case: Case, member: int) -> str:
         return gold_response(random.Random(f"{case.id}{member}").choice(scores))
 
-    (figures,) = diagnosed(scores, 8, shuffled)["by_stratum"].values()
-    assert figures["pass@k"] > 0.7 and figures["chance"] == pytest.approx(figures["pass@1"], abs=0.08)
-    assert figures["kind"] == MISSING
+    (figures,) = diagnosed(scores, 8, shuffled).by_stratum.values()
+    assert figures.pass_at_k > 0.7 and figures.chance == pytest.approx(figures.pass_at_1, abs=0.08)
+    assert figures.kind == MISSING
 
 
 def test_luck_is_the_chance_that_another_questions_answer_is_right(cases: list[Case]) -> None:
@@ -114,13 +125,14 @@ def test_entropy_is_of_answers_and_not_of_their_wording(cases: list[Case]) -> No
 
 def test_the_interval_of_pass_1_is_over_patients_and_not_over_answers(cases: list[Case]) -> None:
     """All samples of a question alike: the width is that of the questions alone."""
-    alike = diagnosed(cases, 8, lambda case, _: gold_response(case) if hash(case.id) % 2 else WRONG)["overall"]
-    low, high = alike["pass@1_ci95"]
+    alike = diagnosed(cases, 8, lambda case, _: gold_response(case) if hash(case.id) % 2 else WRONG).overall
+    assert alike is not None
+    low, high = alike.pass_at_1_ci95
     assert high - low > 2 * 1.96 * math.sqrt(0.25 / 480)
 
 
-def lift(value: float, lifts: bool) -> dict[str, Any]:
-    return {"lift": value, "ci95": [value - 0.1, value + 0.1], "questions": 9, "lifts": lifts}
+def lift(value: float, lifts: bool) -> Lift:
+    return Lift(lift=value, ci95=(value - 0.1, value + 0.1), questions=9, lifts=lifts)
 
 
 def test_the_first_help_that_lifts_names_the_cause() -> None:
@@ -139,7 +151,7 @@ def test_a_lift_must_be_large_and_sure_and_of_more_than_two_questions(
     asked = [case for case in cases if case.task == "curb-65"][: len(after)]
     rates = {case.id: value for case, value in zip(asked, after, strict=True)}
     (found,) = _lifts(asked, dict.fromkeys(rates, 0.0), rates).values()
-    assert found["lifts"] is lifts and -1 <= found["ci95"][0] <= found["lift"] <= found["ci95"][1] <= 1
+    assert found.lifts is lifts and -1 <= found.ci95[0] <= found.lift <= found.ci95[1] <= 1
 
 
 def recipe(**changes: Any) -> Any:
@@ -153,40 +165,42 @@ def recipe(**changes: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def mixed(cases: list[Case]) -> dict[str, Any]:
+def mixed(cases: list[Case]) -> Diagnosis:
     """CURB-65 half right, fluids never."""
     return diagnosed(
         cases, 8, lambda case, member: gold_response(case) if case.task == "curb-65" and member % 2 else WRONG
     )
 
 
-def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mixed: dict[str, Any]) -> None:
+def test_missing_strata_are_warmed_up_first_and_only_they(cases: list[Case], mixed: Diagnosis) -> None:
     plan = make_plan(recipe(), mixed, cases)
-    assert plan["warm_up"]["strata"] == ["medcalc/physical/maintenance-fluids"]
-    assert plan["arms"] == ["base", "sft", "sft_rlvr"]
-    assert plan["warm_up"]["traces_per_stratum"] == {"medcalc/physical/maintenance-fluids": 30}  # all there are
-    assert plan["warm_up"]["rehearsal"] == 1 and plan["warm_up"]["rehearse"] == "worked"
+    assert plan.warm_up is not None
+    assert plan.warm_up.strata == ("medcalc/physical/maintenance-fluids",)
+    assert plan.arms == ("base", "sft", "sft_rlvr")
+    assert plan.warm_up.traces_per_stratum == {"medcalc/physical/maintenance-fluids": 30}  # all there are
+    assert plan.warm_up.rehearsal == 1 and plan.warm_up.rehearse == "worked"
     bare = [
         case if case.task != "curb-65" else dataclasses.replace(case, rationale=None, provenance={}) for case in cases
     ]
-    assert make_plan(recipe(), mixed, bare)["warm_up"]["rehearse"] == "own"
+    own = make_plan(recipe(), mixed, bare).warm_up
+    assert own is not None and own.rehearse == "own"
 
 
 def test_rlvr_alone_is_advised_where_nothing_is_missing(cases: list[Case]) -> None:
     half = diagnosed(cases, 8, lambda case, member: gold_response(case) if member % 2 else WRONG)
     plan = make_plan(recipe(), half, cases)
-    assert plan["warm_up"] is None and plan["arms"] == ["base", "rlvr"]
+    assert plan.warm_up is None and plan.arms == ("base", "rlvr")
 
 
-def test_a_stratum_without_worked_answers_is_named_and_not_promised(cases: list[Case], mixed: dict[str, Any]) -> None:
+def test_a_stratum_without_worked_answers_is_named_and_not_promised(cases: list[Case], mixed: Diagnosis) -> None:
     bare = [dataclasses.replace(case, rationale=None, provenance={}) for case in cases]
     plan = make_plan(recipe(), mixed, bare)
-    assert plan["warm_up"] is None and plan["without_worked_answers"] == ["medcalc/physical/maintenance-fluids"]
-    assert any("no worked answer" in sentence for sentence in plan["because"])
+    assert plan.warm_up is None and plan.without_worked_answers == ("medcalc/physical/maintenance-fluids",)
+    assert any("no worked answer" in sentence for sentence in plan.because)
 
 
 def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(
-    cases: list[Case], mixed: dict[str, Any]
+    cases: list[Case], mixed: Diagnosis
 ) -> None:
     for chosen, arms in (
         (recipe(), ["base", "rlvr", "sft", "sft_rlvr"]),
@@ -202,42 +216,39 @@ def test_the_plan_is_followed_under_auto_alone_and_what_the_recipe_says_wins(
     assert planned(kept, make_plan(kept, mixed, cases)).warmup.rehearsal == 0.25
 
 
-def figures(before: float, unsettled: float, chance: float = 0.0, questions: int = 20) -> dict[str, Any]:
-    return {
-        "pass@1": before,
-        "unsettled": {"questions": questions, "pass@1": unsettled, "chance": chance},
-        "questions": 20,
-    }
+def figures(before: float, unsettled: float, chance: float = 0.0, questions: int = 20) -> PilotFigures:
+    return PilotFigures.model_construct(
+        pass_at_1=before, unsettled=Unsettled(questions=questions, pass_at_1=unsettled, chance=chance), questions=20
+    )
 
 
 def test_nothing_is_expected_where_nothing_is_right_and_never_more_than_there_is_room_for() -> None:
     none, much = figures(0.0, 0.0), figures(0.4, 0.4)
-    assert expected_gain(none)["gain"] == 0
-    assert 0.3 < expected_gain(much)["gain"] <= 0.6
-    assert expected_gain(much)["low"] < expected_gain(much)["gain"] <= expected_gain(much)["high"] <= 0.6
+    assert expected_gain(none).gain == 0
+    assert 0.3 < expected_gain(much).gain <= 0.6
+    assert expected_gain(much).low < expected_gain(much).gain <= expected_gain(much).high <= 0.6
 
 
 def test_nothing_is_expected_of_luck_nor_of_questions_that_are_solved_anyway() -> None:
-    assert expected_gain(figures(0.5, 0.5, chance=0.5))["gain"] == pytest.approx(0)
-    assert expected_gain(figures(0.1, 0.0, questions=18))["gain"] == pytest.approx(0)  # healthy patients' scores of 0
-    rising = [expected_gain(figures(share, share))["gain"] / (1 - share) for share in (0.0, 0.005, 0.02, 0.1, 0.5)]
+    assert expected_gain(figures(0.5, 0.5, chance=0.5)).gain == pytest.approx(0)
+    assert expected_gain(figures(0.1, 0.0, questions=18)).gain == pytest.approx(0)  # healthy patients' scores of 0
+    rising = [expected_gain(figures(share, share)).gain / (1 - share) for share in (0.0, 0.005, 0.02, 0.1, 0.5)]
     assert rising == sorted(rising) and rising[1] < rising[-1] / 2
 
 
 def test_what_most_samples_solve_the_others_are_expected_to_solve_too() -> None:
-    assert expected_gain(figures(0.9, 0.0, questions=0))["gain"] > 0.05
+    assert expected_gain(figures(0.9, 0.0, questions=0)).gain > 0.05
 
 
 def test_questions_that_most_samples_solve_are_settled(cases: list[Case]) -> None:
     first = {case.id for case in cases[::3]}
     found = diagnosed(
         cases, 4, lambda case, member: gold_response(case) if member < (3 if case.id in first else 1) else WRONG
-    )["overall"]
-    assert found["unsettled"]["questions"] == len(cases) - len(first) and found["unsettled"]["pass@1"] == pytest.approx(
-        1 / 4
-    )
-    once = diagnosed(cases, 1, lambda case, member: gold_response(case) if case.id in first else WRONG)["overall"]
-    assert once["unsettled"]["questions"] == len(cases)  # one sample settles nothing
+    ).overall
+    assert found is not None and found.unsettled.questions == len(cases) - len(first)
+    assert found.unsettled.pass_at_1 == pytest.approx(1 / 4)
+    once = diagnosed(cases, 1, lambda case, member: gold_response(case) if case.id in first else WRONG).overall
+    assert once is not None and once.unsettled.questions == len(cases)  # one sample settles nothing
 
 
 def test_the_luck_of_unsettled_questions_is_their_own() -> None:
@@ -247,32 +258,39 @@ def test_the_luck_of_unsettled_questions_is_their_own() -> None:
         dataclasses.replace(case, id=str(index), truth={"kind": "integer", "value": index % 4})
         for index, case in enumerate(SCORES)
     ]
-    found = diagnosed(asked, 8, lambda *_: '<think>none</think>\n<answer>{"answer": 0}</answer>')["overall"]
-    assert found["chance"] > 0.15 and found["unsettled"]["chance"] == 0 and found["unsettled"]["questions"] == 30
+    found = diagnosed(asked, 8, lambda *_: '<think>none</think>\n<answer>{"answer": 0}</answer>').overall
+    assert found is not None and found.chance > 0.15
+    assert found.unsettled.chance == 0 and found.unsettled.questions == 30
 
 
-def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: dict[str, Any]) -> None:
-    names = list(mixed["by_stratum"])
-    plan = {
-        "expected": {
-            "rlvr": {names[0]: {"gain": 0.5, "low": 0, "high": 1}, names[1]: {"gain": 0.1, "low": 0, "high": 1}}
-        }
-    }
+def test_gains_are_compared_on_sampled_answers_and_r2_is_of_their_variance(mixed: Diagnosis) -> None:
+    names = list(mixed.by_stratum)
+    expected = ExpectedGains(
+        rlvr={name: ExpectedGain(gain=gain, low=0, high=1) for name, gain in zip(names, (0.5, 0.1), strict=True)}
+    )
+    plan = Plan.model_construct(expected=expected)
 
     def arm(*accuracies: float) -> dict[str, Any]:
-        return {
-            "by_stratum": {name: {"n": 100, "accuracy": value} for name, value in zip(names, accuracies, strict=True)}
-        }
+        strata = {name: figure(value) for name, value in zip(names, accuracies, strict=True)}
+        return {**figure(0.0), "unparsed": 0, "cost": {"tokens": 0, "prompt_tokens": 0}, "by_stratum": strata}
 
-    results = {"decoding": "greedy", "arms": {}, "sampled": {"arms": {"base": arm(0.4, 0.0), "rlvr": arm(0.8, 0.0)}}}
-    gains = compare_gains(plan, mixed, results)
-    assert [row["obtained"] for row in gains["by_stratum"].values()] == pytest.approx([0.4, 0.0])
-    assert gains["r2"] == pytest.approx(1 - (0.1**2 + 0.1**2) / (2 * 0.2**2))
-    assert gains["r2_misapplied"] is None  # one stratum has no variance
-    assert compare_gains(plan, mixed, {"decoding": "greedy", "arms": {"base": arm(0, 0)}}) == {}
+    def figure(value: float) -> dict[str, Any]:
+        return {"n": 100, "correct": 0, "accuracy": value, "ci95": [0, 1], "groups": 100, "interval": "wilson"}
+
+    def results(headline: dict[str, Any], **views: Any) -> Results:
+        about = {"schema_version": 1, "decoding": "greedy", "scorer": "ehrmind", "held_out_scorings": [], "seconds": {}}
+        return Results.model_validate({**about, "arms": headline, "pairs": {}, **views})
+
+    sampled = {"arms": {"base": arm(0.4, 0.0), "rlvr": arm(0.8, 0.0)}, "pairs": {}}
+    gains = compare_gains(plan, mixed, results({}, sampled=sampled))
+    assert gains is not None and gains.decoding == "sampled"
+    assert [row.obtained for row in gains.by_stratum.values()] == pytest.approx([0.4, 0.0])
+    assert gains.r2 == pytest.approx(1 - (0.1**2 + 0.1**2) / (2 * 0.2**2))
+    assert gains.r2_misapplied is None  # one stratum has no variance
+    assert compare_gains(plan, mixed, results({"base": arm(0, 0)})) is None
 
 
 def test_trials_are_diagnosed_too() -> None:
     pairs = synthetic_trials(60, seed=2, split="train")
     found = diagnosed(pairs, 4, lambda case, _: gold_response(case))
-    assert {figures["kind"] for figures in found["by_stratum"].values()} == {SOLID}
+    assert {figures.kind for figures in found.by_stratum.values()} == {SOLID}

@@ -39,7 +39,7 @@ def blocks(page: Path, kind: str) -> list[str]:
     return [text for mark, text in found if mark == kind]
 
 
-@pytest.mark.parametrize("name", ["recipe.md", "gallery.md"])
+@pytest.mark.parametrize("name", ["recipe.md", "gallery.md", "results.schema.json", "rollouts.schema.json"])
 def test_a_page_made_from_the_code_is_current(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == generator().PAGES[name](), "run python docs/generate.py"
 

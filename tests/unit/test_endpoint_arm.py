@@ -66,16 +66,20 @@ def recipe(
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(lambda *_: BLANK).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     return folder
 
 
 def evaluate(chosen: Recipe, out: Path, plan: Any = lambda *_: BLANK, **options: Any) -> tuple[Run, dict[str, Any]]:
     run = run_pipeline(
-        chosen, out, stages=("evaluate",), open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options
+        chosen,
+        out,
+        stages=("evaluate",),
+        open_engine=lambda _, folder: ScriptedEngine.load(folder, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
     )
     return run, json.loads((run.path / "results.json").read_text())
 
@@ -102,7 +106,7 @@ def test_an_endpoint_stands_in_the_results_beside_the_arms_with_what_it_cost(bas
         "cost": pytest.approx((3500 * 3 + 700 * 15) / 1e6),
         "unanswered": 0,
     }
-    assert sorted(row["arm"] for row in run.scorings()) == ["base", "base", "large", "large"]
+    assert sorted(row.arm for row in run.scorings()) == ["base", "base", "large", "large"]
     asked = [request["messages"] for request in server.requests if request["temperature"] == 0]
     expected = [[{"role": "user", "content": messages(case)[0].content}] for case in run.load_cases()["held_out"]]
     assert sorted(map(str, asked)) == sorted(map(str, expected)), "the same prompts as the arms'"
@@ -126,7 +130,7 @@ def test_an_endpoint_that_leaves_gaps_is_not_scored_until_they_are_filled(base: 
         run, results = evaluate(chosen, tmp_path / "run", resume=True)
         assert len(server.answered) == len(set(server.answered)) == 35 and answered > 0
     assert results["arms"]["large"]["n"] == 35
-    assert [row["arm"] for row in run.scorings()] == ["base", "large", "large"], "every start is written down"
+    assert [row.arm for row in run.scorings()] == ["base", "large", "large"], "every start is written down"
 
 
 def test_or_the_gaps_count_as_wrong_and_are_told_where_the_recipe_says_so(base: Path, tmp_path: Path) -> None:
@@ -195,6 +199,7 @@ def test_the_page_tells_what_endpoints_and_the_teacher_took(base: Path, tmp_path
             tmp_path / "run",
             stages=("warmup", "evaluate"),
             open_engine=lambda _, folder: ScriptedEngine.load(folder, lambda *_: BLANK),
+            locate=lambda _: tmp_path / "base",
         )
     facts = (run.done("warmup") or {})["teacher"]
     page = Page(write_report(run.path)[0].read_text(encoding="utf-8"))

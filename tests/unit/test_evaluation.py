@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from ehrmind.engines.answers import Answer, AnswerFile
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import messages
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
-from ehrmind.stages.evaluation.comparison import comparison
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
+from ehrmind.runs.records import ConfidenceBin
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.evaluation.comparison import Outcome, comparison
 from ehrmind.stages.evaluation.contamination import check_contamination
 from ehrmind.stages.evaluation.repeated import repeated_figures, vote
 from ehrmind.stages.evaluation.results import gate
@@ -33,13 +37,13 @@ from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 from tests.evaluated_run import opened, plan, recipe, unsteady
+from tests.rollouts import rollout_row
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     return folder
 
 
@@ -48,7 +52,7 @@ def results(run: Run) -> Any:
 
 
 def test_repeated_samples_give_curves_and_what_agreement_says(base: Path, tmp_path: Path) -> None:
-    done = run_pipeline(recipe(evaluate={"repeats": 4}), tmp_path / "run", open_engine=opened)
+    done = run_pipeline(recipe(evaluate={"repeats": 4}), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     arms = results(done)["arms"]
     before, after = arms["base"]["repeated"], arms["rlvr"]["repeated"]
     assert (
@@ -70,14 +74,14 @@ def test_repeated_samples_give_curves_and_what_agreement_says(base: Path, tmp_pa
     assert before["calibration"]["ece"] == pytest.approx(0.375)
     assert [(point["coverage"], point["accuracy"]) for point in after["coverage"]["points"]] == [(0.5, 1.0), (1.0, 0.5)]
     assert before["coverage"]["aurc"] > after["coverage"]["aurc"]
-    assert {scoring["decoding"] for scoring in done.scorings()} == {"greedy", "sampled", "repeated"}
-    plain = results(run_pipeline(recipe(), tmp_path / "plain", open_engine=opened))
+    assert {scoring.decoding for scoring in done.scorings()} == {"greedy", "sampled", "repeated"}
+    plain = results(run_pipeline(recipe(), tmp_path / "plain", open_engine=opened, locate=lambda _: base))
     assert not any("repeated" in row for row in plain["arms"].values())
 
 
 def test_repeated_samples_go_on_after_an_interruption(base: Path, tmp_path: Path) -> None:
     chosen = recipe(arms=["base"], evaluate={"repeats": 4, "decodings": ["greedy"]}, sampler_rows=40)
-    whole, calls = run_pipeline(chosen, tmp_path / "whole", open_engine=opened), 0
+    whole, calls = run_pipeline(chosen, tmp_path / "whole", open_engine=opened, locate=lambda _: base), 0
 
     class Broken(ScriptedEngine):
         def sample(self, *arguments: Any) -> Any:
@@ -88,8 +92,10 @@ def test_repeated_samples_go_on_after_an_interruption(base: Path, tmp_path: Path
             return super().sample(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, folder: Broken.load(folder, plan))
-    again = run_pipeline(chosen, tmp_path / "run", resume=True, open_engine=opened)
+        run_pipeline(
+            chosen, tmp_path / "run", open_engine=lambda _, folder: Broken.load(folder, plan), locate=lambda _: base
+        )
+    again = run_pipeline(chosen, tmp_path / "run", resume=True, open_engine=opened, locate=lambda _: base)
     ours, theirs = (results(run)["arms"]["base"] for run in (again, whole))
     assert ours["repeated"] == theirs["repeated"] and again.read_rollouts("repeated-base").equals(
         whole.read_rollouts("repeated-base")
@@ -107,14 +113,14 @@ def test_votes_of_numbers_count_as_one_in_three_digits() -> None:
 
 def test_samples_without_any_answer_have_no_confidence_and_are_wrong() -> None:
     case = synthetic_general(1, 0, "held_out")[0]
-    rows = [{"case": case.id, "text": "nothing", "well_formed": False, "correct": False} for _ in range(3)]
+    rows = [rollout_row(case=case.id, text="nothing", well_formed=False, correct=False) for _ in range(3)]
     found = repeated_figures(rows, {case.id: case}, think=True)
-    assert found["calibration"]["bins"] == [{"confidence": 0.0, "right": 0.0, "n": 1}]
-    assert [point["value"] for point in found["majority"]] == [0.0, 0.0, 0.0] and found["unparsed"] == 3
+    assert found.calibration.bins == (ConfidenceBin(confidence=0.0, right=0.0, n=1),)
+    assert [point.value for point in found.majority] == [0.0, 0.0, 0.0] and found.unparsed == 3
 
 
 def test_tasks_that_train_has_are_apart_from_those_it_has_not(base: Path, tmp_path: Path) -> None:
-    arms = results(run_pipeline(recipe(), tmp_path / "run", open_engine=opened))["arms"]
+    arms = results(run_pipeline(recipe(), tmp_path / "run", open_engine=opened, locate=lambda _: base))["arms"]
     seen = arms["rlvr"]["by_seen"]
     assert (seen["seen"]["n"], seen["seen"]["accuracy"]) == (20, 1.0) and (
         seen["unseen"]["n"],
@@ -127,7 +133,9 @@ def test_subgroups_by_age_and_sex_hold_every_case_and_unknown_is_one_of_them(bas
     data = {**recipe().data.model_dump(mode="json", exclude={"source"})}
     data["held_out"] = {"synthetic": {"family": "general", "n": 14}}
     for chosen, known in ((recipe(), True), (recipe(data=data), False)):
-        groups = results(run_pipeline(chosen, tmp_path / str(known), open_engine=opened))["arms"]["base"]["subgroups"]
+        groups = results(run_pipeline(chosen, tmp_path / str(known), open_engine=opened, locate=lambda _: base))[
+            "arms"
+        ]["base"]["subgroups"]
         for name in ("age", "sex"):
             assert sum(row["n"] for row in groups[name].values()) == (40 if known else 14)
             assert ("unknown" in groups[name]) is not known
@@ -142,42 +150,40 @@ def test_age_bands_have_no_gap() -> None:
     assert age_band(case) == sex(case) == "unknown"
 
 
-def judged(cases: list[Case], right: Callable[[int], bool]) -> list[dict[str, Any]]:
-    blank = {"answer": 0, "probabilities": None, "well_formed": True, "tokens": 1, "prompt_tokens": 1}
+def judged(cases: list[Case], right: Callable[[int], bool]) -> list[Outcome]:
+    blank: dict[str, Any] = {"answer": 0, "probabilities": None, "well_formed": True, "tokens": 1, "prompt_tokens": 1}
     return [
-        {"case": case, "stratum": case.stratum, "ehrmind": right(place), **blank} for place, case in enumerate(cases)
+        Outcome(case=case, stratum=case.stratum, ehrmind=right(place), benchmark=False, **blank)
+        for place, case in enumerate(cases)
     ]
 
 
 def test_several_questions_of_a_patient_make_wider_intervals_and_say_so() -> None:
     cases = synthetic_trials(200, 0, "held_out", difficulty="easy")  # five to a patient
-    alike = comparison({"base": judged(cases, lambda place: place // 5 % 2 == 0)}, "ehrmind")["arms"]["base"]
+    alike = comparison({"base": judged(cases, lambda place: place // 5 % 2 == 0)}, "ehrmind").arms["base"]
     alone = comparison(
         {"base": judged([replace(case, group=case.id) for case in cases], lambda place: place // 5 % 2 == 0)}, "ehrmind"
     )
-    low, high = alike["ci95"]
-    assert (
-        alike["groups"] == 40
-        and alike["interval"] == "bootstrap over groups"
-        and alone["arms"]["base"]["interval"] == "wilson"
-    )
-    assert high - low > 2 * (alone["arms"]["base"]["ci95"][1] - alone["arms"]["base"]["ci95"][0])
+    low, high = alike.ci95
+    assert alike.groups == 40 and alike.interval == "bootstrap over groups"
+    assert alone.arms["base"].interval == "wilson"
+    assert high - low > 2 * (alone.arms["base"].ci95[1] - alone.arms["base"].ci95[0])
 
 
 def test_pairs_are_adjusted_for_their_number_and_matched_by_case() -> None:
     cases = synthetic_trials(200, 0, "held_out", difficulty="easy")
     skill = {"base": 3, "rlvr": 4, "sft": 5}
     found = {arm: judged(cases, lambda place, of=of: place % 7 < of) for arm, of in skill.items()}  # type: ignore[misc]
-    pairs = comparison(found, "ehrmind")["pairs"]
-    shuffled = comparison({**found, "sft": found["sft"][::-1]}, "ehrmind")["pairs"]
-    assert {name: pair["p"] for name, pair in pairs.items()} == {name: pair["p"] for name, pair in shuffled.items()}
-    smallest = min(pair["p"] for pair in pairs.values())
-    assert min(pair["p_holm"] for pair in pairs.values()) == pytest.approx(min(1.0, 3 * smallest))
-    assert all(pair["p"] <= pair["p_bh"] <= pair["p_holm"] for pair in pairs.values())
+    pairs = comparison(found, "ehrmind").pairs
+    shuffled = comparison({**found, "sft": found["sft"][::-1]}, "ehrmind").pairs
+    assert {name: pair.p for name, pair in pairs.items()} == {name: pair.p for name, pair in shuffled.items()}
+    smallest = min(pair.p for pair in pairs.values())
+    assert min(pair.p_holm or 0.0 for pair in pairs.values()) == pytest.approx(min(1.0, 3 * smallest))
+    assert all(pair.p <= (pair.p_bh or 0.0) <= (pair.p_holm or 0.0) for pair in pairs.values())
 
 
 def test_held_out_text_that_train_has_too_is_counted_and_named_where_records_may_be(base: Path, tmp_path: Path) -> None:
-    done = run_pipeline(recipe(arms=["base"]), tmp_path / "run", open_engine=opened)
+    done = run_pipeline(recipe(arms=["base"]), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     found = json.loads((done.path / "contamination.json").read_text())["held_out"]
     assert found == results(done)["contamination"]["held_out"] and found["cases"] == 40 and found["words"] == 13
     assert set(found["against"]) == {"train", "tuning"}
@@ -189,12 +195,13 @@ def test_held_out_text_that_train_has_too_is_counted_and_named_where_records_may
 
 
 def test_a_teachers_worked_answers_are_among_what_is_learned_from(base: Path, tmp_path: Path) -> None:
-    done = run_pipeline(recipe(arms=["base"]), tmp_path / "run", open_engine=opened)
+    done = run_pipeline(recipe(arms=["base"]), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     splits = done.load_cases()
+    context = StageContext(done, recipe(arms=["base"]), splits)
     quoted = splits["held_out"][0].fields["note"]
     AnswerFile(done.answers("teacher", "warmup")).add("a hash", Answer(text=f"<think>{quoted}</think>"))
-    found = check_contamination(done, splits)["held_out"]["against"]["teacher"]
-    assert found["half"] == 1 and found["any"] >= 1
+    found = check_contamination(context)["held_out"].against["teacher"]
+    assert found.half == 1 and found.any >= 1
 
 
 def test_general_questions_are_right_by_their_gold_answers_and_never_by_a_corruption() -> None:
@@ -209,7 +216,7 @@ def test_general_questions_are_right_by_their_gold_answers_and_never_by_a_corrup
 
 def test_an_arm_that_forgets_general_questions_is_told_from_one_that_keeps_them(base: Path, tmp_path: Path) -> None:
     chosen = recipe(evaluate={"general": {"n": 70, "gate": True}})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=opened)
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=opened, locate=lambda _: base)
     found = results(done)["forgetting"]
     assert (
         found["n"] == 70
@@ -218,9 +225,11 @@ def test_an_arm_that_forgets_general_questions_is_told_from_one_that_keeps_them(
         and not found["arms"]["rlvr"]["kept"]
     )
     assert "rlvr (-" in (gate(done) or "") and "70 general questions" in (gate(done) or "")
-    lenient = run_pipeline(recipe(evaluate={"general": {"n": 70}}), tmp_path / "lenient", open_engine=opened)
+    lenient = run_pipeline(
+        recipe(evaluate={"general": {"n": 70}}), tmp_path / "lenient", open_engine=opened, locate=lambda _: base
+    )
     assert gate(lenient) is None and not results(lenient)["forgetting"]["arms"]["rlvr"]["kept"]
-    assert gate(run_pipeline(recipe(), tmp_path / "none", open_engine=opened)) is None
+    assert gate(run_pipeline(recipe(), tmp_path / "none", open_engine=opened, locate=lambda _: base)) is None
 
 
 def test_too_few_questions_cannot_show_that_anything_was_kept(base: Path, tmp_path: Path) -> None:
@@ -233,7 +242,9 @@ def test_too_few_questions_cannot_show_that_anything_was_kept(base: Path, tmp_pa
     }  # too few to change an answer
     for n, kept in ((14, False), (70, True)):
         chosen = recipe(rlvr=steps, evaluate={"general": {"n": n, "margin": 0.06}})
-        found = results(run_pipeline(chosen, tmp_path / str(n), open_engine=opened))["forgetting"]["arms"]["rlvr"]
+        found = results(run_pipeline(chosen, tmp_path / str(n), open_engine=opened, locate=lambda _: base))[
+            "forgetting"
+        ]["arms"]["rlvr"]
         assert found["difference"] == 0.0 and found["kept"] is kept and not found["lost"]
 
 
@@ -251,7 +262,12 @@ def test_general_questions_may_be_anybodys_table(base: Path, tmp_path: Path) -> 
         }
     }
     found = results(
-        run_pipeline(recipe(evaluate={"general": {"source": source}}), tmp_path / "run", open_engine=opened)
+        run_pipeline(
+            recipe(evaluate={"general": {"source": source}}),
+            tmp_path / "run",
+            open_engine=opened,
+            locate=lambda _: base,
+        )
     )
     assert found["forgetting"]["n"] == 20 == found["transfer"]["general"]["arms"]["base"]["n"]
 
@@ -265,11 +281,8 @@ def test_a_place_named_general_is_not_given_twice() -> None:
 def test_the_gate_fails_the_command_with_a_sentence(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ehrmind.stages.seeds.open_local", opened)
-    monkeypatch.setattr(
-        "ehrmind.stages.seeds.run_seeds.__wrapped__.__kwdefaults__",
-        {"resume": False, "stages": None, "open_engine": opened},
-    )
+    scripted = partial(run_seeds, open_engine=opened, locate=lambda _: base)
+    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", scripted)
     asked = recipe(evaluate={"general": {"n": 70, "gate": True}}).model_dump(mode="json")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked))
     told = CliRunner().invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")])
@@ -289,8 +302,8 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
         return ScriptedEngine.load(folder, unsteady)
 
     with pytest.raises(KeyboardInterrupt):
-        run_seeds(chosen, tmp_path / "run", open_engine=open_engine)
-    done = run_seeds(chosen, tmp_path / "run", resume=True, open_engine=open_engine)
+        run_seeds(chosen, tmp_path / "run", open_engine=open_engine, locate=lambda _: base)
+    done = run_seeds(chosen, tmp_path / "run", resume=True, open_engine=open_engine, locate=lambda _: base)
     parts = done.seeds()
     assert [part.path.name for part in parts] == ["7", "8", "9"]
     singles, pooled = [results(part) for part in parts], results(done)
@@ -310,7 +323,7 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
     synthetic = [[case.id for case in part.load_cases()["held_out"]] for part in parts]
     assert synthetic[0] == synthetic[1] == synthetic[2], "made-up data keep their own seeds"
     before = calls
-    run_seeds(chosen, tmp_path / "run", resume=True, open_engine=open_engine)
+    run_seeds(chosen, tmp_path / "run", resume=True, open_engine=open_engine, locate=lambda _: base)
     assert calls == before
     with pytest.raises(InputError, match="seeds"):
         run_seeds(
@@ -318,6 +331,7 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
             tmp_path / "run",
             resume=True,
             open_engine=open_engine,
+            locate=lambda _: base,
         )
     assert [summary.finished for summary in list_runs(tmp_path)] == [True] and list_runs(tmp_path)[
         0
@@ -328,16 +342,16 @@ def test_several_seeds_are_runs_of_their_own_and_pooled(base: Path, tmp_path: Pa
 def test_answers_that_are_all_alike_in_every_seed_leave_doubt() -> None:
     cases = synthetic_trials(30, 0, "held_out", difficulty="easy")
     base, better = (
-        [{**row, "seed": seed} for seed in (1, 2, 3) for row in judged(cases, right)]
+        [replace(row, seed=seed) for seed in (1, 2, 3) for row in judged(cases, right)]
         for right in (lambda _: False, lambda place: place == 0)
     )
     found = comparison({"base": base, "rlvr": better}, "ehrmind")
-    low, high = found["arms"]["base"]["ci95"]
+    low, high = found.arms["base"].ci95
     assert low == 0.0 and high > 0.3, "six patients, whatever the number of seeds"
-    low, high = found["pairs"]["rlvr-base"]["ci95"]
-    assert low < 0 < high and found["pairs"]["rlvr-base"]["difference"] == pytest.approx(1 / 30)
+    low, high = found.pairs["rlvr-base"].ci95
+    assert low < 0 < high and found.pairs["rlvr-base"].difference == pytest.approx(1 / 30)
 
 
 def test_one_seed_is_an_ordinary_run(base: Path, tmp_path: Path) -> None:
-    done = run_seeds(recipe(), tmp_path / "run", open_engine=opened)
+    done = run_seeds(recipe(), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     assert done.seeds() == [] and "seeds" not in results(done) and (done.path / "pilot.json").is_file()

@@ -5,7 +5,6 @@ forgotten, and several seeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,25 @@ from page_reader import Page
 
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
-from ehrmind.report.tables.evaluation import sentences
+from ehrmind.report.tables.contamination import contamination_sentence
 from ehrmind.runs import Run
+from ehrmind.runs.records import Contamination
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
 from tests.evaluated_run import plan, recipe, unsteady
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluated")
     ScriptedEngine(plan).save(folder / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
-        chosen = recipe(seeds=2, evaluate={"repeats": 4, "general": {"n": 28, "gate": True}})
-        yield run_seeds(chosen, folder / "run", open_engine=lambda _, base: ScriptedEngine.load(base, unsteady))
+    chosen = recipe(seeds=2, evaluate={"repeats": 4, "general": {"n": 28, "gate": True}})
+    return run_seeds(
+        chosen,
+        folder / "run",
+        open_engine=lambda _, base: ScriptedEngine.load(base, unsteady),
+        locate=lambda _: folder / "base",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_agreement_has_its_measures_and_coverage_its_thresholds(page: Page, resu
 
 
 def test_seen_and_unseen_tasks_and_subgroups_have_their_cases(page: Page) -> None:
-    seen = {row[0]: row[1] for row in page.table("Held-out cases of tasks that train has")[1:]}
+    seen = {row[0]: row[1] for row in page.table("Held-out cases of tasks (calculators")[1:]}
     assert seen == {"seen": "20", "unseen": "20"}
     people = {row[0]: int(row[1]) for row in page.table("Held-out cases by the patient's age and sex")[1:]}
     assert (
@@ -110,14 +113,16 @@ def test_pages_hold_no_text_of_records(run: Run) -> None:
 
 def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only() -> None:
     def said(**counts: int) -> str:
-        found = {
+        found: Any = {
             "words": 13,
             "cases": 40,
             "too_short": 0,
+            "template_only": 0,
+            "template": {"in_more_groups_than": 2, "runs": 0},
             "against": {"train": {"any": 0, "half": 0, "mean_share": 0.0}},
             **counts,
         }
-        (sentence,) = sentences({"contamination": {"held_out": found}})
+        (sentence,) = contamination_sentence({"held_out": Contamination.from_dict(found, "contamination")})
         return sentence
 
     assert said() == "None of 40 held-out records shares 13 words in a row with what was learned from."
@@ -125,5 +130,5 @@ def test_that_no_record_shares_text_is_said_of_those_that_can_be_compared_only()
     assert some.startswith("None of 6 held-out records that can be compared shares 13 words")
     assert "30 are shorter than 13 words and 4 hold nothing but text of many patients" in some
     assert said(too_short=40).startswith(
-        "Nothing can be told of text that held-out records share with what was learned from: 40 are shorter"
+        "No held-out record can be compared with what was learned from: 40 are shorter"
     )

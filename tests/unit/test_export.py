@@ -18,7 +18,7 @@ import yaml
 from ehrmind.data import load_cases
 from ehrmind.data.cases import cases_bytes
 from ehrmind.export.model import described, export_model, push_model, refuse_push
-from ehrmind.predict.predict import settings_of
+from ehrmind.predict.request import settings_of
 from ehrmind.runs import Run
 from ehrmind.stages.models import choose
 from ehrmind.types import InputError
@@ -81,8 +81,8 @@ def test_the_last_trained_arm_is_taken_and_another_can_be_named(run: Run) -> Non
 
 def test_an_exported_model_is_asked_as_its_run_asked(run: Run, exported: Path) -> None:
     """Also where only the directory travels."""
-    assert settings_of(choose(exported).asks, {}) == settings_of(choose(run.path).asks, {})
-    assert settings_of(choose(exported).asks, {}, ["decoding.max_new_tokens=9"]).decoding.max_new_tokens == 9
+    assert settings_of(choose(exported).asks) == settings_of(choose(run.path).asks)
+    assert settings_of(choose(exported).asks, ["decoding.max_new_tokens=9"]).decoding.max_new_tokens == 9
 
 
 def test_a_turn_that_the_template_ends_with_another_token_ends_an_answer_too(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_mark_of_restricted_data_travels_with_the_model_and_is_inherited(
 
 def test_the_untrained_base_of_a_restricted_run_is_not_restricted(run: Run, tmp_path: Path) -> None:
     marked = altered(run, tmp_path / "marked", {"synthetic": None, "restricted": True, "cases": ["train.parquet"]})
-    assert described(marked)[1]["restricted"] is True and described(marked, "base")[1]["restricted"] is False
+    assert described(marked)[1].restricted is True and described(marked, "base")[1].restricted is False
 
 
 def test_a_directory_that_does_not_say_what_it_learned_from_stays_here(

@@ -26,6 +26,8 @@ from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import neutral
 from ehrmind.report.model_card.card import model_card
 from ehrmind.runs.predictions import read_predictions
+from ehrmind.runs.records import ModelProvenance
+from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.stages.models import choose
 from ehrmind.stages.provenance import advice_of
 from ehrmind.types import InputError
@@ -120,7 +122,7 @@ def test_an_exported_model_of_every_family_generates_what_it_was_scored_by(tmp_p
             and not kept["do_sample"]
         )
         assert generated(out) == scored(folder)
-    said = advice_of(base)["generation_advice"]
+    said = advice_of(base)
     assert {name: said[name] for name in ADVICE} == ADVICE and not advice_of(tmp_path / "arm")
 
 
@@ -202,12 +204,8 @@ def test_an_exported_model_is_refused_where_a_file_that_decides_answers_was_chan
 
 
 def test_the_card_says_what_the_makers_advised_and_that_the_run_used_none_of_it() -> None:
-    about = {
-        "ehrmind": "1",
-        "arm": "sft",
-        "restricted": False,
-        "base_model": {"name": "b", "generation_advice": {"repetition_penalty": 1.1}},
-    }
+    base = ModelProvenance(name="b", revision=None, sha256={}, generation_advice={"repetition_penalty": 1.1})
+    about = ExportedModel(ehrmind="1", arm="sft", restricted=False, base_model=base)
     assert "advised repetition\\_penalty: 1.1, and the run used none of it" in model_card(about, None, name="m")
 
 

@@ -24,7 +24,7 @@ from ehrmind.files import write_json
 from ehrmind.prompts import gold_response, messages
 from ehrmind.rl.advantages import advantages
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.stages.rlvr.rewards import class_weights, training_rewards
 from ehrmind.types import Group, InputError, Message, Prompt
 from ehrmind.verify import judge
@@ -172,7 +172,7 @@ def test_class_weights_go_out_as_what_an_answer_earns(tmp_path: Path) -> None:
         assert [compute_score("", text, question.to_json())["score"] for text in texts] == pytest.approx(ours)
         paid.add(round(ours[0], 3))
     assert len(paid) > 1
-    assert {question.reward for question in questions(tmp_path / "out", "val")} == {recipe.reward}
+    assert {question.reward for question in questions(tmp_path / "out", "val")} == {recipe.reward.weights}
 
 
 def test_trls_weight_makes_its_centred_rewards_those_of_leaving_one_out(run: Run, tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from ehrmind.config import Recipe, parse_recipe, recipe_digest
 from ehrmind.data import save_cases
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.engines.scripted import ScriptedEngine
+from ehrmind.report.formatting import Cell
+from ehrmind.report.reading import read_run
+from ehrmind.report.tables.deviations import deviations
 from ehrmind.runs import Run
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.rlvr.extra_rewards import load_rewards
@@ -69,18 +72,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ScriptedEngine(guess).save(tmp_path / "base")
     (tmp_path / "rewards_of_mine.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
 def run(out: Path, chosen: Recipe, **options: Any) -> Run:
-    return run_pipeline(chosen, out, open_engine=lambda _, model: ScriptedEngine.load(model, guess), **options)
+    return run_pipeline(
+        chosen,
+        out,
+        open_engine=lambda _, model: ScriptedEngine.load(model, guess),
+        locate=lambda _: out.parent / "base",
+        **options,
+    )
 
 
 def figures(done: Run) -> dict[str, Any]:
-    """The figures that evaluation measured."""
-    found = json.loads((done.path / "results.json").read_text())
+    """The figures that evaluation measured, without the seconds that it took."""
+    found = json.loads((done.path / "results.json").read_text(), object_hook=without_seconds)
     return {name: found[name] for name in ("arms", "pairs", "decoding")}
+
+
+def without_seconds(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name != "seconds"}
 
 
 def test_a_part_of_its_own_name_is_summed_into_the_reward_that_is_learned_from(folder: Path) -> None:
@@ -124,6 +136,14 @@ def test_evaluation_selection_and_pilot_are_the_same_with_and_without_extra_rewa
         assert scored.height and set(scored["parts"][0]) == {"format", "outcome"}
 
 
+def test_the_page_names_extra_rewards_among_the_departures_from_the_paper(folder: Path) -> None:
+    extra = {"brevity": {"function": "rewards_of_mine:brevity", "weight": 0.5}}
+    table = deviations(read_run(run(folder / "run", recipe(folder, extra))))
+    assert table is not None
+    (row,) = [row for row in table.rows if str(row[0]).startswith("reward.")]
+    assert row == ["reward.extra.brevity", Cell("rewards_of_mine:brevity", "weight 0.5"), Cell("none", "the paper")]
+
+
 def test_a_run_that_goes_on_without_the_module_is_refused_in_one_sentence(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +169,7 @@ def test_the_digest_follows_function_and_weight(folder: Path) -> None:
     assert recipe_digest(recipe(folder, {"a": "m:f"})) == recipe_digest(recipe(folder, {"a": {"function": "m:f"}}))
 
 
-@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/tmp/r:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
+@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/rewards:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
 def test_only_names_that_can_be_imported_are_taken(folder: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"reward\.extra\.mine\.function: write module:function"):
         recipe(folder, {"mine": place})

@@ -78,6 +78,6 @@ def test_predictions_killed_at_any_change_before_they_begin_are_taken_by_both(tm
         tried += 1
         if not resume and (copy / "asked.json").is_file():
             continue
-        assert begin(copy, resume=resume).about("asked") == ASKED
+        assert begin(copy, resume=resume).asked() == ASKED
         assert copy.stat().st_mode & 0o777 == 0o700 and not litter(copy), f"killed at change {copy.name}"
     assert tried >= 2 * 5

@@ -102,13 +102,12 @@ def test_checkpoints_of_a_stage_that_is_done_go_when_the_run_goes_on(tmp_path: P
     assert [path.name for path in run.checkpoints("warmup").parent.iterdir()] == ["rlvr-sft_rlvr"]
 
 
-def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(tmp_path: Path) -> None:
     ScriptedEngine(evaluated_run.plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     chosen = evaluated_run.recipe(seeds=2, evaluate={"general": None}, arms=["base"])
-    whole = run_seeds(chosen, tmp_path / "run", open_engine=evaluated_run.opened).read_json("results.json")
+    whole = run_seeds(
+        chosen, tmp_path / "run", open_engine=evaluated_run.opened, locate=lambda _: tmp_path / "base"
+    ).read_json("results.json")
     second = tmp_path / "run" / "seeds" / "1"
     for path in sorted(
         second.rglob("*"), reverse=True
@@ -120,7 +119,9 @@ def test_a_run_whose_next_seed_was_killed_at_its_first_moment_goes_on(
     ):
         shutil.rmtree(folder, ignore_errors=True)
     Run(tmp_path / "run").remove("results.json", "stages/seeds.json")
-    again = run_seeds(chosen, tmp_path / "run", resume=True, open_engine=evaluated_run.opened).read_json("results.json")
+    again = run_seeds(
+        chosen, tmp_path / "run", resume=True, open_engine=evaluated_run.opened, locate=lambda _: tmp_path / "base"
+    ).read_json("results.json")
     assert again["arms"] == whole["arms"]
 
 

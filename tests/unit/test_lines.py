@@ -62,11 +62,11 @@ def test_alarms_and_metrics_of_a_run_come_back_as_they_were_said(tmp_path: Path)
     run = Run(tmp_path)
     run.raise_alarm("rlvr-base", "base", 3, "odd", INSIDE)
     run.raise_alarm("rlvr-base", "base", 4, "odd", "late")
-    assert [alarm["said"] for alarm in run.alarms()] == [INSIDE, "late"]
-    append_line(tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "note": INSIDE})
-    assert [found["note"] for found in so_far(run).metrics["rlvr-base"]] == [INSIDE]
+    assert [alarm.said for alarm in run.alarms()] == [INSIDE, "late"]
+    append_line(tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "time": 0.5, "note": INSIDE})
+    assert [found.values["note"] for found in so_far(run).metrics["rlvr-base"]] == [INSIDE]
     run.rollback_metrics("rlvr-base", 4)
-    assert [alarm["said"] for alarm in run.alarms()] == [INSIDE] and [found["note"] for found in run.metrics()] == [
+    assert [alarm.said for alarm in run.alarms()] == [INSIDE] and [found.values["note"] for found in run.metrics()] == [
         INSIDE
     ]
 

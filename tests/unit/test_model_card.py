@@ -16,8 +16,9 @@ from ehrmind.export.model import described
 from ehrmind.report.model_card.card import model_card, plain
 from ehrmind.report.model_card.text import BY_PEOPLE
 from ehrmind.runs import Run
+from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.types import InputError
-from tests.run_folder import CANARY, finished_run
+from tests.run_folder import CANARY, finished_run, recipe
 from tests.stored import store
 
 SHA = "ab12" * 16
@@ -81,7 +82,7 @@ def test_every_data_set_has_version_digest_and_licence(card: str) -> None:
         "CC-BY-SA-4.0",
         "1,064",
     ]
-    assert found[1][:2] == ["tuning", "10% of train"] and found[2][1] == "made up by ehrmind, seed 3"
+    assert found[1][:2] == ["tuning", "10% of train"] and found[2][1] == "synthetic, by ehrmind, seed 3"
     assert f"digest `{'d' * 64}`" in card and all(len(row) == len(head) for row in found)
 
 
@@ -122,9 +123,9 @@ def test_a_model_of_unknown_origin_is_to_be_treated_as_restricted(tmp_path: Path
 
 def test_a_run_that_is_not_finished_has_no_card(tmp_path: Path) -> None:
     Run(tmp_path).manifest.create()
-    store(tmp_path / "recipe.yaml", "arms: [base]\nevaluate: {decodings: [greedy]}\ndata: {}\n")
+    store(tmp_path / "recipe.yaml", yaml.safe_dump(recipe(kl=0.0).model_dump(mode="json")))
     with pytest.raises(InputError, match="is not finished"):
-        model_card({"arm": "base"}, Run(tmp_path), name="x")
+        model_card(ExportedModel(arm="base"), Run(tmp_path), name="x")
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,9 @@ class Watched(ScriptedEngine):
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(rarely).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     LEARNT.clear()
     return folder
 
@@ -77,6 +76,7 @@ def warm_up(chosen: Recipe, out: Path, engine: type[ScriptedEngine] = Watched, r
         out,
         stages=("pilot", "warmup"),
         open_engine=lambda _, folder: engine.load(folder, rarely),
+        locate=lambda _: out.parent / "base",
         resume=resume,
     )
 

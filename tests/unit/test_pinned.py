@@ -19,8 +19,10 @@ from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.prompts import gold_response, messages
 from ehrmind.runs import Run
 from ehrmind.stages import provenance as pinned
-from ehrmind.stages.models import choose, dated, day_of, differing_files, digests
+from ehrmind.stages.digests import differing_files, digests
+from ehrmind.stages.models import choose
 from ehrmind.stages.pipeline import run_pipeline
+from ehrmind.stages.provenance import dated, day_of
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
@@ -116,19 +118,13 @@ def test_a_prediction_is_not_resumed_with_another_tokenizer_or_template(
     assert re.search(rf"cannot be resumed; these differ: .*model\.sha256\.{re.escape(name)}", said), said
 
 
-def test_a_run_of_an_earlier_version_named_its_weights_alone_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_without_a_day_is_refused_in_a_sentence(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model", "llama")
     run = run_pipeline(recipe(model), tmp_path / "run", stages=("pilot",), open_engine=scripted)
     old = run.read_json("provenance.json")
-    weights = {name: digest for name, digest in old["model"]["sha256"].items() if name.endswith(".safetensors")}
-    run.write_json(
-        "provenance.json",
-        {**{k: v for k, v in old.items() if k != "date"}, "model": {**old["model"], "sha256": weights}},
-    )
-    (model / "chat_template.jinja").write_text(CHATML + CHATML_END)
-    run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=scripted)
-    found = run.read_json("provenance.json")
-    assert found["date"] == date.today().isoformat() and "chat_template.jinja" in found["model"]["sha256"]
+    run.write_json("provenance.json", {name: value for name, value in old.items() if name != "date"})
+    with pytest.raises(InputError, match=r"provenance\.json is not as this version of ehrmind writes it \(date: "):
+        run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=scripted)
 
 
 def test_an_arm_that_was_changed_after_its_training_is_neither_scored_nor_asked(tmp_path: Path) -> None:
@@ -142,9 +138,7 @@ def test_an_arm_that_was_changed_after_its_training_is_neither_scored_nor_asked(
             tried()
 
 
-def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model", "llama")
     (model / "chat_template.jinja").write_text(WITH_DAY)
     said: list[str] = []
@@ -154,10 +148,9 @@ def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(
         return scripted(recipe, folder)
 
     run = run_pipeline(recipe(model), tmp_path / "run", stages=("pilot",), open_engine=opened)
-    monkeypatch.setattr(pinned, "date", Later)
-    run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=opened)
-    run_pipeline(recipe(model), tmp_path / "another", open_engine=opened)
-    run_pipeline(dated(recipe(model), date(2024, 7, 26)), tmp_path / "named", open_engine=opened)
+    run_pipeline(recipe(model), tmp_path / "run", resume=True, open_engine=opened, began=LATER)
+    run_pipeline(recipe(model), tmp_path / "another", open_engine=opened, began=LATER)
+    run_pipeline(dated(recipe(model), date(2024, 7, 26)), tmp_path / "named", open_engine=opened, began=LATER)
     today = date.today().isoformat()
     assert (
         list(dict.fromkeys(said)) == [today, LATER.isoformat(), "2024-07-26"]
@@ -178,7 +171,7 @@ def test_all_seeds_have_the_day_of_the_first(tmp_path: Path, monkeypatch: pytest
 def test_a_model_without_a_run_is_predicted_with_for_the_day_on_which_the_prediction_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ehrmind.predict import predict
+    from ehrmind.predict import request
 
     model = small_model(tmp_path / "model", "llama")
     (model / "chat_template.jinja").write_text(WITH_DAY)
@@ -186,7 +179,7 @@ def test_a_model_without_a_run_is_predicted_with_for_the_day_on_which_the_predic
     command = ("predict", model, tmp_path / "new.parquet", "--out", tmp_path / "out", "decoding.max_new_tokens=4")
     assert ehrmind(*command) == 0
     (tmp_path / "out" / "predictions.parquet").unlink()
-    monkeypatch.setattr(predict, "date", Later)
+    monkeypatch.setattr(request, "date", Later)
     (tmp_path / "out" / "parts").mkdir()
     assert ehrmind(*command, "--resume") == 0
     asked = json.loads((tmp_path / "out" / "asked.json").read_text())

@@ -9,6 +9,7 @@ import random
 import re
 import stat
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.data.synthetic.trials import synthetic_trials
 from ehrmind.data.unanswered import ehr_to_ask, medcalc_to_ask, trials_to_ask
 from ehrmind.engines.scripted import ScriptedEngine
-from ehrmind.predict.predict import endpoint_of, served_model
+from ehrmind.predict.models import endpoint_of, served_model
 from ehrmind.report.prediction_page import pieces, write_prediction_page
 from ehrmind.runs.predictions import read_predictions
 from ehrmind.types import Case, InputError
@@ -293,14 +294,15 @@ def test_the_pages_marks_cut_a_thought_and_lose_nothing_of_it() -> None:
 
 
 def test_a_served_model_is_asked_once_a_case_and_its_answers_are_kept(tmp_path: Path) -> None:
-    from ehrmind.predict.predict import ask
+    from ehrmind.predict.request import PredictRequest, ask
 
     save_cases(medcalc_to_ask([medcalc_csv(tmp_path)])[0], tmp_path / "new.parquet")
     with loopback_endpoint(lambda body: answered("Weight 70 kg.", 24.2)) as server:
-        out = ask("served", tmp_path / "new.parquet", tmp_path / "out", endpoint=server.url, chosen={"samples": 1})
-        assert ask(
-            "served", tmp_path / "new.parquet", tmp_path / "out", endpoint=server.url, chosen={}, resume=True
-        ).final()
+        request = PredictRequest(
+            model="served", data=tmp_path / "new.parquet", out=tmp_path / "out", endpoint=server.url
+        )
+        out = ask(request)
+        assert ask(replace(request, resume=True)).final()
         assert (
             len(server.requests) == 2
             and server.requests[0]["model"] == "served"
@@ -326,7 +328,7 @@ def test_restricted_records_never_go_to_a_model_elsewhere(tmp_path: Path, proven
         InputError, match=r"would send the text of new.parquet to models.example, which is not this machine"
     ):
         served_model(endpoint_of("https://models.example/v1", "m"), [case], Path("new.parquet"))
-    assert served_model(endpoint_of(str(file), "m"), [case], Path("new.parquet"))[0]["served"] == allowed.url
+    assert served_model(endpoint_of(str(file), "m"), [case], Path("new.parquet")).about.served == allowed.url
     with pytest.raises(InputError, match=r"new.parquet is restricted, so it never leaves this machine"):
         served_model(endpoint_of(str(file), "m"), [marked], Path("new.parquet"))
     served_model(endpoint_of("http://127.0.0.1:9/v1", "m"), [marked], Path("new.parquet"))

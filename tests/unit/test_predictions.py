@@ -20,7 +20,7 @@ from ehrmind.config import parse_recipe
 from ehrmind.data.labels import label_truth
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tasks.ehr import measures
@@ -160,10 +160,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     small = {"pilot": {"questions": 4, "samples": 2}, "warmup": {"epochs": 1}, "arms": ["base", "sft"]}
     ScriptedEngine(plan).save(folder / "base")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
         patch.setitem(sys.modules, "meds_evaluation", None)
         recipe = parse_recipe({"data": data, "model": {"name": "base"}, **small})
-        return run_pipeline(recipe, folder / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+        return run_pipeline(
+            recipe,
+            folder / "run",
+            open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+            locate=lambda _: folder / "base",
+        )
 
 
 def test_a_run_leaves_the_predictions_of_every_arm_and_decoding_and_of_the_baseline(done: Run) -> None:

@@ -14,12 +14,14 @@ import pytest
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.process_audit import PARTS
 from ehrmind.report import write_report
-from ehrmind.runs import Run, rollout_rows
-from ehrmind.stages.evaluation.process import audit_row, process_figures
+from ehrmind.runs import Run
+from ehrmind.runs.records import rollout_rows
+from ehrmind.stages.evaluation.process import Auditor, process_figures
 from ehrmind.types import Completion, Group, Prompt, Segment
 from ehrmind.verify.judge import judge
 from tests.medcalc_cases import SHORT
 from tests.page_reader import Page
+from tests.rollouts import rollout_row
 from tests.run_folder import CANARY, finished_run, recipe
 
 
@@ -56,27 +58,24 @@ def test_a_right_answer_with_a_wrong_step_counts_as_flawed(run: Run, tmp_path: P
     there = Run(tmp_path)
     there.manifest.create()
     there.write_rollouts("evaluate-base-greedy", 0, rollout_rows("evaluate-base-greedy", "base", 0, groups))
-    figures = process_figures(there, made, "base", cases, {})
+    figures = process_figures(there, made, "base", Auditor(cases))
     assert figures is not None
-    assert (figures["right_but_flawed"]["n"], figures["right_but_flawed"]["flawed"]) == (2, 1)
-    assert figures["findings"][0]["part"] == "arithmetic"
+    flawed = figures.right_but_flawed
+    assert flawed is not None and (flawed.n, flawed.flawed) == (2, 1)
+    assert figures.findings[0].part == "arithmetic"
 
 
 def test_no_arm_that_is_not_asked_to_think_is_audited(run: Run) -> None:
     silent = recipe(0.0, prompts={"think": False})
-    assert process_figures(run, silent, "base", {}, {}) is None
+    assert process_figures(run, silent, "base", Auditor({})) is None
 
 
 def test_numbers_that_a_tool_gave_are_grounded() -> None:
     case = synthetic_cases(1, 3, "held_out", **SHORT)[0]
-    row = {"case": case.id, "text": "<think>The tool says 8765.25.</think>", "earlier": ""}
-    assert audit_row(row, case, {}).findings
-    named = {
-        finding.what
-        for finding in audit_row({**row, "earlier": "[8765.25]"}, case, {}).findings
-        if finding.start is not None
-    }
-    assert not named
+    row, auditor = rollout_row(case=case.id, text="<think>The tool says 8765.25.</think>"), Auditor({case.id: case})
+    assert auditor.audit(row).findings
+    told = auditor.audit(dataclasses.replace(row, earlier="[8765.25]"))
+    assert not [finding for finding in told.findings if finding.start is not None]
 
 
 def test_the_page_shows_the_parts_of_every_arm_and_no_record(run: Run) -> None:

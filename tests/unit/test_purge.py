@@ -21,10 +21,10 @@ import pytest
 from ehrmind.cli.app import main
 from ehrmind.config import Recipe, parse_recipe
 from ehrmind.runs import Run, lock, open_run
-from ehrmind.runs.listing import purge
 from ehrmind.runs.lock import only_writer
 from ehrmind.runs.manifest import Manifest
 from ehrmind.runs.predictions import open_predictions
+from ehrmind.runs.purge import purge
 from ehrmind.runs.recovery import clear_all_leftovers
 from ehrmind.runs.verifying import verify
 from ehrmind.types import InputError

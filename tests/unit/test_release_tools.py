@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tools import audit, sbom
 
@@ -78,6 +80,13 @@ def test_a_bill_names_no_place_on_this_machine() -> None:
     cleaned = sbom.without_places(tree)
     assert sbom.places_left(cleaned) == [] and "somewhere" not in json.dumps(cleaned)
     assert cleaned["components"][0] == {"name": "x", "purl": "pkg:pypi/x@1", "externalReferences": files[1:]}
+
+
+def test_the_hooks_before_a_commit_are_the_checks_of_make_check() -> None:
+    (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (check,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in check.splitlines()]
+    assert [hook["entry"] for hook in hooks["hooks"]] == commands
 
 
 @pytest.mark.long

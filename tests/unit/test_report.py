@@ -15,7 +15,7 @@ from run_folder import CANARY, finished_run
 
 from ehrmind.report import write_report
 from ehrmind.report.page import without_folders
-from ehrmind.report.plots.overview import running_mean
+from ehrmind.report.plots.learning import running_mean
 from ehrmind.runs import Run
 from ehrmind.runs.lines import append_line
 from ehrmind.types import InputError
@@ -68,7 +68,7 @@ def test_every_pair_has_its_difference_interval_and_test(run: Run, page: Page) -
     )
 
 
-def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_foretold(page: Page) -> None:
+def test_the_summary_says_who_won_by_how_much_and_what_the_pilot_predicted(page: Page) -> None:
     assert "SFT + RLVR answers" in page.text and "140 held-out cases" in page.text and "points" in page.text
     assert "no sample of the base model was right in 2 of 5 strata" in page.text
     assert "RLVR alone reaches 0.0\u00a0% there" in page.text
@@ -79,8 +79,8 @@ def test_the_pilot_names_the_strata_whose_knowledge_is_missing(page: Page) -> No
     missing = [row[0] for row in rows if row[-2] == "missing"]
     assert missing == ["medcalc/dosage/morphine-equivalents", "medcalc/physical/maintenance-fluids"]
     assert len(rows) == 6
-    foretold = {row[0]: row for row in page.table("What the pilot foretold")[1:]}
-    assert foretold["missing"][1:3] == ["2", "56"] and foretold["missing"][4].startswith("0.0\u00a0%")
+    predicted = {row[0]: row for row in page.table("What the pilot predicted")[1:]}
+    assert predicted["missing"][1:3] == ["2", "56"] and predicted["missing"][4].startswith("0.0\u00a0%")
 
 
 def test_results_stand_by_category_and_by_calculator(page: Page) -> None:
@@ -105,7 +105,7 @@ def test_both_reinforced_arms_have_their_learning_curves(page: Page) -> None:
 def test_scorings_of_held_out_cases_are_counted_and_a_second_one_is_marked(small: Run) -> None:
     small.count_scoring("base", "greedy", 5)
     results = json.loads((small.path / "results.json").read_text())
-    store(small.path / "results.json", json.dumps({**results, "held_out_scorings": small.scorings()}))
+    store(small.path / "results.json", json.dumps({**results, "held_out_scorings": [scoring.to_dict() for scoring in small.scorings()]}))
     html = write_report(small.path)[0].read_text()
     times = {tuple(row[:2]): row[3] for row in Page(html).table("How often the held-out cases were scored")[1:]}
     assert times["Base", "greedy"] == "2" and times["SFT only", "sampled"] == "1"
@@ -177,7 +177,7 @@ def test_an_evaluation_of_one_arm_alone_has_a_page_too(tmp_path: Path) -> None:
 def test_metrics_that_are_no_numbers_leave_gaps(small: Run) -> None:
     append_line(
         small.path / "metrics.jsonl",
-        {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "reward": float("nan"), "kl": None},
+        {"stage": "rlvr-rlvr", "arm": "rlvr", "step": 30, "time": 0.0, "reward": float("nan"), "kl": None},
     )
     row = Page(write_report(small.path)[0].read_text()).table("RLVR of the arm RLVR only")[-1]
     assert row[:2] == ["31", "–"] and set(row[1:]) == {"–"}
@@ -242,7 +242,7 @@ def test_the_page_with_text_is_for_its_owner_only_and_the_other_stays_free_of_te
 
 
 def test_text_is_refused_after_a_purge_and_the_page_without_it_is_not(small: Run) -> None:
-    from ehrmind.runs.listing import purge
+    from ehrmind.runs.purge import purge
 
     purge(small.path)
     with pytest.raises(InputError, match="purged"):

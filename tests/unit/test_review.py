@@ -24,6 +24,7 @@ from ehrmind.report import write_report
 from ehrmind.report.review.sheet import ASKED, GIVEN, export_review, harmless
 from ehrmind.report.review.verdicts import agreement, read_reviews
 from ehrmind.runs import Run
+from ehrmind.runs.records import Review
 from ehrmind.types import InputError
 from tests.run_folder import CANARY, finished_run
 
@@ -152,7 +153,7 @@ def test_ids_that_got_an_apostrophe_are_known_again(run: Run, tmp_path: Path) ->
                 [change(row[0]), *row[1:]] if place else row
                 for place, row in enumerate(filled(rows, lambda place: ("yes", "no")))
             ]
-            assert read_reviews(run.path, [write(tmp_path / "back.csv", back)])["reviewed"] == 20
+            assert read_reviews(run.path, [write(tmp_path / "back.csv", back)]).reviewed == 20
     finally:
         run.write_json("protected/review.json", json.loads(before))
 
@@ -168,10 +169,10 @@ def test_a_sheet_comes_back_whatever_a_spreadsheet_made_of_it(
         + [[""] * len(rows[0])]
     )
     found = read_reviews(run.path, [write(tmp_path / "back.csv", rows, encoding, mark)])
-    assert (found["reviewers"], found["reviewed"], found["answer"]["n"]) == (1, 20, 20)
-    assert found["reasoning"]["n"] == 14
+    assert (found.reviewers, found.reviewed, found.answer.n) == (1, 20, 20)
+    assert found.reasoning.n == 14
     stored = (run.path / "review.json").read_text(encoding="utf-8")
-    assert json.loads(stored) == found
+    assert Review.from_dict(json.loads(stored), "") == found
     assert CANARY not in stored
 
 
@@ -182,9 +183,9 @@ def test_agreement_is_counted_against_verifier_and_audit_and_between_reviewers(r
     first = filled(rows, lambda place: (says[kept[place]["sound"]], says[kept[place]["correct"]]))
     second = filled(rows, lambda place: ("no", says[kept[place]["correct"] != (place < 5)]), "B")
     found = read_reviews(run.path, [write(tmp_path / "a.csv", first), write(tmp_path / "b.csv", second)])
-    assert (found["answer"]["agree"], found["answer"]["n"]) == (35, 40)
-    assert found["answer_between_reviewers"]["n"] == 20
-    assert found["answer_between_reviewers"]["agree"] == 15
+    assert (found.answer.agree, found.answer.n) == (35, 40)
+    between = found.answer_between_reviewers
+    assert between is not None and (between.n, between.agree) == (20, 15)
     (page,) = write_report(run.path)
     assert "Clinicians' review" in page.read_text(encoding="utf-8").replace("&#39;", "'")
 
@@ -192,9 +193,9 @@ def test_agreement_is_counted_against_verifier_and_audit_and_between_reviewers(r
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_kappa_is_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
     found = agreement([(a, b, str(place)) for place, (a, b) in enumerate(pairs)])
-    assert found["n"] == sum(found["table"].values()) == len(pairs)
-    if found["kappa"] is not None:
-        assert found["kappa"] == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)))
+    assert found.n == sum(found.table.values()) == len(pairs)
+    if found.kappa is not None:
+        assert found.kappa == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)))
     else:
         assert len({a for a, _ in pairs} | {b for _, b in pairs}) == 1
 
@@ -208,7 +209,10 @@ def test_kappa_is_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
             "row 3: this run's exported review has no answer of this case",
         ),
         (lambda rows: rows[0].__setitem__(SOUND, "opinion"), "has no column reasoning_sound"),
-        (lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]), "was judged otherwise in a row before"),
+        (
+            lambda rows: rows.append([*rows[1][:SOUND], "no", *rows[1][RIGHT:]]),
+            "judged this answer differently in an earlier row",
+        ),
     ],
 )
 def test_a_bad_sheet_is_refused_in_one_sentence(

@@ -318,7 +318,7 @@ sys.meta_path.insert(0, Pressed())
     )
     twice = """
 import os, signal
-import ehrmind.runs.listing as listing
+import ehrmind.runs.index as listing
 def pressed(root):
     try:
         os.kill(os.getpid(), signal.SIGINT)

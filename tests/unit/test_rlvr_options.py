@@ -66,14 +66,19 @@ def recipe(folder: Path, tree: dict[str, Any] | None = None, **rlvr: Any) -> Rec
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     ScriptedEngine(luck).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     return tmp_path
 
 
 def run(out: Path, chosen: Recipe, plan: Plan = luck, **options: Any) -> Run:
-    return run_pipeline(chosen, out, open_engine=lambda _, model: ScriptedEngine.load(model, plan), **options)
+    return run_pipeline(
+        chosen,
+        out,
+        open_engine=lambda _, model: ScriptedEngine.load(model, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
+    )
 
 
 def rollouts(done: Run) -> pl.DataFrame:
@@ -86,6 +91,10 @@ def steady(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {key: value for key, value in row.items() if key not in ("time", "tokens_per_second", "seconds")}
         for row in rows
     ]
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    return [row.to_dict() for row in run.metrics()]
 
 
 EVERYTHING = {
@@ -114,9 +123,15 @@ def test_a_run_with_every_option_that_breaks_anywhere_resumes_to_the_same(folder
             return super().sample(*arguments)  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(chosen, folder / "run", stages=stages, open_engine=lambda _, model: Broken.load(model, luck))
+        run_pipeline(
+            chosen,
+            folder / "run",
+            stages=stages,
+            open_engine=lambda _, model: Broken.load(model, luck),
+            locate=lambda _: folder / "base",
+        )
     again = run(folder / "run", chosen, stages=stages, resume=True)
-    assert steady(again.metrics()) == steady(whole.metrics()) and again.alarms() == whole.alarms()
+    assert steady(lines(again)) == steady(lines(whole)) and again.alarms() == whole.alarms()
     assert rollouts(again).equals(rollouts(whole))
     assert steady([again.done("rlvr-rlvr") or {}]) == steady([whole.done("rlvr-rlvr") or {}])
     assert (again.model("rlvr") / "config.json").read_bytes() == (whole.model("rlvr") / "config.json").read_bytes()
@@ -132,7 +147,7 @@ def test_by_pass_rate_the_questions_that_teach_are_asked_more_often_from_the_fir
         teaching = sum(
             count for stratum, count in asked.items() if stratum.startswith("trials/") or "maintenance" in stratum
         )
-        silent = [row["zero_advantage_groups"] for row in done.metrics() if row["stage"] == "rlvr-rlvr"]
+        silent = [row.values["zero_advantage_groups"] for row in done.metrics() if row.stage == "rlvr-rlvr"]
         shares.append((teaching, sum(silent)))
     assert shares[1][0] > 1.3 * shares[0][0] and shares[1][1] < shares[0][1]
 
@@ -234,7 +249,7 @@ def test_evaluation_and_rollouts_know_no_class_weights(folder: Path) -> None:
     assert rows.height == 0
     weights = (done.done("rlvr-rlvr") or {})["class_weights"]["trials/eligibility"]
     assert len(weights) > 1 and len(set(weights.values())) > 1
-    logged = [row for row in done.metrics() if row["stage"] == "rlvr-rlvr"]
+    logged = [row.values for row in done.metrics() if row.stage == "rlvr-rlvr"]
     assert all("weighted_reward" in row for row in logged) and any(
         row["weighted_reward"] != row["reward"] for row in logged
     )
@@ -264,7 +279,7 @@ def test_patience_ends_a_run_that_gets_no_better_and_says_so(folder: Path, capfd
     assert facts["best_standard_error"] == pytest.approx(standard_error(facts["best"], 21), abs=1e-4)
     assert "stopped after 7 of 40 steps" in capfd.readouterr().err
     assert json.loads((done.model("rlvr") / "config.json").read_text())["skill"] == 4
-    assert len({row["step"] for row in done.metrics()}) == 7
+    assert len({row.step for row in done.metrics()}) == 7
 
 
 def test_patience_compares_means_of_checks_so_that_one_lucky_check_decides_nothing() -> None:
@@ -312,12 +327,12 @@ def test_a_planted_hack_is_told_within_20_steps_and_written_where_it_can_be_shar
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = run(folder / "run", recipe(folder, **HACK), plan=paid_for_form)
-    (hack,) = [row for row in done.alarms() if row["alarm"] == "reward_hack"]
-    assert hack["stage"] == "rlvr-rlvr" and hack["arm"] == "rlvr" and 2 < hack["step"] <= 22
-    assert f"alarm reward_hack at step {hack['step'] + 1}: the reward rose" in capfd.readouterr().err
-    assert json.loads((done.path / "results.json").read_text())["alarms"] == done.alarms()
+    (hack,) = [row for row in done.alarms() if row.alarm == "reward_hack"]
+    assert hack.stage == "rlvr-rlvr" and hack.arm == "rlvr" and 2 < hack.step <= 22
+    assert f"alarm reward_hack at step {hack.step + 1}: the reward rose" in capfd.readouterr().err
+    assert json.loads((done.path / "results.json").read_text())["alarms"] == [alarm.to_dict() for alarm in done.alarms()]
     assert (done.done("rlvr-rlvr") or {})["step"] == 30  # warned, not stopped
-    assert len({row["alarm"] for row in done.alarms()}) == len(done.alarms())  # each once
+    assert len({row.alarm for row in done.alarms()}) == len(done.alarms())  # each once
 
 
 @pytest.mark.parametrize(("reward", "told"), [({"malformed": -2, "wrong": 1.0, "correct": 1.0}, True), ({}, False)])
@@ -336,13 +351,13 @@ def test_whether_form_alone_was_paid_depends_on_what_the_recipe_pays(
         plan=formal,
         stages=("rlvr",),
     )
-    assert ("form_only" in {row["alarm"] for row in done.alarms()}) is told
+    assert ("form_only" in {row.alarm for row in done.alarms()}) is told
 
 
 def test_an_alarm_stops_a_run_where_the_recipe_says_so_and_the_best_weights_stay(folder: Path) -> None:
     done = run(folder / "run", recipe(folder, on_alarm="stop", tuning_every=100, **HACK), plan=paid_for_form)
     facts, first = done.done("rlvr-rlvr") or {}, done.alarms()[0]
-    assert facts["stopped"] == f"alarm {first['alarm']}" and facts["step"] == first["step"] + 1 < 30
+    assert facts["stopped"] == f"alarm {first.alarm}" and facts["step"] == first.step + 1 < 30
     assert (
         facts["best_step"] == facts["step"] and (done.model("rlvr") / "config.json").is_file()
     )  # checked on tuning before it ended
@@ -365,9 +380,13 @@ def test_an_alarm_of_an_interrupted_attempt_is_raised_and_obeyed_again(folder: P
     whole = run(folder / "whole", chosen, plan=paid_for_form, stages=("rlvr",))
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(
-            chosen, folder / "run", stages=("rlvr",), open_engine=lambda _, model: Broken.load(model, paid_for_form)
+            chosen,
+            folder / "run",
+            stages=("rlvr",),
+            open_engine=lambda _, model: Broken.load(model, paid_for_form),
+            locate=lambda _: folder / "base",
         )
     again = run(folder / "run", chosen, plan=paid_for_form, stages=("rlvr",), resume=True)
     assert again.alarms() == whole.alarms() != []
     assert steady([again.done("rlvr-rlvr") or {}]) == steady([whole.done("rlvr-rlvr") or {}])
-    assert steady(again.metrics()) == steady(whole.metrics())
+    assert steady(lines(again)) == steady(lines(whole))

@@ -25,6 +25,7 @@ from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tasks.trials import eligibility_scores
 from ehrmind.types import Case, InputError, Prompt
 from tests.meds_data import write_meds
+from tests.rollouts import rollout_row
 
 SMALL = {"pilot": {"questions": 4, "samples": 2}, "arms": ["base"], "model": {"name": "base"}}
 SAMPLES = {"decodings": ["greedy"], "probabilities": "samples", "samples": 4}
@@ -50,7 +51,6 @@ class Unasked(ScriptedEngine):
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     monkeypatch.setattr("ehrmind.measures.RESAMPLES", 20)  # intervals are not looked at here
     return tmp_path
 
@@ -62,7 +62,11 @@ def tree(folder: Path, **evaluate: Any) -> dict[str, Any]:
 
 def run(recipe: Mapping[str, Any], out: Path, engine: type[ScriptedEngine] = Unasked, **options: Any) -> Run:
     return run_pipeline(
-        parse_recipe(dict(recipe)), out, open_engine=lambda _, where: engine.load(where, plan), **options
+        parse_recipe(dict(recipe)),
+        out,
+        open_engine=lambda _, where: engine.load(where, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
     )
 
 
@@ -132,7 +136,9 @@ def test_pairs_of_patient_and_trial_are_ranked_by_shares_elsewhere_too(base: Pat
         return answer(("eligible", "excluded", "not relevant", "eligible")[member])
 
     recipe = parse_recipe({**SMALL, "data": data, "evaluate": {**SAMPLES, "trec_runs": True}})
-    done = run_pipeline(recipe, base / "run", open_engine=lambda _, where: Unasked.load(where, graded))
+    done = run_pipeline(
+        recipe, base / "run", open_engine=lambda _, where: Unasked.load(where, graded), locate=lambda _: base / "base"
+    )
     lines = (done.path / "trec_runs" / "base-greedy.txt").read_text().splitlines()
     assert len(lines) == 20 and {line.split()[4] for line in lines} == {"1.25"}
     assert {mark.stem for mark in (done.path / "stages").glob("*samples.json")} == {"transfer-more-base-samples"}
@@ -177,11 +183,9 @@ CASE = Case(
 @given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=30))
 def test_shares_sum_to_one_and_malformed_answers_have_none(given: list[int | None]) -> None:
     rows = [
-        {
-            "case": "c",
-            "well_formed": grade is not None,
-            "text": answer(CASE.truth["labels"][grade]) if grade is not None else "?",
-        }
+        rollout_row(
+            well_formed=grade is not None, text=answer(CASE.truth["labels"][grade]) if grade is not None else "?"
+        )
         for grade in given
     ]
     shares = label_shares(rows, {"c": CASE}, True).get("c")

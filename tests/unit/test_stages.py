@@ -18,7 +18,8 @@ from ehrmind.prompts import gold_response
 from ehrmind.report import write_report
 from ehrmind.report.review.sheet import export_review
 from ehrmind.runs import Run
-from ehrmind.runs.listing import list_runs, purge
+from ehrmind.runs.index import list_runs
+from ehrmind.runs.purge import purge
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.tracking import write_tensorboard
 from ehrmind.types import InputError, Prompt
@@ -56,15 +57,20 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     return folder
 
 
 def run(out: Path, chosen: Recipe, **options: object) -> Run:
-    return run_pipeline(chosen, out, open_engine=lambda _, folder: ScriptedEngine.load(folder, plan), **options)  # type: ignore[arg-type]
+    return run_pipeline(
+        chosen,
+        out,
+        open_engine=lambda _, folder: ScriptedEngine.load(folder, plan),
+        locate=lambda _: out.parent / "base",
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def watching() -> tuple[list[str], Any]:
@@ -113,7 +119,7 @@ def test_a_run_goes_on_under_a_version_that_knows_more_keys(base: Path, tmp_path
 def test_rehearsal_learns_the_models_own_answers_of_the_other_strata_again(base: Path, tmp_path: Path) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.1, "epochs": 1})
     learnt, watched = watching()
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched, locate=lambda _: base)
     counts = done.done("warmup") or {}
     pilot = (
         done.read_rollouts("pilot").filter(pl.col("stratum") == "medcalc/physical/maintenance-fluids")["text"].to_list()
@@ -130,7 +136,7 @@ def test_rehearsal_may_learn_worked_answers_of_the_other_strata_as_evenly_as_the
 ) -> None:
     chosen = recipe(arms=["sft"], warmup={"strata": "missing", "rehearsal": 0.2, "rehearse": "worked", "epochs": 1})
     learnt, watched = watching()
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched, locate=lambda _: base)
     counts, train = done.done("warmup") or {}, done.load_cases()["train"]
     missing = set(counts["by_stratum"])
     others = {gold_response(case) for case in train if case.stratum not in missing}
@@ -143,7 +149,7 @@ def test_the_warm_up_learns_from_the_calculators_steps_where_the_recipe_asks_for
 ) -> None:
     learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "calculators", "epochs": 1})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched, locate=lambda _: base)
     cases = {case.id: case for case in done.load_cases()["train"]}
     assert (done.done("warmup") or {})["traces"] == len(learnt) == len(cases)
     assert (
@@ -158,7 +164,7 @@ def test_the_warm_up_learns_each_right_answer_of_the_pilot_once_where_the_recipe
 ) -> None:
     learnt, watched = watching()
     chosen = recipe(arms=["sft"], warmup={"strata": "all", "traces": "pilot", "epochs": 1})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched)
+    done = run_pipeline(chosen, tmp_path / "run", open_engine=watched, locate=lambda _: base)
     right = done.read_rollouts("pilot").filter(correct=True).select("case", "text")
     assert 0 < right.unique().height < right.height, "some right answer was given twice"
     assert sorted(learnt) == sorted(right.unique()["text"].to_list())
@@ -252,7 +258,12 @@ def test_a_run_that_breaks_anywhere_resumes_to_the_same_results(base: Path, tmp_
             return super().sample(*arguments)  # type: ignore[arg-type]
 
     with pytest.raises(RuntimeError, match="power cut"):
-        run_pipeline(recipe(), tmp_path / "run", open_engine=lambda _, folder: Broken.load(folder, plan))
+        run_pipeline(
+            recipe(),
+            tmp_path / "run",
+            open_engine=lambda _, folder: Broken.load(folder, plan),
+            locate=lambda _: tmp_path / "base",
+        )
     again = run(tmp_path / "run", recipe(), resume=True)
     ours, theirs = (json.loads((folder.path / "results.json").read_text()) for folder in (again, whole))
     for results in (ours, theirs):
@@ -286,6 +297,7 @@ def test_an_interrupted_pilot_and_evaluation_go_on_after_their_last_whole_batch(
                 tmp_path / "run",
                 resume=attempt > 0,
                 open_engine=lambda _, folder: Interrupted.load(folder, plan),
+                locate=lambda _: tmp_path / "base",
             )
         except KeyboardInterrupt:
             assert attempt < 2

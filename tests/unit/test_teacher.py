@@ -20,6 +20,7 @@ from ehrmind.parsing import reasons
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages
 from ehrmind.runs import Run
+from ehrmind.runs.records import Diagnosis, StratumDiagnosis
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.stages.warmup.teacher import COPY, FLAWED, LEAKS, NO_ANSWER, UNSAID, UNSURE, needs, quotas
 from ehrmind.types import InputError, Prompt
@@ -82,17 +83,21 @@ def recipe(
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     ScriptedEngine(lambda *_: "").save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     LEARNT.clear()
     return folder
 
 
 def warm_up(chosen: Recipe, out: Path, **options: Any) -> tuple[Run, dict[str, Any]]:
     run = run_pipeline(
-        chosen, out, stages=("warmup",), open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""), **options
+        chosen,
+        out,
+        stages=("warmup",),
+        open_engine=lambda _, folder: Watched.load(folder, lambda *_: ""),
+        locate=lambda _: out.parent / "base",
+        **options,
     )
     return run, (run.done("warmup") or {})
 
@@ -265,9 +270,9 @@ def test_answers_are_wanted_evenly_over_strata_and_labels_and_more_where_the_pil
     assert sum(even.values()) == 200 and even["d", ""] == 3
     assert max(even["a", "no"], even["a", "yes"]) - min(even["a", "no"], even["a", "yes"]) <= 1
     assert abs(even["b", ""] - even["c", ""]) <= 1 and abs(even["a", "no"] + even["a", "yes"] - even["b", ""]) <= 1
-    needed = quotas(
-        sizes, 200, needs({"by_stratum": {"b": {"pass@1": 0.1}, "c": {"pass@1": 0.7}, "a": {"pass@1": 1.0}}}), 1.5, None
-    )
+    rates = {"b": 0.1, "c": 0.7, "a": 1.0}
+    figures = {stratum: StratumDiagnosis.model_construct(pass_at_1=rate) for stratum, rate in rates.items()}
+    needed = quotas(sizes, 200, needs(Diagnosis.model_construct(by_stratum=figures)), 1.5, None)
     assert needed["b", ""] > 2.5 * needed["c", ""] > 0 and 0 < needed["a", "no"] + needed["a", "yes"] < needed["c", ""]
     everything = quotas(sizes, 10_000, {}, 1.5, None)
     assert everything["a", "no"] == 60 and everything["a", "yes"] == 40, "no label more than 1.5 times the rarest"

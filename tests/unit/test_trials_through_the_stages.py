@@ -47,9 +47,12 @@ def recipe() -> Recipe:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("trials")
     ScriptedEngine(plan).save(folder / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder / "base")
-        return run_pipeline(recipe(), folder / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan))
+    return run_pipeline(
+        recipe(),
+        folder / "run",
+        open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+        locate=lambda _: folder / "base",
+    )
 
 
 def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
@@ -76,14 +79,16 @@ def test_arms_are_scored_elsewhere_and_apart(done: Run) -> None:
     assert len(results["held_out_scorings"]) == 4 * (2 + 2)
 
 
-def test_a_patient_who_is_elsewhere_too_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patient_who_is_elsewhere_too_is_a_leak(tmp_path: Path) -> None:
     ScriptedEngine(plan).save(tmp_path / "base")
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: tmp_path / "base")
     tree = recipe().model_dump(mode="json")
     tree["data"]["transfer"]["drugs"] = tree["data"]["train"]
     with pytest.raises(InputError, match="Leak: 12 group"):
         run_pipeline(
-            parse_recipe(tree), tmp_path / "run", open_engine=lambda _, where: ScriptedEngine.load(where, plan)
+            parse_recipe(tree),
+            tmp_path / "run",
+            open_engine=lambda _, where: ScriptedEngine.load(where, plan),
+            locate=lambda _: tmp_path / "base",
         )
 
 

@@ -17,7 +17,7 @@ from ehrmind.data import save_cases
 from ehrmind.engines.local.engine import LocalEngine, open_engine, render_prompt
 from ehrmind.export.questions import gather
 from ehrmind.export.trainers import export_for
-from ehrmind.predict.predict import ask
+from ehrmind.predict.request import PredictRequest, ask
 from ehrmind.prompts import gold_response, messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.teaching import teaching_messages
@@ -117,9 +117,8 @@ def test_a_served_model_is_sent_what_its_own_tokenizer_would_get(engine: LocalEn
     save_cases(CASES[-2:], tmp_path / "new.parquet")
     with loopback_endpoint(lambda body: '<think>x</think>\n<answer>{"answer": "high"}</answer>') as server:
         for name, model in (("here", str(engine.folder)), ("elsewhere", "some-model")):
-            ask(
-                model, tmp_path / "new.parquet", tmp_path / name, endpoint=server.url, served="m", chosen={"samples": 1}
-            )
+            data, out = tmp_path / "new.parquet", tmp_path / name
+            ask(PredictRequest(model=model, data=data, out=out, endpoint=server.url, served="m"))
         sent = [body["messages"] for body in server.requests]
     assert len(sent) == 4
     made = engine.chat.tokenizer

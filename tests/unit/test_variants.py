@@ -17,6 +17,7 @@ from ehrmind.stages.evaluation.variants import variant_for, voted
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.medcalc_cases import SHORT
+from tests.rollouts import rollout_row
 from tests.unit.test_stages import recipe as staged
 
 VARIANTS = ["few_shot", "no_thinking", "open_book", "tool", "majority", "best"]
@@ -43,16 +44,17 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
 
 
 @pytest.fixture
-def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def done(tmp_path: Path) -> Run:
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     chosen = staged(
         arms=["base", *(f"base_{variant_name}" for variant_name in VARIANTS)],
         pilot={"questions": 42, "samples": 4, "interventions": 42},
         prompts={"max_tokens": 9000},
     )
-    return run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, path: ScriptedEngine.load(path, plan))
+    return run_pipeline(
+        chosen, tmp_path / "run", open_engine=lambda _, path: ScriptedEngine.load(path, plan), locate=lambda _: folder
+    )
 
 
 def test_every_way_is_an_arm_with_its_figures_and_its_cost(done: Run) -> None:
@@ -93,22 +95,17 @@ def test_the_commonest_answer_wins_and_malformed_ones_cast_no_vote() -> None:
         *(f'<think>a</think><answer>{{"answer": {n}}}</answer>' for n in (5, 6, 6.0, "7")),
     ]
     rows = [
-        {
-            "case": case.id,
-            "text": text,
-            "well_formed": text != "nothing",
-            "tokens": 2,
-            "logprob": -place,
-            "member": place,
-        }
+        rollout_row(
+            case=case.id, text=text, well_formed=text != "nothing", tokens=2, logprob=-float(place), member=place
+        )
         for place, text in enumerate(texts)
     ]
     (chosen,) = voted(rows, "majority", {case.id: case}, think=True)
-    assert chosen["text"] == texts[4] and chosen["tokens"] == 14
+    assert chosen.text == texts[4] and chosen.tokens == 14
     (likely,) = voted(rows, "best", {case.id: case}, think=True)
-    assert likely["text"] == texts[3]  # the likeliest of those that are answers
+    assert likely.text == texts[3]  # the likeliest of those that are answers
     (none,) = voted(rows[:3], "majority", {case.id: case}, think=True)
-    assert none["text"] == "nothing"
+    assert none.text == "nothing"
 
 
 def test_examples_come_from_train_and_from_the_same_stratum() -> None:
@@ -126,22 +123,22 @@ def test_a_misspelt_arm_is_told_the_nearest() -> None:
         parse_recipe({**staged().model_dump(mode="json"), "arms": ["base_openbook"]})
 
 
-def test_an_arm_of_a_model_trains_that_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_of_a_model_trains_that_model(tmp_path: Path) -> None:
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     chosen = staged(arms=["base", "rlvr_tool"], evaluate={"decodings": ["greedy"]})
-    done = run_pipeline(chosen, tmp_path / "run", open_engine=lambda _, path: ScriptedEngine.load(path, plan))
+    done = run_pipeline(
+        chosen, tmp_path / "run", open_engine=lambda _, path: ScriptedEngine.load(path, plan), locate=lambda _: folder
+    )
     assert done.done("rlvr-rlvr") is not None
     assert set(json.loads((done.path / "results.json").read_text())["arms"]) == {"base", "rlvr_tool"}
 
 
-def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path) -> None:
     """The base misses both tasks, so a warm-up comes first and RLVR from the base is not
     trained."""
     folder = tmp_path / "base"
     ScriptedEngine(plan).save(folder)
-    monkeypatch.setattr("ehrmind.engines.local.engine.locate", lambda settings, online: folder)
     tree = staged().model_dump(mode="json", exclude_unset=True)
     tree |= {"stages": "auto", "warmup": {"epochs": 1}, "evaluate": {"decodings": ["greedy"]}}
 
@@ -151,6 +148,7 @@ def test_stages_auto_follows_the_plan_and_resumes_under_it(tmp_path: Path, monke
             tmp_path / "run",
             resume=resume,
             open_engine=lambda _, path: ScriptedEngine.load(path, plan),
+            locate=lambda _: folder,
         )
 
     done = go(resume=False)

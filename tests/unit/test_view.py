@@ -9,6 +9,7 @@ import logging
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from run_folder import CANARY, HOSTILE, finished_run
 
 from ehrmind.cli import main
 from ehrmind.runs import Run
-from ehrmind.runs.listing import purge
+from ehrmind.runs.purge import purge
 from ehrmind.view import guard, server
 from ehrmind.view import rollout_index as index
 from ehrmind.view import search as searching
@@ -256,8 +257,8 @@ def test_new_steps_and_metrics_appear_and_what_is_known_is_not_sent_again(root: 
     for name in ("rollouts", "filters", "figures"):
         tag = opened.get(f"/api/{name}", params={"run": "whole"}).headers["etag"]
         assert opened.get(f"/api/{name}", params={"run": "whole"}, headers={"If-None-Match": tag}).status_code == 304
-    rows = run.read_rollouts("rlvr-rlvr").filter(step=29).to_dicts()
-    run.write_rollouts("rlvr-rlvr", 30, [{**row, "step": 30} for row in rows])
+    rows = [row for row in run.rollout_rows("rlvr-rlvr") if row.step == 29]
+    run.write_rollouts("rlvr-rlvr", 30, [replace(row, step=30) for row in rows])
     run.log("rlvr-rlvr", "rlvr", 30, {"reward": 0.75, "accuracy": 0.5})
     after = opened.get("/api/rollouts", params={"run": "whole"}, headers={"If-None-Match": tag}).json()
     assert after["total"] == before["total"] + 16 and after["rows"][0]["step"] == 30, "the newest come first"
@@ -287,7 +288,7 @@ def test_files_that_vanish_change_or_are_broken_do_no_harm(root: Path, monkeypat
     opened, run = client(root, None), Run(root / "whole")
     everything = get(opened, "rollouts")["total"]
     run.rollback("rlvr-rlvr", 20)
-    rows = run.read_rollouts("rlvr-rlvr").filter(step=19).to_dicts()
+    rows = [row for row in run.rollout_rows("rlvr-rlvr") if row.step == 19]
     (run.rollouts / "rlvr-rlvr-000021.parquet").write_bytes(b"no parquet at all")
     run.write_rollouts("rlvr-rlvr", 19, rows[:4])
     assert get(opened, "rollouts")["total"] == everything - 10 * 16 - 12

@@ -14,6 +14,7 @@ from ehrmind import __version__
 from ehrmind.cli import (
     calc,
     cases,
+    demo,
     doctor,
     ehr,
     export,
@@ -44,6 +45,8 @@ exports = typer.Typer(
 reviews = typer.Typer(help="Send answers to clinicians for review, and read their verdicts.")
 runs = typer.Typer(help="List run folders, check their files, and remove what they protect.")
 
+app.command("demo")(demo.demo)
+app.command("recipes")(demo.recipes)
 app.command("run")(stages.run)
 app.command("pilot")(stages.pilot)
 app.command("evaluate")(stages.evaluate)

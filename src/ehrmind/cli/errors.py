@@ -24,7 +24,8 @@ from ehrmind.system import chain, is_broken_library, is_full, number_of, path_of
 from ehrmind.types import InputError
 
 BAD_INPUT, FAULT, INTERRUPTED, CLOSED, TERMINATED = 2, 1, 130, 141, 143
-RESUMABLE = ("run", "pilot", "evaluate", "predict")  # the commands that have --resume
+# The commands that go on where they stopped, each with the option that it needs for that.
+RESUMABLE = dict.fromkeys(("run", "pilot", "evaluate", "predict"), " with --resume") | {"demo": ""}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
 _EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")
@@ -79,7 +80,7 @@ def say(error: BaseException, command: str = "run") -> int:
     """
     if os.environ.get("EHRMIND_TRACEBACK") == "1":
         traceback.print_exception(error)
-    code, sentence = _sentence(error, command in RESUMABLE)
+    code, sentence = _sentence(error, RESUMABLE.get(command))
     try:
         sys.stderr.write(f"ehrmind: {printable(' '.join(sentence.split()))}\n")
         sys.stderr.flush()
@@ -88,10 +89,10 @@ def say(error: BaseException, command: str = "run") -> int:
     return code
 
 
-def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
+def _sentence(error: BaseException, option: str | None) -> tuple[int, str]:
     on = (
-        "what was finished is kept, and the same command with --resume goes on"
-        if resumable
+        f"what was finished is kept, and the same command{option} goes on"
+        if option is not None
         else "nothing is left half-written, so give the same command again"
     )
     if isinstance(error, InputError):
@@ -118,7 +119,7 @@ def _sentence(error: BaseException, resumable: bool) -> tuple[int, str]:
         smaller = "a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less"
         return (
             BAD_INPUT,
-            f"memory ran out; {smaller if resumable else 'a machine with more of it, or smaller files, are needed'}.",
+            f"memory ran out; {smaller if option is not None else 'a machine with more of it, or smaller files, are needed'}.",
         )
     if number_of(error) == errno.EPIPE:
         return CLOSED, f"whatever read the output has gone; {on}."

@@ -96,7 +96,7 @@ def push(
     if not yes_upload:
         if not sys.stdin.isatty():
             raise InputError("Nobody is there to be asked, so nothing was sent; --yes-upload answers beforehand.")
-        learned = ", ".join(about.get("trained_on") or ["nothing"])
+        learned = ", ".join(about.trained_on or ["nothing"])
         typer.confirm(f"Send {folder}, trained on {learned}, to {repository} on the hub?", abort=True, err=True)
     typer.echo(f"sent: {push_model(folder, repository, public=public)}")
 

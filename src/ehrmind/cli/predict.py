@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -102,14 +103,25 @@ def predict(
 ) -> None:
     """Answer new cases: answer, confidence, thinking, and which of its values are in the record."""
     stay_offline(online=False)
-    chosen = {"samples": samples, "abstain_below": abstain_below}
-    asked: dict[str, Any] = {
-        "arm": arm,
-        "chosen": chosen,
-        "overrides": overrides or [],
-        "form": form.value,
-        "any_task": any_task,
-    }
+    from ehrmind.predict.request import PredictRequest, ask
+    from ehrmind.runs.lock import only_writer
+    from ehrmind.runs.predictions import holds_work
+    from ehrmind.world import is_restarted, joined
+
+    request = PredictRequest(
+        model=model,
+        data=cases,
+        out=out,
+        arm=arm,
+        endpoint=endpoint,
+        served=served,
+        samples=samples,
+        abstain_below=abstain_below,
+        overrides=overrides or [],
+        form=form.value,
+        any_task=any_task,
+        resume=resume,
+    )
     if cluster is not None:
         from ehrmind.cluster.predict import predict_on_cluster
 
@@ -118,15 +130,10 @@ def predict(
                 "--endpoint and --cluster exclude each other: a served model is asked by one process; leave one of "
                 "them out."
             )
-        failed = _show(predict_on_cluster(cluster, workers, model, cases, out, asked, resume=resume), out, page=page)
+        failed = _show(predict_on_cluster(cluster, workers, request), out, page=page)
     else:
-        from ehrmind.predict.predict import ask
-        from ehrmind.runs.lock import only_writer
-        from ehrmind.runs.predictions import holds_work
-        from ehrmind.world import is_restarted, joined
-
         with joined("cpu" if endpoint else "auto") as world, only_writer(out, holds_work):
-            found = ask(model, cases, out, **asked, endpoint=endpoint, served=served, resume=resume or is_restarted())
+            found = ask(replace(request, resume=resume or is_restarted()))
             failed = world.from_first(lambda: _show(found, out, page=page))
     if failed:
         raise typer.Exit(1)
@@ -145,4 +152,4 @@ def _show(found: Predictions, out: Path, *, page: bool) -> bool:
         typer.echo(f"wrote {write_prediction_page(out)}")
     if warning := found.warning():
         typer.echo(warning, err=True)
-    return warning is not None and found.about("provenance")["counts"]["cases"] >= TELLING
+    return warning is not None and found.provenance().counts.cases >= TELLING

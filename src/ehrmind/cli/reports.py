@@ -58,10 +58,10 @@ def compare(
     found = matrix(folders)
     show_matrix(found)
     if out is not None:
-        write_json(out, found)
+        write_json(out, found.to_dict())
         typer.echo(f"wrote {out}")
-    if found["unread"]:
-        raise InputError(f"The others are compared; {' '.join(found['unread'])}")
+    if found.unread:
+        raise InputError(f"The others are compared; {' '.join(found.unread)}")
 
 
 def list_(
@@ -71,7 +71,7 @@ def list_(
     from rich.console import Console
     from rich.table import Table
 
-    from ehrmind.runs.listing import list_runs
+    from ehrmind.runs.index import list_runs
 
     table = Table()
     for name in ("run", "recipe", "state", "last stage", "protected"):
@@ -122,15 +122,15 @@ def purge(
 
     Fails if anything is left.
     """
-    from ehrmind.runs import listing
     from ehrmind.runs.protected import linked
+    from ehrmind.runs.purge import purge as purge_run
 
     transfer = "".join(f", and what of it lies in {place}" for place in linked(folder / "protected"))
     if not yes:
         typer.confirm(
             f"Remove cases, rollouts, checkpoints and models of {folder}{transfer}, for good?", abort=True, err=True
         )
-    typer.echo(f"removed {_size(listing.purge(folder))} of {folder}{transfer}")
+    typer.echo(f"removed {_size(purge_run(folder))} of {folder}{transfer}")
 
 
 def _size(count: int) -> str:

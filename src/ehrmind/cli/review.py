@@ -37,11 +37,9 @@ def read(
     from ehrmind.report.review.verdicts import read_reviews
 
     found = read_reviews(folder, files)
-    typer.echo(
-        f"{found['reviewed']} verdicts by {found['reviewers']} on {found['answers']} of {found['sampled']} answers"
-    )
-    for key, name in (("answer", "answer, with the verifier"), ("reasoning", "reasoning, with the audit")):
-        if found[key]["n"]:
-            kappa = "–" if found[key]["kappa"] is None else f"{found[key]['kappa']:.2f}"
-            typer.echo(f"{name}: {found[key]['agree']} of {found[key]['n']} agree, kappa {kappa}")
+    typer.echo(f"{found.reviewed} verdicts by {found.reviewers} on {found.answers} of {found.sampled} answers")
+    for one, name in ((found.answer, "answer, with the verifier"), (found.reasoning, "reasoning, with the audit")):
+        if one.n:
+            kappa = "–" if one.kappa is None else f"{one.kappa:.2f}"
+            typer.echo(f"{name}: {one.agree} of {one.n} agree, kappa {kappa}")
     typer.echo(f"wrote {folder / 'review.json'}; `ehrmind report {folder}` shows it")

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from ehrmind.runs import Run
 
 RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe's file, or the name of one that ships: see `ehrmind recipes`.",
+        show_default=False,
+    ),
 ]
 RunPath = Annotated[
     str,

@@ -1,10 +1,10 @@
-"""Command line: prints what a run found as tables on a terminal."""
+"""Command line: prints the figures of a run as tables on a terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,103 +13,100 @@ from rich.table import Table
 from ehrmind.printable import printable
 
 if TYPE_CHECKING:
+    from ehrmind.report.compare import Matrix
     from ehrmind.runs import Run
+    from ehrmind.runs.records import PilotFigures, Results
 
 
 def show_pilot(run: Run) -> None:
-    """Prints pass@1 and pass@k by stratum, and where reinforcement alone has nothing to work
-    with."""
-    found = _read(run, "pilot.json")
+    """Prints pass@1 and pass@k by stratum, and where RLVR alone has nothing to reinforce."""
+    from ehrmind.runs.records import Diagnosis
+
+    found = run.read_record("pilot.json", Diagnosis)
     if found is None:
         return
-    k = found["samples"]
-    table = _table(
-        "pilot of the base model", "stratum", "n", "pass@1", f"pass@{k}", "reliable", "format", "knowledge", "fails at"
-    )
-    for stratum, row in [*found["by_stratum"].items(), ("overall", found["overall"])]:
-        pass_at = (_percent(row["pass@1"], row["pass@1_ci95"]), _percent(row["pass@k"], row["pass@k_ci95"]))
-        says = (row.get("kind", ""), row.get("cause") or ("not found" if "cause" in row else ""))
+    titles = ("stratum", "n", "pass@1", f"pass@{found.samples}", "reliable", "format", "knowledge", "fails at")
+    table = _table("pilot of the base model", *titles)
+    for stratum, row in found.by_stratum.items():
         _add(
             table,
             stratum,
-            str(row["questions"]),
-            *pass_at,
-            f"{row['reliable@k']:.0%}",
-            f"{row['format_rate']:.0%}",
-            *says,
+            *_pilot_cells(row),
+            row.kind,
+            row.cause or ("not found" if "cause" in row.model_fields_set else ""),
         )
+    if found.overall is not None:
+        _add(table, "overall", *_pilot_cells(found.overall), "", "")
     _print(table)
-    if any(row["kind"] == "missing" for row in found["by_stratum"].values()):
+    if found.strata("missing"):
         _print(
             "Where hardly a question is solved beyond chance, knowledge is missing: RLVR alone has nothing to "
             "reinforce there."
         )
 
 
+def _pilot_cells(row: PilotFigures) -> list[str]:
+    shares = [_percent(row.pass_at_1, row.pass_at_1_ci95), _percent(row.pass_at_k, row.pass_at_k_ci95)]
+    return [str(row.questions), *shares, f"{row.reliable_at_k:.0%}", f"{row.format_rate:.0%}"]
+
+
 def show_results(run: Run) -> None:
     """Prints every arm's accuracy and every paired difference, with 95 % intervals."""
-    found = _read(run, "results.json")
+    from ehrmind.report.tables.contamination import contamination_sentence
+    from ehrmind.report.tables.forgetting import forgetting_sentence
+    from ehrmind.runs.records import Results
+
+    found = run.read_record("results.json", Results)
     if found is None:
         return
-    arms = _table(
-        f"held-out cases, {found['decoding']} decoding, {found['scorer']} scorer",
-        "arm",
-        "n",
-        "accuracy",
-        "95 %",
-        "not parsed",
-    )
-    for arm, row in found["arms"].items():
-        _add(arms, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]), str(row["unparsed"]))
+    title = f"held-out cases, {found.decoding} decoding, {found.scorer} scorer"
+    arms = _table(title, "arm", "n", "accuracy", "95 %", "not parsed")
+    for arm, row in found.arms.items():
+        _add(arms, arm, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95), str(row.unparsed))
     _print(arms)
-    for name, place in found.get("transfer", {}).items():
+    for name, place in found.transfer.items():
         table = _table(f"transfer: {name}", "arm", "n", "accuracy", "95 %")
-        for arm, row in place["arms"].items():
-            _add(table, arm, str(row["n"]), f"{row['accuracy']:.1%}", _interval(row["ci95"]))
+        for arm, row in place.arms.items():
+            _add(table, arm, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95))
         _print(table)
     _show_measures(found)
     pairs = _table("paired differences (adjusted: Holm)", "pair", "points", "95 %", "p", "adjusted p")
-    for pair, row in found["pairs"].items():
-        p_values = (f"{row[key]:.2g}" if key in row else "-" for key in ("p", "p_holm"))
-        _add(pairs, pair.replace("-", " − "), f"{100 * row['difference']:+.1f}", _interval(row["ci95"]), *p_values)
-    if found["pairs"]:
+    for name, pair in found.pairs.items():
+        p_values = ("-" if p is None else f"{p:.2g}" for p in (pair.p, pair.p_holm))
+        _add(pairs, name.replace("-", " − "), f"{100 * pair.difference:+.1f}", _interval(pair.ci95), *p_values)
+    if found.pairs:
         _print(pairs)
-    from ehrmind.report.tables.evaluation import sentences
-
-    for sentence in sentences(found):
+    for sentence in (*contamination_sentence(found.contamination), *forgetting_sentence(found)):
         _print(sentence)
 
 
-def show_matrix(found: Mapping[str, Any]) -> None:
+def show_matrix(found: Matrix) -> None:
     """Prints runs and arms as rows and sets of cases as columns. A run's own held-out cases are in
     brackets."""
-    tests = (f"{test['name']} (n {test['n']})" for test in found["tests"])
+    tests = (f"{test.name} (n {test.n})" for test in found.tests)
     table = _table("share right, with 95 % intervals; [own held-out cases]", "run", "arm", *tests)
-    for row in found["rows"]:
-        cells = {digest: f"{cell['accuracy']:.1%} ({_interval(cell['ci95'])})" for digest, cell in row["cells"].items()}
-        cells[row["own"]] = f"[{cells[row['own']]}]"
-        _add(table, row["run"], row["arm"], *(cells.get(test["digest"], "-") for test in found["tests"]))
+    for row in found.rows:
+        cells = {digest: f"{cell.accuracy:.1%} ({_interval(cell.ci95)})" for digest, cell in row.cells.items()}
+        cells[row.own] = f"[{cells[row.own]}]"
+        _add(table, row.run, row.arm, *(cells.get(test.digest, "-") for test in found.tests))
     _print(table)
 
 
-def _show_measures(found: Mapping[str, Any]) -> None:
-    """Prints the measures of families whose answers are labels."""
-    names = {"balanced_accuracy": "balanced acc.", "macro_f1": "macro F1", "kappa": "kappa"}
-    origin = f", probabilities from {found['probabilities']}" if "probabilities" in found else ""
-    table = _table(f"measures of labels{origin}", "task", "arm", *names.values(), "nDCG@10", "P@10")
-    rows = {arm: row.get("measures", {}) for arm, row in found["arms"].items()} | found.get("baselines", {})
-    for arm, measured in rows.items():
-        for task, figures in measured.items():
-            ranks = figures.get("ranking") or {}
-            ranking = (f"{ranks[name]:.3f}" if name in ranks else "-" for name in ("ndcg@10", "p@10"))
-            _add(table, task, arm, *(f"{figures[name]:.3f}" for name in names), *ranking)
+def _show_measures(found: Results) -> None:
+    """Prints the measures of tasks whose answers are labels."""
+    origin = f", probabilities from {found.probabilities}" if found.probabilities else ""
+    titles = ("task", "arm", "balanced acc.", "macro F1", "kappa", "nDCG@10", "P@10")
+    table = _table(f"measures of labels{origin}", *titles)
+    measured = {arm: row.measures for arm, row in found.arms.items()} | dict(found.baselines)
+    for arm, by_task in measured.items():
+        for task, row in by_task.items():
+            ranking = ("-", "-")
+            if row.ranking is not None:
+                ranking = (f"{row.ranking.ndcg_at_10:.3f}", f"{row.ranking.p_at_10:.3f}")
+            figures = (row.balanced_accuracy, row.macro_f1, row.kappa)
+            _add(table, task, arm, *(f"{figure:.3f}" for figure in figures), *ranking)
     if table.row_count:
         _print(table)
-
-
-def _read(run: Run, name: str) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = run.read_json(name)
-    return found
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -119,11 +116,11 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _percent(share: float, interval: list[float]) -> str:
+def _percent(share: float, interval: Sequence[float]) -> str:
     return f"{share:.0%} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
 
 
-def _interval(bounds: list[float]) -> str:
+def _interval(bounds: Sequence[float]) -> str:
     low, high = bounds
     return f"{100 * low:.1f} to {100 * high:.1f}"
 

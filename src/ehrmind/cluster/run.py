@@ -24,7 +24,7 @@ from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.start import holds_work
 from ehrmind.stages.data import prepare_data
-from ehrmind.stages.pipeline import open_local
+from ehrmind.stages.models import open_local
 from ehrmind.stages.seeds import parts_of, run_seeds
 from ehrmind.types import InputError
 from ehrmind.world import current

@@ -9,6 +9,7 @@ from ehrmind.config.recipe import Recipe, differing_keys, load_recipe, parse_rec
 from ehrmind.config.reward import ExtraReward, Reward
 from ehrmind.config.running import Cluster, Tracking
 from ehrmind.config.sampling import Decoding, Prompts
+from ehrmind.config.shipped import first_sentence, shipped_recipes
 from ehrmind.config.training import Optimiser, Rlvr, Warmup
 
 __all__ = [
@@ -45,9 +46,11 @@ __all__ = [
     "TrialFiles",
     "Warmup",
     "differing_keys",
+    "first_sentence",
     "load_recipe",
     "parse_recipe",
     "parse_section",
     "recipe_digest",
+    "shipped_recipes",
     "split_arm",
 ]

@@ -2,7 +2,8 @@
 
 `load_recipe(path, overrides)` reads YAML, applies `dotted.key=value` overrides (values are YAML
 too) and validates. An unknown key fails and names the nearest one; relative paths are taken from
-the recipe's folder first, then from the working directory.
+the recipe's folder first, then from the working directory. The name of a recipe that ships works
+instead of a path, and the name of a demo's base model instead of a model's.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from ehrmind.config.reward import Reward
 from ehrmind.config.running import Cluster, Tracking, workers_named
 from ehrmind.config.sampling import Decoding, Prompts
 from ehrmind.config.section import Section
+from ehrmind.config.shipped import find_recipe, shipped_folder
 from ehrmind.config.training import Rlvr, Warmup
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.documents import read_text, read_yaml, yaml_value
-from ehrmind.system import refuse_no_file
 from ehrmind.types import InputError
 
 S = TypeVar("S", bound=Section)
@@ -167,7 +168,7 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `dotted.key=value` overrides. Raises InputError with one sentence."""
-    refuse_no_file(path, "There is no recipe at {path}; `recipes/` holds the ones that ship.", "name the recipe's file")
+    path = find_recipe(path)
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not a recipe: it should be a mapping that starts with `data:` and `model:`.")
@@ -231,11 +232,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
     """Makes file paths absolute: relative to the recipe if the file is there, else to the working
-    directory."""
+    directory. A model may also be one that ships."""
 
-    def located(text: str | Path) -> str:
+    def located(text: str | Path, *more: Path) -> str:
         path = Path(text).expanduser()
-        for base in (folder, Path.cwd()):
+        for base in (folder, Path.cwd(), *more):
             if (base / path).exists():
                 return str((base / path).resolve())
         return str(text)
@@ -268,5 +269,5 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
         general = evaluate.general.model_copy(update={"source": source(evaluate.general.source)})
         evaluate = evaluate.model_copy(update={"general": general})
     if model.name is not None:
-        model = model.model_copy(update={"name": located(model.name)})
+        model = model.model_copy(update={"name": located(model.name, shipped_folder())})
     return recipe.model_copy(update={"data": data, "model": model, "evaluate": evaluate})

@@ -102,7 +102,7 @@ def _labels(path: Path, shard: Path) -> Found:
         raise InputError(
             f"{path} could not be applied to {shard}: its windows end in {type(error).__name__}."
         ) from None
-    exchanged = _compared(path, shard, theirs, _of_aces(path, shard, counted))
+    exchanged = _compare(path, shard, theirs, _aces_results(path, shard, counted))
     redrawn = (ours.meets != theirs.meets) | (
         ours.meets & (((ours.times > 0) != (theirs.times > 0)) | (ours.at != theirs.at))
     )
@@ -121,8 +121,7 @@ def _labels(path: Path, shard: Path) -> Found:
 
 
 def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
-    """Counts each predicate by subject and time, as ACES does in a shard whose non-finite numbers
-    are null."""
+    """Counts each predicate by subject and time, as ACES does, with non-finite numbers as null."""
     import polars as pl
     from aces.predicates import get_predicates_df
 
@@ -148,7 +147,7 @@ def _predicates(path: Path, shard: Path, task: Any) -> pl.DataFrame:
     return found.sort("subject_id", "timestamp", nulls_last=False)
 
 
-def _of_aces(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFrame:
+def _aces_results(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFrame:
     """Returns ACES's own results: trigger, prediction time, label count and label window."""
     import polars as pl
     from aces.query import query
@@ -172,9 +171,11 @@ def _of_aces(path: Path, shard: Path, counted: pl.DataFrame) -> pl.DataFrame:
         raise InputError(f"{path} could not be applied to {shard}: ACES ends with {type(error).__name__}.") from None
 
 
-def _compared(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> int:
-    """Counts prediction times that ACES took from the other end of their window. Raises InputError
-    if anything else differs."""
+def _compare(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> int:
+    """Counts prediction times that ACES took from the window's other end.
+
+    Raises InputError if anything else differs.
+    """
     import polars as pl
 
     mine = pl.DataFrame(
@@ -220,7 +221,7 @@ def _task(path: Path) -> Any:
     except InputError:
         raise
     except _errors() as error:
-        raise InputError(f"{path} is no ACES task file: {_said(error)}") from None
+        raise InputError(f"{path} is no ACES task file: {_short_message(error)}") from None
     if task.label_window is None:
         raise InputError(f"{path} defines no label; give one of its windows `label: PREDICATE`.")
     if task.index_timestamp_window is None:
@@ -268,10 +269,10 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
         try:
             nothing.with_columns(pl.col("code").cast(pl.String)).select(predicate.MEDS_eval_expr())
         except _errors() as error:
-            raise InputError(f"{path}, predicate '{name}': {_said(error)}") from None
+            raise InputError(f"{path}, predicate '{name}': {_short_message(error)}") from None
 
 
-def _said(error: Exception) -> str:
+def _short_message(error: Exception) -> str:
     """Shortens an error's message to one line of at most 300 characters."""
     said = " ".join(" ".join(map(str, error.args)).split()).partition("valid columns:")[0]  # those of the data set
     return f"{type(error).__name__}: {said[:300]}"

@@ -25,8 +25,7 @@ _ABSTAINED = {"n/a", "na"}
 
 
 class MisfitError(Exception):
-    """Error for a wrong cell: its column and the problem. Never holds a note, question or
-    entities."""
+    """Error for a wrong cell: its column and the problem, without text of the record."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(column, problem)
@@ -109,8 +108,10 @@ def _date(text: str, column: str) -> date:
 
 
 def _days(text: str, column: str, decimals: Mapping[str, Decimal]) -> float:
-    """Reads a gestational age in days. The physicians' corrections give days, the releases weeks
-    and days."""
+    """Reads a gestational age in days.
+
+    The physicians' corrections give days, the releases weeks and days.
+    """
     if match := _WEEKS_DAYS.fullmatch(text):
         weeks, days = map(int, match.groups())
         return 7 * weeks + days

@@ -27,8 +27,7 @@ _COLUMNS = (*_TEXT, *_JSON, "rationale")
 
 @dataclass(frozen=True, slots=True)
 class FileRead:
-    """File that was read. `name` has no folder; `hub` and `revision` are a hub data set and
-    commit."""
+    """File that was read. `name` has no folder; `hub` and `revision` are a hub's id and commit."""
 
     name: str
     sha256: str
@@ -93,7 +92,7 @@ def cases_bytes(cases: Sequence[Case]) -> bytes:
 
 
 def load_cases(path: Path | str) -> list[Case]:
-    """Reads a file of `save_cases`. Raises InputError naming the file, and a wrong row and
+    """Reads a file of `save_cases`. Raises InputError naming the file and a wrong row and
     column."""
     import polars as pl
 
@@ -154,11 +153,11 @@ def _from_row(row: dict[str, str | None], path: Path, number: int) -> Case:
 
 
 def _check_labels(truth: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for labels that cannot be told apart, and for a value without a label."""
+    """Raises InputError for labels that are not distinct, and for a value without a label."""
     labels, value = truth.get("labels"), truth.get("value")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise InputError(f"{where}: no list of labels; write the file again with `ehrmind data`.")
-    if not _told_apart(tuple(labels)):
+    if not _are_distinct(tuple(labels)):
         refuse_labels(labels, where)
     if not truth.get("unanswered") and (type(value) is not int or not 0 <= value < len(labels)):
         raise InputError(
@@ -167,7 +166,7 @@ def _check_labels(truth: Mapping[str, Any], where: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _told_apart(labels: tuple[str, ...]) -> bool:
+def _are_distinct(labels: tuple[str, ...]) -> bool:
     return problem_of(labels) is None
 
 

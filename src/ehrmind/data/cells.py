@@ -41,8 +41,7 @@ class CellError(ValueError):
 
 
 class TypedNumber(str):
-    """Cell stored as a number. Its decimal mark is a point, whatever the column's text cells
-    use."""
+    """Cell stored as a number. Its decimal mark is a point, whatever the text cells use."""
 
     __slots__ = ()
 
@@ -70,18 +69,15 @@ class Column:
 
 def is_null(cell: str) -> bool:
     """Tells whether a cell of numbers, days, labels or ids has no value."""
-    return _says(cell, NULLS)
+    return _is_one_of(cell, NULLS)
 
 
 def is_null_text(cell: str) -> bool:
-    """Tells whether a cell of free text is empty or a text for null.
-
-    `NA`, `N/A`, `None` and `nil` do not count as null here: they can be words of a text.
-    """
-    return _says(cell, _NULL_TEXTS)
+    """Tells whether a free text is empty or a text for null; `NA` and `None` are words there."""
+    return _is_one_of(cell, _NULL_TEXTS)
 
 
-def _says(cell: str, words: frozenset[str]) -> bool:
+def _is_one_of(cell: str, words: frozenset[str]) -> bool:
     return (len(cell) <= LONGEST or not cell.strip()) and plain(cell).lower() in words
 
 
@@ -101,7 +97,7 @@ _COMMA_GROUPED = re.compile(rf"[+-]?(?:[1-9][0-9]{{0,2}}(?:\.[0-9]{{3}})+|{_SPAC
 
 def number(cell: str, decimal: Decimal = "point") -> float | None:
     """Reads a finite number with the column's decimal mark; None for a null or an infinity."""
-    text = _written(cell, decimal)
+    text = _number_text(cell, decimal)
     if text is None:
         return None
     value = float(text)
@@ -117,8 +113,7 @@ def number(cell: str, decimal: Decimal = "point") -> float | None:
 
 
 def whole(cell: str, decimal: Decimal = "point") -> int | None:
-    """Reads a whole number, also `3.0` or `3,0`, with the column's decimal mark; None for a
-    null."""
+    """Reads a whole number, also `3.0` or `3,0`, with this decimal mark; None for a null."""
     value = number(cell, decimal)
     if value is None:
         return None
@@ -217,7 +212,7 @@ def is_number(cell: str) -> bool:
         return False
 
 
-def _written(cell: str, decimal: Decimal) -> str | None:
+def _number_text(cell: str, decimal: Decimal) -> str | None:
     """Rewrites a number for Python's `float`; None for a null. Raises CellError for other cells."""
     if is_no_number(cell):
         return None

@@ -31,8 +31,7 @@ _WORD = re.compile(r"\w+")
 def shared_text(
     held_out: Sequence[Case], known: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns (figures, rows): a row has a case's id, the text it shares runs with, and their
-    share.
+    """Returns (figures, rows); a row has a case's id, the other text's name and the shared part.
 
     A case's record is compared, or all its fields if it has no record; question texts are those of
     the task. Nothing can be said about records shorter than a run (`too_short`) or made of template
@@ -46,12 +45,12 @@ def shared_text(
     template = _in_many_groups(runs, [places[case.group] for case in held_out], limit)
     counts = [len(found) for found in runs]
     every = np.concatenate([np.array([], dtype=np.uint64), *runs])
-    counted = ~_among(every, template)
+    counted = ~_is_in(every, template)
     rows: list[dict[str, Any]] = []
     against: dict[str, dict[str, Any]] = {}
     for name, texts in known.items():
         theirs = np.unique(np.concatenate([np.array([], dtype=np.uint64), *map(_runs, texts)]))
-        shares = _shares(_among(every, theirs) & counted, counted, counts)
+        shares = _shares(_is_in(every, theirs) & counted, counted, counts)
         rows += [
             {"case": case.id, "with": name, "share": round(share, 4)}
             for case, share in zip(held_out, shares, strict=True)
@@ -83,7 +82,7 @@ def _record(case: Case) -> str:
     return " ".join([case.fields[name] for name in RECORDS if case.fields.get(name)] or list(case.fields.values()))
 
 
-def _among(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+def _is_in(these: np.ndarray, those: np.ndarray) -> np.ndarray:
     """Tells which of `these` are in `those`, which are sorted; one search serves all texts."""
     import numpy as np
 

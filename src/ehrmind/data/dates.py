@@ -39,7 +39,7 @@ _NAME_DAY_YEAR = re.compile(
     rf"{_NAME}\s*(?P<day>[0-9]{{1,2}})(?:st|nd|rd|th)?(?:,\s*|\s+)(?P<year>[0-9]{{4}}){_TIME}", re.IGNORECASE
 )
 _SHORT_YEAR = re.compile(r"[0-9]{1,2}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ]'?[0-9]{2}(?:\s.*)?")
-_UNSAID = time()
+_MIDNIGHT = time()
 
 
 def day(cell: str, order: DayOrder | None = None) -> date | None:
@@ -66,7 +66,7 @@ def has_time(cell: str) -> bool:
     """Tells whether a cell that `day` reads has a zone, or a time other than midnight."""
     if is_null(cell):
         return False
-    return any(found.timetz() != _UNSAID for found in _moments(cell).values())
+    return any(found.timetz() != _MIDNIGHT for found in _moments(cell).values())
 
 
 def order_of(column: Column, said: DayOrder | None = None) -> DayOrder | None:

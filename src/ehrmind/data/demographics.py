@@ -24,7 +24,7 @@ _AGE = re.compile(
 _SEX = re.compile(rf"\b({'|'.join(SEXES)})\b", re.IGNORECASE)
 
 
-def person_of(note: str) -> dict[str, Any]:
+def age_and_sex(note: str) -> dict[str, Any]:
     """Returns `age` in years and `sex`, if the rule finds them."""
     found = _AGE.search(note)
     if found is None:

@@ -20,7 +20,7 @@ from ehrmind.data.cases import Counts, FileRead
 from ehrmind.data.ehr_labels import all_alike, label_words, read_labels
 from ehrmind.data.ehr_splits import split_histories
 from ehrmind.data.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
-from ehrmind.data.files import ahead, sha256_of
+from ehrmind.data.files import prefetched, sha256_of
 from ehrmind.data.label_files import label_files
 from ehrmind.data.labels import balanced, label_form, label_truth, labels_by_split
 from ehrmind.data.map_files import each
@@ -187,7 +187,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
     known = np.zeros(len(subjects), dtype=bool)
     born, sexes = np.full(len(subjects), NO_BIRTH), np.full(len(subjects), None, dtype=object)
     undated = Counter[str]()
-    for here in ahead(_people(data, subjects)):
+    for here in prefetched(_people_by_shard(data, subjects)):
         known[here.places], born[here.places], sexes[here.places] = True, here.born, here.sexes
         undated += here.undated
     _refuse_strangers(data, subjects, known, files)
@@ -239,25 +239,27 @@ class People(NamedTuple):
     undated: Counter[str]
 
 
-def _people(data: Meds | Ehrshot, labelled: np.ndarray) -> Iterator[People]:
+def _people_by_shard(data: Meds | Ehrshot, labelled: np.ndarray) -> Iterator[People]:
     """Yields the labelled people shard by shard. MEDS shards can be read in parallel.
 
     EHRSHOT is read in one task: its events are one file, and a patient may begin anywhere in it.
     """
     if isinstance(data, Ehrshot):
-        yield from (_who(labelled, timeline) for _, timeline in data.timelines())
+        yield from (_people_of(labelled, timeline) for _, timeline in data.timelines())
         return
     seen: set[int] = set()
-    for shard, people in zip(data.shards, each(partial(_people_in, labelled, data.static), data.shards), strict=True):
+    for shard, people in zip(
+        data.shards, each(partial(_people_in_shard, labelled, data.static), data.shards), strict=True
+    ):
         refuse_seen(shard, people.everybody, seen)
         yield people
 
 
-def _people_in(labelled: np.ndarray, static: frozenset[str], shard: Path) -> People:
-    return _who(labelled, Timeline(read_shard(shard), static))
+def _people_in_shard(labelled: np.ndarray, static: frozenset[str], shard: Path) -> People:
+    return _people_of(labelled, Timeline(read_shard(shard), static))
 
 
-def _who(labelled: np.ndarray, timeline: Timeline) -> People:
+def _people_of(labelled: np.ndarray, timeline: Timeline) -> People:
     import numpy as np
 
     places = np.flatnonzero(timeline.has(labelled))

@@ -16,7 +16,7 @@ from ehrmind.data.bounds import parquet_file
 from ehrmind.data.cells import LARGEST_WHOLE
 from ehrmind.data.files import read_bytes
 from ehrmind.data.headers import at, kind_of, there
-from ehrmind.data.sentinels import written
+from ehrmind.data.sentinels import without_null_texts
 from ehrmind.data.subject_columns import moments, place, subject_numbers
 from ehrmind.data.text_tables import check_size
 from ehrmind.system import refuse_no_file, unread
@@ -134,14 +134,14 @@ def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> t
         raise InputError(
             f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0."
         )
-    return _declared(numbers.cast(pl.Int64), path, boolean)
+    return _check_boolean(numbers.cast(pl.Int64), path, boolean)
 
 
 def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
     import polars as pl
 
     column = values.name
-    words = written(values).str.strip_chars().str.to_lowercase()
+    words = without_null_texts(values).str.strip_chars().str.to_lowercase()
     said = set(words.drop_nulls().unique().to_list())
     if said <= TRUE | FALSE and (boolean or not said <= {"0", "1", "0.0", "1.0"}):
         truth = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
@@ -161,10 +161,10 @@ def _from_words(values: pl.Series, path: object, boolean: bool) -> tuple[pl.Seri
             else "write one of them"
         )
         raise InputError(f"{place(path, strange, column)}: neither yes or no nor a whole number; {remedy}.")
-    return _declared(numbers.cast(pl.Int64).alias(column), path, boolean)
+    return _check_boolean(numbers.cast(pl.Int64).alias(column), path, boolean)
 
 
-def _declared(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
+def _check_boolean(numbers: pl.Series, path: object, boolean: bool) -> tuple[pl.Series, str]:
     """Returns numbers and kind. A boolean column may have no numbers other than 0 and 1."""
     if not boolean:
         return numbers, "integer"
@@ -261,7 +261,7 @@ def label_table(path: Path) -> pl.DataFrame:
     import polars as pl
     import pyarrow as pa
 
-    _refuse_nothing(path)
+    _refuse_empty(path)
     if path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         table = csv_table(path)
     else:
@@ -272,7 +272,7 @@ def label_table(path: Path) -> pl.DataFrame:
     return table.rename({old: new for old, new in OLD.items() if old in table.columns and new not in table.columns})
 
 
-def _refuse_nothing(path: Path) -> None:
+def _refuse_empty(path: Path) -> None:
     refuse_no_file(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty: 0 bytes.")
@@ -282,7 +282,7 @@ def csv_table(path: Path) -> pl.DataFrame:
     """Reads a CSV file (or `.gz`) as texts. The header's most frequent separator is taken."""
     import polars as pl
 
-    _refuse_nothing(path)
+    _refuse_empty(path)
     try:
         content, _ = read_bytes(path)
         header = content[: content.find(b"\n") + 1 or None].decode("utf-8-sig")

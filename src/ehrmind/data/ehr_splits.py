@@ -113,17 +113,17 @@ def _by_site(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> Fo
     They are those of the data set's own tuning split, or a seeded share if it has no splits.
     """
     sites = _sites(cases, data, files)
-    sited = [(case, site) for case, site in zip(cases, sites, strict=True) if site is not None]
+    with_sites = [(case, site) for case, site in zip(cases, sites, strict=True) if site is not None]
     place: dict[str, Split] = dict.fromkeys(map(_site_key, files.tuning_sites), "tuning")
     place |= dict.fromkeys(map(_site_key, files.held_out_sites), "held_out")
-    wanted: list[Split] = [place.get(_site_key(site), "train") for _, site in sited]
+    wanted: list[Split] = [place.get(_site_key(site), "train") for _, site in with_sites]
     if not files.tuning_sites:
         wanted = [
             "tuning" if (split, case.split) == ("train", "tuning") else split
-            for split, (case, _) in zip(wanted, sited, strict=True)
+            for split, (case, _) in zip(wanted, with_sites, strict=True)
         ]
-    kept, left_out = kept_apart([case for case, _ in sited], wanted)
-    left_out[NO_SITE] = len(cases) - len(sited)
+    kept, left_out = kept_apart([case for case, _ in with_sites], wanted)
+    left_out[NO_SITE] = len(cases) - len(with_sites)
     if not files.tuning_sites and not data.splits:
         refuse_shares(dict(zip(SPLITS, files.shares, strict=True)))
         learned = files.shares[0] + files.shares[1]
@@ -156,7 +156,7 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
     times = np.array([case.provenance["as_of"] for case in cases], dtype="datetime64[us]").astype(np.int64)
     there: set[str] = set()
     found: list[str | None] = [None] * len(cases)
-    for sites, timeline in data.sited(files.site_column):
+    for sites, timeline in data.with_sites(files.site_column):
         there |= sites
         here = np.flatnonzero(timeline.has(subjects))
         if len(here):

@@ -18,7 +18,7 @@ from ehrmind.data.bounds import csv_batches
 from ehrmind.data.ehr_labels import DAYS, csv_table, whole_labels
 from ehrmind.data.files import sha256_of
 from ehrmind.data.headers import there
-from ehrmind.data.sentinels import is_nothing, real, written
+from ehrmind.data.sentinels import finite_or_null, is_null_spelling, without_null_texts
 from ehrmind.data.splits import split_of_subjects
 from ehrmind.data.subject_columns import FORMATS, moments, place, subject_numbers
 from ehrmind.data.timeline import BIRTH, COLUMNS, DEATH, Timeline
@@ -88,12 +88,14 @@ class Ehrshot:
 
 
 def open_ehrshot(folder: Path) -> Ehrshot:
-    """Opens a release. Raises InputError if ehrshot.csv is missing or person_id_map.csv is
-    wrong."""
+    """Opens a release.
+
+    Raises InputError if ehrshot.csv is missing or person_id_map.csv is wrong.
+    """
     events = _find(folder, EVENTS)
     if events is None:
         raise InputError(f"{folder} is no EHRSHOT release: there is no ehrshot.csv under it.")
-    _refuse_parts(events)
+    _refuse_several_files(events)
     return Ehrshot(folder, events, splits=_splits(folder), digest=sha256_of(events))
 
 
@@ -143,13 +145,13 @@ def read_ehrshot_labels(folder: Path, task: str) -> tuple[Path, pl.DataFrame, di
         cell=rows["value"].cast(pl.String),
     )
     if finding is not None:
-        _refuse_no_set(labels["value"], path)
+        _refuse_invalid_sets(labels["value"], path)
         bit = len(CHEXPERT) - 1 - CHEXPERT.index(finding)
         labels = labels.with_columns(((pl.col("value") // 2**bit) % 2).alias("value"))
     return path, labels, {DAYS: days} if days else {}
 
 
-def _refuse_no_set(values: pl.Series, path: Path) -> None:
+def _refuse_invalid_sets(values: pl.Series, path: Path) -> None:
     """Raises InputError for a number that does not encode a set of findings."""
     if (wrong := ~values.is_between(0, 2 ** len(CHEXPERT) - 1).fill_null(True)).any():
         raise InputError(
@@ -165,7 +167,9 @@ def _as_meds(rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(pl.col("value").cast(pl.Float32, strict=False).alias("number")).with_columns(
         pl.when(pl.col("number").is_null()).then(pl.col("value")).alias("value")
     )
-    rows = rows.with_columns(real("number"), written(rows["value"], free_text=True), written(rows["unit"]))
+    rows = rows.with_columns(
+        finite_or_null("number"), without_null_texts(rows["value"], free_text=True), without_null_texts(rows["unit"])
+    )
     events = rows.select(
         pl.col("patient_id").alias("subject_id"),
         pl.when(~person.fill_null(False)).then(pl.col("start")).alias("time"),
@@ -201,7 +205,7 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
                 _moment("end").alias("end_read"),
             )
             unread_end = batch["end_read"].is_null() & batch["end"].is_not_null()
-            unread_end &= unread_end.any() and ~is_nothing(batch["end"])
+            unread_end &= unread_end.any() and ~is_null_spelling(batch["end"])
             for column, wrong, problem in (
                 ("start", batch["start"].is_null(), "no time without a zone, such as 2026-01-31 23:59:00"),
                 (
@@ -266,7 +270,7 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     return ordered[0] if ordered else None
 
 
-def _refuse_parts(events: Path) -> None:
+def _refuse_several_files(events: Path) -> None:
     """Raises InputError if the folder has more than one file of events."""
     others = sorted(
         path.name for path in events.parent.glob("ehrshot*") if path != events and EVENTS_IN.search(path.name)

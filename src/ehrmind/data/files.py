@@ -34,8 +34,7 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Content of a file. `name` is the path as the user gave it. Row i of a message is `rows[i -
-    1]`.
+    """Content of a file. `name` is the path as the user gave it; a message's row 1 is `rows[0]`.
 
     `semicolons` says that semicolons separate the columns. `notes` counts remarks about the
     reading.
@@ -118,7 +117,7 @@ def read_lines(path: Path) -> tuple[list[str], str]:
     return lines_of(decoded(content, str(path))), sha256
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """Yields the items, computing each in another thread while the caller uses the one before."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, None)

@@ -69,8 +69,7 @@ def there(columns: Sequence[str], asked: str | None = None, quote: str = "") -> 
 
 
 def some(columns: Sequence[str], most: int) -> str:
-    """Lists the columns whose names may be shown, and counts the others: `ward, unit and 3
-    more`."""
+    """Lists the columns whose names may be shown and counts the rest: `ward, unit and 3 more`."""
     shown = [column for column in columns if is_name(column)][:most]
     others = len(columns) - len(shown)
     return " and ".join(
@@ -91,7 +90,6 @@ def _is_near(column: str, asked: str | None) -> bool:
 
 
 def kind_of(dtype: pl.DataType) -> str:
-    """Names a column's type without its content: an Enum would list its cells, a Struct its
-    fields."""
+    """Names a column's type without its content; an Enum would list its cells."""
     zone = getattr(dtype, "time_zone", None)
     return f"{dtype.base_type()}{' with a zone' if zone else ''}"

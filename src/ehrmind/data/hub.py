@@ -45,8 +45,7 @@ def is_hub_id(text: str) -> bool:
 
 
 def fetch(hub: str, *, split: Split, online: bool, revision: str | None = None) -> list[HubFile]:
-    """Fetches the files of one split, downloaded if `online` allows it, otherwise from the local
-    cache.
+    """Fetches the files of one split: downloads them if `online`, otherwise uses the local cache.
 
     Raises InputError naming the data set, and the file if there is one. An interrupted download
     leaves nothing behind.
@@ -91,8 +90,10 @@ def _download(hub: str, split: Split, revision: str | None) -> list[HubFile]:
 
 
 def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint: str) -> list[HubFile]:
-    """Finds files of an earlier download: `refs/<name>` holds a commit, `snapshots/<commit>/` its
-    files."""
+    """Finds files of an earlier download.
+
+    `refs/<name>` holds a commit, `snapshots/<commit>/` its files.
+    """
     folder = cache / f"datasets--{hub.replace('/', '--')}"
     snapshots = {path.name: path for path in folder.glob("snapshots/*") if _COMMIT.fullmatch(path.name)}
     if not snapshots:

@@ -37,8 +37,7 @@ def record_key(cell: str) -> str:
 
 
 def group_key(cell: str, namespace: str | None = None) -> str:
-    """Returns the group of a patient or record: its key, prefixed with `namespace` if that is
-    given.
+    """Returns the group of a patient or record: its key, with `namespace` as prefix if given.
 
     A namespace separates two collections whose numbers are unrelated.
     """

@@ -70,7 +70,7 @@ def label_files(path: Path, task: str | None = None) -> LabelFiles:
     tasks = _by_task(tables)
     chosen = next(iter(tasks)) if len(tasks) == 1 else _chosen(tasks, task)
     if len(tasks) > 1 and chosen is None:
-        named = ", ".join(_said(key, tasks[key]) for key in list(tasks)[:MOST_NAMED])
+        named = ", ".join(_display_name(key, tasks[key]) for key in list(tasks)[:MOST_NAMED])
         more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
         raise InputError(
             f"{path} holds the labels of {len(tasks)} tasks ({named}{more}); name one with --task (in a recipe `task`), or give its folder."
@@ -97,8 +97,7 @@ def task_name(path: Path) -> str:
 
 
 def _by_task(names: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
-    """Groups relative paths by task: by their parts that name no split, no shard and not
-    `labels`."""
+    """Groups relative paths by the parts that name no split, no shard and not `labels`."""
     found: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for name in names:
         found[tuple(part for part in (*name.parts[:-1], _stem(name.name)) if not _PART.fullmatch(part))].append(name)
@@ -119,7 +118,7 @@ def _chosen(tasks: Iterable[tuple[str, ...]], task: str | None) -> tuple[str, ..
     return fits[0] if len(fits) == 1 else None
 
 
-def _said(key: tuple[str, ...], names: Sequence[Path]) -> str:
+def _display_name(key: tuple[str, ...], names: Sequence[Path]) -> str:
     return "/".join(key) or str(names[0])
 
 

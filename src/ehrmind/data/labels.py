@@ -21,8 +21,7 @@ def label_form(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def balanced(cases: Sequence[Case], ratio: float, seed: int) -> tuple[list[Case], int]:
-    """Drops training cases of frequent labels, and returns (the other cases, how many were
-    dropped).
+    """Drops training cases of frequent labels; returns (the others, how many were dropped).
 
     Afterwards no label of a stratum's training cases is more than `ratio` times as frequent as the
     rarest one that occurs. A hash of seed and id decides which cases are dropped.

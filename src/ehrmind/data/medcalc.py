@@ -33,7 +33,7 @@ from ehrmind.data.cells import (
     is_null_text,
     is_number,
 )
-from ehrmind.data.demographics import person_of
+from ehrmind.data.demographics import age_and_sex
 from ehrmind.data.files import Table, read_table, stem
 from ehrmind.data.headers import there
 from ehrmind.data.hub import fetch, is_hub_id
@@ -207,8 +207,7 @@ def _case(
     split: Split,
     decimals: Mapping[str, Decimal],
 ) -> tuple[str, Case | None]:
-    """Returns (reason for leaving the row out, None) or ("", the Case), after checking the whole
-    row.
+    """Checks a row; returns (reason for leaving it out, None) or ("", the Case).
 
     `named` is the row's number in the file and its id.
     """
@@ -239,7 +238,7 @@ def _case(
         provenance["note_in_test"] = _flag(row, "note_in_test")
     provenance |= {
         key: row[column] for column, key in _AS_THEY_ARE.items() if not is_null(row.get(column, ""))
-    } | person_of(row[NOTE])
+    } | age_and_sex(row[NOTE])
     return "", Case(
         id=f"medcalc-{row_id}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stem(located.name))}-{table.sha256[:6]}",
         family="medcalc",

@@ -16,7 +16,7 @@ from ehrmind.data.files import sha256_of
 from ehrmind.data.label_files import OTHER_TABLES
 from ehrmind.data.map_files import each
 from ehrmind.data.meds_splits import folder_splits, metadata_splits
-from ehrmind.data.sentinels import is_nothing, real, written
+from ehrmind.data.sentinels import finite_or_null, is_null_spelling, without_null_texts
 from ehrmind.data.static_facts import SEXES, fact_of
 from ehrmind.data.subject_columns import place, subject_numbers
 from ehrmind.data.timeline import COLUMNS, Timeline
@@ -79,7 +79,7 @@ class Meds:
             refuse_seen(shard, timeline.subjects, seen)
             yield shard, timeline
 
-    def sited(self, column: str) -> Iterator[tuple[set[str], Timeline]]:
+    def with_sites(self, column: str) -> Iterator[tuple[set[str], Timeline]]:
         """Yields each shard's sites and the timeline of its events that have a site.
 
         `column` holds the sites; in the events it is named `site`. `timelines` must have checked
@@ -200,7 +200,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
                 f"{path}, column '{column}': {headers.kind_of(events[column].dtype)} values; MEDS has {wanted} there."
             )
     events = events.with_columns(
-        subject_numbers(events["subject_id"], path), _never_early(events["time"]), _never_early(events["end"])
+        subject_numbers(events["subject_id"], path), _rounded_up(events["time"]), _rounded_up(events["end"])
     )
     events = events.select(COLUMNS if site_column is None else (*COLUMNS, "site")).cast(
         {
@@ -216,7 +216,9 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     if not checked and (where := _no_code(events["code"])).any():
         raise InputError(f"{place(path, where, 'code')}: no value; every event needs one.")
     events = events.with_columns(
-        real("numeric_value"), written(events["text_value"], free_text=True), written(events["unit"])
+        finite_or_null("numeric_value"),
+        without_null_texts(events["text_value"], free_text=True),
+        without_null_texts(events["unit"]),
     )
     if checked:
         return events
@@ -225,7 +227,7 @@ def read_shard(path: Path, *, checked: bool = False, site_column: str | None = N
     return events
 
 
-def _never_early(times: pl.Series) -> pl.Series:
+def _rounded_up(times: pl.Series) -> pl.Series:
     """Converts nanoseconds to microseconds, rounded up.
 
     Rounded down, an event just after the prediction time would become visible.
@@ -245,7 +247,7 @@ def _is_time(dtype: pl.DataType) -> bool:
 
 def _no_code(codes: pl.Series) -> pl.Series:
     """Marks codes that are null or a text for null. `NA` is a code: sodium's."""
-    return codes.is_null() | (is_nothing(codes, free_text=True) & (codes != "NA").fill_null(True))
+    return codes.is_null() | (is_null_spelling(codes, free_text=True) & (codes != "NA").fill_null(True))
 
 
 def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:

@@ -187,8 +187,7 @@ RELEASES: dict[Convention, str] = {"medcalc": "MedCalc-Bench v1.0", "medcalc-ver
 
 
 def _why(calculator: Calculator, case: Case, ours: Result) -> tuple[str, str]:
-    """Finds the release whose deviations give the stored answer: (reason, reason without
-    values)."""
+    """Finds the release whose deviations give the stored answer: (reason, same without values)."""
     entities = entities_of(case)
     also = []
     for convention, release in RELEASES.items():

@@ -19,7 +19,7 @@ ALIKE = 0.9  # share of equal births, among shared subjects whose birth both dat
 YEAR = 365.2425  # days
 
 
-def names_of_people(cases: Iterable[Case]) -> Mapping[str, str]:
+def same_data_sets(cases: Iterable[Case]) -> Mapping[str, str]:
     """Maps each data set's name to the first data set, by name, that has the same people."""
     digests: dict[str, set[str]] = defaultdict(set)
     members: dict[str, dict[int, float | None]] = defaultdict(dict)

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 SAID = frozenset({"none", "nil"})  # results in a free text, not missing values
 
 
-def real(column: str) -> pl.Expr:
+def finite_or_null(column: str) -> pl.Expr:
     """Returns a column of floats with null for NaN and infinities."""
     import polars as pl
 
     return pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column)
 
 
-def written(values: pl.Series, *, free_text: bool = False) -> pl.Series:
+def without_null_texts(values: pl.Series, *, free_text: bool = False) -> pl.Series:
     """Replaces texts for missing values by null; in `free_text`, `None` and `nil` are results."""
-    nothing = is_nothing(values, free_text=free_text)
+    nothing = is_null_spelling(values, free_text=free_text)
     return values.set(nothing, None) if nothing.any() else values
 
 
-def is_nothing(values: pl.Series, *, free_text: bool = False) -> pl.Series:
+def is_null_spelling(values: pl.Series, *, free_text: bool = False) -> pl.Series:
     """Marks texts for missing values; false for null itself. Each distinct text is checked once."""
     import polars as pl
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehrmind.data.cells import CellError
 from ehrmind.data.identity import record_key
-from ehrmind.data.same_people import data_set_of, names_of_people
+from ehrmind.data.same_people import data_set_of, same_data_sets
 from ehrmind.labels import label_key
 from ehrmind.types import Case, InputError, Split
 
@@ -161,7 +161,7 @@ def _leaking(ours: Sequence[Case], theirs: Sequence[Case]) -> tuple[set[str], se
     patients may share a text.
     """
     by_text = any(_NOTE.fullmatch(case.group) for case in (*ours, *theirs))
-    same = names_of_people((*ours, *theirs))
+    same = same_data_sets((*ours, *theirs))
     names = {case.id: _names(case, by_text, same) for case in ours}
     known_by_text = {case.group for case in (*ours, *theirs) if _NOTE.fullmatch(case.group)}
     shared = {name for found in names.values() for name in found} & {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ehrmind.data.cells import LARGEST_WHOLE, CellError
 from ehrmind.data.headers import kind_of
 from ehrmind.data.identity import record_key
-from ehrmind.data.sentinels import written
+from ehrmind.data.sentinels import without_null_texts
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def moments(values: pl.Series, path: object) -> tuple[pl.Series, int]:
         raise InputError(
             f"{path}, column '{column}': {kind_of(dtype)} values; MEDS has timestamps without a zone there."
         )
-    texts = written(values.cast(pl.String)).str.strip_chars()
+    texts = without_null_texts(values.cast(pl.String)).str.strip_chars()
     if texts.null_count():
         raise InputError(f"{place(path, texts.is_null(), column)}: no value.")
     frame = pl.DataFrame({"text": texts})

@@ -40,8 +40,8 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
     """
     if "\0" in text:
         raise InputError(f"{name} is not a CSV file: it holds binary zeros; if it is UTF-16, save it as UTF-8.")
-    if told := _EXCEL_SEPARATOR.match(text):
-        separators, text = (told[1],), text[told.end() :]
+    if excel := _EXCEL_SEPARATOR.match(text):
+        separators, text = (excel[1],), text[excel.end() :]
     headers = _headers(text, name, separators)
     possible = [separator for separator, header in headers.items() if len(header) > 1] or [next(iter(headers))]
     if len(possible) > 1:

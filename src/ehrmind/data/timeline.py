@@ -218,8 +218,7 @@ def first_beyond(
 
 
 def _renumbered(which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (the distinct numbers in order, each row's index among them); all are below
-    `size`."""
+    """Returns (distinct numbers in order, each row's index in them); numbers are below `size`."""
     import numpy as np
 
     if size > WIDEST:

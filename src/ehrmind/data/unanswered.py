@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ehrmind.calculators.catalogue import entry_by_name, unit_asked
 from ehrmind.data.cases import Counts, FileRead
 from ehrmind.data.cells import is_null_text
-from ehrmind.data.demographics import person_of
+from ehrmind.data.demographics import age_and_sex
 from ehrmind.data.ehr import open_data_set, references, usable
 from ehrmind.data.ehr_labels import DAYS, GRADED, GRADES, YES_NO, label_table
 from ehrmind.data.files import Table, read_table, sha256_of, stem
@@ -95,7 +95,7 @@ def _medcalc(table: Table, path: Path, number: int, row: dict[str, str]) -> Case
         group=note_group(row[NOTE]),
         fields={"note": row[NOTE], "question": row[QUESTION]},
         truth=about,
-        provenance={"file": path.name, "row": number, **person_of(row[NOTE])},
+        provenance={"file": path.name, "row": number, **age_and_sex(row[NOTE])},
     )
 
 
@@ -178,8 +178,7 @@ def ehr_to_ask(
 
 
 def _times(path: Path) -> tuple[pl.DataFrame, int]:
-    """Returns (subject_id and prediction_time of a file, with a null value; how many times are
-    days)."""
+    """Returns (subject_id and prediction_time with a null value; how many times are days)."""
     import polars as pl
 
     rows = label_table(path)

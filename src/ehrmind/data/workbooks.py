@@ -75,7 +75,7 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
                 raise InputError(
                     f"{name} is larger than {MAX_UNPACKED >> 20} MiB once unpacked; save the sheet as CSV."
                 )
-            cells = sum(_cells_said(parts.read(part)) for part in parts.infolist())
+            cells = sum(_cell_count(parts.read(part)) for part in parts.infolist())
     except InputError:
         raise
     except (*_BROKEN, zipfile.BadZipFile):
@@ -86,7 +86,7 @@ def _refuse_bombs(raw: bytes, name: str) -> None:
         raise InputError(f"{name} has {cells:,} cells, with those of merged ranges and links; save the sheet as CSV.")
 
 
-def _cells_said(part: bytes) -> int:
+def _cell_count(part: bytes) -> int:
     """Counts the cells that openpyxl would make of a part.
 
     It makes one per element, and all cells of a range that is merged or a link. Raises ValueError
@@ -191,7 +191,7 @@ def _text(cell: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         if "%" in (cell.number_format or ""):
-            return f"{value * 100:.12g}%"  # as shown; otherwise 5% could not be told from 0.05
+            return f"{value * 100:.12g}%"  # as shown, so that 5% differs from 0.05
         return TypedNumber(
             int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
         )

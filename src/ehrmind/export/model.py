@@ -1,66 +1,56 @@
-"""A trained model out of its run folder: an ordinary model directory with a card, and, only when a person says so, onto a hub.
+"""Export of a trained model: an ordinary model directory with a card, and an upload to a hub if a
+person confirms it.
 
-What it was trained on travels inside the directory (`ehrmind.json`): a model of restricted data is restricted wherever it is copied to.
+`ehrmind.json` in the directory says what the model was trained on. So a model of restricted data
+stays restricted wherever it is copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ehrmind import __version__
 from ehrmind.config import Recipe
 from ehrmind.config.endpoint import names_of
 from ehrmind.files import clear_leftovers, write_json, write_text, written_whole
 from ehrmind.runs import Run
-from ehrmind.stages.models import ABOUT, Chosen, about_model, choose, digests, is_marked
+from ehrmind.runs.records import Provenance
+from ehrmind.runs.records.exported import ExportedModel
+from ehrmind.stages.digests import digests
+from ehrmind.stages.models import ABOUT, Chosen, about_model, choose, is_marked
 from ehrmind.types import Case, InputError
 
 LEARNED_FROM = ("train", "tuning")  # tuning selects among checkpoints
 
 
-def described(where: Path, arm: str | None = None) -> tuple[Chosen, dict[str, Any]]:
-    """(the model, what `ehrmind.json` says of it). Of a directory that no run left here it is what it said before; where it said nothing,
-    nobody knows what it was trained on."""
+def described(where: Path, arm: str | None = None) -> tuple[Chosen, ExportedModel]:
+    """Returns the model and its ehrmind.json. A directory that no run left keeps what it said
+    before; if it said nothing, nobody knows what it was trained on."""
     from ehrmind.engines.local.saving.hf_export import is_adapter
 
-    if is_adapter(where):
-        chosen = Chosen(where, where.resolve().name)
-        return chosen, {**_about(chosen), **about_model(where)}
-    chosen = choose(where, arm)
+    chosen = Chosen(where, where.resolve().name) if is_adapter(where) else choose(where, arm)
+    about = ExportedModel(
+        ehrmind=__version__, name=chosen.name, arm=chosen.arm, restricted=None, asks=dict(chosen.asks)
+    )
     if chosen.run is None or chosen.recipe is None:
-        return chosen, {**_about(chosen), **about_model(where)}
-    provenance = _provenance(chosen.run)
+        said = about_model(where)
+        known = {} if said is None else {name: getattr(said, name) for name in said.model_fields_set}
+        return chosen, about.model_copy(update=known)
+    provenance = chosen.run.read_record("provenance.json", Provenance)
     cases = {split: _cases(chosen.run, split) for split in (*LEARNED_FROM, "held_out")}
     why = _why_restricted(chosen, cases)
     found = {
         "restricted": bool(why),
-        "restricted_because": why,
-        "families": sorted({case.family for of in cases.values() for case in of}),
-        "trained_on": [] if chosen.arm == "base" else _names(chosen.recipe),
-        "base_model": provenance.get("model", {}),
-        "recipe_digest": provenance.get("recipe_digest"),
-        "data_digest": provenance.get("data", {}).get("digest"),
+        "restricted_because": tuple(why),
+        "families": tuple(sorted({case.family for of in cases.values() for case in of})),
+        "trained_on": () if chosen.arm == "base" else tuple(_names(chosen.recipe)),
+        "base_model": None if provenance is None else provenance.model,
+        "recipe_digest": None if provenance is None else provenance.recipe_digest,
+        "data_digest": None if provenance is None else provenance.data.digest,
         "histories": {split: found for split, of in cases.items() if (found := _data_sets(of))},
-        "asks": dict(chosen.asks),
     }
-    return chosen, {**_about(chosen), **found}
-
-
-def _about(chosen: Chosen) -> dict[str, Any]:
-    return {
-        "ehrmind": __version__,
-        "name": chosen.name,
-        "arm": chosen.arm,
-        "restricted": None,
-        "asks": dict(chosen.asks),
-    }
-
-
-def _provenance(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = run.read_json("provenance.json") or {}
-    return found
+    return chosen, about.model_copy(update=found)
 
 
 def _names(recipe: Recipe) -> list[str]:
@@ -72,22 +62,22 @@ def _cases(run: Run, split: str) -> list[Case]:
 
 
 def _data_sets(cases: Sequence[Case]) -> dict[str, str]:
-    """The data sets of coded histories with their digests, which no file of labels names."""
+    """Data sets of coded histories with their digests. No file of labels names them."""
     return {case.provenance["dataset"]: case.provenance["digest"] for case in cases if "dataset" in case.provenance}
 
 
 def _why_restricted(chosen: Chosen, cases: Mapping[str, Sequence[Case]]) -> list[str]:
-    """The places of the recipe whose mark the weights carry."""
+    """Places of the recipe whose restriction the weights inherit."""
     assert chosen.recipe is not None
     why = []
     name = chosen.recipe.model.name
-    if name is not None and Path(name).is_dir() and about_model(Path(name)).get("restricted"):
+    if name is not None and Path(name).is_dir() and (about_model(Path(name)) or ExportedModel()).restricted:
         why.append("the base model")
     return why + (restricted_splits(chosen.recipe, cases) if chosen.arm != "base" else [])
 
 
 def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> list[str]:
-    """Of what is learned from, the places of the recipe whose data never leave this machine."""
+    """Places of the recipe with training or tuning data that must not leave this machine."""
     return [
         f"data.{split}"
         for split in LEARNED_FROM
@@ -95,8 +85,8 @@ def restricted_splits(recipe: Recipe, cases: Mapping[str, Sequence[Case]]) -> li
     ]
 
 
-def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: str, merge: bool = False) -> Path:
-    """Write the directory, whole or not at all; its owner alone can read it. Raises InputError."""
+def export_model(chosen: Chosen, about: ExportedModel, out: Path, *, card: str, merge: bool = False) -> Path:
+    """Writes the directory, whole or not at all, readable by its owner alone. Raises InputError."""
     from ehrmind.engines.local.saving.exporting import copy_proven, merge_adapter
     from ehrmind.engines.local.saving.hf_export import is_adapter, say_how_to_answer
 
@@ -108,29 +98,31 @@ def export_model(chosen: Chosen, about: Mapping[str, Any], out: Path, *, card: s
             copy_proven(chosen.folder, partial, leave_out=(ABOUT,))
         stop = "" if is_adapter(partial) else say_how_to_answer(partial, chosen.asks)
         write_text(partial / "README.md", card)
-        write_json(partial / ABOUT, {**about, **({"stop": stop} if stop else {}), "sha256": digests(partial)})
+        last = {**({"stop": stop} if stop else {}), "sha256": digests(partial)}
+        write_json(partial / ABOUT, about.model_copy(update=last).to_dict())
     return out
 
 
 def refuse_used(out: Path) -> None:
-    """Raises InputError. What killed commands left half-written beside it goes."""
+    """Refuses a folder that is used. Removes what killed commands left half-written next to it.
+    Raises InputError."""
     clear_leftovers(out.parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; name a new folder.")
 
 
-def refuse_push(folder: Path) -> dict[str, Any]:
-    """What the directory says of itself, where it may leave this machine. Raises InputError: it is restricted, unknown or changed, or this
-    machine is offline."""
+def refuse_push(folder: Path) -> ExportedModel:
+    """Returns the directory's ehrmind.json if it may leave this machine. Raises InputError if it is
+    restricted, unknown or changed, or if this machine is offline."""
     about = about_model(folder)
-    if not about or about.get("restricted") is None:
+    if about is None or about.restricted is None:
         raise InputError(
             f"{folder} does not say what it was trained on, so it stays here; export it from its run by `ehrmind export model`."
         )
-    if about["restricted"]:
-        why = ", ".join(about.get("restricted_because") or ["its data"])
+    if about.restricted:
+        why = ", ".join(about.restricted_because or ["its data"])
         raise InputError(f"{folder} was trained on restricted data ({why}), so it never leaves this machine.")
-    if about.get("sha256") != digests(folder):
+    if about.sha256 != digests(folder):
         raise InputError(f"The model in {folder} is not the one that was exported there; export it again.")
     from huggingface_hub import constants
 
@@ -142,8 +134,8 @@ def refuse_push(folder: Path) -> dict[str, Any]:
 
 
 def push_model(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Send the directory to a hub's repository, private unless told otherwise; the address. The caller has asked the person. Raises
-    InputError."""
+    """Sends the directory to a hub's repository, private unless `public`, and returns the address.
+    The caller has asked the person. Raises InputError."""
     from huggingface_hub import HfApi, get_token
 
     from ehrmind.engines.local.saving.hf_export import KEPT

@@ -1,11 +1,13 @@
-"""What another trainer is given: the questions of a run or of a Cases file as chat messages, each with all that judging its answers takes.
+"""Questions for another trainer: those of a run or of a Cases file as chat messages, each with all
+that its judge needs.
 
-`train` is learned from and `tuning` validates; held_out is counted and stays where it is. Nothing is written here.
+The trainer learns from `train` and validates on `tuning`. held_out is counted and stays here.
+Nothing is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +25,17 @@ from ehrmind.stages.data import prepare_data
 from ehrmind.stages.models import base_here, choose
 from ehrmind.stages.prompt_limit import prompt_limit
 from ehrmind.types import Case, InputError, Message
+from ehrmind.verify.reward import RewardWeights
 from ehrmind.verify.trainer_rewards import Question
 
-UNNAMED = "MODEL"  # stands for the model where only cases are given
+UNNAMED = "MODEL"  # stands for the model if only cases are given
 CHANGEABLE = ("name", "seed", "model", "prompts", "decoding", "reward", "rlvr")
 Splits = dict[str, list[Case]]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One row of what is exported."""
+    """One exported row."""
 
     messages: Sequence[Message]
     question: Question
@@ -40,7 +43,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Material:
-    """All that is exported. `model` is where training starts, None where nobody named it: then no prompt has been measured."""
+    """Everything that is exported. `model` is where training starts; None if nobody named it, and
+    then no prompt was measured."""
 
     recipe: Recipe
     model: Path | None
@@ -55,8 +59,8 @@ class Material:
 
 
 def gather(where: Path, *, arm: str | None = None, model: str | None = None, overrides: Sequence[str] = ()) -> Material:
-    """The questions of a run folder, as its recipe asks and judges, or of a Cases file, as a recipe's defaults do; `overrides` change
-    either. Raises InputError."""
+    """Collects the questions of a run folder under its recipe, or of a Cases file under a recipe's
+    defaults; `overrides` change either. Raises InputError."""
     if model is not None and arm is not None:
         raise InputError("--model and --arm both say where training starts; give one.")
     if (where / "recipe.yaml").is_file():
@@ -86,8 +90,8 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
 
 
 def _not_carried(recipe: Recipe, folder: Path | None) -> list[str]:
-    """Lists, a sentence each, what a run puts around the model's chat template and another trainer
-    leaves out."""
+    """Sentences about what a run puts around the model's chat template and another trainer leaves
+    out."""
     if folder is None:
         return []
     from ehrmind.engines.local.saving.hf_export import chat_of, writes_today
@@ -161,7 +165,7 @@ def _located(recipe: Recipe) -> Path:
 
 
 def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[str, list[Asked]], dict[str, int], int]:
-    """(rows by split, how many prompts of each were too long, the longest prompt that is let through, in tokens)."""
+    """Returns (rows by split, too long prompts by split, the limit of a prompt in tokens)."""
     variant = PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints))
     limit, chat = recipe.prompts.max_tokens, None
     if folder is not None:
@@ -169,17 +173,17 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
 
         chat, context = chat_elsewhere(folder, recipe.model.template)
         limit = prompt_limit(recipe.prompts, recipe.decoding, context)
-    weights = _class_weights(recipe, splits["train"])
+    reward_of = _rewards_of(recipe, splits["train"])
     rows: dict[str, list[Asked]] = {name: [] for name in LEARNED_FROM}
     for name in LEARNED_FROM:
         for case in splits[name]:
             turns = messages(case, variant=variant)
-            if chat is not None:  # other trainers tokenise what stands here: it spells no turn of this model's
+            if chat is not None:  # other trainers tokenise this text, so it must not spell a turn of this model
                 turns = [chat.harmless(turn) for turn in turns]
             prompt = chat.prompt(turns) if chat else None
             if prompt is not None and len(prompt.token_ids) > limit:
                 continue
-            reward = weights(case) if name == "train" else recipe.reward.weights
+            reward = reward_of(case) if name == "train" else recipe.reward.weights
             opening = prompt.opening if prompt else ""
             rows[name].append(
                 Asked(turns, Question(case, recipe.prompts.think, reward, opening, recipe.decoding.max_new_tokens))
@@ -187,8 +191,9 @@ def _asked(recipe: Recipe, splits: Splits, folder: Path | None) -> tuple[dict[st
     return rows, {name: len(splits[name]) - len(rows[name]) for name in LEARNED_FROM}, limit
 
 
-def _class_weights(recipe: Recipe, train: Sequence[Case]) -> Any:
-    """Case -> what its outcomes are worth. A class weight multiplies the outcome's part, which is to weigh `correct` and `wrong`."""
+def _rewards_of(recipe: Recipe, train: Sequence[Case]) -> Callable[[Case], RewardWeights]:
+    """Maps a case to its reward weights. A class weight multiplies the outcome's part, so it
+    multiplies `correct` and `wrong`."""
     if recipe.rlvr.class_weights == "none":
         return lambda case: recipe.reward.weights
     from ehrmind.stages.rlvr.rewards import class_weights, weight_of

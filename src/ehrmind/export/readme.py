@@ -1,4 +1,5 @@
-"""The README of a folder that was exported for another trainer: its files, what they need, what is carried over and what is not."""
+"""The README of a folder exported for another trainer: its files, its needs, and which settings are
+carried over."""
 
 from __future__ import annotations
 

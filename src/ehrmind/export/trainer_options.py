@@ -1,7 +1,8 @@
-"""A recipe's settings in the names of verl 0.9 and TRL 1.16, and what of it neither can carry.
+"""A recipe's settings under the names of verl 0.9 and TRL 1.16, and the settings that they cannot
+carry.
 
-Each row is (the recipe's key, their option, its value). `benchmarks/verl_loads_export.py` and `tests/unit/test_export_options.py` hold the
-names against the trainers' own config classes.
+Each row is (the recipe's key, their option, its value). `benchmarks/verl_loads_export.py` and
+`tests/unit/test_export_options.py` compare the names with the trainers' own config classes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ehrmind.types import InputError
 
 Carried = list[tuple[str, str, Any]]
 
-NO_BOUND = 1e6  # verl bounds the ratio of answers that sink a second time, at 3, which our loss does not
+NO_BOUND = 1e6  # verl bounds the ratio a second time, at 3, if the advantage is negative; our loss does not
 AGGREGATION = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}
 ADVANTAGE = ("grpo", "dr_grpo", "rloo")  # both trainers have these
 IMPORTANCE = ("token", "sequence")
@@ -23,7 +24,8 @@ FSDP_DTYPE = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def refuse_our_own(recipe: Recipe, trainer: str) -> None:
-    """Raises InputError for a loss or an advantage that was added here and that the trainer is not known to have."""
+    """Raises InputError for a loss or an advantage that was added here and that the trainer is not
+    known to have."""
     rlvr = recipe.rlvr
     chosen = (("loss", rlvr.loss, AGGREGATION), ("advantage", rlvr.advantage, ADVANTAGE))
     for key, name, known in (*chosen, ("importance", rlvr.importance, IMPORTANCE)):
@@ -34,7 +36,8 @@ def refuse_our_own(recipe: Recipe, trainer: str) -> None:
 
 
 def verl_options(recipe: Recipe, longest_prompt: int, questions: int) -> Carried:
-    """Of `verl.trainer.main_ppo`, as Hydra overrides without paths and machines. `longest_prompt` is in tokens, `questions` are train's."""
+    """Hydra overrides of `verl.trainer.main_ppo`, without paths and machines. `longest_prompt` is
+    in tokens, `questions` counts train."""
     rlvr, decoding, actor = recipe.rlvr, recipe.decoding, "actor_rollout_ref.actor"
     rollout, optimiser = "actor_rollout_ref.rollout", f"{actor}.optim"
     longest = longest_prompt + decoding.max_new_tokens
@@ -108,7 +111,8 @@ def _verl_model(recipe: Recipe) -> Carried:
 
 
 def trl_options(recipe: Recipe, validated: bool) -> Carried:
-    """Of `trl.scripts.grpo`, without paths and machines; `validated` says whether there are cases to validate on."""
+    """Options of `trl.scripts.grpo`, without paths and machines; `validated` says whether there are
+    cases to validate on."""
     rlvr, decoding, model = recipe.rlvr, recipe.decoding, recipe.model
     updates = rlvr.steps * rlvr.epochs_per_batch
     cosine = rlvr.schedule == "cosine"
@@ -166,7 +170,7 @@ def trl_options(recipe: Recipe, validated: bool) -> Carried:
 
 
 def not_carried(recipe: Recipe, trainer: str) -> list[str]:
-    """What the recipe says and this trainer does otherwise, a sentence each."""
+    """Sentences about settings of the recipe that this trainer does not follow."""
     rlvr, reward, verl = recipe.rlvr, recipe.reward, trainer == "verl"
     rounds = f"rlvr.dynamic_sampling={rlvr.dynamic_sampling}"
     said = {

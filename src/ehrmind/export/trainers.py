@@ -1,8 +1,9 @@
-"""Data, launch script and README for those who already run verl or TRL: one folder, readable by its owner alone.
+"""Export for users of verl or TRL: data, a launch script and a README in one folder, readable by
+its owner alone.
 
     data/train.parquet  data/val.parquet  launch.sh  README.md  ehrmind.json
 
-The reward is `ehrmind.verify.trainer_rewards`, imported where the trainer runs; nothing of the verifier is copied.
+The trainer imports the reward, `ehrmind.verify.trainer_rewards`. No code of the verifier is copied.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from ehrmind.export.questions import Asked, Material, gather
 from ehrmind.export.readme import readme
 from ehrmind.export.trainer_options import Carried, not_carried, refuse_our_own, trl_options, verl_options
 from ehrmind.files import parquet_bytes, write_json, write_private, write_text, written_whole
+from ehrmind.runs.records.exported import TrainerExport
 from ehrmind.stages.models import ABOUT
 from ehrmind.types import InputError
 
-TRAINED_WITH = {"verl": "0.9.1", "trl": "1.16.0"}  # whose option names these are
+TRAINED_WITH = {"verl": "0.9.1", "trl": "1.16.0"}  # versions whose option names are written
 PLAIN = re.compile(r"(?!(?:true|false|null|none|nan|inf)$)[a-z][a-z0-9_-]*", re.IGNORECASE)
 SPLIT_NAMES = {"train": "train", "val": "tuning"}  # a file's name, and ours
 
 
 def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]:
-    """Write the folder for `trainer` (verl or trl), whole or not at all; what a person should know, a line each. `chosen` is as `gather`
-    takes it. Raises InputError."""
+    """Writes the folder for `trainer` (verl or trl), whole or not at all, and returns lines for the
+    user. Raises InputError."""
     refuse_used(out)
     material, fewer = _fitting(gather(where, **chosen))
     if trainer == "verl" and not material.tuning:
@@ -50,7 +52,7 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
         write_text(folder / "launch.sh", launch_script(trainer, material, carried))
         (folder / "launch.sh").chmod(0o700)
         write_text(folder / "README.md", readme(trainer, TRAINED_WITH[trainer], material, carried, missing))
-        write_json(folder / ABOUT, _about(trainer, material))
+        write_json(folder / ABOUT, _about(trainer, material).to_dict())
     return [
         f"wrote {out}: {len(material.train):,} cases to train on, {len(material.tuning):,} to validate; it holds record text",
         f"left out: {material.held_out:,} of held_out, which are never exported"
@@ -66,7 +68,8 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
 
 
 def _fitting(material: Material) -> tuple[Material, list[str]]:
-    """A step with no more questions than there are, because neither trainer asks one twice in a step, and what to say of it."""
+    """Lowers the questions per step to the number of cases, because neither trainer asks one twice
+    in a step. Also returns what to say."""
     rlvr, there = material.recipe.rlvr, len(material.train)
     if rlvr.questions_per_step <= there:
         return material, []
@@ -76,8 +79,8 @@ def _fitting(material: Material) -> tuple[Material, list[str]]:
     ]
 
 
-def verl_rows(asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """As verl's `RLHFDataset` reads them; `ground_truth` is a Question as JSON."""
+def verl_rows(asked: Sequence[Asked]) -> list[dict[str, object]]:
+    """Rows for verl's `RLHFDataset`; `ground_truth` is a Question as JSON."""
     return [
         {
             "data_source": f"ehrmind/{one.question.case.family}",
@@ -90,8 +93,9 @@ def verl_rows(asked: Sequence[Asked]) -> list[dict[str, Any]]:
     ]
 
 
-def trl_rows(asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """A conversational prompt, and a Question as JSON in the column that the reward function reads."""
+def trl_rows(asked: Sequence[Asked]) -> list[dict[str, object]]:
+    """Rows for TRL: a conversational prompt, and a Question as JSON in the column that the reward
+    function reads."""
     return [{"prompt": _turns(one), "ehrmind": one.question.to_json(), "id": one.question.case.id} for one in asked]
 
 
@@ -99,7 +103,7 @@ def _turns(one: Asked) -> list[dict[str, str]]:
     return [dataclasses.asdict(message) for message in one.messages]
 
 
-def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     import polars as pl
 
     write_private(path, parquet_bytes(pl.DataFrame(rows, infer_schema_length=None)))
@@ -113,7 +117,8 @@ def _carried(trainer: str, material: Material) -> Carried:
 
 
 def launch_script(trainer: str, material: Material, carried: Carried) -> str:
-    """A shell script that starts the trainer on its own folder. Further options behind it count in place of those inside."""
+    """A shell script that starts the trainer on its own folder. Options given to the script
+    override those inside."""
     named = f"-{shlex.quote(str(material.model))}" if material.model else "?name the model, a directory or a hub id"
     head = HEAD.format(version=__version__, trainer=trainer, written=TRAINED_WITH[trainer], model=f"${{MODEL:{named}}}")
     if trainer == "verl":
@@ -130,7 +135,8 @@ def launch_script(trainer: str, material: Material, carried: Carried) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides, where a backslash is one but before a quote."""
+    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote.
+    """
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     if isinstance(value, dict):
@@ -140,23 +146,21 @@ def _hydra(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _about(trainer: str, material: Material) -> dict[str, Any]:
-    """What the folder says of itself, as an exported model does."""
-    return {
-        "ehrmind": __version__,
-        "for": {trainer: TRAINED_WITH[trainer]},
-        "restricted": bool(material.restricted_because),
-        "restricted_because": list(material.restricted_because),
-        "cases": {"train": len(material.train), "tuning": len(material.tuning), "held_out": 0},
-        "left_out": {"held_out": material.held_out, "too_long": dict(material.too_long)},
-        "longest_prompt": material.longest_prompt,
-        "measured": material.model is not None,
-        "recipe_digest": recipe_digest(material.recipe),
-        "data_digest": material.data_digest,
-        "recipe": json.loads(
-            material.recipe.model_dump_json(include={"name", "seed", "prompts", "decoding", "reward", "rlvr"})
-        ),
-    }
+def _about(trainer: str, material: Material) -> TrainerExport:
+    carried = {"name", "seed", "prompts", "decoding", "reward", "rlvr"}
+    return TrainerExport(
+        ehrmind=__version__,
+        trainer={trainer: TRAINED_WITH[trainer]},
+        restricted=bool(material.restricted_because),
+        restricted_because=tuple(material.restricted_because),
+        cases={"train": len(material.train), "tuning": len(material.tuning), "held_out": 0},
+        left_out={"held_out": material.held_out, "too_long": dict(material.too_long)},
+        longest_prompt=material.longest_prompt,
+        measured=material.model is not None,
+        recipe_digest=recipe_digest(material.recipe),
+        data_digest=material.data_digest,
+        recipe=json.loads(material.recipe.model_dump_json(include=carried)),
+    )
 
 
 HEAD = """#!/usr/bin/env bash

@@ -1,4 +1,5 @@
-"""Kinds of cases: the families and tasks that a run had in its data, against those that its model is asked now."""
+"""Kinds of cases: compares the families and tasks in a run's data with those that its model is
+asked now."""
 
 from __future__ import annotations
 
@@ -12,13 +13,16 @@ NAMED = 3  # tasks in a message
 
 
 def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> None:
-    """Raises InputError for cases of a family that the run did not have, or had without any of
-    their tasks. An exported model says only its families. Another directory says nothing, and is
-    asked anything."""
+    """Refuses cases of a family that the run did not have, or had with other tasks only. Raises
+    InputError.
+
+    An exported model names only its families. A directory without ehrmind.json is asked anything.
+    """
     had = set[tuple[str, str]]()
     if chosen.run is not None and chosen.run.cases("train").is_file():
         had = {(case.family, kind_of(case)) for split in chosen.run.load_cases().values() for case in split}
-    families = {family for family, _ in had} or set(about_model(chosen.folder).get("families") or ())
+    about = about_model(chosen.folder)
+    families = {family for family, _ in had} or set(about.families if about is not None else ())
     if not families:
         return
     anyway = "choose the model of another run, or say --any-task if it is meant to try"
@@ -37,7 +41,8 @@ def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> Non
 
 
 def kind_of(case: Case) -> str:
-    """Returns a task's name; for a table, the form of its answers: its name is its file's."""
+    """Returns a task's name. For a table, whose task is named after its file, returns the form of
+    its answers."""
     if case.family != "table":
         return case.task
     labels = ", ".join(map(str, case.truth.get("labels", ())))

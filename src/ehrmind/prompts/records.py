@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind.config import History
 from ehrmind.data.ehr import open_data_set
-from ehrmind.data.files import ahead
+from ehrmind.data.files import prefetched
 from ehrmind.prompts.events import describe
 from ehrmind.prompts.history import Rendered, history_digest, render
 from ehrmind.types import Case, InputError
@@ -71,7 +71,7 @@ def by_shard(cases: Sequence[Case], at_once: int) -> Iterator[Shard]:
         times = np.array([_micros(cases[place].provenance["as_of"]) for place in members])
         # checked: the data set's digest was just compared
         read = ((timeline, timeline.whats) for _, timeline in data.timelines(checked=True))
-        for timeline, _ in ahead(read):
+        for timeline, _ in prefetched(read):
             here = np.flatnonzero(timeline.has(subjects))
             parts = np.split(here, range(at_once, len(here), at_once))
             yield Shard(

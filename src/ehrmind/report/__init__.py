@@ -1,4 +1,7 @@
-"""A finished run folder becomes one page, several become a comparison. Reads files only; knows no stage and no engine."""
+"""Writes one page per finished run, and a comparison of several.
+
+Reads files only; knows no stage and no engine.
+"""
 
 from ehrmind.report.comparison_page import write_comparison
 from ehrmind.report.page import write_report

@@ -1,112 +1,144 @@
-"""Several finished runs side by side: every arm of every run on every set of cases that any of them was scored on."""
+"""Compares finished runs: every arm on every set of cases that one of the runs was scored on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.runs import Run
+from ehrmind.runs.records import Accuracy, HeldOutSet, Interval95, PairResult, Record
 from ehrmind.types import InputError
 
+HELD_OUT = "held_out"
 
-def matrix(folders: Sequence[Path]) -> dict[str, Any]:
-    """`tests`: the sets of cases, each known by the digest of its ids; `rows`: a run's arm with its figures by digest, and in `gain` its
-    difference from the run's own base on the same cases; `unread`: why other folders could not be read. `own` marks the run's own
-    held-out cases, so that what stands beside them is another task. Raises InputError where no folder is a finished run."""
-    tests: dict[str, dict[str, Any]] = {}
-    rows: list[dict[str, Any]] = []
-    trained_for: dict[str, str] = {}
-    unread: list[str] = []
-    for folder, figures in _read(folders, unread):
-        name, results = figures.recipe.get("name", folder.name), figures.results
-        places = {
-            "held_out": results["arms"],
-            **{place: found["arms"] for place, found in results.get("transfer", {}).items()},
-        }
-        pairs = {
-            "held_out": results["pairs"],
-            **{place: found.get("pairs", {}) for place, found in results.get("transfer", {}).items()},
-        }
-        found = {place: _test(results, folder, place, arms) for place, arms in places.items()}
-        for place, test in found.items():
-            known = tests.setdefault(test["digest"], {**test, "name": ""})
-            if place != "held_out":
-                known["name"] = known["name"] or place
+
+class Gain(Record):
+    """The difference of an arm from the run's own base on the same cases."""
+
+    difference: float
+    ci95: Interval95
+    p: float
+
+
+class Scored(Record):
+    """An arm on a set of cases; `gain` is there for trained arms whose base was scored too."""
+
+    n: int
+    accuracy: float
+    ci95: Interval95
+    gain: Gain | None = None
+
+
+class CaseSet(Record):
+    """A set of cases, identified by the digest of their ids."""
+
+    n: int
+    families: tuple[str, ...]
+    digest: str
+    name: str
+
+
+class MatrixRow(Record):
+    """An arm of a run, with its figures by digest of the cases.
+
+    `own` is the digest of the run's own held-out cases; the other sets are transfer sets.
+    """
+
+    run: str
+    folder: str
+    arm: str
+    own: str
+    cells: Mapping[str, Scored]
+
+
+class Matrix(Record):
+    """Arms and sets of cases; `unread` says why other folders could not be read."""
+
+    decoding: str
+    tests: tuple[CaseSet, ...]
+    rows: tuple[MatrixRow, ...]
+    unread: tuple[str, ...]
+
+
+@dataclass
+class _Found:
+    """A set of cases with the name that a recipe gives it as a transfer set, or else its run."""
+
+    cases: HeldOutSet
+    transfer_name: str = ""
+    own_name: str = ""
+
+
+def matrix(folders: Sequence[Path]) -> Matrix:
+    """Raises InputError where no folder is a finished run."""
+    sets: dict[str, _Found] = {}
+    rows: list[MatrixRow] = []
+    runs, unread = _read(folders)
+    for folder, figures in runs:
+        name, results = figures.recipe.name, figures.results
+        scored = {HELD_OUT: (results.arms, results.pairs)}
+        scored |= {place: (found.arms, found.pairs) for place, found in results.transfer.items()}
+        for place in scored:
+            found = sets.setdefault(results.test_sets[place].digest, _Found(results.test_sets[place]))
+            if place == HELD_OUT:
+                found.own_name = found.own_name or f"{name}: held-out"
             else:
-                trained_for.setdefault(test["digest"], f"{name}: held-out")
-        for arm in results["arms"]:
+                found.transfer_name = found.transfer_name or place
+        for arm in results.arms:
             cells = {
-                found[place]["digest"]: {
-                    **{key: arms[arm][key] for key in ("n", "accuracy", "ci95")},
-                    **_gain(pairs[place], arm),
-                }
-                for place, arms in places.items()
+                results.test_sets[place].digest: _scored(arms[arm], pairs.get(f"{arm}-base"))
+                for place, (arms, pairs) in scored.items()
                 if arm in arms
             }
-            rows.append(
-                {"run": name, "folder": folder.name, "arm": arm, "own": found["held_out"]["digest"], "cells": cells}
-            )
-    _name(tests, trained_for)
-    return {"decoding": "each run's first", "tests": list(tests.values()), "rows": rows, "unread": unread}
+            own = results.test_sets[HELD_OUT].digest
+            rows.append(MatrixRow(run=name, folder=folder.name, arm=arm, own=own, cells=cells))
+    tests = tuple(
+        CaseSet(n=found.cases.n, families=found.cases.families, digest=digest, name=name)
+        for (digest, found), name in zip(sets.items(), _names(list(sets.values())), strict=True)
+    )
+    return Matrix(decoding="each run's first", tests=tests, rows=tuple(rows), unread=tuple(unread))
 
 
-def _read(folders: Sequence[Path], unread: list[str]) -> Iterator[tuple[Path, Figures]]:
-    """The runs that can be read; what is wrong with the others is added to `unread`. Raises InputError where there is no other."""
+def _scored(found: Accuracy, pair: PairResult | None) -> Scored:
+    if pair is None:
+        return Scored(n=found.n, accuracy=found.accuracy, ci95=found.ci95)
+    gain = Gain(difference=pair.difference, ci95=pair.ci95, p=pair.p)
+    return Scored(n=found.n, accuracy=found.accuracy, ci95=found.ci95, gain=gain)
+
+
+def _read(folders: Sequence[Path]) -> tuple[list[tuple[Path, Figures]], list[str]]:
+    """The runs that can be read, and why the others cannot. Raises InputError where none can."""
+    runs, unread = [], []
     for folder in folders:
         try:
             figures = read_run(Run(folder))
-            _refuse_other_shape(figures, folder)
+            if not figures.results.arms or HELD_OUT not in figures.results.test_sets:
+                raise InputError(f"{folder / 'results.json'} compares no arms; run its recipe again into a new folder.")
         except InputError as error:
             unread.append(str(error))
             if len(unread) == len(folders):
                 raise
-            continue
-        yield folder, figures
+        else:
+            runs.append((folder, figures))
+    return runs, unread
 
 
-def _refuse_other_shape(figures: Figures, folder: Path) -> None:
-    """Raises InputError where what is compared is not in the results."""
-    try:
-        for found in (figures.results, *figures.results.get("transfer", {}).values()):
-            for row in found["arms"].values():
-                low, high = row["ci95"]
-                float(row["accuracy"]), int(row["n"]), float(low), float(high)
-            for pair in found.get("pairs", {}).values():
-                float(pair["difference"]), pair["ci95"], pair["p"]
-        figures.results["pairs"].items()
-        next(iter(figures.results["arms"]))
-        figures.recipe.get("name")
-    except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
-        raise InputError(
-            f"{folder / 'results.json'} is not of the form that this version writes; run its recipe again."
-        ) from None
+def _names(sets: Sequence[_Found]) -> list[str]:
+    """Names a set as a recipe names its transfer set, or else after the run that holds it out.
 
-
-def _name(tests: Mapping[str, dict[str, Any]], trained_for: Mapping[str, str]) -> None:
-    """By the name that a recipe gave them elsewhere, or where that is none or another set's too, by the run that was trained for them."""
-    times = Counter(test["name"] for test in tests.values())
-    for digest, test in tests.items():
-        if not test["name"] or (times[test["name"]] > 1 and digest in trained_for):
-            test["name"] = trained_for[digest]
-    times = Counter(test["name"] for test in tests.values())
-    for digest, test in tests.items():
-        if times[test["name"]] > 1:  # other cases under one name are another column
-            test["name"] += f" ({digest[:6]})"
-
-
-def _gain(pairs: Mapping[str, Any], arm: str) -> dict[str, Any]:
-    pair = pairs.get(f"{arm}-base")
-    return {"gain": {key: pair[key] for key in ("difference", "ci95", "p")}} if pair else {}
-
-
-def _test(results: Mapping[str, Any], folder: Path, place: str, arms: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json says of a set of cases; one of an older run is a set of its own."""
-    named = results.get("test_sets", {}).get(place)
-    return (
-        dict(named)
-        if named
-        else {"n": next(iter(arms.values()))["n"], "families": [], "digest": f"{folder.name}/{place}"}
-    )
+    Two sets of one name get the beginning of their digests.
+    """
+    times = Counter(found.transfer_name for found in sets)
+    names = [
+        found.own_name
+        if not found.transfer_name or (times[found.transfer_name] > 1 and found.own_name)
+        else found.transfer_name
+        for found in sets
+    ]
+    return [
+        f"{name} ({found.cases.digest[:6]})" if names.count(name) > 1 else name
+        for name, found in zip(names, sets, strict=True)
+    ]

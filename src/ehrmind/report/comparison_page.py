@@ -1,40 +1,61 @@
-"""The page of several runs: every arm of each on every set of cases (train on one, test on all), what training gained there, and in what
-the runs differ. It is shareable: figures and ids."""
+"""The page of several runs: every arm on every set of cases, gains, and how the runs differ.
+
+It can be shared: it holds figures and ids.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ehrmind.files import write_text
-from ehrmind.report.compare import matrix
+from ehrmind.report.compare import Gain, Matrix, MatrixRow, matrix
 from ehrmind.report.formatting import (
     ABSENT,
     Cell,
+    Rows,
     Table,
     accuracy,
     arm_name,
     interval,
+    moment,
     number,
     p_value,
     percent,
     points,
 )
-from ehrmind.report.page import without_folders
+from ehrmind.report.page import shareable
+from ehrmind.report.plots.drawing import drawn
+from ehrmind.report.plots.heat import gain_field, heat, share_field
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rendering import render
-from ehrmind.report.tables.overview import flattened, moment
+from ehrmind.report.tables.provenance import flattened
 from ehrmind.runs import Run
 from ehrmind.types import InputError
 
-Rows = list[list[str | Cell]]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ComparisonPage:
+    """Everything that the template shows of a comparison."""
+
+    count: int
+    summary: list[str]
+    plots: dict[str, str]
+    tables: dict[str, Table | None]
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
-    """Write the comparison of two or more finished runs into the file `out`. Raises InputError for fewer, for the same one twice, for one
-    that is not finished, and where `out` cannot be a file."""
+    """Writes the comparison of two or more finished runs into the file `out`.
+
+    Raises InputError for fewer runs, for the same run twice, for an unfinished run, and where `out`
+    cannot be a file.
+    """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise InputError("A comparison takes two or more run folders, each once; name another RUN.")
     if out.is_dir() or not out.parent.is_dir():
@@ -44,167 +65,147 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def contents(folders: Sequence[Path], runs: Sequence[Figures]) -> dict[str, Any]:
-    """Everything the template shows of a comparison."""
+def contents(folders: Sequence[Path], runs: Sequence[Figures]) -> ComparisonPage:
     found = matrix(folders)
-    names = _names(found["rows"])
-    labels = _labels(folders, runs)
-    return {
-        "count": len(runs),
-        "summary": summary(found),
-        "plots": _plots(found, names),
-        "tables": {
-            "matrix": _matrix(found, names),
+    names, labels = _row_names(found.rows), _run_names(folders, runs)
+    return ComparisonPage(
+        count=len(runs),
+        summary=summary(found),
+        plots=_plots(found, names),
+        tables={
+            "matrix": _shares(found, names),
             "gains": _gains(found, names),
             "runs": _runs(labels, runs),
             "differing": _differing(labels, runs),
         },
-    }
+    )
 
 
-def summary(found: Mapping[str, Any]) -> list[str]:
-    """How much was laid side by side, the best arm of every set of cases, and what training gained at home and elsewhere."""
-    tests, rows = found["tests"], found["rows"]
-    said = [f"{len(rows)} arms on {len(tests)} {'set' if len(tests) == 1 else 'sets'} of cases."]
-    for test in tests:
-        there = [
-            (name, row["cells"][test["digest"]])
-            for name, row in zip(_names(rows), rows, strict=True)
-            if test["digest"] in row["cells"]
-        ]
-        best, cell = max(there, key=lambda scored: scored[1]["accuracy"])
-        others = sum(scored["accuracy"] == cell["accuracy"] for _, scored in there) - 1
+def summary(found: Matrix) -> list[str]:
+    """The number of arms and sets, the best arm on every set, and the gains of training."""
+    sentences = [f"{len(found.rows)} arms on {len(found.tests)} {'set' if len(found.tests) == 1 else 'sets'} of cases."]
+    named = list(zip(_row_names(found.rows), found.rows, strict=True))
+    for test in found.tests:
+        there = [(name, row.cells[test.digest]) for name, row in named if test.digest in row.cells]
+        best, cell = max(there, key=lambda scored: scored[1].accuracy)
+        others = sum(scored.accuracy == cell.accuracy for _, scored in there) - 1
         tied = f", as many as {others} other {'arm' if others == 1 else 'arms'}" if others else ""
-        right = f"{best} answers {percent(cell['accuracy'])} right ({interval(cell['ci95'])}){tied}"
-        said.append(f"{test['name']}: {right if cell['accuracy'] else 'no arm has a right answer'}.")
+        right = f"{best} answers {percent(cell.accuracy)} right ({interval(cell.ci95)}){tied}"
+        sentences.append(f"{test.name}: {right if cell.accuracy else 'no arm has a right answer'}.")
     for where, at_home in (("its own held-out cases", True), ("other sets of cases", False)):
-        cells = [cell for row in rows for digest, cell in row["cells"].items() if (digest == row["own"]) == at_home]
-        gains = [cell["gain"]["ci95"] for cell in cells if "gain" in cell]
-        if gains:
-            better, worse = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
-            rest = len(gains) - better - worse
-            said.append(
-                f"Trained arms against their run's base on {where}: {better} better, {worse} worse, {rest} not told apart."
-            )
-    return said
+        cells = [cell for row in found.rows for digest, cell in row.cells.items() if (digest == row.own) == at_home]
+        bounds = [cell.gain.ci95 for cell in cells if cell.gain is not None]
+        if bounds:
+            better, worse = sum(low > 0 for low, _ in bounds), sum(high < 0 for _, high in bounds)
+            counts = f"{better} better, {worse} worse, {len(bounds) - better - worse} without a clear difference"
+            sentences.append(f"Trained arms against their run's base on {where}: {counts}.")
+    return sentences
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Run and arm of every row; where runs share a name, their folder too."""
-    times = Counter(run for run, _ in {(row["run"], row["folder"]) for row in rows})
-    runs = [f"{row['run']} ({row['folder']})" if times[row["run"]] > 1 else row["run"] for row in rows]
-    return [f"{run}, {arm_name(row['arm'])}" for run, row in zip(runs, rows, strict=True)]
+def _row_names(rows: Sequence[MatrixRow]) -> list[str]:
+    """The run and arm of every row, with the folder where runs share a name."""
+    times = Counter(run for run, _ in {(row.run, row.folder) for row in rows})
+    return [f"{f'{row.run} ({row.folder})' if times[row.run] > 1 else row.run}, {arm_name(row.arm)}" for row in rows]
 
 
-def _labels(folders: Sequence[Path], runs: Sequence[Figures]) -> list[str]:
-    names = [figures.recipe.get("name", folder.name) for folder, figures in zip(folders, runs, strict=True)]
+def _run_names(folders: Sequence[Path], runs: Sequence[Figures]) -> list[str]:
+    names = [figures.recipe.name for figures in runs]
     return [
         f"{name} ({folder.name})" if names.count(name) > 1 else name
         for name, folder in zip(names, folders, strict=True)
     ]
 
 
-def _plots(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    from ehrmind.report.plots.drawing import drawn
-    from ehrmind.report.plots.heat import gain_field, heat, share_field
+def _plots(found: Matrix, names: Sequence[str]) -> dict[str, str]:
+    digests, columns = [test.digest for test in found.tests], [test.name for test in found.tests]
 
-    tests, rows = found["tests"], found["rows"]
-    digests, columns = [test["digest"] for test in tests], [test["name"] for test in tests]
-    trained = [place for place, row in enumerate(rows) if _has_gain(row)]
+    def shares(_: Matrix) -> Figure:
+        fields = [[share_field(row.cells.get(digest)) for digest in digests] for row in found.rows]
+        return heat(names, columns, fields, [(line, digests.index(row.own)) for line, row in enumerate(found.rows)])
 
-    def own(places: Sequence[int]) -> list[tuple[int, int]]:
-        return [(line, digests.index(rows[place]["own"])) for line, place in enumerate(places)]
-
-    def shares(_: Mapping[str, Any]) -> Any:
-        fields = [[share_field(row["cells"].get(digest)) for digest in digests] for row in rows]
-        return heat(names, columns, fields, own(range(len(rows))))
-
-    def gains(_: Mapping[str, Any]) -> Any:
-        fields = [
-            [gain_field(rows[place]["cells"].get(digest, {}).get("gain")) for digest in digests] for place in trained
-        ]
-        return heat([names[place] for place in trained], columns, fields, own(trained)) if trained else None
+    def gains(_: Matrix) -> Figure | None:
+        trained = [(name, row) for name, row in zip(names, found.rows, strict=True) if _has_gain(row)]
+        fields = [[gain_field(_gain_of(row, digest)) for digest in digests] for _, row in trained]
+        own = [(line, digests.index(row.own)) for line, (_, row) in enumerate(trained)]
+        return heat([name for name, _ in trained], columns, fields, own) if trained else None
 
     return drawn(found, {"matrix": shares, "gains": gains})
 
 
-def _has_gain(row: Mapping[str, Any]) -> bool:
-    return any("gain" in cell for cell in row["cells"].values())
+def _gain_of(row: MatrixRow, digest: str) -> Gain | None:
+    return row.cells[digest].gain if digest in row.cells else None
 
 
-def _columns(found: Mapping[str, Any]) -> list[str]:
-    return ["Run and arm", *(f"{test['name']} ({number(test['n'])} cases)" for test in found["tests"])]
+def _has_gain(row: MatrixRow) -> bool:
+    return any(cell.gain is not None for cell in row.cells.values())
 
 
-def _matrix(found: Mapping[str, Any], names: Sequence[str]) -> Table:
+def _columns(found: Matrix) -> list[str]:
+    return ["Run and arm", *(f"{test.name} ({number(test.n)} cases)" for test in found.tests)]
+
+
+def _shares(found: Matrix, names: Sequence[str]) -> Table:
     rows: Rows = []
-    for name, row in zip(names, found["rows"], strict=True):
-        cells = [(accuracy(row["cells"].get(test["digest"])), test["digest"] == row["own"]) for test in found["tests"]]
+    for name, row in zip(names, found.rows, strict=True):
+        cells = [(accuracy(row.cells.get(test.digest)), test.digest == row.own) for test in found.tests]
         rows.append([name, *(Cell(cell.text, f"{cell.note}; own" if own else cell.note) for cell, own in cells)])
     caption = (
-        "Share answered right, with 95 % intervals over patients, each run's first decoding. Own: the run's own held-out cases; the others "
-        "are of other tasks, or of other cases. Sets of cases are the same where their ids are."
+        "Share answered right, with 95 % intervals over patients, each run's first decoding. Own: the run's own "
+        "held-out cases; the others are other tasks or other cases. Sets of cases are the same where their ids are."
     )
     return Table(caption, _columns(found), rows)
 
 
-def _gains(found: Mapping[str, Any], names: Sequence[str]) -> Table | None:
-    """What training changed against the same run's base; None where no run has both."""
+def _gains(found: Matrix, names: Sequence[str]) -> Table | None:
+    """The gain of each trained arm over its run's base; None where no run has both."""
     rows: Rows = [
-        [name, *(_gain(row["cells"].get(test["digest"], {}).get("gain")) for test in found["tests"])]
-        for name, row in zip(names, found["rows"], strict=True)
+        [name, *(_gain_cell(_gain_of(row, test.digest)) for test in found.tests)]
+        for name, row in zip(names, found.rows, strict=True)
         if _has_gain(row)
     ]
-    caption = "Difference from the same run's base on the same cases, in points, with 95 % intervals and p of each pair alone."
+    caption = (
+        "Difference from the same run's base on the same cases, in points, with 95 % intervals and p of each pair "
+        "alone."
+    )
     return Table(caption, _columns(found), rows) if rows else None
 
 
-def _gain(gain: Mapping[str, Any] | None) -> Cell:
+def _gain_cell(gain: Gain | None) -> Cell:
     if gain is None:
         return Cell(ABSENT)
-    low, high = gain["ci95"]
+    low, high = gain.ci95
     tone = "good" if low > 0 else "warn" if high < 0 else ""
-    return Cell(points(gain["difference"]), f"{interval([low, high])}; {p_value(gain['p'])}", tone)
+    return Cell(points(gain.difference), f"{interval(gain.ci95)}; {p_value(gain.p)}", tone)
 
 
-def _runs(labels: Sequence[str], runs: Sequence[Figures]) -> Table:
+def _runs(names: Sequence[str], runs: Sequence[Figures]) -> Table:
     rows: Rows = []
-    for label, figures in zip(labels, runs, strict=True):
-        scorings, versions = figures.results.get("held_out_scorings", []), figures.provenance.get("versions", {})
-        seeds = figures.results.get("seeds") or [figures.recipe.get("seed")]
-        alarms = len(figures.results.get("alarms", []))
+    for name, figures in zip(names, runs, strict=True):
+        results, provenance = figures.results, figures.provenance
+        times = [scoring.time for scoring in results.held_out_scorings]
         rows.append(
             [
-                label,
-                figures.provenance.get("model", {}).get("name") or ABSENT,
-                ", ".join(map(str, seeds)),
-                number(next(iter(figures.results["arms"].values()))["n"]),
-                figures.results.get("test_sets", {}).get("held_out", {}).get("digest", ABSENT)[:12],
-                Cell(number(alarms), tone="warn" if alarms else ""),
-                moment(max(scoring["time"] for scoring in scorings)) if scorings else ABSENT,
-                versions.get("ehrmind") or ABSENT,
-                str(figures.provenance.get("recipe_digest") or ABSENT)[:12],
+                name,
+                (provenance and provenance.model.name) or ABSENT,
+                ", ".join(map(str, results.seeds or [figures.recipe.seed])),
+                number(results.arms[figures.arms[0]].n),
+                results.test_sets["held_out"].digest[:12],
+                Cell(number(len(results.alarms)), tone="warn" if results.alarms else ""),
+                moment(max(times)) if times else ABSENT,
+                (provenance and provenance.versions.get("ehrmind")) or ABSENT,
+                (provenance and provenance.recipe_digest[:12]) or ABSENT,
             ]
         )
-    titles = [
-        "Run",
-        "Base model",
-        "Seed",
-        "Held-out cases",
-        "Their digest",
-        "Alarms",
-        "Finished",
-        "ehrmind",
-        "Recipe's digest",
-    ]
-    return Table("The runs. Each has a page of its own, report.html in its folder.", titles, rows)
+    caption = "The runs. Each has a page of its own, report.html in its folder."
+    titles = ["Run", "Base model", "Seed", "Held-out cases", "Digest of the cases", "Alarms", "Finished", "ehrmind"]
+    return Table(caption, [*titles, "Digest of the recipe"], rows)
 
 
-def _differing(labels: Sequence[str], runs: Sequence[Figures]) -> Table | None:
-    """The keys of the recipes that are not the same in all runs; None where all are."""
-    recipes = [dict(flattened(without_folders({**figures.recipe, "name": None}))) for figures in runs]
+def _differing(names: Sequence[str], runs: Sequence[Figures]) -> Table | None:
+    """The recipe keys whose values differ between runs; None where all agree."""
+    recipes = [dict(flattened({**shareable(figures.recipe), "name": None})) for figures in runs]
     rows: Rows = [[key, *values] for key, values in _unlike(recipes)]
-    return Table("What the recipes say otherwise, defaults written out.", ["Key", *labels], rows) if rows else None
+    return Table("The recipe keys that differ, with defaults written out.", ["Key", *names], rows) if rows else None
 
 
 def _unlike(recipes: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, list[str]]]:

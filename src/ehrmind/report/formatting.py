@@ -1,11 +1,14 @@
-"""How figures read on the page: names of arms, shares in percent, intervals, p, durations."""
+"""Formats figures for the page: cells, tables, arm names, percentages, intervals, durations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Protocol
+
+from ehrmind.runs.records import Interval95
 
 ARM_NAMES = {
     "base": "Base",
@@ -28,24 +31,38 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, and in smaller type what it needs beside it. `tone` is warn, good or nothing."""
+    """A figure with a note in smaller type. `tone` is "warn", "good" or empty."""
 
     text: str
     note: str = ""
     tone: str = ""
 
 
+Rows = list[list[str | Cell]]
+
+
 @dataclass(frozen=True)
 class Table:
-    """The first cell of a row is its header."""
+    """A caption, column titles and rows; the first cell of a row is its header."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
 
 
+class Scored(Protocol):
+    """A share of right answers among n cases."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def ci95(self) -> Interval95: ...
+
+
 def arm_name(arm: str) -> str:
-    """`base_open_book` reads "Base, open book"; a name that is not ours stays as it is."""
+    """Writes `base_open_book` as "Base, open book"; keeps a name that is not ours."""
     if arm in ARM_NAMES:
         return ARM_NAMES[arm]
     model = next((model for model in sorted(ARM_NAMES, key=len, reverse=True) if arm.startswith(f"{model}_")), None)
@@ -54,7 +71,7 @@ def arm_name(arm: str) -> str:
 
 
 def pair_name(pair: str) -> str:
-    """`sft_rlvr-sft`, the key of results.json, as a difference."""
+    """Writes `sft_rlvr-sft`, a key of results.json, as a difference."""
     later, _, earlier = pair.partition("-")
     return f"{arm_name(later)} − {arm_name(earlier)}"
 
@@ -68,11 +85,11 @@ def interval(bounds: Sequence[float]) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}".replace("-", "−")
 
 
-def accuracy(figure: Mapping[str, Any] | None) -> Cell:
-    """A share of right answers with its interval; a dash where there was nothing to score."""
-    if not figure or not figure["n"]:
+def accuracy(figure: Scored | None) -> Cell:
+    """A share of right answers with its interval; a dash where nothing was scored."""
+    if figure is None or not figure.n:
         return Cell(ABSENT)
-    return Cell(percent(figure["accuracy"]), interval(figure["ci95"]))
+    return Cell(percent(figure.accuracy), interval(figure.ci95))
 
 
 def points(difference: float) -> str:
@@ -83,8 +100,8 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def number(value: Any) -> str:
-    """A metric in as many digits as it deserves; a dash for what is absent or not a number."""
+def number(value: object) -> str:
+    """A metric with digits that fit its size; a dash for a value that is absent or no number."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return ABSENT
     if isinstance(value, int) or abs(value) >= 1000:
@@ -98,3 +115,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(time: float) -> str:
+    """Seconds since 1970 as a date and time in UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,104 +1,133 @@
-"""What the page is made from: the shareable files of a finished run folder, read and checked once."""
+"""Reads the shareable records of a finished run folder, from which every page is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ehrmind.config import VOTING, split_arm
+from ehrmind.config import VOTING, Recipe, parse_recipe, split_arm
 from ehrmind.runs import Run
+from ehrmind.runs.records import (
+    Alarm,
+    Diagnosis,
+    Gains,
+    Plan,
+    Provenance,
+    Results,
+    Review,
+    RlvrMark,
+    ScoringMark,
+    StageKey,
+    StepMetrics,
+    WarmupMark,
+)
 from ehrmind.types import InputError
+
+Metrics = Mapping[str, Sequence[StepMetrics]]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """A finished run without any record text. `pilot` is None where only an evaluation was run; `metrics` are by stage."""
+class Training:
+    """The training of a run, finished or not. `metrics` are by stage, `rlvr` are marks by arm."""
 
-    recipe: Mapping[str, Any]
-    results: Mapping[str, Any]
-    pilot: Mapping[str, Any] | None
-    plan: Mapping[str, Any] | None
-    gains: Mapping[str, Any] | None
-    metrics: Mapping[str, list[dict[str, Any]]]
-    marks: Mapping[str, Mapping[str, Any]]
-    provenance: Mapping[str, Any]
-    review: Mapping[str, Any] | None = None
+    arms: Sequence[str]
+    metrics: Metrics
+    alarms: Sequence[Alarm]
+    rlvr: Mapping[str, RlvrMark]
 
-    @property
-    def arms(self) -> list[str]:
-        return list(self.results["arms"])
+    def curves(self) -> Metrics:
+        """The metrics of RLVR by arm."""
+        return {StageKey.parse(stage).arm: self.metrics[stage] for stage in sorted(self.metrics) if _is_rlvr(stage)}
 
-    def views(self) -> list[tuple[str, str, Mapping[str, Any]]]:
-        """(decoding, scorer, comparison): the headline first, then the other decoding, then the other scorer."""
-        decoding, scorer = self.results["decoding"], self.results["scorer"]
-        others = [(how, scorer, self.results[how]) for how in ("greedy", "sampled") if how in self.results]
-        scorers = [
-            (decoding, other, self.results[other]) for other in ("ehrmind", "benchmark") if other in self.results
-        ]
-        return [(decoding, scorer, self.results), *others, *scorers]
 
-    def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The RLVR stages' metrics by arm, in step order."""
-        return {
-            stage.removeprefix("rlvr-"): rows
-            for stage, rows in sorted(self.metrics.items())
-            if stage.startswith("rlvr-")
-        }
+@dataclass(frozen=True)
+class Figures(Training):
+    """A finished run without record text.
+
+    `scored` has the marks of the first decoding by arm. `pilot`, `plan` and `gains` are None after
+    an evaluation alone, and `provenance` too where several seeds are pooled.
+    """
+
+    recipe: Recipe
+    results: Results
+    scored: Mapping[str, ScoringMark]
+    warmup: WarmupMark | None
+    pilot: Diagnosis | None
+    plan: Plan | None
+    gains: Gains | None
+    provenance: Provenance | None
+    review: Review | None
 
 
 def read_run(run: Run) -> Figures:
-    """Raises InputError when the folder is no run, when the run is not finished, or when a file of it is broken."""
+    """Raises InputError for a folder that is no run, an unfinished run, or a misfit file."""
     if not any((run.path / name).is_file() for name in ("recipe.yaml", "manifest.json")):
         raise InputError(f"{run.path} is no run folder; `ehrmind runs list FOLDER` shows those there are.")
-    recipe = run.recipe()
-    marks = {stage: run.done(stage) or {} for stage in run.finished()}
-    plan, results = (
-        run.read_json("plan.json"),
-        run.read_json("results.json") if (run.path / "results.json").is_file() else None,
-    )
+    results = run.read_record("results.json", Results) if (run.path / "results.json").is_file() else None
+    recipe = parse_recipe(run.recipe(), str(run.path / "recipe.yaml"))
+    plan = run.read_record("plan.json", Plan)
+    finished = run.finished()
     if results is None:
-        missing = next(
-            (stage for stage in expected_stages(recipe, plan) if stage not in marks), "the comparison of the arms"
-        )
+        expected = (str(stage) for stage in expected_stages(recipe, plan))
+        missing = next((stage for stage in expected if stage not in finished), "the comparison of the arms")
         raise InputError(
-            f"{run.path} is not finished: {missing} is missing; go on with `ehrmind run RECIPE --out {run.path} --resume`."
+            f"{run.path} is not finished: {missing} is missing; go on with "
+            f"`ehrmind run RECIPE --out {run.path} --resume`."
         )
-    metrics: dict[str, list[dict[str, Any]]] = {}
-    for row in run.metrics():
-        metrics.setdefault(row["stage"], []).append(row)
+    scored = {arm: run.mark(str(StageKey.scoring(arm, results.decoding)), ScoringMark) for arm in results.arms}
     return Figures(
+        arms=list(results.arms),
+        metrics=by_stage(run.metrics()),
+        alarms=results.alarms,
+        rlvr=rlvr_marks(run, finished),
         recipe=recipe,
         results=results,
-        pilot=run.read_json("pilot.json"),
+        scored={arm: mark for arm, mark in scored.items() if mark is not None},
+        warmup=run.mark("warmup", WarmupMark),
+        pilot=run.read_record("pilot.json", Diagnosis),
         plan=plan,
-        gains=run.read_json("gains.json"),
-        metrics={stage: sorted(rows, key=lambda row: row["step"]) for stage, rows in metrics.items()},
-        marks=marks,
-        provenance=run.read_json("provenance.json") or {},
-        review=run.read_json("review.json"),
+        gains=run.read_record("gains.json", Gains),
+        provenance=run.read_record("provenance.json", Provenance),
+        review=run.read_record("review.json", Review),
     )
 
 
-def expected_stages(recipe: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """The stages of a whole run in order, by the names of their done marks; under `stages: auto` its arms are the plan's."""
-    arms = plan["arms"] if plan is not None and recipe.get("stages") == "auto" else recipe["arms"]
+def by_stage(metrics: Sequence[StepMetrics]) -> Metrics:
+    """The metrics of every stage, in order of steps."""
+    found: dict[str, list[StepMetrics]] = defaultdict(list)
+    for row in metrics:
+        found[row.stage].append(row)
+    return {stage: sorted(rows, key=lambda row: row.step) for stage, rows in found.items()}
+
+
+def rlvr_marks(run: Run, finished: Sequence[str]) -> dict[str, RlvrMark]:
+    """The marks of finished RLVR stages by arm."""
+    marks = {StageKey.parse(stage).arm: run.mark(stage, RlvrMark) for stage in sorted(finished) if _is_rlvr(stage)}
+    return {arm: mark for arm, mark in marks.items() if mark is not None}
+
+
+def _is_rlvr(stage: str) -> bool:
+    return StageKey.parse(stage).kind == "rlvr"
+
+
+def expected_stages(recipe: Recipe, plan: Plan | None = None) -> Iterator[StageKey]:
+    """The stages of a whole run, in order; under `stages: auto` the plan decides the arms."""
+    arms: Sequence[str] = plan.arms if plan is not None and recipe.stages == "auto" else recipe.arms
     models = {split_arm(arm)[0] for arm in arms}
-    yield from ("data", "pilot")
+    yield from (StageKey("data"), StageKey("pilot"))
     if {"sft", "sft_rlvr"} & models:
-        yield "warmup"
-    yield from (f"rlvr-{arm}" for arm in ("rlvr", "sft_rlvr") if arm in models)
-    decodings, places = recipe["evaluate"]["decodings"], [*recipe["data"].get("transfer", {})]
-    places += ["general"] if recipe["evaluate"].get("general") else []
-    for arm in (*arms, *recipe.get("endpoints", {})):
+        yield StageKey("warmup")
+    yield from (StageKey("rlvr", arm) for arm in ("rlvr", "sft_rlvr") if arm in models)
+    decodings = recipe.evaluate.decodings
+    for arm in (*arms, *recipe.endpoints):
         variant_name = split_arm(arm)[1] if arm in arms else ""
-        yield from (
-            f"evaluate-{arm}-{decoding}" for decoding in (decodings[:1] if variant_name in VOTING else decodings)
-        )
+        scored_by = decodings[:1] if variant_name in VOTING else decodings
+        yield from (StageKey.scoring(arm, decoding) for decoding in scored_by)
         if variant_name:
             continue
-        yield from (f"transfer-{place}-{arm}-{decodings[0]}" for place in places)
-        if recipe["evaluate"].get("probabilities") == "samples":
-            yield f"samples-{arm}"
-        if recipe["evaluate"].get("repeats"):
-            yield f"repeated-{arm}"
+        yield from (StageKey.scoring(arm, decodings[0], f"transfer-{place}") for place in recipe.places)
+        if recipe.evaluate.probabilities == "samples":
+            yield StageKey.scoring(arm, "samples")
+        if recipe.evaluate.repeats:
+            yield StageKey.scoring(arm, "repeated")

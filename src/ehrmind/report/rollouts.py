@@ -1,35 +1,75 @@
-"""The page's browser of rollouts: a seeded sample, spread over stages, arms and strata, as JSON that is safe inside a page.
+"""The sample of rollouts on the page with text, drawn by seed from every stage and stratum.
 
-This holds record text. Texts are fetched for the sampled rows only; the rest of a run's rollouts never enters memory.
+It holds record text. Only the sampled rows are read with their text.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from ehrmind import tasks
 from ehrmind.config import History
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ehrmind.report.formatting import arm_name
 from ehrmind.runs import Run
+from ehrmind.runs.records import RolloutRow, rows_of
 from ehrmind.types import Case, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MOST_ROLLOUTS = 2000
 KEYS = ("stage", "arm", "step", "case", "stratum", "member")
-SHOWN = (*KEYS, "text", "reward", "correct", "reason", "advantage", "tokens", "finish_reason")
 
 
-def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: History | None = None) -> dict[str, Any]:
-    """{"rollouts": [...], "cases": {id: ...}, "total": n}; `history` says how coded records were written. Raises InputError when the run
-    has no rollouts, such as after a purge."""
+class ShownRollout(TypedDict, total=False):
+    """One answer for the page: `thinking` and `answer`, or `text` where it breaks the protocol."""
+
+    stage: str
+    arm: str
+    step: int
+    case: str
+    stratum: str
+    member: int
+    correct: bool
+    reason: str | None
+    reward: float | None
+    advantage: float | None
+    tokens: int
+    finish_reason: str
+    thinking: str
+    answer: str
+    text: str
+
+
+class ShownCase(TypedDict):
+    record: str
+    question: str
+    expected: str
+
+
+class Sample(TypedDict):
+    """The JSON inside the page; `total` counts all rollouts of the run."""
+
+    rollouts: list[ShownRollout]
+    cases: dict[str, ShownCase]
+    total: int
+
+
+def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: History | None = None) -> Sample:
+    """At most `most` rollouts with their cases; `history` says how coded records were written.
+
+    Raises InputError when the run has no rollouts, such as after a purge.
+    """
     import polars as pl
 
     files = run.rollout_files()
     if not files:
         raise InputError(
-            f"{run.path} holds no rollouts (was it purged?), so there is no text to show; leave --with-text out."
+            f"{run.path} holds no rollouts (was it purged?), so there is no text to show; run it without --with-text."
         )
     index = pl.concat(
         [
@@ -38,17 +78,18 @@ def sampled_rollouts(run: Run, seed: int, most: int = MOST_ROLLOUTS, history: Hi
         ]
     )
     chosen = spread(index, seed, most)
-    texts = [
-        _rows_of(files[number], chosen.filter(pl.col("file") == number)["row"])
+    rows = [
+        row
         for number in chosen["file"].unique().sort().to_list()
+        for row in _rows_at(files[number], chosen.filter(pl.col("file") == number)["row"])
     ]
-    rollouts = pl.concat(texts, how="vertical_relaxed").sort("stage", "step", "stratum", "case", "member").to_dicts()
-    cases = _cases(run, {row["case"] for row in rollouts}, history)
-    return {"rollouts": [_rollout(row) for row in rollouts], "cases": cases, "total": index.height}
+    rows.sort(key=lambda row: (row.stage, row.step, row.stratum, row.case, row.member))
+    cases = _cases(run, {row.case for row in rows}, history)
+    return {"rollouts": [_shown(row) for row in rows], "cases": cases, "total": index.height}
 
 
-def spread(index: Any, seed: int, most: int) -> Any:
-    """At most `most` rows of a frame, every stage and stratum in turn giving one, which ones by seed."""
+def spread(index: pl.DataFrame, seed: int, most: int) -> pl.DataFrame:
+    """At most `most` rows of a frame, drawn by seed, one from every stage and stratum in turn."""
     import numpy as np
     import polars as pl
 
@@ -57,36 +98,41 @@ def spread(index: Any, seed: int, most: int) -> Any:
     return index.with_columns(draws).with_columns(turn=turns).sort("turn", "draw").head(most)
 
 
-def as_json(value: Any) -> str:
-    """JSON that ends no script element and starts no markup, whatever it holds: only ASCII, and <, >, & as escapes."""
+def as_json(value: object) -> str:
+    """JSON that cannot end a script element or start markup: ASCII, with <, > and & escaped."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _rows_of(file: Any, rows: Any) -> Any:
+def _rows_at(file: Path, rows: pl.Series) -> list[RolloutRow]:
     import polars as pl
 
-    return (
-        pl.scan_parquet(file).with_row_index("row").filter(pl.col("row").is_in(rows.implode())).select(SHOWN).collect()
-    )
+    return rows_of(pl.scan_parquet(file).with_row_index("row").filter(pl.col("row").is_in(rows.implode())).collect())
 
 
-def _rollout(row: dict[str, Any]) -> dict[str, Any]:
-    """What the browser shows of one answer; thinking and answer apart where the text keeps the protocol's shape."""
-    thinking, answer = split_blocks(row["text"])
-    parts = {"text": row["text"]} if thinking is None else {"thinking": thinking, "answer": answer}
-    figures: dict[str, Any] = {key: row[key] for key in SHOWN if key not in ("text", "reward", "advantage")}
-    return {
-        **figures,
-        "arm": arm_name(row["arm"]),
-        "reward": _rounded(row["reward"]),
-        "advantage": _rounded(row["advantage"]),
-        **parts,
+def _shown(row: RolloutRow) -> ShownRollout:
+    shown: ShownRollout = {
+        "stage": row.stage,
+        "arm": arm_name(row.arm),
+        "step": row.step,
+        "case": row.case,
+        "stratum": row.stratum,
+        "member": row.member,
+        "correct": row.correct,
+        "reason": row.reason,
+        "reward": round(row.reward, 3),
+        "advantage": None if row.advantage is None else round(row.advantage, 3),
+        "tokens": row.tokens,
+        "finish_reason": row.finish_reason,
     }
+    thinking, answer = split_blocks(row.text)
+    if thinking is None or answer is None:
+        return {**shown, "text": row.text}
+    return {**shown, "thinking": thinking, "answer": answer}
 
 
 def split_blocks(text: str) -> tuple[str | None, str | None]:
-    """(thinking, answer) of a text that is one thought and one answer and nothing else, otherwise (None, None)."""
+    """(thinking, answer) of a text with one thought and one answer only, else (None, None)."""
     head, answer_tag, tail = text.partition(ANSWER_OPEN)
     answer, end, rest = tail.partition(ANSWER_CLOSE)
     thought = head.strip()
@@ -96,7 +142,7 @@ def split_blocks(text: str) -> tuple[str | None, str | None]:
     return thought[len(THINK_OPEN) : -len(THINK_CLOSE)].strip(), answer.strip()
 
 
-def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, dict[str, str]]:
+def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, ShownCase]:
     from ehrmind.prompts.records import with_histories
 
     found: Sequence[Case] = [
@@ -115,7 +161,3 @@ def _cases(run: Run, wanted: set[str], history: History | None) -> dict[str, dic
         }
         for case in found
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -1,4 +1,5 @@
-"""What a manifest says, and how it is written: a line a file, and a digest of all that follows it."""
+"""The content of a manifest and its form on the disk: one line per file, and a digest of everything
+after it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Listed = dict[str, Stored]  # by name: the path within the folder, with slashes
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`what` is "damaged" or "gone"; of a whole folder also "torn" (a last line), "half-written" and "unknown" (there, and not listed)."""
+    """A file that is not as it was stored. `what` is "damaged" or "gone"; `verify` also finds
+    "torn" (a last line), "half-written" and "unknown" (there, but not listed)."""
 
     name: str
     what: str
@@ -28,8 +30,8 @@ class Fault:
 
 @dataclass
 class Contents:
-    """`replacing` has by name of a file or folder what will stand there. `purged` has `time`, `bytes` and the `files` that were removed
-    for good."""
+    """The content of a manifest. `replacing` maps a file or folder to its new content while it is
+    replaced. `purged` has `time`, `bytes` and the `files` that were removed for good."""
 
     files: Listed = field(default_factory=dict)
     replacing: dict[str, Listed] = field(default_factory=dict)
@@ -37,7 +39,7 @@ class Contents:
 
 
 def written(contents: Contents) -> bytes:
-    """A manifest as it lies on the disk."""
+    """Returns a manifest's bytes."""
     rest = {
         "version": VERSION,
         "purged": contents.purged,
@@ -55,7 +57,7 @@ def written(contents: Contents) -> bytes:
 
 
 def parsed(raw: bytes, file: Path) -> Contents:
-    """Raises InputError for what is not as `written` left it."""
+    """Reads a manifest's bytes. Raises InputError if they are not as `written` made them."""
     body = raw[len(HEAD % b"") + 64 :]
     try:
         tree = json.loads(raw) if raw == HEAD % _digest(body) + body else None

@@ -1,17 +1,19 @@
 """The run folder: the only code that knows its paths.
 
-    recipe.yaml  provenance.json  stages/<stage>.json  metrics.jsonl  alarms.jsonl  pilot.json  results.json  report.html
-    contamination.json  manifest.json  seeds/<seed>/ (a run folder each)
-    protected/   cases/  rollouts/<stage>-<step>.parquet  checkpoints/<stage>/step-<n>/  models/<arm>/
-                 predictions/<arm>-<decoding>-<task>.parquet  teacher/<stage>.jsonl  endpoints/<stage>.jsonl
+    recipe.yaml  provenance.json  manifest.json  stages/<stage>.json  metrics.jsonl  alarms.jsonl
+    pilot.json  results.json  contamination.json  report.html  seeds/<seed>/ (a run folder each)
+    protected/   cases/  rollouts/<stage>-<step>.parquet  models/<arm>/
+                 checkpoints/<stage>/step-<n>/  predictions/<arm>-<decoding>-<task>.parquet
+                 teacher/<stage>.jsonl  endpoints/<stage>.jsonl
 
-What lies under `protected/` holds or may hold record text and is readable by its owner only; everything else is figures and ids.
-A folder is never used twice: it is new, or it is resumed under the same recipe. Of several workers the first alone reads and writes it, and
-tells the others what it found.
+Files under `protected/` hold or may hold record text; only their owner can read them. Everything
+else is figures and ids. A folder is never used twice: it is new, or it is resumed under the same
+recipe. If there are several workers, only the first reads and writes the folder, and it sends the
+others what it found.
 
-Everything that is stored is listed with its digest in `manifest.json` (`manifest`), and a file that is not listed counts as never written;
-what grows by lines has a digest in each (`lines`). What is read is proven first, and `recovery` proves a whole folder before a run goes on.
-"""
+`manifest.json` lists every stored file with its digest (`manifest`). A file that is not listed
+counts as never written. Files that grow by lines have a digest in each line (`lines`). A file is
+proven before it is read; `recovery` proves a whole folder before a run resumes."""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from ehrmind.files import file_name, json_bytes, make_folder, new_sibling, parqu
 from ehrmind.removal import remove as remove_path
 from ehrmind.runs.lines import append_line, keep_lines, read_lines
 from ehrmind.runs.manifest import Manifest
-from ehrmind.runs.rollouts import Row, rollout_bytes
+from ehrmind.runs.records import Alarm, Record, RolloutRow, Scoring, StepMetrics, rollout_bytes, rows_of
 from ehrmind.types import Case, InputError
 from ehrmind.world import current, on_first
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 SEED = re.compile(r"-?[0-9]{1,19}")  # the name of a seed's folder
 SPLITS = ("train", "tuning", "held_out")
 METRICS, ALARMS, SCORINGS = "metrics.jsonl", "alarms.jsonl", "held_out_scorings.jsonl"
@@ -47,13 +50,13 @@ CASES, ROLLOUTS, MODELS, CHECKPOINTS = (f"protected/{kind}" for kind in ("cases"
 
 @dataclass(frozen=True)
 class Run:
-    """Paths and records of one run."""
+    """Reads and writes one run folder."""
 
     path: Path
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Digests of all that is stored. The first worker's alone."""
+        """The digests of all stored files. Only the first worker uses them."""
         return Manifest(self.path)
 
     @property
@@ -74,20 +77,22 @@ class Run:
         return self.path / ROLLOUTS
 
     def answers(self, folder: Literal["teacher", "endpoints"], stage: str) -> Path:
-        """The file of what an endpoint answered in a stage; the teacher's is apart from those of endpoints that are scored."""
+        """The file of an endpoint's answers in a stage. The teacher's answers lie apart from those
+        of scored endpoints."""
         return self.protected / folder / f"{stage}.jsonl"
 
     def of_seed(self, seed: int) -> Run:
-        """The run of one of several seeds, a whole run folder of its own."""
+        """The run of one seed of several: a whole run folder of its own."""
         return Run(self.path / "seeds" / str(seed))
 
     def seeds(self) -> list[Run]:
-        """The runs of several seeds; none where there is one."""
+        """Lists the runs of several seeds; empty for a run of one seed."""
         stored = [path for path in self.path.glob("seeds/*/recipe.yaml") if SEED.fullmatch(path.parent.name)]
         return [Run(path.parent) for path in sorted(stored, key=lambda path: int(path.parent.name))]
 
     def recipe(self) -> dict[str, Any]:
-        """The recipe as it was stored, with every default. Raises InputError where that is damaged, or no recipe."""
+        """Reads the stored recipe, with every default. Raises InputError if it is damaged or no
+        recipe."""
         found = yaml_value(
             self.manifest.read_bytes("recipe.yaml").decode(errors="replace"), str(self.path / "recipe.yaml")
         )
@@ -97,39 +102,60 @@ class Run:
 
     @on_first
     def put(self, name: str, content: bytes) -> None:
-        """Stores a file, whole or not at all; the owner's alone under `protected/`."""
+        """Stores a file, whole or not at all. Under `protected/` only the owner can read it."""
         self.manifest.put(name, content)
 
     def read(self, name: str) -> bytes | None:
-        """A stored file's content; None where it was never written. Raises InputError where it is not what was stored."""
+        """Reads a stored file; None if it was never written. Raises InputError if it is not what
+        was stored."""
         return self.manifest.read_bytes(name) if self.manifest.holds(name) else None
 
     @on_first
     def write_json(self, name: str, value: Any) -> None:
+        """Stores a value as JSON."""
         self.put(name, json_bytes(value))
 
     @on_first
     def read_json(self, name: str) -> Any:
-        """None where it was never written. Raises InputError where it is not what was stored."""
+        """Reads a stored JSON value; None if it was never written. Raises InputError if it is not
+        what was stored."""
         content = self.read(name)
         return None if content is None else json.loads(content)
 
+    def write_record(self, name: str, record: Record) -> None:
+        """Stores a record as JSON."""
+        self.write_json(name, record.to_dict())
+
+    def read_record(self, name: str, kind: type[R]) -> R | None:
+        """Reads a stored record; None if it was never written. Raises InputError if it is damaged
+        or has another shape."""
+        tree = self.read_json(name)
+        return None if tree is None else kind.from_dict(tree, str(self.path / name))
+
+    def mark(self, stage: str, kind: type[R]) -> R | None:
+        """Reads the mark of a finished stage; None while `done` is None. Raises InputError as
+        `read_record` does."""
+        tree = self.done(stage)
+        return None if tree is None else kind.from_dict(tree, str(self.path / f"stages/{stage}.json"))
+
     @on_first
     def done(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage left behind, or None while it is not finished, or where somebody removed its mark to have it done again."""
+        """Reads a stage's mark; None if the stage is not finished, or if somebody removed the mark
+        to have it done again."""
         name = f"stages/{stage}.json"
         found: dict[str, Any] | None = self.read_json(name) if (self.path / name).is_file() else None
         return found
 
     @on_first
     def finished(self) -> list[str]:
-        """The stages that are done, by name."""
+        """Lists the finished stages by name."""
         there = [name for name in self.manifest.names("stages/") if (self.path / name).is_file()]
         return [name.removeprefix("stages/").removesuffix(".json") for name in there]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Fill the yielded facts; the done mark is written when the block ends well."""
+        """Yields a dict for the stage's facts. The mark is written when the block ends without an
+        error."""
         facts: dict[str, Any] = {}
         started = time.monotonic()
         yield facts
@@ -138,12 +164,13 @@ class Run:
 
     @on_first
     def remove(self, *names: str) -> None:
-        """Removes files and folders, which count as never written before the first of them is gone."""
+        """Removes files and folders. They count as never written from the start of the removal."""
         self.manifest.remove(*names)
 
     def keep_model(self, arm: str, save: Callable[[Path], T]) -> T:
-        """Stores the model that `save`, called by all workers, writes into the folder it is given; returns what it returns. A model of the
-        arm that is there is replaced when the new one is whole."""
+        """Stores a model and returns what `save` returns. All workers call `save`, which writes
+        into the folder it is given. An earlier model of the arm is replaced when the new one is
+        whole."""
         made = Path(self._beside(arm)) / arm
         said = save(made)
         current().from_first(lambda: self._place_model(arm, made))
@@ -163,11 +190,12 @@ class Run:
         make_folder(folder, private=True)
 
     def prove_model(self, arm: str) -> None:
-        """Raises InputError where a file of the arm's model is not what was stored."""
+        """Raises InputError if a file of the arm's model is not what was stored."""
         self.manifest.prove(f"{MODELS}/{arm}")
 
     def keep_checkpoint(self, stage: str, step: int, save: Callable[[Path], object]) -> None:
-        """Stores the checkpoint that `save`, called by all workers, writes whole; of those before, the newest stays."""
+        """Stores the checkpoint that `save` writes; all workers call it. Of the earlier checkpoints
+        only the newest stays."""
         self.remove(*(f"{CHECKPOINTS}/{stage}/{old}" for old in self.checkpoint_names(stage)[:-1]))
         self._make_private(self.checkpoints(stage))
         name = f"step-{step:06d}"
@@ -175,7 +203,7 @@ class Run:
         current().from_first(lambda: self.manifest.add(f"{CHECKPOINTS}/{stage}/{name}"))
 
     def latest_checkpoint(self, stage: str) -> Path | None:
-        """The newest whole checkpoint of a stage, or None."""
+        """The newest whole checkpoint of a stage; None if there is none."""
         whole = self.checkpoint_names(stage)
         return self.checkpoints(stage) / whole[-1] if whole else None
 
@@ -186,30 +214,33 @@ class Run:
 
     @on_first
     def log(self, stage: str, arm: str, step: int, metrics: Mapping[str, float]) -> None:
-        row = {"stage": stage, "arm": arm, "step": step, "time": round(time.time(), 3), **metrics}
-        append_line(self.path / METRICS, row)
+        """Adds a line to metrics.jsonl."""
+        append_line(self.path / METRICS, StepMetrics(stage, arm, step, round(time.time(), 3), metrics).to_dict())
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[StepMetrics]:
         """Every line of metrics.jsonl, in order."""
-        return self._lines(METRICS)
+        return [StepMetrics.from_dict(row) for row in self._lines(METRICS)]
 
     @on_first
     def raise_alarm(self, stage: str, arm: str, step: int, alarm: str, said: str) -> None:
-        append_line(self.path / ALARMS, {"stage": stage, "arm": arm, "step": step, "alarm": alarm, "said": said})
+        """Adds a line to alarms.jsonl."""
+        raised = Alarm(stage=stage, arm=arm, step=step, alarm=alarm, said=said)
+        append_line(self.path / ALARMS, raised.to_dict())
 
-    def alarms(self) -> list[dict[str, Any]]:
+    def alarms(self) -> list[Alarm]:
         """Every line of alarms.jsonl, in order."""
-        return self._lines(ALARMS)
+        return [Alarm.from_dict(row, str(self.path / ALARMS)) for row in self._lines(ALARMS)]
 
     @on_first
     def count_scoring(self, arm: str, decoding: str, seed: int) -> None:
-        """Every scoring of held-out cases is written down before it starts, finished or not."""
-        append_line(
-            self.path / SCORINGS, {"arm": arm, "decoding": decoding, "seed": seed, "time": round(time.time(), 3)}
-        )
+        """Adds a line to held_out_scorings.jsonl before a scoring starts, so that unfinished ones
+        are counted too."""
+        started = Scoring(arm=arm, decoding=decoding, seed=seed, time=round(time.time(), 3))
+        append_line(self.path / SCORINGS, started.to_dict())
 
-    def scorings(self) -> list[dict[str, Any]]:
-        return self._lines(SCORINGS)
+    def scorings(self) -> list[Scoring]:
+        """Every line of held_out_scorings.jsonl, in order."""
+        return [Scoring.from_dict(row, str(self.path / SCORINGS)) for row in self._lines(SCORINGS)]
 
     @on_first
     def _lines(self, name: str) -> list[dict[str, Any]]:
@@ -217,35 +248,43 @@ class Run:
 
     @on_first
     def rollback(self, stage: str, from_step: int) -> None:
-        """Before a stage goes on at `from_step`: drop what an interrupted attempt wrote of that step and later."""
+        """Drops what an interrupted attempt wrote at `from_step` and later, before the stage
+        resumes there."""
         self.rollback_metrics(stage, from_step)
         self.remove(*(_rollouts(stage, step) for step in self.rollout_steps(stage) if step >= from_step))
 
     @on_first
     def rollback_metrics(self, stage: str, from_step: int) -> None:
+        """Drops lines of metrics and alarms of `from_step` and later."""
         for name in (METRICS, ALARMS):
             keep_lines(self.path / name, lambda row: row["stage"] != stage or row["step"] < from_step)
 
     @on_first
-    def write_rollouts(self, stage: str, step: int, rows: Sequence[Row]) -> None:
-        """Every sampled answer with its verdict; one file a step."""
+    def write_rollouts(self, stage: str, step: int, rows: Sequence[RolloutRow]) -> None:
+        """Stores a step's sampled answers with their verdicts: one file per step."""
         self.put(_rollouts(stage, step), rollout_bytes(rows))
 
     @on_first
     def rollout_steps(self, stage: str) -> list[int]:
-        """The steps of a stage whose rollouts are written."""
+        """Lists the steps of a stage whose rollouts are written."""
         form = re.compile(re.escape(f"{ROLLOUTS}/{stage}-") + r"(\d+)\.parquet")
         return sorted(
             int(match[1]) for name in self.manifest.names(f"{ROLLOUTS}/{stage}-") if (match := form.fullmatch(name))
         )
 
     def rollout_files(self) -> list[Path]:
-        """The files of all stages. Raises InputError where one is not what was stored."""
+        """Lists the rollout files of all stages. Raises InputError if one is not what was
+        stored."""
         self.manifest.prove(ROLLOUTS)
         return [self.path / name for name in self.manifest.names(f"{ROLLOUTS}/")]
 
-    def read_rollouts(self, stage: str) -> Any:
-        """All rollouts of a stage as one polars frame. Raises InputError where a file is not what was stored."""
+    def rollout_rows(self, stage: str) -> list[RolloutRow]:
+        """Reads all rollouts of a stage. Raises InputError if a file is not what was stored."""
+        return rows_of(self.read_rollouts(stage))
+
+    def read_rollouts(self, stage: str) -> pl.DataFrame:
+        """Reads all rollouts of a stage as one frame. Raises InputError if a file is not what was
+        stored."""
         import polars as pl
 
         def read() -> pl.DataFrame:
@@ -256,12 +295,13 @@ class Run:
         return read() if world.size == 1 else pl.read_ipc(world.from_first(lambda: read().write_ipc(None).getvalue()))
 
     def predictions(self, scored: str, task: str) -> Path:
-        """Of what was scored (`base-greedy`) on a task; a task's name comes from a person, and no two names share a file."""
+        """The file of predictions of `scored` (such as `base-greedy`) on a task. A user chose the
+        task's name; no two names share a file."""
         return self.protected / "predictions" / f"{scored}-{file_name(task)}.parquet"
 
     @on_first
     def write_predictions(self, scored: str, task: str, frame: pl.DataFrame) -> None:
-        """A row a case."""
+        """Stores predictions, one row per case."""
         self.put(self.predictions(scored, task).relative_to(self.path).as_posix(), parquet_bytes(frame))
 
     @on_first
@@ -275,7 +315,7 @@ class Run:
         return self.manifest.holds(f"{CASES}/{split}.parquet")
 
     def load_split(self, split: str) -> list[Case]:
-        """Raises InputError where the file is not what was stored."""
+        """Reads one split's cases. Raises InputError if the file is not what was stored."""
         from ehrmind.data import load_cases
 
         self.manifest.prove(f"{CASES}/{split}.parquet")

@@ -1,10 +1,11 @@
-"""Append-only files: JSON objects, one a line, each with a digest of its line, so that what a crash tore or a disk changed is found.
+"""Append-only files of JSON objects, one per line. Each line has a digest, so damage by a crash or
+a disk is found.
 
     {"stage": "warmup", "step": 0, "loss": 2.1, "digest": "0123456789abcdef"}
 
-An append is on the disk before the next thing happens. A kill leaves at most a torn last line: readers pass over it, and the next append
-cuts it off. Any other line that is not as it was written is damaged, and named by its number.
-"""
+An append is flushed to the disk before it returns. A kill leaves at most a torn last line: readers
+skip it, and the next append cuts it off. Any other line that is not as it was written is damaged,
+and reported by its number."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _END = re.compile(rb', "digest": "([0-9a-f]{16})"\}')
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file. `row` is None where it is damaged; `whole` is False of a last line that has no end."""
+    """A line of a file. `row` is None if the line is damaged; `whole` is False for a last line
+    without an end."""
 
     number: int
     text: bytes
@@ -40,13 +42,13 @@ class Line:
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
-    """An object as a line, its digest last. The object is not empty."""
+    """Writes an object as a line, its digest last. The object must not be empty."""
     body = json.dumps(dict(row), ensure_ascii=False).encode("utf-8", "backslashreplace")[:-1]
     return body + f', "digest": "{_digest(body)}"}}\n'.encode()
 
 
 def lines_in(path: Path) -> Iterator[Line]:
-    """Every line there is; none where there is no file."""
+    """Yields every line of a file; none if there is no file."""
     if not path.is_file():
         return
     for number, text in enumerate(_split(path.read_bytes()), start=1):
@@ -55,7 +57,8 @@ def lines_in(path: Path) -> Iterator[Line]:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The objects of a file, without their digests. A torn last line is left out. Raises InputError for a damaged line."""
+    """Reads the objects of a file, without their digests. Skips a torn last line. Raises InputError
+    for a damaged line."""
     found = []
     for line in lines_in(path):
         if line.row is not None:
@@ -73,13 +76,14 @@ def damaged(path: Path, number: int) -> str:
 
 
 def append_line(path: Path, row: Mapping[str, Any], *, private: bool = False) -> None:
-    """Adds a line and flushes it to the disk, after a torn last line was cut off, which is said."""
+    """Adds a line and flushes it to the disk. A torn last line is cut off first, with a message."""
     mend(path)
     append(path, line_of(row), private=private)
 
 
 def mend(path: Path) -> None:
-    """Cuts off a torn last line, or ends a whole one that lacks its end; says so on standard error."""
+    """Cuts off a torn last line with a message on standard error, or adds the missing end of a
+    whole one."""
     if not path.is_file() or _ends_well(path):
         return
     *_, last = lines_in(path)
@@ -91,8 +95,8 @@ def mend(path: Path) -> None:
 
 
 def keep_lines(path: Path, wanted: Callable[[Row], bool], *, private: bool = False) -> None:
-    """Leaves only the lines whose object is wanted; the file is replaced whole. A torn last line goes. Raises InputError for a damaged
-    line."""
+    """Keeps only the lines whose object is wanted, and drops a torn last line. The file is replaced
+    as a whole. Raises InputError for a damaged line."""
     if path.is_file():
         mend(path)
         read_lines(path)
@@ -102,7 +106,8 @@ def keep_lines(path: Path, wanted: Callable[[Row], bool], *, private: bool = Fal
 
 
 def _split(content: bytes) -> list[bytes]:
-    """At line feeds only: JSON escapes every other end of a line, and what is damaged is no reason to see more lines."""
+    """Splits at line feeds only: JSON escapes all other line ends, and damaged bytes must not look
+    like more lines."""
     parts = content.split(b"\n")
     return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 

@@ -1,11 +1,13 @@
-"""One process at a time writes into a run folder or a folder of predictions.
+"""The lock of a run folder or a folder of predictions: only one process at a time writes there.
 
-    RUN/.ehrmind-lock              an empty file; who holds its flock may write
-    RUN/protected/.ehrmind-writer  process, machine and time of who does; in a folder of predictions beside the lock
+    RUN/.ehrmind-lock              an empty file; the process that holds its flock may write
+    RUN/protected/.ehrmind-writer  that process, its machine and the time
 
-The kernel frees a flock when its process dies, by whatever death. Of several workers the first alone holds it. Seeds lie in the folder of
-their run and have its lock. Reading needs none, and neither does writing a page anew.
-"""
+In a folder of predictions the second file lies next to the lock.
+
+The kernel frees a flock when its process dies, however it dies. If there are several workers, the
+first holds it. The runs of seeds lie inside the folder of their run and share its lock. Reading
+needs no lock, and neither does writing a page again."""
 
 from __future__ import annotations
 
@@ -33,15 +35,16 @@ from ehrmind.world import current
 P = ParamSpec("P")
 T = TypeVar("T")
 LOCK, WRITER = ".ehrmind-lock", ".ehrmind-writer"
-WAIT = 5.0  # seconds, for one that was just told to end: a scheduler stops a run and starts it again at once
+WAIT = 5.0  # seconds for a process that is just ending: a scheduler may stop a run and restart it at once
 WAIT_FOR_WORKERS = 120.0  # a cluster's workers end within a minute of their command; NFS frees a lost node's lock later
 SECONDS_BETWEEN_TRIES = 0.05
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what file systems without flock say
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # errors of file systems without flock
 
 
 @dataclass
 class _Held:
-    """A lock that this process holds. None: lent to others, or held by the first worker."""
+    """A lock that this process holds. `descriptor` is None while it is lent to others, or if the
+    first worker holds it."""
 
     descriptor: int | None = None
     signed: Path | None = None
@@ -54,9 +57,12 @@ _ours: ContextVar[Mapping[Path, _Held]] = ContextVar("_ours", default={})  # noq
 def only_writer(
     folder: Path, holds_work: Callable[[Path], bool] | None = None, *, wait: float | None = None
 ) -> Iterator[None]:
-    """Makes the folder if need be and holds it until the block ends; within itself it may be opened again. If the block ends by an
-    error, a folder that was new or empty is given back as it was unless it `holds_work` now, so that the corrected command finds
-    none in its way. Raises InputError where another process writes there for longer than `wait` seconds."""
+    """Holds the folder's lock until the block ends; makes the folder if needed. Nested use in one
+    process is allowed.
+
+    If the block ends with an error, a folder that was new or empty is restored unless it
+    `holds_work` now, so that the corrected command can use it. Raises InputError if another process
+    writes there for longer than `wait` seconds."""
     place = _place(folder)
     if place in _ours.get():
         yield
@@ -76,13 +82,14 @@ def only_writer(
         if held.descriptor is not None:
             _give_back(held, place)
             if not was_there:
-                with suppress(OSError):  # not empty: it is used now
+                with suppress(OSError):  # it is not empty, so it is used now
                     place.rmdir()
 
 
 @contextmanager
 def lent(folder: Path, *, wait: float) -> Iterator[None]:
-    """Gives the folder to a process that works for this one, such as a worker of a cluster, until the block ends."""
+    """Lends the lock to a process that works for this one, such as a cluster's worker, until the
+    block ends."""
     place = _place(folder)
     held = _ours.get()[place]
     _give_back(held, place)
@@ -93,7 +100,8 @@ def lent(folder: Path, *, wait: float) -> Iterator[None]:
 
 
 def writes_into(argument: str, *, make: bool = True) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """A function that is the only writer of the folder which this argument of it names, and which it makes, or looks for itself."""
+    """Decorates a function to hold the lock of the folder that `argument` names. With `make` False
+    a missing folder is left to the function."""
 
     def alone(act: Callable[P, T]) -> Callable[P, T]:
         @wraps(act)
@@ -108,7 +116,8 @@ def writes_into(argument: str, *, make: bool = True) -> Callable[[Callable[P, T]
 
 
 def sign(folder: Path, where: Path) -> None:
-    """Writes into the folder `where`, which is its owner's alone, who holds `folder`: another one is told it."""
+    """Writes who holds `folder` into the private folder `where`, for the message to another
+    process."""
     held = _ours.get().get(_place(folder))
     if held is None or held.descriptor is None or held.signed is not None:
         return
@@ -124,7 +133,7 @@ def sign(folder: Path, where: Path) -> None:
 
 
 def _place(folder: Path) -> Path:
-    """The folder whose lock counts: the outermost run's."""
+    """Returns the folder whose lock counts: that of the outermost run."""
     place = folder.resolve()
     above = place.parent.parent
     return above if place.parent.name == "seeds" and (above / "recipe.yaml").is_file() else place
@@ -141,16 +150,17 @@ def _take(held: _Held, place: Path, wait: float) -> None:
         time.sleep(SECONDS_BETWEEN_TRIES)
     held.descriptor, held.signed = found, None
     _close_in_children().add(found)
-    for left in _signatures(place):  # of one that was killed
+    for left in _signatures(place):  # left by a killed process
         left.unlink(missing_ok=True)
 
 
 def _try(place: Path) -> int | None:
-    """A descriptor that holds the lock, or None where another one's does, or did a moment ago."""
+    """Returns a descriptor that holds the lock; None if another process holds it, or just released
+    it."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:  # freed by its first user between the two
+    except FileNotFoundError:  # the holder removed the folder between the two calls
         return None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -166,7 +176,7 @@ def _try(place: Path) -> int | None:
         if error.errno in _NO_LOCKS:
             _say_without(place)
             return descriptor
-        if error.errno not in (errno.ENOENT, errno.ESTALE):  # those: the holder took the file away when it ended
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # these two: the holder removed the file when it ended
             os.close(descriptor)
             raise
     os.close(descriptor)
@@ -174,7 +184,8 @@ def _try(place: Path) -> int | None:
 
 
 def _give_back(held: _Held, place: Path) -> None:
-    """The file goes while it is held, so that nobody waits at one that others no longer see."""
+    """Releases the lock. The file is removed while it is held, so that no process waits on a file
+    that others no longer see."""
     assert held.descriptor is not None
     say_left([left for path in (held.signed, place / LOCK) if path is not None for left in remove(path)])
     _close_in_children().discard(held.descriptor)
@@ -184,7 +195,8 @@ def _give_back(held: _Held, place: Path) -> None:
 
 @cache
 def _close_in_children() -> set[int]:
-    """Descriptors that a forked child closes: one that outlives us must not keep the lock."""
+    """Returns the descriptors that a forked child closes, so that a child that outlives us does not
+    keep the lock."""
     held: set[int] = set()
 
     def close() -> None:

@@ -1,11 +1,13 @@
-"""The manifest of a folder: digest and size of every file that is stored there, and a digest of itself.
+"""The manifest of a folder: digest and size of every stored file, and a digest of the manifest
+itself.
 
-    {"digest": "…", "version": 1, "purged": null, "replacing": {}, "files": {"results.json": {"sha256": "…", "bytes": 812}}}
+    {"digest": "…", "version": 1, "purged": null, "replacing": {},
+     "files": {"results.json": {"sha256": "…", "bytes": 812}}}
 
-An artefact is written first, then the manifest, whole. So a file that is not listed counts as never written. Before something listed is
-replaced, `replacing` names what will stand there, so that a kill leaves either the old or the new, and `settle` knows which. Removal
-unlists first. A write costs two flushes to the disk, however many files are listed: nothing old is read again.
-"""
+A file is written first, then the whole manifest. A file that is not listed counts as never written.
+Before a listed file is replaced, `replacing` names the new content, so that a kill leaves either
+the old or the new file, and `settle` finds out which. A removal unlists first. A write costs two
+flushes to the disk, however many files are listed: no old file is read again."""
 
 from __future__ import annotations
 
@@ -39,23 +41,24 @@ NAME = "manifest.json"
 
 @dataclass
 class Manifest:
-    """The manifest of the folder `root`. Files whose name begins with one of `private` are the owner's alone."""
+    """Reads and writes the manifest of the folder `root`. Only the owner can read files whose name
+    begins with one of `private`."""
 
     root: Path
     private: tuple[str, ...] = ("protected/",)
     _seen: tuple[tuple[int, ...], Contents] | None = field(default=None, repr=False)
-    _held: list[int] | None = field(default=None, repr=False)  # descriptors that hold the lock, while we are alone
+    _held: list[int] | None = field(default=None, repr=False)  # descriptors that hold the lock, inside `_alone`
 
     @property
     def file(self) -> Path:
         return self.root / NAME
 
     def create(self, *names: str) -> None:
-        """Begins a manifest, listing what lies there under these names."""
+        """Begins a manifest that lists the files and folders of these names."""
         self._write(Contents({name: found for name in names for name, found in self._lying(name).items()}))
 
     def read(self) -> Contents:
-        """Raises InputError where there is none, or a damaged one."""
+        """Reads the manifest. Raises InputError if there is none, or a damaged one."""
         try:
             if self._seen is not None and self._seen[0] == _stamp(self.file):
                 return self._seen[1]
@@ -72,14 +75,14 @@ class Manifest:
         return self._seen[1]
 
     def names(self, prefix: str = "") -> list[str]:
-        """The names that are listed, in order."""
+        """Lists the names in order."""
         return sorted(name for name in self.read().files if name.startswith(prefix))
 
     def holds(self, name: str) -> bool:
         return name in self.read().files
 
     def put(self, name: str, content: bytes) -> None:
-        """Writes a file, whole or not at all, and lists it. What is listed there is replaced."""
+        """Writes a file, whole or not at all, and lists it. Replaces what was listed there."""
         path, new = self.root / name, {name: stored_bytes(content)}
         with self._alone():
             self._announce(name, new)
@@ -89,7 +92,8 @@ class Manifest:
             self._list(name, new)
 
     def put_folder(self, name: str, made: Path) -> None:
-        """Renames a whole folder, which lies on the same disk, to its place and lists its files. What is there is replaced."""
+        """Renames a whole folder on the same disk to its place and lists its files. Replaces what
+        was there."""
         new = {f"{name}/{part}": found for part, found in _files(made)}
         if name.startswith(self.private):
             take_from_others(made)
@@ -101,7 +105,7 @@ class Manifest:
             self._list(name, new)
 
     def add(self, *names: str) -> None:
-        """Lists files and folders that were written by others."""
+        """Lists files and folders that others wrote."""
         new = {name: self._lying(name) for name in names}  # read before others have to wait
         for name in names:
             if name.startswith(self.private):
@@ -117,7 +121,7 @@ class Manifest:
             say_left([left for name in names for left in remove_path(self.root / name)])
 
     def record_purge(self, prefix: str, facts: Mapping[str, Any]) -> None:
-        """Says that everything listed under `prefix` was removed for good."""
+        """Records that everything listed under `prefix` was removed for good."""
 
         def purge(found: Contents) -> None:
             gone = {name: there for name, there in found.files.items() if name.startswith(prefix)}
@@ -130,7 +134,8 @@ class Manifest:
             self._change(purge)
 
     def settle(self) -> None:
-        """After a kill: finds out which of the old and the new stands where something was being replaced. Leftovers were cleared before."""
+        """Finds out, after a kill, whether the old or the new file stands where one was being
+        replaced. Leftovers must be cleared before."""
         pending = self.read().replacing
         if pending:
             lying = {name: _safely(self._lying, name) for name in pending}
@@ -145,7 +150,7 @@ class Manifest:
                 self._change(choose)
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a listed file. Raises InputError where it is not what was stored."""
+        """Reads a listed file. Raises InputError if it is not what was stored."""
         for last in (False, True):
             expected = self._expected(name)
             content = _regular(self.root / name, {one.bytes for one in expected})
@@ -157,13 +162,15 @@ class Manifest:
         raise AssertionError
 
     def prove(self, *names: str, told: Callable[[str, int], None] | None = None) -> None:
-        """Raises InputError naming the first listed file, of these or in these folders, that is not what was stored."""
+        """Raises InputError naming the first listed file, among these files and folders, that is
+        not what was stored."""
         for name in names:
             for fault in self.faults(name, told=told):
                 raise InputError(self.said(fault))
 
     def faults(self, under: str = "", told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
-        """Every listed file, of all or in a folder, that is gone or damaged. `told` hears each name and size before it is read."""
+        """Yields every listed file that is gone or damaged, of all or `under` a folder. `told` is
+        called with each name and size before the file is read."""
         files = self.read().files
         for name, there in [(under, files[under])] if under in files else sorted(files.items()):
             if under and not _under(under, name):
@@ -177,7 +184,7 @@ class Manifest:
                 yield fault
 
     def said(self, fault: Fault) -> str:
-        """A sentence for commands that read."""
+        """Describes a fault in a sentence, for commands that only read."""
         what = {"gone": "is gone", "damaged": "is damaged: its content is not what was stored"}.get(
             fault.what, "is not listed"
         )
@@ -199,7 +206,8 @@ class Manifest:
         return None if whole else Fault(name, "damaged")
 
     def _expected(self, name: str) -> list[Stored]:
-        """What may stand there: two things while it is being replaced; none where it is not listed (any more)."""
+        """Returns the contents that the file may have: two while it is being replaced, none if it
+        is not listed (any more)."""
         found = self.read()
         new = [files[name] for files in found.replacing.values() if name in files]
         return [*([found.files[name]] if name in found.files else []), *new]
@@ -228,21 +236,22 @@ class Manifest:
     def _write(self, contents: Contents) -> None:
         with writing(self.file, private=NAME.startswith(self.private)) as file:
             file.write(written(contents))
-            if self._held is not None:  # the writer holds a lock on what it writes; a second descriptor keeps it
+            if self._held is not None:  # `writing` locks its file; a second descriptor keeps that lock
                 self._held.append(os.dup(file.fileno()))
         self._seen = _stamp(self.file), contents
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One writer at a time: the run itself, or a command that adds a page while it goes. The lock is on the manifest's file. A write
-        replaces that, and holds the new one too until the block ends; whoever waited looks again."""
+        """Allows one writer at a time: the run itself, or a command that adds a page meanwhile. The
+        lock is on the manifest's file. A write replaces that file and holds the new one too until
+        the block ends; a process that waited opens it again."""
         clear_leftovers(self.root, NAME)
         while True:
             self.read()
             descriptor = os.open(self.file, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError:  # a file system without such locks; the run's own lock has to do
+            except OSError:  # a file system without such locks; the run's own lock must suffice
                 pass
             if self.file.exists() and _stamp(descriptor) == _stamp(self.file):
                 break
@@ -262,7 +271,7 @@ def _place_all(found: Contents, new: Mapping[str, Listed]) -> None:
 
 
 def _place(contents: Contents, name: str, new: Listed) -> None:
-    """Lists `new` in place of what is listed as or under `name`."""
+    """Lists `new` in place of everything listed as `name` or under it."""
     for listed in [listed for listed in contents.files if _under(name, listed)]:
         del contents.files[listed]
     contents.replacing.pop(name, None)
@@ -285,7 +294,8 @@ def _safely(find: Callable[[str], Listed], name: str) -> Listed | None:
 
 
 def _regular(path: Path, sizes: Iterable[int]) -> bytes | None:
-    """A file's content where it has one of the sizes; a pipe, a link to itself or what has grown is not even opened."""
+    """Reads a regular file that has one of the sizes. A pipe, a link to itself or a file that has
+    grown is not even opened."""
     try:
         return path.read_bytes() if path.is_file() and path.stat().st_size in sizes else None
     except (FileNotFoundError, RuntimeError):

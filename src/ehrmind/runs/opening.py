@@ -1,4 +1,4 @@
-"""Opening a run folder: a new one, or one to go on with."""
+"""Opening a run folder: a new one, or one to resume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ehrmind.world import on_first
 
 
 def open_run(path: Path, recipe: Recipe, *, resume: bool) -> Run:
-    """Make a run folder, or open one to go on with it. Refuses a used folder, and a resume under another recipe."""
+    """Makes a run folder, or opens one to resume it. Refuses a used folder without `resume`, and a
+    resume under another recipe."""
     _open(path, recipe, resume)
     return Run(path)
 
@@ -38,7 +39,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         before = _as_known_here(run.recipe())
         differing = differing_keys(
             {**before, "cluster": None}, {**resolved, "cluster": None}
-        )  # other workers may go on with it
+        )  # other workers may resume it
         if differing:
             raise InputError(
                 f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}."
@@ -51,7 +52,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(
                 f"{path} was purged: its cases, rollouts and models are gone, its figures stay; choose another --out."
             )
-        _make_folders(run)  # a kill may have come before the last of them
+        _make_folders(run)  # a kill may have come before the last folder
         recover(run)
         return
     _make_folders(run)
@@ -68,7 +69,8 @@ def _make_folders(run: Run) -> None:
 
 
 def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe with the defaults of keys that its version did not have; as it is where this version cannot read it."""
+    """Adds to a stored recipe the defaults of keys that its version did not have. Returns it
+    unchanged if this version cannot read it."""
     try:
         return parse_recipe(tree).model_dump(mode="json")
     except InputError:

@@ -3,10 +3,11 @@
     asked.json  provenance.json  parts/000000.parquet  endpoint.jsonl  manifest.json
     predictions.parquet or predictions.jsonl   predictions.html   meds/<task>.parquet
 
-It holds what a model said of records: mode 0700, every file 0600, looked at whenever it is opened. One process at a time writes there
-(`lock`), and every file has its digest in the manifest (`manifest`). A part is whole or absent; what is there is not asked again, so that
-every case is answered once, wherever the work was stopped. `asked.json` is what the answers depend on, and a folder belongs to it.
-"""
+It holds what a model said about records: mode 0700, every file 0600, checked whenever it is opened.
+One process at a time writes there (`lock`), and every file has its digest in the manifest
+(`manifest`). A part is whole or absent. Parts that exist are not asked again, so every case is
+answered once, wherever the work was stopped. The answers depend on `asked.json`, and a folder
+belongs to one such file."""
 
 from __future__ import annotations
 
@@ -26,37 +27,39 @@ from ehrmind.files import clear_leftovers, file_name, json_bytes, parquet_bytes,
 from ehrmind.runs.lock import LOCK, WRITER, sign
 from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import keep_private
+from ehrmind.runs.records import PredictionProvenance
+from ehrmind.runs.records.prediction_row import PredictionRow
 from ehrmind.types import InputError
 from ehrmind.world import on_first
 
 if TYPE_CHECKING:
     import polars as pl
 
-Row = dict[str, Any]
 Format = Literal["parquet", "jsonl"]
 PARTS = "parts/"
 _PART = re.compile(r"[0-9]{6,}\.parquet")
 _IDLE = re.compile(
     rf"asked\.json|manifest\.json|{re.escape(LOCK)}|{re.escape(WRITER)}|\.(?:asked|manifest)\.json\.[0-9a-f]{{8}}\.partial"
 )
-TELLING = 20  # cases; that none of fewer was answered may be chance, and is a warning alone
+TELLING = 20  # cases; if none of fewer was answered, that may be chance and is only a warning
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Paths and records of one prediction."""
+    """Reads and writes the folder of one prediction."""
 
     path: Path
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Digests of all that is stored, every file its owner's alone. The first worker's alone."""
+        """The digests of all stored files, which only their owner can read. Only the first worker
+        uses them."""
         return Manifest(self.path, private=("",))
 
     @property
     def answers(self) -> Path:
-        """What an endpoint answered, so that it is asked nothing twice."""
+        """The file of an endpoint's answers, so that nothing is asked twice."""
         return self.path / "endpoint.jsonl"
 
     @property
@@ -68,15 +71,15 @@ class Predictions:
 
     @on_first
     def written_parts(self) -> list[int]:
-        """Their numbers."""
+        """Lists the numbers of the written parts."""
         return [int(Path(name).stem) for name in self.manifest.names(PARTS)]
 
     @on_first
-    def write_part(self, number: int, rows: Sequence[Row]) -> None:
+    def write_part(self, number: int, rows: Sequence[PredictionRow]) -> None:
         self.manifest.put(f"{PARTS}{number:06d}.parquet", parquet_bytes(frame_of(rows)))
 
     def parts(self) -> pl.DataFrame:
-        """All parts that are written, in order. Raises InputError where one is not what was stored."""
+        """Reads all written parts, in order. Raises InputError if one is not what was stored."""
         import polars as pl
 
         return pl.concat(
@@ -84,7 +87,7 @@ class Predictions:
         )
 
     def final(self) -> Path | None:
-        """The whole, where it is finished."""
+        """The file of all predictions; None until it is finished."""
         name = self._final_name()
         return None if name is None else self.path / name
 
@@ -107,55 +110,64 @@ class Predictions:
 
     @on_first
     def tidy(self) -> None:
-        """Once the whole is on the disk: away with the parts, and with nothing that is not ours. Says what is left of them."""
+        """Removes the parts once the whole file is on the disk, and nothing that is not ours.
+        Reports what is left of them."""
         self.manifest.remove(*self.manifest.names(PARTS))
-        with suppress(OSError):  # somebody else's file in it stays
+        with suppress(OSError):  # a foreign file in it stays
             (self.path / PARTS).rmdir()
 
     def write_meds(self, task: str, frame: pl.DataFrame) -> None:
         self.manifest.put(self.meds(task).relative_to(self.path).as_posix(), parquet_bytes(frame))
 
     def lines(self) -> list[str]:
-        """What became of the cases, for a person: counts, no text of a record."""
-        counts = self.about("provenance")["counts"]
-        why = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
+        """Says in sentences what became of the cases: counts, no record text."""
+        counts = self.provenance().counts
+        why = ", ".join(f"{reason} {count:,}" for reason, count in counts.reasons.items())
         said = [
-            f"answered {counts['answered']:,} of {counts['cases']:,} cases",
+            f"answered {counts.answered:,} of {counts.cases:,} cases",
             *([f"without an answer: {why}"] if why else []),
         ]
-        if counts["abstained"]:
-            said.append(f"abstained from {counts['abstained']:,}")
+        if counts.abstained:
+            said.append(f"abstained from {counts.abstained:,}")
         return [*said, f"wrote {self.final()}"]
 
     def warning(self) -> str | None:
-        """Advises what to do if not one case was answered, which no model of this kind of question
-        does; else None."""
-        counts = self.about("provenance")["counts"]
-        if counts["answered"] or counts["abstained"]:
+        """Advises what to do if no case was answered, as happens with a model not made for such
+        questions; else None."""
+        counts = self.provenance().counts
+        if counts.answered or counts.abstained:
             return None
-        why = max(counts["reasons"], key=counts["reasons"].get, default="no answer")
+        why = max(counts.reasons, key=lambda reason: counts.reasons[reason], default="no answer")
         return (
-            f"none of {counts['cases']:,} cases was answered (mostly: {why}), so this model cannot be used for them as it was asked; "
+            f"none of {counts.cases:,} cases was answered (mostly: {why}), so this model cannot be used for them as "
+            "it was asked; "
             f"`text` in {self.final()} is what it wrote: see whether it was trained on such cases, and whether "
             "decoding.max_new_tokens and the model's context are enough"
         )
 
-    def write_about(self, name: Literal["asked", "provenance"], about: Mapping[str, Any]) -> None:
-        self.manifest.put(f"{name}.json", json_bytes(about))
+    def write_provenance(self, provenance: PredictionProvenance) -> None:
+        self.manifest.put("provenance.json", json_bytes(provenance.to_dict()))
 
-    def about(self, name: Literal["asked", "provenance"]) -> dict[str, Any]:
-        """Raises InputError where it is not what was stored."""
-        found: dict[str, Any] = json.loads(self.manifest.read_bytes(f"{name}.json"))
+    def provenance(self) -> PredictionProvenance:
+        """Reads provenance.json of a finished prediction. Raises InputError if it is not what was
+        stored."""
+        tree = json.loads(self.manifest.read_bytes("provenance.json"))
+        return PredictionProvenance.from_dict(tree, str(self.path / "provenance.json"))
+
+    def asked(self) -> dict[str, Any]:
+        """Reads asked.json, the JSON of `records.Asked`. Raises InputError if it is not what was
+        stored."""
+        found: dict[str, Any] = json.loads(self.manifest.read_bytes("asked.json"))
         return found
 
     def asked_before(self) -> dict[str, Any] | None:
-        """What the folder was asked when it began, if it has."""
-        return self.about("asked") if self.manifest.file.is_file() else None
+        """Reads what the folder was asked when it began; None if it has not begun."""
+        return self.asked() if self.manifest.file.is_file() else None
 
 
 def open_predictions(path: Path, asked: Mapping[str, Any], *, resume: bool) -> Predictions:
-    """Make a folder, or open one to go on with it. Refuses a used folder, and going on with another model, other cases or another way of
-    asking, by the names of what differs."""
+    """Makes a folder, or opens one to resume it. Refuses a used folder without `resume`, and a
+    resume with another model, other cases or other settings, naming what differs."""
     _open(path, asked, resume)
     return Predictions(path)
 
@@ -165,7 +177,7 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
     folder = Predictions(path)
     plain: dict[str, Any] = json.loads(json.dumps(asked))
     is_begun = refuse_used(path, resume=resume)
-    if is_begun and (differing := differing_keys(folder.about("asked"), plain)):
+    if is_begun and (differing := differing_keys(folder.asked(), plain)):
         raise InputError(f"{path} was asked otherwise, so it cannot be resumed; these differ: {', '.join(differing)}.")
     path.mkdir(parents=True, exist_ok=True)
     if is_begun:
@@ -184,7 +196,8 @@ def _open(path: Path, asked: Mapping[str, Any], resume: bool) -> None:
 
 
 def _recover(folder: Predictions) -> None:
-    """What is damaged or gone is named, and asked again where a part of it is; what was whole once is left to a person."""
+    """Reports damaged and missing files. A part is dropped and asked again; a damaged finished file
+    is refused."""
     folder.manifest.settle()
     for fault in list(folder.manifest.faults()):
         if fault.what == "damaged" and not fault.name.startswith(PARTS):
@@ -196,11 +209,11 @@ def _recover(folder: Predictions) -> None:
     parts = (f"{PARTS}{path.name}" for path in (folder.path / PARTS).glob("*.parquet") if _PART.fullmatch(path.name))
     folder.manifest.remove(
         *(name for name in parts if not folder.manifest.holds(name))
-    )  # a kill came before or after it was listed
+    )  # a kill came before it was listed or after it was unlisted
 
 
 def holds_work(path: Path) -> bool:
-    """Tells whether anything was answered in the folder, or something in it is not ours."""
+    """Tells whether the folder holds answers or foreign files."""
     return any(
         file.is_symlink() or not file.is_dir()
         for file in path.rglob("*")
@@ -209,7 +222,8 @@ def holds_work(path: Path) -> bool:
 
 
 def is_bare(path: Path) -> bool:
-    """Tells whether the folder holds only what a kill left before its manifest, or a lock. What is not listed counts as never written."""
+    """Tells whether the folder holds only what a kill left before its manifest, or a lock. What is
+    not listed counts as never written."""
     made = {path / "asked.json", path / PARTS, path / "meds"}
     found = set(path.rglob("*"))
     return not (path / NAME).is_file() and all(
@@ -218,7 +232,8 @@ def is_bare(path: Path) -> bool:
 
 
 def refuse_used(path: Path, *, resume: bool) -> bool:
-    """Whether predictions have begun there. Raises InputError where they have and are not to go on, or where something else is."""
+    """Tells whether predictions have begun there. Raises InputError if they have and `resume` is
+    False, or if something else is there."""
     if not path.exists() or is_bare(path):
         return False
     if not (path / "asked.json").is_file():
@@ -229,7 +244,7 @@ def refuse_used(path: Path, *, resume: bool) -> bool:
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
-    """A finished folder's rows, whatever their format. Raises InputError."""
+    """Reads a finished folder's rows in either format. Raises InputError."""
     import polars as pl
 
     file = Predictions(path).final()
@@ -240,14 +255,14 @@ def read_predictions(path: Path) -> pl.DataFrame:
     return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_ndjson(file, schema=schema())
 
 
-def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+def frame_of(rows: Sequence[PredictionRow]) -> pl.DataFrame:
     import polars as pl
 
-    return pl.DataFrame(rows, schema=schema(), orient="row")
+    return pl.DataFrame([row.to_dict() for row in rows], schema=schema(), orient="row")
 
 
 def schema() -> dict[str, Any]:
-    """A row a case. docs/predict.md says what each column is."""
+    """The columns; one row per case. docs/predict.md explains each."""
     import polars as pl
 
     said = pl.Struct({"start": pl.Int64, "end": pl.Int64, "text": pl.String, "stands": pl.Boolean})

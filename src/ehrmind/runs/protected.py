@@ -1,4 +1,5 @@
-"""Folders that hold record text: open to their owner alone, and removed so that nothing is left unsaid."""
+"""Folders that hold record text: only their owner can open them, and a removal reports everything
+that is left."""
 
 from __future__ import annotations
 
@@ -13,19 +14,21 @@ from pathlib import Path
 from ehrmind.files import is_leftover
 from ehrmind.removal import Left, remove, remove_contents
 from ehrmind.runs.lock import WRITER
+from ehrmind.runs.records.stage_key import SCORINGS
 from ehrmind.types import InputError
 
 FOLDER, FILE, OTHERS = 0o700, 0o600, 0o077
-# What a run writes under `protected/`, by which a folder that a link leads to is known to be ours.
+# The files that a run writes under `protected/`. By them the target of a link is recognised as
+# ours.
 _HALF = r"\.[^/]+\.[0-9a-f]{8}\.(?:partial|replaced)"
 _KINDS = {
     "cases": rf"[^/]+\.parquet|{_HALF}",
     "rollouts": rf"[^/]+-[0-9]{{6,}}\.parquet|{_HALF}",
     "checkpoints": rf"[^/]+/(?:step-[0-9]+|{_HALF})/.+",
-    "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # these four may hold what a kill left unlisted
+    "models": rf"(?:base|sft|rlvr|sft_rlvr|{_HALF})/.+",  # a kill may leave unlisted files in these four
     "predictions": rf"[^/]+\.parquet|{_HALF}",
     "teacher": rf"warmup\.jsonl|{_HALF}",
-    "endpoints": rf"(?:evaluate|transfer|samples|repeated|votes)-[^/]+\.jsonl|{_HALF}",
+    "endpoints": rf"(?:{'|'.join(SCORINGS)})-[^/]+\.jsonl|{_HALF}",
 }
 _ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))
@@ -33,12 +36,13 @@ _OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
 LISTED = (
     "cases/",
     "predictions/",
-)  # names that other people's files may have too: only what the manifest lists is ours
+)  # other files may have such names too: only those that the manifest lists are ours
 
 
 def keep_private(folder: Path) -> None:
-    """Makes a folder that will hold record text its owner's alone. If it is there, it takes from others what they may do in it, such as in
-    an unpacked or copied one, and says so. Raises InputError where it cannot, because the folder is another user's or leads nowhere."""
+    """Makes a private folder for record text. If the folder exists, others lose their permissions
+    in it (it may have been unpacked or copied), with a message. Raises InputError if that fails,
+    because the folder belongs to another user or is a broken link."""
     with suppress(FileExistsError):
         folder.mkdir(mode=FOLDER)
     if folder.is_symlink() and not folder.exists():
@@ -74,8 +78,8 @@ def keep_private(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The folder and its parts, though they be links, and all in them but links, each with its state; what goes meanwhile is passed
-    over."""
+    """Yields the folder, its parts even if they are links, and everything in them except links,
+    each with its state. Skips files that disappear meanwhile."""
     for start in (folder, *(part for part in map(folder.joinpath, _KINDS) if part.is_symlink() and part.is_dir())):
         yield start, start.stat()
         for place, folders, files in os.walk(start):
@@ -90,22 +94,24 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def entered(path: Path) -> bool:
-    """Whether a path in a run folder is a folder of the run: its own, or `protected/` or a part of that on another disk."""
+    """Tells whether a path is a folder of the run: a folder inside it, or a link of `protected/` or
+    of a part of that to another disk."""
     part = path.name == "protected" or (path.parent.name == "protected" and path.name in _KINDS)
     return path.is_dir() and (part or not path.is_symlink())
 
 
 def clear(protected: Path, listed: frozenset[str] | None = None) -> list[Left]:
-    """Removes a `protected/` with all in it. What a link leads to is removed too where it is such a folder or a part of one, and nothing
-    else; the link stays, to an empty folder. `listed` is what the run's manifest lists there, where it has a whole one. Returns what is
-    left."""
+    """Removes a `protected/` with everything in it, and returns what is left.
+
+    The target of a link is emptied too if it holds only such files; the link stays, to an empty
+    folder. `listed` has the names that the run's manifest lists there, if it has a whole one."""
     if protected.is_symlink():
         return _clear_linked(protected, _OURS, "", listed) or _clear(protected, listed)
     return _clear(protected, listed) or ([] if _is_mount(protected) else remove(protected))
 
 
 def linked(protected: Path) -> list[Path]:
-    """The places elsewhere that a `protected/` and its folders lead to."""
+    """Returns the places that `protected/` and its folders link to."""
     parts = sorted(protected.iterdir()) if protected.is_dir() else []
     return [path.resolve() for path in (protected, *parts) if path.is_symlink() and path.is_dir()]
 
@@ -121,7 +127,7 @@ def _clear(folder: Path, listed: frozenset[str] | None) -> list[Left]:
 
 
 def _clear_linked(link: Path, ours: re.Pattern[str] | None, part: str, listed: frozenset[str] | None) -> list[Left]:
-    """What keeps a link's content from being removed as this `part` of the run."""
+    """Returns what keeps a link's content from being removed as this `part` of the run."""
     if not link.exists():
         return [(link, f"it links to {link.readlink()}, which is not there: mount that disk, or remove the link")]
     target = link.resolve()
@@ -148,11 +154,12 @@ def _emptied(link: Path) -> list[Left]:
 
 
 def _kept_links(folder: Path) -> list[Left]:
-    """Links deeper down that lead to something: removing them would leave it where nobody looks."""
+    """Returns links deeper down that lead to something: removing a link would leave its target
+    behind unnoticed."""
     found = (path for path in folder.rglob("*") if path.is_symlink() and path.exists())
     return [(path, f"it links to {path.resolve()}, which may not be of this run: remove both") for path in found]
 
 
 def _is_mount(folder: Path) -> bool:
-    """An encrypted disk may be mounted there; its folder stays, empty."""
+    """Tells whether a disk is mounted there, such as an encrypted one. Its folder stays, empty."""
     return os.path.ismount(folder)

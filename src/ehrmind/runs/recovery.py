@@ -1,8 +1,9 @@
-"""Before a run goes on: everything in its folder is proven, and what is damaged is named before anything is computed from it.
+"""Recovery before a run resumes: everything in its folder is proven, and damage is reported before
+anything is computed from it.
 
-What can be made again is dropped, so that the stages make it; an unfinished stage goes back to its newest whole state. What cannot be
-made again without hours of work is refused, with the two ways on: a copy, or removing the stage's mark, so that the stage is done again.
-"""
+Damaged files that stages can make again are dropped; an unfinished stage goes back to its newest
+whole state. Files that would take hours to make again are refused. The message names two remedies:
+a copy of the file, or removing the stage's mark, so that the stage is done again."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ from ehrmind.runs.contents import Fault
 from ehrmind.runs.folder import ALARMS, CHECKPOINTS, METRICS, MODELS, ROLLOUTS, SCORINGS, Run
 from ehrmind.runs.lines import mend, read_lines
 from ehrmind.runs.protected import entered
+from ehrmind.runs.records import StageKey
 from ehrmind.types import InputError
 
-MUCH = 1 << 30  # bytes; reading fewer is done before anybody wonders
+MUCH = 1 << 30  # bytes; reading fewer is quick, so it is not announced
 TRAINED = {
     "base": "model",
     "sft": "warmup",
@@ -31,7 +33,7 @@ STANDS_ON = {
     "warmup": ("sft", "sft_rlvr"),
     "rlvr-rlvr": ("rlvr",),
     "rlvr-sft_rlvr": ("sft_rlvr",),
-}  # the models that a stage decides
+}  # the models that depend on a stage
 PINNED = ("recipe.yaml", "provenance.json", "stages/data.json", "protected/cases/")
 _ROLLOUTS = re.compile(rf"{ROLLOUTS}/(?P<stage>.+)-(?P<step>\d{{6,}})\.parquet")
 _CHECKPOINT = re.compile(rf"(?P<folder>{CHECKPOINTS}/[^/]+/step-\d+)/.+")
@@ -40,7 +42,8 @@ Faults = Mapping[str, Fault]
 
 
 def recover(run: Run) -> None:
-    """Proves what a run will read and drops what it makes again. Raises InputError for what it cannot make again."""
+    """Proves what a run will read and drops what it can make again. Raises InputError for damage
+    that it cannot repair."""
     clear_all_leftovers(run)
     run.manifest.settle()
     for name in (METRICS, ALARMS, SCORINGS):
@@ -76,7 +79,8 @@ def _mend(run: Run, faults: Faults) -> None:
 
 
 def clear_all_leftovers(run: Run) -> None:
-    """What a kill left half-written anywhere in the run, which is ours alone; its seeds are runs of their own."""
+    """Removes what a kill left half-written anywhere in the run. The seeds are runs of their
+    own."""
     waiting = [run.path]
     while waiting:
         folder = waiting.pop()
@@ -94,8 +98,9 @@ def _refuse_pinned(run: Run, faults: Faults) -> None:
 
 
 def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
-    """(stages that are done again, further ones that stand on them). Done again is what takes neither sampling nor training, where
-    something of it is damaged, and every stage whose mark somebody removed."""
+    """Returns (stages that are done again, further stages that depend on them). A stage is done
+    again if its mark was removed, or if something of it is damaged and it needs neither sampling
+    nor training."""
     again = []
     for name, fault in faults.items():
         stage = _stage_of_mark(name)
@@ -118,17 +123,15 @@ def _done_again(run: Run, faults: Faults) -> tuple[list[str], list[str]]:
 
 
 def _is_of(run: Run, stage: str, models: Iterable[str]) -> bool:
-    """Whether a stage scores any of these models, in whatever way."""
-    recipe = run.recipe()
-    arms = "|".join(re.escape(arm) for arm in {*recipe["arms"], *models} if split_arm(arm)[0] in models)
-    return (
-        re.fullmatch(rf"(?:evaluate|transfer-.+)-(?:{arms})-[a-z]+|(?:samples|repeated|votes)-(?:{arms})", stage)
-        is not None
-    )
+    """Tells whether a stage scores an arm of any of these models."""
+    key = StageKey.parse(stage)
+    arms = {arm for arm in (*run.recipe()["arms"], *models) if split_arm(arm)[0] in models}
+    return key.is_scoring and key.arm in arms
 
 
 def _made_by(name: str) -> str | None:
-    """The quick stage that makes a file; None of what is made at every end of a run, or by other commands."""
+    """Returns the quick stage that makes a file; None for files that every run makes at its end, or
+    that other commands make."""
     if name.endswith("contamination.json"):
         return "contamination"
     if name.startswith(f"{MODELS}/base/"):
@@ -147,17 +150,18 @@ def _refuse_lost_work(run: Run, faults: Faults, finished: set[str]) -> None:
 
 
 def _needed_by(name: str, finished: set[str]) -> str | None:
-    """The finished stage that a damaged file belongs to and that does not make it again by itself; None where there is none."""
+    """Returns the finished stage that a damaged file belongs to and that does not make it again by
+    itself; None if there is none."""
     stage = _stage_of_mark(name)
     if match := _ROLLOUTS.fullmatch(name):
-        stage = match["stage"]
+        stage, key = match["stage"], StageKey.parse(match["stage"])
         if stage.startswith("intervention-"):
             stage = "pilot"
         elif stage.startswith("resample-"):
             stage = "warmup"
-        elif stage.startswith("votes-"):
-            voted = f"evaluate-{stage.removeprefix('votes-')}_"
-            stage = next((one for one in sorted(finished) if one.startswith(voted)), stage)
+        elif key.kind == "votes":
+            voting = (one for one in sorted(finished) if StageKey.parse(one).arm.startswith(f"{key.arm}_"))
+            stage = next((one for one in voting if StageKey.parse(one).kind == "evaluate"), stage)
     elif match := _MODEL.fullmatch(name):
         stage = TRAINED[match["arm"]]
     return stage if stage in finished else None
@@ -186,7 +190,8 @@ def _remedy(name: str) -> str:
 
 
 def _drop(run: Run, name: str) -> None:
-    """Removes what is damaged and what has seen more than it; the stages then find nothing, and make it."""
+    """Removes what is damaged and what has seen more than it; the stages then find nothing, and
+    make it."""
     if match := _ROLLOUTS.fullmatch(name):
         stage, step = match["stage"], int(match["step"])
         later = [one for one in run.checkpoint_names(stage) if int(one.removeprefix("step-")) > step]
@@ -201,7 +206,8 @@ def _drop(run: Run, name: str) -> None:
 
 
 def _drop_without_best(run: Run) -> None:
-    """An RLVR stage whose best model is not there, such as one that was caught on its way to a store, cannot go on behind it."""
+    """Drops the checkpoints of an RLVR stage whose best model is missing, for example because it
+    was interrupted on its way to a store."""
     for arm in ("rlvr", "sft_rlvr"):
         stage = TRAINED[arm]
         names = [f"{CHECKPOINTS}/{stage}/{one}/progress.json" for one in run.checkpoint_names(stage)]
@@ -217,7 +223,8 @@ def _best_step(progress: Any) -> int:
 
 
 def _never_listed(run: Run) -> list[str]:
-    """Rollouts, models and checkpoints that a kill left whole and not listed: they count as never written."""
+    """Lists rollouts, models and checkpoints that a kill left unlisted. They count as never
+    written."""
     listed = set(run.manifest.names())
     folders = {match["folder"] for name in listed if (match := _CHECKPOINT.fullmatch(name) or _MODEL.fullmatch(name))}
     found = [f"{ROLLOUTS}/{path.name}" for path in run.rollouts.glob("*.parquet")]
@@ -231,7 +238,7 @@ def _never_listed(run: Run) -> list[str]:
 
 
 def _of_no_use(run: Run) -> list[str]:
-    """Checkpoints of stages that are done: a kill came between the stage's mark and their removal, or within it."""
+    """Lists checkpoints of finished stages, left by a kill after the stage's mark was written."""
     left = (run.path / CHECKPOINTS).glob("*")
     return sorted(
         f"{CHECKPOINTS}/{path.name}" for path in left if (run.path / "stages" / f"{path.name}.json").is_file()
@@ -239,7 +246,7 @@ def _of_no_use(run: Run) -> list[str]:
 
 
 def _teller(run: Run) -> Callable[[str, int], None] | None:
-    """Says what is being read where that takes a while."""
+    """Returns a function that announces large files before they are read; None if all are small."""
     if sum(there.bytes for there in run.manifest.read().files.values()) < MUCH:
         return None
 

@@ -1,5 +1,5 @@
-"""State of a run folder before it holds work: whether a kill left it bare, and whether a refused
-start may remove it."""
+"""The state of a run folder before it holds work: whether a kill left it bare, and whether a
+refused start may remove it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MADE = r"recipe\.yaml|manifest\.json|provenance\.json|stages/(?:data|model)\.js
 _HELD = rf"{re.escape(LOCK)}|protected/{re.escape(WRITER)}"
 _FIRST = r"\.(?:recipe\.yaml|manifest\.json)\..+"
 _IDLE = re.compile(rf"(?:seeds/-?[0-9]+/)?(?:{_MADE}|{_HELD})")
-PURGING = "purging"  # a stage's mark: a removal of what is protected that has begun
+PURGING = "purging"  # a stage's mark: a purge has begun
 
 
 def is_bare(folder: Path) -> bool:

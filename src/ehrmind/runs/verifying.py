@@ -1,4 +1,5 @@
-"""A whole folder proven: every file that its manifest lists, every line of its append-only files, and what nobody listed."""
+"""Verifying a whole folder: every file in its manifest, every line of its append-only files, and
+files that are not listed."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from ehrmind.runs.manifest import NAME, Manifest
 from ehrmind.runs.protected import entered
 from ehrmind.types import InputError
 
-EDITED = ("protected/review.csv",)  # files that people write into
-LOCKS = (LOCK, WRITER, f"protected/{WRITER}")  # of the process that works in the folder
+EDITED = ("protected/review.csv",)  # files that users edit
+LOCKS = (LOCK, WRITER, f"protected/{WRITER}")
 
 
 def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iterator[Fault]:
-    """Every fault of a folder with a manifest, and of the runs of its seeds. `told` hears each name and size before it is read. Raises
-    InputError where there is no manifest, or a damaged one."""
+    """Yields every fault of a folder with a manifest, and of the runs of its seeds. `told` is
+    called with each name and size before the file is read. Raises InputError if there is no
+    manifest, or a damaged one."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; `ehrmind runs list FOLDER` shows the runs there are.")
     manifest = Manifest(folder)
@@ -44,7 +46,7 @@ def verify(folder: Path, told: Callable[[str, int], None] | None = None) -> Iter
 
 
 def _files(folder: Path) -> list[Path]:
-    """All but folders that lies there, on whatever disk; of seeds nothing, for they are runs of their own."""
+    """Lists all files, on any disk, except those of seeds, which are runs of their own."""
     found: list[Path] = []
     waiting = [folder]
     while waiting:

@@ -1,1 +1,2 @@
-"""The recipe's moves: pilot, warm-up, RLVR, evaluate, and the pipeline that runs them in order. Knows no report."""
+"""Stages of a run: pilot, warm-up, RLVR and evaluation, and the pipeline that runs them in order.
+They know no report."""

@@ -1,60 +1,78 @@
-"""The recipe's data become three checked splits, once; a resumed run reads them back from its own folder."""
+"""Data of a recipe: checked splits, made once. A resumed run reads them from its own folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind.config import DataSource, Recipe
 from ehrmind.data.cases import refuse_unanswered
 from ehrmind.data.splits import check_leaks, split_by_group, splits_digest, without_leaks
 from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run
+from ehrmind.runs.records import DataFacts, DataMark, ProvenCases
 from ehrmind.types import Case, InputError, Split
 from ehrmind.verify.drawn import refuse_unproven
 from ehrmind.world import current
 
+SourceFacts = dict[str, JsonValue]  # a reader's own counts (docs/your-data.md)
+
 
 def prepare_data(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
-    """Cases by split, leak-checked at every start. Raises InputError when a split is empty or a note is in two. Of several workers the
-    first reads them, so that no other needs the files."""
+    """Returns the cases by split, checked for leaks at every start. Of several workers only the
+    first reads the files.
+
+    Raises InputError if a split is empty or a note is in two splits.
+    """
     world = current()
     if world.size == 1:
         return _prepared(run, recipe)
-    told = world.from_first(
+    received = world.from_first(
         lambda: {name: [case.to_json() for case in cases] for name, cases in _prepared(run, recipe).items()}
     )
-    return {name: [Case.from_json(case) for case in cases] for name, cases in told.items()}
+    return {name: [Case.from_json(case) for case in cases] for name, cases in received.items()}
 
 
 def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
-    mark = run.done("data")
+    mark = run.mark("data", DataMark)
     if mark is not None:
         splits = run.load_cases()
         _check_leaks(splits)
-        if _digest(splits) != mark["digest"]:
+        if _digest(splits) != mark.digest:
             raise InputError(
                 f"The cases under {run.protected.name}/cases are not those this run was started with; start a new run."
             )
         _prove(splits, recipe)
         return {name: with_histories(cases, recipe.prompts.history)[0] for name, cases in splits.items()}
     with run.stage("data") as facts:
-        splits, facts["sources"], dropped = read_splits(recipe)
+        splits, sources, dropped = read_splits(recipe)
         _check_leaks(splits)
-        facts["proven"] = _prove(splits, recipe)
+        proven = _prove(splits, recipe)
         run.save_cases(splits)  # references stay references
+        histories = {}
         for name, cases in splits.items():
             splits[name], written = with_histories(cases, recipe.prompts.history)
-            facts |= {"histories": {**facts.get("histories", {}), name: written}} if written else {}
-        facts |= {"digest": _digest(splits), "cases": {name: len(cases) for name, cases in splits.items()}}
-        facts["train_notes_also_held_out_dropped"] = dropped
+            if written:
+                histories[name] = written
+        found = DataFacts(
+            sources=sources,
+            proven=ProvenCases.model_validate(proven),
+            **({"histories": histories} if histories else {}),
+            digest=_digest(splits),
+            cases={name: len(cases) for name, cases in splits.items()},
+            train_notes_also_held_out_dropped=dropped,
+        )
+        facts |= found.to_dict()
     return splits
 
 
-def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], int]:
-    """(cases by split, what was read, train cases dropped because held_out has their note)."""
-    data, sources = recipe.data, {}
+def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, SourceFacts], int]:
+    """Returns (cases by split, facts of each source, number of train cases dropped because held_out
+    has their note)."""
+    data = recipe.data
+    sources: dict[str, SourceFacts] = {}
     train, sources["train"] = read_source(recipe, data.train, "train")
     held_out, sources["held_out"] = read_source(recipe, data.held_out, "held_out")
     dropped = 0
@@ -80,35 +98,42 @@ def read_splits(recipe: Recipe) -> tuple[dict[str, list[Case]], dict[str, Any], 
 
 
 def _prove(splits: dict[str, list[Case]], recipe: Recipe) -> dict[str, int]:
-    """Tries the verifier on a drawn part of all cases, before anything is learned or scored by it."""
+    """Tries the verifier on a sample of all cases, before anything is learned or scored by it."""
     cases = [case for of in splits.values() for case in of]
     return refuse_unproven(cases, recipe.seed, think=recipe.prompts.think)
 
 
 def _check_leaks(splits: dict[str, list[Case]]) -> None:
-    """What is held out, here or elsewhere, is neither learned from nor selected by."""
+    """Refuses held-out and transfer cases that training or selection would also see."""
     for name in splits.keys() - {"train", "tuning"}:
         check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits[name])
 
 
-def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], dict[str, Any]]:
-    """One source's cases, relabelled to `split`, and its counts."""
+def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[Case], SourceFacts]:
+    """Returns one source's cases, relabelled to `split`, and its facts."""
     from ehrmind.data import load_cases
 
-    facts: dict[str, Any] = {}
+    facts: SourceFacts = {}
     if source.synthetic is not None:
         from ehrmind.data.synthetic import synthetic_cases
         from ehrmind.data.synthetic.general import synthetic_general
         from ehrmind.data.synthetic.trials import synthetic_trials
 
         asked = source.synthetic
-        looks: dict[str, Any] = {"difficulty": asked.difficulty, "manners": asked.manners, "styles": asked.styles}
         if asked.family == "trials":
             cases = synthetic_trials(asked.n, asked.seed, split, asked.tasks, difficulty=asked.difficulty)
         elif asked.family == "general":
             cases = synthetic_general(asked.n, asked.seed, split, asked.tasks)
         else:
-            cases = synthetic_cases(asked.n, asked.seed, split, asked.tasks, **looks)
+            cases = synthetic_cases(
+                asked.n,
+                asked.seed,
+                split,
+                asked.tasks,
+                difficulty=asked.difficulty,
+                manners=asked.manners,
+                styles=asked.styles,
+            )
         facts = {"synthetic": len(cases), "seed": asked.seed}
     elif source.medcalc:
         from ehrmind.data.medcalc import read_medcalc
@@ -136,13 +161,15 @@ def read_source(recipe: Recipe, source: DataSource, split: Split) -> tuple[list[
     if source.recompute:
         from ehrmind.data.relabel import recomputed
 
-        cases, facts["recomputed"] = recomputed(cases)
+        cases, counts = recomputed(cases)
+        facts["recomputed"] = {**counts}
     cases, taken = _limited(cases, source.limit, recipe.seed)
     return cases, {**facts, **taken}
 
 
 def _of_split(cases: list[Case], split: Split) -> list[Case]:
-    """Cases of several splits give each its own; those of one split may be used for another, but held-out ones never to learn or select."""
+    """Takes the cases of `split` if there are several splits. Cases of one split may serve as
+    another, but held-out ones never for training or selection."""
     splits = {case.split for case in cases}
     if len(splits) > 1:
         return [case for case in cases if case.split == split]
@@ -154,7 +181,8 @@ def _of_split(cases: list[Case], split: Split) -> list[Case]:
 
 
 def _limited(cases: list[Case], limit: int | None, seed: int) -> tuple[list[Case], dict[str, int]]:
-    """At most `limit` of the cases, drawn by seed in their order, and how many there are and were left out."""
+    """Draws at most `limit` of the cases by seed, in their order. Also returns how many there are
+    and were left out."""
     if limit is None or limit >= len(cases):
         return cases, {"cases": len(cases)}
     chosen = set(random.Random(f"{seed}:limit").sample(range(len(cases)), limit))

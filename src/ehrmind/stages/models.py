@@ -1,53 +1,120 @@
-"""The model that a person names: a run folder's arm, or a model directory; and how its training asked, which prediction keeps to."""
+"""Models: the base model of a run, engines that open models, and the model that a user names for
+prediction or export."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ehrmind.config import Recipe, parse_recipe
+from pydantic import JsonValue
+
+from ehrmind.config import Recipe, parse_recipe, split_arm
+from ehrmind.engines import Engine
 from ehrmind.runs import Run
+from ehrmind.runs.records.exported import ExportedModel
+from ehrmind.stages.digests import refuse_changed
+from ehrmind.stages.provenance import dated, day_of, digests_of
 from ehrmind.types import Case, InputError
+from ehrmind.world import current, threads_of_each
 
-ABOUT = "ehrmind.json"  # in an exported directory: what it was trained on, and how it was asked
-RESTRICTED_SETS = ("EHRSHOT",)  # by their makers' agreement, whatever file their cases came from
+OpenEngine = Callable[[Recipe, Path], Engine]
+Locate = Callable[[Recipe], Path]
+STARTS_FROM = {"rlvr": "base", "sft_rlvr": "sft"}  # arms of RLVR, and the model that each starts from
+
+ABOUT = "ehrmind.json"  # in an exported directory
+RESTRICTED_SETS = ("EHRSHOT",)  # restricted by their makers' agreement, whichever file the cases came from
 PREFERRED = ("sft_rlvr", "rlvr", "sft", "base")
-DECIDING = (  # what an answer depends on: weights, where an answer ends, text to tokens and back, messages to text
-    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
-    *(
-        "tokenizer*",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab*",
-        "merges.txt",
-        "*.model",
-        "tekken.json",
-        "*.tiktoken",
-    ),
-    *("chat_template*", "additional_chat_templates/*", "adapter_config.json"),
-)
+
+
+def models_of(recipe: Recipe) -> set[str]:
+    """The models that the arms need."""
+    return {split_arm(arm)[0] for arm in recipe.arms}
+
+
+def open_local(recipe: Recipe, folder: Path) -> Engine:
+    """Opens a model directory under a recipe."""
+    from ehrmind.engines.local.engine import open_engine
+
+    limits = {"rows": recipe.sampler_rows, "tokens": recipe.sampler_tokens}
+    engine = open_engine(
+        recipe.model, folder, **limits, seed=recipe.seed, shards=recipe.shards, strategy=recipe.cluster.strategy
+    )
+    if models_of(recipe) != {"base"}:
+        engine.refuse_to_learn()  # before the pilot, not after it
+    return engine
+
+
+def refuse_unusable(recipe: Recipe, base: Path) -> None:
+    """Refuses a base model that the local engine cannot use. Opens no weights."""
+    from ehrmind.engines.local.engine import refuse_unusable as refuse
+
+    refuse(recipe.model, base)
+
+
+def locate_base(recipe: Recipe) -> Path:
+    """The directory of the recipe's named model; downloads it if the recipe allows that."""
+    from ehrmind.engines.local.engine import locate
+
+    return locate(recipe.model, online=recipe.data.online)
+
+
+def model_folders(run: Run, recipe: Recipe, locate: Locate) -> dict[str, Path]:
+    """The directory of every model. The base model is located, or built if the recipe asks for a
+    tiny one."""
+    if recipe.model.tiny is None:
+        current().from_first(lambda: str(locate(recipe)))  # downloads once on each machine
+        base = locate(recipe)
+    else:
+        current().from_first(lambda: _build_base(run, recipe))
+        base = run.model("base")
+    return {"base": base} | {arm: run.model(arm) for arm in ("sft", *STARTS_FROM)}
+
+
+def _build_base(run: Run, recipe: Recipe) -> None:
+    assert recipe.model.tiny is not None
+    if run.done("model") is None:
+        from ehrmind.data.synthetic import synthetic_cases
+        from ehrmind.data.synthetic.trials import synthetic_trials
+        from ehrmind.engines.local.tiny import build_tiny
+        from ehrmind.prompts import gold_response, messages
+
+        cases = [*synthetic_cases(1500, seed=0, split="train"), *synthetic_trials(500, seed=0, split="train")]
+        text = [messages(case)[0].content + gold_response(case) for case in cases]
+        with run.stage("model") as facts:
+            run.keep_model("base", partial(build_tiny, recipe.model.tiny, text, seed=recipe.seed))
+            facts["built"] = recipe.model.tiny.family
+
+
+def share_machine(shards: int, threads: int | None) -> None:
+    """Divides the workers by `shards`, and sets CPU threads: `threads`, or a fair part where
+    workers share a machine."""
+    current().block(shards)
+    if (found := threads or threads_of_each()) is not None:
+        import torch
+
+        torch.set_num_threads(found)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`asks` is a tree of settings for `config.Predict`; `recipe` that of a run; `stop` are words that end a turn where no token does."""
+    """A model that a user named. `asks` is a tree of settings for `config.Predict`; `stop` are
+    words that end a turn if no token does."""
 
     folder: Path
     name: str
     arm: str | None = None
-    asks: Mapping[str, Any] = field(default_factory=dict)
+    asks: Mapping[str, JsonValue] = field(default_factory=dict)
     run: Run | None = None
     recipe: Recipe | None = None
     stop: str = ""
 
 
 def choose(where: Path, arm: str | None = None) -> Chosen:
-    """Raises InputError where there is no such model."""
+    """Finds the model of a run folder's arm, or of a model directory. Raises InputError if there is
+    none."""
     if (where / "recipe.yaml").is_file():
         return _of_run(where, arm)
     if arm is not None:
@@ -60,9 +127,9 @@ def choose(where: Path, arm: str | None = None) -> Chosen:
         raise InputError(
             f"{where} is neither a run folder nor a model directory (no config.json); name one of the two."
         )
-    about = about_model(where)
-    refuse_changed(f"The model in {where}", "exported there", about.get("sha256", {}), where, "export it again")
-    return Chosen(where, where.resolve().name, asks=about.get("asks", {}), stop=about.get("stop", ""))
+    about = about_model(where) or ExportedModel()
+    refuse_changed(f"The model in {where}", "exported there", about.sha256, where, "export it again")
+    return Chosen(where, where.resolve().name, asks=about.asks, stop=about.stop)
 
 
 def _of_run(where: Path, arm: str | None) -> Chosen:
@@ -96,7 +163,7 @@ def _folder(run: Run, recipe: Recipe, arm: str) -> Path:
 
 
 def base_here(recipe: Recipe) -> Path:
-    """The model that a run starts from, for commands that download nothing. Raises InputError."""
+    """The base model of a recipe, for commands that download nothing. Raises InputError."""
     from ehrmind.engines.local.engine import locate
 
     try:
@@ -109,8 +176,8 @@ def base_here(recipe: Recipe) -> Path:
         ) from None
 
 
-def asks_of(recipe: Recipe) -> dict[str, Any]:
-    """How a recipe asks, as settings for prediction; what only training needs is left out."""
+def asks_of(recipe: Recipe) -> dict[str, JsonValue]:
+    """How a recipe asks, as settings for prediction. Leaves out what only training needs."""
     model = recipe.model.model_copy(update={"name": "model", "tiny": None, "lora": None, "revision": None})
     return {
         "seed": recipe.seed,
@@ -124,79 +191,21 @@ def asks_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def about_model(folder: Path) -> dict[str, Any]:
-    """What an exported directory says of itself; {} where it says nothing. Raises InputError where it is broken."""
+def about_model(folder: Path) -> ExportedModel | None:
+    """Reads the ehrmind.json of an exported directory; None if there is none. Raises InputError if
+    it is broken."""
     file = folder / ABOUT
     if not file.is_file():
-        return {}
+        return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{file} is not JSON as `ehrmind export model` writes it; export the model again.")
-    return found
+    return ExportedModel.from_dict(found, str(file))
 
 
 def is_marked(case: Case) -> bool:
-    """Whether a case never leaves this machine, by its own mark or by its data set's."""
+    """Whether a case must stay on this machine, by its own mark or its data set's."""
     return bool(case.provenance.get("restricted")) or case.provenance.get("dataset") in RESTRICTED_SETS
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file that an answer depends on."""
-    found = {}
-    files = {*_named_weights(folder), *(path for pattern in DECIDING for path in folder.glob(pattern))}
-    for path in sorted(path for path in files if path.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _named_weights(folder: Path) -> Iterator[Path]:
-    """Files inside the directory that an index or the config names as weights, in a folder of it too. What is wrong with them is said
-    when the model is opened."""
-    for file in (folder / "config.json", *folder.glob("*.safetensors.index.json")):
-        try:
-            tree = json.loads(file.read_text(encoding="utf-8"))
-            named = {tree.get("transformers_weights"), *(tree.get("weight_map") or {}).values()}
-        except (OSError, ValueError, RecursionError, AttributeError, TypeError):
-            continue
-        yield from (
-            folder / name
-            for name in named
-            if isinstance(name, str) and ".." not in Path(name).parts and not Path(name).is_absolute()
-        )
-
-
-def digests_of(run: Run, arm: str) -> Mapping[str, str]:
-    """Reads the digests of an arm's model from the run; {} if it has none yet."""
-    if arm == "base":
-        return ((run.read_json("provenance.json") or {}).get("model") or {}).get("sha256") or {}
-    found: Mapping[str, str] = (run.done("warmup" if arm == "sft" else f"rlvr-{arm}") or {}).get("model_sha256", {})
-    return found
-
-
-def refuse_changed(which: str, whose: str, before: Mapping[str, str], folder: Path, remedy: str) -> None:
-    """Refuses a model if a file that decides answers has changed; where nothing was recorded,
-    nothing is compared."""
-    if before and (changed := differing_files(before, digests(folder))):
-        raise InputError(f"{which} is not {whose}: {', '.join(changed)} changed; {remedy}.")
-
-
-def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of files whose digests differ. A record of an earlier version names the weights alone: then only these are compared."""
-    alone = all(name.endswith(".safetensors") for name in before)
-    names = {name for name in before.keys() | now.keys() if not alone or name.endswith(".safetensors")}
-    return sorted(name for name in names if before.get(name) != now.get(name))
-
-
-def day_of(run: Run) -> date | None:
-    """The day that the run's prompts are written for."""
-    day = (run.read_json("provenance.json") or {}).get("date")
-    return None if day is None else date.fromisoformat(day)
-
-
-def dated(recipe: Recipe, day: date | None) -> Recipe:
-    """The recipe with the day that its run pinned."""
-    return recipe if day is None else recipe.model_copy(update={"model": recipe.model.model_copy(update={"date": day})})

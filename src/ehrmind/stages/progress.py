@@ -1,4 +1,5 @@
-"""Progress of long work, for a person: a bar on a terminal, a line now and then elsewhere. Figures only, never text."""
+"""Progress of long work: a bar on a terminal, else a line now and then. It shows figures, never
+text of a case."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ class Ticker:
             sys.stderr.flush()
 
     def say(self, sentence: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Prints a line, above the bar if there is one."""
         if self.bar is not None:
             self.bar.console.print(f"{self.stage}: {sentence}", markup=False, highlight=False)
         elif not self.silent:
@@ -61,7 +62,7 @@ class Ticker:
 
 @contextmanager
 def progress(stage: str, total: int, done: int = 0) -> Iterator[Ticker]:
-    """Of several workers the first shows it."""
+    """Opens the progress of a stage. Of several workers only the first shows it."""
     console, silent = Console(stderr=True), not current().first
     if silent or not console.is_terminal:
         yield Ticker(stage, total, done, None, silent=silent)

@@ -1,4 +1,4 @@
-"""Limit of a prompt's length: as the recipe says, and as the model's context leaves room for."""
+"""The limit of a prompt's length: the recipe's, and what the model's context leaves for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from ehrmind.types import InputError
 
 
 def prompt_limit(prompts: Prompts, decoding: Decoding, context: int) -> int:
-    """Returns the limit in tokens. Raises InputError if the answer alone takes all of the
-    context."""
+    """Returns the limit in tokens. Raises InputError if the answer alone fills the context."""
     room = context - decoding.max_new_tokens
     if room < 1:
         raise InputError(
@@ -19,8 +18,8 @@ def prompt_limit(prompts: Prompts, decoding: Decoding, context: int) -> int:
 
 
 def how_to_fit(prompts: Prompts, decoding: Decoding, context: int, longest: int) -> str:
-    """Says how a prompt of `longest` tokens fits. It names the limit that holds: raising the other
-    one would change nothing."""
+    """Says how a prompt of `longest` tokens would fit. It names the limit that binds: raising the
+    other one changes nothing."""
     ways = []
     if longest > prompts.max_tokens and longest + decoding.max_new_tokens <= context:
         ways.append(f"raise prompts.max_tokens to {longest}")

@@ -1,10 +1,10 @@
-"""Case -> prompt -> completions -> verdicts: what every stage does with a question."""
+"""Case -> prompt -> completions -> verdicts: the steps that every stage shares."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ehrmind import tasks
 from ehrmind.config import Decoding, Recipe
@@ -14,26 +14,38 @@ from ehrmind.engines.uniforms import question_key
 from ehrmind.prompts import messages
 from ehrmind.prompts.chat import PromptVariant
 from ehrmind.prompts.protocol import ANSWER_CLOSE, ANSWER_OPEN
-from ehrmind.runs import Row, Run, rollout_rows
+from ehrmind.runs.records import RolloutRow, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.prompt_limit import how_to_fit, prompt_limit
 from ehrmind.stages.tool import calculator_tool
 from ehrmind.types import Case, Completion, Group, InputError, Prompt, Segment, Verdict
-from ehrmind.verify.judge import judge
 
 PROMPT_TOO_LONG = "prompt too long"
 
 
+@dataclass(frozen=True)
+class Request:
+    """Cases to ask, and how. `prompts` are by case id. Random numbers are drawn from `purpose`."""
+
+    cases: Sequence[Case]
+    prompts: Mapping[str, Prompt]
+    purpose: str
+    group_size: int
+    decoding: Decoding
+    variant: PromptVariant
+
+
 def variant_of(recipe: Recipe) -> PromptVariant:
-    """How the recipe asks a question."""
+    """The recipe's prompt variant."""
     return PromptVariant(recipe.prompts.think, tuple(recipe.prompts.hints), recipe.prompts.tool)
 
 
 def render_prompts(
     engine: Sampler, recipe: Recipe, cases: Sequence[Case], decoding: Decoding, variant: PromptVariant | None = None
 ) -> dict[str, Prompt]:
-    """Prompts by case id, asked as the recipe asks unless told otherwise. One over the limit is refused, or left out where the recipe
-    says so: then it has no entry."""
+    """Renders prompts by case id, in the recipe's variant unless another is given. A prompt over
+    the limit is refused; it is left out if `prompts.too_long` says so."""
     limit = prompt_limit(recipe.prompts, decoding, engine.context)
     variant = variant or variant_of(recipe)
     prompts = {case.id: _fitted(engine, case, variant, limit) for case in cases}
@@ -49,7 +61,7 @@ def render_prompts(
 
 
 def _fitted(engine: Sampler, case: Case, variant: PromptVariant, limit: int) -> Prompt:
-    """With as many of the worked examples as fit."""
+    """Renders a prompt with as many worked examples as fit."""
     shots = variant.shots.get(case.stratum, ())
     for count in range(len(shots), 0, -1):
         prompt = engine.prompt(messages(case, variant=replace(variant, shots={case.stratum: shots[:count]})))
@@ -58,87 +70,58 @@ def _fitted(engine: Sampler, case: Case, variant: PromptVariant, limit: int) -> 
     return engine.prompt(messages(case, variant=replace(variant, shots={})))
 
 
-def sample_and_judge(
-    engine: Sampler,
-    recipe: Recipe,
-    cases: Sequence[Case],
-    prompts: Mapping[str, Prompt],
-    *,
-    purpose: str,
-    step: int,
-    members: int,
-    decoding: Decoding,
-    variant: PromptVariant | None = None,
-) -> list[Group]:
-    """A judged group for each case. A case without a prompt was too long: it gets empty answers that are not well-formed."""
-    variant = variant or variant_of(recipe)
-    asked = [case for case in cases if case.id in prompts]
-    keys = [question_key(recipe.seed, purpose, step, case.id) for case in asked]
+def sample_and_judge(context: StageContext, engine: Sampler, request: Request, step: int = 0) -> list[Group]:
+    """Returns a judged group for each case. A case without a prompt was too long: its answers are
+    empty and malformed."""
+    reward, variant, size = context.recipe.reward, request.variant, request.group_size
+    asked = [case for case in request.cases if case.id in request.prompts]
+    prompts = [request.prompts[case.id] for case in asked]
+    keys = [question_key(context.recipe.seed, request.purpose, step, case.id) for case in asked]
     if variant.tool:
-        answers = sample_with_tool(
-            engine, [prompts[case.id] for case in asked], keys, members, decoding, calculator_tool
-        )
+        answers = sample_with_tool(engine, prompts, keys, size, request.decoding, calculator_tool)
     else:
-        answers = engine.sample([prompts[case.id] for case in asked], keys, members, decoding)
+        answers = engine.sample(prompts, keys, size, request.decoding)
     by_case = dict(zip((case.id for case in asked), answers, strict=True))
     groups = []
-    for case in cases:
+    for case in request.cases:
         if case.id in by_case:
             completions = by_case[case.id]
             verdicts = [
-                judge(case, c.text, finish_reason=c.finish_reason, think=variant.think, reward=recipe.reward)
+                context.judge(case, c.text, finish_reason=c.finish_reason, think=variant.think, reward=reward)
                 for c in completions
             ]
-            groups.append(Group(case, prompts[case.id], completions, verdicts))
+            groups.append(Group(case, request.prompts[case.id], completions, verdicts))
         else:
             nothing = Completion((Segment("assistant", (), ()),), "error", "")
-            reward = recipe.reward.malformed
-            verdict = Verdict(False, reward, {"format": reward, "outcome": 0.0}, None, PROMPT_TOO_LONG, False)
-            groups.append(Group(case, Prompt(()), [nothing] * members, [verdict] * members))
+            parts = {"format": reward.malformed, "outcome": 0.0}
+            verdict = Verdict(False, reward.malformed, parts, None, PROMPT_TOO_LONG, False)
+            groups.append(Group(case, Prompt(()), [nothing] * size, [verdict] * size))
     return groups
 
 
 def answer_all(
-    run: Run,
-    engine: Sampler,
-    recipe: Recipe,
-    stage: str,
-    arm: str,
-    cases: Sequence[Case],
-    prompts: Mapping[str, Prompt],
-    *,
-    purpose: str,
-    members: int,
-    decoding: Decoding,
-    likelihoods: bool = False,
-    variant: PromptVariant | None = None,
-) -> list[Row]:
-    """Answers of a frozen model to all cases as rollout rows. Every batch is written before the next one starts, its number as the
-    step, so that an interrupted stage goes on where it was. `likelihoods` adds the probabilities of all labels,
-    where answers are labels."""
-    at_once = max(1, recipe.sampler_rows * recipe.shards // members)  # every shard has its rows full
+    context: StageContext, engine: Sampler, request: Request, stage: str, arm: str, *, likelihoods: bool = False
+) -> list[RolloutRow]:
+    """Returns a frozen model's answers to all cases as rollout rows. `likelihoods` adds the
+    probability of every label.
+
+    Each batch is written, its number as the step, before the next starts. An interrupted stage
+    resumes after its last whole batch.
+    """
+    run, recipe, size = context.run, context.recipe, request.group_size
+    at_once = max(1, recipe.sampler_rows * recipe.shards // size)  # fills the rows of every shard
     written = run.rollout_steps(stage)
-    rows: list[Row] = run.read_rollouts(stage).to_dicts() if written else []
-    with progress(stage, len(cases), len(rows) // members) as ticker:
-        for step, start in enumerate(range(0, len(cases), at_once)):
+    rows = run.rollout_rows(stage) if written else []
+    with progress(stage, len(request.cases), len(rows) // size) as ticker:
+        for step, start in enumerate(range(0, len(request.cases), at_once)):
             if step in written:
                 continue
-            batch = cases[start : start + at_once]
-            groups = sample_and_judge(
-                engine,
-                recipe,
-                batch,
-                prompts,
-                purpose=purpose,
-                step=0,
-                members=members,
-                decoding=decoding,
-                variant=variant,
-            )
+            batch = request.cases[start : start + at_once]
+            groups = sample_and_judge(context, engine, replace(request, cases=batch))
             fresh = rollout_rows(stage, arm, step, groups)
             if likelihoods:
-                for row, shares in zip(fresh, answer_probabilities(engine, groups), strict=True):
-                    row["probabilities"] = shares
+                shares = answer_probabilities(engine, groups)
+                fresh = [replace(row, probabilities=of) for row, of in zip(fresh, shares, strict=True)]
             run.write_rollouts(stage, step, fresh)
             rows += fresh
             ticker.advance(len(batch), outcome_metrics(rows))
@@ -146,8 +129,9 @@ def answer_all(
 
 
 def answer_probabilities(engine: Sampler, groups: Sequence[Group]) -> list[list[float] | None]:
-    """For each answer, how likely the model finds every label in the place where its answer stands, after its own reasoning; they sum to
-    1. None where answers are not labels, and where there is no answer block to look into."""
+    """Returns for each answer how likely the model finds every label at the place of its answer,
+    after its own reasoning; they sum to 1. None if answers are not labels, or if there is no answer
+    block."""
     asked: list[tuple[Prompt, str, tuple[str, ...]]] = []
     places: list[int | None] = []
     for group in groups:
@@ -172,13 +156,13 @@ def _softmax(logprobs: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def outcome_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def outcome_metrics(rows: Sequence[RolloutRow]) -> dict[str, float]:
     """Means over all answers: reward, accuracy, format_rate, truncated, length (tokens)."""
     n = max(1, len(rows))
     return {
-        "reward": sum(row["reward"] for row in rows) / n,
-        "accuracy": sum(row["correct"] for row in rows) / n,
-        "format_rate": sum(row["well_formed"] for row in rows) / n,
-        "truncated": sum(row["finish_reason"] == "length" for row in rows) / n,
-        "length": sum(row["tokens"] for row in rows) / n,
+        "reward": sum(row.reward for row in rows) / n,
+        "accuracy": sum(row.correct for row in rows) / n,
+        "format_rate": sum(row.well_formed for row in rows) / n,
+        "truncated": sum(row.finish_reason == "length" for row in rows) / n,
+        "length": sum(row.tokens for row in rows) / n,
     }

@@ -1,6 +1,9 @@
-"""Check that right answers survive a model's tokenizer and chat template on the way back to the
-judge, before anything is asked. If one loses marks, the model would be scored by, and learn from,
-something other than what it says. Opens no weights."""
+"""Round trip of right answers: a check before anything is asked that they survive the model's
+tokenizer and chat template.
+
+If an answer loses marks on the way back to the judge, the model would be scored by, and would learn
+from, a text that it did not write. The check opens no weights.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ REPLY = "41.5 kg/m²"  # of a tool
 
 
 def refuse_lost_answers(folder: Path, recipe: Recipe, train: Sequence[Case]) -> None:
-    """Tries every way in which the recipe's arms ask. Raises InputError."""
+    """Tries every prompt variant of the recipe's arms. Raises InputError."""
     from ehrmind.engines.local.saving.hf_export import chat_of
 
     chat = chat_of(folder, recipe.model.template, recipe.model.date)
@@ -70,7 +73,7 @@ def _refuse(chat: Chat, name: str, variant: PromptVariant, case: Case, gold: str
 
 
 def _prompts(chat: Chat, variant: PromptVariant, case: Case) -> Iterator[Prompt]:
-    """Renders the question's prompt and, if a tool may be called, the one after its reply."""
+    """Renders the question's prompt and, if a tool may be called, the prompt after its reply."""
     for shots in {bool(variant.shots): variant, False: replace(variant, shots={})}.values():
         prompt = chat.prompt(messages(case, variant=shots))
         yield prompt

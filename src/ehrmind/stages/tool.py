@@ -1,4 +1,5 @@
-"""The tool that a model may call: the calculators by name, and plain arithmetic. Text in, text out; nothing in it is executed.
+"""The tool that a model may call: the calculators by name, and plain arithmetic. Text goes in and
+comes out; nothing in it is executed.
 
 <tool>{"calculator": "body-mass-index", "inputs": {"weight": "70 kg", "height": "170 cm"}}</tool>
 <tool>{"expression": "(12 + 3) / 2"}</tool>
@@ -19,7 +20,8 @@ LONGEST = 2000  # characters of a call
 
 
 def calculator_tool(text: str) -> str | None:
-    """The reply to a turn that ends with a call; None for one that does not call. What is wrong with a call is its reply."""
+    """Returns the reply to a turn that ends with a call, or None if it does not call. The reply
+    names what is wrong with a call."""
     head, opened, call = text.rpartition(TOOL_OPEN)
     call, closed, rest = call.partition(TOOL_CLOSE)
     if not opened or not closed or rest.strip() or ANSWER_OPEN in head:
@@ -51,8 +53,8 @@ def _reply(call: str) -> str:
     raise InputError('a call is {"calculator": NAME, "inputs": {…}} or {"expression": TEXT}.')
 
 
-def _inputs(given: dict[str, Any]) -> dict[str, Any]:
-    """As `Calculator` reads them: [70, "kg"] is a value and its unit."""
+def _inputs(given: dict[str, object]) -> dict[str, object]:
+    """Converts inputs as `Calculator` reads them: [70, "kg"] is a value and its unit."""
     for name, value in given.items():
         pair = isinstance(value, list) and len(value) == 2
         if not pair and not isinstance(value, str | int | float | bool):

@@ -1,1 +1,4 @@
-"""The live view: a web server on this machine alone that shows run folders while they grow. Reads files only, writes none."""
+"""The live view: a web server on the loopback address that shows run folders while they grow.
+
+It reads files and writes none.
+"""

@@ -1,4 +1,4 @@
-"""The cases of a run and the texts of their records, read when the first of them is looked at."""
+"""The cases of a run and the texts of their records, read when the first one is shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ehrmind.view.rollout_index import Stamp, stamps_of
 
 
 class Asked(NamedTuple):
-    """What a question was about. `case` is None, and `said` says why, where the record cannot be shown."""
+    """A question with its record, or with `said`, the reason why it cannot be shown."""
 
     case: Case | None
     record: str = ""
@@ -40,13 +40,13 @@ class Cases:
         self._asked = lru_cache(64)(self._read)
 
     def asked(self, name: str) -> Asked:
-        """Of a case by its name."""
+        """The question of the case with this id."""
         with self._lock:
             self._refresh()
             return self._asked(name)
 
     def records(self) -> Mapping[str, str]:
-        """Record and question of every case whose text is at hand; a coded history is written only when it is opened, and is not here."""
+        """Record and question of every case; coded histories are left out, as they are long."""
         with self._lock:
             self._refresh()
             if not self._records:
@@ -58,7 +58,7 @@ class Cases:
             return self._records
 
     def _refresh(self) -> None:
-        """Cases of the splits before those that are elsewhere, should two have one name."""
+        """Reads the cases again if files changed; splits win over transfer sets."""
         there = stamps_of(self.run.cases("train").parent)
         if there == self._stamps:
             return
@@ -70,7 +70,7 @@ class Cases:
                     self.run.manifest.prove(f"{CASES}/{name}")
                 self._cases |= {case.id: case for case in load_cases(self.run.cases(name.removesuffix(".parquet")))}
             except InputError:
-                continue  # gone meanwhile, or broken: its cases are said to be missing where they are asked for
+                continue  # gone meanwhile, or broken: its cases are reported as missing when shown
         self._stamps = there
 
     def _read(self, name: str) -> Asked:
@@ -86,7 +86,7 @@ class Cases:
 
 
 def _history(run: Run) -> History:
-    """How coded records were written into the prompts."""
+    """The settings by which coded histories were written into the prompts."""
     stored = run.path / "recipe.yaml"
     recipe = read_yaml(stored)
     prompts = recipe.get("prompts") if isinstance(recipe, dict) else None

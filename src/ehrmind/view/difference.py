@@ -1,4 +1,4 @@
-"""Two answers word by word: what stayed, what went, what came. Bounded: hostile texts cost seconds at the most."""
+"""Compares two answers word by word. Bounded: hostile texts cost seconds at most."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-MOST_WORDS = 4_000  # of either text, after what both begin and end with
-MOST_TIMES = 8  # a word that comes more often is no anchor in a long text: difflib's time grows with the square of this
+MOST_WORDS = 4_000  # of either text, without the words that both begin and end with
+# A more frequent word is no anchor in a long text: difflib's time grows with the square of this.
+MOST_TIMES = 8
 LONG = 400  # words
 _WORD = re.compile(r"\s*\S+|\s+\Z")
 
@@ -16,8 +17,10 @@ Pieces = list[list[str]]
 
 
 def word_difference(before: str, after: str) -> tuple[Pieces, bool]:
-    """([[kind, words]], whether all was compared); kind is "same", "gone" or "new". What lies
-    behind the bound is gone and new as a whole."""
+    """([[kind, words]], whether all was compared); the kind is "same", "gone" or "new".
+
+    The words past the bound are gone and new as a whole.
+    """
     old, new = _WORD.findall(before), _WORD.findall(after)
     head = _alike(old, new)
     tail = _alike(old[head:][::-1], new[head:][::-1])
@@ -45,7 +48,7 @@ def _steps(old: Sequence[str], new: Sequence[str]) -> Sequence[tuple[str, int, i
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words both begin with."""
+    """The number of words that both begin with."""
     return next(
         (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
         min(len(one), len(other)),

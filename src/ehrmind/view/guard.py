@@ -1,8 +1,9 @@
-"""Who is answered: a browser on this machine that holds the token. Everyone else gets a sentence and nothing of a record.
+"""Answers only browsers on this machine that hold the token; others see no record text.
 
-The Host must be this server's own, which stops a foreign name that was made to point here (DNS rebinding). A foreign Origin, or a browser
-that says the request comes from another site's page, is refused. The token comes once in the address, is answered with a cookie that
-scripts cannot read and other sites cannot send, and leaves the address by a redirect. Only GET and HEAD are known.
+The Host must be this server's own, which stops a foreign name that points here (DNS rebinding). A
+foreign Origin is refused, and so is a request that comes from another site's page. The token comes
+once in the address. The answer is a cookie that scripts cannot read and other sites cannot send,
+and a redirect that removes the token from the address. Only GET and HEAD are allowed.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ FAULT = "Something went wrong in the view; the terminal it runs in names the pla
 
 
 def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:
-    """`app` behind the checks; `token` None asks for none."""
+    """`app` behind the checks; without a token everybody on this machine may ask."""
     cookie, session = f"ehrmind-view-{port}", secrets.token_urlsafe(32)
 
     def refused(request: Request) -> Response | None:
-        """The answer instead of the app's, or None where the app may answer."""
+        """The refusal, or None where the app may answer."""
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse(READ_ONLY, 405, {"Allow": "GET, HEAD"})
         if request.headers.getlist("host") not in ([f"127.0.0.1:{port}"], [f"localhost:{port}"]):
@@ -61,7 +62,7 @@ def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # uvicorn is told to know no other
+            return  # uvicorn is configured for http only
         started = False
 
         async def dressed(message: Message) -> None:
@@ -77,7 +78,7 @@ def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:
 
         try:
             await (refused(Request(scope)) or app)(scope, receive, dressed)
-        except Exception as error:  # noqa: BLE001 - the outermost line: the server would log the text of what it is given
+        except Exception as error:  # noqa: BLE001 - outermost: the server would log the text of the error
             LOG.error("%s in %s", type(error).__name__, _place(error))
             if not started:
                 await PlainTextResponse(FAULT, 500)(scope, receive, dressed)
@@ -86,7 +87,7 @@ def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:
 
 
 def _is_foreign(request: Request) -> bool:
-    """Told by the Origin, and by what browsers say of the page that asks; an address that a person opens comes from anywhere."""
+    """Whether another site's page asks; a person may open `/` from anywhere."""
     if any(origin != f"http://{request.headers['host']}" for origin in request.headers.getlist("origin")):
         return True
     opened = request.scope["path"] == "/" and request.headers.get("sec-fetch-mode") == "navigate"

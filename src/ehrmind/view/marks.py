@@ -1,7 +1,8 @@
-"""Where record and answer say the same: numbers with their units, and days, that stand in both. And texts cut into pieces for the page.
+"""Marks numbers with units, and days, that stand both in the record and in the answer.
 
-A number is grounded here if the same number stands in the record, in the same unit or with none. A bare digit is left out, since
-every record holds those. What is wrong with a number is the process audit's to say (`ehrmind.process_audit`).
+A number is grounded here if the record has the same number, in the same unit or with none. A bare
+digit is left out, since every record has some. The process audit decides what is wrong with a
+number (`ehrmind.process_audit`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from ehrmind.process_audit.numbers import Token, tokens
 from ehrmind.process_audit.thought import is_list_number
 from ehrmind.process_audit.units import Unit, unit_behind
 
-LONGEST = 200_000  # characters of a text that are looked at
+LONGEST = 200_000  # characters of a text that are searched for values
 MOST_MARKS = 2_000
+
+Piece = list[str]  # [words, kind, sentence], as the page takes it
 
 
 class Span(NamedTuple):
-    """A stretch of a text, and what it is: "grounded" or "finding", with a sentence on it."""
+    """A stretch of a text of the kind "grounded" or "finding", with a sentence about it."""
 
     start: int
     end: int
@@ -36,7 +39,7 @@ class Value(NamedTuple):
 
 
 def grounded(record: str, text: str) -> tuple[list[Span], list[Span]]:
-    """(spans of the record that the text says, spans of the text that the record says)."""
+    """(spans of the record, spans of the text) with the values that stand in both."""
     by_key: dict[object, list[Value]] = defaultdict(list)
     for value in _values(record):
         by_key[value.key].append(value)
@@ -51,7 +54,7 @@ def grounded(record: str, text: str) -> tuple[list[Span], list[Span]]:
 
 
 def _values(text: str) -> Iterator[Value]:
-    """Numbers with their units, and days; without those that count lines, and without bare digits."""
+    """Numbers with their units, and days; without list numbers and bare digits."""
     found = tokens(text[:LONGEST])
     for place, token in enumerate(found):
         if token.date is not None:
@@ -66,10 +69,10 @@ def _tells(token: Token) -> bool:
     return digits(token) > 1 or token.worth < 1
 
 
-def pieces(text: str, spans: Iterable[Span], start: int = 0, end: int | None = None) -> list[list[str]]:
-    """The text from `start` to `end` in order, as [words, kind, sentence]; where spans overlap, findings come first."""
+def pieces(text: str, spans: Iterable[Span], start: int = 0, end: int | None = None) -> list[Piece]:
+    """The text from `start` to `end` in pieces; where spans overlap, findings win."""
     end = len(text) if end is None else end
-    cut: list[list[str]] = []
+    cut: list[Piece] = []
     at = start
     for span in _apart(spans):
         if span.start < at or span.end > end:
@@ -82,7 +85,7 @@ def pieces(text: str, spans: Iterable[Span], start: int = 0, end: int | None = N
 
 
 def _apart(spans: Iterable[Span]) -> Sequence[Span]:
-    """Without those that overlap one of more weight, in order."""
+    """The spans in order, without those that overlap a finding or an earlier span."""
     taken: list[Span] = []
     last = -1
     ordered = sorted(spans, key=lambda span: (span.start, span.kind != "finding", -span.end))

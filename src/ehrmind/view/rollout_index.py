@@ -1,8 +1,8 @@
-"""The rollouts of a run as one frame of what they are told apart by, newest file first. Texts and figures stay in their files until a page
-shows them.
+"""Indexes the rollouts of a run: one frame of the columns that filters need, newest file first.
 
-A run in progress adds files, and a resumed one replaces some: each is known by name, size and time, and only what is new is read. A file
-that is gone between the listing and the reading is no error, it is looked for again with the next question.
+Texts and figures stay in their files until a page shows them. A run in progress adds files and a
+resumed one replaces some. Each file is identified by name, size and time, and only new ones are
+read. A file that disappears between listing and reading is no error; the next call looks again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,8 +23,9 @@ from ehrmind.runs import Run
 from ehrmind.runs.folder import ROLLOUTS
 from ehrmind.types import InputError
 
-WORD = pl.Categorical  # few words, said many times
-NEEDED: Mapping[str, Any] = {
+Kinds = Mapping[str, type[pl.DataType]]
+WORD = pl.Categorical  # few words that occur many times
+NEEDED: Kinds = {
     "step": pl.Int64,
     "arm": WORD,
     "stage": WORD,
@@ -34,22 +34,25 @@ NEEDED: Mapping[str, Any] = {
     "member": pl.Int32,
     "correct": pl.Boolean,
 }
-WANTED: Mapping[str, Any] = {
+WANTED: Kinds = {
     "reason": WORD,
     "well_formed": pl.Boolean,
 }
-SCHEMA: Mapping[str, Any] = {"file": pl.UInt32, "row": pl.UInt32, **NEEDED, **WANTED}
-STORED: Mapping[Any, Any] = {WORD: pl.String, pl.Int32: pl.Int64}  # how the files hold these kinds
+SCHEMA: Kinds = {"file": pl.UInt32, "row": pl.UInt32, **NEEDED, **WANTED}
+STORED: Mapping[type[pl.DataType], type[pl.DataType]] = {WORD: pl.String, pl.Int32: pl.Int64}  # in the files
 AT_ONCE = 200  # files
-SLICE = 0.4  # seconds of one question
+SLICE = 0.4  # seconds per call
 UNREADABLE = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 Stamp = tuple[int, int]  # size, time of the last change
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """All rollouts at one moment. `files` are names by number, `numbers` the reverse, `unread` names of files that are no rollouts,
-    `left` how many files are still to be read."""
+    """All rollouts at one moment.
+
+    `files` are names by number, `numbers` the reverse. `unread` names files that hold no rollouts,
+    `left` counts files that are still to be read.
+    """
 
     run: Run
     frame: pl.DataFrame
@@ -63,7 +66,7 @@ class Rollouts:
         return self.run.rollouts / self.files[number]
 
     def number_of(self, stage: str, step: int) -> int:
-        """The file of a step. Raises InputError where there is none (any more)."""
+        """The number of a step's file. Raises InputError where there is none (any more)."""
         number = self.numbers.get(f"{stage}-{step:06d}.parquet")
         if number is None:
             raise InputError(
@@ -73,20 +76,20 @@ class Rollouts:
 
 
 class Index:
-    """What was last seen of a run's rollouts; `rollouts()` brings it up to date first."""
+    """The rollouts of a run as last seen; `rollouts()` brings them up to date."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self._lock = Lock()
         self._stamps: dict[str, Stamp] = {}
         self._unread: dict[str, Stamp] = {}
-        self._newest = 0  # when the newest file that was read was written
+        self._newest = 0  # time of the newest file that was read
         self._next = itertools.count()
-        self._boot = secrets.token_hex(4)  # versions of another server are never taken for ours
+        self._boot = secrets.token_hex(4)  # so that no version equals one of another server
         self._seen = Rollouts(run, pl.DataFrame(schema=dict(SCHEMA)), {}, {}, (), self._boot)
 
     def rollouts(self, whole: bool = False) -> Rollouts:
-        """As far as `SLICE` goes, newest files first, so that a large run opens at once; `whole` takes however long it takes."""
+        """Reads new files for `SLICE` seconds, newest first, or all of them if `whole`."""
         with self._lock:
             until = time.monotonic() + SLICE
             while True:
@@ -106,7 +109,7 @@ class Index:
     def _changed(
         self, gone: Sequence[str], new: Sequence[tuple[int, str]], there: Mapping[str, Stamp], left: int
     ) -> Rollouts:
-        """Without the files that are gone; newer ones before, older ones behind those that were read already."""
+        """Drops files that are gone; puts newer ones first and older ones last."""
         seen = self._seen
         left_out = {seen.numbers[name] for name in gone}
         kept = seen.frame.filter(~pl.col("file").is_in(list(left_out))) if left_out else seen.frame
@@ -133,8 +136,10 @@ class Index:
 
 
 def damaged(run: Run, names: Sequence[str]) -> set[str]:
-    """Files of rollouts that are not what the run stored. One that is not listed yet is taken as it is, and so are all where the run has no
-    manifest that can be read."""
+    """The files of rollouts that differ from what the run stored.
+
+    A file that is not listed yet is accepted, and so are all where no manifest can be read.
+    """
     try:
         run.manifest.read()
         return {
@@ -145,7 +150,10 @@ def damaged(run: Run, names: Sequence[str]) -> set[str]:
 
 
 def stamps_of(folder: Path) -> dict[str, Stamp]:
-    """Size and time of every file of rollouts; none where the folder is gone. Raises InputError where it may not be read."""
+    """Size and time of every parquet file; empty where the folder is gone.
+
+    Raises InputError where it may not be read.
+    """
     found: dict[str, Stamp] = {}
     try:
         with os.scandir(folder) as entries:
@@ -168,8 +176,10 @@ def stamps_of(folder: Path) -> dict[str, Stamp]:
 
 
 def light(folder: Path, numbered: Mapping[str, int]) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """(the light columns of these files in their order, the names that were read, the names of those that hold no rollouts). All at once,
-    which takes a third of the time; one by one where one of them does not fit."""
+    """(columns of these files in order, names that were read, names that hold no rollouts)
+
+    Reads all files at once, which takes a third of the time, or one by one where one does not fit.
+    """
     try:
         if numbered:
             return _read(folder, numbered), list(numbered), []
@@ -187,7 +197,7 @@ def light(folder: Path, numbered: Mapping[str, int]) -> tuple[pl.DataFrame, list
 
 
 def _read(folder: Path, numbered: Mapping[str, int]) -> pl.DataFrame:
-    """Raises one of UNREADABLE where a file is gone, is no parquet, or lacks what every rollout has."""
+    """Raises one of UNREADABLE for a file that is gone, is no parquet, or lacks a needed column."""
     files = [folder / name for name in numbered]
     stored = {name: STORED.get(kind, kind) for name, kind in {**NEEDED, **WANTED}.items()}
     scan = pl.scan_parquet(

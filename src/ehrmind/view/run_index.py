@@ -1,23 +1,34 @@
-"""Which runs a view serves: those that stand in its folder when they are asked for, by name. Names are looked up, never made a path."""
+"""The runs that a view serves, by name. A name is looked up and never becomes a path."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ehrmind.runs import Run
-from ehrmind.runs.listing import recipe_name, run_folders
+from ehrmind.runs.index import recipe_name, run_folders
 from ehrmind.types import InputError
 
 
+class ListedRun(TypedDict):
+    """A line of the list of runs; `written` is in seconds since 1970."""
+
+    id: str
+    name: str
+    state: str
+    stages: list[str]
+    seeds: list[str]
+    written: float | None
+
+
 def known_runs(root: Path) -> dict[str, Run]:
-    """Runs by id: the folder's name, and `NAME/seeds/SEED` for those of several seeds. `root` may be a run folder itself."""
+    """Runs by id, `NAME` or `NAME/seeds/SEED`. `root` may be a run folder itself."""
     return {name: run for top, path in _tops(root).items() for name, run in _with_seeds(top, path).items()}
 
 
 def _tops(root: Path) -> dict[str, Path]:
-    """Run folders by id; an id is a text that a browser can send back, whatever bytes the folder's name has."""
+    """Run folders by id, a text that browsers can send whatever bytes the name has."""
     if (root / "recipe.yaml").is_file():
         paths = [root.resolve()]
     elif root.is_dir():
@@ -36,7 +47,7 @@ def _with_seeds(top: str, path: Path) -> dict[str, Run]:
 
 
 def run_of(root: Path, name: str) -> Run:
-    """Raises InputError for a name that is not among the known ones."""
+    """The run of this name. Raises InputError for an unknown one."""
     top, tops = name.partition("/seeds/")[0], _tops(root)
     run = _with_seeds(top, tops[top]).get(name) if top in tops else None
     if run is None:
@@ -46,8 +57,7 @@ def run_of(root: Path, name: str) -> Run:
     return run
 
 
-def described(name: str, run: Run) -> dict[str, Any]:
-    """A line of the list of runs."""
+def described(name: str, run: Run) -> ListedRun:
     stages = sorted((_moment(mark), mark.stem) for mark in (run.path / "stages").glob("*.json"))
     written = [_moment(run.path / "metrics.jsonl"), _moment(run.rollouts), *(moment for moment, _ in stages)]
     if (run.path / "stages" / "purged.json").is_file():
@@ -66,7 +76,7 @@ def described(name: str, run: Run) -> dict[str, Any]:
 
 
 def why_none(run: Run) -> str:
-    """Why a run has no rollouts."""
+    """The reason why a run has no rollouts."""
     if (run.path / "stages" / "purged.json").is_file():
         return "This run was purged: its rollouts, cases and models are gone, its figures stay."
     if run.seeds():
@@ -75,7 +85,7 @@ def why_none(run: Run) -> str:
 
 
 def _moment(path: Path) -> float:
-    """When it was written last, in seconds since 1970; 0 where there is nothing, or nothing any more."""
+    """The time of the last change, in seconds since 1970; 0 where there is nothing (any more)."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -84,7 +94,7 @@ def _moment(path: Path) -> float:
 
 @lru_cache(20_000)
 def _name(path: Path, *stamp: int) -> tuple[str, str]:
-    """(a run's name, why its recipe cannot be read): one broken recipe must not hide the other runs."""
+    """(name, reason why the recipe cannot be read): one broken recipe must not hide other runs."""
     del stamp
     try:
         return recipe_name(path), ""

@@ -1,5 +1,8 @@
-"""Full-text search, file by file, newest first, in slices of time: a question is answered within about two seconds with what was searched
-so far, and asking again goes on from there. Nothing is indexed: texts are read, looked at and forgotten."""
+"""Full-text search, file by file, newest first, in slices of time.
+
+A search answers within about two seconds with what it has so far, and the next call goes on from
+there. Nothing is indexed: texts are read and dropped.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import polars as pl
 
 from ehrmind.view.rollout_index import UNREADABLE, Rollouts
 
-SLICE = 1.5  # seconds of one question
-LONGEST = 200  # characters that are looked for
+SLICE = 1.5  # seconds per call
+LONGEST = 200  # characters of the searched text
 _NO_HITS = pl.DataFrame(schema={"file": pl.UInt32, "row": pl.UInt32})
 
 
 class Search:
-    """The hits of the text that was looked for last: by file, which rows hold it. Case does not count."""
+    """The hits of the last search by file: the rows that hold the text, in upper or lower case."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -27,7 +30,10 @@ class Search:
     def within(
         self, rollouts: Rollouts, found: pl.Series, needle: str, records: Mapping[str, str]
     ) -> tuple[pl.Series, int]:
-        """(those of `found` that hold the text in their answer, their case's name or its record; how many were not searched yet)."""
+        """(rows of `found` that have the text; number of rows not yet searched)
+
+        The text may be in the answer, in the id of the case or in its record.
+        """
         needle = needle[:LONGEST]
         pattern = f"(?i){pl.escape_regex(needle)}"
         rows = rollouts.frame[found].select("file", "row", pl.col("case").cast(pl.String), found.alias("at"))
@@ -51,13 +57,13 @@ class Search:
         about = [case for case, record in records.items() if folded in record.casefold()]
         cases = rows["case"].unique()
         cases = cases.filter(cases.is_in(about) | cases.str.contains(pattern))
-        told = rows.join(hits, on=["file", "row"], how="semi")["at"]
-        asked = rows.filter(pl.col("case").is_in(cases.implode()))["at"]
-        return pl.concat([told, asked]).unique().sort(), left
+        in_texts = rows.join(hits, on=["file", "row"], how="semi")["at"]
+        in_cases = rows.filter(pl.col("case").is_in(cases.implode()))["at"]
+        return pl.concat([in_texts, in_cases]).unique().sort(), left
 
 
 def _rows_with(rollouts: Rollouts, number: int, pattern: str) -> pl.Series:
-    """The rows of a file whose answer holds the text; none where the file is gone."""
+    """The rows of a file whose answer holds the text; empty where the file is gone."""
     try:
         texts = pl.scan_parquet(rollouts.path(number)).select("text").collect()["text"]
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The routes of the live view, and the server that answers them on this machine's loopback alone."""
+"""The routes of the live view, and the server that answers them on the loopback address only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 import secrets
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,20 +25,20 @@ from ehrmind.types import InputError
 from ehrmind.view.cases import Cases
 from ehrmind.view.curves import curves, stamp
 from ehrmind.view.guard import FAULT, guarded
-from ehrmind.view.paging import choices, page_of, places_of, positions, whole
-from ehrmind.view.rollout_detail import difference, group, opened, rest
+from ehrmind.view.paging import Page, choices, page_of, places_of, positions, whole
+from ehrmind.view.rollout_detail import detail, difference, group, rest
 from ehrmind.view.rollout_index import Index, Rollouts
 from ehrmind.view.run_index import described, known_runs, run_of, why_none
 from ehrmind.view.search import Search
 
-MOST_RUNS = 4  # whose rollouts are kept in memory
-STATIC = {  # the files of the page by their address: the room and folder they lie in, and what they are
+MOST_RUNS = 4  # kept in memory with the index of their rollouts
+STATIC = {  # the files of the page by address: (package, path in it, media type)
     "/": ("ehrmind.view", "static/index.html", "text/html"),
     "/page.css": ("ehrmind.report", "templates/page.css", "text/css"),
     "/view.css": ("ehrmind.view", "static/view.css", "text/css"),
     **{
         f"/{name}.js": ("ehrmind.view", f"static/{name}.js", "text/javascript")
-        for name in ("view", "dom", "curves", "rollouts", "opened")
+        for name in ("view", "dom", "curves", "rollouts", "rollout_detail")
     },
 }
 NOT_HERE = "There is nothing at this address; the view begins at /."
@@ -47,7 +46,7 @@ NOT_HERE = "There is nothing at this address; the view begins at /."
 
 @dataclass(frozen=True)
 class Shown:
-    """What is kept of a run that was looked at."""
+    """A run that was looked at, with its index, cases and search."""
 
     run: Run
     index: Index
@@ -75,9 +74,8 @@ def application(root: Path, port: int, token: str | None) -> ASGIApp:
 
     def figures(request: Request) -> Response:
         run = shown(request).run
-        return _unless_known(
-            request, stamp(run), lambda: {**described(request.query_params["run"], run), **curves(run)}
-        )
+        name = request.query_params["run"]
+        return _unless_known(request, stamp(run), lambda: {**described(name, run), **curves(run)})
 
     def filters(request: Request) -> Response:
         rollouts = shown(request).index.rollouts()
@@ -95,8 +93,8 @@ def application(root: Path, port: int, token: str | None) -> ASGIApp:
             exception_handlers={
                 InputError: _said,
                 HTTPException: _said,
-                Exception: _said,
-            },  # a fault too: the guard then logs its place
+                Exception: _said,  # the guard logs the place of a fault
+            },
         ),
         port,
         token,
@@ -104,11 +102,11 @@ def application(root: Path, port: int, token: str | None) -> ASGIApp:
 
 
 def _opening(shown: Callable[[Request], Shown]) -> dict[str, Callable[[Request], Response]]:
-    """The routes of what is opened from the list."""
+    """The routes of details: one rollout, a group, two answers, the rest of a long text."""
 
     def one(request: Request) -> Response:
         here, rollouts = shown(request), shown(request).index.rollouts(whole=True)
-        return _json(opened(rollouts, here.cases, *_at(rollouts, request)))
+        return _json(detail(rollouts, here.cases, *_at(rollouts, request)))
 
     def side_by_side(request: Request) -> Response:
         here, rollouts = shown(request), shown(request).index.rollouts(whole=True)
@@ -132,8 +130,10 @@ def _opening(shown: Callable[[Request], Shown]) -> dict[str, Callable[[Request],
 
 
 def serve(root: Path, port: int, token: str | None, say: Callable[[str], None]) -> None:
-    """Serve until the keyboard or a signal ends it; `say` is told the address. Raises InputError when the port is taken
-    or the folder is not there."""
+    """Serves until the keyboard or a signal ends it; passes its address to `say`.
+
+    Raises InputError when the port is taken or the folder is not there.
+    """
     known_runs(root)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,12 +151,12 @@ def serve(root: Path, port: int, token: str | None, say: Callable[[str], None]) 
             lifespan="off",
             log_config=None,
             log_level="critical",
-            access_log=False,  # an address may hold what was searched for
+            access_log=False,  # an address may hold the text of a search
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        listening.listen()  # whoever opens the address as soon as it is said is kept waiting, not refused
+        listening.listen()  # a browser that opens the address at once waits and is not refused
         say(f"http://127.0.0.1:{port}/{f'?token={token}' if token else ''}")
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -165,7 +165,15 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _page(here: Shown, rollouts: Rollouts, request: Request) -> dict[str, Any]:
+class PageOfRun(Page):
+    """A page with the number of all rollouts; `none` says why there are none."""
+
+    of: int
+    not_searched: int
+    none: str
+
+
+def _page(here: Shown, rollouts: Rollouts, request: Request) -> PageOfRun:
     wanted = dict(request.query_params)
     found, left = positions(rollouts, wanted), 0
     if wanted.get("text"):
@@ -180,15 +188,15 @@ def _page(here: Shown, rollouts: Rollouts, request: Request) -> dict[str, Any]:
 
 
 def _at(rollouts: Rollouts, request: Request, prefix: str = "") -> tuple[int, int]:
-    """(file, row) of the stage, step and row that the address names."""
+    """(file, row) of the stage, step and row in the address."""
     asked = request.query_params
     return rollouts.number_of(asked.get(f"{prefix}stage", ""), whole(asked, f"{prefix}step")), whole(
         asked, f"{prefix}row", 0
     )
 
 
-def _unless_known(request: Request, version: str, make: Callable[[], dict[str, Any]]) -> Response:
-    """304 where the page has this version already. What is not finished, files to be read or texts to be searched, has none."""
+def _unless_known(request: Request, version: str, make: Callable[[], Mapping[str, object]]) -> Response:
+    """304 where the page has this version; an answer that is still incomplete has no version."""
     tag = f'"{version}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"ETag": tag})
@@ -196,8 +204,8 @@ def _unless_known(request: Request, version: str, make: Callable[[], dict[str, A
     return _json(made, {} if made.get("not_searched") or made.get("left") else {"ETag": tag})
 
 
-def _json(value: Any, headers: dict[str, str] | None = None) -> Response:
-    """Only ASCII goes out, so that no sign of the text means anything on its way; a lone surrogate passes too."""
+def _json(value: object, headers: dict[str, str] | None = None) -> Response:
+    """JSON in ASCII, so that no character of a text is lost, not even a lone surrogate."""
     return Response(json.dumps(value, allow_nan=False), headers=headers, media_type="application/json")
 
 

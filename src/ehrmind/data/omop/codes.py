@@ -42,8 +42,7 @@ WAYS = ("by their concept", "by their source concept", "by their source value", 
 
 @dataclass(frozen=True, slots=True)
 class Concepts:
-    """Concepts in use. `known` has concept_id, code, concept_code and name; `parents` has
-    concept_id and parent_codes."""
+    """Concepts in use: `known` by id, with code and name, and the codes of their `parents`."""
 
     known: pl.DataFrame
     parents: pl.DataFrame
@@ -170,8 +169,7 @@ def as_events(pieces: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
 
 
 def code_rows(codes: pl.DataFrame, concepts: Concepts) -> pl.DataFrame:
-    """Makes the rows of MEDS's codes.parquet: each code once, with its concept's name and
-    parents."""
+    """Makes the rows of MEDS's codes.parquet: each code once, with name and parents."""
     import polars as pl
 
     own = {BIRTH: "birth", DEATH: "death"}

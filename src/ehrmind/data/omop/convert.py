@@ -104,8 +104,7 @@ def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Seque
 
 
 def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts, day_end: bool) -> pl.Series:
-    """Writes each row's piece to its subject's shard, PERSON first, and returns all concepts in
-    use."""
+    """Writes each row's piece to its subject's shard, PERSON first; returns all concepts in use."""
     import polars as pl
 
     people = read_people(tables["person"], deaths="death" not in tables)
@@ -113,7 +112,7 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
     each = max(SUBJECTS_A_SHARD, -(-people.subjects.height // SHARDS))
     shards = people.subjects.select("subject_id").with_row_index("shard").with_columns(pl.col("shard") // each)
     counts.tables["person"] = TableCounts(rows=people.subjects.height, files=len(tables["person"].parts))
-    _lay(people.pieces, shards, scratch, "00")
+    _write_pieces(people.pieces, shards, scratch, "00")
     used = concepts_of(people.pieces)
     for place, (table, about) in enumerate(TABLES.items(), start=1):
         if (file := tables.get(table)) is None:
@@ -129,11 +128,11 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
         ):
             pieces, notes = as_pieces(rows, table, day_end=day_end)
             counts.notes.update(notes)
-            kept = _kept(pieces, people.subjects, here, counts, table)
+            kept = _keep_known(pieces, people.subjects, here, counts, table)
             if table == "death":
                 died.append(kept.select("subject_id", "time", "part", "row"))
                 kept = kept.drop("part", "row")
-            _lay(kept, shards, scratch, f"{place:02}-{number:06}")
+            _write_pieces(kept, shards, scratch, f"{place:02}-{number:06}")
             used = pl.concat([used, concepts_of(kept)]).unique()
         _refuse_strangers(file, here)
         if died:
@@ -146,7 +145,7 @@ def _scatter(tables: Mapping[str, TableFile], scratch: Path, counts: OmopCounts,
     return used
 
 
-def _kept(
+def _keep_known(
     pieces: pl.DataFrame, subjects: pl.DataFrame, here: TableCounts, counts: OmopCounts, table: str
 ) -> pl.DataFrame:
     """Keeps the pieces that have a known person and a date; the others are counted."""
@@ -188,7 +187,7 @@ def _refuse_two_deaths(file: TableFile, died: pl.DataFrame) -> None:
         raise file.refused(again, "person_id", "this person has died on another day already; leave one row")
 
 
-def _lay(pieces: pl.DataFrame, shards: pl.DataFrame, scratch: Path, name: str) -> None:
+def _write_pieces(pieces: pl.DataFrame, shards: pl.DataFrame, scratch: Path, name: str) -> None:
     placed = pieces.join(shards, on="subject_id", maintain_order="left")
     for (shard,), part in placed.partition_by("shard", as_dict=True, include_key=False).items():
         folder = scratch / f"shard-{shard:04}"
@@ -208,8 +207,8 @@ def _gather(
     for folder in sorted(scratch.glob("shard-*")):
         pieces = pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
         _refuse_rows_twice(pieces, tables)
-        events = as_events(_at_their_sites(pieces), concepts)
-        once = _died_once(events)
+        events = as_events(_with_care_sites(pieces), concepts)
+        once = _one_death(events)
         counts.tables.get("death", TableCounts()).left_out[DIED_BEFORE] += events.height - once.height
         kept = _without_repeats(once)
         counts.tables.get("visit_detail", TableCounts()).left_out[REPEATED] += once.height - kept.height
@@ -247,7 +246,7 @@ def _refuse_rows_twice(pieces: pl.DataFrame, tables: Mapping[str, TableFile]) ->
         )
 
 
-def _at_their_sites(pieces: pl.DataFrame) -> pl.DataFrame:
+def _with_care_sites(pieces: pl.DataFrame) -> pl.DataFrame:
     """Gives each row its care site, or that of its visit if it has none."""
     import polars as pl
 
@@ -276,7 +275,7 @@ def _without_repeats(events: pl.DataFrame) -> pl.DataFrame:
     return events.join(again, on=[*key, "omop_table"], how="anti", nulls_equal=True, maintain_order="left")
 
 
-def _died_once(events: pl.DataFrame) -> pl.DataFrame:
+def _one_death(events: pl.DataFrame) -> pl.DataFrame:
     """Keeps the last of several deaths on one day, so that a death is not known too early."""
     import polars as pl
 

@@ -129,8 +129,7 @@ def as_pieces(rows: pl.DataFrame, table: str, *, day_end: bool) -> tuple[pl.Data
 
 
 def whole_piece(rows: pl.DataFrame) -> pl.DataFrame:
-    """Selects all columns of a piece, null if the rows lack them, and `part` and `row` if
-    present."""
+    """Selects all columns of a piece, null if missing, and `part` and `row` if present."""
     import polars as pl
 
     types = type_of()
@@ -221,19 +220,21 @@ def _births(people: pl.DataFrame, file: TableFile) -> tuple[pl.DataFrame, dict[s
     day = pl.format(
         "{}-{}-{}", *(pl.col(name).cast(pl.String).str.zfill(n) for name, n in (("year", 4), ("m", 2), ("d", 2)))
     )
-    told = people.with_columns(pl.when(~no_year).then("year").alias("year"), *(_set(name) for name in ("month", "day")))
-    whole = told.with_columns(m=pl.col("month").fill_null(1), d=pl.col("day").fill_null(1)).with_columns(
-        day.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False).alias("told")
+    composed = people.with_columns(
+        pl.when(~no_year).then("year").alias("year"), *(_null_if_zero(name) for name in ("month", "day"))
+    )
+    whole = composed.with_columns(m=pl.col("month").fill_null(1), d=pl.col("day").fill_null(1)).with_columns(
+        day.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False).alias("composed")
     )
     short = whole.filter(pl.col("year").abs() < 1000)
     if short.height:
         raise file.refused(short, "year_of_birth", "a year of four digits is wanted")
-    wrong = whole.filter(pl.col("birth").is_null() & pl.col("told").is_null() & pl.col("year").is_not_null())
+    wrong = whole.filter(pl.col("birth").is_null() & pl.col("composed").is_null() & pl.col("year").is_not_null())
     if wrong.height:
         raise file.refused(wrong, "year_of_birth", "with month_of_birth and day_of_birth it is no day")
     # A birth_datetime of 1900-01-01 is a placeholder if the year differs.
     none = pl.col("birth").is_in([datetime(1900, 1, 1)]) & (pl.col("year") != pl.col("birth").dt.year())
-    dated = whole.with_columns(pl.coalesce(pl.when(~none.fill_null(False)).then("birth"), "told").alias("birth"))
+    dated = whole.with_columns(pl.coalesce(pl.when(~none.fill_null(False)).then("birth"), "composed").alias("birth"))
     unlike = pl.col("birth").dt.year() != pl.col("year")
     counted = dated.select(
         unlike.fill_null(False).sum().alias("persons whose birth_datetime is not in year_of_birth; it counts"),
@@ -248,7 +249,7 @@ def _births(people: pl.DataFrame, file: TableFile) -> tuple[pl.DataFrame, dict[s
     return dated, {what: int(n) for what, n in (counted | unknown).items()}
 
 
-def _set(name: str) -> pl.Expr:
+def _null_if_zero(name: str) -> pl.Expr:
     import polars as pl
 
     return pl.when(pl.col(name) != 0).then(name).alias(name)

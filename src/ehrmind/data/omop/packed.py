@@ -20,7 +20,7 @@ HEAD = 1 << 20  # bytes that are inspected before a file is read
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LibraryErrors:
     """Turns a library's error about a broken file into an InputError without the file's content."""
 
     name: str
@@ -46,8 +46,7 @@ class Said:
 
 
 def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
-    """Unpacks a member, at most the bytes that the archive declares. Raises InputError without
-    room."""
+    """Unpacks a member, at most its declared size. Raises InputError if the disk has no room."""
     member = archive.getinfo(place)
     size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
@@ -60,7 +59,7 @@ def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
     return path
 
 
-def polars_can(path: Path, scratch: Path) -> Path:
+def plain_copy(path: Path, scratch: Path) -> Path:
     """Returns the file, or a plain copy if it is compressed.
 
     Polars cannot read bzip2, and reads gzip and zstd whole into memory.

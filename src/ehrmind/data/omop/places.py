@@ -47,8 +47,7 @@ MOST_OF_A_FOLDER = 5  # unread files of a folder that are named one by one
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Files of a table by their path in the source, in order. `keys` has the columns that their
-    folders state (`year=2020`)."""
+    """Paths of a table's files, in order. `keys` has columns in folder names (`year=2020`)."""
 
     places: tuple[str, ...]
     keys: tuple[Mapping[str, str], ...]
@@ -211,8 +210,7 @@ def _key(folder: str) -> tuple[str, str]:
 
 
 def _is_nothing(place: str) -> bool:
-    """Tells whether a file holds no data: an empty folder, a hidden file, a checksum, a job's
-    marker."""
+    """Tells whether a path holds no data: an empty folder, a hidden file, a checksum, a marker."""
     path = PurePosixPath(place.lower())
     if place.endswith("/"):
         return True

@@ -23,15 +23,15 @@ from ehrmind.data.bounds import parquet_file, refuse_grown_zip
 from ehrmind.data.cells import Decimal
 from ehrmind.data.dates import DayOrder
 from ehrmind.data.headers import is_name, kind_of, there
-from ehrmind.data.omop.packed import HEAD, Said, form_of, head_of, is_cut_off, polars_can, unpacked
+from ehrmind.data.omop.packed import HEAD, LibraryErrors, form_of, head_of, is_cut_off, plain_copy, unpacked
 from ehrmind.data.omop.places import Found, listed, tables_in
 from ehrmind.data.omop.values import (
     THOUSANDS,
     WANTED,
     Convention,
     Kind,
-    depends,
-    evidence,
+    convention_cells,
+    needs_convention,
     read_column,
     type_of,
     without_placeholders,
@@ -51,8 +51,7 @@ PLACEHOLDERS = "dates that stand for none, such as 1900-01-01 or 9999-12-31, rea
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """File of a table. `name` is its name in messages; `keys` are columns that its folders
-    state."""
+    """File of a table. `name` is for messages; `keys` are columns that its folders state."""
 
     path: Path
     name: str
@@ -168,7 +167,7 @@ class TableFile:
             pl.lit(part.keys[column], dtype=pl.String).alias(column) for column in sorted(columns) if not header[column]
         ]
         at_once = NOTES_AT_ONCE if self.table == "note" else ROWS_AT_ONCE
-        with Said(part.name):
+        with LibraryErrors(part.name):
             scan = _scan(part, self.table).select(list(written))
             for raw in scan.collect_batches(chunk_size=at_once, maintain_order=True):
                 yield before, raw.rename(written).with_columns(said)
@@ -192,7 +191,7 @@ class TableFile:
             raise InputError(f"{part.name}, column '{column}': {kind_of(raw.dtype)} values; {WANTED[kind]} is wanted.")
         semicolons = kind == "number" and _separator(part) == ";"
         if column not in self.decided and (
-            depends(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")
+            needs_convention(raw, kind, semicolons) or (kind == "number" and self.decimal == "comma")
         ):
             self.decided[column] = self._decide(column, kind, later=bool(before) or part is not self.parts[0])
         read, wrong = read_column(raw, kind, self.decided.get(column), ignore_zones=self.ignore_zones)
@@ -223,7 +222,7 @@ class TableFile:
                 if raw[column].dtype != pl.String:
                     continue
                 seen = (
-                    pl.DataFrame({"cell": evidence(raw[column], kind)})
+                    pl.DataFrame({"cell": convention_cells(raw[column], kind)})
                     .with_row_index("row", before + 1)
                     .drop_nulls("cell")
                 )
@@ -257,8 +256,7 @@ class _Cells(cells.Column):
         return f"{name}, row {at}, column '{self.name}'"
 
     def error(self, row: int, problem: object) -> InputError:
-        """Makes the cell reader's error, with the row of the file and without advice about
-        recipes."""
+        """Makes the cell reader's error with the file's row, and without advice about recipes."""
         said = re.sub(
             r"that of row (\d+)",
             lambda other: "that of {}, row {}".format(*self.places[int(other[1]) - 1]),
@@ -311,7 +309,7 @@ def find_tables(
 def _parts(source: Path, found: Found, paths: Mapping[str, Path], scratch: Path) -> tuple[Part, ...]:
     parts = []
     for place, keys in zip(found.places, found.keys, strict=True):
-        path = polars_can(paths[place], scratch)
+        path = plain_copy(paths[place], scratch)
         parts.append(Part(path, str(source / place), form_of(path, found.form), keys))
     _refuse_copies(parts)
     return tuple(parts)
@@ -327,7 +325,7 @@ def _refuse_copies(parts: Sequence[Part]) -> None:
     for alike in by_size.values():
         for before, part in ((alike[a], alike[b]) for b in range(len(alike)) for a in range(b)):
             if filecmp.cmp(before.path, part.path, shallow=False):
-                with Said(part.name):
+                with LibraryErrors(part.name):
                     rows = _scan(part, "").select(pl.len()).collect().item()
                 if rows and before.keys == part.keys:
                     raise InputError(f"{before.name} and {part.name} hold the same rows; leave one.")
@@ -336,7 +334,7 @@ def _refuse_copies(parts: Sequence[Part]) -> None:
 def _header(part: Part, table: str) -> dict[str, str]:
     """Returns {column in lower case: its spelling in the file, "" if a folder states it}."""
     found: dict[str, str] = {}
-    with Said(part.name):
+    with LibraryErrors(part.name):
         names = _scan(part, table).collect_schema().names()
     for name in names:
         if found.setdefault(name.strip().lower(), name) != name:
@@ -372,6 +370,5 @@ def _scan(part: Part, table: str) -> pl.LazyFrame:
 
 
 def _separator(part: Part) -> str:
-    """Returns the separator of a text: the most frequent one in its header. Empty if it is no
-    text."""
+    """Returns a text's separator, the most frequent one in its header; "" for other formats."""
     return "" if part.form != "text" else max(SEPARATORS, key=head_of(part.path).partition(b"\n")[0].count).decode()

@@ -89,9 +89,8 @@ def read_column(
     return read, odd.clone().scatter(odd.arg_true(), found["wrong"])
 
 
-def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
-    """Tells whether a column has a text that depends on the decimal mark, or on day and month
-    order.
+def needs_convention(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
+    """Tells whether a text depends on the decimal mark, or on the order of day and month.
 
     If `semicolons` separate the columns, 1.234 depends on it too.
     """
@@ -111,7 +110,7 @@ def depends(raw: pl.Series, kind: Kind, semicolons: bool = False) -> bool:
     )
 
 
-def evidence(raw: pl.Series, kind: Kind) -> pl.Series:
+def convention_cells(raw: pl.Series, kind: Kind) -> pl.Series:
     """Keeps the cells that may show a column's convention: numbers with a mark, and dates.
 
     Dates lose their time of day. All other cells become null, also those without any reading.

@@ -36,7 +36,7 @@ from ehrmind.data.synthetic.phrases import (
 )
 from ehrmind.types import Case, InputError, Split
 
-# Tries for a patient for whom the calculator is defined, as a delta ratio is not at bicarbonate 24.
+# Tries for a patient with a defined result; a delta ratio is not defined at a bicarbonate of 24.
 ATTEMPTS = 50
 ADMISSION = "admission"
 
@@ -154,8 +154,7 @@ def _rationale(style: str, calculator: Calculator, result: Result, facts: Sequen
 
 
 def _worked(calculator: Calculator, level: Level, draw: random.Random) -> tuple[Patient, dict[str, Any], Result]:
-    """Returns a patient for whom the calculator is defined, the inputs in the note, and the
-    result."""
+    """Returns a patient with a defined result, the inputs in the note, and the result."""
     for _ in range(ATTEMPTS):
         patient = _patient(calculator, draw)
         given = {
@@ -196,8 +195,7 @@ def _asked(calculator: Calculator, level: Level, draw: random.Random) -> list[In
 
 
 def _is_stated(item: Input, value: Any, level: Level, draw: random.Random) -> bool:
-    """Decides whether the note states an input. If not, the value must be the score's own
-    default."""
+    """Decides whether the note states an input; if not, its value must be the score's default."""
     if isinstance(item, Flag):
         return value or item.default is not False or draw.random() < level.stated_absent
     if isinstance(item, Quantity) and value == item.default == 0:
@@ -223,8 +221,7 @@ def _written(item: Input, value: Any, patient: Patient, level: Level, draw: rand
 def _facts(
     calculator: Calculator, patient: Patient, given: dict[str, Any], level: Level, manner: str, draw: random.Random
 ) -> tuple[list[Fact], dict[str, str], str]:
-    """Returns the note's facts, the words of each input, and the question's rule for repeated
-    values."""
+    """Returns the note's facts, the words of each input, and the rule for repeated values."""
     rule = draw.choice(tuple(RULES)) if draw.random() < level.repeated else None
     facts: list[Fact] = []
     stated: dict[str, str] = {}

@@ -218,8 +218,7 @@ FEMALE_ONLY = frozenset(("pregnant_or_postpartum", "pregnancy_loss", "contracept
 
 
 def draw_value(patient: Patient, item: Input) -> Any:
-    """Draws a value of the input: a number in its unit and range, yes or no, an option, or a
-    date."""
+    """Draws an input's value: a number in its unit and range, yes or no, an option, or a date."""
     if isinstance(item, Quantity):
         edges = [edge for edge in EDGES.get(item.name, ()) if item.low <= edge <= item.high]
         if edges and item.name != "age" and patient.draw.random() < EDGE_SHARE:

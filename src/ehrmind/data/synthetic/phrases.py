@@ -7,7 +7,7 @@ absent.
 
 from __future__ import annotations
 
-# Measurement -> possible (unit, decimals); the first is the usual one, some laboratories use others.
+# Measurement -> possible (unit, decimals): the usual one first, then those of other laboratories.
 WRITTEN: dict[str, tuple[tuple[str, int], ...]] = {
     "weight": (("kg", 1), ("lb", 0), ("kg", 0)),
     "height": (("cm", 0), ("m", 2), ("in", 1)),

@@ -78,8 +78,7 @@ LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Facts that the note states. `denied` has diagnoses and drugs that it denies; the rest is
-    open."""
+    """Facts that the note states; it denies those in `denied` and leaves the rest open."""
 
     age: int
     sex: Literal["woman", "man"]
@@ -215,8 +214,7 @@ def _patient(level: Level, draw: random.Random) -> Patient:
 
 
 def _note(patient: Patient, level: Level, draw: random.Random) -> str:
-    """Writes the note, in random order: as phrases if easy, otherwise as a clinician's
-    sentences."""
+    """Writes the note in random order: phrases if easy, otherwise a clinician's sentences."""
     has, takes = sorted(patient.diagnoses), sorted(patient.drugs)
     lacks, avoids = sorted(patient.denied & set(CONDITIONS)), sorted(patient.denied & set(DRUGS))
     tests = [f"{name} {value:g} {TESTS[name][0]}" for name, value in patient.tests.items()]
@@ -278,8 +276,7 @@ def _criterion(kind: Kind, patient: Patient, draw: random.Random) -> Criterion:
 
 
 def _decided(condition: str, criteria: Sequence[Criterion], patient: Patient) -> tuple[int, str]:
-    """Returns the label and its rationale: the condition, then criteria until one excludes the
-    patient."""
+    """Returns label and rationale: the condition, then criteria until one excludes the patient."""
     if condition not in patient.diagnoses:
         return NOT_RELEVANT, f"{condition} {'no' if condition in patient.denied else 'not mentioned'} ; not relevant"
     steps = [f"{condition} yes"]

@@ -44,7 +44,7 @@ def from_files(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Found
     for file in files:
         if (
             not file.is_file()
-            or _is_litter(file.name)
+            or _is_system_file(file.name)
             or (reader_of(file.name) is None and not file.name.lower().endswith(".zip"))
         ):
             yield NoRecord("unread", file.name)
@@ -95,7 +95,7 @@ def _from_member(
 ) -> Iterator[Found]:
     name = PurePosixPath(member.filename).name
     reader = reader_of(name)
-    if _is_litter(member.filename):
+    if _is_system_file(member.filename):
         yield NoRecord("unread", name)
     elif name.lower().endswith(_ARCHIVES):
         raise InputError(f"{path} holds another archive, {name}; unpack it into a folder and give that.")
@@ -124,6 +124,6 @@ def _is_another(name: str, wanted: Collection[str]) -> bool:
     return number != "" and number not in wanted
 
 
-def _is_litter(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     """Tells whether an operating system created the file, such as `.DS_Store`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

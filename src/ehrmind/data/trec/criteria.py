@@ -53,10 +53,10 @@ _LONGEST_LEAD = 200
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Criteria as lists of statements. If headings did not split them, all statements are in
-    `other`.
+    """Criteria as lists of statements; without headings, all are in `other`.
 
-    `mixed` says that there were headings, but that the text under them could not be trusted.
+    `mixed` says that there were headings, but that the text under them could not be trusted. Then
+    all statements are in `other` too.
     """
 
     inclusion: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ def split_criteria(text: str) -> Criteria:
         )
     found = Criteria(tuple(parts["inclusion"]), tuple(parts["exclusion"]), tuple(parts["other"]))
     if found.split and (
-        is_mixed(found) or any(_ends_nowhere(section) or _denies_a_list(section) for section in sections)
+        is_mixed(found) or any(_has_unclear_end(section) or _denies_a_list(section) for section in sections)
     ):
         return Criteria(other=tuple(statements("\n".join(lines))), mixed=True)
     return found
@@ -131,7 +131,7 @@ def _sections(lines: Sequence[str]) -> list[_Section]:
             own = (
                 ""
                 if sections[-1].fixed and not any(map(str.strip, sections[-1].lines[1:]))
-                else _taken_label(sections[-1].lines)
+                else _take_label(sections[-1].lines)
             )
             label = " ".join(
                 part for part in (own or (cohort if heading.kind == "exclusion" else ""), heading.label) if part
@@ -143,7 +143,7 @@ def _sections(lines: Sequence[str]) -> list[_Section]:
     return sections
 
 
-def _taken_label(lines: list[str]) -> str:
+def _take_label(lines: list[str]) -> str:
     """Removes the line above a heading from its section and returns it, if it names a cohort.
 
     Such a line says which group of patients the heading is for.
@@ -183,7 +183,7 @@ def _bullet_at(line: str) -> int | None:
     return len(line) - len(line.lstrip()) if BULLET.match(line) else None
 
 
-def _ends_nowhere(section: _Section) -> bool:
+def _has_unclear_end(section: _Section) -> bool:
     """Tells whether the end of a section is not clear.
 
     This is so for a bullet that is less indented than the heading's own list, and for text behind a

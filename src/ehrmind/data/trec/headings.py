@@ -118,8 +118,8 @@ def lines_of(text: str) -> list[str]:
 
 
 def heading_of(line: str, above: str, below: str) -> Heading | None:
-    """Returns the heading at the beginning of a line, if any. `above` and `below` are its
-    neighbours."""
+    """Returns the heading at the beginning of a line, if any; `above` and `below` are next to
+    it."""
     marks = _MARKS.match(line)
     core = re.sub(r"(?:\\?\*){2}|(?:\\?_){2}", "", line[marks.end() if marks else 0 :]).rstrip(" *_=#]\t")
     begun = _is_begun(above) or bool(BULLET.match(line))
@@ -143,8 +143,7 @@ def heading_of(line: str, above: str, below: str) -> Heading | None:
 
 
 def _is_begun(above: str) -> bool:
-    """Tells whether the line after this one begins a new text, and does not continue a wrapped
-    line."""
+    """Tells whether the next line begins a text and does not continue a wrapped line."""
     return not above.strip() or above.strip()[-1] in ".:;"
 
 
@@ -153,8 +152,7 @@ def _is_plain(before: str) -> bool:
 
 
 def _stands_alone(found: re.Match[str], ends_here: bool) -> bool:
-    """Tells whether a match is a heading and not the start of a sentence ("Inclusion of women is
-    …").
+    """Tells whether a match is a heading and not a sentence ("Inclusion of women is …").
 
     A heading ends with a colon, a dash or the end of its line.
     """

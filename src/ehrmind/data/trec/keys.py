@@ -22,8 +22,7 @@ _YEAR = re.compile(r"(?<![0-9])(20[0-3][0-9])(?![0-9]|[-_][0-9]{2}[-_][0-9]{2})"
 
 
 class TopicKey(NamedTuple):
-    """Number of a topic without leading zeros, with the year and the words in front of it, or
-    ""."""
+    """Number of a topic without leading zeros; year and words in front of it, otherwise ""."""
 
     name: str
     year: str
@@ -31,8 +30,7 @@ class TopicKey(NamedTuple):
 
 
 def trial_key(text: str) -> str:
-    """Returns `NCT01234567` for any spelling of it (case, spaces, a file's ending), otherwise
-    ""."""
+    """Returns `NCT01234567` for any spelling of it (case, spaces, a file's name), otherwise ""."""
     found = _TRIAL.fullmatch(unicodedata.normalize("NFKC", text).strip())
     return f"NCT{found[1]}" if found else ""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ehrmind.config import TrialFiles
 from ehrmind.data.cases import Counts
-from ehrmind.data.demographics import person_of
+from ehrmind.data.demographics import age_and_sex
 from ehrmind.data.files import stem
 from ehrmind.data.labels import balanced, label_truth, labels_by_split
 from ehrmind.data.splits import SPLITS, note_group, split_of_groups
@@ -155,7 +155,7 @@ def pair_case(
             "trial": trial.id,
             "criteria_split": criteria.split,
             "criteria_mixed": criteria.mixed,
-            **person_of(topic.text),
+            **age_and_sex(topic.text),
             **({"cell": cell} if cell else {}),
         },
     )

@@ -70,8 +70,7 @@ def _character(found: re.Match[str]) -> str:
 
 
 def _written(found: re.Match[str]) -> str:
-    """Returns the text that replaces a tag, such as `^` for <sup>, so that a power of ten stays
-    one."""
+    """Returns the text that replaces a tag, such as `^` for <sup>, which keeps a power of ten."""
     name, closes = found["name"].lower(), bool(found["close"])
     if name == "sup":
         return "" if closes else "^"

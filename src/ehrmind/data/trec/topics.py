@@ -21,8 +21,7 @@ from ehrmind.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Description of one patient. `id` is a number in XML, and such as `trec-20211` in
-    queries.jsonl.
+    """Description of one patient. `id` is a number in XML, `trec-20211` in queries.jsonl.
 
     `year` is stated by the id or by the file's title; otherwise it is "".
     """

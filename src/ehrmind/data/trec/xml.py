@@ -23,13 +23,13 @@ def parse_xml(content: bytes, name: str) -> Element:
 
     if len(content) > MAX_DOCUMENT:
         raise InputError(f"{name} is larger than {MAX_DOCUMENT >> 20} MiB, which no such file is; is it the right one?")
-    with _said(name):
+    with _clear_errors(name):
         root: Element = fromstring(content, forbid_dtd=False)
         return root
 
 
 @contextmanager
-def _said(name: str) -> Iterator[None]:
+def _clear_errors(name: str) -> Iterator[None]:
     """Turns the parser's errors into one sentence that names the file."""
     from defusedxml import DefusedXmlException
 
@@ -57,7 +57,7 @@ def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
     from defusedxml.ElementTree import iterparse
 
     stream = _Counted(content, name)
-    with _said(name):
+    with _clear_errors(name):
         root: Element | None = None
         for event, element in iterparse(stream, ("start", "end"), forbid_dtd=False):
             if root is None:
@@ -70,8 +70,7 @@ def elements(content: bytes, name: str, tag: str) -> Iterator[Element]:
 
 
 class _Counted(io.BytesIO):
-    """Stream that counts the bytes read of one record, and raises InputError if they are too
-    many."""
+    """Stream that raises InputError if one record has too many bytes."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -88,8 +87,7 @@ class _Counted(io.BytesIO):
 
 
 def text_of(parent: Element, path: str) -> str:
-    """Returns the text of the first element at `path`, with its inner tags for `text.plain`; or
-    ""."""
+    """Returns the text of the first element at `path`, with inner tags for `text.plain`, or ""."""
     found = parent.find(path)
     return "" if found is None else _written(found).strip()
 

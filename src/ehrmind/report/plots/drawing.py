@@ -1,13 +1,14 @@
-"""What the plots of the page share: a lane a row, intervals, axes of shares, legends."""
+"""Building blocks of the plots: rows and lanes, intervals, axes of shares, legends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from ehrmind.report.formatting import arm_name
+from ehrmind.report.formatting import Scored, arm_name
 from ehrmind.report.plots.svg import ARMS, PAPER, RULE, STYLE, to_svg
-from ehrmind.report.reading import Figures
+from ehrmind.report.reading import Training
+from ehrmind.report.tables.results import Shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,20 +19,20 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 8.6  # inches; the page scales it
 
 
-def drawn(figures: T, draws: Mapping[str, Callable[[T], Figure | None]]) -> dict[str, str]:
-    """SVG by name, in the page's style; without those that there is nothing for."""
+def drawn(figures: T, plots: Mapping[str, Callable[[T], Figure | None]]) -> dict[str, str]:
+    """SVG by name in the page's style, without the plots that return None."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        made = {name: draw(figures) for name, draw in draws.items()}
+        made = {name: plot(figures) for name, plot in plots.items()}
         return {name: to_svg(figure, name) for name, figure in made.items() if figure is not None}
 
 
-def by_group(figures: Figures, shares: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
-    """One row a group, one lane an arm."""
-    count = len(figures.arms)
+def by_group(training: Training, shares: Shares) -> Figure:
+    """One row per group of cases, one lane per arm."""
+    count = len(training.arms)
     figure, axes = rows_of(len(shares), height=0.16 * count + 0.14)
-    for lane, arm in enumerate(figures.arms):
+    for lane, arm in enumerate(training.arms):
         for row, group in enumerate(shares.values()):
             interval(axes, row + (lane - (count - 1) / 2) * 0.8 / count, group[arm], lane, size=4.5)
         axes.plot([], [], MARKERS[lane % len(MARKERS)], color=ARMS[lane % len(ARMS)], label=arm_name(arm))
@@ -42,32 +43,33 @@ def by_group(figures: Figures, shares: Mapping[str, Mapping[str, Mapping[str, An
 
 
 def interval(
-    axes: Axes, place: float, figure: Mapping[str, Any], lane: int, *, hollow: bool = False, size: float = 6.5
+    axes: Axes, place: float, scored: Scored | None, lane: int, *, hollow: bool = False, size: float = 6.5
 ) -> None:
-    if not figure["n"]:
+    """Draws an accuracy with its interval at height `place`; nothing where no case was scored."""
+    if scored is None or not scored.n:
         return
-    low, high = figure["ci95"]
+    low, high = scored.ci95
     colour = ARMS[lane % len(ARMS)]
     axes.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
     face = PAPER if hollow else colour
-    axes.plot(
-        figure["accuracy"], place, MARKERS[lane % len(MARKERS)], color=colour, markerfacecolor=face, markersize=size
-    )
+    axes.plot(scored.accuracy, place, MARKERS[lane % len(MARKERS)], color=colour, markerfacecolor=face, markersize=size)
 
 
 def rows_of(count: int, height: float = 0.32) -> tuple[Figure, Axes]:
+    """A figure that is high enough for `count` rows."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
     figure = MatplotlibFigure(figsize=(WIDTH, height * count + 1.05), layout="constrained")
     return figure, figure.subplots()
 
 
-def share_axis(figure: Figure, axes: Axes, labels: Sequence[str], what: str) -> Figure:
+def share_axis(figure: Figure, axes: Axes, labels: Sequence[str], title: str) -> Figure:
+    """Labels the rows and marks the x axis in percent."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.set_xlim(-0.015, 1.015)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_xlabel(what)
+    axes.set_xlabel(title)
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -78,12 +80,13 @@ def legend(axes: Axes, columns: int) -> None:
     )
 
 
-def short(strata: Mapping[str, Any]) -> list[str]:
-    """Without the family where there is only one."""
+def short(strata: Iterable[str]) -> list[str]:
+    """Names of strata, without the family where all share one."""
     labels = list(strata)
     families = {label.partition("/")[0] for label in labels}
     return [label.partition("/")[2] or label for label in labels] if len(families) == 1 else labels
 
 
-def place_of(figures: Figures, arm: str) -> int:
-    return figures.arms.index(arm) % len(ARMS) if arm in figures.arms else len(ARMS) - 1
+def place_of(arms: Sequence[str], arm: str) -> int:
+    """The number of an arm's colour; an arm that was not scored takes the last one."""
+    return arms.index(arm) % len(ARMS) if arm in arms else len(ARMS) - 1

@@ -1,4 +1,4 @@
-"""How plots are dressed: matplotlib's settings, the page's colours, and a figure as SVG that can stand inside a page."""
+"""The look of plots: matplotlib settings, the page's colours, and figures as inline SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Colours that stand for the page's variables; matplotlib must be given some.
+# Placeholder colours; to_svg replaces them by the variables of the page.
 INK, MUTED, RULE, PAPER, WARN = "#000001", "#000002", "#000003", "#000004", "#000005"
 ARMS = ("#00000a", "#00000b", "#00000c", "#00000d", "#00000e", "#00000f")
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper", WARN: "--warn"}
@@ -47,7 +47,7 @@ STYLE: Any = {
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as SVG that can stand inside a page: the page's colours and type, no prologue, no style rules, no ids in common."""
+    """SVG in the page's colours and type, without prologue, style rules or ids that could clash."""
     import matplotlib as mpl
 
     buffer = io.StringIO()

@@ -1,1 +1,1 @@
-"""Review by clinicians: the sheet that they fill in, and what their verdicts say."""
+"""Review by clinicians: the sheet that they fill in, and the figures made from their verdicts."""

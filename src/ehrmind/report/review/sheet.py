@@ -1,8 +1,10 @@
-"""A sample of a finished run's answers as a sheet that a clinician fills in with any spreadsheet. It holds record text: protected.
+"""Writes a sample of answers as a sheet that a clinician fills in with any spreadsheet. It holds
+record text: protected.
 
-A spreadsheet may run a cell that begins with = + - @ as a formula, and one of another locale splits the file at semicolons, tabs or bars
-as well, whatever quotes say. So such a sign gets an apostrophe in front wherever one of them could begin a cell. What is needed to read the
-sheet back (which answers, the verdict, the audit) is kept beside it, so that nothing a reviewer changes in these columns counts.
+A spreadsheet may run a cell that begins with = + - @ as a formula. In another locale it also splits
+the file at semicolons, tabs or bars, even inside quotes. So such a sign gets an apostrophe in front
+wherever it could begin a cell. The answers, verdicts and audits are kept in a file of their own, so
+a reviewer's changes to these columns do not count.
 """
 
 from __future__ import annotations
@@ -15,10 +17,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ehrmind import tasks
-from ehrmind.config import History
 from ehrmind.files import write_private
 from ehrmind.process_audit import ProcessAudit, audit
 from ehrmind.process_audit.facts import known, with_numbers_of
@@ -26,35 +26,40 @@ from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rollouts import split_blocks
 from ehrmind.runs import Run
 from ehrmind.runs.lock import writes_into
+from ehrmind.runs.records import ReviewedAnswer, ReviewSample, RolloutRow, StageKey, rows_of
 from ehrmind.types import Case, InputError
 
 GIVEN = ("case", "stratum", "arm", "record", "question", "thinking", "answer", "verifier", "audit")
 ASKED = ("reviewer", "reasoning_sound (yes/no)", "answer_right (yes/no)", "comment")
 LONGEST = 32_000  # characters of a cell; spreadsheets hold 32,767
-RISKY = frozenset(
-    "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
-)  # full-width and small forms too, and the minus sign
+# Signs that begin a formula, their full-width and small forms, and the minus sign.
+RISKY = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212")
 SEPARATORS = frozenset(",;|\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One answer with both judgements; `cell` is where the sample takes it from: verdict by audit."""
+    """One answer with its verdict and its process audit."""
 
-    row: dict[str, Any]
+    row: RolloutRow
     case: Case
     audited: ProcessAudit
 
     @property
     def cell(self) -> tuple[str, str]:
-        verdict = "right" if self.row["correct"] else "wrong" if self.row["well_formed"] else "malformed"
+        """The group of the sample that the answer belongs to: verdict by audit result."""
+        verdict = "right" if self.row.correct else "wrong" if self.row.well_formed else "malformed"
         return verdict, "sound" if self.audited.sound else "unsound"
 
 
 @writes_into("folder", make=False)
 def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int = 0) -> tuple[Path, int]:
-    """Write RUN/protected/review.csv (mode 0600): n answers of the headline decoding, every arm, verdict and audit result in turn giving
-    one, which ones by seed. Returns the file and how many it holds. Raises InputError for an arm that was not scored, a purged run."""
+    """Writes RUN/protected/review.csv (mode 0600); returns its path and the number of answers in
+    it.
+
+    The sample has `n` answers of the first decoding, drawn by seed, one from every arm, verdict and
+    audit result in turn. Raises InputError for an arm that was not scored and for a purged run.
+    """
     run = Run(folder)
     figures = read_run(run)
     chosen = list(arms) or figures.arms
@@ -70,14 +75,13 @@ def export_review(folder: Path, arms: Sequence[str] = (), n: int = 50, seed: int
     for one in sample:
         sheet.writerow([harmless(cell) for cell in (*_cells(one), *("" for _ in ASKED))])
     target = run.protected / "review.csv"
-    write_private(
-        target, b"\xef\xbb\xbf" + lines.getvalue().encode("utf-8", "replace")
-    )  # the mark by which spreadsheets know UTF-8
-    kept = [
-        {"case": one.case.id, "arm": one.row["arm"], "correct": one.row["correct"], "sound": one.audited.sound}
+    byte_order_mark = b"\xef\xbb\xbf"  # spreadsheets need it to recognise UTF-8
+    write_private(target, byte_order_mark + lines.getvalue().encode("utf-8", "replace"))
+    answers = tuple(
+        ReviewedAnswer(case=one.case.id, arm=one.row.arm, correct=one.row.correct, sound=one.audited.sound)
         for one in sample
-    ]
-    run.write_json("protected/review.json", {"seed": seed, "answers": kept})
+    )
+    run.write_record("protected/review.json", ReviewSample(seed=seed, answers=answers))
     return target, len(sample)
 
 
@@ -85,31 +89,29 @@ def _cases(run: Run, figures: Figures) -> dict[str, Case]:
     from ehrmind.prompts.records import with_histories
 
     if not run.has_cases("held_out"):
-        raise InputError(f"{run.path} holds no cases any more (was it purged?), so there is nothing to review.")
-    history = History.model_validate(figures.recipe.get("prompts", {}).get("history", {}))
-    return {case.id: case for case in with_histories(run.load_split("held_out"), history)[0]}
+        raise InputError(f"{run.path} holds no cases (was it purged?), so there is nothing to review.")
+    cases, _ = with_histories(run.load_split("held_out"), figures.recipe.prompts.history)
+    return {case.id: case for case in cases}
 
 
 def _judged(run: Run, figures: Figures, arm: str, cases: dict[str, Case]) -> list[Judged]:
-    stage = f"evaluate-{arm}-{figures.results['decoding']}"
+    stage = str(StageKey.scoring(arm, figures.results.decoding))
     if not run.rollout_steps(stage):
-        raise InputError(
-            f"{run.path} holds no answers of {arm} any more (was it purged?), so there is nothing to review."
-        )
+        raise InputError(f"{run.path} holds no answers of {arm} (was it purged?), so there is nothing to review.")
     found = []
-    for row in run.read_rollouts(stage).to_dicts():
-        case = cases[row["case"]]
-        about = with_numbers_of(known(case), row["earlier"]) if row.get("earlier") else None
-        found.append(Judged(row, case, audit(case, row["text"], about=about)))
+    for row in rows_of(run.read_rollouts(stage)):
+        case = cases[row.case]
+        about = with_numbers_of(known(case), row.earlier) if row.earlier else None
+        found.append(Judged(row, case, audit(case, row.text, about=about)))
     return found
 
 
 def _spread(judged: Sequence[Judged], n: int, seed: int) -> list[Judged]:
-    """At most n, from each arm and cell in turn; the sheet's order is by chance too, so that it tells nothing."""
+    """At most `n` answers, from each arm and cell in turn, in random order."""
     draw = random.Random(f"review:{seed}")
     by_cell: dict[tuple[str, ...], list[Judged]] = defaultdict(list)
     for one in judged:
-        by_cell[(*one.cell, one.row["arm"])].append(one)
+        by_cell[(*one.cell, one.row.arm)].append(one)
     for cell in by_cell.values():
         draw.shuffle(cell)
     queues = [by_cell[cell] for cell in sorted(by_cell)]
@@ -123,14 +125,14 @@ def _spread(judged: Sequence[Judged], n: int, seed: int) -> list[Judged]:
 
 
 def _cells(one: Judged) -> list[str]:
-    task, text = tasks.of(one.case), one.row["text"]
+    task, text = tasks.of(one.case), one.row.text
     thinking, answer = split_blocks(text)
-    verdict = "right" if one.row["correct"] else one.row["reason"] or "wrong"
+    verdict = "right" if one.row.correct else one.row.reason or "wrong"
     given = (thinking, answer) if thinking is not None and answer is not None else (text, "")
     return [
         one.case.id,
         one.case.stratum,
-        one.row["arm"],
+        one.row.arm,
         task.record(one.case),
         task.question(one.case),
         *given,
@@ -140,7 +142,7 @@ def _cells(one: Judged) -> list[str]:
 
 
 def said(audited: ProcessAudit, text: str) -> str:
-    """The findings in words, each with the words it is about."""
+    """The findings as lines, each with the words that it is about."""
     lines = []
     for finding in audited.findings:
         about = (
@@ -153,7 +155,7 @@ def said(audited: ProcessAudit, text: str) -> str:
 
 
 def harmless(cell: str) -> str:
-    """What no spreadsheet takes for a formula, nor refuses for its length or control characters."""
+    """The cell as text in any spreadsheet: no formulas, no control characters, bounded length."""
     kept_letters = (
         letter
         for letter in re.sub(r"\r\n?", "\n", cell)
@@ -161,7 +163,7 @@ def harmless(cell: str) -> str:
     )
     plain = "".join(kept_letters)
     kept: list[str] = ["'"] if plain[:1] in SEPARATORS else []
-    begins = True  # whether a cell may begin here, for some spreadsheet
+    begins = True  # whether some spreadsheet may begin a cell here
     for letter in plain:
         if begins and letter in RISKY:
             kept.append("'")

@@ -1,6 +1,8 @@
-"""Filled-in review sheets -> RUN/review.json: how far clinicians agree with the verifier, with the audit, and with each other. No text.
+"""Reads filled-in review sheets into RUN/review.json: agreement of clinicians with the verifier,
+the audit and each other.
 
-A sheet comes back as whatever a spreadsheet made of it: another encoding, semicolons or tabs, columns in another order, rows left out.
+A spreadsheet may change a sheet: another encoding, semicolons or tabs, columns in another order,
+rows left out. All of these are read. The file holds no record text.
 """
 
 from __future__ import annotations
@@ -9,22 +11,21 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from ehrmind.labels import label_key
 from ehrmind.report.review.sheet import harmless
 from ehrmind.runs import Run
+from ehrmind.runs.records import Agreement, ArmReview, Review, ReviewedAnswer, ReviewSample, YesShare
 from ehrmind.statistics import mean_interval
 from ehrmind.system import refuse_no_file, why
 from ehrmind.types import InputError
 
-YES = frozenset(
-    {"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"}
-)  # also as spreadsheets say TRUE
+# "wahr", "vrai" and the like are how spreadsheets in other languages write TRUE and FALSE.
+YES = frozenset({"yes", "y", "true", "1", "ja", "oui", "si", "sí", "x", "wahr", "vrai", "verdadero"})
 NO = frozenset({"no", "n", "false", "0", "nein", "non", "falsch", "faux", "falso"})
 SOUND, RIGHT = "reasoning_sound", "answer_right"
 LARGEST = 200 << 20
@@ -33,7 +34,7 @@ Key = tuple[str, str]  # case and arm
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one reviewer on one answer; None where a cell was left empty."""
+    """The verdict of one reviewer on one answer; None where a cell was left empty."""
 
     reviewer: str
     key: Key
@@ -41,8 +42,11 @@ class Verdict:
     right: bool | None
 
 
-def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Read sheets, write RUN/review.json and return it. Raises InputError naming file, row and column for what cannot be read."""
+def read_reviews(folder: Path, files: Sequence[Path]) -> Review:
+    """Reads sheets, writes RUN/review.json and returns it.
+
+    Raises InputError with the file, row and column at fault.
+    """
     run = Run(folder)
     sample = _sample(run)
     verdicts: dict[tuple[str, Key], Verdict] = {}
@@ -55,7 +59,8 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
             before = verdicts.get((verdict.reviewer, verdict.key))
             if before is not None and before != verdict:
                 raise InputError(
-                    f"{file}, row {place}: this answer was judged otherwise in a row before, by the same reviewer; keep one of the rows."
+                    f"{file}, row {place}: the same reviewer judged this answer differently in an earlier row; keep one "
+                    "of the rows."
                 )
             verdicts[verdict.reviewer, verdict.key] = verdict
     if not verdicts:
@@ -63,18 +68,18 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
             f"No row of {', '.join(str(file) for file in files)} has a yes or no; fill in {SOUND} and {RIGHT}."
         )
     found = _figures(list(verdicts.values()), sample, empty)
-    run.write_json("review.json", found)
+    run.write_record("review.json", found)
     return found
 
 
-def _sample(run: Run) -> dict[Key, Mapping[str, Any]]:
-    kept = run.read_json("protected/review.json")
+def _sample(run: Run) -> dict[Key, ReviewedAnswer]:
+    kept = run.read_record("protected/review.json", ReviewSample)
     if kept is None:
         raise InputError(f"{run.path} has no exported review; write one by `ehrmind review export {run.path}`.")
-    return {(row["case"], row["arm"]): row for row in kept["answers"]}
+    return {(answer.case, answer.arm): answer for answer in kept.answers}
 
 
-def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[int, Verdict]]:
+def _verdicts(file: Path, nobody: str, sample: Mapping[Key, ReviewedAnswer]) -> list[tuple[int, Verdict]]:
     columns, rows = _table(file)
     known = {_as_written(key): key for key in sample} | {key: key for key in sample}
     found = []
@@ -83,8 +88,8 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
         key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
-                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of this run, with its "
-                "columns case and arm as they were exported."
+                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of "
+                "this run, with its columns case and arm as they were exported."
             )
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))
@@ -92,7 +97,7 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, Any]) -> list[tuple[
 
 
 def _as_written(key: Key) -> Key:
-    """Case and arm as the sheet has them, without an apostrophe in front, which some spreadsheets take away."""
+    """Case and arm as in the sheet, without the apostrophe that some spreadsheets remove."""
     case, arm = (harmless(part).strip().lstrip("'") for part in key)
     return case, arm
 
@@ -107,7 +112,7 @@ def _yes_or_no(cell: str, file: Path, place: int, name: str) -> bool | None:
 
 
 def _table(file: Path) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
-    """(places of the columns, the rows that are not empty with their numbers)"""
+    """(positions of the columns, numbered rows that are not empty)"""
     text = _text(file)
     header = text.partition("\n")[0]
     mark = max((";", "\t", ","), key=header.count)
@@ -146,38 +151,42 @@ def _text(file: Path) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _figures(verdicts: Sequence[Verdict], sample: Mapping[Key, Mapping[str, Any]], empty: int) -> dict[str, Any]:
+def _figures(verdicts: Sequence[Verdict], sample: Mapping[Key, ReviewedAnswer], empty: int) -> Review:
     by_arm: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.key):
         by_arm[verdict.key[1]].append(verdict)
-    return {
-        "reviewers": len({verdict.reviewer for verdict in verdicts}),
-        "sampled": len(sample),
-        "answers": len({verdict.key for verdict in verdicts}),
-        "reviewed": len(verdicts),
-        "left_empty": empty,
-        "answer": agreement(
-            [(v.right, bool(sample[v.key]["correct"]), v.key[0]) for v in verdicts if v.right is not None]
-        ),
-        "reasoning": agreement(
-            [(v.sound, bool(sample[v.key]["sound"]), v.key[0]) for v in verdicts if v.sound is not None]
-        ),
-        "answer_between_reviewers": _between(verdicts, "right"),
-        "reasoning_between_reviewers": _between(verdicts, "sound"),
-        "by_arm": {
-            arm: {RIGHT: _yes([v.right for v in of], of), SOUND: _yes([v.sound for v in of], of)}
-            for arm, of in sorted(by_arm.items())
+    right = [(v.right, sample[v.key].correct, v.key[0]) for v in verdicts if v.right is not None]
+    sound = [(v.sound, sample[v.key].sound, v.key[0]) for v in verdicts if v.sound is not None]
+    return Review(
+        reviewers=len({verdict.reviewer for verdict in verdicts}),
+        sampled=len(sample),
+        answers=len({verdict.key for verdict in verdicts}),
+        reviewed=len(verdicts),
+        left_empty=empty,
+        answer=agreement(right),
+        reasoning=agreement(sound),
+        answer_between_reviewers=_between(verdicts, lambda verdict: verdict.right),
+        reasoning_between_reviewers=_between(verdicts, lambda verdict: verdict.sound),
+        by_arm={
+            arm: ArmReview(
+                answer_right=_yes([(v.right, v.key[0]) for v in of_arm]),
+                reasoning_sound=_yes([(v.sound, v.key[0]) for v in of_arm]),
+            )
+            for arm, of_arm in sorted(by_arm.items())
         },
-    }
+    )
 
 
-def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
-    """Of two judgements of the same things: how often they agree, with an interval over cases, Cohen's kappa (None where one of both says
-    always the same), and the table {"yes/yes": …}, the first judgement first."""
+def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> Agreement:
+    """How often two judgements of the same answers agree, with an interval over cases and kappa.
+
+    A pair is (first judgement, second judgement, case). Kappa is None where a judgement never
+    varies. `table` counts {"yes/no": …}, the first judgement first.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     if not pairs:
-        return {"n": 0, "agree": 0, "share": None, "ci95": None, "kappa": None, "table": {}}
+        return Agreement(n=0, agree=0, share=None, ci95=None, kappa=None, table={})
     first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     same = [float(one == other) for one, other in zip(first, second, strict=True)]
     interval = mean_interval(same, [pair[2] for pair in pairs])
@@ -188,37 +197,33 @@ def agreement(pairs: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
         for a in (True, False)
         for b in (True, False)
     }
-    return {
-        "n": len(pairs),
-        "agree": int(sum(same)),
-        "share": sum(same) / len(same),
-        "ci95": [interval.low, interval.high],
-        "kappa": kappa if math.isfinite(kappa) else None,
-        "table": table,
-    }
+    return Agreement(
+        n=len(pairs),
+        agree=int(sum(same)),
+        share=sum(same) / len(same),
+        ci95=(interval.low, interval.high),
+        kappa=kappa if math.isfinite(kappa) else None,
+        table=table,
+    )
 
 
-def _between(verdicts: Sequence[Verdict], what: str) -> dict[str, Any] | None:
-    """All pairs of reviewers who judged the same answer; None where there is no such pair."""
-    by_key: dict[Key, list[Verdict]] = defaultdict(list)
+def _between(verdicts: Sequence[Verdict], judgement: Callable[[Verdict], bool | None]) -> Agreement | None:
+    """Agreement over all pairs of reviewers of the same answer; None where there is no pair."""
+    by_key: dict[Key, list[bool]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.reviewer):
-        if getattr(verdict, what) is not None:
-            by_key[verdict.key].append(verdict)
-    pairs = [(getattr(a, what), getattr(b, what), key[0]) for key, of in by_key.items() for a, b in combinations(of, 2)]
+        judged = judgement(verdict)
+        if judged is not None:
+            by_key[verdict.key].append(judged)
+    pairs = [(a, b, key[0]) for key, judged in by_key.items() for a, b in combinations(judged, 2)]
     return agreement(pairs) if pairs else None
 
 
-def _yes(answers: Sequence[bool | None], verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
-    said = [
-        (float(answer), verdict.key[0]) for answer, verdict in zip(answers, verdicts, strict=True) if answer is not None
-    ]
-    if not said:
+def _yes(answers: Sequence[tuple[bool | None, str]]) -> YesShare | None:
+    """The share of yes, with an interval over cases; None where every cell was left empty."""
+    given = [(float(answer), case) for answer, case in answers if answer is not None]
+    if not given:
         return None
-    values = [value for value, _ in said]
-    interval = mean_interval(values, [case for _, case in said])
-    return {
-        "n": len(said),
-        "yes": int(sum(values)),
-        "share": sum(values) / len(values),
-        "ci95": [interval.low, interval.high],
-    }
+    values = [value for value, _ in given]
+    interval = mean_interval(values, [case for _, case in given])
+    share = sum(values) / len(values)
+    return YesShare(n=len(given), yes=int(sum(values)), share=share, ci95=(interval.low, interval.high))

@@ -9,7 +9,7 @@
   let found = rollouts;
   let page = 0;
 
-  // Characters that are invisible or turn text around are written out. Tabs and line ends stay.
+  // Writes out characters that are invisible or reverse text. Tabs and line ends stay.
   const HIDDEN = /[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u00AD\u061C\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB]/g;
   const visible = (text) =>
     String(text).replace(HIDDEN, (character) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
@@ -36,7 +36,7 @@
     return texts.some((text) => text && text.toLowerCase().includes(wanted.text.toLowerCase()));
   }
 
-  // Only reinforcement has steps.
+  // Only RLVR has steps.
   const where = (rollout) => (rollout.stage.startsWith("rlvr-") ? `${rollout.stage}, step ${rollout.step + 1}` : rollout.stage);
 
   function block(body, title, text) {
@@ -46,7 +46,7 @@
 
   function show(rollout, body) {
     const asked = cases[rollout.case];
-    const facts = [`case ${rollout.case}`, where(rollout), `member ${rollout.member + 1}`];
+    const facts = [`case ${rollout.case}`, where(rollout), `answer ${rollout.member + 1}`];
     facts.push(`reward ${rollout.reward}`, `${rollout.tokens} tokens`, `ended by ${rollout.finish_reason}`);
     if (rollout.advantage !== null) facts.push(`advantage ${rollout.advantage}`);
     body.append(element("p", facts.join(" · "), "facts"));

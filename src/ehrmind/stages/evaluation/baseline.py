@@ -1,17 +1,21 @@
-"""The baseline that coded histories are measured against: gradient boosting on counts of codes (scikit-learn), as EHRSHOT has one.
+"""The baseline for coded histories: gradient boosting on counts of codes (scikit-learn), as EHRSHOT
+has one.
 
-It learns from the same training cases and sees what `Timeline.visible` shows at the same times: how often each of the commonest codes
-occurred, and the age. No choice is made by looking at tuning or held-out cases.
-"""
+It learns from the same training cases. It sees what `Timeline.visible` shows at the same times: how
+often each of the commonest codes occurred, and the age. No choice is made by looking at tuning or
+held-out cases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ehrmind import tasks
 from ehrmind.ages import ages
 from ehrmind.prompts.records import by_shard
+from ehrmind.runs.records import BaselineMark, LabelMeasures
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.types import Case
 
 if TYPE_CHECKING:
@@ -29,15 +33,16 @@ class Boosted(NamedTuple):
     answers: list[int]
     probabilities: list[list[float]]
 
-    def measures(self) -> dict[str, Any]:
-        return tasks.of(self.cases[0]).measures(self.cases, self.answers, self.probabilities)
+    def measures(self) -> LabelMeasures:
+        figures = tasks.of(self.cases[0]).measures(self.cases, self.answers, self.probabilities)
+        return LabelMeasures.model_validate(figures)
 
 
 def boosted_counts(
     train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False
 ) -> dict[str, Boosted]:
-    """By family/task, for every task of coded histories that both have cases of; empty where there is none. A task with one label in
-    training has no model and no entry."""
+    """Returns predictions by family/task, for every task of coded histories that both splits have.
+    A task with one label in training has no model and no entry."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -45,13 +50,13 @@ def boosted_counts(
     for name in sorted(
         {case.task for case in train if case.family == "ehr"} & {case.task for case in held_out if case.family == "ehr"}
     ):
-        learnt, asked = (
+        train_cases, asked = (
             [case for case in cases if (case.family, case.task) == ("ehr", name)] for cases in (train, held_out)
         )
-        values = np.array([case.truth["value"] for case in learnt])
+        values = np.array([case.truth["value"] for case in train_cases])
         if len(set(values.tolist())) < 2:
             continue
-        counts, years = _counts(learnt, strictly_before)
+        counts, years = _counts(train_cases, strictly_before)
         common = (
             counts.group_by("code").len().sort("len", "code", descending=[True, False])["code"].head(CODES).to_list()
         )
@@ -63,8 +68,26 @@ def boosted_counts(
     return found
 
 
+def baselines(context: StageContext) -> dict[str, Mapping[str, LabelMeasures]]:
+    """Returns measures of the baseline, computed once per run; empty if no case has a coded history
+    or the recipe wants none."""
+    run, recipe, splits = context.run, context.recipe, context.splits
+    if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
+        return {}
+    if run.done("baseline") is None:
+        with run.stage("baseline") as facts:
+            before = recipe.prompts.history.strictly_before
+            boosted = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
+            for predicted in boosted.values():
+                write_predictions(run, "gradient_boosting", *predicted)
+            facts["gradient_boosting"] = {name: predicted.measures().to_dict() for name, predicted in boosted.items()}
+    mark = run.mark("baseline", BaselineMark)
+    return {"gradient_boosting": mark.gradient_boosting} if mark is not None and mark.gradient_boosting else {}
+
+
 def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame, np.ndarray]:
-    """(place of the case, code, how often it was visible; age in years or NaN by case)"""
+    """Returns (a table of the case's place, a code, and how often it was visible; age in years by
+    case, NaN if not known)."""
     import numpy as np
     import polars as pl
 
@@ -84,7 +107,7 @@ def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame,
 
 
 def _matrix(counts: pl.DataFrame, years: np.ndarray, codes: Sequence[str]) -> np.ndarray:
-    """[cases, codes + 1]: counts of the codes, then the age."""
+    """Returns the matrix [cases, codes + 1]: counts of the codes, then the age."""
     import numpy as np
     import polars as pl
 

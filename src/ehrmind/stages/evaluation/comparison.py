@@ -1,17 +1,29 @@
-"""Judged answers of several arms -> their figures side by side, with intervals over patients and tests over pairs of arms."""
+"""Compares arms: their judged answers become figures side by side, with intervals over patients and
+tests over pairs of arms."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.runs import Run
-from ehrmind.stages.evaluation.evaluate import stage_of
+from ehrmind.runs.records import (
+    HELD_OUT,
+    Accuracy,
+    ArmResult,
+    Comparison,
+    Cost,
+    Interval95,
+    LabelMeasures,
+    PairResult,
+    RolloutRow,
+    StageKey,
+)
 from ehrmind.stages.evaluation.samples import SAMPLES, label_shares, with_labels
 from ehrmind.stages.evaluation.subgroups import SUBGROUPS
 from ehrmind.stages.evaluation.variants import thinks
@@ -20,169 +32,182 @@ from ehrmind.types import Case
 from ehrmind.verify import judge
 from ehrmind.verify.benchmark import KINDS, benchmark_score
 
-Outcome = dict[str, Any]
 SEEDS = "seeds and groups"
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer to a held-out case, right or wrong under both scorers. `answer` is as parsed, None
+    if malformed; `probabilities` are those of the labels, where there are any. `seed` is the run's
+    in a pool of several seeds."""
+
+    case: Case
+    stratum: str
+    well_formed: bool
+    ehrmind: bool
+    benchmark: bool
+    answer: Any
+    probabilities: Sequence[float] | None
+    tokens: int
+    prompt_tokens: int
+    seed: int | None = None
+
+    def right(self, scorer: str) -> bool:
+        return self.benchmark if scorer == "benchmark" else self.ehrmind
+
+
 def outcomes(
-    run: Run, recipe: Recipe, arm: str, decoding: str, cases: Mapping[str, Case], where: str = "held_out"
+    run: Run, recipe: Recipe, arm: str, decoding: str, cases: Mapping[str, Case], where: str = HELD_OUT
 ) -> list[Outcome]:
-    """Per held-out case, in their order: the case, well_formed, right or wrong under both scorers, the answer, labels' probabilities."""
+    """Reads one arm's outcomes in the order of the held-out cases."""
     think = thinks(recipe, arm)
     shares: Mapping[str, list[float]] = {}
-    if (
-        recipe.evaluate.probabilities == SAMPLES
-        and with_labels(list(cases.values()))
-        and run.rollout_steps(stage_of(arm, SAMPLES, where))
-    ):
-        shares = label_shares(run.read_rollouts(stage_of(arm, SAMPLES, where)).to_dicts(), cases, think)
-    rows = run.read_rollouts(stage_of(arm, decoding, where)).to_dicts()
+    sampled = str(StageKey.scoring(arm, SAMPLES, where))
+    if recipe.evaluate.probabilities == SAMPLES and with_labels(list(cases.values())) and run.rollout_steps(sampled):
+        shares = label_shares(run.rollout_rows(sampled), cases, think)
     return [
-        {
-            "case": cases[row["case"]],
-            "stratum": row["stratum"],
-            "well_formed": row["well_formed"],
-            "ehrmind": row["correct"],
-            "benchmark": _by_benchmark(recipe, cases[row["case"]], row),
-            "answer": judge(cases[row["case"]], row["text"], think=think).answer if row["well_formed"] else None,
-            "probabilities": shares.get(row["case"], row["probabilities"]),
-            "tokens": row["tokens"],
-            "prompt_tokens": row["prompt_tokens"],
-        }
-        for row in rows
+        Outcome(
+            case=cases[row.case],
+            stratum=row.stratum,
+            well_formed=row.well_formed,
+            ehrmind=row.correct,
+            benchmark=_by_benchmark(recipe, cases[row.case], row),
+            answer=judge(cases[row.case], row.text, think=think).answer if row.well_formed else None,
+            probabilities=shares.get(row.case, row.probabilities),
+            tokens=row.tokens,
+            prompt_tokens=row.prompt_tokens,
+        )
+        for row in run.rollout_rows(str(StageKey.scoring(arm, decoding, where)))
     ]
 
 
-def _by_benchmark(recipe: Recipe, case: Case, row: Mapping[str, Any]) -> bool:
-    """A kind of truth that the benchmark has no rule for counts by ours, unless the recipe's headline is the benchmark's: then
-    benchmark_score refuses it."""
+def _by_benchmark(recipe: Recipe, case: Case, row: RolloutRow) -> bool:
+    """Scores an answer as the benchmark does. If the benchmark has no rule for the kind of truth,
+    ours counts; where the recipe's headline scorer is the benchmark's, `benchmark_score` refuses
+    such a case."""
     if case.truth["kind"] not in KINDS and recipe.evaluate.scorer != "benchmark":
-        return bool(row["correct"])
-    return benchmark_score(case, row["text"])
+        return row.correct
+    return benchmark_score(case, row.text)
 
 
 def comparison(
-    found: Mapping[str, list[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None
-) -> dict[str, Any]:
-    """`arms` and `pairs` of results.json. With `train_strata` also by category, subgroup, and whether train has the stratum."""
-    pairs: dict[str, dict[str, Any]] = {}
-    for first, second in combinations(found, 2):
-        pairs[f"{second}-{first}"] = _difference(found[second], found[first], scorer)
-    p_values = [pair["p"] for pair in pairs.values()]
-    for pair, by_holm, by_rate in zip(pairs.values(), holm(p_values), benjamini_hochberg(p_values), strict=True):
-        pair |= {"p_holm": by_holm, "p_bh": by_rate}
-    arms = {
-        arm: _arm(rows, scorer) | ({} if train_strata is None else _parts(rows, scorer, train_strata))
-        for arm, rows in found.items()
+    found: Mapping[str, Sequence[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None
+) -> Comparison:
+    """Compares all arms and all pairs of them. With `train_strata`, arms also have figures by
+    category, by subgroup, and by whether train has the stratum."""
+    pairs = {
+        f"{second}-{first}": _difference(found[second], found[first], scorer)
+        for first, second in combinations(found, 2)
     }
-    return {"arms": arms, "pairs": pairs}
-
-
-def _difference(later: list[Outcome], earlier: list[Outcome], scorer: str) -> dict[str, Any]:
-    before = {(row.get("seed"), row["case"].id): bool(row[scorer]) for row in earlier}
-    a, b = [bool(row[scorer]) for row in later], [before[row.get("seed"), row["case"].id] for row in later]
-    by_seed = _by_seed([{**row, "gain": float(x) - float(y)} for row, x, y in zip(later, a, b, strict=True)])
-    of_patients: dict[str, Any] = clustered_difference(a, b, [row["case"].group for row in later])
-    if len(by_seed) < 2:
-        return of_patients
-    values, groups = (
-        [[read(row) for row in rows] for rows in by_seed]
-        for read in (lambda row: row["gain"], lambda row: row["case"].group)
+    p_values = [pair.p for pair in pairs.values()]
+    corrected = zip(pairs.items(), holm(p_values), benjamini_hochberg(p_values), strict=True)
+    return Comparison(
+        arms={arm: _arm(rows, scorer, train_strata) for arm, rows in found.items()},
+        pairs={
+            name: pair.model_copy(update={"p_holm": by_holm, "p_bh": by_rate})
+            for (name, pair), by_holm, by_rate in corrected
+        },
     )
-    found = over_seeds(values, groups, limits=(-1.0, 1.0))
-    return {
-        "difference": found.pop("mean"),
-        **found,
-        "ci95": _widest(found["ci95"], of_patients["ci95"]),
-        "interval": SEEDS,
-    }
 
 
-def _widest(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """An interval over seeds and patients is never narrower than that over patients, which knows what few and equal answers are worth."""
-    return [min(first[0], second[0]), max(first[1], second[1])]
+def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: str) -> PairResult:
+    before = {(row.seed, row.case.id): row.right(scorer) for row in earlier}
+    a, b = [row.right(scorer) for row in later], [before[row.seed, row.case.id] for row in later]
+    pair = PairResult.model_validate(clustered_difference(a, b, [row.case.group for row in later]))
+    gains = [float(x) - float(y) for x, y in zip(a, b, strict=True)]
+    by_seed = _by_seed(later, gains)
+    if len(by_seed) < 2:
+        return pair
+    groups = [[row.case.group for row, _ in rows] for rows in by_seed]
+    seeds = over_seeds([[gain for _, gain in rows] for rows in by_seed], groups, limits=(-1.0, 1.0))
+    return PairResult(
+        difference=seeds["mean"],
+        sd=seeds["sd"],
+        ci95=_widest(seeds["ci95"], pair.ci95),
+        per_seed=seeds["per_seed"],
+        p=seeds["p"],
+        interval=SEEDS,
+    )
 
 
-def _by_seed(rows: Sequence[Outcome]) -> list[list[Outcome]]:
-    """The rows of each seed; one list where they are of one run."""
-    seeds: dict[Any, list[Outcome]] = defaultdict(list)
-    for row in rows:
-        seeds[row.get("seed")].append(row)
+def _widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
+    """Joins two intervals. The one over seeds and patients is never narrower than that over
+    patients, which knows what few and equal answers are worth."""
+    return min(first[0], second[0]), max(first[1], second[1])
+
+
+def _by_seed(rows: Sequence[Outcome], values: Sequence[float]) -> list[list[tuple[Outcome, float]]]:
+    """Splits outcomes and their values by seed; one list where they are of one run."""
+    seeds: dict[int | None, list[tuple[Outcome, float]]] = defaultdict(list)
+    for row, value in zip(rows, values, strict=True):
+        seeds[row.seed].append((row, value))
     return [seeds[seed] for seed in sorted(seeds, key=str)]
 
 
-def _arm(rows: list[Outcome], scorer: str) -> dict[str, Any]:
-    return {
-        **accuracy(rows, scorer),
-        "unparsed": sum(not row["well_formed"] for row in rows),
-        "cost": {
-            "tokens": sum(row["tokens"] for row in rows),
-            "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
-        },
-        "by_stratum": _accuracies(rows, scorer, lambda row: row["stratum"]),
-        **({"measures": measures} if (measures := _measures(rows)) else {}),
-    }
+def _arm(rows: Sequence[Outcome], scorer: str, train_strata: Collection[str] | None) -> ArmResult:
+    arm = ArmResult(
+        **accuracy(rows, scorer).to_dict(),
+        unparsed=sum(not row.well_formed for row in rows),
+        cost=Cost(tokens=sum(row.tokens for row in rows), prompt_tokens=sum(row.prompt_tokens for row in rows)),
+        by_stratum=_accuracies(rows, scorer, lambda row: row.stratum),
+    )
+    more: dict[str, object] = {}
+    if measures := _measures(rows):
+        more["measures"] = measures
+    if train_strata is not None:
+        more["by_category"] = _accuracies(rows, scorer, lambda row: "/".join(row.stratum.split("/")[:2]))
+        more["subgroups"] = {name: _accuracies(rows, scorer, _key_of(of)) for name, of in SUBGROUPS.items()}
+    if train_strata:
+        more["by_seen"] = _accuracies(rows, scorer, lambda row: "seen" if row.stratum in train_strata else "unseen")
+    return arm.model_copy(update=more)
 
 
-def _parts(rows: list[Outcome], scorer: str, train_strata: Collection[str]) -> dict[str, Any]:
-    return {
-        "by_category": _accuracies(rows, scorer, lambda row: "/".join(row["stratum"].split("/")[:2])),
-        **(
-            {"by_seen": _accuracies(rows, scorer, lambda row: "seen" if row["stratum"] in train_strata else "unseen")}
-            if train_strata
-            else {}
-        ),
-        "subgroups": {name: _accuracies(rows, scorer, partial(_of_case, of)) for name, of in SUBGROUPS.items()},
-    }
+def _key_of(subgroup: Callable[[Case], str]) -> Callable[[Outcome], str]:
+    return lambda row: subgroup(row.case)
 
 
-def _of_case(subgroup: Callable[[Case], str], row: Outcome) -> str:
-    return subgroup(row["case"])
-
-
-def _accuracies(rows: list[Outcome], scorer: str, key: Callable[[Outcome], str]) -> dict[str, Any]:
+def _accuracies(rows: Sequence[Outcome], scorer: str, key: Callable[[Outcome], str]) -> dict[str, Accuracy]:
     by_key: dict[str, list[Outcome]] = defaultdict(list)
     for row in rows:
         by_key[key(row)].append(row)
     return {name: accuracy(by_key[name], scorer) for name in sorted(by_key)}
 
 
-def accuracy(rows: list[Outcome], scorer: str) -> dict[str, Any]:
-    """`groups` are the patients or notes that the cases belong to; `interval` says how `ci95` was made. Of several seeds also the figure of
-    each and their spread."""
-    right, groups = [float(row[scorer]) for row in rows], [row["case"].group for row in rows]
-    correct, found = int(sum(right)), mean_interval(right, groups)
-    figure: dict[str, Any] = {
-        "n": len(rows),
-        "correct": correct,
-        "accuracy": correct / max(1, len(rows)),
-        "ci95": [found.low, found.high],
-        "groups": len(set(groups)),
-        "interval": found.method,
-    }
-    by_seed = _by_seed(rows)
+def accuracy(rows: Sequence[Outcome], scorer: str) -> Accuracy:
+    """Returns the share of right answers with its interval over patients, and over seeds where
+    there are several."""
+    right, groups = [float(row.right(scorer)) for row in rows], [row.case.group for row in rows]
+    correct, interval = int(sum(right)), mean_interval(right, groups)
+    figure = Accuracy(
+        n=len(rows),
+        correct=correct,
+        accuracy=correct / max(1, len(rows)),
+        ci95=(interval.low, interval.high),
+        groups=len(set(groups)),
+        interval=interval.method,
+    )
+    by_seed = _by_seed(rows, right)
     if len(by_seed) < 2:
         return figure
-    seeds = over_seeds(
-        [[float(row[scorer]) for row in of] for of in by_seed], [[row["case"].group for row in of] for of in by_seed]
-    )
-    pooled = {"accuracy": seeds["mean"], "ci95": _widest(seeds["ci95"], figure["ci95"]), "interval": SEEDS}
-    return {**figure, **pooled, "per_seed": seeds["per_seed"], "sd": seeds["sd"]}
+    values = [[value for _, value in of] for of in by_seed]
+    seeds = over_seeds(values, [[row.case.group for row, _ in of] for of in by_seed])
+    pooled = {"accuracy": seeds["mean"], "ci95": _widest(seeds["ci95"], figure.ci95), "interval": SEEDS}
+    return figure.model_copy(update={**pooled, "per_seed": tuple(seeds["per_seed"]), "sd": seeds["sd"]})
 
 
-def _measures(rows: list[Outcome]) -> dict[str, Any]:
-    """{family/task: the family's own measures}, for families that have some."""
+def _measures(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
+    """Returns the family's own measures by family/task, for families that have some."""
     by_task: dict[str, list[Outcome]] = defaultdict(list)
     for row in rows:
-        by_task[f"{row['case'].family}/{row['case'].task}"].append(row)
+        by_task[f"{row.case.family}/{row.case.task}"].append(row)
     found = {}
     for name in sorted(by_task):
         cases, answers, shares = columns(by_task[name])
         if figures := tasks.of(cases[0]).measures(cases, answers, shares):
-            found[name] = figures
+            found[name] = LabelMeasures.model_validate(figures)
     return found
 
 
-def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Any]]:
-    """(cases, answers, probabilities of the labels)"""
-    return [row["case"] for row in rows], [row["answer"] for row in rows], [row["probabilities"] for row in rows]
+def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Sequence[float] | None]]:
+    """Returns (cases, answers, probabilities of the labels)."""
+    return [row.case for row in rows], [row.answer for row in rows], [row.probabilities for row in rows]

@@ -1,4 +1,5 @@
-"""What was predicted for coded histories, in the schema that meds-evaluation's own command reads; written without it.
+"""Predictions for coded histories in the schema that meds-evaluation's command reads; written
+without that package.
 
 A row is a subject at a prediction time, so the files are protected.
 """
@@ -25,7 +26,7 @@ def write_predictions(
     answers: Sequence[Any],
     probabilities: Sequence[Sequence[float] | None],
 ) -> None:
-    """A file for every task among those of `cases` that are coded histories; none where there is no such case."""
+    """Writes a file for every task of coded histories among `cases`."""
     for task, frame in prediction_frames(cases, answers, probabilities):
         run.write_predictions(scored, task, frame)
 
@@ -33,13 +34,12 @@ def write_predictions(
 def prediction_frames(
     cases: Sequence[Case], answers: Sequence[Any], probabilities: Sequence[Sequence[float] | None]
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """(task, its rows) of coded histories.
+    """Yields (task, its rows) of coded histories.
 
-    True is a label above the first, and the probability its risk, the same that `results.json` measures; it is predicted from one half
-    on. The schema's probability has single precision, so risks that differ by less than 6e-8 become ties, but none that is less than one
-    half becomes one half. Where no label is known there is
-    no `boolean_value`; where only some are, it is null.
-    """
+    True is a label above the first. The probability is its risk, the same that `results.json`
+    measures; from one half on, True is predicted. The schema has single precision, so risks that
+    differ by less than 6e-8 become ties, but a risk below one half stays below. The column
+    `boolean_value` is null for cases without a known label, and absent if no label is known."""
     import polars as pl
 
     by_task: dict[str, list[int]] = defaultdict(list)
@@ -62,7 +62,7 @@ def prediction_frames(
 
 
 def _single(risks: Sequence[float]) -> list[float]:
-    """Risks in single precision, on the side of one half where they are."""
+    """Rounds risks to single precision and keeps each on its side of one half."""
     import numpy as np
 
     half = np.float32(0.5)

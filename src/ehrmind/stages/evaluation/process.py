@@ -1,16 +1,17 @@
-"""The process audit of an arm's answers, as figures for results.json: a share per part, and right answers whose reasoning is flawed."""
+"""The process audit of an arm's answers as figures: a share per part, and right answers whose
+reasoning is flawed."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ehrmind.config import Recipe
 from ehrmind.process_audit import PARTS, ProcessAudit, audit
 from ehrmind.process_audit.facts import Known, known, with_numbers_of
-from ehrmind.runs import Row, Run
-from ehrmind.stages.evaluation.evaluate import stage_of
+from ehrmind.runs import Run
+from ehrmind.runs.records import CheckedPart, FindingCount, FlawedReasoning, ProcessFigures, RolloutRow, StageKey
 from ehrmind.stages.evaluation.variants import thinks
 from ehrmind.statistics import mean_interval
 from ehrmind.types import Case
@@ -18,38 +19,48 @@ from ehrmind.types import Case
 MOST = 8  # kinds of findings that are counted one by one
 
 
-def process_figures(
-    run: Run, recipe: Recipe, arm: str, cases: Mapping[str, Case], about: dict[str, Known]
-) -> dict[str, Any] | None:
-    """Of the headline decoding; None where the arm is not asked to think. `about` keeps what is known of a case from arm to arm."""
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Audits answers to `cases`. What is known of a case is found once and kept from arm to arm."""
+
+    cases: Mapping[str, Case]
+    known: dict[str, Known] = field(default_factory=dict)
+
+    def audit(self, row: RolloutRow) -> ProcessAudit:
+        """Audits one answer. What a tool replied in earlier turns counts as given."""
+        case = self.cases[row.case]
+        if case.id not in self.known:
+            self.known[case.id] = known(case)
+        given = with_numbers_of(self.known[case.id], row.earlier) if row.earlier else self.known[case.id]
+        return audit(case, row.text, about=given)
+
+
+def process_figures(run: Run, recipe: Recipe, arm: str, auditor: Auditor) -> ProcessFigures | None:
+    """Audits one arm's answers under the headline decoding; None if the arm is not asked to
+    think."""
     if not thinks(recipe, arm):
         return None
-    rows = run.read_rollouts(stage_of(arm, recipe.evaluate.decodings[0])).to_dicts()
-    audits = [(cases[row["case"]].group, row, audit_row(row, cases[row["case"]], about)) for row in rows]
-    found: dict[str, Any] = {part: _share([(group, audited, part) for group, _, audited in audits]) for part in PARTS}
-    right = [(group, audited.flawed) for group, row, audited in audits if row["correct"]]
-    times = Counter((finding.part, finding.what) for _, _, audited in audits for finding in audited.findings)
-    return {
-        **found,
-        "right_but_flawed": _flawed(right),
-        "findings": [{"part": part, "what": what, "times": count} for (part, what), count in times.most_common(MOST)],
-    }
+    rows = run.rollout_rows(str(StageKey.scoring(arm, recipe.evaluate.decodings[0])))
+    audits = [(auditor.cases[row.case].group, row, auditor.audit(row)) for row in rows]
+    by_patient = [(group, audited) for group, _, audited in audits]
+    right = [(group, audited.flawed) for group, row, audited in audits if row.correct]
+    times = Counter((finding.part, finding.what) for _, audited in by_patient for finding in audited.findings)
+    return ProcessFigures(
+        **{part: _checked(by_patient, part) for part in PARTS},
+        right_but_flawed=_flawed(right),
+        findings=tuple(
+            FindingCount(part=part, what=what, times=count) for (part, what), count in times.most_common(MOST)
+        ),
+    )
 
 
-def audit_row(row: Row, case: Case, about: dict[str, Known]) -> ProcessAudit:
-    """Of one rollout; what a tool answered in earlier turns counts as given."""
-    if case.id not in about:
-        about[case.id] = known(case)
-    given = with_numbers_of(about[case.id], row["earlier"]) if row.get("earlier") else about[case.id]
-    return audit(case, row["text"], about=given)
-
-
-def _share(audits: list[tuple[str, ProcessAudit, str]]) -> dict[str, Any] | None:
-    """Things looked at and passed, over all answers; the interval is over patients. None where nothing was looked at."""
+def _checked(audits: Sequence[tuple[str, ProcessAudit]], name: str) -> CheckedPart | None:
+    """Counts what one part checked over all answers, with an interval over patients; None if it
+    checked nothing."""
     values: list[float] = []
     groups: list[str] = []
     by_group: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for group, audited, name in audits:
+    for group, audited in audits:
         if (part := audited.parts[name]) is not None:
             by_group[group][0] += part.checked
             by_group[group][1] += part.passed
@@ -58,23 +69,13 @@ def _share(audits: list[tuple[str, ProcessAudit, str]]) -> dict[str, Any] | None
         groups += [group] * checked
     if not values:
         return None
-    interval = mean_interval(values, groups)
-    return {
-        "checked": len(values),
-        "passed": int(sum(values)),
-        "share": sum(values) / len(values),
-        "ci95": [interval.low, interval.high],
-    }
+    share, interval = sum(values) / len(values), mean_interval(values, groups)
+    return CheckedPart(checked=len(values), passed=int(sum(values)), share=share, ci95=(interval.low, interval.high))
 
 
-def _flawed(right: list[tuple[str, bool]]) -> dict[str, Any] | None:
+def _flawed(right: Sequence[tuple[str, bool]]) -> FlawedReasoning | None:
     if not right:
         return None
     values = [float(flawed) for _, flawed in right]
-    interval = mean_interval(values, [group for group, _ in right])
-    return {
-        "n": len(values),
-        "flawed": int(sum(values)),
-        "share": sum(values) / len(values),
-        "ci95": [interval.low, interval.high],
-    }
+    share, interval = sum(values) / len(values), mean_interval(values, [group for group, _ in right])
+    return FlawedReasoning(n=len(values), flawed=int(sum(values)), share=share, ci95=(interval.low, interval.high))

@@ -1,7 +1,8 @@
-"""Probabilities of labels from samples: the share of each label among further answers to the same question.
+"""Probabilities of labels from samples: the share of each label among further answers to the same
+question.
 
-What the recipe's own sampling says, reasoning included, where `rollout.answer_probabilities` looks at the one place where an answer stands.
-"""
+They include the variation of the reasoning. `rollout.answer_probabilities` instead reads the
+probabilities at the place of one answer."""
 
 from __future__ import annotations
 
@@ -10,29 +11,30 @@ from collections.abc import Mapping, Sequence
 
 from ehrmind import tasks
 from ehrmind.config import Evaluate
-from ehrmind.runs import Row
+from ehrmind.runs.records import RolloutRow
 from ehrmind.types import Case
 from ehrmind.verify import judge
 
-SAMPLES = "samples"  # stands where a decoding does
+SAMPLES = "samples"  # takes the place of a decoding
 
 
 def with_labels(cases: Sequence[Case]) -> list[Case]:
-    """The cases whose answers are labels."""
+    """Returns the cases whose answers are labels."""
     return [case for case in cases if tasks.of(case).options(case)]
 
 
 def origin(evaluate: Evaluate) -> str:
-    """Where the probabilities come from, for results.json."""
+    """Says where the probabilities come from, for results.json."""
     return f"{SAMPLES} ({evaluate.samples})" if evaluate.probabilities == SAMPLES else evaluate.probabilities
 
 
-def label_shares(rows: Sequence[Row], cases: Mapping[str, Case], think: bool) -> dict[str, list[float]]:
-    """By case, the share of every label among its well-formed answers. A case without any has no entry, as one without probabilities."""
+def label_shares(rows: Sequence[RolloutRow], cases: Mapping[str, Case], think: bool) -> dict[str, list[float]]:
+    """Returns, by case, the share of every label among its well-formed answers. A case without any
+    has no entry."""
     answers: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        if row["well_formed"]:
-            answers[row["case"]].append(judge(cases[row["case"]], row["text"], think=think).answer)
+        if row.well_formed:
+            answers[row.case].append(judge(cases[row.case], row.text, think=think).answer)
     shares = {}
     for name, given in answers.items():
         times = Counter(given)

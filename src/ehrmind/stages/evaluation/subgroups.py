@@ -1,4 +1,5 @@
-"""Who a case is about, as far as its source knows: age and sex in its provenance. What is not known is a group of its own."""
+"""Subgroups of patients: age and sex, as far as the case's provenance has them. "unknown" is a
+group of its own."""
 
 from __future__ import annotations
 

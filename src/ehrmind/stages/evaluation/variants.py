@@ -1,11 +1,13 @@
-"""Comparison arms that train nothing: a model asked in another way. `base_open_book` is the base with the formula beside the question.
+"""Comparison arms that train nothing but ask a model in another way, such as `base_open_book`.
 
 few_shot      worked examples of the same stratum before the question, from train
 no_thinking   the answer at once
-open_book     the formula, the criteria one by one, or the deciding events beside the question
-tool          the calculators and arithmetic may be called
-majority      the commonest of n sampled answers (self-consistency, arXiv 2203.11171); of equals the first sampled
-best          of n sampled answers the one whose tokens the model finds likeliest on average: no gold answer is looked at
+open_book     the formula, the criteria one by one, or the deciding events with the question
+tool          calculators and arithmetic may be called
+majority      the commonest of n sampled answers (self-consistency, arXiv 2203.11171); of a tie
+              the first sampled
+best          the sampled answer whose tokens the model finds likeliest on average; no gold answer
+              is used
 """
 
 from __future__ import annotations
@@ -19,16 +21,17 @@ from typing import Any
 from ehrmind import tasks
 from ehrmind.config import VOTING, Recipe
 from ehrmind.prompts.chat import PromptVariant, gold_response
-from ehrmind.runs import Row
+from ehrmind.runs.records import RolloutRow
 from ehrmind.stages.rollout import variant_of
 from ehrmind.types import Case
 from ehrmind.verify.judge import judge
 
-VOTES = "votes"  # stands where a decoding does
+VOTES = "votes"  # takes the place of a decoding
 
 
 def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(where, decoding) that an arm is scored under: one asked in another way on the held-out cases alone, one that votes once."""
+    """Returns the (split, decoding) pairs that an arm is scored under. A variant is scored on the
+    held-out cases only, a voting one once."""
     decodings = [decoding for where, decoding in scorings if where == "held_out" and decoding in ("greedy", "sampled")]
     if not variant_name:
         return list(scorings)
@@ -36,7 +39,7 @@ def scorings_of(variant_name: str, scorings: Sequence[tuple[str, str]]) -> list[
 
 
 def variant_for(recipe: Recipe, variant_name: str, train: Sequence[Case] = ()) -> PromptVariant:
-    """How the questions of an arm are asked."""
+    """Returns how the questions of an arm are asked."""
     plain = variant_of(recipe)
     if variant_name == "few_shot":
         return replace(plain, shots=_shots(recipe, train))
@@ -53,7 +56,8 @@ def thinks(recipe: Recipe, arm: str) -> bool:
 
 
 def _shots(recipe: Recipe, train: Sequence[Case]) -> dict[str, tuple[tuple[Case, str], ...]]:
-    """By stratum, the first `evaluate.shots` cases with a worked answer that the verifier accepts, in an order by hash."""
+    """Returns, by stratum, the first `evaluate.shots` cases, ordered by hash, whose worked answer
+    the verifier accepts."""
     found: dict[str, list[tuple[Case, str]]] = defaultdict(list)
     for case in sorted(train, key=lambda case: hashlib.sha256(f"{recipe.seed}:shot:{case.id}".encode()).digest()):
         if len(found[case.stratum]) < recipe.evaluate.shots and (case.rationale or not recipe.prompts.think):
@@ -63,21 +67,22 @@ def _shots(recipe: Recipe, train: Sequence[Case]) -> dict[str, tuple[tuple[Case,
     return {stratum: tuple(shots) for stratum, shots in found.items()}
 
 
-def voted(rows: Sequence[Row], variant_name: str, cases: Mapping[str, Case], think: bool) -> list[Row]:
-    """One row a case out of its samples; it counts the tokens of them all."""
-    by_case: dict[str, list[Row]] = defaultdict(list)
+def voted(rows: Sequence[RolloutRow], variant_name: str, cases: Mapping[str, Case], think: bool) -> list[RolloutRow]:
+    """Chooses one row per case. It counts the tokens of all the case's samples."""
+    by_case: dict[str, list[RolloutRow]] = defaultdict(list)
     for row in rows:
-        by_case[row["case"]].append(row)
+        by_case[row.case].append(row)
     choose = _commonest if variant_name == "majority" else _likeliest
     return [
-        {**choose(samples, cases[name], think), "member": 0, "tokens": sum(row["tokens"] for row in samples)}
+        replace(choose(samples, cases[name], think), member=0, tokens=sum(row.tokens for row in samples))
         for name, samples in by_case.items()
     ]
 
 
-def _commonest(samples: Sequence[Row], case: Case, think: bool) -> Row:
-    """A malformed answer casts no vote; where all are malformed the first stands for them."""
-    answers = [_same(judge(case, row["text"], think=think).answer) if row["well_formed"] else None for row in samples]
+def _commonest(samples: Sequence[RolloutRow], case: Case, think: bool) -> RolloutRow:
+    """Chooses the commonest answer. A malformed answer casts no vote; if all are malformed, the
+    first is chosen."""
+    answers = [_same(judge(case, row.text, think=think).answer) if row.well_formed else None for row in samples]
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
         return samples[0]
@@ -85,10 +90,10 @@ def _commonest(samples: Sequence[Row], case: Case, think: bool) -> Row:
 
 
 def _same(answer: Any) -> Any:
-    """Answers that are equal and can be counted: 6 and 6.0 are one, weeks and days a pair."""
+    """Returns a hashable answer: 6 and 6.0 are equal, weeks and days are a pair."""
     return tuple(answer) if isinstance(answer, list) else answer
 
 
-def _likeliest(samples: Sequence[Row], case: Case, think: bool) -> Row:
+def _likeliest(samples: Sequence[RolloutRow], case: Case, think: bool) -> RolloutRow:
     del case, think
-    return max(samples, key=lambda row: (row["well_formed"], row["logprob"] / max(1, row["tokens"])))
+    return max(samples, key=lambda row: (row.well_formed, row.logprob / max(1, row.tokens)))

@@ -1,8 +1,10 @@
-"""Alarms over a run of RLVR: what tends to be wrong when a curve looks like this. Pure functions of the metrics so far.
+"""Alarms of RLVR: what tends to be wrong when a curve looks like this. Pure functions of the
+metrics so far.
 
-A rule compares the mean of the last few steps with that of as many earlier ones: the first of the run, and those ten steps back, so that
-slow drifts and late ones are both seen. A change counts when it is large and stands out of the noise from step to step, which is taken
-from the differences of neighbouring steps, since a trend hardly enters them.
+A rule compares the mean of the last few steps with two earlier means of as many steps: the first of
+the run, and those ten steps back. So it sees slow drifts and late ones. A change counts if it is
+large and stands out of the noise from step to step. The noise comes from the differences of
+neighbouring steps, which a trend hardly affects.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 THRESHOLDS: Mapping[str, float] = {
     "window": 5,  # steps a mean is taken over: at 32 questions a step about 2 points of accuracy are then noise
@@ -40,15 +42,15 @@ THRESHOLDS: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Curves:
-    """The metrics of one stage so far, in step order, with what the recipe says of their scale."""
+    """The metrics of one stage so far, in step order, and their scale by the recipe."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, float]]
     groups: int
     spread: float  # between the best and the worst reward; for extra rewards, as far apart as they were in a step
     right: float  # what a right answer earns above a wrong one that is well-formed
 
     def of(self, name: str) -> list[float]:
-        """A number a step, NaN where there is none; empty where the metric does not exist."""
+        """Returns one number per step, NaN if there is none; empty if the metric does not exist."""
         values = [row.get(name, math.nan) for row in self.rows]
         return [] if all(math.isnan(value) for value in values) else values
 
@@ -64,7 +66,8 @@ class Curves:
 
 
 class Move(NamedTuple):
-    """From an earlier level to that of the last steps, with the standard error of the difference."""
+    """A change from an earlier level to that of the last steps, with the standard error of the
+    difference."""
 
     before: float
     after: float
@@ -83,7 +86,7 @@ Rule = Callable[[Curves], str | None]
 
 
 def alarms(curves: Curves) -> dict[str, str]:
-    """The alarms that the newest step raises, each with a sentence for a person."""
+    """Returns the alarms that the newest step raises, each with a sentence for the user."""
     return {name: said for name, rule in ALARMS.items() if (said := rule(curves)) is not None}
 
 
@@ -102,7 +105,8 @@ def reward_hack(curves: Curves) -> str | None:
 
 
 def form_only(curves: Curves) -> str | None:
-    """The reward and the share well-formed rise, and after many steps next to nothing of the gain is earned by being right."""
+    """The reward and the share well-formed rise, and after many steps almost none of the gain is
+    earned by being right."""
     if len(curves.rows) < THRESHOLDS["form_steps"]:
         return None
     series = (curves.reward_of_verdicts(), curves.of("format_rate"), curves.of("accuracy"))
@@ -120,7 +124,7 @@ def form_only(curves: Curves) -> str | None:
 
 
 def entropy_collapse(curves: Curves) -> str | None:
-    """Answers hardly differ any more, and are not right either: nothing is left to choose from."""
+    """Answers hardly differ any more and are not right either: nothing is left to choose from."""
     accuracy = _recent(curves.of("accuracy"))
     for entropy in _moves(curves.of("entropy"))[:1]:
         fallen = entropy.after < THRESHOLDS["entropy_left"] * entropy.before and entropy.z < -THRESHOLDS["clear"]
@@ -149,7 +153,7 @@ def length_drift(curves: Curves) -> str | None:
 
 
 def reward_jump(curves: Curves) -> str | None:
-    """Two steps in a row far off the line through those before."""
+    """Two steps in a row are far off the line through those before."""
     rewards, steps = curves.of("reward"), int(THRESHOLDS["jump_steps"])
     if len(rewards) < steps + 2 or not all(map(math.isfinite, rewards)):
         return None
@@ -178,7 +182,7 @@ def no_signal(curves: Curves) -> str | None:
 
 
 def train_inference_mismatch(curves: Curves) -> str | None:
-    """What samples and what learns part company."""
+    """The sampler and the learner drift apart in their log-probabilities."""
     for gap in _moves(curves.of("train_inference_mismatch"))[:1]:
         if gap.after > max(THRESHOLDS["gap_factor"] * gap.before, THRESHOLDS["gap"]):
             return (
@@ -199,7 +203,7 @@ ALARMS: Mapping[str, Rule] = {
 
 
 def _moves(values: Sequence[float]) -> list[Move]:
-    """Against the first steps, and against those some way back; empty while there are too few."""
+    """Changes since the first steps, and since some steps back; empty while there are too few."""
     window, back = int(THRESHOLDS["window"]), int(THRESHOLDS["back"])
     if len(values) < 2 * window:
         return []
@@ -209,7 +213,8 @@ def _moves(values: Sequence[float]) -> list[Move]:
 
 
 def _recent(values: Sequence[float]) -> float:
-    """The mean of the last steps; NaN, which no comparison finds large, while there are too few."""
+    """The mean of the last steps. While there are too few it is NaN, which no comparison finds
+    large."""
     window = int(THRESHOLDS["window"])
     return _mean(values[-window:]) if len(values) >= window else math.nan
 

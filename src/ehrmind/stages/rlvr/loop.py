@@ -1,7 +1,8 @@
-"""RLVR: sample a group of answers to each question, judge them, reinforce those that beat their siblings.
+"""RLVR: samples a group of answers to each question, judges them, and reinforces those that beat
+the others of their group.
 
-`rlvr` is the loop. Which questions it asks is in `questions`, what their answers earn in `rewards`, which weights are kept and when more
-steps are no use in `selection`, and what looks wrong in `alarms`.
+`rlvr` is the loop. `curriculum` chooses the questions, `rewards` turns verdicts into advantages,
+`selection` chooses the weights to keep and when to stop, and `alarms` looks for what is wrong.
 """
 
 from __future__ import annotations
@@ -10,27 +11,40 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict, cast
 
 from ehrmind.config import Recipe
-from ehrmind.engines import Engine, Learner
-from ehrmind.runs import Run, rollout_rows
+from ehrmind.engines import Engine, Learner, Proof
+from ehrmind.runs import Run
+from ehrmind.runs.records import RlvrFacts, rollout_rows
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import Ticker, progress
 from ehrmind.stages.rlvr.alarms import Curves, alarms
 from ehrmind.stages.rlvr.curriculum import Curriculum, left_out_of_mix, pilot_rows, pools_of
 from ehrmind.stages.rlvr.extra_rewards import extra_metrics, load_rewards, with_extra_rewards
 from ehrmind.stages.rlvr.rewards import class_weights, signal, with_advantages
 from ehrmind.stages.rlvr.selection import out_of_patience, standard_error, tuning_accuracy
-from ehrmind.stages.rollout import outcome_metrics, render_prompts, sample_and_judge
+from ehrmind.stages.rollout import Request, outcome_metrics, render_prompts, sample_and_judge, variant_of
 from ehrmind.types import Case, Group, Prompt
 
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, float]]
 
 
-def rlvr(
-    run: Run, recipe: Recipe, engine: Engine, arm: str, train: Sequence[Case], tuning: Sequence[Case]
-) -> dict[str, Any]:
-    """Train `engine` in place; the weights that did best on `tuning` become the arm's model. Resumes from its last checkpoint."""
+class RlvrState(TypedDict):
+    """How far the loop is, as the checkpoint's JSON has it: steps done, the best accuracy on tuning
+    and its step, why the loop stopped early, and the proof of the saved model."""
+
+    step: int
+    best: float
+    best_step: int
+    stopped: str | None
+    saved: Proof
+
+
+def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
+    """Trains `engine` in place. The weights that did best on `tuning` become the arm's model.
+    Resumes from its last checkpoint."""
+    run, recipe, train = context.run, context.recipe, context.train
     settings, stage = recipe.rlvr, f"rlvr-{arm}"
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     asked = [case for case in train if case.id in prompts]
@@ -45,25 +59,25 @@ def rlvr(
     with progress(stage, settings.steps, state["step"]) as ticker:
         while state["step"] < settings.steps and state["stopped"] is None:
             step, started = state["step"], time.monotonic()
-            groups, resampled = collect(engine, recipe, curriculum, prompts, arm, step)
+            groups, resampled = collect(context, engine, curriculum, prompts, arm, step)
             groups = with_advantages(with_extra_rewards(groups, extra), settings, weights)
             learned = learner.learn_from_groups(groups)
             rows = rollout_rows(stage, arm, step, groups)
             metrics = {**outcome_metrics(rows), **learned, **signal(groups, weights), **extra_metrics(groups, extra)}
             metrics["resampled_groups"] = resampled
-            metrics["tokens_per_second"] = sum(row["tokens"] for row in rows) / (time.monotonic() - started)
+            metrics["tokens_per_second"] = sum(row.tokens for row in rows) / (time.monotonic() - started)
             history.append(metrics)
-            stop = _alarmed(run, recipe, stage, arm, step, history, ticker)
+            stop = _alarmed(context, stage, arm, step, history, ticker)
             last = stop is not None or step + 1 == settings.steps
             if last or (step + 1) % settings.tuning_every == 0:
-                metrics["tuning_accuracy"] = tuning_accuracy(engine, recipe, tuning)
+                metrics["tuning_accuracy"] = tuning_accuracy(context, engine)
                 if metrics["tuning_accuracy"] >= state["best"]:  # of equals the longer trained
                     state |= {
                         "best": metrics["tuning_accuracy"],
                         "best_step": step + 1,
                         "saved": run.keep_model(arm, engine.save),
                     }
-                stop = stop or _exhausted(recipe, history, len(tuning))
+                stop = stop or _exhausted(recipe, history, len(context.tuning))
             state |= {"step": step + 1, "stopped": stop}
             run.write_rollouts(stage, step, rows)
             run.log(stage, arm, step, metrics)
@@ -73,35 +87,36 @@ def rlvr(
             ticker.advance(1, metrics)
         if state["stopped"] is not None:
             ticker.say(f"stopped after {state['step']} of {settings.steps} steps: {state['stopped']}")
-    error = standard_error(state["best"], len(tuning))
-    return {
-        **_facts(recipe, curriculum, train, asked),
-        "class_weights": weights,
+    error = standard_error(state["best"], len(context.tuning))
+    return RlvrFacts(
+        questions=len(asked),
+        left_out_too_long=len(train) - len(asked),
+        left_out_of_mix=left_out_of_mix(asked, settings.mix),
+        asked=curriculum.state["asked"],
+        asked_by_stratum=dict(sorted(curriculum.state["asked_by_stratum"].items())),
+        in_train_by_stratum=dict(sorted(Counter(case.stratum for case in asked).items())),
+        class_weights=weights,
         **state,
-        "best_standard_error": round(error, 4),
-    }
+        best_standard_error=round(error, 4),
+    )
 
 
 def collect(
-    engine: Engine, recipe: Recipe, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
+    context: StageContext, engine: Engine, curriculum: Curriculum, prompts: Mapping[str, Prompt], arm: str, step: int
 ) -> tuple[list[Group], int]:
-    """(judged groups, how many were replaced). Where the recipe refills, groups whose outcomes are all equal make room for fresh
-    questions of their family, for a stated number of rounds; what is still equal then stays."""
+    """Returns (judged groups, number of replaced groups). With dynamic sampling, groups whose
+    outcomes are all equal are replaced by fresh questions of their family, for a set number of
+    rounds. Groups that are still equal then stay."""
+    recipe = context.recipe
     wanted, resampled = curriculum.shares(recipe.rlvr.questions_per_step), 0
     kept: list[Group] = []
     spare: list[Group] = []
     judged: list[Group] = []
     for _ in range(recipe.rlvr.dynamic_sampling + 1):
-        groups = sample_and_judge(
-            engine,
-            recipe,
-            curriculum.draw(wanted, step, besides=[group.case for group in judged]),
-            prompts,
-            purpose=f"rlvr-{arm}",
-            step=curriculum.asked,  # a question met again in one step draws other numbers
-            members=recipe.rlvr.samples,
-            decoding=recipe.decoding,
-        )
+        cases = curriculum.draw(wanted, step, besides=[group.case for group in judged])
+        request = Request(cases, prompts, f"rlvr-{arm}", recipe.rlvr.samples, recipe.decoding, variant_of(recipe))
+        # a question met again in one step draws other numbers
+        groups = sample_and_judge(context, engine, request, step=curriculum.asked)
         judged += groups
         kept += [group for group in groups if not group.all_equal]
         spare = [group for group in groups if group.all_equal]
@@ -114,32 +129,35 @@ def collect(
 
 
 def refuse_early(recipe: Recipe, train: Sequence[Case]) -> None:
-    """What the recipe asks of RLVR and its data do not have, said before hours are spent on other stages. Raises InputError."""
+    """Refuses RLVR settings that the data cannot satisfy, before other stages take hours. Raises
+    InputError."""
     pools_of(train, recipe.rlvr.mix)
     if recipe.rlvr.class_weights == "balanced":
         class_weights(train)
 
 
-def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[dict[str, Any], Rows]:
-    """Where to go on, the newest whole checkpoint or the beginning, and the metrics up to there."""
+def _resumed(run: Run, stage: str, learner: Learner, curriculum: Curriculum) -> tuple[RlvrState, Rows]:
+    """Reads the newest whole checkpoint, or starts at the beginning. Also returns the metrics up to
+    there."""
     checkpoint = run.latest_checkpoint(stage)
-    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
+    state: RlvrState = {"step": 0, "best": -1.0, "best_step": 0, "stopped": None, "saved": {}}
     if checkpoint is not None:
         found = learner.resume(checkpoint)
-        state |= {key: found[key] for key in state if key in found}
         curriculum.state = found["order"]
-    run.rollback(stage, int(state["step"]))
-    return state, [row for row in run.metrics() if row["stage"] == stage]
+        state |= cast(RlvrState, {key: found[key] for key in state if key in found})
+    run.rollback(stage, state["step"])
+    return state, [dict(row.values) for row in run.metrics() if row.stage == stage]
 
 
-def _alarmed(run: Run, recipe: Recipe, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
-    """Write and say the alarms that are new to this stage; why to stop, where the recipe stops on one."""
-    reward = recipe.reward
+def _alarmed(context: StageContext, stage: str, arm: str, step: int, history: Rows, ticker: Ticker) -> str | None:
+    """Writes and prints alarms that are new in this stage. Returns why to stop, if the recipe stops
+    on an alarm."""
+    run, recipe, reward = context.run, context.recipe, context.recipe.reward
     right = reward.correct + reward.correct_format
     worth = (right, reward.wrong, reward.malformed, reward.truncated)
     spread = max(worth) - min(worth) + max((row.get("extra_reward_range", 0.0) for row in history), default=0.0)
     curves = Curves(history, recipe.rlvr.questions_per_step, spread=spread, right=right - reward.wrong)
-    known, raised = {row["alarm"] for row in run.alarms() if row["stage"] == stage}, alarms(curves)
+    known, raised = {row.alarm for row in run.alarms() if row.stage == stage}, alarms(curves)
     fresh = [name for name in raised if name not in known]
     for name in fresh:
         run.raise_alarm(stage, arm, step, name, raised[name])
@@ -154,15 +172,3 @@ def _exhausted(recipe: Recipe, history: Rows, cases: int) -> str | None:
         return None
     error = 100 * standard_error(max(checks), cases)
     return f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points (standard error)"
-
-
-def _facts(recipe: Recipe, curriculum: Curriculum, train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Any]:
-    """What the stage's mark says of the questions."""
-    return {
-        "questions": len(asked),
-        "left_out_too_long": len(train) - len(asked),
-        "left_out_of_mix": left_out_of_mix(asked, recipe.rlvr.mix),
-        "asked": curriculum.state["asked"],
-        "asked_by_stratum": dict(sorted(curriculum.state["asked_by_stratum"].items())),
-        "in_train_by_stratum": dict(sorted(Counter(case.stratum for case in asked).items())),
-    }

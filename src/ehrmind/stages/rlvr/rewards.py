@@ -1,7 +1,9 @@
-"""From verdicts to what a step learns: class weights, advantages, and how many groups have a signal at all.
+"""From verdicts to what a step learns: class weights, advantages, and how many groups have a signal
+at all.
 
-A verdict is what an answer is worth by itself, in training as in evaluation. What depends on the other cases of train, such as how rare a
-label is, comes in here, between judging and learning, and no evaluation passes by.
+A verdict is what an answer is worth by itself, in training as in evaluation. What depends on the
+other cases of train, such as how rare a label is, comes in here, between judging and learning, and
+no evaluation passes by.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ ClassWeights = Mapping[str, Mapping[str, float]]
 
 
 def class_weights(train: Sequence[Case]) -> dict[str, dict[str, float]]:
-    """{family/task: {label: N / (K · N_label)}} over train's cases whose answers are labels, K labels occurring: 0.5 · N / N_label for
-    two, as the release of arXiv 2505.24105 weights EHRSHOT's. Raises InputError where no answer is a label."""
+    """{family/task: {label: N / (K · N_label)}} over train's cases whose answers are labels, K
+    labels occurring: 0.5 · N / N_label for two, as the release of arXiv 2505.24105 weights
+    EHRSHOT's. Raises InputError where no answer is a label."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for case in train:
         if tasks.of(case).options(case):
@@ -62,7 +65,8 @@ def _with_advantages(group: Group, settings: Rlvr, weights: ClassWeights) -> Gro
 
 
 def signal(groups: Sequence[Group], weights: ClassWeights) -> dict[str, float]:
-    """How many groups teach nothing, and how many teach at most the format; with class weights the mean of what is learned from."""
+    """How many groups teach nothing, and how many teach at most the format; with class weights the
+    mean of what is learned from."""
     found: dict[str, float] = {
         "zero_advantage_groups": sum(not any(group.advantages) for group in groups),
         "all_equal_groups": sum(group.all_equal for group in groups),

@@ -1,9 +1,11 @@
-"""Worked answers from a teacher, a stronger model behind an endpoint that is told the gold labels (arXiv 2505.24105 has 3,000 of them
-for trial matching). Each must be right by the judge, say nothing of having known, reason without a flaw that the process audit finds, be
-sure enough, and be no copy of another.
+"""Worked answers from a teacher: a stronger model behind an endpoint, which gets the gold labels
+(arXiv 2505.24105 has 3,000 such answers for trial matching).
 
-Only training cases are sent. Answers are asked for evenly over strata and labels, more where the pilot saw more wrong; a case whose answer
-is refused is tried again, and no label of a stratum is asked for more often than `tries` times what is wanted of it.
+An answer is kept if the judge finds it right, it does not reveal that the label was known, the
+process audit finds no flaw in its reasoning, its confidence is high enough, and it copies no other.
+Only training cases are sent. Answers are asked evenly over strata and labels, more where the pilot
+saw more wrong ones. A case with a refused answer is tried again. A label of a stratum is asked at
+most `tries` times as often as it is wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ehrmind import tasks
 from ehrmind.config import Recipe, Teacher
@@ -22,14 +23,16 @@ from ehrmind.engines.endpoint import EndpointClient
 from ehrmind.process_audit import audit
 from ehrmind.process_audit.conclusion import LEAK
 from ehrmind.prompts.teaching import lesson, read_reply, teaching_messages, thinking_of
-from ehrmind.runs import Run
+from ehrmind.runs.records import Diagnosis, TeacherFacts
+from ehrmind.stages.context import StageContext
 from ehrmind.stages.progress import progress
 from ehrmind.stages.rollout import variant_of
 from ehrmind.types import Case
 from ehrmind.verify import judge
 
-Bucket = tuple[str, str]  # stratum and label; "" where answers are no labels
-LEAST_NEED = 0.05  # of a stratum that the pilot found solved
+Bucket = tuple[str, str]  # stratum and label; "" if answers are no labels
+ByLabel = dict[str, dict[str, int]]  # counts by stratum and label
+LEAST_NEED = 0.05  # need of a stratum that the pilot found solved
 NO_ANSWER, LEAKS, UNSURE, UNSAID = (
     "no answer",
     "the label shows in the reasoning",
@@ -40,10 +43,11 @@ FLAWED, COPY, UNBALANCED = "flawed reasoning", "the same as another", "more of i
 
 
 def taught(
-    run: Run, recipe: Recipe, cases: Sequence[Case], diagnosis: Mapping[str, Any] | None
-) -> tuple[list[tuple[Case, str]], dict[str, Any]]:
-    """Cases of `train` with their worked answers, and counts: asked, accepted, refused by reason, tokens, cost. Goes on after its last
+    context: StageContext, cases: Sequence[Case], diagnosis: Diagnosis | None
+) -> tuple[list[tuple[Case, str]], TeacherFacts]:
+    """Returns cases of `train` with their worked answers, and counts. Resumes after its last
     answer."""
+    run, recipe = context.run, context.recipe
     settings = recipe.teacher
     assert settings is not None, "the recipe has a teacher where its traces are asked for"
     assert all(case.split == "train" for case in cases), "only training cases are sent"
@@ -65,26 +69,28 @@ def taught(
             if attempt + 1 < settings.tries and reason != UNSURE:
                 lists[bucket].appendleft((case, attempt + 1))
     pairs = _balanced(kept, settings.balance, refused)
-    return pairs, {
-        "asked": asked.total(),
-        "accepted": len(pairs),
-        "refused": dict(refused),
-        **_spread(pairs, wanted),
+    by_label, short = _spread(pairs, wanted)
+    return pairs, TeacherFacts(
+        asked=asked.total(),
+        accepted=len(pairs),
+        refused=dict(refused),
+        by_label=by_label,
+        short=short,
         **client.facts(),
-    }
+    )
 
 
-def needs(diagnosis: Mapping[str, Any] | None) -> dict[str, float]:
-    """By stratum: what the pilot saw wrong."""
-    found = (diagnosis or {}).get("by_stratum", {})
-    return {stratum: max(LEAST_NEED, 1.0 - figures["pass@1"]) for stratum, figures in found.items()}
+def needs(diagnosis: Diagnosis | None) -> dict[str, float]:
+    """The share of wrong answers in the pilot, by stratum."""
+    found = {} if diagnosis is None else diagnosis.by_stratum
+    return {stratum: max(LEAST_NEED, 1.0 - figures.pass_at_1) for stratum, figures in found.items()}
 
 
 def quotas(
     sizes: Mapping[Bucket, int], total: int, need: Mapping[str, float], balance: float | None, per_stratum: int | None
 ) -> dict[Bucket, int]:
-    """How many of `total` each label of each stratum gives: strata in proportion to their need, their labels evenly, and no label of a
-    stratum more than `balance` times what the rarest has."""
+    """Divides `total` over strata and labels: strata in proportion to their need, labels evenly. No
+    label of a stratum gets more than `balance` times the cases of its rarest label."""
     rarest: dict[str, int] = {}
     for (stratum, _), size in sizes.items():
         rarest[stratum] = min(size, rarest.get(stratum, size))
@@ -110,7 +116,7 @@ def quotas(
 
 
 def _in_turn(cases: Sequence[Case], seed: int) -> dict[Bucket, deque[tuple[Case, int]]]:
-    """By stratum and label, in an order drawn by seed, each at its first try."""
+    """Queues the cases by stratum and label, in an order drawn by seed, each at its first try."""
     queues: dict[Bucket, deque[tuple[Case, int]]] = defaultdict(deque)
     for case in sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:teacher:{case.id}".encode()).digest()):
         queues[case.stratum, _label(case)].append((case, 0))
@@ -124,11 +130,11 @@ def _label(case: Case) -> str:
 def _next(
     lists: Mapping[Bucket, deque[tuple[Case, int]]],
     wanted: Mapping[Bucket, int],
-    kept: Mapping[Bucket, Sequence[Any]],
+    kept: Mapping[Bucket, Sequence[tuple[Case, str]]],
     asked: Counter[Bucket],
     tries: int,
 ) -> list[tuple[Bucket, Case, int]]:
-    """What is asked at once: as many as are missing. Counted in `asked`."""
+    """Takes the next cases to ask, as many as are missing, and counts them in `asked`."""
     batch = []
     for bucket, queue in lists.items():
         missing = wanted[bucket] - len(kept.get(bucket, ()))
@@ -150,12 +156,12 @@ def _ask(
         )
         for _, case, attempt in batch
     ]
-    gaps: list[str] = []
+    unanswered = Counter[str]()
     with progress("teacher", len(batch)) as ticker:
 
         def answered(answer: Answer) -> None:
-            gaps.extend([answer.failure] if answer.failure else [])
-            ticker.advance(1, {"unanswered": len(gaps), "cost": client.cost()})
+            unanswered.update([answer.failure] if answer.failure else [])
+            ticker.advance(1, {"unanswered": unanswered.total(), "cost": client.cost()})
 
         return client.ask(questions, answered)
 
@@ -165,7 +171,8 @@ def _draw(seed: int, case: Case, attempt: int) -> int:
 
 
 def _proven(case: Case, answer: Answer, settings: Teacher, thoughts: set[str]) -> tuple[str, str | None]:
-    """The worked answer as it may be learnt, and the reason why it may not (None: it may). What may be learnt joins `thoughts`."""
+    """Returns the worked answer as the model may learn it, and the reason to refuse it or None.
+    Adds a kept answer to `thoughts`."""
     if answer.failure is not None:
         return "", f"{NO_ANSWER}: {answer.failure}"
     response, confidence = read_reply(answer.text)
@@ -192,7 +199,8 @@ def _proven(case: Case, answer: Answer, settings: Teacher, thoughts: set[str]) -
 def _balanced(
     kept: Mapping[Bucket, Sequence[tuple[Case, str]]], balance: float | None, refused: Counter[str]
 ) -> list[tuple[Case, str]]:
-    """What was kept, without what a stratum has too much of one label; that is counted in `refused`."""
+    """Drops kept answers of a label that a stratum has too many of, and counts them in `refused`.
+    """
     fewest: dict[str, int] = {}
     for (stratum, _), pairs in kept.items():
         fewest[stratum] = min(len(pairs), fewest.get(stratum, len(pairs)))
@@ -205,15 +213,15 @@ def _balanced(
     return found
 
 
-def _spread(pairs: Sequence[tuple[Case, str]], wanted: Mapping[Bucket, int]) -> dict[str, Any]:
-    """By stratum and label: what there is, and how many fewer than were wanted."""
+def _spread(pairs: Sequence[tuple[Case, str]], wanted: Mapping[Bucket, int]) -> tuple[ByLabel, ByLabel]:
+    """Counts by stratum and label: answers there are, and answers missing from what was wanted."""
     there = Counter((case.stratum, _label(case)) for case, _ in pairs)
     by_label: dict[str, dict[str, int]] = defaultdict(dict)
     short: dict[str, dict[str, int]] = defaultdict(dict)
     for (stratum, label), count in sorted(wanted.items()):
         by_label[stratum] |= {label: there[stratum, label]} if label else {}
         short[stratum] |= {label or "any": count - there[stratum, label]} if count > there[stratum, label] else {}
-    return {
-        "by_label": {s: counts for s, counts in by_label.items() if counts},
-        "short": {s: counts for s, counts in short.items() if counts},
-    }
+    return (
+        {stratum: counts for stratum, counts in by_label.items() if counts},
+        {stratum: counts for stratum, counts in short.items() if counts},
+    )

@@ -1,10 +1,14 @@
-"""The warm-up: light supervised learning on worked answers, each proven by the verifier before it is used.
+"""The warm-up: light supervised learning on worked answers. The verifier must accept each one
+first.
 
-They are the data's own, the calculators', a teacher's, or what the model itself got right in the pilot and, where the recipe asks for it,
-in further rounds over the questions still without a right answer (rejection sampling; STaR, arXiv 2203.14465).
-Rehearsal, where the recipe asks for it, mixes in answers in the strata that are not warmed up, which would suffer otherwise: the base
-model's own of the pilot, right or wrong as they were sampled, so that the model goes on there as before (pseudo-rehearsal, Robins 1995) and
-mending is RLVR's part; or worked ones, which mend as well.
+Worked answers are the data's own, the calculators', a teacher's, or the model's own right answers
+in the pilot. For the last, the recipe can ask for more rounds over the questions still without a
+right answer (rejection sampling; STaR, arXiv 2203.14465).
+
+Rehearsal, if the recipe asks for it, mixes in answers in the strata that are not warmed up, which
+would suffer otherwise. These are the base model's own pilot answers, right or wrong as they were
+sampled, so that the model continues there as before (pseudo-rehearsal, Robins 1995) and RLVR
+improves them later; or worked answers, which also improve them.
 """
 
 from __future__ import annotations
@@ -12,24 +16,27 @@ from __future__ import annotations
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+
+from pydantic import JsonValue
 
 from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
 from ehrmind.prompts import gold_response
-from ehrmind.runs import Run
-from ehrmind.stages.pilot.diagnosis import MISSING, strata_of
+from ehrmind.runs.records import Diagnosis, ResamplingRound, TeacherFacts, TraceCounts, TraceOrigin, WarmupFacts
+from ehrmind.stages.context import StageContext
+from ehrmind.stages.pilot.diagnosis import MISSING
 from ehrmind.stages.progress import progress
-from ehrmind.stages.rollout import answer_all, render_prompts
+from ehrmind.stages.rollout import Request, answer_all, render_prompts, variant_of
 from ehrmind.stages.warmup.teacher import taught
 from ehrmind.types import Case, InputError, Prompt
 from ehrmind.verify.judge import judge
 from ehrmind.world import current
 
 Pair = tuple[Prompt, tuple[int, ...]]
+Worked = list[tuple[Case, str | None]]
 # Why a case has no worked answer, by where the recipe takes them from.
 UNWORKED = {
     "calculators": "the calculator cannot be worked on what the case says",
@@ -37,12 +44,11 @@ UNWORKED = {
 }
 
 
-def warmup(
-    run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Train `engine` in place and save it as the arm `sft`. Resumes from its last checkpoint."""
+def warmup(context: StageContext, engine: Engine, diagnosis: Diagnosis | None) -> WarmupFacts:
+    """Trains `engine` in place and saves it as the arm `sft`. Resumes from its last checkpoint."""
+    run, recipe = context.run, context.recipe
     settings, stage = recipe.warmup, "warmup"
-    pairs, counts = traces(run, recipe, engine, train, diagnosis)
+    pairs, counts = traces(context, engine, diagnosis)
     per_epoch = -(-len(pairs) // settings.batch)
     total = settings.epochs * per_epoch
     learner = engine.learner(settings, total)
@@ -60,42 +66,45 @@ def warmup(
             if (step + 1) % settings.checkpoint_every == 0:
                 run.keep_checkpoint(stage, step + 1, partial(learner.save, progress={"step": step + 1}))
             ticker.advance(1, metrics)
-    return {"steps": total, **counts, "saved": run.keep_model("sft", engine.save)}
+    return WarmupFacts(steps=total, **counts.to_dict(), saved=run.keep_model("sft", engine.save))
 
 
-def traces(
-    run: Run, recipe: Recipe, engine: Engine, train: Sequence[Case], diagnosis: dict[str, Any] | None
-) -> tuple[list[Pair], dict[str, Any]]:
-    """(prompt, response tokens) of the cases chosen and of those rehearsed, and counts of what was left out and why."""
+def traces(context: StageContext, engine: Engine, diagnosis: Diagnosis | None) -> tuple[list[Pair], TraceCounts]:
+    """Returns (prompt, response tokens) of the chosen and the rehearsed cases, and counts of what
+    was left out and why."""
+    recipe, train = context.recipe, context.train
     settings = recipe.warmup
     strata = _strata(recipe, train, diagnosis)
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
-    origin: dict[str, Any] = {}
     chosen = [case for case in train if case.stratum in strata]
-    worked = _worked(run, recipe, engine, chosen, prompts, diagnosis, origin)
-    pairs, counts = _proven(recipe, engine, worked, prompts, settings.traces_per_stratum)
+    worked, origin = _worked(context, engine, chosen, prompts, diagnosis)
+    pairs, by_stratum, left_out = _proven(recipe, engine, worked, prompts, settings.traces_per_stratum)
     if not pairs:
-        why = origin.get("teacher", {}).get("refused") or counts["left_out"] or "no stratum or answer chosen"
+        refused = {} if origin.teacher is None else origin.teacher.refused
+        why = refused or left_out or "no stratum or answer chosen"
         raise InputError(f"The warm-up has no trace to learn from ({why}); see warmup.strata and warmup.traces.")
     count, others = round(settings.rehearsal * len(pairs)), [case for case in train if case.stratum not in strata]
     kept: list[Pair] = []
     if count and settings.rehearse == "own":
-        kept = rehearsal(run, recipe, engine, strata, prompts, count)
+        kept = rehearsal(context, engine, strata, prompts, count)
     elif count and others:
         each = -(-count // len({case.stratum for case in others}))
-        worked = _worked(run, recipe, engine, others, prompts, diagnosis, {})
-        kept = _proven(recipe, engine, worked, prompts, each)[0]
-    return pairs + kept, {"traces": len(pairs), **counts, **origin, "rehearsed": len(kept)}
+        worked, _ = _worked(context, engine, others, prompts, diagnosis)
+        kept, _, _ = _proven(recipe, engine, worked, prompts, each)
+    return pairs + kept, TraceCounts(
+        traces=len(pairs), by_stratum=by_stratum, left_out=left_out, **origin.to_dict(), rehearsed=len(kept)
+    )
 
 
 def _proven(
     recipe: Recipe,
     engine: Engine,
-    worked: Iterable[tuple[Case, str | None]],
+    worked: Worked,
     prompts: Mapping[str, Prompt],
     most: int | None,
-) -> tuple[list[Pair], dict[str, Any]]:
-    """Worked answers that the verifier finds right, that fit, each once and up to `most` a stratum; and counts."""
+) -> tuple[list[Pair], dict[str, int], dict[str, int]]:
+    """Keeps worked answers that the verifier accepts and that fit, each once and up to `most` per
+    stratum. Also returns counts."""
     own = recipe.warmup.traces == "pilot"
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
@@ -121,47 +130,46 @@ def _proven(
             seen.add((prompts[case.id], text))
             by_stratum[case.stratum] += 1
             pairs.append((prompts[case.id], tokens))
-    return pairs, {"by_stratum": dict(by_stratum), "left_out": dict(left_out)}
+    return pairs, dict(by_stratum), dict(left_out)
 
 
 def _worked(
-    run: Run,
-    recipe: Recipe,
+    context: StageContext,
     engine: Engine,
     cases: Sequence[Case],
     prompts: Mapping[str, Prompt],
-    diagnosis: dict[str, Any] | None,
-    origin: dict[str, Any],
-) -> Iterator[tuple[Case, str | None]]:
-    """Cases with their worked answers, from where the recipe says; None where a calculator cannot work the case. What there is to tell of
-    how they came about is put into `origin`."""
+    diagnosis: Diagnosis | None,
+) -> tuple[Worked, TraceOrigin]:
+    """Returns cases with their worked answers from the recipe's source, and facts about where they
+    came from. An answer is None if the calculator cannot work the case."""
+    recipe = context.recipe
     if recipe.warmup.traces == "pilot":
-        yield from _own(run, recipe, engine, {case.id: case for case in cases}, prompts, origin)
-        return
+        return _own(context, engine, {case.id: case for case in cases}, prompts)
     if recipe.warmup.traces == "teacher":
         by_id = {case.id: case for case in cases if case.id in prompts}
-        pairs, origin["teacher"] = current().from_first(lambda: _taught(run, recipe, by_id, diagnosis))
-        yield from ((by_id[name], text) for name, text in pairs)
-        return
-    origin["without_reasoning"] = bare = bare_answers(recipe, cases)
+        pairs, facts = current().from_first(lambda: _taught(context, by_id, diagnosis))
+        return [(by_id[name], text) for name, text in pairs], TraceOrigin(teacher=TeacherFacts.model_validate(facts))
+    bare = bare_answers(recipe, cases)
+    worked: Worked = []
     for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
         if recipe.warmup.traces == "calculators":
             told = tasks.of(case).worked(case, draw)
         else:
             told = case if case.rationale or bare or not recipe.prompts.think else None
-        yield case, None if told is None else gold_response(told, recipe.prompts.think)
+        worked.append((case, None if told is None else gold_response(told, recipe.prompts.think)))
+    return worked, TraceOrigin(without_reasoning=bare)
 
 
 def bare_answers(recipe: Recipe, cases: Sequence[Case]) -> int:
-    """Count the cases whose answer would be taught behind an empty phrase: all, where reasoning is
+    """Counts the cases whose answer would be taught behind an empty phrase: all, if reasoning is
     asked for and the data have no worked answer at all; else none."""
     asked = recipe.warmup.traces == "source" and recipe.prompts.think
     return len(cases) if asked and not any(case.rationale for case in cases) else 0
 
 
 def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
-    """Say before any work is done that the warm-up would teach answers without reasoning."""
+    """Warns before any work is done that the warm-up would teach answers without reasoning."""
     if count := bare_answers(recipe, train):
         sys.stderr.write(
             f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach "
@@ -171,73 +179,63 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
 
 
 def _taught(
-    run: Run, recipe: Recipe, cases: Mapping[str, Case], diagnosis: dict[str, Any] | None
-) -> tuple[list[Any], dict[str, Any]]:
-    """As (id, text), which the first worker can tell the others."""
-    pairs, facts = taught(run, recipe, list(cases.values()), diagnosis)
-    return [(case.id, text) for case, text in pairs], facts
+    context: StageContext, cases: Mapping[str, Case], diagnosis: Diagnosis | None
+) -> tuple[list[tuple[str, str]], dict[str, JsonValue]]:
+    """Asks the teacher. Returns (case id, text) pairs, which the first worker can send to the
+    others."""
+    pairs, facts = taught(context, list(cases.values()), diagnosis)
+    return [(case.id, text) for case, text in pairs], facts.to_dict()
 
 
 def _own(
-    run: Run,
-    recipe: Recipe,
-    engine: Engine,
-    cases: Mapping[str, Case],
-    prompts: Mapping[str, Prompt],
-    origin: dict[str, Any],
-) -> Iterator[tuple[Case, str]]:
-    """The untrained model's own right answers, each once: the pilot's, and those of further rounds over the questions still without one."""
+    context: StageContext, engine: Engine, cases: Mapping[str, Case], prompts: Mapping[str, Prompt]
+) -> tuple[Worked, TraceOrigin]:
+    """Collects the untrained model's own right answers, each once: those of the pilot, and of
+    further rounds over the questions still without one."""
+    run, recipe = context.run, context.recipe
     if run.done("pilot") is None:
         raise InputError(
             "warmup.traces=pilot learns from the pilot's right answers, and this run has no pilot; use source."
         )
-    found = run.read_rollouts("pilot").select("case", "text", "correct", "finish_reason").to_dicts()
-    asked = list(dict.fromkeys(row["case"] for row in found if row["case"] in cases))
+    found = run.rollout_rows("pilot")
+    asked = list(dict.fromkeys(row.case for row in found if row.case in cases))
+    rounds = []
     for number in range(1, recipe.warmup.rounds + 1):
-        solved = {row["case"] for row in found if row["correct"]}
+        solved = {row.case for row in found if row.correct}
         open_ = [cases[name] for name in asked if name not in solved]
         if not open_:
             break
         stage, samples = f"resample-{number}", recipe.pilot.samples
-        rows = answer_all(
-            run, engine, recipe, stage, "base", open_, prompts, purpose=stage, members=samples, decoding=recipe.decoding
-        )
+        request = Request(open_, prompts, stage, samples, recipe.decoding, variant_of(recipe))
+        rows = answer_all(context, engine, request, stage, "base")
         found += rows
-        newly = len({row["case"] for row in rows if row["correct"]})
-        origin.setdefault("rounds", []).append({"questions": len(open_), "answers": len(rows), "newly_solved": newly})
-    right = [
-        (row["case"], row["text"])
-        for row in found
-        if row["correct"] and row["finish_reason"] == "stop" and row["case"] in cases
-    ]
-    yield from ((cases[name], text) for name, text in dict.fromkeys(right))
+        newly = len({row.case for row in rows if row.correct})
+        rounds.append(ResamplingRound(questions=len(open_), answers=len(rows), newly_solved=newly))
+    right = [(row.case, row.text) for row in found if row.correct and row.finish_reason == "stop" and row.case in cases]
+    origin = TraceOrigin(rounds=tuple(rounds)) if rounds else TraceOrigin()
+    return [(cases[name], text) for name, text in dict.fromkeys(right)], origin
 
 
 def rehearsal(
-    run: Run, recipe: Recipe, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
+    context: StageContext, engine: Engine, strata: set[str], prompts: Mapping[str, Prompt], count: int
 ) -> list[Pair]:
-    """Up to `count` finished answers of the pilot outside `strata`, drawn by seed."""
+    """Draws by seed up to `count` finished answers of the pilot outside `strata`."""
+    run, seed = context.run, context.recipe.seed
     if run.done("pilot") is None:
         raise InputError("warmup.rehearsal learns from the pilot's answers, and this run has no pilot; set it to 0.")
-    rows = [
-        row
-        for row in run.read_rollouts("pilot").to_dicts()
-        if row["stratum"] not in strata and row["finish_reason"] == "stop"
-    ]
-    drawn = random.Random(f"{recipe.seed}:rehearsal").sample(rows, k=min(count, len(rows)))
-    return [
-        (prompts[row["case"]], engine.response_tokens(row["text"], prompts[row["case"]], own=True)) for row in drawn
-    ]
+    rows = [row for row in run.rollout_rows("pilot") if row.stratum not in strata and row.finish_reason == "stop"]
+    drawn = random.Random(f"{seed}:rehearsal").sample(rows, k=min(count, len(rows)))
+    return [(prompts[row.case], engine.response_tokens(row.text, prompts[row.case], own=True)) for row in drawn]
 
 
-def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: dict[str, Any] | None) -> set[str]:
+def _strata(recipe: Recipe, train: Sequence[Case], diagnosis: Diagnosis | None) -> set[str]:
     known = {case.stratum for case in train}
     chosen = recipe.warmup.strata
     if chosen == "all":
         return known
     if chosen == "missing":
         assert diagnosis is not None, "the pilot runs before a warm-up that follows it"
-        missing = set(strata_of(diagnosis, MISSING))
+        missing = set(diagnosis.strata(MISSING))
         if not missing:
             raise InputError(
                 "The pilot saw right answers in every stratum, so warmup.strata=missing has nothing to inject; use all."

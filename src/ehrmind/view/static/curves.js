@@ -12,7 +12,7 @@ function drawn(tag, attributes, text) {
   return made;
 }
 
-// From figures to places in the drawing.
+// Scales from figures to coordinates of the drawing.
 function scales(chart) {
   const steps = chart.lines.flatMap((line) => [...line.points, ...line.dots].map((point) => point[0]));
   const values = chart.lines.flatMap((line) => [...line.points, ...line.dots].map((point) => point[1]));
@@ -29,11 +29,11 @@ function scales(chart) {
 function shown(chart) {
   const { low, high, first, last, across, up } = scales(chart);
   const said = (value) => (chart.share ? `${figure(100 * value)} %` : figure(value));
-  const told = chart.lines.map((line) => {
+  const ends = chart.lines.map((line) => {
     const end = line.points[line.points.length - 1];
     return `${line.arm} ${said(end[1])} at step ${end[0]}`;
   });
-  const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${chart.title}: ${told.join("; ")}. The table has the steps.` });
+  const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${chart.title}: ${ends.join("; ")}. The table has the steps.` });
   for (const value of [low, (low + high) / 2, high]) {
     svg.append(
       drawn("line", { class: "rule", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: up(value), y2: up(value) }),
@@ -55,7 +55,7 @@ function shown(chart) {
   return made;
 }
 
-// Tables that a person has folded out stay so when they are renewed.
+// Renews the tables; those that are folded out stay so.
 function renew(place, tables) {
   const open = new Set([...place.querySelectorAll("details[open]")].map((details) => details.dataset.name));
   place.replaceChildren(

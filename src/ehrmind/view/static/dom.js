@@ -1,6 +1,6 @@
-// What every part of the page is made with. Text reaches the page as text nodes only: it is shown, never parsed.
+// Building blocks of the page. Text reaches the page as text nodes only: it is shown, never parsed.
 
-// Characters that are invisible or turn text around are written out. Tabs and line ends stay.
+// Writes out characters that are invisible or reverse text. Tabs and line ends stay.
 const HIDDEN = /[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u00AD\u061C\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu;
 
 export const visible = (text) =>
@@ -22,18 +22,18 @@ export function button(text, act) {
   return made;
 }
 
-// A select's options, [[value, label]] behind one that lets everything through; what was chosen stays chosen.
+// Fills a select with `all` and [[value, label]]; the chosen option stays chosen.
 export function fill(select, options, all) {
-  const told = JSON.stringify(options);
-  if (select.dataset.options === told) return;
-  select.dataset.options = told;
+  const shown = JSON.stringify(options);
+  if (select.dataset.options === shown) return;
+  select.dataset.options = shown;
   const chosen = select.value;
   select.replaceChildren(new Option(all, ""), ...options.map(([value, label]) => new Option(visible(label), value)));
   if (chosen && !options.some(([value]) => String(value) === chosen)) select.append(new Option(visible(chosen), chosen));
   select.value = chosen;
 }
 
-// Pieces of a text, [words, kind, sentence], into a block.
+// A titled block of text from pieces [words, kind, sentence].
 export function block(title, pieces) {
   const text = element("p", undefined, "text");
   text.tabIndex = 0;
@@ -79,19 +79,19 @@ export function table(shown) {
   return scroll;
 }
 
-// A figure in three digits; a dash for what is absent.
+// A figure in three digits; a dash for an absent one.
 export function figure(value) {
   if (value === null || value === undefined) return "–";
-  const told = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
-  return told.replaceAll("-", "−");
+  const shown = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
+  return shown.replaceAll("-", "−");
 }
 
-// Only training has steps; elsewhere they are batches.
+// Training has steps; other stages have batches.
 export const where = (stage, step) => (/^(rlvr-|warmup)/.test(stage) ? `${stage}, step ${step + 1}` : step ? `${stage}, batch ${step + 1}` : stage);
 
 const address = (name, asked) => `/api/${name}?${new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== "" && value !== null && value !== undefined))}`;
 
-// What the server says, or an error with its sentence. `known` is the version that the page has: null comes back where it is still that.
+// The server's answer; an error carries its sentence. Null if the page's version, `known`, is current.
 export async function ask(name, asked = {}, known = null, signal = undefined) {
   const answer = await fetch(address(name, asked), { headers: known ? { "If-None-Match": known } : {}, signal });
   if (answer.status === 304) return null;

@@ -1,6 +1,6 @@
-// The list of rollouts: filters, pages, search, and what is new while the run goes on.
+// The list of rollouts: filters, pages, search, and news while the run goes on.
 import { ask, byId, element, figure, fill, visible, where } from "./dom.js";
-import { show } from "./opened.js";
+import { show } from "./rollout_detail.js";
 
 const NAMES = ["stage", "step", "arm", "stratum", "verdict", "reason", "case", "text"];
 const SIGNS = { right: "✓ right", wrong: "✗ wrong", malformed: "✗ malformed" };
@@ -10,7 +10,8 @@ const state = { run: null, page: 0, pages: 1, version: null, filtersVersion: nul
 
 const wanted = () => Object.fromEntries(NAMES.map((name) => [name, form.elements[name].value.trim()]));
 
-// What is asked for stands in the address, so that going back and reloading work; what is searched for does not, it may be of a record.
+// Keeps the filters in the address, so that going back and reloading work. The searched text stays
+// out of it, because it may come from a record.
 function remember() {
   const kept = new URLSearchParams({ run: state.run });
   for (const [name, value] of Object.entries(wanted())) if (value && name !== "text") kept.set(name, value);
@@ -90,8 +91,8 @@ function count(found) {
   form.hidden = found.of === 0;
 }
 
-// Asks for the page that is wanted. Of answers that cross each other the last one asked for counts; what is not finished, files to be read or
-// texts to be searched, goes on until it is.
+// Asks for a page until all files are read and all texts searched. If answers cross, the last
+// question counts.
 async function turn(to) {
   const mine = ++state.turn;
   const asked = { run: state.run, ...wanted(), page: to };
@@ -111,10 +112,11 @@ async function turn(to) {
   }
 }
 
-// Whether a redrawn list would move under the reader: something is open or about to be, or it is not the first page.
+// Whether a redrawn list would move under the reader: an answer is open or in focus, or it is not
+// the first page.
 const isRead = () => state.page > 0 || list.contains(document.activeElement) || list.querySelector("details[open]") !== null;
 
-// A button instead, for what is new.
+// Offers news by a button.
 function offer(found) {
   state.waiting = found;
   byId("renew").textContent = "There is more: show it";
@@ -122,7 +124,7 @@ function offer(found) {
   if (found.page === state.page) count(found);
 }
 
-// What came while the run went on.
+// Looks for news.
 export async function renew() {
   const mine = state.turn;
   await filters();

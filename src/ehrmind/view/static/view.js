@@ -1,4 +1,4 @@
-// The page: the list of runs, or one run; renewed every two seconds while the page is looked at.
+// The page: the list of runs, or one run. It renews itself every two seconds while it is visible.
 import { ask, button, byId, element, visible } from "./dom.js";
 import { showFigures } from "./curves.js";
 import { listen, openRollouts, renew } from "./rollouts.js";
@@ -11,7 +11,7 @@ function trouble(error) {
   if (error) byId("trouble").textContent = error instanceof TypeError ? "The view does not answer; has it ended? This page tries again." : error.message;
 }
 
-// A handler whose failure is said on the page.
+// A handler that shows its failure on the page.
 const guarded = (act) => async () => {
   try {
     await act();
@@ -34,9 +34,9 @@ function line(run) {
 
 async function runs() {
   const { found } = await ask("runs");
-  const told = JSON.stringify(found);
-  if (byId("runs-rows").dataset.told === told) return;
-  byId("runs-rows").dataset.told = told;
+  const shown = JSON.stringify(found);
+  if (byId("runs-rows").dataset.shown === shown) return;
+  byId("runs-rows").dataset.shown = shown;
   const focused = byId("runs-rows").contains(document.activeElement) ? document.activeElement.textContent : null;
   byId("runs-rows").replaceChildren(...found.map(line));
   if (focused) [...byId("runs-rows").querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
@@ -81,7 +81,7 @@ const tick = guarded(async () => {
 });
 
 for (const link of document.querySelectorAll("a.inside")) {
-  // The address keeps what is looked at, so these move without it.
+  // The address holds the state of the page, so these links do not change it.
   link.addEventListener("click", (event) => {
     event.preventDefault();
     const target = byId(link.getAttribute("href").slice(1));

@@ -68,7 +68,7 @@ class KVCache(Cache):
         self._step = step
         output = self.network(
             input_ids=tokens_R[:, None],
-            attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout decides what is seen
+            attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout says what each token sees
             position_ids=positions_R[:, None],
             past_key_values=self,
             use_cache=True,

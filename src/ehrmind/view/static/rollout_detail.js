@@ -1,20 +1,20 @@
-// One rollout with everything there is to it, its group side by side, and two answers word by word.
+// The details of one rollout, its group side by side, and two answers word by word.
 import { ask, block, button, byId, element, figure, visible, where } from "./dom.js";
 
 const MARKED = "Marked values stand in the record and in the answer; a wavy line is a finding of the process audit.";
 const key = (run, row) => ({ run, stage: row.stage, step: row.step, row: row.row });
 
 function facts(row) {
-  const told = [`question ${row.case}`, where(row.stage, row.step), `answer ${row.member + 1}`, `reward ${figure(row.reward)}`];
-  if (row.advantage !== null) told.push(`advantage ${figure(row.advantage)}`);
-  if (row.tokens !== null) told.push(`${row.tokens} tokens`);
-  if (row.finish_reason !== null) told.push(`ended by ${row.finish_reason}`);
-  return element("p", told.join(" · "), "facts");
+  const parts = [`question ${row.case}`, where(row.stage, row.step), `answer ${row.member + 1}`, `reward ${figure(row.reward)}`];
+  if (row.advantage !== null) parts.push(`advantage ${figure(row.advantage)}`);
+  if (row.tokens !== null) parts.push(`${row.tokens} tokens`);
+  if (row.finish_reason !== null) parts.push(`ended by ${row.finish_reason}`);
+  return element("p", parts.join(" · "), "facts");
 }
 
 const verdict = (row) => `${row.verdict}${row.reason === null ? "" : `: ${row.reason}`}`;
 
-// A button that brings the next stretch of a long text, again and again until all is there.
+// A button that shows the next stretch of a long text.
 function goOn(body, asked, what, rest, start) {
   if (!rest) return;
   const more = button(`Show more of it (${rest.toLocaleString("en")} characters are left)`, async () => {
@@ -94,17 +94,17 @@ async function showGroup(run, row) {
     body.replaceChildren();
     theRecord(body, found, key(run, row));
     if (found.expected) body.append(...block("Expected", [[found.expected, "", ""]]));
-    const beside = element("div", undefined, "side-by-side");
+    const columns = element("div", undefined, "side-by-side");
     for (const answer of found.answers) {
       const one = element("article");
       one.append(element("h3", `Answer ${answer.member + 1}: ${verdict(answer)}`, answer.correct ? "good" : "warn"));
-      const told = `reward ${figure(answer.reward)} · advantage ${figure(answer.advantage)} · ${answer.tokens} tokens`;
-      one.append(element("p", told, "facts"));
+      const parts = `reward ${figure(answer.reward)} · advantage ${figure(answer.advantage)} · ${answer.tokens} tokens`;
+      one.append(element("p", parts, "facts"));
       theAnswer(one, answer);
       if (answer.text_rest) one.append(element("p", `${answer.text_rest.toLocaleString("en")} more characters; open this answer from the list to read them.`, "absent"));
-      beside.append(one);
+      columns.append(one);
     }
-    body.append(beside);
+    body.append(columns);
   } catch (error) {
     body.replaceChildren(element("p", error.message, "absent"));
   }
@@ -120,9 +120,9 @@ async function compare(run, row) {
       return;
     }
     const here = answers.findIndex((one) => one.stage === row.stage && one.step === row.step && one.row === row.row);
-    const elsewhere = (one) => one.stage !== row.stage || one.step !== row.step;
-    let other = answers.findLastIndex((one, place) => place < here && elsewhere(one));
-    if (other < 0) other = answers.findIndex((one, place) => place !== here && elsewhere(one));
+    const otherStep = (one) => one.stage !== row.stage || one.step !== row.step;
+    let other = answers.findLastIndex((one, place) => place < here && otherStep(one));
+    if (other < 0) other = answers.findIndex((one, place) => place !== here && otherStep(one));
     if (other < 0) other = here ? 0 : 1;
     chooseTwo(run, body, answers, Math.min(here, other), Math.max(here, other));
   } catch (error) {
@@ -153,12 +153,12 @@ async function showDifference(run, result, before, after) {
     const text = element("p", undefined, "text words");
     text.tabIndex = 0;
     for (const [kind, words] of found.words) text.append(kind === "same" ? visible(words) : element(kind === "gone" ? "del" : "ins", words));
-    const told = [found.before, found.after].map((one, place) => {
+    const parts = [found.before, found.after].map((one, place) => {
       const line = facts(one);
       line.prepend(element("strong", `${place ? "After" : "Before"}, ${verdict(one)} · `));
       return line;
     });
-    result.replaceChildren(...told, text);
+    result.replaceChildren(...parts, text);
     if (found.words.every(([kind]) => kind === "same")) result.append(element("p", "The two texts are the same.", "absent"));
     if (!found.whole) result.append(element("p", "These answers are long: only their beginnings were compared word by word.", "absent"));
   } catch (error) {
