@@ -76,7 +76,8 @@ def main() -> None:
         folder, out = Path(name) / "meds", Path(name) / "cases.parquet"
         counts = write_cohort(folder, given.subjects, events_per_subject=given.events)
         print(
-            f"made up {counts['events']:,} events of {given.subjects:,} subjects in {len(list((folder / 'data').iterdir()))} shards\n"
+            f"made up {counts['events']:,} events of {given.subjects:,} subjects in"
+            f" {len(list((folder / 'data').iterdir()))} shards\n"
         )
         todo = readers(folder, given.data)
         here = {what: timed(read, out) for what, read in todo.items()}

@@ -69,8 +69,8 @@ def main() -> None:
             rate = events / (found["cases_s"] + found["prompts_s"]) / 1e6
             per = f"{found['characters'] / max(1, found['cases']):,.0f}"
             print(
-                f"| {subjects:,} | {events:,} | {found['cases']:,.0f} | {found['cases_s']:.1f} | {found['prompts_s']:.1f} | {rate:.2f} | "
-                f"{found['gb']:.2f} | {per} |",
+                f"| {subjects:,} | {events:,} | {found['cases']:,.0f} | {found['cases_s']:.1f} |"
+                f" {found['prompts_s']:.1f} | {rate:.2f} | {found['gb']:.2f} | {per} |",
                 flush=True,
             )
 

@@ -108,14 +108,16 @@ def against_physicians(folder: Path) -> None:
     for slug, counts in table.items():
         if counts["rows"]:
             print(
-                f"| {slug} | {counts['rows']} | {counts['corrected']} | {counts['original']} | {counts['not computable']} |"
+                f"| {slug} | {counts['rows']} | {counts['corrected']} | {counts['original']} |"
+                f" {counts['not computable']} |"
             )
             total += counts
     print(f"| **all** | {total['rows']} | {total['corrected']} | {total['original']} | {total['not computable']} |")
     print("\nRows where ours is not the corrected label, and whether it is the original one:\n")
     for row, case, label, value, which, reason in lost:
         print(
-            f"- row {row}, {case.task}: ours {value} ({which}), corrected {_label(label)}, original {_label(case)}: {reason}"
+            f"- row {row}, {case.task}: ours {value} ({which}), corrected {_label(label)}, original {_label(case)}:"
+            f" {reason}"
         )
 
 

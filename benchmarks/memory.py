@@ -157,7 +157,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {versions}\n")
     print(
-        "| case | estimate | measured peak | estimate above it | the estimate's parts |\n| --- | --- | --- | --- | --- |"
+        "| case | estimate | measured peak | estimate above it | the estimate's parts |\n| --- | --- | --- | --- |"
+        " --- |"
     )
     for name, layers, width, changes in CASES:
         found = measure_on_cuda(layers, width, changes) if given.device == "cuda" else apart(layers, width, changes)

@@ -113,7 +113,8 @@ def main() -> None:
         print(json.dumps(fit(studies)))
         return
     print(
-        "| seed | strata | solid / misapplied / missing | R² | R² within misapplied | causes named rightly | arithmetic: base, with tool |"
+        "| seed | strata | solid / misapplied / missing | R² | R² within misapplied | causes named rightly |"
+        " arithmetic: base, with tool |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for found in studies:

@@ -93,7 +93,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {given.dtype}, {versions}\n")
     print(
-        "| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the matrix rate |"
+        "| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the"
+        " matrix rate |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []

@@ -26,7 +26,8 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core
     synthetic_cases(55, 0, "train")  # units and patterns are read once
     print(
-        "| difficulty | 10,000 cases in | cases checked | gold right | corruptions right | notes shared by three splits |"
+        "| difficulty | 10,000 cases in | cases checked | gold right | corruptions right | notes shared by three"
+        " splits |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for difficulty in given.difficulty:

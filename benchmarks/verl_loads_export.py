@@ -47,7 +47,8 @@ AGGREGATIONS = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": 
 def main() -> int:
     if find_spec("verl") is None:
         print(
-            "verl is not installed in this environment; what stands on top of this file says how to make one that has it."
+            "verl is not installed in this environment; what stands on top of this file says how to make one that"
+            " has it."
         )
         return 0
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("verl", "torch", "transformers", "ray"))
@@ -152,9 +153,12 @@ def rows_of(folder: Path, config: Any, part: str) -> tuple[Any, Any]:
 
     tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
     with redirect_stdout(sys.stderr):
-        return get_dataset_class(config.data)(
-            data_files=config.data[f"{part}_files"], tokenizer=tokenizer, config=config.data
-        ), tokenizer
+        return (
+            get_dataset_class(config.data)(
+                data_files=config.data[f"{part}_files"], tokenizer=tokenizer, config=config.data
+            ),
+            tokenizer,
+        )
 
 
 def prompts_are_ours(folder: Path, config: Any) -> tuple[int, int]:

@@ -191,7 +191,8 @@ def show(strategy: str, workers: list[dict[str, Any]]) -> None:
     shares = sorted(rate / apart for rate, apart in zip(rates, alone, strict=True))
     middle = shares[len(shares) // 4], shares[-1 - len(shares) // 4]
     print(
-        f"workers do {median(shares):.0%} of the processes' work per second (median; half of the turns {middle[0]:.0%} to {middle[1]:.0%})"
+        f"workers do {median(shares):.0%} of the processes' work per second (median; half of the turns {middle[0]:.0%}"
+        f" to {middle[1]:.0%})"
     )
     for side in ("apart", "together"):
         parts = {
@@ -204,7 +205,8 @@ def show(strategy: str, workers: list[dict[str, Any]]) -> None:
         size = median(each["sent"].get(f"{name}, bytes", 0.0) for turn in turns for each in turn)
         print(f"  {name}: {size:,.0f} bytes from each, {seconds:.3f} s with the wait for the other")
     print(
-        f"  one all-reduce of as many numbers as the model has, nobody late: {workers[0]['all-reduce alone'] * 1000:.1f} ms"
+        "  one all-reduce of as many numbers as the model has, nobody late:"
+        f" {workers[0]['all-reduce alone'] * 1000:.1f} ms"
     )
 
 

@@ -53,7 +53,8 @@ def main() -> None:
     report = check_cases(cases)
     gold, corrupted = report.gold, report.corrupted
     print(
-        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones"
+        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total}"
+        " corrupted ones"
     )
     if not report.ok:
         raise SystemExit("The cases are not proven.")

@@ -52,7 +52,8 @@ def main() -> None:
         print(f"{answer}: reward {verdict.reward}, {verdict.reason or 'right'}")
     report = check_cases(cases)
     print(
-        f"full marks: {report.gold.passed} of {report.gold.total} gold responses, {report.corrupted.passed} corrupted ones"
+        f"full marks: {report.gold.passed} of {report.gold.total} gold responses, {report.corrupted.passed} corrupted"
+        " ones"
     )
     if not report.ok:
         raise SystemExit(f"The task is not proven: {report.failures[:3]}")

@@ -31,8 +31,8 @@ LIMITS = {
     "calcium": (2.2, 2.6),
     "glucose": (3.9, 5.6),
 }
-NO_NAMES = (
-    "not a list of results' names"  # a reason of our own: malformed, as all are that are not in reasons.WELL_FORMED
+NO_NAMES = (  # a reason of our own: malformed, as all are that are not in reasons.WELL_FORMED
+    "not a list of results' names"
 )
 
 
@@ -119,7 +119,8 @@ def main() -> None:
     report = check_cases(cases)
     gold, corrupted = report.gold, report.corrupted
     print(
-        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total} corrupted ones"
+        f"with full marks: {gold.passed} of {gold.total} gold responses, {corrupted.passed} of {corrupted.total}"
+        " corrupted ones"
     )
     if not report.ok:
         raise SystemExit(f"The task is not proven: {report.failures[:3]}")

@@ -24,31 +24,31 @@ CHATML_END = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% en
 CHATML_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # Thoughts stand in turns after the last question only, as Qwen3's template has it
 QWEN3 = (
-    "{% set ns = namespace(last=0) %}{% for m in messages %}"
-    "{% if m.role == 'user' and not m.content.startswith('<tool_response>') %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
-    "{% for m in messages %}{% set content = m.content %}{% if m.role == 'assistant' %}{% set thought = '' %}"
-    "{% if '</think>' in content %}{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
-    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "{{ '<|im_start|>assistant\n' }}{% if loop.index0 > ns.last and (loop.last or thought) %}"
-    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ content + '<|im_end|>\n' }}"
-    "{% elif m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + content + '\n</tool_response><|im_end|>\n' }}"
-    "{% else %}{{ '<|im_start|>' + m.role + '\n' + content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' and not"
+    " m.content.startswith('<tool_response>') %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in"
+    " messages %}{% set content = m.content %}{% if m.role == 'assistant' %}{% set thought = '' %}{% if '</think>' in"
+    " content %}{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}{% set content ="
+    " content.split('</think>')[-1].lstrip('\n') %}{% endif %}{{ '<|im_start|>assistant\n' }}{% if loop.index0 >"
+    " ns.last and (loop.last or thought) %}{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ content +"
+    " '<|im_end|>\n' }}{% elif m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + content +"
+    " '\n</tool_response><|im_end|>\n' }}{% else %}{{ '<|im_start|>' + m.role + '\n' + content + '<|im_end|>\n' }}{%"
+    " endif %}{% endfor %}"
 )
 LLAMA3 = (
-    "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- if strftime_now is defined %}\n"
-    "        {%- set date_string = strftime_now('%d %b %Y') %}\n    {%- else %}\n        {%- set date_string = '26 Jul 2024' %}\n"
-    "    {%- endif %}\n{%- endif %}\n{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n<|eot_id|>' }}"
-    "{%- for m in messages %}{%- if m.role == 'tool' %}"
-    "{{- '<|start_header_id|>ipython<|end_header_id|>\n\n' + (m.content | tojson) + '<|eot_id|>' }}"
-    "{%- else %}{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + (m.content | trim) + '<|eot_id|>' }}{%- endif %}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+    "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- if strftime_now is defined %}\n        {%- set"
+    " date_string = strftime_now('%d %b %Y') %}\n    {%- else %}\n        {%- set date_string = '26 Jul 2024' %}\n   "
+    " {%- endif %}\n{%- endif %}\n{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string +"
+    " '\n\n<|eot_id|>' }}{%- for m in messages %}{%- if m.role == 'tool' %}{{-"
+    " '<|start_header_id|>ipython<|end_header_id|>\n\n' + (m.content | tojson) + '<|eot_id|>' }}{%- else %}{{-"
+    " '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + (m.content | trim) + '<|eot_id|>' }}{%- endif %}{%-"
+    " endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
 )
 GEMMA3 = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant') }}{% endif %}"
-    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif"
+    " %}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation"
+    " roles must alternate user/assistant') }}{% endif %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant'"
+    " else m['role']) + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{"
+    " '<start_of_turn>model\n' }}{% endif %}"
 )
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -62,10 +62,10 @@ PHI = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
 GRANITE = (
-    "{{ '<|start_of_role|>system<|end_of_role|>Knowledge Cutoff Date: April 2024.\nToday\\'s Date: ' + strftime_now('%B %d, %Y') }}"
-    "{{ '.<|end_of_text|>\n' }}{% for m in messages %}"
-    "{{ '<|start_of_role|>' + m['role'] + '<|end_of_role|>' + m['content'] + '<|end_of_text|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_of_role|>assistant<|end_of_role|>' }}{% endif %}"
+    "{{ '<|start_of_role|>system<|end_of_role|>Knowledge Cutoff Date: April 2024.\nToday\\'s Date: ' + strftime_now('%B"
+    " %d, %Y') }}{{ '.<|end_of_text|>\n' }}{% for m in messages %}{{ '<|start_of_role|>' + m['role'] +"
+    " '<|end_of_role|>' + m['content'] + '<|end_of_text|>\n' }}{% endfor %}{% if add_generation_prompt %}{{"
+    " '<|start_of_role|>assistant<|end_of_role|>' }}{% endif %}"
 )
 R1_DISTILL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}"
@@ -83,22 +83,22 @@ CHANNELS = (
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
 GLM = (
-    "{{ '[gMASK]<sop>' }}{% for m in messages %}{% if m.role == 'assistant' %}"
-    "{{ '<|assistant|>\n<think></think>\n' + m.content.split('</think>')[-1].strip() }}"
-    "{% elif m.role == 'tool' %}{{ '<|observation|>\n<tool_response>\n' + m.content + '\n</tool_response>' }}"
-    "{% else %}{{ '<|user|>\n' + m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{{ '[gMASK]<sop>' }}{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|assistant|>\n<think></think>\n' +"
+    " m.content.split('</think>')[-1].strip() }}{% elif m.role == 'tool' %}{{ '<|observation|>\n<tool_response>\n' +"
+    " m.content + '\n</tool_response>' }}{% else %}{{ '<|user|>\n' + m.content }}{% endif %}{% endfor %}{% if"
+    " add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 PLAIN = (
     "{% for m in messages %}{{ ('User: ' if m.role == 'user' else 'Assistant: ') + m.content + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 SMOLLM3 = (
-    "{% set today = strftime_now('%d %B %Y') %}{{ '<|im_start|>system\nToday Date: ' + today + '\nReasoning Mode: '"
-    " + ('/think' if enable_thinking | default(true) else '/no_think') + '<|im_end|>\n' }}{% for m in messages %}"
-    "{% if m.role == 'assistant' %}{% generation %}{{ '<|im_start|>assistant\n' + m.content.lstrip('\n') + '<|im_end|>\n' }}"
-    "{% endgeneration %}{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' if enable_thinking | default(true)"
-    " else '<|im_start|>assistant\n<think>\n\n</think>\n' }}{% endif %}"
+    "{% set today = strftime_now('%d %B %Y') %}{{ '<|im_start|>system\nToday Date: ' + today + '\nReasoning Mode: ' +"
+    " ('/think' if enable_thinking | default(true) else '/no_think') + '<|im_end|>\n' }}{% for m in messages %}{% if"
+    " m.role == 'assistant' %}{% generation %}{{ '<|im_start|>assistant\n' + m.content.lstrip('\n') + '<|im_end|>\n'"
+    " }}{% endgeneration %}{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{%"
+    " endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' if enable_thinking | default(true) else"
+    " '<|im_start|>assistant\n<think>\n\n</think>\n' }}{% endif %}"
 )
 
 
@@ -120,18 +120,16 @@ class Family:
 
 FAMILIES = {
     "qwen2.5": Family(
-        "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
-        + CHATML
-        + CHATML_END,
+        "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{%"
+        " endif %}" + CHATML + CHATML_END,
         CHATML_TOKENS,
         "<|im_end|>",
         ("<|im_end|>", "<|endoftext|>"),
         pad="<|endoftext|>",
     ),
     "qwen3": Family(
-        QWEN3
-        + CHATML_END
-        + "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}",
+        QWEN3 + CHATML_END + "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}{{"
+        " '<think>\n\n</think>\n\n' }}{% endif %}",
         CHATML_TOKENS,
         "<|im_end|>",
         words=("<think>", "</think>", "<tool_response>", "</tool_response>"),

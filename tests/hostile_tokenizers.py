@@ -18,26 +18,27 @@ from tests.chat_templates import cases
 
 TURNS = "{% for m in messages %}{% if m.role == 'user' %}"
 TEKKEN = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}"
-    "{% elif m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% elif m.role == 'tool' %}"
-    "{{ '[TOOL_RESULTS]' + m.content + '[/TOOL_RESULTS]' }}{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ '[SYSTEM_PROMPT]' + m.content +"
+    " '[/SYSTEM_PROMPT]' }}{% elif m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% elif m.role == 'tool'"
+    " %}{{ '[TOOL_RESULTS]' + m.content + '[/TOOL_RESULTS]' }}{% else %}{{ m.content + eos_token }}{% endif %}{%"
+    " endfor %}"
 )
 EXAONE = (
     "{% for m in messages %}{{ '[|' + m.role + '|]' + m.content }}{% if m.role == 'user' %}{{ '\n' }}{% else %}"
     "{{ '[|endofturn|]\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}"
 )
 COHERE = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}"
-    "{{ {'user': '<|USER_TOKEN|>', 'assistant': '<|CHATBOT_TOKEN|>'}.get(m.role, '<|SYSTEM_TOKEN|>') + m.content }}"
-    "{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}{{ {'user': '<|USER_TOKEN|>', 'assistant':"
+    " '<|CHATBOT_TOKEN|>'}.get(m.role, '<|SYSTEM_TOKEN|>') + m.content }}{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if"
+    " add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
 )
 MINIMAX = (
     "{% for m in messages %}{{ ']~b]' + m.role + '\n' + m.content + '[e~[\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ ']~b]ai\n' }}{% endif %}"
 )
 OLMO = (
-    "{{ eos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
-    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    "{{ eos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}{% if m.role == 'assistant' %}{{"
+    " eos_token }}{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 ALPACA = (
     "Below is an instruction that describes a task.\n\n" + TURNS + "{{ '### Instruction:\n' + m.content + '\n\n' }}"
@@ -45,15 +46,19 @@ ALPACA = (
     "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
 )
 VICUNA = (
-    "A chat between a curious user and an assistant. " + TURNS + "{{ 'USER: ' + m.content + ' ' }}{% else %}"
-    "{{ 'ASSISTANT: ' + m.content + eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    "A chat between a curious user and an assistant. "
+    + TURNS
+    + "{{ 'USER: ' + m.content + ' ' }}{% else %}{{ 'ASSISTANT: ' + m.content + eos_token }}{% endif %}{% endfor %}{%"
+    " if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 OPENCHAT = (
-    TURNS
-    + "{{ 'GPT4 Correct User: ' + m.content + eos_token }}{% else %}{{ 'GPT4 Correct Assistant: ' + m.content + eos_token }}"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
+    TURNS + "{{ 'GPT4 Correct User: ' + m.content + eos_token }}{% else %}{{ 'GPT4 Correct Assistant: ' + m.content +"
+    " eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
 )
-WORDS = "{% for m in messages %}{{ 'USERTURN ' if m.role == 'user' else 'MODELTURN ' }}{{ m.content + eos_token }}{% endfor %}"
+WORDS = (
+    "{% for m in messages %}{{ 'USERTURN ' if m.role == 'user' else 'MODELTURN ' }}{{ m.content + eos_token }}{%"
+    " endfor %}"
+)
 BERT = "{% for m in messages %}{{ '[TURN] ' + m.role + ' ' + m.content + ' [SEP] ' }}{% endfor %}"
 SPACES = (*(" " * count for count in range(2, 12)), "\t", "\t\t", "\n\n", "\n\n\n")
 

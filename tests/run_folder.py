@@ -25,8 +25,9 @@ from tests.medcalc_cases import SHORT
 
 CANARY = "Canary-of-the-record"
 HOSTILE = (
-    f"{CANARY} <script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'></script><!-- {{{{ 7 * 7 }}}} {{% raw %}} "
-    "&amp; &lt;b&gt; \u202eright to left\u202c \u2028 line \u2029 paragraph \u200b zero \u05d0\u05d1\u05d2 ]]> ${8 * 8} `tick` \\u003c"
+    f"{CANARY} <script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'></script><!-- {{{{ 7 * 7 }}}} {{%"
+    " raw %} &amp; &lt;b&gt; \u202eright to left\u202c \u2028 line \u2029 paragraph \u200b zero \u05d0\u05d1\u05d2"
+    " ]]> ${8 * 8} `tick` \\u003c"
 )
 # Chances of a right answer where the base knows the calculator, and where it does not.
 SKILL = {"base": (0.45, 0.0), "rlvr": (0.8, 0.0), "sft": (0.5, 0.4), "sft_rlvr": (0.85, 0.75)}
@@ -131,7 +132,10 @@ def _group(case: Case, arm: str, members: int, salt: str = "") -> Group:
 
 def _answer(case: Case, draw: random.Random, arm: str) -> str:
     if case.fields["note"] == HOSTILE:
-        return f'<think>{HOSTILE}</think>\n<answer>{{"answer": "{CANARY} </script><script>window.pwned = 3</script>"}}</answer>'
+        return (
+            f'<think>{HOSTILE}</think>\n<answer>{{"answer": "{CANARY} </script><script>window.pwned ='
+            ' 3</script>"}</answer>'
+        )
     if draw.random() < 0.08:
         return f"{CANARY} says nothing that can be parsed"
     if draw.random() < SKILL[arm][case.task in UNKNOWN]:

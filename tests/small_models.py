@@ -33,9 +33,9 @@ TEMPLATES = {
         "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
     ),
     "gemma3": (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-        "{{ '<|user|>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] | trim + '<|end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|assistant|>model\n' }}{% endif %}"
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{%"
+        " endif %}{{ '<|user|>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] | trim +"
+        " '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>model\n' }}{% endif %}"
     ),
 }
 FAMILIES = tuple(TEMPLATES)

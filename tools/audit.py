@@ -58,7 +58,10 @@ def told(report: Mapping[str, Any], service: str) -> tuple[list[str], int, int]:
         for package in known
         for advisory in package.get("vulns", [])
     ]
-    count = f"{len(known)} of {len(report['dependencies'])} pinned versions looked up ({service}): {len(lines)} known advisories"
+    count = (
+        f"{len(known)} of {len(report['dependencies'])} pinned versions looked up ({service}): {len(lines)} known"
+        " advisories"
+    )
     return [*lines, count], len(lines), len(known)
 
 
@@ -71,7 +74,8 @@ def main(constraints: Path) -> int:
             print(*lines, sep="\n")
             return int(strict and findings > 0)
     print(
-        "No database of advisories can be reached from here, so no version was looked up; run `make audit` on a connected machine."
+        "No database of advisories can be reached from here, so no version was looked up; run `make audit` on a"
+        " connected machine."
     )
     return int(strict)
 

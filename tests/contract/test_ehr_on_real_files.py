@@ -160,14 +160,12 @@ def test_both_formats_show_as_much_of_every_subject(data_dir: Path) -> None:
 def test_an_aces_task_labels_readmissions_as_counted_without_aces(data_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("aces")
     path = tmp_path / "inpatient_again.yaml"
-    path.write_text(
-        """predicates: {inpatient: {code: Visit/IP}}
+    path.write_text("""predicates: {inpatient: {code: Visit/IP}}
 trigger: inpatient
 windows:
   input: {start: null, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
   target: {start: input.end, end: start + 30d, start_inclusive: false, end_inclusive: true, label: inpatient}
-"""
-    )
+""")
     cases, counts = read_ehr(EhrFiles(meds=data_dir / "synthea-meds", aces=path))
     visits = pl.read_parquet(data_dir / "synthea-meds" / "data" / "*" / "0.parquet").filter(
         pl.col("code") == "Visit/IP"

@@ -116,7 +116,10 @@ def test_without_the_token_there_is_a_sentence_and_nothing_else(chromium: Any, a
 
 
 def test_every_control_has_a_name(visit: Visit) -> None:
-    unnamed = "[...document.querySelectorAll('select, input, button')].filter(one => !one.labels?.length && !one.textContent && !one.hidden)"
+    unnamed = (
+        "[...document.querySelectorAll('select, input, button')].filter(one => !one.labels?.length && !one.textContent"
+        " && !one.hidden)"
+    )
     assert visit.tab.evaluate(f"{unnamed}.map(one => one.outerHTML)") == []
     pictures = visit.tab.locator(".charts svg")
     assert pictures.count() >= 6 and all(pictures.nth(n).get_attribute("aria-label") for n in range(pictures.count()))

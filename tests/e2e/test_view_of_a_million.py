@@ -144,7 +144,8 @@ def test_a_million_rollouts_open_within_two_seconds_and_filter_within_half_a_sec
         f"filtered pages {statistics.median(filtered):.3f} s (most {max(filtered):.3f} s), a group {grouped:.3f} s,"
     )
     print(
-        f"after a new step {renewed:.3f} s; a search: {1 - found['not_searched'] / found['of']:.0%} of the texts in {searched:.2f} s"
+        f"after a new step {renewed:.3f} s; a search: {1 - found['not_searched'] / found['of']:.0%} of the texts in"
+        f" {searched:.2f} s"
     )
     assert opening < MOST
     assert max(filtered) < 0.5 and grouped < 0.5 and renewed < 0.5

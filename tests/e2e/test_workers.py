@@ -176,8 +176,7 @@ def test_what_the_first_worker_refuses_ends_all_with_one_sentence(tmp_path: Path
 
 def test_an_extra_reward_is_the_same_for_two_workers_as_for_one(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        """
+    recipe.write_text("""
 data: {train: {synthetic: {n: 40, seed: 1}}, tuning: {synthetic: {n: 4, seed: 2}}, held_out: {synthetic: {n: 4, seed: 3}}}
 model: {tiny: {hidden: 32, layers: 1, heads: 2, vocabulary: 400}}
 decoding: {max_new_tokens: 24}
@@ -186,8 +185,7 @@ rlvr: {steps: 2, questions_per_step: 4, samples: 4}
 reward: {extra: {brevity: "examples.add_a_reward:brevity"}}
 arms: [base, rlvr]
 shards: 2
-"""
-    )
+""")
     one, two = (tmp_path / f"by-{workers}" for workers in (1, 2))
     for workers, out in ((1, one), (2, two)):
         done = torchrun(workers, ["-m", "ehrmind", "run", str(recipe), "--out", str(out)])

@@ -21,7 +21,9 @@ QTC = decimal(447.9, calculator=56)
 DOSE = decimal(
     6.029,
     calculator=24,
-    question="Based on the patient's dose of Hydrocortisone PO, what is the equivalent dosage in mg of Dexamethasone PO?",
+    question=(
+        "Based on the patient's dose of Hydrocortisone PO, what is the equivalent dosage in mg of Dexamethasone PO?"
+    ),
 )
 OPIOIDS = decimal(1234.5, calculator=49)
 DEFICIT = decimal(-1.39, calculator=38)

@@ -45,8 +45,10 @@ COCKCROFT = "Creatinine Clearance (Cockcroft-Gault Equation)"
 OMOP = {
     "PERSON": "person_id,gender_concept_id,year_of_birth\n1,8532,1960\n2,8507,1970\n",
     "VISIT_OCCURRENCE": "visit_occurrence_id,person_id,visit_concept_id,visit_start_date\n7,1,9201,2020-01-05\n",
-    "NOTE": "note_id,person_id,note_type_concept_id,note_date,note_text\n"
-    f"1,1,8,2020-01-06,{CANARY} is well\n2,2,8,2020-02-06,{CANARY} coughs\n",
+    "NOTE": (
+        "note_id,person_id,note_type_concept_id,note_date,note_text\n"
+        f"1,1,8,2020-01-06,{CANARY} is well\n2,2,8,2020-02-06,{CANARY} coughs\n"
+    ),
 }
 
 
@@ -214,9 +216,10 @@ PAIRS = "data trials --topics queries.jsonl --qrels qrels.tsv --trials trials.js
 NEW = "data new table new.csv --kind label --label no --label yes --record record --group group"
 
 DEMO = (
-    "demo trials threads=1 data.train.limit=24 data.tuning.limit=4 data.held_out.limit=8 data.transfer={} decoding.max_new_tokens=8 "
-    "pilot.questions=4 pilot.samples=2 pilot.interventions=0 warmup.traces_per_stratum=4 warmup.checkpoint_every=1 rlvr.steps=2 "
-    "rlvr.questions_per_step=4 rlvr.samples=2 rlvr.checkpoint_every=1 rlvr.tuning_every=1"
+    "demo trials threads=1 data.train.limit=24 data.tuning.limit=4 data.held_out.limit=8 data.transfer={}"
+    " decoding.max_new_tokens=8 pilot.questions=4 pilot.samples=2 pilot.interventions=0 warmup.traces_per_stratum=4"
+    " warmup.checkpoint_every=1 rlvr.steps=2 rlvr.questions_per_step=4 rlvr.samples=2 rlvr.checkpoint_every=1"
+    " rlvr.tuning_every=1"
 )
 
 COMMANDS = (

@@ -115,7 +115,9 @@ def test_groups_without_a_signal_are_an_alarm_unless_the_questions_are_solved() 
 
 
 def test_a_sampler_that_parts_from_the_learner_is_an_alarm_and_half_precision_is_none() -> None:
-    assert first_steps(series(40, train_inference_mismatch=ramp(0.004, 0.08, 10))).keys() == {"train_inference_mismatch"}
+    assert first_steps(series(40, train_inference_mismatch=ramp(0.004, 0.08, 10))).keys() == {
+        "train_inference_mismatch"
+    }
     assert first_steps(series(40, train_inference_mismatch=ramp(1e-6, 1e-3, 10))) == {}
 
 

@@ -51,8 +51,8 @@ def peak_mib(code: str, *arguments: str) -> tuple[int, str]:
     printed)."""
     # VmHWM is this program's own; `ru_maxrss` also has the memory of the process that started it.
     measured = (
-        f"import sys\nfrom pathlib import Path\n{code}\n"
-        "print(next(line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
+        f"import sys\nfrom pathlib import Path\n{code}\nprint(next(line.split()[1] for line in"
+        " Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
     done = subprocess.run(
         [sys.executable, "-c", measured, *arguments], capture_output=True, text=True, timeout=120, check=False

@@ -33,8 +33,9 @@ def sheet(path: Path, cells: str, more: str = "", **parts: str) -> Path:
 
 
 ROWS = (
-    '<row r="1"><c r="A1" t="inlineStr"><is><t>question</t></is></c><c r="B1" t="inlineStr"><is><t>answer</t></is></c></row>'
-    '<row r="2"><c r="A2" t="inlineStr"><is><t>How many?</t></is></c><c r="B2"><v>3</v></c></row>'
+    '<row r="1"><c r="A1" t="inlineStr"><is><t>question</t></is></c><c r="B1"'
+    ' t="inlineStr"><is><t>answer</t></is></c></row><row r="2"><c r="A2" t="inlineStr"><is><t>How many?</t></is></c><c'
+    ' r="B2"><v>3</v></c></row>'
 )
 LINK = '<hyperlinks><hyperlink display="&gt;" ref="A1:XFD1048576" location="a"/></hyperlinks>'
 DTD = '<!DOCTYPE sst [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><sst><si><t>&b;</t></si></sst>'

@@ -243,7 +243,10 @@ def test_the_doctor_works_without_torch_and_says_what_is_missing() -> None:
 
 def test_the_libraries_are_told_to_stay_offline_unless_the_person_says_otherwise() -> None:
     def state(arguments: list[str], **environment: str) -> str:
-        code = f"import os; from ehrmind.cli import main\ntry: main({arguments!r})\nfinally: print('HF', os.environ.get('HF_HUB_OFFLINE'))"
+        code = (
+            f"import os; from ehrmind.cli import main\ntry: main({arguments!r})\nfinally: print('HF',"
+            " os.environ.get('HF_HUB_OFFLINE'))"
+        )
         clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
         done = subprocess.run(
             [sys.executable, "-c", code],

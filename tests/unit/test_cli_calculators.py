@@ -25,7 +25,10 @@ VITALS = (
     "'Systolic Blood Pressure': [80.0, 'mm hg'], 'Diastolic Blood Pressure': [50.0, 'mm hg'], "
     "'Blood Urea Nitrogen (BUN)': [30.0, 'mg/dL'], 'respiratory rate': [16.0, 'breaths per minute']"
 )
-GCS = "{'Best eye response': 'eyes open spontaneously', 'Best verbal response': 'confused', 'Best motor response': 'obeys commands'}"
+GCS = (
+    "{'Best eye response': 'eyes open spontaneously', 'Best verbal response': 'confused', 'Best motor response': 'obeys"
+    " commands'}"
+)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -108,7 +108,9 @@ def test_replayed_steps_write_the_answers_of_steps_as_they_are(
     monkeypatch.setattr(cuda_graphs, "GROWTH", 8)
     captured = []
     capture = cuda_graphs.FixedStep._captured
-    monkeypatch.setattr(cuda_graphs.FixedStep, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1])
+    monkeypatch.setattr(
+        cuda_graphs.FixedStep, "_captured", lambda shape: captured.append(capture(shape)) or captured[-1]
+    )
     replayed = engine.sample(*asked)
     assert len(captured) > 3 and None not in captured
     monkeypatch.setattr(decoder, "GRAPHS_ON", ())

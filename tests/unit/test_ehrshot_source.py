@@ -18,7 +18,10 @@ from ehrmind.types import InputError
 HEADER = ",patient_id,start,end,code,value,unit,visit_id,omop_table\n"
 PERSON = "0,{p},1960-05-01 00:00:00,,SNOMED/3950001,,,,person\n1,{p},1960-05-01 00:00:00,,Gender/F,,,,person\n"
 VISIT = "2,{p},2020-01-05 10:00:00,2020-01-09 10:00:00,Visit/IP,,,7,visit_occurrence\n"
-LAB = "3,{p},2020-01-05 11:00:00,,LOINC/2823-3,5.6,mmol/L,7,measurement\n4,{p},2020-01-05 12:00:00,,LOINC/5778-6,yellow,,7,measurement\n"
+LAB = (
+    "3,{p},2020-01-05 11:00:00,,LOINC/2823-3,5.6,mmol/L,7,measurement\n4,{p},2020-01-05"
+    " 12:00:00,,LOINC/5778-6,yellow,,7,measurement\n"
+)
 
 
 def release(
@@ -54,8 +57,9 @@ def test_a_task_of_the_release_becomes_cases_in_its_canonical_splits(tmp_path: P
 def test_a_history_hides_the_discharge_and_keeps_words_and_numbers(tmp_path: Path) -> None:
     cases, _ = read_ehr(EhrFiles(ehrshot=release(tmp_path), task="guo_los"))
     filled, _ = with_histories(cases, History(kinds=["visits", "labs"]))
-    assert filled[0].fields["history"] == (
-        "59 years old, female\ntoday: Visit/IP, no end known; LOINC/2823-3 5.6 mmol/L high; LOINC/5778-6 yellow"
+    assert (
+        filled[0].fields["history"]
+        == "59 years old, female\ntoday: Visit/IP, no end known; LOINC/2823-3 5.6 mmol/L high; LOINC/5778-6 yellow"
     )
 
 
@@ -169,7 +173,10 @@ def test_a_patient_is_one_however_events_labels_and_splits_spell_the_number(tmp_
     folder = release(
         tmp_path,
         events="".join((PERSON + VISIT).format(p=patient) for patient in ("0001", "2.0", "3")),
-        labels="1.0,2020-01-05 23:59:00,boolean,yes\n002,2020-01-05T23:59,boolean,0\n 3 ,2020-01-05T23:59:00,boolean,False\n",
+        labels=(
+            "1.0,2020-01-05 23:59:00,boolean,yes\n002,2020-01-05T23:59,boolean,0\n 3"
+            " ,2020-01-05T23:59:00,boolean,False\n"
+        ),
         splits="training,1.0\nvalidation,2\nheld_out,03\n",
     )
     cases, _ = read_ehr(EhrFiles(ehrshot=folder, task="guo_los"))

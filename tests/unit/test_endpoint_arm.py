@@ -43,12 +43,14 @@ def recipe(
     limits = {"backoff": 0.01, "attempts": 2, "answer_seconds": 10.0, "concurrency": 2, "answer_kilobytes": 64}
     return parse_recipe(
         {
-            "data": data
-            or {
-                "train": {"synthetic": {"n": 14, "seed": 1, **SHORT}},
-                "tuning": {"synthetic": {"n": 7, "seed": 2, **SHORT}},
-                "held_out": {"synthetic": {"n": 35, "seed": 3, **SHORT}},
-            },
+            "data": (
+                data
+                or {
+                    "train": {"synthetic": {"n": 14, "seed": 1, **SHORT}},
+                    "tuning": {"synthetic": {"n": 7, "seed": 2, **SHORT}},
+                    "held_out": {"synthetic": {"n": 35, "seed": 3, **SHORT}},
+                }
+            ),
             "model": {"name": "scripted"},
             "arms": ["base"],
             "evaluate": evaluate or {},
@@ -186,7 +188,10 @@ def test_the_page_tells_what_endpoints_and_the_teacher_took(base: Path, tmp_path
         return (
             BLANK
             if number % 2
-            else f"<think>It follows, thought {number}. The answer is {value}.</think>\n<answer>{gold[1]}</answer>\nConfidence: 99"
+            else (
+                f"<think>It follows, thought {number}. The answer is"
+                f" {value}.</think>\n<answer>{gold[1]}</answer>\nConfidence: 99"
+            )
         )
 
     with loopback_endpoint(say) as server:

@@ -21,7 +21,10 @@ HOSTILE = 'it\'s; $HOME `id` "x" \\ é | {a: [b]}'
 CHANGES = [
     "seed=7",
     "decoding={temperature: 0.9, top_p: 0.95, top_k: 40, max_new_tokens: 77}",
-    "rlvr={samples: 6, questions_per_step: 4, steps: 50, epochs_per_batch: 2, clip_low: 0.1, clip_high: 0.28, kl: 0.02}",
+    (
+        "rlvr={samples: 6, questions_per_step: 4, steps: 50, epochs_per_batch: 2, clip_low: 0.1, clip_high: 0.28, kl:"
+        " 0.02}"
+    ),
     "rlvr.learning_rate=0.00003",
     "rlvr.betas=[0.8, 0.99]",
     "rlvr.mask_truncated=true",

@@ -129,7 +129,9 @@ def test_evaluation_selection_and_pilot_are_the_same_with_and_without_extra_rewa
     assert figures(plain) == figures(more)
     assert (plain.done("pilot") or {})["by_stratum"] == (more.done("pilot") or {})["by_stratum"]
     for name in ("tuning_accuracy", "accuracy", "format_rate"):
-        of_both = [[row.values.get(name) for row in done.metrics() if row.stage == "rlvr-rlvr"] for done in (plain, more)]
+        of_both = [
+            [row.values.get(name) for row in done.metrics() if row.stage == "rlvr-rlvr"] for done in (plain, more)
+        ]
         assert of_both[0] == of_both[1]
     for stage in ("pilot", "evaluate-rlvr-greedy", "evaluate-base-greedy"):
         scored = pl.DataFrame(more.read_rollouts(stage))
@@ -169,7 +171,9 @@ def test_the_digest_follows_function_and_weight(folder: Path) -> None:
     assert recipe_digest(recipe(folder, {"a": "m:f"})) == recipe_digest(recipe(folder, {"a": {"function": "m:f"}}))
 
 
-@pytest.mark.parametrize("place", ["brevity", "../rewards.py:f", "/rewards:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"])
+@pytest.mark.parametrize(
+    "place", ["brevity", "../rewards.py:f", "/rewards:f", "a.b", "a:b:c", ".a:f", "a b:f", "a:f()"]
+)
 def test_only_names_that_can_be_imported_are_taken(folder: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"reward\.extra\.mine\.function: write module:function"):
         recipe(folder, {"mine": place})

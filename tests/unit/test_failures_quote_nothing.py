@@ -145,7 +145,10 @@ def test_files_of_cases_are_not_quoted(watched: Watched) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"data: {{train: {{cases: [a]}}}}\nendpoints: {{far: {{url: 'http://localhost:8000/v1', model: m, api_key: {ID}}}}}\n",
+        (
+            "data: {train: {cases: [a]}}\nendpoints: {far: {url: 'http://localhost:8000/v1', model: m, api_key:"
+            f" {ID}}}}}\n"
+        ),
         f"data: [\napi_key: {ID}\n",
         f"api_key: '{ID}\n",
         f"a: *{ID}\n",

@@ -24,7 +24,10 @@ def with_template(folder: Path, template: str) -> Path:
     return folder
 
 
-LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+LOOPS = (
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{%"
+    " endfor %}"
+)
 ENDLESS = {
     "loops": LOOPS,
     "loops where no answer begins": f"{{% if not add_generation_prompt %}}{LOOPS}{{% endif %}}",

@@ -137,9 +137,11 @@ def bare(text: str) -> str:
     text = unicodedata.normalize("NFC", text.translate({ord(sign): "-" for sign in "\u2212\u2013\u2010"}))
     text = re.sub(r"(?<![0-9\u00b2])\u00bd(?![0-9\u00b2])", "1/2", text)
     text = "".join(
-        unicodedata.normalize("NFKC", sign)
-        if unicodedata.category(sign)[0] == "L" or unicodedata.category(sign) in ("Nl", "Nd")
-        else sign
+        (
+            unicodedata.normalize("NFKC", sign)
+            if unicodedata.category(sign)[0] == "L" or unicodedata.category(sign) in ("Nl", "Nd")
+            else sign
+        )
         for sign in text
     )
     text = (

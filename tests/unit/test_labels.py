@@ -113,9 +113,12 @@ def test_a_bare_number_is_no_place_among_labels_that_say_numbers(names: tuple[st
 
 def test_signs_and_negations_keep_labels_apart() -> None:
     assert [reading(said, "A+", "A-") for said in ("a+", "A\u2212", "A", "A -")] == [0, 1, None, None]
-    assert [reading(said, "A", "A-") for said in ("A_", "A-_", "A", "A\u2013")] == [0, 1, 0, 1], (
-        "an underscore makes no sign a joint"
-    )
+    assert [reading(said, "A", "A-") for said in ("A_", "A-_", "A", "A\u2013")] == [
+        0,
+        1,
+        0,
+        1,
+    ], "an underscore makes no sign a joint"
     assert [reading(said, "\u2264 5", "5", "> 5") for said in ("<=5", "\u22645", 5, ">5", "> 5", "<5")] == [
         0,
         0,

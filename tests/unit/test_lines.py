@@ -22,7 +22,9 @@ from ehrmind.runs.predictions import Predictions
 from ehrmind.types import Case
 from ehrmind.view.curves import so_far
 
-INSIDE = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"  # all that str.splitlines takes for ends in addition to those that are
+INSIDE = (  # all that str.splitlines takes for ends in addition to those that are
+    "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"
+)
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
@@ -63,7 +65,9 @@ def test_alarms_and_metrics_of_a_run_come_back_as_they_were_said(tmp_path: Path)
     run.raise_alarm("rlvr-base", "base", 3, "odd", INSIDE)
     run.raise_alarm("rlvr-base", "base", 4, "odd", "late")
     assert [alarm.said for alarm in run.alarms()] == [INSIDE, "late"]
-    append_line(tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "time": 0.5, "note": INSIDE})
+    append_line(
+        tmp_path / "metrics.jsonl", {"stage": "rlvr-base", "arm": "base", "step": 0, "time": 0.5, "note": INSIDE}
+    )
     assert [found.values["note"] for found in so_far(run).metrics["rlvr-base"]] == [INSIDE]
     run.rollback_metrics("rlvr-base", 4)
     assert [alarm.said for alarm in run.alarms()] == [INSIDE] and [found.values["note"] for found in run.metrics()] == [

@@ -233,7 +233,10 @@ def test_a_tolerance_under_which_any_answer_is_right_is_refused(said: dict[str, 
 @pytest.mark.parametrize("written", ["010", "0x10", "0b11", "1:30", "1_0", "-0_1", "1:30.5", "1_000.5", "[2, 010]"])
 def test_a_number_that_yaml_reads_otherwise_than_people_is_refused_with_its_line(written: str, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    plain = "name: t\nseed: SEED\ndata: {train: {synthetic: {n: 4}}, held_out: {synthetic: {n: 4, seed: 1}}}\nmodel: {tiny: {}}\n"
+    plain = (
+        "name: t\nseed: SEED\ndata: {train: {synthetic: {n: 4}}, held_out: {synthetic: {n: 4, seed: 1}}}\nmodel: {tiny:"
+        " {}}\n"
+    )
     path.write_text(plain.replace("SEED", written))
     with pytest.raises(InputError, match=r"r\.yaml, line 2: YAML does not read"):
         load_recipe(path)

@@ -148,7 +148,10 @@ def test_a_death_that_stands_in_person_is_read_where_there_is_no_table_of_deaths
 
 
 def test_what_cannot_be_is_counted_in_notes(tmp_path: Path) -> None:
-    visit = "visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_start_datetime\n7,1,9201,2020-01-05,2020-01-06 10:00:00\n"
+    visit = (
+        "visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_start_datetime\n7,1,9201,2020-01-05,2020-01-06"
+        " 10:00:00\n"
+    )
     visit += "8,1,9201,1950-01-01,\n"
     folder = omop(
         tmp_path / "o", {"VISIT_OCCURRENCE": visit, "DEATH": "person_id,death_date\n1,2020-01-06\n2,1950-01-01\n"}

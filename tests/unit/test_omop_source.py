@@ -151,12 +151,21 @@ def test_values_keep_what_was_said_and_the_unit(tmp_path: Path) -> None:
 
 def test_observations_notes_drugs_and_devices_are_read(tmp_path: Path) -> None:
     more = {
-        "OBSERVATION": "person_id,observation_concept_id,observation_date,value_as_string,value_as_number\n"
-        "1,4,2020-01-05,often,\n1,4,2020-01-05,,2\n",
-        "NOTE": 'person_id,note_type_concept_id,note_date,note_datetime,note_text\n1,8,2020-01-05,2020-01-05 18:00:00,"went home,\nwell"\n',
-        "DRUG_EXPOSURE": "person_id,drug_concept_id,drug_exposure_start_date,drug_exposure_end_date\n1,5,2020-01-05,2020-02-05\n",
+        "OBSERVATION": (
+            "person_id,observation_concept_id,observation_date,value_as_string,value_as_number\n"
+            "1,4,2020-01-05,often,\n1,4,2020-01-05,,2\n"
+        ),
+        "NOTE": (
+            'person_id,note_type_concept_id,note_date,note_datetime,note_text\n1,8,2020-01-05,2020-01-05 18:00:00,"went'
+            ' home,\nwell"\n'
+        ),
+        "DRUG_EXPOSURE": (
+            "person_id,drug_concept_id,drug_exposure_start_date,drug_exposure_end_date\n1,5,2020-01-05,2020-02-05\n"
+        ),
         "DEVICE_EXPOSURE": "person_id,device_concept_id,device_exposure_start_datetime\n1,0,2020-01-05 10:00:00\n",
-        "PROCEDURE_OCCURRENCE": "person_id,procedure_concept_id,procedure_date,procedure_end_date\n1,1,2020-01-05,2020-01-06\n",
+        "PROCEDURE_OCCURRENCE": (
+            "person_id,procedure_concept_id,procedure_date,procedure_end_date\n1,1,2020-01-05,2020-01-06\n"
+        ),
     }
     found = events(omop(tmp_path / "o", more))
     assert told(found, "observation", "code", "text_value", "numeric_value") == [
@@ -201,7 +210,10 @@ def test_with_day_end_a_dated_finding_is_known_in_the_evening_and_a_visit_from_t
 
 
 def test_a_birth_is_as_early_as_what_is_known_of_it_allows(tmp_path: Path) -> None:
-    person = "person_id,year_of_birth,month_of_birth,day_of_birth,birth_datetime\n1,1960,5,9,1960-05-09 04:00:00\n2,1970,3,,\n3,1980,,,\n4,,,,\n"
+    person = (
+        "person_id,year_of_birth,month_of_birth,day_of_birth,birth_datetime\n1,1960,5,9,1960-05-09"
+        " 04:00:00\n2,1970,3,,\n3,1980,,,\n4,,,,\n"
+    )
     found = events(omop(tmp_path / "o", {"PERSON": person}))
     assert found.filter(pl.col("code") == "MEDS_BIRTH").select("subject_id", "time").rows() == [
         (1, at("1960-05-09 04:00")),

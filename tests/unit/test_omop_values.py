@@ -135,7 +135,10 @@ def test_the_mark_of_a_column_is_that_of_all_its_part_files(tmp_path: Path, monk
     (folder / "measurement_2.csv").write_text(head + "1;2;2020-01-06;8\n1;2;2020-01-06;7.5\n1;2;2020-01-06;2,5\n")
     with pytest.raises(
         InputError,
-        match=r"measurement_2\.csv, row 3, column 'value_as_number': its decimal mark is not that of .*measurement_2\.csv, row 2;",
+        match=(
+            r"measurement_2\.csv, row 3, column 'value_as_number': its decimal mark is not that of"
+            r" .*measurement_2\.csv, row 2;"
+        ),
     ):
         convert_omop(folder, tmp_path / "again")
 

@@ -142,7 +142,10 @@ def plan(prompt: str, key: int, member: int, skill: int) -> str:
     """Yes where the potassium was high, but for some; nothing to be read of others."""
     if "0 years old" in prompt:
         return "who knows"
-    return f'<think>so</think>\n<answer>{{"answer": "{"yes" if "5.6 mmol/L" in prompt and "5 years old" not in prompt else "no"}"}}</answer>'
+    return (
+        '<think>so</think>\n<answer>{"answer":'
+        f' "{"yes" if "5.6 mmol/L" in prompt and "5 years old" not in prompt else "no"}"}}</answer>'
+    )
 
 
 @pytest.fixture(scope="module")

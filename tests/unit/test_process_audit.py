@@ -86,27 +86,45 @@ def test_a_threshold_that_the_score_does_not_have_is_named() -> None:
     ("said", "findings"),
     [
         (
-            "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            (
+                "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the"
+                " total at 1."
+            ),
             0,
         ),
         (
-            "The current score is 0. Two points are added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            (
+                "The current score is 0. Two points are added, making the total 0 + 1 = 1. Nothing else, keeping the"
+                " total at 1."
+            ),
             1,
         ),
         (
-            "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 2.",
+            (
+                "The current score is 0. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the"
+                " total at 2."
+            ),
             1,
         ),
         (
-            "The current score is 0. One point is added, making the total 1 + 1 = 2. Nothing else, keeping the total at 2.",
+            (
+                "The current score is 0. One point is added, making the total 1 + 1 = 2. Nothing else, keeping the"
+                " total at 2."
+            ),
             1,
         ),
         (
-            "The current score is 2. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the total at 1.",
+            (
+                "The current score is 2. One point is added, making the total 0 + 1 = 1. Nothing else, keeping the"
+                " total at 1."
+            ),
             1,
         ),
         (
-            "The current score is 0. One point is added, making the total 0 + 1 = 2. Nothing else, keeping the total at 2.",
+            (
+                "The current score is 0. One point is added, making the total 0 + 1 = 2. Nothing else, keeping the"
+                " total at 2."
+            ),
             1,
         ),
     ],

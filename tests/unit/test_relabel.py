@@ -20,7 +20,10 @@ from ehrmind.types import Case, InputError
 from ehrmind.verify.judge import judge
 from tests.medcalc_cases import ONE_OF_EACH_KIND, integer
 
-GCS = "{'Best eye response': 'eyes open spontaneously', 'Best verbal response': 'confused', 'Best motor response': 'obeys commands'}"
+GCS = (
+    "{'Best eye response': 'eyes open spontaneously', 'Best verbal response': 'confused', 'Best motor response': 'obeys"
+    " commands'}"
+)
 
 
 def row(name: str, value: int, entities: str | None) -> Case:

@@ -105,7 +105,10 @@ def test_both_reinforced_arms_have_their_learning_curves(page: Page) -> None:
 def test_scorings_of_held_out_cases_are_counted_and_a_second_one_is_marked(small: Run) -> None:
     small.count_scoring("base", "greedy", 5)
     results = json.loads((small.path / "results.json").read_text())
-    store(small.path / "results.json", json.dumps({**results, "held_out_scorings": [scoring.to_dict() for scoring in small.scorings()]}))
+    store(
+        small.path / "results.json",
+        json.dumps({**results, "held_out_scorings": [scoring.to_dict() for scoring in small.scorings()]}),
+    )
     html = write_report(small.path)[0].read_text()
     times = {tuple(row[:2]): row[3] for row in Page(html).table("How often the held-out cases were scored")[1:]}
     assert times["Base", "greedy"] == "2" and times["SFT only", "sampled"] == "1"
@@ -127,9 +130,10 @@ def test_no_part_of_the_page_lies_outside_it(html: str, page: Page) -> None:
     )
     assert policy is not None and "default-src 'none'" in policy and "script-src 'none'" in policy
     addresses = set(re.findall(r"\bhttps?://[^\s\"'<>]+", html))
-    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, (
-        "names of XML, nothing that is fetched"
-    )
+    assert addresses <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }, "names of XML, nothing that is fetched"
 
 
 def test_the_page_can_be_read_by_ear_and_every_plot_has_its_table(page: Page) -> None:

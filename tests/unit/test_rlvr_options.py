@@ -330,7 +330,9 @@ def test_a_planted_hack_is_told_within_20_steps_and_written_where_it_can_be_shar
     (hack,) = [row for row in done.alarms() if row.alarm == "reward_hack"]
     assert hack.stage == "rlvr-rlvr" and hack.arm == "rlvr" and 2 < hack.step <= 22
     assert f"alarm reward_hack at step {hack.step + 1}: the reward rose" in capfd.readouterr().err
-    assert json.loads((done.path / "results.json").read_text())["alarms"] == [alarm.to_dict() for alarm in done.alarms()]
+    assert json.loads((done.path / "results.json").read_text())["alarms"] == [
+        alarm.to_dict() for alarm in done.alarms()
+    ]
     assert (done.done("rlvr-rlvr") or {})["step"] == 30  # warned, not stopped
     assert len({row.alarm for row in done.alarms()}) == len(done.alarms())  # each once
 

@@ -324,7 +324,9 @@ def test_the_gap_between_sampler_and_learner_is_measured_in_every_step(tmp_path:
     first = learner.learn_from_groups(judged)
     assert 0 < first["train_inference_mismatch"] <= first["train_inference_mismatch_max"] < (0.1 if autocast else 1e-4)
     moved = learner.learn_from_groups(judged)  # the weights have changed: what was sampled is another policy's
-    assert moved["train_inference_mismatch"] > (first["train_inference_mismatch"] if autocast else 5 * first["train_inference_mismatch"])
+    assert moved["train_inference_mismatch"] > (
+        first["train_inference_mismatch"] if autocast else 5 * first["train_inference_mismatch"]
+    )
 
 
 def test_packed_supervised_steps_equal_steps_on_rows(tmp_path: Path) -> None:

@@ -19,20 +19,27 @@ from ehrmind.types import InputError
 # (unit wanted, analyte): {how many of it one of the spellings is: the spellings}
 SPELLINGS: dict[tuple[str, str | None], dict[float, str]] = {
     ("10^9/L", None): {
-        1: "10*9/L|10^9/L|10⁹/L|x10E9/L|x 10^9/L|×10⁹/L|10**9/L"
-        "|10*9.L-1|10⁹·L⁻¹|G/L|Giga/L|GIGA/L|Gpt/L|bil/L|10(9)/L|x109/L|10*3/uL|10^3/μL|10³/µL"
-        "|10e3/uL|10E3/UL|10x3/uL|K/uL|K/µL|k/μL|K/mcL|K/MCL"
-        "|K/mm3|K/cmm|K/cumm|K/cu mm|thou/mm3|THOU/UL|thousand/uL|x1000/mm3|/nL|10*3{cells}/uL"
-        "|10*9{platelets}/L|x10^9 cells/L|10^3 per cubic mm",
-        0.001: "/uL|/µL|/mcL|{cells}/uL|cells/uL|cells/mm3|/mm3|/mm^3|/mm³|/cmm"
-        "|/cumm|/cu mm|cells/cu.mm|#/uL|cells per microliter|1/uL|{#}/uL",
+        1: (
+            "10*9/L|10^9/L|10⁹/L|x10E9/L|x 10^9/L|×10⁹/L|10**9/L"
+            "|10*9.L-1|10⁹·L⁻¹|G/L|Giga/L|GIGA/L|Gpt/L|bil/L|10(9)/L|x109/L|10*3/uL|10^3/μL|10³/µL"
+            "|10e3/uL|10E3/UL|10x3/uL|K/uL|K/µL|k/μL|K/mcL|K/MCL"
+            "|K/mm3|K/cmm|K/cumm|K/cu mm|thou/mm3|THOU/UL|thousand/uL|x1000/mm3|/nL|10*3{cells}/uL"
+            "|10*9{platelets}/L|x10^9 cells/L|10^3 per cubic mm"
+        ),
+        0.001: (
+            "/uL|/µL|/mcL|{cells}/uL|cells/uL|cells/mm3|/mm3|/mm^3|/mm³|/cmm"
+            "|/cumm|/cu mm|cells/cu.mm|#/uL|cells per microliter|1/uL|{#}/uL"
+        ),
         1000: "10*12/L|10*6/uL|million/uL|T/L|Tera/L|mio/µL",
         10: "10^4/µL",
     },
     ("mg/dL", "creatinine"): {
         1: "mg/dL|mg/dl|MG/DL|mg%|mg %|mg/100mL|mg/100 ml|mg per dL|mg.dL-1|mg·dL⁻¹|mg/dL{creat}|㎎/㎗|mgs/dl|mg/dL.",
         0.1: "mg/L|ug/mL|µg/mL|μg/ml|mcg/mL",
-        0.011312: "umol/L|umol/l|µmol/L|μmol/L|UMOL/L|mcmol/L|µM|μM|uM|umol.L-1|µmol L⁻¹|µmol L−1|micromol/L|umol/L{creatinine}",
+        0.011312: (
+            "umol/L|umol/l|µmol/L|μmol/L|UMOL/L|mcmol/L|µM|μM|uM|umol.L-1|µmol L⁻¹|µmol"
+            " L−1|micromol/L|umol/L{creatinine}"
+        ),
     },
     ("mEq/L", "sodium"): {1: "mEq/L|meq/L|MEQ/L|mEq/l|mmol/L|mM|mmol·L-1|mequiv/L|ueq/mL"},
     ("mEq/L", "calcium"): {2: "mmol/L|mM", 1: "mEq/L"},

@@ -97,7 +97,10 @@ def test_utf_16_with_its_mark_is_read_and_other_encodings_are_named(tmp_path: Pa
 
 
 def test_json_lines_keep_the_digits_of_numbers_and_line_separators_of_texts(tmp_path: Path) -> None:
-    content = '{"question": "a\u2028b\x85c", "answer": 93.30, "n": 12345678901234567890}\n{"question": "d", "answer": NaN, "other": [1]}\n'
+    content = (
+        '{"question": "a\u2028b\x85c", "answer": 93.30, "n": 12345678901234567890}\n{"question": "d", "answer": NaN,'
+        ' "other": [1]}\n'
+    )
     table = read_table(text(tmp_path / "q.jsonl", content))
     assert values(table) == [["a\u2028b\x85c", "93.30", "12345678901234567890", ""], ["d", "NaN", "", "[1]"]]
     assert isinstance(table.rows[0]["answer"], TypedNumber) and not isinstance(table.rows[0]["question"], TypedNumber)

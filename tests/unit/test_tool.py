@@ -120,8 +120,8 @@ def test_every_template_has_a_turn_for_the_reply(family: str, tmp_path: Path) ->
 def test_a_template_that_refuses_tools_gets_the_reply_from_the_user(tmp_path: Path) -> None:
     engine = small_engine(tmp_path / "model", "llama")
     engine.tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] not in ('user', 'assistant') %}{{ raise_exception('only two may speak') }}{% endif %}"
-        "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}{{ '<|assistant|>' }}"
+        "{% for m in messages %}{% if m['role'] not in ('user', 'assistant') %}{{ raise_exception('only two may speak')"
+        " }}{% endif %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}{{ '<|assistant|>' }}"
     )
     assert engine.tokenizer.decode(list(engine.tool_turn("41 kg").token_ids)) == "<|user|>41 kg<|end|><|assistant|>"
 

@@ -96,7 +96,10 @@ def test_headings_are_found_inside_lines_and_behind_line_ends_of_every_kind(text
 @pytest.mark.parametrize(
     "text",
     [
-        "Inclusion Criteria:\n* adults\n* Patients on dialysis will not be eligible.\n\nExclusion Criteria:\n* pregnancy",
+        (
+            "Inclusion Criteria:\n* adults\n* Patients on dialysis will not be eligible.\n\nExclusion Criteria:\n*"
+            " pregnancy"
+        ),
         "Inclusion Criteria:\n* adults\n* No exclusion of patients with diabetes.\n\nExclusion Criteria:\n* dialysis",
         "Inclusion Criteria:\n* adults\n* exclusion of pregnancy by test\n\nExclusion Criteria:\n* dialysis",
         "Inclusion Criteria:\n* adults\n* Smokers are not excluded.\n\nExclusion Criteria:\n* dialysis",
@@ -158,8 +161,9 @@ def test_headings_over_both_pdqs_headings_cohorts_and_words_that_exclude_nobody(
 
 def test_markdown_escapes_are_undone_and_comparisons_survive() -> None:
     text = (
-        "Inclusion Criteria:\n\n* Hb \\> 9 \\[g/dL\\], CRP \\< 5\n* CYP2D6\\*4 a\\_b\n* about \\~5 mg\n* \\- 5 D or less\n\n1\\. ECOG 0\\-2"
-        "\n\nExclusion Criteria:\n\n* Hb &lt; 9 and platelets &#8804; 100 x 10<sup>9</sup>/L, p <0.05, x<y and y>z, R&D; 3"
+        "Inclusion Criteria:\n\n* Hb \\> 9 \\[g/dL\\], CRP \\< 5\n* CYP2D6\\*4 a\\_b\n* about \\~5 mg\n* \\- 5 D or"
+        " less\n\n1\\. ECOG 0\\-2\n\nExclusion Criteria:\n\n* Hb &lt; 9 and platelets &#8804; 100 x 10<sup>9</sup>/L, p"
+        " <0.05, x<y and y>z, R&D; 3"
     )
     found = split_criteria(text)
     assert found.inclusion == ("Hb > 9 [g/dL], CRP < 5", "CYP2D6*4 a_b", "about ~5 mg", "- 5 D or less", "ECOG 0-2")

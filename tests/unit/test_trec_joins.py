@@ -52,7 +52,10 @@ def collection(
 
 
 def topics_of(*ids: str, task: str = "") -> str:
-    return f'<topics task="{task}">{"".join(f"<topic number={name!r}>Patient {name} walks.</topic>" for name in ids)}</topics>'
+    return (
+        "<topics"
+        f' task="{task}">{"".join(f"<topic number={name!r}>Patient {name} walks.</topic>" for name in ids)}</topics>'
+    )
 
 
 @given(

@@ -71,7 +71,10 @@ def test_topics_are_read_from_xml_as_nist_numbers_them(tmp_path: Path) -> None:
 
 
 def test_a_template_of_fields_becomes_lines_and_an_empty_field_is_left_out(tmp_path: Path) -> None:
-    fields = '<field name="eye pressure">19 mm Hg</field><field name="visual field"></field><field name="age">67\n years</field>'
+    fields = (
+        '<field name="eye pressure">19 mm Hg</field><field name="visual field"></field><field name="age">67\n'
+        " years</field>"
+    )
     topics, _ = read_topics(
         write(tmp_path / "t.xml", f'<topics><topic number="1" template="glaucoma">{fields}</topic></topics>')
     )

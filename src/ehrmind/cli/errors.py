@@ -119,7 +119,10 @@ def _sentence(error: BaseException, option: str | None) -> tuple[int, str]:
         smaller = "a smaller sampler_rows, rlvr.tokens_per_microbatch or warmup.tokens_per_microbatch needs less"
         return (
             BAD_INPUT,
-            f"memory ran out; {smaller if option is not None else 'a machine with more of it, or smaller files, are needed'}.",
+            (
+                "memory ran out;"
+                f" {smaller if option is not None else 'a machine with more of it, or smaller files, are needed'}."
+            ),
         )
     if number_of(error) == errno.EPIPE:
         return CLOSED, f"whatever read the output has gone; {on}."
@@ -134,9 +137,12 @@ def _sentence(error: BaseException, option: str | None) -> tuple[int, str]:
 
 def _fault(error: BaseException) -> tuple[int, str]:
     what = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__} in {place_of(error)}"
-    return FAULT, (
-        f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: "
-        f"EHRMIND_TRACEBACK=1 shows it."
+    return (
+        FAULT,
+        (
+            f"unexpected {what}; that is a fault of ehrmind. Its text may quote a record and is withheld: "
+            "EHRMIND_TRACEBACK=1 shows it."
+        ),
     )
 
 

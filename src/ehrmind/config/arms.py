@@ -25,7 +25,8 @@ def split_arm(arm: str) -> tuple[str, str]:
     near = difflib.get_close_matches(arm, known, n=1)
     hint = f", did you mean '{near[0]}'?" if near else ""
     raise ValueError(
-        f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(VARIANTS)} behind it"
+        f"'{arm[:40]}' is no arm{hint or ';'} arms are {', '.join(ARMS)}, or one of them with _{', _'.join(VARIANTS)}"
+        " behind it"
     )
 
 

@@ -22,7 +22,9 @@ class Synthetic(Section):
     seed: int = Field(default=0, description="give every split its own")
     tasks: list[str] = Field(
         default=[],
-        description="calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all",
+        description=(
+            "calculators, kinds of trial criteria or of general questions, to draw from in turn; empty means all"
+        ),
     )
     difficulty: Literal["easy", "medium", "hard"] = Field(
         default="medium", description="difficulty of the notes: length, distractors, units, negations"
@@ -104,7 +106,10 @@ class EhrFiles(Section):
     ehrshot: Path | None = Field(default=None, description="the release's folder; `task` then names its labels")
     task: str | None = Field(
         default=None,
-        description="name of the task; by default that of the label file's folder or of the ACES file. It chooses one of a folder of several",
+        description=(
+            "name of the task; by default that of the label file's folder or of the ACES file. It chooses one of a"
+            " folder of several"
+        ),
     )
     label_column: str | None = Field(
         default=None, description="the column of the labels, where a label file fills several"
@@ -199,7 +204,9 @@ class TableFile(Section):
     group: str | None = Field(default=None, description="the column of the patient or note; it never crosses splits")
     groups_of: str | None = Field(
         default=None,
-        description="whose numbers the groups are, where those of another table name other patients: 7 of A is not 7 of B",
+        description=(
+            "whose numbers the groups are, where those of another table name other patients: 7 of A is not 7 of B"
+        ),
     )
     id: str | None = Field(default=None, description="the column of names of the rows; their number by default")
     split: str | None = Field(
@@ -294,7 +301,8 @@ class DataSource(Section):
             raise ValueError("give exactly one of cases, medcalc, trials, ehr, table, synthetic or share_of_train")
         if self.recompute and not (self.medcalc or self.cases):
             raise ValueError(
-                "recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed already"
+                "recompute is for medcalc files and cases made of them; the labels of synthetic cases are computed"
+                " already"
             )
         return self
 

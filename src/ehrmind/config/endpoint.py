@@ -154,7 +154,9 @@ class EndpointArm(Endpoint):
 
     unanswered: Literal["refuse", "wrong"] = Field(
         default="refuse",
-        description="questions that get no answer: stop there, so that --resume asks them again, or score them as wrong",
+        description=(
+            "questions that get no answer: stop there, so that --resume asks them again, or score them as wrong"
+        ),
     )
 
 
@@ -182,7 +184,10 @@ def why_not_sent(where: str, endpoint: Endpoint, sources: Mapping[str, DataSourc
         return None
     for place, source in sources.items():
         if source.is_restricted:
-            return f"{where} is at {endpoint.host}, and {place} is restricted, so it never leaves this machine; use an endpoint on localhost"
+            return (
+                f"{where} is at {endpoint.host}, and {place} is restricted, so it never leaves this machine; use an"
+                " endpoint on localhost"
+            )
     names = sorted({name for source in sources.values() for name in names_of(source)})
     in_clear = endpoint.url.startswith("http://")
     if (
@@ -193,8 +198,8 @@ def why_not_sent(where: str, endpoint: Endpoint, sources: Mapping[str, DataSourc
         return None
     written = f"data: [{', '.join(map(_quoted, names))}], acknowledged: true{', in_clear: true' * in_clear}"
     return (
-        f"{where} would send the text of {_listed(names)} to {endpoint.host}, which is not this machine{', unencrypted' * in_clear}; "
-        f"if that is allowed, write under {where}: `send: {{{written}}}`"
+        f"{where} would send the text of {_listed(names)} to {endpoint.host}, which is not this"
+        f" machine{', unencrypted' * in_clear}; if that is allowed, write under {where}: `send: {{{written}}}`"
     )
 
 

@@ -61,8 +61,10 @@ class Recipe(Section):
     arms: list[Arm] = Field(
         default=list(ARMS),
         min_length=1,
-        description="base, rlvr, sft, sft_rlvr; and any of them with a prompt variant (_few_shot, _no_thinking, _open_book, _tool, "
-        "_majority, _best) after its name, such as base_open_book",
+        description=(
+            "base, rlvr, sft, sft_rlvr; and any of them with a prompt variant (_few_shot, _no_thinking, _open_book,"
+            " _tool, _majority, _best) after its name, such as base_open_book"
+        ),
     )
     endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], EndpointArm] = Field(
         default={}, description="models behind endpoints, by name: scored on the held-out cases with the arms"
@@ -75,12 +77,16 @@ class Recipe(Section):
     )
     shards: PositiveInt = Field(
         default=1,
-        description="parts of every batch, sampled and learned from separately and summed in order; they are part of the result. By default "
-        "one for each worker",
+        description=(
+            "parts of every batch, sampled and learned from separately and summed in order; they are part of the"
+            " result. By default one for each worker"
+        ),
     )
     threads: PositiveInt | None = Field(
         default=None,
-        description="CPU threads of a worker; part of bit-for-bit reproducibility. By default all cores, or an even share",
+        description=(
+            "CPU threads of a worker; part of bit-for-bit reproducibility. By default all cores, or an even share"
+        ),
     )
     cluster: Cluster = Cluster()
 
@@ -97,11 +103,13 @@ class Recipe(Section):
     def workers_divide_shards(self) -> Recipe:
         if self.shards % self.cluster.workers:
             raise ValueError(
-                f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to a multiple of it"
+                f"shards={self.shards} cannot be dealt evenly to cluster.workers={self.cluster.workers}; set shards to"
+                " a multiple of it"
             )
         if self.cluster.strategy == "fsdp" and self.model.lora is not None:
             raise ValueError(
-                "cluster.strategy=fsdp shards gradients and optimiser, which model.lora keeps small already; use ddp with it"
+                "cluster.strategy=fsdp shards gradients and optimiser, which model.lora keeps small already; use ddp"
+                " with it"
             )
         return self
 

@@ -43,7 +43,8 @@ class ExtraReward(Section):
 def _free(name: str) -> str:
     if name in _VERDICTS_OWN or not _NAME.fullmatch(name):
         raise ValueError(
-            "an extra reward needs a name of small letters, digits and _ that begins with a letter, and is neither format nor outcome"
+            "an extra reward needs a name of small letters, digits and _ that begins with a letter, and is neither"
+            " format nor outcome"
         )
     return name
 
@@ -57,8 +58,10 @@ class Reward(RewardWeights):
     extra: Annotated[
         Mapping[Annotated[str, AfterValidator(_free)], ExtraReward],
         Field(
-            description="rewards of your own by name, such as `{brevity: my_package.rewards:brevity}`. It names code that is run. They "
-            "are added in RLVR's steps; evaluation never sees them",
+            description=(
+                "rewards of your own by name, such as `{brevity: my_package.rewards:brevity}`. It names code that is"
+                " run. They are added in RLVR's steps; evaluation never sees them"
+            ),
             json_schema_extra={"default": {}},
         ),
     ] = field(default_factory=dict)

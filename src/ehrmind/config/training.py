@@ -51,8 +51,11 @@ class Warmup(Optimiser):
     )
     traces: Literal["source", "calculators", "pilot", "teacher"] = Field(
         default="source",
-        description="worked answers: the data's own; written from the calculators' steps in several styles; the model's own right "
-        "answers in the pilot (rejection sampling), for data without explanations; or those of `teacher`, a model that sees the answers",
+        description=(
+            "worked answers: the data's own; written from the calculators' steps in several styles; the model's own"
+            " right answers in the pilot (rejection sampling), for data without explanations; or those of `teacher`, a"
+            " model that sees the answers"
+        ),
     )
     rounds: int = Field(
         default=0,
@@ -77,11 +80,13 @@ class Warmup(Optimiser):
     def something_to_rehearse(self) -> Warmup:
         if self.rehearsal and self.strata == "all":
             raise ValueError(
-                "rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use missing"
+                "rehearsal keeps the strata that are not warmed up, and strata=all leaves none; name them, or use"
+                " missing"
             )
         if self.rehearse == "worked" and self.traces in ("pilot", "teacher"):
             raise ValueError(
-                f"rehearse=worked takes worked answers that are there, and traces={self.traces} makes its own; use rehearse=own"
+                f"rehearse=worked takes worked answers that are there, and traces={self.traces} makes its own; use"
+                " rehearse=own"
             )
         return self
 
@@ -96,15 +101,19 @@ class Rlvr(Optimiser):
     samples: PositiveInt = Field(default=12, ge=2, description="group size: answers to each question")
     advantage: Annotated[str, OneOf(lambda: ADVANTAGES)] = Field(
         default="grpo",
-        description="grpo: (reward − mean of the group) / its standard deviation; dr_grpo: without the division; rloo: reward − mean "
-        "of the others",
+        description=(
+            "grpo: (reward − mean of the group) / its standard deviation; dr_grpo: without the division; rloo: reward −"
+            " mean of the others"
+        ),
     )
     loss: Annotated[str, OneOf(lambda: LOSSES)] = Field(
         default="dapo", description="what the loss is normalised by: each answer, the batch's tokens, or a constant"
     )
     importance: Annotated[str, OneOf(lambda: IMPORTANCE)] = Field(
         default="token",
-        description="sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004",
+        description=(
+            "sequence is GSPO's: one ratio an answer; its paper has loss=grpo, kl=0 and clips of 0.0003 and 0.0004"
+        ),
     )
     clip_low: NonNegativeFloat = Field(
         default=0.2, description="lower PPO clip: limits the ratio when the advantage is negative"
@@ -165,6 +174,7 @@ class Rlvr(Optimiser):
     def weights_are_felt(self) -> Rlvr:
         if self.class_weights != "none" and self.advantage == "grpo":
             raise ValueError(
-                "class_weights with advantage=grpo would be undone, as it divides a group by its spread; use dr_grpo or rloo"
+                "class_weights with advantage=grpo would be undone, as it divides a group by its spread; use dr_grpo or"
+                " rloo"
             )
         return self

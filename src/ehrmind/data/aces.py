@@ -33,8 +33,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 VISIBLE_LABEL = "the label's window begins at or before the prediction time, so a history may show its events"
-EXCHANGED = "prediction times that are taken from the task's definition: ACES exchanges the ends of a window that hangs on its end"
-REDRAWN = "triggers whose windows are taken from the definition: ACES lets an event that lies outside of a window end it at once"
+EXCHANGED = (
+    "prediction times that are taken from the task's definition: ACES exchanges the ends of a window that hangs on"
+    " its end"
+)
+REDRAWN = (
+    "triggers whose windows are taken from the definition: ACES lets an event that lies outside of a window end it at"
+    " once"
+)
 UNMATCHED = "events that match the predicate '{}': its code, values and columns fit no event of the data set"
 
 
@@ -201,8 +207,9 @@ def _compare(path: Path, shard: Path, ours: Matches, theirs: pl.DataFrame) -> in
     differing = both.height - int(both.select(same.fill_null(False).sum()).item())
     if differing:
         raise InputError(
-            f"{path}: ACES reads {differing:,} of {both.height:,} matches in {shard} otherwise than the task's definition says (window, "
-            "label or prediction time); write each window so that its end hangs on its start, and give each its own reference."
+            f"{path}: ACES reads {differing:,} of {both.height:,} matches in {shard} otherwise than the task's"
+            " definition says (window, label or prediction time); write each window so that its end hangs on its"
+            " start, and give each its own reference."
         )
     return int(both.select(exchanged.sum()).item())
 
@@ -264,7 +271,8 @@ def _refuse_what_does_not_fit(path: Path, shard: Path) -> None:
         named = predicate.code if not isinstance(predicate.code, Mapping) else next(iter(predicate.code.values()), None)
         if not named or (isinstance(named, list) and not all(named)):
             raise InputError(
-                f"{path}, predicate '{name}': it has no code, so it matches no event; name one, or {{regex: \".\"}} for any."
+                f"{path}, predicate '{name}': it has no code, so it matches no event; name one, or {{regex: \".\"}} for"
+                " any."
             )
         try:
             nothing.with_columns(pl.col("code").cast(pl.String)).select(predicate.MEDS_eval_expr())

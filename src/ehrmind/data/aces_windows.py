@@ -36,7 +36,8 @@ def refuse_endless(windows: Mapping[str, Any]) -> None:
         said = str(windows[name].get(side) or "").strip()
         if len(said) > LONGEST_SIDE:
             raise ValueError(
-                f"window {str(name)[:80]}, {side}: {len(said):,} characters; a reference and a span have at most {LONGEST_SIDE}."
+                f"window {str(name)[:80]}, {side}: {len(said):,} characters; a reference and a span have at most"
+                f" {LONGEST_SIDE}."
             )
         parts = _EXPRESSION.fullmatch(said)
         try:
@@ -49,7 +50,8 @@ def refuse_endless(windows: Mapping[str, Any]) -> None:
             beyond = True
         if beyond:
             raise ValueError(
-                f"window {str(name)[:80]}, {side}: more than {LONGEST_SPAN.days:,} days; where it has no limit, leave it null."
+                f"window {str(name)[:80]}, {side}: more than {LONGEST_SPAN.days:,} days; where it has no limit, leave"
+                " it null."
             )
 
 

@@ -38,8 +38,8 @@ def refuse_growth(packed: int, unpacked: int, name: str) -> None:
     """Raises InputError if `unpacked` bytes are too many for `packed` bytes."""
     if unpacked > FREE and unpacked > packed * MOST_GROWTH:
         raise InputError(
-            f"{name} grows to {MOST_GROWTH} times its size and more when it is unpacked ({packed:,} bytes to {unpacked >> 20:,} MiB or "
-            "more), which no records do; unpack it yourself if that is meant."
+            f"{name} grows to {MOST_GROWTH} times its size and more when it is unpacked ({packed:,} bytes to"
+            f" {unpacked >> 20:,} MiB or more), which no records do; unpack it yourself if that is meant."
         )
 
 
@@ -74,7 +74,8 @@ def unpacked_blocks(file: IO[bytes], packed: int, name: str) -> Iterator[bytes]:
         raise
     except BROKEN:
         raise InputError(
-            f"{name} cannot be read as a whole gzip, bzip2 or zstd file; it may be cut short, or not packed at all, so fetch it again."
+            f"{name} cannot be read as a whole gzip, bzip2 or zstd file; it may be cut short, or not packed at all, so"
+            " fetch it again."
         ) from None
 
 
@@ -136,7 +137,8 @@ def parquet_file(source: Path | bytes, name: str, *, broken: str = NO_PARQUET, *
         raise InputError(f"{name} {broken}.") from None
     if values > FREE_VALUES and values > size * MOST_VALUES:
         raise InputError(
-            f"{name} announces {values:,} rows or list items in {size:,} bytes, which no records do; write it again without."
+            f"{name} announces {values:,} rows or list items in {size:,} bytes, which no records do; write it again"
+            " without."
         )
     refuse_growth(size, unpacked, name)
     return file

@@ -124,8 +124,8 @@ def refuse_unanswered(cases: Sequence[Case], what: str) -> None:
     missing = [case.place for case in cases if not case.is_answered]
     if missing:
         raise InputError(
-            f"{what}: {len(missing):,} of {len(cases):,} cases, such as {missing[0]}, have no gold answer, so they can be neither learned "
-            "from nor scored; `ehrmind predict` asks them."
+            f"{what}: {len(missing):,} of {len(cases):,} cases, such as {missing[0]}, have no gold answer, so they can"
+            " be neither learned from nor scored; `ehrmind predict` asks them."
         )
 
 

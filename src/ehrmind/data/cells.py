@@ -261,7 +261,8 @@ def label(cell: str, labels: Sequence[str], labels_from: int | None = None) -> i
     if re.fullmatch(r"-?[0-9]{1,9}", key):
         if labels_from is None:
             raise CellError(
-                "a number where labels are words; if it is a place, say --labels-from 0 or 1 (in a recipe `labels_from`)"
+                "a number where labels are words; if it is a place, say --labels-from 0 or 1 (in a recipe"
+                " `labels_from`)"
             )
         if not 0 <= int(key) - labels_from < len(labels):
             raise CellError(f"no place among {len(labels)} labels that are counted from {labels_from}")

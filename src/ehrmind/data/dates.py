@@ -179,7 +179,8 @@ def _not_a_day(text: str) -> CellError:
         return CellError("not a date as 2026-01-31: a year of two digits; write four")
     if re.fullmatch(r"[0-9]{5}(?:\.[0-9]+)?", text):
         return CellError(
-            "not a date as 2026-01-31: it looks like a spreadsheet's number of a day; format the column as text or as dates"
+            "not a date as 2026-01-31: it looks like a spreadsheet's number of a day; format the column as text or as"
+            " dates"
         )
     if re.fullmatch(r"[0-9]{4}(?:[-/.][0-9]{1,2})?", text):
         return CellError("not a date as 2026-01-31 but a year or a month")

@@ -220,8 +220,8 @@ def _refuse_strangers(data: Meds | Ehrshot, subjects: np.ndarray, known: np.ndar
     everybody, here = len(np.unique(subjects)), len(np.unique(subjects[known]))
     if here < FEW_KNOWN * everybody:
         raise InputError(
-            f"{_at(files)}: {here:,} of its {everybody:,} subjects have events in {data.folder}; give the labels of that data set, with "
-            "its own numbers of subjects."
+            f"{_at(files)}: {here:,} of its {everybody:,} subjects have events in {data.folder}; give the labels of"
+            " that data set, with its own numbers of subjects."
         )
 
 

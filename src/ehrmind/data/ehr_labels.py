@@ -98,12 +98,13 @@ def label_words(labels: pl.DataFrame, task: str, labels_from: int | None, notes:
     if task.startswith(GRADED):
         if labels_from is None and lowest > 0:
             raise InputError(
-                f"The grades of {task} run from {lowest} to {highest} and never are 0: say --labels-from 1 (recipe: labels_from) if 1 is "
-                "normal, --labels-from 0 if nobody is normal."
+                f"The grades of {task} run from {lowest} to {highest} and never are 0: say --labels-from 1 (recipe:"
+                " labels_from) if 1 is normal, --labels-from 0 if nobody is normal."
             )
         if lowest < first or highest - first >= len(GRADES):
             raise InputError(
-                f"The grades of {task} run from {lowest} to {highest}; there are four, from {first}: {', '.join(GRADES)}."
+                f"The grades of {task} run from {lowest} to {highest}; there are four, from {first}:"
+                f" {', '.join(GRADES)}."
             )
         return Words(GRADES, first)
     if labels_from is not None and lowest < labels_from:
@@ -132,7 +133,8 @@ def whole_labels(values: pl.Series, path: object, *, boolean: bool = False) -> t
     numbers = values.cast(pl.Float64).fill_nan(None)
     if (wrong := (numbers.abs() > LARGEST_WHOLE) | (numbers != numbers.round(0))).any():
         raise InputError(
-            f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those from 0."
+            f"{place(path, wrong.fill_null(False), column)}: not a whole number; labels are classes, so number those"
+            " from 0."
         )
     return _check_boolean(numbers.cast(pl.Int64), path, boolean)
 
@@ -300,5 +302,7 @@ def all_alike(labels: pl.DataFrame, words: Words) -> dict[str, int]:
     if len(values) != 1:
         return {}
     return {
-        f"labels, and all of them are '{words.words[values[0] - words.first]}': nothing can be learned from them": labels.height
+        f"labels, and all of them are '{words.words[values[0] - words.first]}': nothing can be learned from them": (
+            labels.height
+        )
     }

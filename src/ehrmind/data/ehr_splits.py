@@ -83,7 +83,8 @@ def _by_time(cases: Sequence[Case], files: EhrFiles) -> Found:
     days = [date.fromisoformat(case.provenance["as_of"][:10]) for case in cases]
     if max(days) > date.today():
         raise InputError(
-            f"Prediction times run to {max(days).year}: these dates are shifted, and time says nothing; split by subject."
+            f"Prediction times run to {max(days).year}: these dates are shifted, and time says nothing; split by"
+            " subject."
         )
     tuning, held_out = files.boundaries or _quantiles(days, files.shares)
     kept, left_out = kept_apart(
@@ -169,7 +170,7 @@ def _sites(cases: Sequence[Case], data: Meds | Ehrshot, files: EhrFiles) -> list
     unknown = [str(site) for site in (*files.held_out_sites, *files.tuning_sites) if _site_key(site) not in keys]
     if unknown:
         raise InputError(
-            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has {len(there):,} other sites; "
-            "name one as the events do."
+            f"No event of {data.folder} is of site '{unknown[0]}' in column '{files.site_column}', which has"
+            f" {len(there):,} other sites; name one as the events do."
         )
     return found

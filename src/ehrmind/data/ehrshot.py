@@ -194,7 +194,8 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
         for read in csv_batches(path, ROWS_AT_ONCE):
             if missing := [column for column in wanted if column not in read.columns]:
                 raise InputError(
-                    f"{name} has no column '{missing[0]}', which the EHRSHOT release has; {there(read.columns, missing[0])}."
+                    f"{name} has no column '{missing[0]}', which the EHRSHOT release has;"
+                    f" {there(read.columns, missing[0])}."
                 )
             if not read.height:
                 continue
@@ -277,5 +278,6 @@ def _refuse_several_files(events: Path) -> None:
     )
     if others:
         raise InputError(
-            f"{events} is the one file of events that is read, and {others[0]} lies next to it; join them, or move it away."
+            f"{events} is the one file of events that is read, and {others[0]} lies next to it; join them, or move it"
+            " away."
         )

@@ -64,7 +64,8 @@ def read_table(
     sha256 = hashlib.sha256(raw).hexdigest()
     if not ending.endswith(TABLES) or (ending != path.name.lower() and ending.endswith((".parquet", ".xlsx"))):
         raise InputError(
-            f"{name} has an ending that is not known here: give a .csv, .tsv, .xlsx, .jsonl or .parquet file, or .csv.gz."
+            f"{name} has an ending that is not known here: give a .csv, .tsv, .xlsx, .jsonl or .parquet file, or"
+            " .csv.gz."
         )
     if sheet is not None and not ending.endswith(".xlsx"):
         raise InputError(
@@ -89,7 +90,8 @@ def read_table(
         twice = [place + 1 for place, column in enumerate(columns) if column == repeated[0]]
         called = f"'{repeated[0]}'" if headers.is_name(repeated[0]) else f"alike (columns {twice[0]} and {twice[1]})"
         raise InputError(
-            f"{name} has more than one column named {called}; if its first line is a row, write the columns' names above it."
+            f"{name} has more than one column named {called}; if its first line is a row, write the columns' names"
+            " above it."
         )
     if not rows:
         raise InputError(f"{name} has a header but no rows.")
@@ -165,7 +167,8 @@ def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
         for place, dtype in enumerate(frame.dtypes):
             if dtype.is_nested() or dtype == pl.Binary:
                 raise InputError(
-                    f"{name}, {headers.at(columns, place)}: {headers.kind_of(dtype)} values; text or numbers are wanted."
+                    f"{name}, {headers.at(columns, place)}: {headers.kind_of(dtype)} values; text or numbers are"
+                    " wanted."
                 )
         texts = frame.select(pl.all().cast(pl.String).fill_null(""))
         is_number = [dtype.is_numeric() for dtype in frame.dtypes]
@@ -175,6 +178,7 @@ def _from_parquet(raw: bytes, name: str) -> tuple[list[str], Rows]:
             size += sum(map(len, row))
         if size > MAX_BYTES:
             raise InputError(
-                f"{name} is larger than {MAX_BYTES >> 20} MiB once its texts are written out; split it into smaller files."
+                f"{name} is larger than {MAX_BYTES >> 20} MiB once its texts are written out; split it into smaller"
+                " files."
             )
     return columns, rows

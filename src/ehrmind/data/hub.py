@@ -110,7 +110,8 @@ def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint:
     for name in chosen:  # links must stay inside the cache
         if not (snapshots[commit] / name).resolve().is_relative_to(folder.resolve()):
             raise InputError(
-                f"The hub's local cache has '{name}' of '{hub}' as a link to a place outside it; download the data set again."
+                f"The hub's local cache has '{name}' of '{hub}' as a link to a place outside it; download the data set"
+                " again."
             )
     return [HubFile(snapshots[commit] / name, name, hub, commit) for name in chosen]
 
@@ -130,7 +131,8 @@ def _choose(names: Iterable[str], split: Split, what: str) -> list[str]:
         one_set = len(shards) == len(chosen) and len({(head, total, tail) for head, _, total, tail in shards}) == 1
         if len(chosen) > 1 and not one_set:
             raise InputError(
-                f"{what} has several files for {split} ({', '.join(chosen)}); download the one you mean and give its path."
+                f"{what} has several files for {split} ({', '.join(chosen)}); download the one you mean and give its"
+                " path."
             )
         if one_set and len(chosen) != int(shards[0][2]):
             raise InputError(f"{what} has {len(chosen)} of the {int(shards[0][2])} shards of {shards[0][0]}.")

@@ -73,7 +73,8 @@ def label_files(path: Path, task: str | None = None) -> LabelFiles:
         named = ", ".join(_display_name(key, tasks[key]) for key in list(tasks)[:MOST_NAMED])
         more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
         raise InputError(
-            f"{path} holds the labels of {len(tasks)} tasks ({named}{more}); name one with --task (in a recipe `task`), or give its folder."
+            f"{path} holds the labels of {len(tasks)} tasks ({named}{more}); name one with --task (in a recipe `task`),"
+            " or give its folder."
         )
     names = tasks[chosen or ()]
     _refuse_copies(path, names)

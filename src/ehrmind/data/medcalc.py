@@ -176,7 +176,8 @@ def _check_columns(table: Table, label: str) -> str:
         missing.insert(0, "'Row Number' or 'Unique ID'")
     if missing:
         raise InputError(
-            f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)}; {there(table.columns, quote=SINGLE)}."
+            f"{label} is not a MedCalc-Bench file: it has no column {', '.join(missing)};"
+            f" {there(table.columns, quote=SINGLE)}."
         )
     return id_columns[0]
 

@@ -258,7 +258,8 @@ def _site(events: pl.DataFrame, column: str, path: Path) -> pl.Series:
     dtype = events[column].dtype
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         raise InputError(
-            f"{path}, column '{column}': {headers.kind_of(dtype)} values; a site is a text or an integer, so write the column as one."
+            f"{path}, column '{column}': {headers.kind_of(dtype)} values; a site is a text or an integer, so write the"
+            " column as one."
         )
     return events[column].cast(pl.String).alias("site")
 
@@ -286,7 +287,8 @@ def _refuse_unsorted(events: pl.DataFrame, path: Path) -> None:
     )["wrong"]
     if wrong.any():
         raise InputError(
-            f"{path}, row {int(wrong.arg_max() or 0) + 1}: earlier than the subject's event before it; sort each subject by time."
+            f"{path}, row {int(wrong.arg_max() or 0) + 1}: earlier than the subject's event before it; sort each"
+            " subject by time."
         )
     changes = events.select((~same).fill_null(True).sum())["subject_id"][0]
     if changes > events["subject_id"].n_unique():

@@ -25,7 +25,8 @@ def metadata_splits(metadata: Path) -> dict[int, Split]:
         others = sorted(file.name for file in metadata.glob("subject_splits*") if not file.name.startswith("."))
         if others:
             raise InputError(
-                f"{metadata / others[0]} has the splits in a form that is not read; write it as {path.name}, as MEDS has it."
+                f"{metadata / others[0]} has the splits in a form that is not read; write it as {path.name}, as MEDS"
+                " has it."
             )
         return {}
     frame = pl.DataFrame(_table(path))

@@ -62,7 +62,8 @@ def split_by_group(cases: Sequence[Case], share: float, seed: int) -> tuple[list
     groups = {case.group for case in cases}
     if len(groups) < 2:
         raise InputError(
-            f"{len(groups)} group(s) of cases cannot be split in two; give more notes, or a file of its own for each split."
+            f"{len(groups)} group(s) of cases cannot be split in two; give more notes, or a file of its own for each"
+            " split."
         )
     drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     part = set(drawn[: min(max(round(share * len(groups)), 1), len(groups) - 1)])
@@ -205,6 +206,6 @@ def _refuse_repeated_ids(splits: dict[str, Sequence[Case]]) -> None:
     if repeated:
         named = _places(repeated, (case for cases in splits.values() for case in cases))
         raise InputError(
-            f"{len(repeated)} case id(s) are used more than once, such as {named}; ids must be unique, and tables of one file name need a "
-            "`name` of their own."
+            f"{len(repeated)} case id(s) are used more than once, such as {named}; ids must be unique, and tables of"
+            " one file name need a `name` of their own."
         )

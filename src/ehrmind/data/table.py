@@ -78,7 +78,8 @@ def _refuse_repeated_ids(file: TableFile, table: Table) -> None:
         key = key_of(table, number, row, file.id or "", "id")
         if first.setdefault(key, number) != number:
             raise InputError(
-                f"{table.name}, rows {first[key]} and {number}, column '{file.id}': the id is the same; ids must be unique."
+                f"{table.name}, rows {first[key]} and {number}, column '{file.id}': the id is the same; ids must be"
+                " unique."
             )
 
 
@@ -112,9 +113,11 @@ def named(file: TableFile, table: Table, name: str, number: int, row: dict[str, 
         key_of(table, number, row, file.id, "id")
     return {
         "id": f"{name}-{plain(row[file.id]) if file.id is not None else number}",
-        "group": key_of(table, number, row, file.group, "group", file.groups_of)
-        if file.group
-        else note_group(record or question),
+        "group": (
+            key_of(table, number, row, file.group, "group", file.groups_of)
+            if file.group
+            else note_group(record or question)
+        ),
     }
 
 
@@ -129,9 +132,9 @@ def group_notes(file: TableFile, table: Table, cases: list[Case]) -> dict[str, i
     found = {
         "groups": len({case.group for case in cases}),
         f"groups that column '{file.group}' spells in several ways": sum(times > 1 for times in groups.values()),
-        f"rows without a text in column '{file.record}'": sum(not text_of(row, file.record) for row in table.rows)
-        if file.record
-        else 0,
+        f"rows without a text in column '{file.record}'": (
+            sum(not text_of(row, file.record) for row in table.rows) if file.record else 0
+        ),
     }
     return {what: times for what, times in found.items() if times or what == "groups"}
 
@@ -223,6 +226,7 @@ def _truth(file: TableFile, answer: str, where: str, how: dict[str, Any]) -> dic
     margin = max(abs(value) * file.tolerance, file.absolute_tolerance)
     if not (math.isfinite(value - margin) and math.isfinite(value + margin)):
         raise InputError(
-            f"{where}: its tolerance reaches beyond every number, so that any answer would be right; give a smaller one."
+            f"{where}: its tolerance reaches beyond every number, so that any answer would be right; give a smaller"
+            " one."
         )
     return {"kind": "decimal", "value": value, "low": value - margin, "high": value + margin, "unit": file.unit}

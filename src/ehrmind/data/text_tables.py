@@ -49,7 +49,8 @@ def separated(text: str, name: str, separators: Sequence[str] = tuple(SEPARATORS
     if len(possible) > 1:
         named = " or ".join(SEPARATORS[separator] for separator in possible)
         raise InputError(
-            f"{name}, header: its columns may be separated by {named}; quote the names of columns that hold one of them."
+            f"{name}, header: its columns may be separated by {named}; quote the names of columns that hold one of"
+            " them."
         )
     separator = possible[0]
     check_size(name, 1, len(headers[separator]))
@@ -181,5 +182,6 @@ def check_lengths(fields: Sequence[str], name: str, number: int, columns: Sequen
     for place, value in enumerate(fields):
         if len(value) > MAX_FIELD:
             raise InputError(
-                f"{name}, row {number}, {column_at(columns, place)}: {len(value):,} characters; at most {MAX_FIELD:,} fit."
+                f"{name}, row {number}, {column_at(columns, place)}: {len(value):,} characters; at most {MAX_FIELD:,}"
+                " fit."
             )

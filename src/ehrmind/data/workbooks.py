@@ -53,11 +53,13 @@ def read_sheet(raw: bytes, name: str, sheet: str | None, remedy: str) -> tuple[l
     about = formulas[chosen]
     if about.max_row * about.max_column > MAX_CELLS:
         raise InputError(
-            f"{name}, {_called(formulas, chosen, sheet)} spans {about.max_row:,} rows by {about.max_column:,} columns; save it as CSV."
+            f"{name}, {_called(formulas, chosen, sheet)} spans {about.max_row:,} rows by {about.max_column:,} columns;"
+            " save it as CSV."
         )
     if merged := sorted(str(cells) for cells in about.merged_cells.ranges):
         raise InputError(
-            f"{name}, {_called(formulas, chosen, sheet)}: the cells {merged[0]} are merged, so their rows share one value; split them."
+            f"{name}, {_called(formulas, chosen, sheet)}: the cells {merged[0]} are merged, so their rows share one"
+            " value; split them."
         )
     computed = {(cell.row, cell.column) for row in about.iter_rows() for cell in row if cell.data_type == "f"}
     values = _open(raw, name, values=True)[chosen]
@@ -168,7 +170,8 @@ def _cells(sheet: Worksheet, computed: set[tuple[int, int]], name: str) -> tuple
         for cell in line:
             if cell.value is None and (cell.row, cell.column) in computed and cell.data_type != "str":
                 raise InputError(
-                    f"{name}, cell {cell.coordinate}: a formula without its value; open and save the file in a spreadsheet."
+                    f"{name}, cell {cell.coordinate}: a formula without its value; open and save the file in a"
+                    " spreadsheet."
                 )
             if cell.value is not None and cell.column > len(header):
                 raise InputError(

@@ -117,7 +117,8 @@ def refuse_push(folder: Path) -> ExportedModel:
     about = about_model(folder)
     if about is None or about.restricted is None:
         raise InputError(
-            f"{folder} does not say what it was trained on, so it stays here; export it from its run by `ehrmind export model`."
+            f"{folder} does not say what it was trained on, so it stays here; export it from its run by `ehrmind export"
+            " model`."
         )
     if about.restricted:
         why = ", ".join(about.restricted_because or ["its data"])
@@ -128,7 +129,8 @@ def refuse_push(folder: Path) -> ExportedModel:
 
     if constants.HF_HUB_OFFLINE:
         raise InputError(
-            "This machine is set to stay offline (HF_HUB_OFFLINE), so nothing is sent; unset it where sending is allowed."
+            "This machine is set to stay offline (HF_HUB_OFFLINE), so nothing is sent; unset it where sending is"
+            " allowed."
         )
     return about
 

@@ -73,7 +73,8 @@ def gather(where: Path, *, arm: str | None = None, model: str | None = None, ove
         )
     if recipe.prompts.tool:
         raise InputError(
-            "prompts.tool=true lets the model call our calculators, which no other trainer runs; add prompts.tool=false."
+            "prompts.tool=true lets the model call our calculators, which no other trainer runs; add"
+            " prompts.tool=false."
         )
     asked, too_long, limit = _asked(recipe, splits, folder)
     if not asked["train"]:

@@ -10,16 +10,21 @@ from ehrmind.export.questions import Material
 from ehrmind.export.trainer_options import Carried
 
 COLUMNS = {
-    "verl": "`data_source`, `prompt` (chat messages), `ability` (the stratum), `reward_model` (its `ground_truth` is the whole case and\n"
-    "how it is judged, as JSON), `extra_info`",
+    "verl": (
+        "`data_source`, `prompt` (chat messages), `ability` (the stratum), `reward_model` (its `ground_truth` is the"
+        " whole case and\nhow it is judged, as JSON), `extra_info`"
+    ),
     "trl": "`prompt` (chat messages), `ehrmind` (the whole case and how it is judged, as JSON), `id`",
 }
 OWN_SCRIPT = {
-    "verl": """```
+    "verl": (
+        """```
 reward.custom_reward_function.path=pkg://ehrmind.verify.trainer_rewards
 reward.custom_reward_function.name=compute_score
-```""",
-    "trl": """```python
+```"""
+    ),
+    "trl": (
+        """```python
 from datasets import load_dataset
 from trl import GRPOTrainer
 
@@ -27,13 +32,19 @@ from ehrmind.verify.trainer_rewards import ehrmind_reward
 
 data = load_dataset("data")  # splits: train, validation
 GRPOTrainer(model=MODEL, reward_funcs=ehrmind_reward, train_dataset=data["train"], args=ARGUMENTS)
-```""",
+```"""
+    ),
 }
 AFTERWARDS = {
-    "verl": "verl's checkpoints are shards; one becomes a model directory by\n"
-    "`python -m verl.model_merger merge --backend fsdp --local_dir checkpoints/global_step_N/actor --target_dir MODEL`.",
-    "trl": "A checkpoint is a model directory, and ehrmind opens none with pickles in it: remove its `.bin`, `.pt` and `.pth` files (they\n"
-    "resume TRL). With `use_peft` it is an adapter, which `ehrmind export model checkpoints/checkpoint-N --merge --out MODEL` merges.",
+    "verl": (
+        "verl's checkpoints are shards; one becomes a model directory by\n`python -m verl.model_merger merge --backend"
+        " fsdp --local_dir checkpoints/global_step_N/actor --target_dir MODEL`."
+    ),
+    "trl": (
+        "A checkpoint is a model directory, and ehrmind opens none with pickles in it: remove its `.bin`, `.pt` and"
+        " `.pth` files (they\nresume TRL). With `use_peft` it is an adapter, which `ehrmind export model"
+        " checkpoints/checkpoint-N --merge --out MODEL` merges."
+    ),
 }
 PAGE = """# {name}: for {trainer}
 
@@ -106,19 +117,31 @@ def _restricted(material: Material) -> str:
     if not material.restricted_because:
         return ""
     where = ", ".join(material.restricted_because)
-    return f"\n**Restricted data** ({where}): this folder, and any model trained on it, never leave the machines where the records may be.\n"
+    return (
+        f"\n**Restricted data** ({where}): this folder, and any model trained on it, never leave the machines where the"
+        " records may be.\n"
+    )
 
 
 def _measured(material: Material) -> str:
     if material.model is None:
-        return "No model was named, so no prompt was measured: too long ones are the trainer's to leave out. `--model DIR` measures them."
+        return (
+            "No model was named, so no prompt was measured: too long ones are the trainer's to leave out. `--model DIR`"
+            " measures them."
+        )
     left_out = f"{material.too_long['train']:,} of train and {material.too_long['tuning']:,} of tuning"
-    return f"Left out, as longer than {material.longest_prompt:,} tokens through the model's own chat template: {left_out}."
+    return (
+        f"Left out, as longer than {material.longest_prompt:,} tokens through the model's own chat template:"
+        f" {left_out}."
+    )
 
 
 def _opening(material: Material) -> str:
     if material.model is None:
-        return "Where the model's chat template opens `<think>` itself, export with `--model DIR`: else every thought lacks its opening."
+        return (
+            "Where the model's chat template opens `<think>` itself, export with `--model DIR`: else every thought"
+            " lacks its opening."
+        )
     opening = next((one.question.opening.strip() for one in material.train if one.question.opening), "")
     if not opening:
         return "The chat template opens no thought, so nothing is put in front of an answer."

@@ -31,7 +31,8 @@ def refuse_our_own(recipe: Recipe, trainer: str) -> None:
     for key, name, known in (*chosen, ("importance", rlvr.importance, IMPORTANCE)):
         if name not in known:
             raise InputError(
-                f"rlvr.{key}={name} has no counterpart in {trainer} that is known here; add rlvr.{key}={next(iter(known))}."
+                f"rlvr.{key}={name} has no counterpart in {trainer} that is known here; add"
+                f" rlvr.{key}={next(iter(known))}."
             )
 
 
@@ -179,17 +180,22 @@ def not_carried(recipe: Recipe, trainer: str) -> list[str]:
         "rlvr.patience: nothing stops the run early": rlvr.patience is not None,
         "rlvr.on_alarm=stop: there are no alarms": rlvr.on_alarm == "stop",
         "rlvr.dynamic_sampling: groups that are all equal stay": rlvr.dynamic_sampling > 0 and not verl,
-        f"{rounds}: verl fills up until every group differs, in as many rounds as it takes": rlvr.dynamic_sampling > 0
-        and verl,
+        f"{rounds}: verl fills up until every group differs, in as many rounds as it takes": (
+            rlvr.dynamic_sampling > 0 and verl
+        ),
         "rlvr.mask_truncated: answers cut at the limit stay in the loss": rlvr.mask_truncated and verl,
-        "reward.truncated: verl does not say which answers were cut, so they earn reward.malformed": verl
-        and reward.truncated != reward.malformed,
+        "reward.truncated: verl does not say which answers were cut, so they earn reward.malformed": (
+            verl and reward.truncated != reward.malformed
+        ),
         f"reward.extra ({', '.join(reward.extra)}): the rewards are the verifier's alone": bool(reward.extra),
         "model.lora.dropout: none": verl and recipe.model.lora is not None and recipe.model.lora.dropout > 0,
     }
     always = [
         "the weights that did best on tuning are not kept for you: choose among the checkpoints",
-        "special tokens are taken out of an answer before it is judged; here they stay in, and count as text outside the blocks",
+        (
+            "special tokens are taken out of an answer before it is judged; here they stay in, and count as text"
+            " outside the blocks"
+        ),
         *(["validation samples at decoding.temperature; here tuning is greedy"] if not verl else []),
     ]
     return [sentence for sentence, holds in said.items() if holds] + always

@@ -39,7 +39,8 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
     material, fewer = _fitting(gather(where, **chosen))
     if trainer == "verl" and not material.tuning:
         raise InputError(
-            f"Every prompt of tuning is longer than {material.longest_prompt} tokens, and verl must have some to validate on."
+            f"Every prompt of tuning is longer than {material.longest_prompt} tokens, and verl must have some to"
+            " validate on."
         )
     carried = _carried(trainer, material)
     missing = [*fewer, *not_carried(material.recipe, trainer), *material.not_carried]
@@ -54,7 +55,10 @@ def export_for(trainer: str, where: Path, out: Path, **chosen: Any) -> list[str]
         write_text(folder / "README.md", readme(trainer, TRAINED_WITH[trainer], material, carried, missing))
         write_json(folder / ABOUT, _about(trainer, material).to_dict())
     return [
-        f"wrote {out}: {len(material.train):,} cases to train on, {len(material.tuning):,} to validate; it holds record text",
+        (
+            f"wrote {out}: {len(material.train):,} cases to train on, {len(material.tuning):,} to validate; it holds"
+            " record text"
+        ),
         f"left out: {material.held_out:,} of held_out, which are never exported"
         + "".join(
             f"; {n:,} of {split} longer than {material.longest_prompt} tokens"
@@ -135,8 +139,7 @@ def launch_script(trainer: str, material: Material, carried: Carried) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote.
-    """
+    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote."""
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     if isinstance(value, dict):

@@ -31,12 +31,14 @@ def refuse_other_kinds(chosen: Chosen, cases: Sequence[Case], data: Path) -> Non
         if family not in families:
             many = sum(case.family == family for case in cases)
             raise InputError(
-                f"{many:,} cases of {data} are of the family {family}, and {chosen.name} had {_listed(families)} only; {anyway}."
+                f"{many:,} cases of {data} are of the family {family}, and {chosen.name} had {_listed(families)} only;"
+                f" {anyway}."
             )
         if had and not {(family, kind) for kind in asked} & had:
             theirs = {kind for of, kind in had if of == family}
             raise InputError(
-                f"The {family} cases of {data} are of {_listed(asked)}, and {chosen.name} had {_listed(theirs)} only; {anyway}."
+                f"The {family} cases of {data} are of {_listed(asked)}, and {chosen.name} had {_listed(theirs)} only;"
+                f" {anyway}."
             )
 
 

@@ -71,8 +71,8 @@ def parsed(raw: bytes, file: Path) -> Contents:
     if later:
         raise InputError(f"{file} was written by a later version of ehrmind than this one; use that.")
     raise InputError(
-        f"{file} is damaged, so nothing in {file.parent} can be proven any more; restore it from a copy, or choose another --out and "
-        "run again."
+        f"{file} is damaged, so nothing in {file.parent} can be proven any more; restore it from a copy, or choose"
+        " another --out and run again."
     )
 
 

@@ -70,8 +70,8 @@ def read_lines(path: Path) -> list[Row]:
 
 def damaged(path: Path, number: int) -> str:
     return (
-        f"{path}, line {number}: damaged, its digest is not that of what stands there; restore the file from a copy, or remove the line "
-        "if its figures may be missing."
+        f"{path}, line {number}: damaged, its digest is not that of what stands there; restore the file from a copy, or"
+        " remove the line if its figures may be missing."
     )
 
 

@@ -144,8 +144,8 @@ def _take(held: _Held, place: Path, wait: float) -> None:
     while (found := _try(place)) is None:
         if time.monotonic() >= until:
             raise InputError(
-                f"{place} is in use: {_holder(place)} writes there, and only one may. Wait until it has ended, or end it, then give the "
-                "same command again."
+                f"{place} is in use: {_holder(place)} writes there, and only one may. Wait until it has ended, or end"
+                " it, then give the same command again."
             )
         time.sleep(SECONDS_BETWEEN_TRIES)
     held.descriptor, held.signed = found, None
@@ -216,12 +216,16 @@ def _holder(place: Path) -> str:
     for file in _signatures(place):
         with suppress(OSError, ValueError, LookupError, TypeError):
             about = json.loads(file.read_text(encoding="utf-8"))
-            return f"process {int(about['process'])} of machine {str(about['machine'])[:100]}, since {str(about['since'])[:40]},"
+            return (
+                f"process {int(about['process'])} of machine {str(about['machine'])[:100]}, since"
+                f" {str(about['since'])[:40]},"
+            )
     return "another process"
 
 
 @cache
 def _say_without(place: Path) -> None:
     sys.stderr.write(
-        f"{place} lies on a file system without locks (flock), so nothing keeps a second command out: start only one there\n"
+        f"{place} lies on a file system without locks (flock), so nothing keeps a second command out: start only one"
+        " there\n"
     )

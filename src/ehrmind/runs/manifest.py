@@ -68,8 +68,9 @@ class Manifest:
                 stamp, raw = _stamp(file.fileno()), file.read()
         except FileNotFoundError:
             raise InputError(
-                f"{self.root} has no {NAME}: it was made by an earlier version of ehrmind, which stored no digests, or the file was "
-                "removed. Restore it from a copy, go on with the version that made the folder, or choose another --out."
+                f"{self.root} has no {NAME}: it was made by an earlier version of ehrmind, which stored no digests, or"
+                " the file was removed. Restore it from a copy, go on with the version that made the folder, or choose"
+                " another --out."
             ) from None
         self._seen = stamp, parsed(raw, self.file)
         return self._seen[1]
@@ -189,8 +190,8 @@ class Manifest:
             fault.what, "is not listed"
         )
         return (
-            f"{self.root / fault.name} {what}; restore it from a copy, or go on with the command that made it and --resume, which makes "
-            "again what can be made again."
+            f"{self.root / fault.name} {what}; restore it from a copy, or go on with the command that made it and"
+            " --resume, which makes again what can be made again."
         )
 
     def _fault(self, name: str) -> Fault | None:

@@ -42,7 +42,8 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
         )  # other workers may resume it
         if differing:
             raise InputError(
-                f"{path} was made with another recipe, so it cannot be resumed; these keys differ: {', '.join(differing)}."
+                f"{path} was made with another recipe, so it cannot be resumed; these keys differ:"
+                f" {', '.join(differing)}."
             )
         if run.done(PURGING) is not None:
             raise InputError(

@@ -202,7 +202,8 @@ def _recover(folder: Predictions) -> None:
     for fault in list(folder.manifest.faults()):
         if fault.what == "damaged" and not fault.name.startswith(PARTS):
             raise InputError(
-                f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it again."
+                f"{folder.path / fault.name} is damaged; restore it from a copy, or remove it, and --resume makes it"
+                " again."
             )
         sys.stderr.write(f"{folder.path / fault.name} is {fault.what}; it is made again\n")
         folder.manifest.remove(fault.name)

@@ -59,8 +59,8 @@ def keep_private(folder: Path) -> None:
         except PermissionError:
             if found.st_uid != os.geteuid():
                 raise InputError(
-                    f"{path} belongs to another user and is open to others (mode {mode:04o}), so no record text is written there; "
-                    "copy the folder, so that it is yours."
+                    f"{path} belongs to another user and is open to others (mode {mode:04o}), so no record text is"
+                    " written there; copy the folder, so that it is yours."
                 ) from None
         if stat.S_IMODE(path.stat().st_mode) & OTHERS:
             still += 1
@@ -68,12 +68,13 @@ def keep_private(folder: Path) -> None:
             mended += 1
     if mended:
         sys.stderr.write(
-            f"{folder} holds record text and was open to others ({mended:,} files and folders); it is its owner's alone now\n"
+            f"{folder} holds record text and was open to others ({mended:,} files and folders); it is its owner's alone"
+            " now\n"
         )
     if still:
         sys.stderr.write(
-            f"{folder} holds record text and stays open to others ({still:,} files and folders): its file system keeps no modes, so say by "
-            "its mount's options who may read there\n"
+            f"{folder} holds record text and stays open to others ({still:,} files and folders): its file system keeps"
+            " no modes, so say by its mount's options who may read there\n"
         )
 
 

@@ -35,8 +35,8 @@ def purge(path: Path) -> int:
         freed = before - sum(protected_bytes(part) for part in parts)
         if left:
             raise InputError(
-                f"{path} still holds what it protects: {described(left)} could not be removed. Gone are {freed:,} bytes; the run is not marked "
-                "as purged. Mend that and give the same command again."
+                f"{path} still holds what it protects: {described(left)} could not be removed. Gone are {freed:,}"
+                " bytes; the run is not marked as purged. Mend that and give the same command again."
             )
     return freed
 

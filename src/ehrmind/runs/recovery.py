@@ -92,8 +92,8 @@ def _refuse_pinned(run: Run, faults: Faults) -> None:
     pinned = [fault for name, fault in faults.items() if name.startswith(PINNED)]
     if pinned:
         raise InputError(
-            f"{run.path / pinned[0].name} is {pinned[0].what}{_and_more(pinned)}; the run began with it and it cannot be made again: "
-            "restore it from a copy, or choose another --out."
+            f"{run.path / pinned[0].name} is {pinned[0].what}{_and_more(pinned)}; the run began with it and it cannot"
+            " be made again: restore it from a copy, or choose another --out."
         )
 
 
@@ -144,8 +144,8 @@ def _refuse_lost_work(run: Run, faults: Faults, finished: set[str]) -> None:
     if lost:
         fault, stage = lost[0]
         raise InputError(
-            f"{run.path / fault.name} is {fault.what}{_and_more(lost)}; the stage {stage} is finished and needs it: restore it from a "
-            f"copy, or remove {run.path / 'stages' / stage}.json, and --resume does the stage again."
+            f"{run.path / fault.name} is {fault.what}{_and_more(lost)}; the stage {stage} is finished and needs it:"
+            f" restore it from a copy, or remove {run.path / 'stages' / stage}.json, and --resume does the stage again."
         )
 
 

@@ -171,8 +171,8 @@ def base_here(recipe: Recipe) -> Path:
     except InputError:
         revision = f" --revision {recipe.model.revision}" if recipe.model.revision else ""
         raise InputError(
-            f"{recipe.model.name}, from which the run starts, is neither a directory nor in the hub's cache of this machine; fetch it with "
-            f"`hf download {recipe.model.name}{revision}`, or name another arm or model."
+            f"{recipe.model.name}, from which the run starts, is neither a directory nor in the hub's cache of this"
+            f" machine; fetch it with `hf download {recipe.model.name}{revision}`, or name another arm or model."
         ) from None
 
 

@@ -54,8 +54,9 @@ def render_prompts(
         lengths = [len(prompts[case.id].token_ids) for case in too_long]
         remedy = how_to_fit(recipe.prompts, decoding, engine.context, max(lengths))
         raise InputError(
-            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of {too_long[0].place} ({lengths[0]}; "
-            f"the longest has {max(lengths)}); {remedy}, or set prompts.too_long=leave_out."
+            f"{len(too_long)} of {len(cases)} prompts are longer than {limit} tokens, such as that of"
+            f" {too_long[0].place} ({lengths[0]}; the longest has {max(lengths)}); {remedy}, or set"
+            " prompts.too_long=leave_out."
         )
     return {name: prompt for name, prompt in prompts.items() if len(prompt.token_ids) <= limit}
 

@@ -62,13 +62,14 @@ def _refuse(chat: Chat, name: str, variant: PromptVariant, case: Case, gold: str
         if len(ends) > 1:
             token = str(chat.tokenizer.convert_ids_to_tokens(ends[0]))
             raise InputError(
-                f"{name} ends an answer at the token {token!r}, which stands inside right answers; take its id {ends[0]} out of "
-                "eos_token_id in config.json and generation_config.json, or name another eos_token."
+                f"{name} ends an answer at the token {token!r}, which stands inside right answers; take its id"
+                f" {ends[0]} out of eos_token_id in config.json and generation_config.json, or name another eos_token."
             )
         how = "without a thought" if not variant.think else "with its thought"
         raise InputError(
-            f"The tokenizer or chat template of {name} does not keep a right answer {how} ({verdict.reason}), such as that of "
-            f"{case.place}; use a tokenizer that gives back JSON and tags as they are written, and a template that adds nothing to them."
+            f"The tokenizer or chat template of {name} does not keep a right answer {how} ({verdict.reason}), such as"
+            f" that of {case.place}; use a tokenizer that gives back JSON and tags as they are written, and a template"
+            " that adds nothing to them."
         )
 
 

@@ -59,8 +59,8 @@ def _who(fields: Mapping[str, str]) -> str:
 def question(case: Case) -> str:
     first, second, third = (f'"{label}"' for label in case.truth["labels"])
     asked = (
-        f"Is this patient eligible for this trial? Answer {first} if the trial is not about the patient's condition, {second} if it is "
-        f"but the patient does not meet its criteria, {third} if the patient may take part."
+        f"Is this patient eligible for this trial? Answer {first} if the trial is not about the patient's condition,"
+        f" {second} if it is but the patient does not meet its criteria, {third} if the patient may take part."
     )
     return f"{asked} {case.fields['rule']}" if "rule" in case.fields else asked
 

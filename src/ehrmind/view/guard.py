@@ -20,8 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("ehrmind.view")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -29,13 +31,19 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-FOREIGN_HOST = "This view answers to 127.0.0.1 and localhost only, under its own port; open the address that `ehrmind view` printed."
+FOREIGN_HOST = (
+    "This view answers to 127.0.0.1 and localhost only, under its own port; open the address that `ehrmind view`"
+    " printed."
+)
 FOREIGN_ORIGIN = "Another site's page asked for this, which is refused; open the address that `ehrmind view` printed."
 NO_TOKEN = (
     "This view needs its token: paste the whole address that `ehrmind view` printed into the browser's address field."
 )
 READ_ONLY = "This view is read-only and knows GET and HEAD alone."
-FAULT = "Something went wrong in the view; the terminal it runs in names the place, and its text is withheld because it may quote a record."
+FAULT = (
+    "Something went wrong in the view; the terminal it runs in names the place, and its text is withheld because it may"
+    " quote a record."
+)
 
 
 def guarded(app: ASGIApp, port: int, token: str | None) -> ASGIApp:

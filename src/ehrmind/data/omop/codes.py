@@ -91,8 +91,8 @@ def read_concepts(used: pl.Series, tables: Mapping[str, TableFile]) -> Concepts:
         named = used.filter((used != 0) & ~used.is_in(list(COMMON)))
         if len(named) and not sum(batch.height for batch in found):
             raise InputError(
-                f"{file.name} has none of the {len(named):,} concepts that the tables name, so its concept_id is written otherwise or it "
-                "is of another vocabulary; give this database's, or leave it out."
+                f"{file.name} has none of the {len(named):,} concepts that the tables name, so its concept_id is"
+                " written otherwise or it is of another vocabulary; give this database's, or leave it out."
             )
     known = pl.concat([*found, pl.DataFrame(rows, found[0].schema, orient="row")])
     known = known.filter(

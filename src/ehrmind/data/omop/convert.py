@@ -94,8 +94,8 @@ def _refuse_too_few(source: Path, tables: Mapping[str, TableFile], unread: Seque
     others = f"; it holds {', '.join(unread[:10])}" if unread else ""
     if "person" not in tables:
         raise InputError(
-            f"{source} has no table PERSON (person.csv, .csv.gz or .parquet, or a folder person of part files); OMOP tables are "
-            f"wanted{others}."
+            f"{source} has no table PERSON (person.csv, .csv.gz or .parquet, or a folder person of part files); OMOP"
+            f" tables are wanted{others}."
         )
     if not set(tables) & set(TABLES):
         raise InputError(
@@ -170,7 +170,8 @@ def _refuse_strangers(file: TableFile, here: TableCounts) -> None:
     """
     if here.rows >= FEW and _strangers(here) == here.rows:
         raise InputError(
-            f"{file.name}, column 'person_id': none of {here.rows:,} rows is of a person in PERSON; give tables of one database."
+            f"{file.name}, column 'person_id': none of {here.rows:,} rows is of a person in PERSON; give tables of one"
+            " database."
         )
 
 
@@ -228,7 +229,8 @@ def _gather(
         shutil.rmtree(folder)
     if not codes:
         raise InputError(
-            "The tables hold no event: no person has a birth date, a trait or a dated row; give the tables of one database."
+            "The tables hold no event: no person has a birth date, a trait or a dated row; give the tables of one"
+            " database."
         )
     return pl.concat(codes)
 
@@ -242,7 +244,8 @@ def _refuse_rows_twice(pieces: pl.DataFrame, tables: Mapping[str, TableFile]) ->
     if again.height:
         table = again["omop_table"][0]
         raise InputError(
-            f"{tables[table].name}: two rows have one {table}_id, as where two exports lie side by side; give one of them."
+            f"{tables[table].name}: two rows have one {table}_id, as where two exports lie side by side; give one of"
+            " them."
         )
 
 

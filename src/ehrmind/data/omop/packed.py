@@ -51,7 +51,8 @@ def unpacked(archive: zipfile.ZipFile, place: str, scratch: Path) -> Path:
     size, room = member.file_size >> 20, shutil.disk_usage(scratch).free >> 20
     if size > room:
         raise InputError(
-            f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free next to the output; make room."
+            f"{archive.filename}, {place}: {size:,} MiB when unpacked, {room:,} MiB are free next to the output; make"
+            " room."
         )
     path = _fresh(scratch)
     with archive.open(place) as packed, path.open("wb") as plain:

@@ -85,8 +85,8 @@ def tables_in(source: Path, sizes: Mapping[str, int], wanted: Collection[str]) -
         read = [one for one in members if one.form != "not read"]
         if not read:
             raise InputError(
-                f"{source / members[0].place} holds {table.upper()} in a form that is not read (.{members[0].ending}); write it as CSV or "
-                "parquet."
+                f"{source / members[0].place} holds {table.upper()} in a form that is not read (.{members[0].ending});"
+                " write it as CSV or parquet."
             )
         unread += [one.place for one in members if one.form == "not read"]
         tables[table] = _one_table(source, table, read, sizes)
@@ -190,12 +190,13 @@ def _one_table(source: Path, table: str, members: Sequence[_Candidate], sizes: M
     for other in members[1:]:
         if (other.group, other.ending) != (first.group, first.ending):
             raise InputError(
-                f"{source / first.place} and {source / other.place} are the same table; leave one, or put all part files of a form into a "
-                f"folder {table}."
+                f"{source / first.place} and {source / other.place} are the same table; leave one, or put all part"
+                f" files of a form into a folder {table}."
             )
     if (of := {one.of for one in members if one.of is not None}) and of != {len(members)}:
         raise InputError(
-            f"{source / first.place}: {len(members)} of {max(of)} part files are there; give all of them, and of one export."
+            f"{source / first.place}: {len(members)} of {max(of)} part files are there; give all of them, and of one"
+            " export."
         )
     kept = [one for one in members if sizes[one.place]] or members[:1]  # Spark writes empty parts
     keys = tuple(dict(_key(part) for part in PurePosixPath(one.place).parts[:-1] if "=" in part) for one in kept)

@@ -96,8 +96,8 @@ class TableFile:
                     differing = sorted(set(found) ^ set(self.headers[0]))
                     named = next((f"'{column}'" for column in differing if is_name(column)), "of another name")
                     raise InputError(
-                        f"{self.parts[0].name} and {part.name} are parts of one table, and only one has a column {named}; every part "
-                        "needs the same columns, and a header."
+                        f"{self.parts[0].name} and {part.name} are parts of one table, and only one has a column"
+                        f" {named}; every part needs the same columns, and a header."
                     )
                 self.headers.append(found)
         return self.headers[0]

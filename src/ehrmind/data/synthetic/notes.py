@@ -58,11 +58,13 @@ def case_report(person: Person, facts: Sequence[Fact], asides: Sequence[str], dr
     history = [f"{_capital(text)}." if text.startswith("the ") else f"{person.pronoun} {text}." for text in asides]
     if found:
         history.append(
-            f"{draw.choice(('The record is positive for', 'Findings are', 'Positive findings are'))} {_listed(found, 'and')}."
+            f"{draw.choice(('The record is positive for', 'Findings are', 'Positive findings are'))}"
+            f" {_listed(found, 'and')}."
         )
     if absent:
         history.append(
-            f"{draw.choice(('It is negative for', 'Absent are', 'There is no sign or record of'))} {_listed(absent, 'and')}."
+            f"{draw.choice(('It is negative for', 'Absent are', 'There is no sign or record of'))}"
+            f" {_listed(absent, 'and')}."
         )
     draw.shuffle(history)
     paragraphs += history
@@ -106,7 +108,8 @@ def result_table(person: Person, facts: Sequence[Fact], asides: Sequence[str], d
     draw.shuffle(said)
     whens = sorted({when for fact in measured for when, _ in fact.moments}, key=_moment_order)
     lines = [
-        f"{person.noun.capitalize()}, {person.age.replace(' ', '-')}-old, {draw.choice(PLACES)}. {'. '.join([*asides, *said])}."
+        f"{person.noun.capitalize()}, {person.age.replace(' ', '-')}-old, {draw.choice(PLACES)}."
+        f" {'. '.join([*asides, *said])}."
     ]
     if measured:
         columns = whens or ["result"]

@@ -195,7 +195,8 @@ def _from_columns(row: dict[str, Any], name: str, wanted: Collection[str]) -> Tr
         return None
     if not set(_CRITERIA) & row.keys():
         raise InputError(
-            f"{name}: no column of criteria; a record needs 'criteria', or 'inclusion_criteria' and 'exclusion_criteria'."
+            f"{name}: no column of criteria; a record needs 'criteria', or 'inclusion_criteria' and"
+            " 'exclusion_criteria'."
         )
     if "inclusion_criteria" in row or "exclusion_criteria" in row:
         criteria = _already_split(text("inclusion_criteria"), text("exclusion_criteria"))

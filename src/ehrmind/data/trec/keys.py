@@ -69,7 +69,10 @@ def refuse_other_years(topics: Path, years: Iterable[str], pairs: Path, ids: Ite
         year_named(file.name) or ("" if same_folder else year_named(file.resolve().parent.name))
         for file in (topics, pairs)
     )
-    remedy = "give the two files of one collection, or say --any-year (in a recipe `any_year: true`) if they do belong together"
+    remedy = (
+        "give the two files of one collection, or say --any-year (in a recipe `any_year: true`) if they do belong"
+        " together"
+    )
     said, wanted = inside or {theirs} - {""}, of_ids or {ours} - {""}
     if said and wanted and not wanted <= said:
         raise InputError(f"{topics} is of {_listed(said)} and {pairs} of {_listed(wanted)}; {remedy}.")

@@ -53,7 +53,8 @@ def read_trials(files: TrialFiles) -> tuple[list[Case], Counts]:
     ]
     if not cases:
         raise InputError(
-            f"None of the {len(judgments):,} pairs of {files.qrels} has its trial's text in the records given; add the records."
+            f"None of the {len(judgments):,} pairs of {files.qrels} has its trial's text in the records given; add the"
+            " records."
         )
     shares = dict(zip(SPLITS, files.shares, strict=True))
     by_patient = (lambda case: case.provenance["topic"]) if files.split_by == "pair" else None
@@ -104,10 +105,9 @@ def criteria_notes(cases: Sequence[Case]) -> dict[str, int]:
     """Counts cases whose criteria could not be split, by reason."""
     mixed = sum(case.provenance["criteria_mixed"] for case in cases)
     return {
-        "criteria kept whole, no headings to split them by": sum(
-            not case.provenance["criteria_split"] for case in cases
-        )
-        - mixed,
+        "criteria kept whole, no headings to split them by": (
+            sum(not case.provenance["criteria_split"] for case in cases) - mixed
+        ),
         "criteria kept whole, exclusions stand among what is under inclusion, or the reverse": mixed,
     }
 

@@ -83,7 +83,8 @@ def _notes(no_records: Sequence[NoRecord], repeated: int, differing: Sequence[st
         )
     if pages and not any(found.what == "last page" for found in no_records):
         notes[
-            "pages that say more follow (nextPageToken), and the last page is not among the files: the download is incomplete"
+            "pages that say more follow (nextPageToken), and the last page is not among the files: the download is"
+            " incomplete"
         ] = len(pages)
     return {note: count for note, count in notes.items() if count}
 

@@ -54,7 +54,8 @@ class TopicIndex:
             found = [(other, topic) for other, topic in found if "" in (key.year, other.year)]
         if len(found) > 1:
             raise InputError(
-                f"{where}: its topic is {len(found)} topics of the topics file, of different years; write the year with it."
+                f"{where}: its topic is {len(found)} topics of the topics file, of different years; write the year"
+                " with it."
             )
         if not found:
             raise InputError(f"{where}: its topic is not in the topics file; give the two files of one collection.")

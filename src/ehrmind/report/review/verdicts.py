@@ -59,8 +59,8 @@ def read_reviews(folder: Path, files: Sequence[Path]) -> Review:
             before = verdicts.get((verdict.reviewer, verdict.key))
             if before is not None and before != verdict:
                 raise InputError(
-                    f"{file}, row {place}: the same reviewer judged this answer differently in an earlier row; keep one "
-                    "of the rows."
+                    f"{file}, row {place}: the same reviewer judged this answer differently in an earlier row; keep one"
+                    " of the rows."
                 )
             verdicts[verdict.reviewer, verdict.key] = verdict
     if not verdicts:
@@ -88,8 +88,8 @@ def _verdicts(file: Path, nobody: str, sample: Mapping[Key, ReviewedAnswer]) -> 
         key = known.get((cells["case"].lstrip("'"), cells["arm"].lstrip("'")), ("", ""))
         if key not in sample:
             raise InputError(
-                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of "
-                "this run, with its columns case and arm as they were exported."
+                f"{file}, row {place}: this run's exported review has no answer of this case and arm; give the sheet of"
+                " this run, with its columns case and arm as they were exported."
             )
         sound, right = (_yes_or_no(cells[name], file, place, name) for name in (SOUND, RIGHT))
         found.append((place, Verdict(cells["reviewer"].casefold() or nobody, key, sound, right)))

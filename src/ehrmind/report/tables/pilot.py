@@ -28,11 +28,11 @@ def pilot(figures: Figures) -> Table | None:
     rows: Rows = [_row(stratum, found, k) for stratum, found in figures.pilot.by_stratum.items()]
     rows += [_row("all together", figures.pilot.overall, k)] if figures.pilot.overall else []
     caption = (
-        f"The base model on training questions before any training, {k} samples each. The chance level is how often an "
-        "answer to another question of the stratum would be right; a question is reliably solved when more samples are "
-        "right than chance explains. Solid: pass@1 of 80 % or more. Missing: fewer than one question in ten is reliably "
-        "solved and pass@1 is hardly above chance, so that reinforcement alone has nothing to reinforce. Misapplied: "
-        "between the two."
+        f"The base model on training questions before any training, {k} samples each. The chance level is how often an"
+        " answer to another question of the stratum would be right; a question is reliably solved when more samples"
+        " are right than chance explains. Solid: pass@1 of 80 % or more. Missing: fewer than one question in ten is"
+        " reliably solved and pass@1 is hardly above chance, so that reinforcement alone has nothing to reinforce."
+        " Misapplied: between the two."
     )
     titles = ["Stratum", "Questions", "pass@1", f"pass@{k}", "Reliably solved", "Entropy (bits)", "Well-formed"]
     return Table(caption, [*titles, "Cut at the limit", "Knowledge", "Fails at"], rows)
@@ -64,9 +64,9 @@ def interventions(figures: Figures) -> Table | None:
         return None
     rows: Rows = [[stratum, *(_lift(found.get(name)) for name in names)] for stratum, found in strata.items()]
     caption = (
-        "Where weak strata fail: the same questions with one hint given, and by how many points pass@1 rises, with 95 % "
-        "intervals over patients. The first hint from the left that lifts by 10 points or more, surely above 0, names "
-        "the cause."
+        "Where weak strata fail: the same questions with one hint given, and by how many points pass@1 rises, with 95 %"
+        " intervals over patients. The first hint from the left that lifts by 10 points or more, surely above 0, names"
+        " the cause."
     )
     return Table(caption, ["Stratum", *(INTERVENTIONS[name] for name in names)], rows)
 

@@ -204,7 +204,8 @@ def _because(diagnosis: Diagnosis, warmed: Sequence[str]) -> list[str]:
             causes[figures.cause] += 1
     if causes:
         said.append(
-            f"They fail at {', '.join(f'{cause} ({n})' for cause, n in sorted(causes.items(), key=lambda pair: -pair[1]))}."
+            "They fail at"
+            f" {', '.join(f'{cause} ({n})' for cause, n in sorted(causes.items(), key=lambda pair: -pair[1]))}."
         )
     if "arithmetic" in causes:
         said.append("Where arithmetic fails, prompts.tool lets the model call the calculators.")

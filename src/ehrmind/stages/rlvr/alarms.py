@@ -23,13 +23,19 @@ THRESHOLDS: Mapping[str, float] = {
     "certain": 4.5,  # standard errors, where one change alone decides
     "not_rising": 1.0,  # standard errors that the share right may have risen and still be called flat
     "least_reward_gain": 0.02,  # of the distance between the best and the worst reward: less is no gain worth hacking
-    "accuracy_lost": 0.2,  # of the share right among the well-formed; less happens when hard questions become well-formed too
+    "accuracy_lost": (
+        0.2
+    ),  # of the share right among the well-formed; less happens when hard questions become well-formed too
     "form_gain": 0.1,  # of the share well-formed, before it is said that form alone was learned
     "form_steps": 15,  # form is learned first in healthy runs; by then accuracy has begun to follow
-    "earned_by_right": 0.05,  # of the reward's gain; in the paper's reward, form alone at one answer in ten right makes it 0.05
+    "earned_by_right": (
+        0.05
+    ),  # of the reward's gain; in the paper's reward, form alone at one answer in ten right makes it 0.05
     "entropy_left": 0.1,  # of the first entropy; learning alone left 0.3 and more of it in the demos
     "solved": 0.9,  # above this accuracy answers are alike because they are right
-    "length_factor": 2.0,  # twice or half the first length, unless accuracy came with it: longer thinking that helps is wanted
+    "length_factor": (
+        2.0
+    ),  # twice or half the first length, unless accuracy came with it: longer thinking that helps is wanted
     "truncated_gain": 0.2,  # one answer in five more meets the token limit
     "jump": 6.0,  # standard errors off the line through the steps before
     "jump_size": 0.15,  # of the distance between the best and the worst reward
@@ -98,8 +104,8 @@ def reward_hack(curves: Curves) -> str | None:
         lost = among.z < -THRESHOLDS["clear"] and among.after < (1 - THRESHOLDS["accuracy_lost"]) * among.before
         if gained and lost and accuracy.z < THRESHOLDS["not_rising"]:
             return (
-                f"the reward rose from {reward.before:.2f} to {reward.after:.2f} while of the well-formed answers fewer are right "
-                f"({among.before:.0%}, then {among.after:.0%}): something earns without being right"
+                f"the reward rose from {reward.before:.2f} to {reward.after:.2f} while of the well-formed answers fewer"
+                f" are right ({among.before:.0%}, then {among.after:.0%}): something earns without being right"
             )
     return None
 
@@ -116,9 +122,9 @@ def form_only(curves: Curves) -> str | None:
         earned = curves.right * (accuracy.rise + 2 * accuracy.error)
         if gained and earned < THRESHOLDS["earned_by_right"] * reward.rise:
             return (
-                f"the reward rose from {reward.before:.2f} to {reward.after:.2f} with the share well-formed ({formed.before:.0%}, then "
-                f"{formed.after:.0%}), and next to nothing of that was earned by being right ({accuracy.before:.0%}, then "
-                f"{accuracy.after:.0%}): so far only form was learned"
+                f"the reward rose from {reward.before:.2f} to {reward.after:.2f} with the share well-formed"
+                f" ({formed.before:.0%}, then {formed.after:.0%}), and next to nothing of that was earned by being"
+                f" right ({accuracy.before:.0%}, then {accuracy.after:.0%}): so far only form was learned"
             )
     return None
 
@@ -130,8 +136,8 @@ def entropy_collapse(curves: Curves) -> str | None:
         fallen = entropy.after < THRESHOLDS["entropy_left"] * entropy.before and entropy.z < -THRESHOLDS["clear"]
         if fallen and not accuracy > THRESHOLDS["solved"]:
             return (
-                f"entropy fell from {entropy.before:.3g} to {entropy.after:.3g} nats a token with {accuracy:.0%} right: answers hardly "
-                "differ any more; raise rlvr.clip_high or rlvr.kl, or lower the learning rate"
+                f"entropy fell from {entropy.before:.3g} to {entropy.after:.3g} nats a token with {accuracy:.0%} right:"
+                " answers hardly differ any more; raise rlvr.clip_high or rlvr.kl, or lower the learning rate"
             )
     return None
 
@@ -146,8 +152,8 @@ def length_drift(curves: Curves) -> str | None:
         limited = cut.rise > THRESHOLDS["truncated_gain"] and cut.z > THRESHOLDS["certain"]
         if (drifted or limited) and accuracy.z < THRESHOLDS["not_rising"]:
             return (
-                f"answers went from {length.before:.0f} to {length.after:.0f} tokens and those cut at the limit from {cut.before:.0%} to "
-                f"{cut.after:.0%}, without being right more often"
+                f"answers went from {length.before:.0f} to {length.after:.0f} tokens and those cut at the limit from"
+                f" {cut.before:.0%} to {cut.after:.0%}, without being right more often"
             )
     return None
 
@@ -175,8 +181,9 @@ def no_signal(curves: Curves) -> str | None:
     share, right = _recent(curves.of("zero_advantage_groups")) / max(1, curves.groups), _recent(curves.of("accuracy"))
     if share > THRESHOLDS["no_signal"] and not right > THRESHOLDS["solved"]:
         return (
-            f"in {share:.0%} of the groups all answers earn the same ({right:.0%} right), so that hardly anything is learned; "
-            "rlvr.curriculum=pass_rate or rlvr.dynamic_sampling choose questions with a signal, a warm-up makes some"
+            f"in {share:.0%} of the groups all answers earn the same ({right:.0%} right), so that hardly anything is"
+            " learned; rlvr.curriculum=pass_rate or rlvr.dynamic_sampling choose questions with a signal, a warm-up"
+            " makes some"
         )
     return None
 

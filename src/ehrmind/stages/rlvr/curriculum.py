@@ -42,8 +42,8 @@ class Curriculum:
         self.settings, self.seed = recipe.rlvr, recipe.seed
         if not questions:
             raise InputError(
-                "No training question is left: every prompt is too long; raise prompts.max_tokens, or lower decoding.max_new_tokens where "
-                "the model's context is the limit."
+                "No training question is left: every prompt is too long; raise prompts.max_tokens, or lower"
+                " decoding.max_new_tokens where the model's context is the limit."
             )
         self.pools = pools_of(questions, self.settings.mix)
         self.state: CurriculumState = {

@@ -39,12 +39,12 @@ def _imported(name: str, place: str) -> RewardFunction:
     except Exception as error:  # it is the user's module: anything may happen in it
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise InputError(
-                f"reward.extra.{name} names the module {module}, which is not installed here; install it, or put the folder that holds "
-                "it into PYTHONPATH, on every machine that trains."
+                f"reward.extra.{name} names the module {module}, which is not installed here; install it, or put the"
+                " folder that holds it into PYTHONPATH, on every machine that trains."
             ) from None
         raise InputError(
-            f"reward.extra.{name}: importing the module {module} fails with {type(error).__name__}; `python -c 'import {module}'` "
-            "shows where."
+            f"reward.extra.{name}: importing the module {module} fails with {type(error).__name__}; `python -c 'import"
+            f" {module}'` shows where."
         ) from error
     function = getattr(found, attribute, None)
     if not callable(function):
@@ -83,11 +83,13 @@ def _parts(rewards: Mapping[str, Loaded], case: Case, completion: Completion, ve
             value = function(case, completion, verdict)
         except Exception as error:
             raise InputError(
-                f"reward.extra.{name} failed with {type(error).__name__} on an answer to {case.place}; EHRMIND_TRACEBACK=1 shows where."
+                f"reward.extra.{name} failed with {type(error).__name__} on an answer to {case.place};"
+                " EHRMIND_TRACEBACK=1 shows where."
             ) from error
         if not isinstance(value, Real) or not math.isfinite(part := weight * float(value)):
             raise InputError(
-                f"reward.extra.{name} returned no finite number for an answer to {case.place} ({type(value).__name__}); return a float."
+                f"reward.extra.{name} returned no finite number for an answer to {case.place} ({type(value).__name__});"
+                " return a float."
             )
         parts[name] = part
     return parts

@@ -171,4 +171,7 @@ def _exhausted(recipe: Recipe, history: Rows, cases: int) -> str | None:
     if len(history) >= recipe.rlvr.steps or not out_of_patience(checks, patience):
         return None
     error = 100 * standard_error(max(checks), cases)
-    return f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points (standard error)"
+    return (
+        f"no better on tuning in {patience} checks, each of {cases} cases and so uncertain by {error:.1f} points"
+        " (standard error)"
+    )

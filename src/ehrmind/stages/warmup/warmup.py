@@ -172,9 +172,10 @@ def warn_of_bare_answers(recipe: Recipe, train: Sequence[Case]) -> None:
     """Warns before any work is done that the warm-up would teach answers without reasoning."""
     if count := bare_answers(recipe, train):
         sys.stderr.write(
-            f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach "
-            "'<think>The answer is …</think>': answers without reasoning. Set warmup.traces=pilot (the model's own right answers) or "
-            "teacher, name a rationale column, leave out the sft arms, or ask for answers alone with prompts.think=false.\n"
+            f"warning: none of the {count:,} training cases has a worked answer, so the warm-up would teach '<think>The"
+            " answer is …</think>': answers without reasoning. Set warmup.traces=pilot (the model's own right answers)"
+            " or teacher, name a rationale column, leave out the sft arms, or ask for answers alone with"
+            " prompts.think=false.\n"
         )
 
 
