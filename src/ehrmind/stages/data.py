@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 
 from pydantic import JsonValue
@@ -57,7 +58,7 @@ def _prepared(run: Run, recipe: Recipe) -> dict[str, list[Case]]:
             if written:
                 histories[name] = written
         found = DataFacts(
-            sources=sources,
+            sources=json.loads(json.dumps(sources)),  # tuples become lists, as in the file
             proven=ProvenCases.model_validate(proven),
             **({"histories": histories} if histories else {}),
             digest=_digest(splits),
