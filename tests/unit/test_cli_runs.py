@@ -16,6 +16,7 @@ import yaml
 from ehrmind.cli import main
 from ehrmind.config import load_recipe
 from ehrmind.runs import Run, open_run
+from ehrmind.runs.records import Diagnosis, Results
 
 RECIPE = {
     "name": "small",
@@ -24,9 +25,13 @@ RECIPE = {
 }
 PILOT = {
     "questions": 2, "answers": 8, "correct": 0, "pass@1": 0.0, "pass@1_ci95": [0.0, 0.3], "pass@k": 0.0, "pass@k_ci95": [0.0, 0.6],
-    "format_rate": 0.5, "truncated": 0.0, "reliable@k": 0.0,
+    "format_rate": 0.5, "truncated": 0.0, "reliable@k": 0.0, "reliable@k_ci95": [0.0, 0.6], "curve": [], "chance": 0.0, "needed": 2,
+    "unsettled": {"questions": 2, "pass@1": 0.0, "chance": 0.0}, "entropy": 0.0,
 }  # fmt: skip
-ARM = {"n": 600, "correct": 300, "accuracy": 0.5, "ci95": [0.46, 0.54], "unparsed": 7, "by_stratum": {}}
+ARM = {
+    "n": 600, "correct": 300, "accuracy": 0.5, "ci95": [0.46, 0.54], "groups": 600, "interval": "wilson", "unparsed": 7,
+    "cost": {"tokens": 1, "prompt_tokens": 1}, "by_stratum": {},
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +57,11 @@ def finished(tmp_path: Path, recipe: Path) -> Run:
         "medcalc/risk/lacking": PILOT | {"kind": "missing"},
     }
     found = {"samples": 4, "by_stratum": by_stratum, "overall": PILOT}
-    run.write_json("pilot.json", found)
-    pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9}}
-    run.write_json(
-        "results.json", {"arms": {"base": ARM, "sft": ARM}, "pairs": pairs, "decoding": "greedy", "scorer": "ehrmind"}
-    )
+    run.write_json("pilot.json", Diagnosis.model_validate(found).to_dict())
+    pairs = {"sft-base": {"difference": 0.125, "ci95": [0.1, 0.15], "p": 1e-9, "interval": "newcombe"}}
+    about = {"decoding": "greedy", "scorer": "ehrmind", "held_out_scorings": [], "seconds": {}}
+    results = {"schema_version": 1, "arms": {"base": ARM, "sft": ARM}, "pairs": pairs, **about}
+    run.write_json("results.json", Results.model_validate(results).to_dict())
     run.put("protected/cases/train.parquet", b"record text" * 100_000)
     return run
 
