@@ -14,6 +14,7 @@ root_doc = "docs/README"
 include_patterns = ["docs/*.md", *(f"{name}.md" for name in OUTSIDE)]
 myst_heading_anchors = 6
 nitpicky = True
+suppress_warnings = ["misc.highlighting_failure"]  # `…` stands in examples
 
 
 def prepare(app: object, name: str, source: list[str]) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_pipeline(recipe, Path(folder) / "run", stages=("rlvr",))
         for row in run.metrics():
-            print(f"step {row['step']}: {recipe.rlvr.loss} {row['loss']:.4f}")
+            print(f"step {row.step}: {recipe.rlvr.loss} {row.values['loss']:.4f}")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_pipeline(recipe, Path(folder) / "run", stages=("rlvr",))
         for row in run.metrics():
-            print(
-                f"{row['stage']}, step {row['step']}: reward {row['reward']:.3f}, of it brevity {row['reward_brevity']:.3f}"
-            )
+            reward, brevity_part = row.values["reward"], row.values["reward_brevity"]
+            print(f"{row.stage}, step {row.step}: reward {reward:.3f}, of it brevity {brevity_part:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""No untyped mappings between rooms: `dict[str, Any]` and `Mapping[str, Any]` stand only where JSON is read or written."""
+"""No untyped mappings between rooms: `dict[str, Any]` and `Mapping[str, Any]` stand only where JSON
+is read or written."""
 
 from __future__ import annotations
 

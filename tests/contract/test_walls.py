@@ -55,9 +55,8 @@ WALLS = {
     "report": ("engines", "stages", "predict", "export", "cluster", "view", "cli"),
     "view": ("engines", "stages", "predict", "export", "cluster", "cli"),
 }
-# Rooms whose files import each other in no circle, imports for type annotations included.
-# `ehrmind` stands for all of them.
-WITHOUT_CIRCLES = ("ehrmind.engines",)
+# Packages whose files import each other in no circle, imports for type annotations included.
+WITHOUT_CIRCLES = ("ehrmind",)
 # Rooms the command line reaches only through another room's verb.
 NO_LOGIC_IN_CLI = ("rl", "engines", "prompts", "tasks")
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}

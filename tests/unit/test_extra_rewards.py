@@ -114,7 +114,7 @@ def test_a_part_of_its_own_name_is_summed_into_the_reward_that_is_learned_from(f
 def test_the_log_has_the_mean_of_every_part_and_how_far_apart_they_were(folder: Path) -> None:
     done = run(folder / "run", recipe(folder, {"brevity": "rewards_of_mine:brevity"}))
     rows = pl.DataFrame(done.read_rollouts("rlvr-rlvr"))
-    for step, logged in enumerate(row for row in done.metrics() if row["stage"] == "rlvr-rlvr"):
+    for step, logged in enumerate(row.values for row in done.metrics() if row.stage == "rlvr-rlvr"):
         parts = -rows.filter(pl.col("step") == step)["tokens"] / 1000
         assert logged["reward_brevity"] == logged["extra_reward"] == pytest.approx(parts.mean())
         assert logged["extra_reward_range"] == pytest.approx(parts.max() - parts.min())
@@ -129,7 +129,7 @@ def test_evaluation_selection_and_pilot_are_the_same_with_and_without_extra_rewa
     assert figures(plain) == figures(more)
     assert (plain.done("pilot") or {})["by_stratum"] == (more.done("pilot") or {})["by_stratum"]
     for name in ("tuning_accuracy", "accuracy", "format_rate"):
-        of_both = [[row.get(name) for row in done.metrics() if row["stage"] == "rlvr-rlvr"] for done in (plain, more)]
+        of_both = [[row.values.get(name) for row in done.metrics() if row.stage == "rlvr-rlvr"] for done in (plain, more)]
         assert of_both[0] == of_both[1]
     for stage in ("pilot", "evaluate-rlvr-greedy", "evaluate-base-greedy"):
         scored = pl.DataFrame(more.read_rollouts(stage))

@@ -1,4 +1,5 @@
-"""The types of what a run folder stores: JSON goes through them unchanged, and what does not fit is refused in a sentence."""
+"""The types of what a run folder stores: JSON goes through them unchanged, and what does not fit is
+refused in a sentence."""
 
 from __future__ import annotations
 
