@@ -154,10 +154,10 @@ def _worked(
     for case in cases:
         draw = random.Random(f"{recipe.seed}:trace:{case.id}")
         if recipe.warmup.traces == "calculators":
-            told = tasks.of(case).worked(case, draw)
+            solved = tasks.of(case).worked(case, draw)
         else:
-            told = case if case.rationale or bare or not recipe.prompts.think else None
-        worked.append((case, None if told is None else gold_response(told, recipe.prompts.think)))
+            solved = case if case.rationale or bare or not recipe.prompts.think else None
+        worked.append((case, None if solved is None else gold_response(solved, recipe.prompts.think)))
     return worked, TraceOrigin(without_reasoning=bare)
 
 
