@@ -57,9 +57,7 @@ def same(run: Run, other: Run) -> None:
         rows = run.read_rollouts(stage).select(columns)
         assert rows.equals(other.read_rollouts(stage).select(columns))
         assert rows.height == rows.select("step", "case", "member").unique().height
-    assert [(row.stage, row.step) for row in run.metrics()] == [
-        (row.stage, row.step) for row in other.metrics()
-    ]
+    assert [(row.stage, row.step) for row in run.metrics()] == [(row.stage, row.step) for row in other.metrics()]
     for arm in ("sft", "sft_rlvr"):
         there = load_file(other.model(arm) / "model.safetensors")
         for name, values in load_file(run.model(arm) / "model.safetensors").items():

@@ -183,8 +183,15 @@ def test_predicted_risks_have_their_calibration_curve_and_its_figures(runs: list
     changed = figures.results.to_dict()
     tenths = [{"risk": 0.1, "observed": 0.25, "n": 4}, {"risk": 0.9, "observed": 1.0, "n": 6}]
     changed["arms"]["rlvr"]["measures"]["trials/eligibility"]["risk"] = {
-        "n": 10, "positive": 7, "subjects": 10, "auroc": None, "auprc": None, "brier": 0.1, "f1": 0.9,
-        "balanced_accuracy": None, "calibration": tenths,
+        "n": 10,
+        "positive": 7,
+        "subjects": 10,
+        "auroc": None,
+        "auprc": None,
+        "brier": 0.1,
+        "f1": 0.9,
+        "balanced_accuracy": None,
+        "calibration": tenths,
     }
     figures = dataclasses.replace(figures, results=Results.from_dict(changed, "results.json"))
     table = labels.risks(figures)

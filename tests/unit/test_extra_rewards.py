@@ -166,7 +166,13 @@ def test_reading_a_recipe_imports_nothing_that_it_names(folder: Path) -> None:
 
 
 def test_the_digest_follows_function_and_weight(folder: Path) -> None:
-    ways: list[dict[str, Any]] = [{}, {"a": "m:f"}, {"a": "m:g"}, {"b": "m:f"}, {"a": {"function": "m:f", "weight": 0.5}}]
+    ways: list[dict[str, Any]] = [
+        {},
+        {"a": "m:f"},
+        {"a": "m:g"},
+        {"b": "m:f"},
+        {"a": {"function": "m:f", "weight": 0.5}},
+    ]
     assert len({recipe_digest(recipe(folder, extra)) for extra in ways}) == len(ways)
     assert recipe_digest(recipe(folder, {"a": "m:f"})) == recipe_digest(recipe(folder, {"a": {"function": "m:f"}}))
 

@@ -1,5 +1,4 @@
-"""The context of a stage: what every stage takes, except the engine, which each stage opens itself.
-"""
+"""The context of a stage: what every stage takes, except the engine, which each stage opens itself."""
 
 from __future__ import annotations
 
