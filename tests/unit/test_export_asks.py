@@ -77,7 +77,7 @@ def exported(folder: Path, out: Path, **asks: Any) -> Path:
     """As a run exports whose recipe asks so."""
     chosen, about = described(folder)
     said = {"model": {"name": "model", "dtype": "float32"}, "decoding": GREEDY.model_dump(mode="json"), **asks}
-    return export_model(replace(chosen, asks=said), {**about, "asks": said}, out, card="")
+    return export_model(replace(chosen, asks=said), about.model_copy(update={"asks": said}), out, card="")
 
 
 def generated(folder: Path, variant: PromptVariant | None = None) -> list[str]:
