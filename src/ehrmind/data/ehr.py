@@ -20,7 +20,7 @@ from ehrmind.data.cases import Counts, FileRead
 from ehrmind.data.ehr_labels import all_alike, label_words, read_labels
 from ehrmind.data.ehr_splits import split_histories
 from ehrmind.data.ehrshot import Ehrshot, is_ehrshot, open_ehrshot, read_ehrshot_labels
-from ehrmind.data.files import ahead, sha256_of
+from ehrmind.data.files import prefetched, sha256_of
 from ehrmind.data.label_files import label_files
 from ehrmind.data.labels import balanced, label_form, label_truth, labels_by_split
 from ehrmind.data.map_files import each
@@ -187,7 +187,7 @@ def usable(data: Meds | Ehrshot, labels: pl.DataFrame, files: Sequence[Path], un
     known = np.zeros(len(subjects), dtype=bool)
     born, sexes = np.full(len(subjects), NO_BIRTH), np.full(len(subjects), None, dtype=object)
     undated = Counter[str]()
-    for here in ahead(_people_by_shard(data, subjects)):
+    for here in prefetched(_people_by_shard(data, subjects)):
         known[here.places], born[here.places], sexes[here.places] = True, here.born, here.sexes
         undated += here.undated
     _refuse_strangers(data, subjects, known, files)

@@ -119,7 +119,7 @@ def read_lines(path: Path) -> tuple[list[str], str]:
     return lines_of(decoded(content, str(path))), sha256
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """Yields the items, computing each in another thread while the caller uses the one before."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, None)
