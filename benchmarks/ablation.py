@@ -28,7 +28,8 @@ ANSWERS = 60  # for every missing stratum there is
 
 @dataclass(frozen=True)
 class Study:
-    """A seed's runs: (stratum, case, right) by arm, strata by kind, (traces, rehearsed) by warm-up."""
+    """A seed's runs: (stratum, case, right) by arm, strata by kind, (traces, rehearsed) by
+    warm-up."""
 
     arms: Mapping[str, list[tuple[str, str, bool]]]
     kinds: Mapping[str, str]

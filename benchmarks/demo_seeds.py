@@ -25,7 +25,8 @@ from ehrmind.runs.records import Comparison, Diagnosis, Results
 from ehrmind.statistics import wilson
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = (sys.executable, "-c", "import resource, subprocess, sys; code = subprocess.call(sys.argv[2:]); "
+TIMED = (sys.executable, "-c", "import resource, subprocess, sys; "
+         "code = subprocess.call(sys.argv[2:]); "
          "open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(code)")  # fmt: skip
 PAIR = "sft_rlvr-sft"
 

@@ -285,7 +285,9 @@ def results_schema() -> str:
 
 
 def rollouts_schema() -> str:
-    """The JSON Schema of a row of protected/rollouts/*.parquet; `x-parquet` is the column's type in the file."""
+    """The JSON Schema of a row of protected/rollouts/*.parquet; `x-parquet` is the column's type in
+    the file.
+    """
     schema = TypeAdapter(RolloutRow).json_schema()
     for name, kind in rollout_schema(["NAME"]).items():
         schema["properties"][name]["x-parquet"] = str(kind)

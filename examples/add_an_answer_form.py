@@ -41,7 +41,8 @@ def as_json(names: Sequence[str] | str) -> str:
 
 
 def read(case: Case, answer: Any, unit: Any) -> Reading:
-    """The names in order, and why the answer is no list of them. Never raises, whatever JSON comes."""
+    """The names in order, and why the answer is no list of them. Never raises, whatever JSON
+    comes."""
     if not isinstance(answer, list) or any(type(name) is not str for name in answer):
         return None, NO_NAMES
     names = sorted(name.strip().lower() for name in answer)

@@ -1,12 +1,15 @@
-"""Ask a served model about a case with an ordinary OpenAI-style client. Serve what a run has trained, and ask it:
+"""Ask a served model about a case with an ordinary OpenAI-style client. Serve what a run has
+trained, and ask it:
 
     ehrmind export model runs/demo --out demo-model
-    transformers serve demo-model --host 127.0.0.1 --port 8000        or: vllm serve demo-model --host 127.0.0.1
+    transformers serve demo-model --host 127.0.0.1 --port 8000
+    # or: vllm serve demo-model --host 127.0.0.1
     ehrmind data new medcalc notes.csv --out new.parquet
     python examples/ask_a_served_model.py demo-model new.parquet --url http://127.0.0.1:8000/v1
 
-`ehrmind predict demo-model new.parquet --endpoint URL --out FOLDER` does this for many cases, resumable, with provenance. Records would
-leave this machine with the question, so an address elsewhere is refused here.
+`ehrmind predict demo-model new.parquet --endpoint URL --out FOLDER` does this for many cases,
+resumable, with provenance. Records would leave this machine with the question, so an address
+elsewhere is refused here.
 """
 
 from __future__ import annotations

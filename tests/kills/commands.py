@@ -54,9 +54,10 @@ OMOP = {
 
 @dataclass(frozen=True)
 class Command:
-    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it goes on where it
-    stopped, if `option` is given. `torch`: it opens a model. `records`: what it writes has a patient
-    behind it."""
+    """`arguments` are given in a copy of a folder that `inputs` fills. `resumes`: it goes on where
+    it stopped, if `option` is given. `torch`: it opens a model. `records`: what it writes has a
+    patient behind it.
+    """
 
     name: str
     arguments: str

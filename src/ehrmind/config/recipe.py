@@ -175,7 +175,8 @@ class Recipe(Section):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `dotted.key=value` overrides. Raises InputError with one sentence."""
+    """Reads a recipe and applies `dotted.key=value` overrides. Raises InputError with one
+    sentence."""
     path = find_recipe(path)
     tree = read_yaml(path)
     if not isinstance(tree, dict):
@@ -210,7 +211,8 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns the dotted names of keys whose values differ, for the message that refuses a resume."""
+    """Returns the dotted names of keys whose values differ, for the message that refuses a
+    resume."""
     names = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)

@@ -27,7 +27,8 @@ def workers_named(cluster: Any) -> int | None:
 
 
 class Cluster(Section):
-    """Workers that run the recipe. No key here changes the result: other workers may resume a run."""
+    """Workers that run the recipe. No key here changes the result: other workers may resume a
+    run."""
 
     address: str | None = Field(
         default=None, description="address of a Ray cluster: HOST:PORT, or local:N for N nodes on this machine"

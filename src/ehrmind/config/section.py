@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 LARGEST = 1_000_000_000  # of any whole number but a seed: above it, a slip of the keyboard would run for years
 SEEDS = 1 << 63  # what numpy and torch take
-# The most that any experiment has, by key; the same in every section, a hundred times what the largest published ones use.
+# Upper limits by key, the same in every section: a hundred times what the largest published
+# experiments use.
 LIMITS = {
     "n": 10_000_000,
     "questions": 10_000_000,

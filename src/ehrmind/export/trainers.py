@@ -139,7 +139,8 @@ def launch_script(trainer: str, material: Material, carried: Carried) -> str:
 
 
 def _hydra(value: Any) -> str:
-    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a quote."""
+    """Writes a value in the grammar of Hydra's overrides. A backslash escapes only before a
+    quote."""
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     if isinstance(value, dict):

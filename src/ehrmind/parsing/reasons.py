@@ -1,7 +1,8 @@
 """Every reason why a text is not a correct answer, in one readable place.
 
-A text is malformed when it breaks the protocol, the JSON or the schema, or when its answer is no single value of
-the kind that the question asks for; the few reasons in `WELL_FORMED` are those of an answer that is merely wrong.
+A text is malformed when it breaks the protocol, the JSON or the schema, or when its answer is no
+single value of the kind that the question asks for; the few reasons in `WELL_FORMED` are those of
+an answer that is merely wrong.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Normaliser(NamedTuple):
-    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's constant."""
+    """Counts over the whole batch, all workers included. `max_new_tokens` is Dr. GRPO's
+    constant."""
 
     answers: int
     tokens: int
@@ -68,7 +69,8 @@ def with_penalty(loss_NT: Tensor, batch: MicroBatch) -> Tensor:
 
 
 def grpo(batch: MicroBatch) -> Tensor:
-    """Clipped loss, averaged over an answer's tokens, then over answers (arXiv 2402.03300, eq. 3)."""
+    """Clipped loss, averaged over an answer's tokens, then over answers (arXiv 2402.03300, eq.
+    3)."""
     tokens_N1 = batch.mask_NT.sum(1, keepdim=True)
     return (clipped_NT(batch).sum(1, keepdim=True) / tokens_N1.clamp(min=1)).sum() / batch.whole.answers
 

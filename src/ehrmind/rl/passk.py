@@ -1,4 +1,5 @@
-"""pass@k, the chance that at least one of k samples is right (Chen et al. 2021, arXiv 2107.03374)."""
+"""pass@k, the chance that at least one of k samples is right (Chen et al. 2021, arXiv
+2107.03374)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The context of a stage: what every stage takes, except the engine, which each stage opens itself."""
+"""The context of a stage: what every stage takes, except the engine, which each stage opens
+itself."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def provenance(run: Run, recipe: Recipe, base: Path, day: str) -> Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide figures; "absent" for one not installed."""
+    """Versions of Python and of the packages that decide figures; "absent" for one not
+    installed."""
     found = {"python": sys.version.split()[0]}
     for name in VERSIONS:
         try:

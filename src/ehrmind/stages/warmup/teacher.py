@@ -199,7 +199,8 @@ def _proven(case: Case, answer: Answer, settings: Teacher, thoughts: set[str]) -
 def _balanced(
     kept: Mapping[Bucket, Sequence[tuple[Case, str]]], balance: float | None, refused: Counter[str]
 ) -> list[tuple[Case, str]]:
-    """Drops kept answers of a label that a stratum has too many of, and counts them in `refused`."""
+    """Drops kept answers of a label that a stratum has too many of, and counts them in
+    `refused`."""
     fewest: dict[str, int] = {}
     for (stratum, _), pairs in kept.items():
         fewest[stratum] = min(len(pairs), fewest.get(stratum, len(pairs)))
