@@ -25,9 +25,12 @@ from ehrmind.runs.records import Comparison, Diagnosis, Results
 from ehrmind.statistics import wilson
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = (sys.executable, "-c", "import resource, subprocess, sys; "
-         "code = subprocess.call(sys.argv[2:]); "
-         "open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(code)")  # fmt: skip
+MEASURE = (
+    "import resource, subprocess, sys; code = subprocess.call(sys.argv[2:]); "
+    "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; "
+    "open(sys.argv[1], 'w').write(str(peak)); sys.exit(code)"
+)
+TIMED = (sys.executable, "-c", MEASURE)
 PAIR = "sft_rlvr-sft"
 
 

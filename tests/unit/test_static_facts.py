@@ -116,7 +116,7 @@ def test_an_undated_death_is_in_no_history_and_no_baseline_and_is_counted(tmp_pa
     filled, _ = with_histories(cases, History(kinds=["labs", "other", "demographics"]))
     assert not any("death" in case.fields["history"].lower() for case in filled)
     train, held_out = ([case for case in cases if case.split == split] for split in ("train", "held_out"))
-    assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures()["risk"]["auroc"] < 0.9
+    assert boosted_counts(train, held_out, seed=0)["ehr/high_potassium"].measures().risk.auroc < 0.9
 
 
 def test_metadata_declare_further_codes_static(tmp_path: Path) -> None:
