@@ -15,11 +15,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from _reasoning_errors import KINDS, Corrupted, Place, corrupt
+
 from ehrmind.calculators.telling import STYLES
 from ehrmind.data.medcalc import read_medcalc
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.process_audit import PARTS, ProcessAudit, audit, thinking_of
-from ehrmind.process_audit.corruptions import KINDS, Corrupted, Place, corrupt
 from ehrmind.prompts import gold_response
 from ehrmind.statistics import wilson
 from ehrmind.types import Case

@@ -11,18 +11,11 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import numpy as np
 
 # unknown birth, in microseconds since 1970: the smallest int64, which is no other time
 NO_BIRTH = -(2**63)
 PER_YEAR = {"year": 1, "month": 12, "week": 365.25 / 7, "day": 365.25}  # units of an age in a text
-
-
-def whole_years(born: date, on: date) -> int:
-    """Returns years completed on a day; negative before birth."""
-    return on.year - born.year - ((on.month, on.day) < (born.month, born.day))
 
 
 def ages(born: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ehrmind.prompts import gold_response, messages
 from ehrmind.types import Case
 from ehrmind.verify.audit import check_cases
 from ehrmind.verify.benchmark import benchmark_score
-from ehrmind.verify.parity import as_markdown, parity
+from tests.verifier_parity import as_markdown, parity
 
 FILES = {
     "test_v1.0_dev.csv.gz": 522,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks._reasoning_errors import Place, corrupt
 from ehrmind.data.medcalc import read_medcalc
 from ehrmind.process_audit import audit, thinking_of
-from ehrmind.process_audit.corruptions import Place, corrupt
 from ehrmind.prompts import gold_response
 from ehrmind.types import Case
 

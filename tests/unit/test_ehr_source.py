@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ehrmind.ages import whole_years
 from ehrmind.cli import main
 from ehrmind.config import EhrFiles
 from ehrmind.data.ehr import read_ehr
@@ -20,6 +19,7 @@ from ehrmind.tasks.ehr import QUESTIONS
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 from tests.meds_data import START, write_meds
+from tests.unit.test_ages import whole_years
 
 
 @pytest.fixture

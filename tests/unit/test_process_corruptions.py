@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 
+from benchmarks._reasoning_errors import KINDS, corrupt
 from ehrmind.calculators.telling import STYLES
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.process_audit import audit, thinking_of
-from ehrmind.process_audit.corruptions import KINDS, corrupt
 from ehrmind.prompts import gold_response
 from ehrmind.types import Case
 

@@ -12,7 +12,6 @@ FIRST = [
     "ehrmind.verify",
     "ehrmind.parsing.parse",
     "ehrmind.verify.audit",
-    "ehrmind.verify.parity",
     "ehrmind.tasks",
     "ehrmind.prompts",
     "ehrmind.prompts.chat",

@@ -14,7 +14,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ehrmind.calculators.units import accepted, convert, convert_as_medcalc, straight_line
@@ -225,11 +225,6 @@ class Day:
 
 
 Input: TypeAlias = Quantity | Flag | Choice | Day
-
-
-def required(item: Input) -> Input:
-    """Returns the same input without a default."""
-    return replace(item, default=None, because="")
 
 
 def shown_text(given: Any) -> str:
