@@ -37,9 +37,8 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
         clear_leftovers(path, alone=True)
         before = _as_known_here(run.recipe())
-        differing = differing_keys(
-            {**before, "cluster": None}, {**resolved, "cluster": None}
-        )  # other workers may resume it
+        # other workers may resume it
+        differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})
         if differing:
             raise InputError(
                 f"{path} was made with another recipe, so it cannot be resumed; these keys differ:"

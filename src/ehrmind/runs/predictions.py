@@ -208,9 +208,8 @@ def _recover(folder: Predictions) -> None:
         sys.stderr.write(f"{folder.path / fault.name} is {fault.what}; it is made again\n")
         folder.manifest.remove(fault.name)
     parts = (f"{PARTS}{path.name}" for path in (folder.path / PARTS).glob("*.parquet") if _PART.fullmatch(path.name))
-    folder.manifest.remove(
-        *(name for name in parts if not folder.manifest.holds(name))
-    )  # a kill came before it was listed or after it was unlisted
+    # a kill came before it was listed or after it was unlisted
+    folder.manifest.remove(*(name for name in parts if not folder.manifest.holds(name)))
 
 
 def holds_work(path: Path) -> bool:

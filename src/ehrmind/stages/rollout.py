@@ -141,9 +141,8 @@ def answer_probabilities(engine: Sampler, groups: Sequence[Group]) -> list[list[
             begun, opened, _ = completion.text.rpartition(ANSWER_OPEN)
             places.append(len(asked) if options and opened else None)
             if options and opened:
-                earlier = (
-                    token for part in completion.segments[:-1] for token in part.token_ids
-                )  # a call of the tool, and its reply
+                # a call of the tool, and its reply
+                earlier = (token for part in completion.segments[:-1] for token in part.token_ids)
                 asked.append(
                     (replace(group.prompt, token_ids=(*group.prompt.token_ids, *earlier)), begun + opened, options)
                 )

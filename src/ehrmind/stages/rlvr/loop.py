@@ -48,9 +48,8 @@ def rlvr(context: StageContext, engine: Engine, arm: str) -> RlvrFacts:
     settings, stage = recipe.rlvr, f"rlvr-{arm}"
     prompts = render_prompts(engine, recipe, train, recipe.decoding)
     asked = [case for case in train if case.id in prompts]
-    seen = (
-        pilot_rows(run) if settings.curriculum == "pass_rate" and arm == "rlvr" else ()
-    )  # after a warm-up its rates hold no more
+    # after a warm-up the pilot's pass rates hold no more
+    seen = pilot_rows(run) if settings.curriculum == "pass_rate" and arm == "rlvr" else ()
     curriculum = Curriculum(recipe, asked, seen)
     weights = class_weights(asked) if settings.class_weights == "balanced" else {}
     extra = load_rewards(recipe.reward.extra)
