@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -62,8 +62,7 @@ def hatchling(source: Path, target: str, out: Path) -> Path:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel that was built from the unpacked source archive, so that both are tried."""
     folder = tmp_path_factory.mktemp("dist")
-    with tarfile.open(hatchling(ROOT, "sdist", folder)) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(hatchling(ROOT, "sdist", folder), folder)
     return hatchling(folder / f"ehrmind-{__version__}", "wheel", folder)
 
 
