@@ -49,5 +49,10 @@ class StageContext:
     @property
     def transfer(self) -> dict[str, Sequence[Case]]:
         """Transfer sets by name, without the prefix."""
-        prefix = "transfer-"
-        return {name.removeprefix(prefix): cases for name, cases in self.splits.items() if name.startswith(prefix)}
+        return transfer_sets(self.splits)
+
+
+def transfer_sets(splits: Mapping[str, Sequence[Case]]) -> dict[str, Sequence[Case]]:
+    """Returns the transfer sets among the splits by name, without their prefix."""
+    prefix = "transfer-"
+    return {name.removeprefix(prefix): cases for name, cases in splits.items() if name.startswith(prefix)}

@@ -14,6 +14,7 @@ from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
 from ehrmind.runs.records import Results, StageKey
 from ehrmind.runs.start import is_bare
+from ehrmind.stages.context import transfer_sets
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import Locate, OpenEngine, locate_base, open_local
@@ -96,10 +97,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
             for how in part.evaluate.decodings:
                 if one.rollout_steps(str(StageKey.scoring(arm, how))):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
-        places = {
-            name.removeprefix("transfer-"): there for name, there in splits.items() if name.startswith("transfer-")
-        }
-        for place, of_arms in transfer_outcomes(one, part, arms, places).items():
+        for place, of_arms in transfer_outcomes(one, part, arms, transfer_sets(splits)).items():
             for arm, rows in of_arms.items():
                 transfer[place][arm] += _marked(rows, seed)
     recipe = next(iter(parts.values()))
