@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from ehrmind.config import Model
-from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local import hub_model
+from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.hub_model import download, find_on_hub, locate
 from ehrmind.types import InputError, Message
 from tests.loopback_hub import COMMIT, OLDER, loopback_hub
@@ -33,9 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def hub(
-    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SimpleNamespace]:
+def hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     with loopback_hub(dict(files), tmp_path, monkeypatch) as state:
         yield state
 
@@ -78,7 +76,9 @@ def weights_asked(state: SimpleNamespace) -> list[str]:
 def test_size_commit_and_place_are_known_before_any_file_is_asked_for(hub: SimpleNamespace) -> None:
     found = find_on_hub(NAMED)
     assert found.commit == COMMIT and set(found.missing) == set(found.sizes)
-    assert found.to_download == sum(len(hub.files[name]) for name in found.sizes) and "modeling_own.py" not in found.sizes
+    assert (
+        found.to_download == sum(len(hub.files[name]) for name in found.sizes) and "modeling_own.py" not in found.sizes
+    )
     assert f"owner/model at commit {COMMIT}: {len(found.sizes)} files, 0.01 GB" in found.line()
     assert str(hub.cache) in found.line() and not weights_asked(hub)
 
@@ -116,7 +116,9 @@ def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_its_download(
     hub: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_model, "_free", lambda _: 1_000)
-    with pytest.raises(InputError, match=r"'owner/model' needs 0\.01 GB more, and .*cache has 0\.01 GB free; .*HF_HOME"):
+    with pytest.raises(
+        InputError, match=r"'owner/model' needs 0\.01 GB more, and .*cache has 0\.01 GB free; .*HF_HOME"
+    ):
         locate(NAMED, online=True)
     assert not weights_asked(hub)
 
@@ -124,7 +126,10 @@ def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_its_download(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["model.Q4_1.gguf", "config.json"], r"GGUF .*`hf download owner/model model\.Q4_1\.gguf`.*ehrmind model convert"),
+        (
+            ["model.Q4_1.gguf", "config.json"],
+            r"GGUF .*`hf download owner/model model\.Q4_1\.gguf`.*ehrmind model convert",
+        ),
         (["pytorch_model.bin", "config.json"], r"pickled weights \(pytorch_model\.bin\)"),
         (["adapter_model.safetensors", "adapter_config.json"], "is an adapter alone"),
         (["config.json", "checkpoint-5/model.safetensors"], "no config.json with safetensors at its top"),
@@ -195,4 +200,6 @@ def test_the_shards_that_arrived_before_a_cut_are_not_downloaded_again(hub: Simp
     assert list(find_on_hub(NAMED).missing) == [second]
     hub.broken, hub.requests[:] = set(), []
     assert (locate(NAMED, online=True) / second).stat().st_size == len(whole)
-    assert [request.rpartition("/")[2] for request in hub.requests if request.startswith("GET") and "resolve" in request] == [second]
+    assert [
+        request.rpartition("/")[2] for request in hub.requests if request.startswith("GET") and "resolve" in request
+    ] == [second]

@@ -20,7 +20,8 @@ from tests.small_models import small_model
 
 RECIPE = {
     "data": {
-        split: {"synthetic": {"n": n, "seed": n, **SHORT}} for split, n in (("train", 9), ("tuning", 4), ("held_out", 5))
+        split: {"synthetic": {"n": n, "seed": n, **SHORT}}
+        for split, n in (("train", 9), ("tuning", 4), ("held_out", 5))
     },
     "model": {"name": "owner/model"},
     "decoding": {"max_new_tokens": 2},
@@ -39,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture
 def hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.delenv("EHRMIND_TRACEBACK", raising=False)
-    for module in (cli_stages, ):  # the libraries are imported already, and must not be told otherwise
+    for module in (cli_stages,):  # the libraries are imported already, and must stay online
         monkeypatch.setattr(module, "stay_offline", lambda online: None)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     with loopback_hub(dict(files), tmp_path, monkeypatch) as state:

@@ -28,7 +28,7 @@ from ehrmind.engines.local.sampling.label_logprobs import label_logprobs
 from ehrmind.engines.local.sampling.sampler import sample
 from ehrmind.engines.local.saving.saved_model import save_model
 from ehrmind.engines.local.training.learner import LocalLearner
-from ehrmind.types import Completion, InputError, Message, Prompt
+from ehrmind.types import Completion, Message, Prompt
 
 
 class LocalEngine(LocalModel):

@@ -29,7 +29,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A hub model at one commit. `sizes` are bytes by file; `missing` files are not in the cache."""
+    """A hub model at one commit: bytes by file, and the files that the cache lacks."""
 
     name: str
     revision: str | None
@@ -45,10 +45,9 @@ class HubModel:
 
     def line(self) -> str:
         """Says in one line what a download brings and where it goes."""
-        here = len(self.sizes) - len(self.missing)
         return (
-            f"{self.name} at commit {self.commit}: {len(self.missing)} files, {_gb(self.to_download)}, to download"
-            f"{f' ({here} are here already)' if here else ''} into {self.cache}, which has {_gb(_free(self.cache))} free"
+            f"{self.name} at commit {self.commit}: {len(self.missing)} files, {_gb(self.to_download)}, to download "
+            f"into {self.cache}, which has {_gb(_free(self.cache))} free"
         )
 
 
@@ -161,7 +160,9 @@ def _refuse_unusable(what: str, name: str, files: Collection[str], wanted: Colle
             f"{what} holds pickled weights ({pickles[0]}) and no safetensors; name a model or a model.revision that "
             "has safetensors."
         )
-    raise InputError(f"{what} holds no config.json with safetensors at its top; name a model that `transformers` opens.")
+    raise InputError(
+        f"{what} holds no config.json with safetensors at its top; name a model that `transformers` opens."
+    )
 
 
 def _from_cache(settings: Model) -> Path:
