@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,6 @@ def _asked(name: str, revision: str | None) -> HubModel:
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.hf_api import RepoFile
-    from huggingface_hub.utils import filter_repo_objects
 
     what = f"The model '{name}'" + (f" at revision '{revision}'" if revision else "")
     with clear_errors(what):
@@ -126,10 +126,10 @@ def _asked(name: str, revision: str | None) -> HubModel:
             ) from None
         commit = about.sha or ""
         if not COMMIT.fullmatch(commit):
-            raise InputError(f"The hub did not say which commit {what} is at; check HF_ENDPOINT.")
+            raise InputError(f"The hub names no commit of '{name}'; check HF_ENDPOINT.")
         tree = api.list_repo_tree(name, recursive=True, revision=commit)
         files = {file.path: file for file in tree if isinstance(file, RepoFile)}
-        wanted = sorted(filter_repo_objects(files, **WANTED))
+        wanted = sorted(filter(_is_wanted, files))
         _refuse_unusable(what, name, files, wanted)
         if about.gated:  # the list is for everybody, the files are not
             get_hf_file_metadata(hf_hub_url(name, "config.json", revision=commit, endpoint=endpoint()))
@@ -141,6 +141,12 @@ def _asked(name: str, revision: str | None) -> HubModel:
         if not (folder / "snapshots" / commit / path).exists() and not (folder / "blobs" / blobs[path]).exists()
     ]
     return HubModel(name, revision, commit, {path: files[path].size for path in wanted}, missing, _cache())
+
+
+def _is_wanted(path: str) -> bool:
+    """Whether `snapshot_download` takes a file under `WANTED`."""
+    allowed, ignored = (any(fnmatch(path, one) for one in patterns) for patterns in WANTED.values())
+    return allowed and not ignored
 
 
 def _refuse_unusable(what: str, name: str, files: Collection[str], wanted: Collection[str]) -> None:
