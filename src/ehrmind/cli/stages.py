@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ehrmind.cli.downloads import Online, Yes, agree
+from ehrmind.cli.downloads import Online, Yes, ask
 from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
@@ -111,15 +111,16 @@ def _stages(
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
+        from ehrmind.stages.models import agreed_commit
 
-        agreed = partial(agree, recipe, yes=yes, here=False)
+        agreed = partial(agreed_commit, recipe, ask=partial(ask, yes=yes), here=False)
         with run_on_cluster(recipe, out, resume=resume, stages=stages, agree=agreed) as finished:
             failed = _show(finished, out, whole=stages is None)
     else:
         from ehrmind.runs import open_run
         from ehrmind.runs.lock import only_writer
         from ehrmind.runs.start import holds_work
-        from ehrmind.stages.models import locate_at
+        from ehrmind.stages.models import agreed_commit, locate_at
         from ehrmind.stages.seeds import run_seeds
         from ehrmind.world import is_restarted, joined
 
@@ -128,7 +129,8 @@ def _stages(
             commit = None
             if recipe.data.online:  # a folder that is in use is refused before anyone is asked
                 run = open_run(folder, recipe, resume=resume)
-                commit, resume = world.from_first(lambda: agree(recipe, run, yes=yes, here=True)), True
+                resume = True
+                commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
             finished = run_seeds(recipe, folder, resume=resume, stages=stages, locate=locate_at(commit))
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
