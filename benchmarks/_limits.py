@@ -26,6 +26,10 @@ KINDS = (FORWARD, TO_INPUT, TO_WEIGHT)
 LM_HEAD_ROWS = {"cpu": 512, "cuda": 2048}
 DECODED_ROWS = (64, 32, 16)  # in this order: rows leave
 DECODED_GROUP = 8
+DECODING_TABLE = (
+    "| case | dtype | rows | decoding step | reading the weights | products | step over the larger |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
 
 
 class Weight(NamedTuple):
@@ -141,7 +145,7 @@ def reading_seconds(size: int, *, repeats: int = 3) -> float:
     import torch
 
     numbers = torch.ones(size // 4)
-    return best(lambda: torch.dot(numbers, numbers), "cpu", repeats)
+    return best(numbers.amax, "cpu", repeats)
 
 
 def best(work: Callable[[], Any], device: str, repeats: int) -> float:
@@ -209,3 +213,11 @@ def _uniforms(rows: int) -> Any:
     import numpy as np
 
     return np.linspace(0.01, 0.99, rows)
+
+
+def decoding_rows(case: Case, dtype: str, decoded: dict[str, Any]) -> list[str]:
+    return [
+        f"| {case} | {dtype} | {rows} | {one['step_ms']:.1f} ms | {one['read_ms']:.1f} ms |"
+        f" {one['products_ms']:.1f} ms | **{one['ratio']:.1f}** |"
+        for rows, one in reversed(decoded.items())
+    ]
