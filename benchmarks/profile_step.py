@@ -40,7 +40,7 @@ SCOPES = {
 }
 OPERATORS = {
     PRODUCTS: ("aten::mm", "aten::addmm", "aten::bmm", "_linear_pointwise", "mkldnn_linear", "_reorder_linear_weight"),
-    CASTS: ("aten::copy_", "aten::clone", "aten::cat", "aten::contiguous", "aten::_to_copy", "aten::to"),
+    CASTS: ("aten::copy_", "aten::clone", "aten::cat", "aten::_to_copy"),
     "embedding and indexing": ("embedding", "aten::index", "aten::gather", "scatter"),
     "elementwise": ("aten::add", "aten::mul", "aten::div", "aten::sub", "aten::neg", "aten::sigmoid", "aten::sum"),
 }
