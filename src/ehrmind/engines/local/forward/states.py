@@ -158,7 +158,7 @@ def share_states(network: Any) -> bool:
     if sorted(module.layer_idx for module in inner) != wanted:
         return False
     for module in inner:
-        module.__class__ = _sharing(type(module), takes[module])
+        module.__class__ = _sharing(module.__class__, takes[module])
     return True
 
 
