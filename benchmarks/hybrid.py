@@ -78,6 +78,8 @@ def write_hybrid(folder: Path, kind: str) -> None:
 
 def compared(kind: str, case: Case, dtype: str, repeats: int) -> dict[str, Any]:
     """Measures both paths in turn, after one step of each that is not counted."""
+    from ehrmind.engines.local.forward.states import forget_states
+
     seconds: dict[str, list[float]] = {name: [] for name in ("rollout", "update", "plain_rollout", "plain_update")}
     with tempfile.TemporaryDirectory() as scratch:
         write_hybrid(Path(scratch), kind)
@@ -85,6 +87,7 @@ def compared(kind: str, case: Case, dtype: str, repeats: int) -> dict[str, Any]:
         plain = sides["plain_"][0]
         plain.shared = False
         plain.network.set_attn_implementation("sdpa")
+        forget_states(plain.network)
         for step in range(repeats + 1):
             for side, (engine, learner, asked, decoding) in sides.items():
                 begun = time.perf_counter()

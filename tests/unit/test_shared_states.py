@@ -60,10 +60,10 @@ GROUPS: list[Packed] = [
 ]
 
 
-def network(name: str) -> Any:
+def network(name: str, **other: Any) -> Any:
     kind, more = CONFIGS.get(name) or MORE[name]
     torch.manual_seed(0)
-    shape = {**SIZES, "vocab_size": VOCABULARY, "pad_token_id": 0, **more}
+    shape = {**SIZES, "vocab_size": VOCABULARY, "pad_token_id": 0, **more, **other}
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape), dtype=torch.float32).eval()
 
 
@@ -108,6 +108,17 @@ def test_a_layer_computes_a_prompt_once_and_little_padding(name: str) -> None:
     group: Packed = (tokens(0, 200), [tokens(seed, 20 + seed) for seed in range(8)])
     score(model, [group], temperature=1.0, shared=True, pad_id=0)
     assert 200 < sum(computed) <= 200 + 4 / 3 * sum(20 + seed for seed in range(8))
+
+
+def test_chunks_are_short_while_prompts_are_shared_and_the_models_own_after() -> None:
+    model = network("granite_4_h", mamba_chunk_size=256)
+    plain, _ = scored(model, GROUPS, shared=False)
+    assert share_prompts(model)
+    (layer,) = [module for module in model.modules() if isinstance(module, SharedStates)]
+    assert layer.chunk_size == 64
+    assert (scored(model, GROUPS, shared=True)[0] - plain).abs().max() < 1e-5
+    states.forget_states(model)
+    assert layer.chunk_size == 256
 
 
 def test_completions_of_very_different_lengths_are_computed_apart() -> None:
