@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Cache
 
 from ehrmind.engines.local.forward.packing import Packing
 from ehrmind.engines.local.sampling.decoding_step import Step
+from ehrmind.engines.local.sampling.state_cache import StateCache
 from ehrmind.engines.local.scoring import selected_logits
 
 PREFILLED_AT_ONCE = 4096  # tokens; a longer prompt goes alone
 
 
-class KVCache(Cache):
+class KVCache(StateCache):
     """Holds `slots` prompts of up to `longest` tokens, with `group_size` rows each."""
 
     def __init__(self, network: Any, slots: int, group_size: int, longest: int) -> None:
-        super().__init__(layers=[])
+        super().__init__()
         self.network, self.device = network, next(network.parameters()).device
         self.slots, self.group_size, self.longest = slots, group_size, longest
         self.prompts: dict[int, tuple[Tensor, Tensor]] = {}  # by layer: keys and values [S, K, L, D]
@@ -63,9 +63,12 @@ class KVCache(Cache):
             self.ages_R = np.concatenate([self.ages_R, np.zeros(len(batch) * self.group_size, dtype=np.int64)])
         return torch.cat(logits)
 
+    def rows_in_use(self) -> int:
+        return len(self.slot_R)
+
     def compute(self, step: Step, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
         """Runs the model on one token of every row. Returns logits [R, V]."""
-        self._step = step
+        self._step, self.computed = step, step.rows
         output = self.network(
             input_ids=tokens_R[:, None],
             attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout says what each token sees
@@ -93,6 +96,7 @@ class KVCache(Cache):
         order[gaps] = movers
         order = order[:left]
         _move(self.own, gaps, movers, int(self.ages_R.max(initial=0)))
+        self.move_states(gaps, movers)
         self.slot_R, self.ages_R = self.slot_R[order], self.ages_R[order]
         self._drop_empty_slots()
         return order
