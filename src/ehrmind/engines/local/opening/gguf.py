@@ -125,7 +125,7 @@ def _refuse_incomplete(found: Mapping[str, Any], file: Path) -> None:
     ):
         if names := sorted(map(str, found.get(kind) or ())):
             raise InputError(
-                f"{file.name} cannot be converted: {len(names)} weights {words}, such as {names[0]}; get the whole model."
+                f"{file.name} cannot be converted: {len(names)} weights {words}, such as {names[0]}; get another."
             )
 
 
