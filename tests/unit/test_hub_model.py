@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from ehrmind.config import Model
-from ehrmind.engines.local.engine import locate, open_engine
+from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.hub_model import locate
 from ehrmind.types import InputError, Message
 from tests.loopback_hub import COMMIT, loopback_hub
 from tests.small_models import small_model

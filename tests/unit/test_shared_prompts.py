@@ -157,10 +157,14 @@ def test_a_model_that_cannot_share_is_left_as_it_was_and_it_is_said(
     assert "once for every answer" in caplog.text
 
 
-def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["chunked_attention", "linear_attention"])
+def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Chunks, and a layer said to keep a state that does not take one."""
     model = network("qwen3")
-    model.config.layer_types = ["full_attention", "linear_attention"]
-    assert windows(model.config) is None
+    model.config.layer_types = ["full_attention", kind]
+    assert (windows(model.config) is None) == (kind == "chunked_attention")
     assert not share_prompts(model)
     assert "layers of an unknown kind" in caplog.text
 

@@ -205,8 +205,9 @@ def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Returns a digest of all that is part of the result; `cluster` is not."""
+    """Returns a digest of all that is part of the result; `cluster` and `data.online` are not."""
     tree = recipe.model_dump(mode="json", exclude={"cluster"})
+    tree["data"]["online"] = False
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

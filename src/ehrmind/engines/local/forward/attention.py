@@ -30,6 +30,7 @@ from transformers.masking_utils import sdpa_mask
 
 from ehrmind.engines.local.forward.matmul import matmul, matmul_over_rows
 from ehrmind.engines.local.forward.packing import Packing, Pieces, ahead
+from ehrmind.engines.local.forward.states import KINDS, OTHERS
 
 NAME = "ehrmind_shared_prompts"
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -50,14 +51,15 @@ class Layout(Protocol):
 
 
 def windows(config: Any) -> list[int | None] | None:
-    """Returns every layer's sliding window; None if a layer is of another kind (linear, chunked,
-    …).
+    """Returns every layer's sliding window; None if a layer is of an unknown kind (chunked, …).
+
+    Layers without attention have None in the list.
     """
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         return [window] * getattr(config, "num_hidden_layers", 0)
-    if not set(kinds) <= {FULL, SLIDING}:
+    if not set(kinds) <= {FULL, SLIDING, *KINDS, *OTHERS}:
         return None
     return [window if kind == SLIDING else None for kind in kinds]
 
