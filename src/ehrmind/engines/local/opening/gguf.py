@@ -69,7 +69,7 @@ def _tokenizer(folder: Path, asked: Mapping[str, Any]) -> Any:
 
 
 def _dequantised() -> dict[str, Any]:
-    """Newer versions of transformers keep some architectures in blocks unless told otherwise."""
+    """Asks newer versions of transformers to dequantise; they keep some architectures in blocks."""
     import transformers
 
     settings = getattr(transformers, "GgufConfig", None)
@@ -119,13 +119,13 @@ def _would_differ(file: Path, what: str) -> InputError:
 
 def _refuse_incomplete(found: Mapping[str, Any], file: Path) -> None:
     for kind, words in (
-        ("missing_keys", "lacks"),
-        ("mismatched_keys", "has in another shape"),
-        ("unexpected_keys", "has beyond the model"),
+        ("missing_keys", "the model has and the file lacks"),
+        ("mismatched_keys", "have another shape in the file than in the model"),
+        ("unexpected_keys", "the file has and the model lacks"),
     ):
         if names := sorted(map(str, found.get(kind) or ())):
             raise InputError(
-                f"{file.name} {words} {len(names)} weights, such as {names[0]}; get the whole model, or in safetensors."
+                f"{file.name} cannot be converted: {len(names)} weights {words}, such as {names[0]}; get another."
             )
 
 
