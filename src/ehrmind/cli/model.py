@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +28,8 @@ def convert(
     """Convert a GGUF file into a model directory: dequantised, in safetensors, with its tokenizer
     and chat template."""
     stay_offline(online=False)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would fill a log
     from ehrmind.export.converting import convert_model
 
     written = convert_model(file, out, dtype=dtype.value, say=lambda line: typer.echo(line, err=True))
