@@ -14,9 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Rlvr
-from ehrmind.engines.local.forward import attention, packing
+from ehrmind.engines.local.forward import attention, lm_head, packing
 from ehrmind.engines.local.forward.attention import NAME, SharedPrompt, block_mask, flex, windows
-from ehrmind.engines.local.forward import lm_head
 from ehrmind.engines.local.forward.lm_head import LmHead, token_logprobs
 from ehrmind.engines.local.forward.packing import Packed, Packing
 from ehrmind.engines.local.forward.sharing import share_prompts

@@ -59,10 +59,10 @@ def token_logprobs(hidden_NE: Tensor, head: LmHead, targets_N: Tensor, temperatu
 class _TokenLogprobs(torch.autograd.Function):
     """Computes the gradient by the hidden states together with the log-probabilities.
 
-    The gradient by a token's logits is its factor g times (one-hot − p). The loss gives g later, but
-    one-hot − p, the slopes, is known at once. So the slopes times the weight are scaled by g in the
-    backward pass. The weight's gradient is slopesᵀ · (g · hidden). Slopes are kept for it within
-    `KEPT` bytes; those of further tokens are computed again.
+    A token's gradient by its logits is a factor g times the slopes, one-hot − p. The loss gives g
+    later, but the slopes are known at once. So slopes · weight is scaled by g in the backward pass.
+    The weight's gradient is slopesᵀ · (g · hidden). Slopes are kept for it within `KEPT` bytes;
+    those of further tokens are computed again.
     """
 
     @staticmethod
