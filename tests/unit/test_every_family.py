@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Lora, Model, Optimiser, Rlvr
 from ehrmind.engines.local.engine import LocalEngine, open_engine
-from ehrmind.engines.local.forward import trial
+from ehrmind.engines.local.forward import sharing, trial
 from ehrmind.engines.local.forward.packing import Packed
 from ehrmind.engines.local.forward.plain_rows import Rows, rows_of
 from ehrmind.engines.local.forward.rotary import Switch, side, switch_of
@@ -39,6 +39,10 @@ SHARED = {
     "attention_dropout",
     "hidden_dropout",
     "gpt2",
+    "qwen3_5",
+    "lfm2",
+    "granite_4_h",
+    "bamba",
     "fp8",
     "bfloat16",
 }
@@ -299,6 +303,7 @@ def test_padding_that_spoils_a_row_is_found(tmp_path: Path, monkeypatch: pytest.
     from transformers.models.lfm2 import modeling_lfm2
 
     monkeypatch.setattr(modeling_lfm2, "apply_mask_to_padding_states", lambda states, mask: states)
+    monkeypatch.setattr(sharing, "share_states", lambda network: False)
     engine = small_engine(tmp_path / "model", "lfm2")
     assert rows_of(engine.network) == Rows(padded=False, masked=False)
     engine.stop_ids = frozenset()

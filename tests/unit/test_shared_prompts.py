@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Rlvr
-from ehrmind.engines.local.forward import attention, packing
+from ehrmind.engines.local.forward import attention, lm_head, packing
 from ehrmind.engines.local.forward.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.forward.lm_head import LmHead, token_logprobs
 from ehrmind.engines.local.forward.packing import Packed, Packing
@@ -157,15 +157,19 @@ def test_a_model_that_cannot_share_is_left_as_it_was_and_it_is_said(
     assert "once for every answer" in caplog.text
 
 
-def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["chunked_attention", "linear_attention"])
+def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Chunks, and a layer said to keep a state that does not take one."""
     model = network("qwen3")
-    model.config.layer_types = ["full_attention", "linear_attention"]
-    assert windows(model.config) is None
+    model.config.layer_types = ["full_attention", kind]
+    assert (windows(model.config) is None) == (kind == "chunked_attention")
     assert not share_prompts(model)
     assert "layers of an unknown kind" in caplog.text
 
 
-def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
+def test_no_tensor_of_all_tokens_by_vocabulary_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shapes(TorchDispatchMode):
         widest = 0
 
@@ -178,6 +182,7 @@ def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
 
     model = network(vocab_size=1000)
     assert share_prompts(model)
+    monkeypatch.setitem(lm_head.KEPT, "cpu", 600 * 1000 * 4)
     groups: list[Packed] = [(tokens(0, 400), [tokens(seed, 250) for seed in range(1, 5)])]
     with Shapes():
         score(model, groups, temperature=1.0, shared=True, pad_id=0).logprobs.sum().backward()
@@ -185,8 +190,11 @@ def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
 
 
 @pytest.mark.parametrize("cap", [None, 4.0])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_chunked_log_probabilities_are_those_of_all_logits_at_once(cap: float | None, temperature: float) -> None:
+@pytest.mark.parametrize(("temperature", "kept"), [(1.0, 1 << 28), (0.6, 1 << 28), (0.6, 0), (0.6, 600 * 50 * 4)])
+def test_chunked_log_probabilities_are_those_of_all_logits_at_once(
+    cap: float | None, temperature: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm_head.KEPT, "cpu", kept)  # slopes of all tokens, of none, of the first chunk
     draw_ = torch.Generator().manual_seed(0)
     hidden = torch.randn(1100, 16, generator=draw_).requires_grad_()
     weight = torch.randn(50, 16, generator=draw_).requires_grad_()

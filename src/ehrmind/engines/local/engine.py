@@ -25,6 +25,7 @@ from ehrmind.engines.local.opening.network import open_network, usable_tokens
 from ehrmind.engines.local.opening.quantised import keeps_from_learning
 from ehrmind.engines.local.opening.tokenizer import open_tokenizer
 from ehrmind.engines.local.sampling.label_logprobs import label_logprobs
+from ehrmind.engines.local.sampling.plain_trial import try_plain_layers
 from ehrmind.engines.local.sampling.sampler import sample
 from ehrmind.engines.local.saving.saved_model import save_model
 from ehrmind.engines.local.training.learner import LocalLearner
@@ -76,6 +77,8 @@ def open_engine(
     use_own_linear(network)
     use_fused_norms(network)
     shared = share_prompts(network)
+    if shared:
+        try_plain_layers(network)
     if not shared or switch_of(network) is not None:
         try_rows(network, folder.name)
     if settings.lora is not None:

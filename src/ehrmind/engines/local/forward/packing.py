@@ -63,6 +63,7 @@ class Packing:
         self.trunks: list[tuple[int, int]] = []
         self.branches: list[tuple[tuple[int, int], tuple[int, int]]] = []  # a trunk and its completions
         self.completions: list[tuple[int, int]] = []  # of groups with several
+        self.continued: list[int] = []  # the number of each such completion's trunk
         for prompt, completions in groups:
             start = len(ids)
             ids += prompt
@@ -75,6 +76,7 @@ class Packing:
                 if completion:
                     if len(completions) > 1:
                         self.completions.append((begin, len(ids)))
+                        self.continued.append(len(self.trunks))
                     self.predictors += [prompt_end - 1, *range(begin, len(ids) - 1)]
                     self.targets += completion
             if len(completions) == 1:
@@ -89,6 +91,7 @@ class Packing:
         self.places_MC, self.valid_MC = _places(self.own, device)
         self._pieces: dict[int | None, Pieces] = {}
         self.block_masks: dict[int | None, Any] = {}  # FlexAttention's, filled by attention.py
+        self.state_plan: Any = None  # filled by states.py
 
     @cached_property
     def valid_N(self) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ehrmind.engines.local.forward.attention import NAME, windows
 from ehrmind.engines.local.forward.packing import Packed
+from ehrmind.engines.local.forward.states import forget_states, share_states
 from ehrmind.engines.local.sampling.decoder import Decoder
 from ehrmind.engines.local.scoring import score
 
@@ -35,7 +36,7 @@ def share_prompts(network: Any) -> bool:
     untried = None
     if device not in TRIED_ON:
         untried = f"not tried on {device}"
-    elif windows(network.config.get_text_config()) is None:
+    elif windows(network.config.get_text_config()) is None or not share_states(network):
         untried = "layers of an unknown kind"
     if untried:
         LOG.warning("%s: prompts are not shared (%s); %s", type(network).__name__, untried, SLOWER)
@@ -81,6 +82,7 @@ def share_prompts(network: Any) -> bool:
         network.train(training)
         if not shared:
             network.set_attn_implementation(before)
+            forget_states(network)
     return shared
 
 
