@@ -26,6 +26,9 @@ FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pytest says 5 when no test is selected; that is no failure.
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
+OR_NONE := || { last=$$?; [ $$last -eq 5 ] || code=$$last; }
+# Tests that no other may disturb.
+BY_THEMSELVES := alone or browser or cluster
 NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 help: ## this list
@@ -59,7 +62,10 @@ test: setup ## the tests that need neither a browser nor a cluster nor much time
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
 
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
-	$(PYTEST) -m "(slow or browser or cluster) and not long" $(NONE_SELECTED)
+	@code=0; \
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "slow and not ($(BY_THEMSELVES) or long)" $(OR_NONE); \
+	$(PYTEST) -m "($(BY_THEMSELVES)) and not long" $(OR_NONE); \
+	exit $$code
 
 test-long: setup ## what continuous integration has no time for: the whole of some checks of which test-all has a smaller one
 	$(PYTEST) -m "long" $(NONE_SELECTED)

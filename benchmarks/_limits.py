@@ -174,14 +174,14 @@ def decoding(engine: Any, case: Case, dtype: str, *, rounds: int = 3, steps: int
     import torch
 
     from ehrmind.config import Decoding
-    from ehrmind.engines.local.forward.matmul import packed_weights
     from ehrmind.engines.local.sampling.decoder import Decoder
+    from ehrmind.engines.local.sampling.plain_layers import rollout_weights
     from ehrmind.engines.local.sampling.sampler import draw
 
     config, size = engine.network.config, bytes_of_weights(engine.network, dtype)
     prompts = [prompt_ids(number, case.length, config.vocab_size) for number in range(DECODED_ROWS[0] // DECODED_GROUP)]
     found: dict[str, Any] = {}
-    with torch.inference_mode(), engine.autocast(), packed_weights(engine.network):
+    with torch.inference_mode(), engine.autocast(), rollout_weights(engine.network):
         decoder = Decoder(engine.network, len(prompts), DECODED_GROUP, case.length)
         tokens = draw(
             decoder.admit(prompts).repeat_interleave(DECODED_GROUP, 0), Decoding(), _uniforms(DECODED_ROWS[0])

@@ -40,6 +40,7 @@ class Case(NamedTuple):
     stage: str = "run"
     prompt: int = 768  # with 4 answers, groups of 1,024 tokens, of which micro-batches are full
     members: int = 4
+    questions: int = 8
 
 
 CASES = [
@@ -61,6 +62,7 @@ OF_A_SHAPE = [
         stage=stage,
         prompt=prompt,
         members=8,
+        questions=4 if prompt == 600 else 2,  # two micro-batches
     )
     for stage, prompt, autocast in product(("sampling", *STAGES), (600, 2048), (False, True))
 ]
@@ -76,7 +78,8 @@ def recipe_of(folder: Path, case: Case) -> Any:
         "prompts": {"max_tokens": case.prompt},
         "decoding": {"max_new_tokens": NEW_TOKENS},
         "warmup": {"batch": 4, "tokens_per_microbatch": 2048},
-        "rlvr": {"samples": case.members, "questions_per_step": 8, "learning_rate": 1e-6} | changes["rlvr"],
+        "rlvr": {"samples": case.members, "questions_per_step": case.questions, "learning_rate": 1e-6}
+        | changes["rlvr"],
         "sampler_rows": 8,
         "shards": changes.get("shards", 1),
     }
@@ -105,17 +108,18 @@ def work(recipe: Any, folder: Path, case: Case) -> None:
     engine.stop_ids = frozenset()
     vocabulary, members = vocabulary_of(folder), case.members
     asked = [Prompt(tuple(prompt_ids(number, case.prompt, vocabulary))) for number in range(8)]
-    engine.sample(asked, list(range(8)), 1, recipe.decoding)
+    if case.stage in ("run", "sampling"):
+        engine.sample(asked, list(range(8)), 1, recipe.decoding)
     response = tuple(prompt_ids(50, NEW_TOKENS, vocabulary))
     if case.stage in ("run", "warmup"):
         learner = engine.learner(recipe.warmup, 1)
-        for _ in range(1 if case.stage == "run" else 2):  # the optimiser's moments come in the first step
-            learner.learn_from_responses([(prompt, response) for prompt in asked[:4]])
+        for prompts in (asked[:1], asked[:4]):  # the optimiser's moments are there from the second step on
+            learner.learn_from_responses([(prompt, response) for prompt in prompts])
     if case.stage in ("run", "rlvr"):
         learner = engine.learner(recipe.rlvr, 2, rlvr=recipe.rlvr, decoding=recipe.decoding)
         one = Completion((Segment("assistant", response, (0.0,) * NEW_TOKENS),), "length", "")
-        for _ in range(2):
-            learner.learn_from_groups(groups_of(asked, [[one] * members for _ in asked], members))
+        for prompts in (asked[:1], asked[: recipe.rlvr.questions_per_step]):
+            learner.learn_from_groups(groups_of(prompts, [[one] * members for _ in prompts], members))
     assert torch.isfinite(next(engine.network.parameters())).all()
 
 

@@ -40,7 +40,7 @@ SCOPES = {
 }
 OPERATORS = {
     PRODUCTS: ("aten::mm", "aten::addmm", "aten::bmm", "_linear_pointwise", "mkldnn_linear", "_reorder_linear_weight"),
-    CASTS: ("aten::copy_", "aten::clone", "aten::cat", "aten::contiguous", "aten::_to_copy", "aten::to"),
+    CASTS: ("aten::copy_", "aten::clone", "aten::cat", "aten::_to_copy"),
     "embedding and indexing": ("embedding", "aten::index", "aten::gather", "scatter"),
     "elementwise": ("aten::add", "aten::mul", "aten::div", "aten::sub", "aten::neg", "aten::sigmoid", "aten::sum"),
 }
@@ -107,7 +107,7 @@ def name_scopes(network: Any) -> None:
     from transformers import AttentionInterface
 
     from ehrmind.engines.local.forward import attention
-    from ehrmind.engines.local.sampling import sampler
+    from ehrmind.engines.local.sampling import decoding_step, plain_layers, sampler
     from ehrmind.engines.local.training import learner
 
     AttentionInterface.register(attention.NAME, named("attention", attention.shared_prompt_attention))
@@ -120,9 +120,15 @@ def name_scopes(network: Any) -> None:
         elif kind.endswith("mlp"):
             module.forward = named("mlp", module.forward)
     network.get_output_embeddings().forward = named("lm_head", network.get_output_embeddings().forward)
-    for where, name in ((learner, "clipped"), (learner, "over_workers"), (sampler, "draw")):
-        if hasattr(where, name):
-            setattr(where, name, named(name, getattr(where, name)))
+    for scope, where, name in (
+        ("clipped", learner, "clipped"),
+        ("over_workers", learner, "over_workers"),
+        ("draw", sampler, "draw"),
+        ("attention", decoding_step.Step, "attend"),
+        ("norm", plain_layers.Norm, "__call__"),
+        ("rotary", plain_layers.Plain, "_turns"),
+    ):
+        setattr(where, name, named(scope, getattr(where, name)))
 
 
 def profiled(work: Callable[[], Any], times: int) -> tuple[list[Call], float, float]:
@@ -162,14 +168,16 @@ def decode_work(folder: Path, case: Any, dtype: str, steps: int, sampling: ExitS
     import torch
     from _models import open_side
 
-    from ehrmind.engines.local.forward.matmul import packed_weights
     from ehrmind.engines.local.sampling import sampler
     from ehrmind.engines.local.sampling.decoder import Decoder
+    from ehrmind.engines.local.sampling.plain_layers import packed_layers, rollout_weights
 
     engine, _, asked, decoding = open_side(folder, case, dtype)
     name_scopes(engine.network)
-    for context in (torch.inference_mode(), engine.autocast(), packed_weights(engine.network)):
+    for context in (torch.inference_mode(), engine.autocast(), rollout_weights(engine.network)):
         sampling.enter_context(context)
+    if (plain := packed_layers(engine.network)) is not None:
+        plain.head = named("lm_head", plain.head)
     decoder = Decoder(engine.network, case.prompts, case.members, case.length)
     uniforms = np.linspace(0.01, 0.99, case.prompts * case.members)
     logits = decoder.admit([prompt.token_ids for prompt in asked]).repeat_interleave(case.members, 0)

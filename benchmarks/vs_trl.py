@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -326,11 +327,9 @@ def rows_of(case: Case, result: dict[str, Any]) -> list[str]:
     return [*rows, f"{named} ratio{floor} | {cells} | {share} | |"]
 
 
-def candidates(folder: Path, case: Case, dtype: str) -> list[Settings]:
-    """TRL's settings that divide the step and fit into memory; what is left out goes to standard
-    error."""
-    from ehrmind.engines.local.memory import free_memory
-
+def candidates(folder: Path, case: Case, dtype: str, free: float) -> list[Settings]:
+    """TRL's settings that divide the step and fit into `free` bytes; what is left out goes to
+    standard error."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     parameters = sum(file.stat().st_size for file in folder.glob("*.safetensors")) // 4
     kept = []
@@ -338,7 +337,7 @@ def candidates(folder: Path, case: Case, dtype: str) -> list[Settings]:
         if (case.prompts * case.members) % settings.microbatch or (settings.cache and dtype == "bfloat16"):
             continue
         needs = memory_of_trl(config, parameters, case, settings)
-        if case.device == "cpu" and needs > free_memory() - OTHERS:
+        if needs > free - OTHERS:
             print(f"{case} {dtype} trl {settings}: needs {needs / 2**30:.0f} GiB", file=sys.stderr, flush=True)
             continue
         kept.append(settings)
@@ -349,8 +348,11 @@ def search(folder: Path, case: Case, dtype: str, among: list[Settings]) -> Setti
     """The fastest of TRL's candidates by one warm step; what each took goes to standard error.
 
     A first step that takes long counts itself."""
+    from ehrmind.engines.local.memory import free_memory
+
     took: dict[Settings, float] = {}
-    for settings in among or candidates(folder, case, dtype):
+    free = free_memory() if case.device == "cpu" else math.inf
+    for settings in among or candidates(folder, case, dtype, free):
         side = Side("trl", folder, case, "autocast" if dtype == "bfloat16" else dtype, settings)
         found = side.ask()
         if found["step"] < LONG or settings.compiled:

@@ -30,6 +30,8 @@ def clear_errors(what: str) -> Iterator[None]:
     broken: tuple[type[BaseException], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
     try:
         yield
+    except InputError:
+        raise
     except errors.GatedRepoError:
         raise InputError(
             f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`."

@@ -29,7 +29,7 @@ from ehrmind.engines.local.sampling.plain_trial import try_plain_layers
 from ehrmind.engines.local.sampling.sampler import sample
 from ehrmind.engines.local.saving.saved_model import save_model
 from ehrmind.engines.local.training.learner import LocalLearner
-from ehrmind.types import Completion, InputError, Message, Prompt
+from ehrmind.types import Completion, Message, Prompt
 
 
 class LocalEngine(LocalModel):

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A hub model at one commit. `sizes` are bytes by file; `missing` files are not in the cache."""
+    """A hub model at one commit: bytes by file, and the files that the cache lacks."""
 
     name: str
     revision: str | None
@@ -45,10 +46,9 @@ class HubModel:
 
     def line(self) -> str:
         """Says in one line what a download brings and where it goes."""
-        here = len(self.sizes) - len(self.missing)
         return (
-            f"{self.name} at commit {self.commit}: {len(self.missing)} files, {_gb(self.to_download)}, to download"
-            f"{f' ({here} are here already)' if here else ''} into {self.cache}, which has {_gb(_free(self.cache))} free"
+            f"{self.name} at commit {self.commit}: {len(self.missing)} files, {_gb(self.to_download)}, to download "
+            f"into {self.cache}, which has {_gb(_free(self.cache))} free"
         )
 
 
@@ -114,7 +114,6 @@ def _asked(name: str, revision: str | None) -> HubModel:
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.hf_api import RepoFile
-    from huggingface_hub.utils import filter_repo_objects
 
     what = f"The model '{name}'" + (f" at revision '{revision}'" if revision else "")
     with clear_errors(what):
@@ -127,10 +126,10 @@ def _asked(name: str, revision: str | None) -> HubModel:
             ) from None
         commit = about.sha or ""
         if not COMMIT.fullmatch(commit):
-            raise InputError(f"The hub did not say which commit {what} is at; check HF_ENDPOINT.")
+            raise InputError(f"The hub names no commit of '{name}'; check HF_ENDPOINT.")
         tree = api.list_repo_tree(name, recursive=True, revision=commit)
         files = {file.path: file for file in tree if isinstance(file, RepoFile)}
-        wanted = sorted(filter_repo_objects(files, **WANTED))
+        wanted = sorted(filter(_is_wanted, files))
         _refuse_unusable(what, name, files, wanted)
         if about.gated:  # the list is for everybody, the files are not
             get_hf_file_metadata(hf_hub_url(name, "config.json", revision=commit, endpoint=endpoint()))
@@ -142,6 +141,12 @@ def _asked(name: str, revision: str | None) -> HubModel:
         if not (folder / "snapshots" / commit / path).exists() and not (folder / "blobs" / blobs[path]).exists()
     ]
     return HubModel(name, revision, commit, {path: files[path].size for path in wanted}, missing, _cache())
+
+
+def _is_wanted(path: str) -> bool:
+    """Whether `snapshot_download` takes a file under `WANTED`."""
+    allowed, ignored = (any(fnmatch(path, one) for one in patterns) for patterns in WANTED.values())
+    return allowed and not ignored
 
 
 def _refuse_unusable(what: str, name: str, files: Collection[str], wanted: Collection[str]) -> None:
@@ -161,7 +166,9 @@ def _refuse_unusable(what: str, name: str, files: Collection[str], wanted: Colle
             f"{what} holds pickled weights ({pickles[0]}) and no safetensors; name a model or a model.revision that "
             "has safetensors."
         )
-    raise InputError(f"{what} holds no config.json with safetensors at its top; name a model that `transformers` opens.")
+    raise InputError(
+        f"{what} holds no config.json with safetensors at its top; name a model that `transformers` opens."
+    )
 
 
 def _from_cache(settings: Model) -> Path:
