@@ -55,16 +55,17 @@ CASES = [
         1024,
     ),
 ]
+FULL = {600: 3 * (600 + 8 * NEW_TOKENS), 2048: 2048 + 8 * NEW_TOKENS}  # tokens of a full micro-batch of groups
 OF_A_SHAPE = [
     Case(
         f"{stage}-{prompt}-{'bf16' if autocast else 'fp32'}",
-        {"model": {"autocast": autocast}, "rlvr": {"tokens_per_microbatch": 4096, "kl": 0.0}},
+        {"model": {"autocast": autocast}, "rlvr": {"tokens_per_microbatch": full, "kl": 0.0}},
         stage=stage,
         prompt=prompt,
         members=8,
-        questions=4 if prompt == 600 else 2,  # two micro-batches
+        questions=6 if prompt == 600 else 2,  # two micro-batches
     )
-    for stage, prompt, autocast in product(("sampling", *STAGES), (600, 2048), (False, True))
+    for stage, (prompt, full), autocast in product(("sampling", *STAGES), FULL.items(), (False, True))
 ]
 
 

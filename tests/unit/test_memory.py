@@ -8,6 +8,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from ehrmind.config import Model, Recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
@@ -17,10 +19,12 @@ from ehrmind.engines.local.memory import (
     Estimate,
     Shape,
     estimate,
+    kept_on_cpu,
     memory_of,
     refuse_what_cannot_fit,
     shape_of,
 )
+from ehrmind.engines.local.scoring import score
 from ehrmind.stages.pipeline import run_pipeline
 from ehrmind.types import InputError
 from tests.small_models import FAMILIES, small_model
@@ -138,6 +142,33 @@ def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
 
 def test_the_machines_memory_is_known() -> None:
     assert GIB < memory_of("cpu") < 1 << 50
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_what_counts_as_kept_for_a_token_is_what_a_model_keeps(tmp_path: Path, autocast: bool) -> None:
+    folder = small_model(tmp_path / "model", "llama")
+    settings = Model(name=str(folder), autocast=autocast, device="cpu")
+    engine, shape = open_engine(settings, folder, rows=4), shape_of(folder, settings)
+    assert shape is not None and engine.shared
+    engine.network.train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in engine.network.parameters()}
+
+    def kept(prompt: int) -> int:
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            sizes.setdefault(storage.data_ptr(), 0 if storage.data_ptr() in weights else storage.nbytes())
+            return tensor
+
+        group = ([5] * prompt, [[6, 7], [8, 9]])
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), engine.autocast():
+            scores = score(engine.network, [group], temperature=1.0, shared=True, pad_id=0)
+        assert scores.logprobs.requires_grad
+        return sum(sizes.values())
+
+    a_token_of_a_layer = (kept(512) - kept(256)) / (256 * shape.layers)  # weights' copies are in both
+    assert kept_on_cpu(shape) == pytest.approx(a_token_of_a_layer, rel=0.15)
 
 
 @pytest.mark.parametrize("family", ["fp8", "mxfp4", "gemma3_images"])

@@ -4,9 +4,9 @@ The largest of four moments counts: sampling (KV cache), supervised steps, polic
 (activations, gradients, optimiser), saving (an adapter is merged in a copy). AdamW's moments and
 the sums of gradients are fp32. Trained bf16 weights also have fp32 masters, counted with the
 optimiser. The copy that proves a saved model is made only if there is room, and is not counted.
-Activations are those that Llama-like layers of transformers keep for the backward pass. On CPU
-their coefficients were fitted to measured peaks (`benchmarks/memory.py`). Everything else is
-counted.
+Activations are those that Llama-like layers keep for the backward pass. All terms are counted;
+`tests/unit/test_memory.py` holds those of activations against the tensors that a model keeps. Two
+factors are measured (`benchmarks/memory.py`): what the allocator holds beyond, on CPU and on CUDA.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psutil
 from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
-from ehrmind.engines.local.forward.lm_head import TOKENS_AT_ONCE
+from ehrmind.engines.local.forward.lm_head import KEPT, chunk_size
 from ehrmind.engines.local.forward.matmul import ONEDNN
 from ehrmind.engines.local.model import device_of
 from ehrmind.engines.local.opening.gate import read_json, weight_files
@@ -31,12 +31,10 @@ from ehrmind.types import InputError
 GIB = 2**30
 FP32, BF16 = 4, 2
 PREFILLED = 4096  # tokens; without gradients only one layer's activations exist
-# On CPU, floats kept per token and layer, in hidden widths, head widths (all heads) and
-# feed-forward widths
-OF_HIDDEN, OF_HEADS, OF_FEED_FORWARD = 10.0, 8.0, 5.3
 ALLOCATOR = 1.05  # the allocator holds more than it is asked for
 PASSING = 1.1  # on CUDA a layer's backward pass holds more for a moment
-NARROW = 0.85  # under bf16 autocast some floats are half as wide, and their fp32 sources are kept too
+NORM, FEED_FORWARD = 2, 4  # on CPU: tensors that a norm keeps of its input's type; of the inner width
+HEAP = 0.45  # on CPU freed blocks stay in the heap: of what is kept in fp32, in narrow types too
 
 
 @dataclass(frozen=True)
@@ -222,25 +220,46 @@ def free_memory() -> int:
 
 
 def _activations(shape: Shape, tokens: int, settings: Optimiser) -> int:
-    layer = tokens * (_kept_on_cuda(shape) if shape.device == "cuda" else _kept_on_cpu(shape))
+    if shape.device == "cuda":
+        layer = PASSING * tokens * kept_on_cuda(shape)
+    else:
+        layer = tokens * (kept_on_cpu(shape) + HEAP * kept_on_cpu(replace(shape, bytes=FP32, narrow=False)))
     kept = (
         tokens * shape.hidden * FP32 * shape.layers + layer if settings.gradient_checkpointing else layer * shape.layers
     )
-    logits = TOKENS_AT_ONCE[shape.device] * shape.vocabulary * FP32 * 3
-    # Weights in autocast's type, and the LM head's gradient before it is added
-    if shape.device == "cuda" and shape.narrow:
-        logits += shape.parameters * BF16 * (shape.bytes == FP32) + shape.vocabulary * shape.hidden * (FP32 + BF16)
-    return int(kept + logits + tokens * shape.hidden * FP32 * 4)
+    return int(kept + _lm_head(shape, tokens) + _narrow_copies(shape) + tokens * shape.hidden * FP32 * 4)
 
 
-def _kept_on_cpu(shape: Shape) -> float:
-    """Returns the bytes kept for a token in a layer."""
-    numbers = OF_HIDDEN * shape.hidden + OF_HEADS * shape.heads * shape.width + OF_FEED_FORWARD * shape.feed_forward
-    return numbers * FP32 * (NARROW if shape.narrow else 1.0)
+def _lm_head(shape: Shape, tokens: int) -> int:
+    """Counts a chunk's logits, two fp32 tensors of their size, the slopes that are kept, and the
+    weight's gradient before it is added.
+    """
+    number = BF16 if shape.narrow else shape.bytes
+    logits = min(chunk_size(shape.device, shape.vocabulary), tokens) * shape.vocabulary * (number + 2 * FP32)
+    slopes = min(KEPT.get(shape.device, 0), tokens * shape.vocabulary * number)
+    return logits + slopes + shape.vocabulary * shape.hidden * (FP32 + number)
 
 
-def _kept_on_cuda(shape: Shape) -> float:
-    """Returns the bytes kept for a token in a layer.
+def _narrow_copies(shape: Shape) -> int:
+    """Counts autocast's copies of fp32 weights."""
+    return shape.parameters * BF16 if shape.narrow and shape.bytes == FP32 else 0
+
+
+def kept_on_cpu(shape: Shape) -> int:
+    """Counts the bytes kept for a token in a layer.
+
+    They are both norms' input, normalised input and result; queries and attention's result in fp32,
+    and its copy for the next matmul; keys in fp32 and values; the feed-forward gate before and
+    after its function, its values, and their product.
+    """
+    stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
+    norms = 2 * shape.hidden * (NORM * stream + number)
+    attention = shape.heads * shape.width * (2 * FP32 + number) + shape.key_heads * shape.width * (FP32 + number)
+    return norms + attention + FEED_FORWARD * shape.feed_forward * number
+
+
+def kept_on_cuda(shape: Shape) -> int:
+    """Counts the bytes kept for a token in a layer.
 
     They are both norms' input and result; queries, keys, values, attention's result and its copy
     for the next matmul; the feed-forward gate before and after its function, its values, and their
@@ -248,8 +267,7 @@ def _kept_on_cuda(shape: Shape) -> float:
     """
     stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
     heads = 3 * shape.heads + 2 * shape.key_heads
-    kept = 2 * shape.hidden * (stream + number) + (heads * shape.width + 4 * shape.feed_forward) * number
-    return PASSING * kept
+    return 2 * shape.hidden * (stream + number) + (heads * shape.width + 4 * shape.feed_forward) * number
 
 
 def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int:

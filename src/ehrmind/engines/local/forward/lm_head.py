@@ -56,6 +56,12 @@ def token_logprobs(hidden_NE: Tensor, head: LmHead, targets_N: Tensor, temperatu
     return found
 
 
+def chunk_size(device: str, vocabulary: int) -> int:
+    """Returns how many tokens' logits are computed at once."""
+    most = TOKENS_AT_ONCE.get(device, TOKENS_AT_ONCE["cpu"])
+    return most if device == "cuda" else min(most, max(64, CACHED // vocabulary // 32 * 32))
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """Computes the gradient by the hidden states together with the log-probabilities.
 
@@ -121,8 +127,7 @@ class _Chunks:
     def __init__(self, weight_VE: Tensor, targets_N: Tensor, head: LmHead, temperature: float) -> None:
         self.weight_VE, self.targets_N, self.head, self.temperature = weight_VE, targets_N, head, temperature
         device, vocabulary = weight_VE.device.type, len(weight_VE)
-        most = TOKENS_AT_ONCE.get(device, TOKENS_AT_ONCE["cpu"])
-        self.size = most if device == "cuda" else min(most, max(64, CACHED // vocabulary // 32 * 32))
+        self.size = chunk_size(device, vocabulary)
         fitting = KEPT.get(device, 0) // (vocabulary * weight_VE.itemsize)
         self.kept = len(targets_N) if fitting >= len(targets_N) else fitting // self.size * self.size
         rows = min(self.size, len(targets_N))
