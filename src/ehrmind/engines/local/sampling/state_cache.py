@@ -60,7 +60,9 @@ class StateCache(Cache):
         return inputs
 
     def update_recurrent_state(self, recurrent_states: Tensor, layer_idx: int, state_idx: int = 0, **_: Any) -> Tensor:
-        return self.states[layer_idx, RECURRENT, state_idx][: self.computed].copy_(recurrent_states)
+        store = self.states[layer_idx, RECURRENT, state_idx][: self.computed]
+        # A step of ours has changed the store in place
+        return store if recurrent_states.data_ptr() == store.data_ptr() else store.copy_(recurrent_states)
 
     def has_previous_state(self, layer_idx: int | None = None, state_idx: int | None = None) -> bool:
         return bool(self.states)
