@@ -196,6 +196,19 @@ def test_a_resumed_learner_takes_the_same_step_to_the_same_bits(name: str, tmp_p
     assert not torch.equal(weights, before)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_under_autocast_the_sampler_stays_near_the_learner(name: str, tmp_path: Path) -> None:
+    engine = small_engine(tmp_path / "model", name, autocast=True)
+    assert engine.shared
+    rlvr, decoding = Rlvr(kl=0.0), Decoding(temperature=1.0, max_new_tokens=12)
+    learner = engine.learner(rlvr, 2, rlvr=rlvr, decoding=decoding)
+    asked = [Prompt(tuple(tokens(place, 30 + place)), "") for place in range(2)]
+    judged = zip(cases(2), asked, engine.sample(asked, [1, 2], 3, decoding), strict=True)
+    verdicts = [Verdict(False, 0.0, {})] * 3
+    metrics = learner.learn_from_groups([Group(c, p, a, verdicts, (1.0, -0.5, -0.5)) for c, p, a in judged])
+    assert 0 < metrics["train_inference_mismatch"] < 0.03
+
+
 def test_steps_of_our_own_compute_what_the_librarys_do(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.granitemoehybrid import modeling_granitemoehybrid as granite
     from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen

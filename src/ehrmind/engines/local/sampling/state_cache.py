@@ -33,7 +33,8 @@ class StateCache(Cache):
     def fork(self, layer: int, states: States) -> None:
         """Copies the final states of prompts that are being prefilled to their new rows."""
         first = self.rows_in_use()
-        for (sort, number), state in states.items():
+        for (sort, number), found in states.items():
+            state = found.float() if sort == RECURRENT else found  # sums of many steps
             store = self.states.get((layer, sort, number))
             if store is None:
                 store = state.new_zeros(self.slots * self.group_size, *state.shape[1:])

@@ -25,10 +25,14 @@ AT_ONCE = 1 << 20  # bytes of states that stay in a core's cache while they are 
 def convolution_step(
     hidden_states: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Any = None
 ) -> Tensor:
-    """Moves the inputs [R, C, kernel] on by one and convolves them. Returns [R, C, 1]."""
+    """Moves the inputs [R, C, kernel] on by one and convolves them. Returns [R, C, 1].
+
+    Rounds where a convolution of whole sequences does, so that both give the same.
+    """
     conv_state.copy_(torch.cat([conv_state[..., 1:], hidden_states], dim=-1))
-    out_RC = (conv_state * weight).sum(-1)
-    out_RC = out_RC if bias is None else out_RC + bias
+    narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+    out_RC = (conv_state.float() * weight.to(narrow).float()).sum(-1)
+    out_RC = (out_RC if bias is None else out_RC + bias.to(narrow).float()).to(narrow)
     return (out_RC if activation is None else ACT2FN[activation](out_RC)).to(hidden_states.dtype)[..., None]
 
 
