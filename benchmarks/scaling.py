@@ -1,13 +1,18 @@
 """Cost of a policy step against prompt length, group size and model size, on one device.
 
     python benchmarks/scaling.py
+    python benchmarks/scaling.py --shape smollm2-135m [--case 1x600x8 --new 32 --decode]
 
 The update's seconds are fitted, by least squares without a constant, to tokens and to pairs of
 query and key: those of a prompt computed once for its group, prompt + G × completion, and for
 comparison those of a prompt computed again for every answer, G × (prompt + completion). R² says
 which of the two they follow. Memory is what the update adds to the process's level before;
-micro-batches of 4,096 tokens bound it. Each case is a process of its own. The share of the device's
-rate counts what an update must compute, each prompt once (`_models.operations`).
+micro-batches of 4,096 tokens bound it. Each case is a process of its own.
+
+The share counts what an update must compute, each prompt once (`_models.operations`), against the
+rate of its products of weights, measured before and after each update (`_limits.py`). With
+`--decode` a second table holds decoding steps against their limits. A shape or a model's directory
+has cases of its own and no fit.
 """
 
 from __future__ import annotations
@@ -22,54 +27,58 @@ import threading
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from _limits import DECODING_TABLE, decoding_rows, update_rate
+from _limits import decoding as decoding_against_limits
+from _models import OUR_MICROBATCH, Case, add_shape, groups_of, model_in, open_side, operations
 
-NEW_TOKENS = 128
 # prompts, tokens of each, members, layers, width
 CASES = [(4, length, 8, 6, 256) for length in (128, 512, 1024, 2048, 3072)]
 CASES += [(4, 1024, members, 6, 256) for members in (2, 4, 16)]
 CASES += [(4, 1024, 8, 4, 128), (4, 1024, 8, 8, 512)]
+OF_A_SHAPE = ["2x600x8", "2x600x12", "1x2048x8", "1x2048x12"]
 
 
-def one(prompts: int, length: int, members: int, layers: int, width: int, dtype: str) -> dict[str, float]:
+def one(folder: Path, case: Case, dtype: str, *, steps: int, decode: bool) -> dict[str, Any]:
+    """Medians over the steps after the first; of a single step, its own."""
     import psutil
-    from _models import Case, groups_of, matrix_rate, open_side, operations, shape_of, write_model
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        write_model(folder, shape_of(layers, width))
-        case = Case(prompts, length, members, NEW_TOKENS)
-        engine, learner, asked, decoding = open_side(folder, case, dtype)
-        process, parameters = psutil.Process(), sum(parameter.numel() for parameter in engine.network.parameters())
-        rollouts, updates, peaks = [], [], []
-        for step in range(3):
-            started = time.perf_counter()
-            answers = engine.sample(asked, [step * 100 + number for number in range(prompts)], members, decoding)
-            sampled = time.perf_counter()
-            before, highest, over = process.memory_info().rss, [0], threading.Event()
+    engine, learner, asked, decoding = open_side(folder, case, dtype)
+    config = engine.network.config
+    process, parameters = psutil.Process(), sum(parameter.numel() for parameter in engine.network.parameters())
+    rollouts, updates, peaks, shares = [], [], [], []
+    before_it = update_rate(config, case, OUR_MICROBATCH["cpu"], dtype)
+    for step in range(steps):
+        started = time.perf_counter()
+        answers = engine.sample(asked, [step * 100 + number for number in range(case.prompts)], case.members, decoding)
+        sampled = time.perf_counter()
+        before, highest, over = process.memory_info().rss, [0], threading.Event()
 
-            def watch(before: int = before, highest: list[int] = highest, over: threading.Event = over) -> None:
-                while not over.wait(0.01):
-                    highest[0] = max(highest[0], process.memory_info().rss - before)
+        def watch(before: int = before, highest: list[int] = highest, over: threading.Event = over) -> None:
+            while not over.wait(0.01):
+                highest[0] = max(highest[0], process.memory_info().rss - before)
 
-            watcher = threading.Thread(target=watch)
-            watcher.start()
-            begun = time.perf_counter()
-            learner.learn_from_groups(groups_of(asked, answers, members))
-            updates.append(time.perf_counter() - begun)
-            over.set()
-            watcher.join()
-            rollouts.append(sampled - started)
-            peaks.append(highest[0] / 2**20)
-        rate = matrix_rate(dtype, "cpu")
-    update = float(np.median(updates[1:]))
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        begun = time.perf_counter()
+        learner.learn_from_groups(groups_of(asked, answers, case.members))
+        updates.append(time.perf_counter() - begun)
+        over.set()
+        watcher.join()
+        rollouts.append(sampled - started)
+        peaks.append(highest[0] / 2**20)
+        after_it = update_rate(config, case, OUR_MICROBATCH["cpu"], dtype)
+        shares.append(operations(case, config) / updates[-1] / ((before_it + after_it) / 2))
+        before_it = after_it
+    medians = (float(np.median(found[1:] or found)) for found in (rollouts, updates, shares))
     return {
-        "rollout": float(np.median(rollouts[1:])),
-        "update": update,
+        **dict(zip(("rollout", "update", "share"), medians, strict=True)),
+        "gflops": before_it / 1e9,
         "mib": peaks[0],
         "parameters": parameters,
-        "share": operations(case, engine.network.config) / update / rate,
+        "decode": decoding_against_limits(engine, case, dtype) if decode else {},
     }
 
 
@@ -81,43 +90,84 @@ def fitted(of_tokens: list[float], of_pairs: list[float], seconds: list[float]) 
     return float(1 - (rest**2).sum() / ((y - y.mean()) ** 2).sum())
 
 
-def main() -> None:
+def case_from(text: str, new: int) -> Case:
+    """Reads `2x600x8`: prompts, tokens of each, answers."""
+    prompts, length, members = (int(number) for number in text.split("x"))
+    return Case(prompts, length, members, new)
+
+
+def apart(given: argparse.Namespace, case: Case, layers: int, width: int) -> dict[str, Any]:
+    """`one` in a process of its own."""
+    arguments = ["--dtype", given.dtype, "--steps", str(given.steps), "--one", json.dumps([*case, layers, width])]
+    arguments += ["--shape", given.shape] * bool(given.shape) + ["--model", str(given.model)] * bool(given.model)
+    arguments += ["--decode"] * given.decode
+    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    add_shape(parser)
+    parser.add_argument("--case", action="append", metavar="2x600x8", help="prompts, tokens of each, answers")
+    parser.add_argument("--new", type=int, default=128, help="tokens of an answer")
+    parser.add_argument("--steps", type=int, default=3, help="steps; the first warms up, unless it is the only one")
+    parser.add_argument("--decode", action="store_true", help="decoding steps too, against their limits")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each case instead of the table")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
     if given.one:
-        found = one(*json.loads(given.one), given.dtype)
+        *numbers, given.layers, given.hidden = json.loads(given.one)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = model_in(Path(scratch), given)
+            found = one(folder, Case(*numbers), given.dtype, steps=given.steps, decode=given.decode)
         print(json.dumps(found), flush=True)
         return
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {given.dtype}, {versions}\n")
-    print(
-        "| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of the"
-        " matrix rate |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    rows = []
-    for case in CASES:
-        done = subprocess.run(
-            [sys.executable, __file__, "--dtype", given.dtype, "--one", json.dumps(case)],
-            capture_output=True,
-            text=True,
-            check=True,
+    named = given.case or (OF_A_SHAPE if given.shape or given.model else [])
+    cases = [(case_from(text, given.new), given.layers, given.hidden) for text in named]
+    cases = cases or [(Case(*sizes, given.new), layers, width) for *sizes, layers, width in CASES]
+    if not given.json:
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
+        print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores, {given.dtype}, {versions}\n")
+        print(
+            "| parameters | prompts × tokens | G | rollout | update | µs a packed token | update's memory | share of"
+            " the matrix rate |"
         )
-        found = json.loads(done.stdout.splitlines()[-1])
-        prompts, length, members = case[:3]
-        packed = prompts * (length + members * NEW_TOKENS)
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows, decoded = [], []
+    for case, layers, width in cases:
+        found = apart(given, case, layers, width)
         rows.append((case, found))
-        cells = [f"{found['parameters'] / 1e6:.1f} M", f"{prompts} × {length:,}", f"{members}"]
-        cells += [f"{found['rollout']:.2f} s", f"{found['update']:.2f} s", f"{found['update'] / packed * 1e6:.0f}"]
-        cells += [f"{found['mib']:,.0f} MiB", f"{found['share']:.0%}"]
-        print(f"| {' | '.join(cells)} |", flush=True)
-    same = [(case, found["update"]) for case, found in rows if case[3:] == (6, 256)]
-    once = [
-        (n * (p + g * NEW_TOKENS), n * (p * p / 2 + g * NEW_TOKENS * (p + NEW_TOKENS / 2))) for (n, p, g, *_), _ in same
-    ]
-    again = [(n * g * (p + NEW_TOKENS), n * g * (p + NEW_TOKENS) ** 2 / 2) for (n, p, g, *_), _ in same]
+        decoded += decoding_rows(case, given.dtype, found["decode"])
+        print(json.dumps(case._asdict() | found) if given.json else row_of(case, found), flush=True)
+    if given.json:
+        return
+    if decoded:
+        print("\n" + "\n".join([*DECODING_TABLE, *decoded]))
+    if not named:
+        print_fit(
+            [(case, found["update"]) for (case, found), (_, *size) in zip(rows, cases, strict=True) if size == [6, 256]]
+        )
+
+
+def row_of(case: Case, found: dict[str, Any]) -> str:
+    packed = case.prompts * (case.length + case.members * case.new)
+    cells = [f"{found['parameters'] / 1e6:.1f} M", f"{case.prompts} × {case.length:,}", f"{case.members}"]
+    cells += [f"{found['rollout']:.2f} s", f"{found['update']:.2f} s", f"{found['update'] / packed * 1e6:.0f}"]
+    cells += [f"{found['mib']:,.0f} MiB", f"{found['share']:.0%} of {found['gflops']:,.0f} GFLOP/s"]
+    return f"| {' | '.join(cells)} |"
+
+
+def print_fit(same: list[tuple[Case, float]]) -> None:
+    """Prints R² of the update's time for cases of one model."""
+    sizes = [(case.prompts, case.length, case.members, case.new) for case, _ in same]
+    once = [(n * (p + g * t), n * (p * p / 2 + g * t * (p + t / 2))) for n, p, g, t in sizes]
+    again = [(n * g * (p + t), n * g * (p + t) ** 2 / 2) for n, p, g, t in sizes]
     print()
     for name, counts in (
         ("the prompt once, prompt + G × completion", once),

@@ -6,6 +6,7 @@ python benchmarks/verdicts.py
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ def rate(pairs: Sequence[tuple[Case, str]]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print("| family | texts | characters, mean | verdicts a second and core |\n| --- | --- | --- | --- |")
     families = {
         "medical calculation": synthetic_cases(300, seed=0, split="train"),

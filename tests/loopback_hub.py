@@ -81,7 +81,7 @@ class Hub(BaseHTTPRequestHandler):
         if name not in ("owner/medcalc", "owner/model"):
             self.fail("RepoNotFound")
             return
-        commit = {"main": COMMIT, "v1": OLDER, COMMIT: COMMIT, OLDER: OLDER}.get(revision)
+        commit = {"main": self.state.head, "v1": OLDER, COMMIT: COMMIT, OLDER: OLDER}.get(revision)
         if commit is None:
             self.fail("RevisionNotFound")
             return
@@ -91,6 +91,7 @@ class Hub(BaseHTTPRequestHandler):
             "sha": commit,
             "siblings": siblings,
             "private": self.state.private,
+            "gated": "manual" if self.state.gated else False,
             "tags": [],
             "downloads": 0,
             "likes": 0,
@@ -99,13 +100,14 @@ class Hub(BaseHTTPRequestHandler):
 
     def send_file(self, name: str, commit: str) -> None:
         content = self.state.files.get(name)
-        if content is None:
-            self.fail("EntryNotFound")
+        if content is None or self.state.gated:
+            self.fail("EntryNotFound" if content is None else "GatedRepo")
             return
         asked = self.headers["Range"] if self.state.resumes else None
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         cut = self.command == "GET" and self.state.cuts > 0
         self.state.cuts -= cut
+        cut = cut or (self.command == "GET" and name in self.state.broken)
         headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": commit}
         self.answer(content, headers, start, max(start, len(content) // 2) if cut else None)
 
@@ -147,6 +149,7 @@ def loopback_hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.Mo
     state = SimpleNamespace(
         files=files, requests=[], cuts=0, resumes=True, cache=tmp_path / "cache", private=True, sent={}
     )
+    state.head, state.gated, state.broken = COMMIT, False, set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("ThisHub", (Hub,), {"state": state}))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     state.endpoint = f"http://127.0.0.1:{server.server_port}"

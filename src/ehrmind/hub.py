@@ -30,6 +30,8 @@ def clear_errors(what: str) -> Iterator[None]:
     broken: tuple[type[BaseException], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
     try:
         yield
+    except InputError:
+        raise
     except errors.GatedRepoError:
         raise InputError(
             f"{what} is behind an agreement; accept it on the hub's page and log in with `hf auth login`."
@@ -49,6 +51,8 @@ def clear_errors(what: str) -> Iterator[None]:
             raise InputError(
                 f"{what} does not fit on the disk of the hub's local cache; make room, or set HF_HOME."
             ) from None
+        if type(error).__name__.startswith("Connect"):  # ConnectError, ConnectTimeout of the HTTP library
+            raise InputError(f"{what} cannot be reached; check the network and try again.") from None
         raise InputError(
             f"{what} did not arrive whole ({type(error).__name__}); nothing half-written was kept, try again."
         ) from None

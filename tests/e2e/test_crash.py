@@ -40,6 +40,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # seven starts, and another test runs at the same time
 def test_a_run_killed_at_five_moments_ends_with_the_same_weights_bit_for_bit(undisturbed: Path, tmp_path: Path) -> None:
     run, moments = tmp_path / "run", random.Random(0)
     kills = 0

@@ -41,6 +41,7 @@ def test_every_command_that_writes_is_struck() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_twenty_strikes_leave_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "quick").mkdir()

@@ -21,7 +21,7 @@ from view_server import viewed
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.records import RolloutRow, rows_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 STEPS, QUESTIONS, GROUP = 1000, 125, 8
 BYTES = 1000
 MOST = 2.0  # seconds to open

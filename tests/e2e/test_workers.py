@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests.e2e.recipes import DEMO, SMOKE
 from tests.torchrun import begun, torchrun
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 # Ragged refills, questions by pass rate, more micro-batches with one worker than with the other, a
 # warm-up and twenty steps of RLVR

@@ -156,6 +156,12 @@ def omop(folder: Path, starter: Starter | None = None) -> None:
         (folder / "omop" / f"{table}.csv").write_text(text)
 
 
+def gguf(folder: Path, starter: Starter | None = None) -> None:
+    from tests.gguf_files import small_gguf
+
+    small_gguf(folder / "model.gguf", "Q8_0")
+
+
 def nothing(folder: Path, starter: Starter | None = None) -> None:
     del folder, starter
 
@@ -267,6 +273,7 @@ COMMANDS = (
         resumes=True,
         torch=True,
     ),
+    Command("model convert", "model convert model.gguf --out converted/model", gguf, torch=True, records=False),
     Command("export model", "export model run --out model", finished, torch=True),
     Command("export verl", "export verl run --out verl", finished, torch=True),
     Command("export trl", "export trl run --out trl", finished, torch=True),

@@ -182,7 +182,7 @@ class Bench:
         left. Two exceptions, which the next command puts away: what --resume begins with, and a
         signal that comes while things are being put away."""
         wrong = [] if ended.code == ORDERLY[draw.act] else [f"{draw.act}: ended with {ended.code}, {_last(ended)}"]
-        if draw.act in NO_ROOM and not re.search("disk is full|No space left", ended.err):
+        if draw.act in NO_ROOM and not re.search("disk is full|No space left|GiB of disk space", ended.err):
             wrong.append(f"the disk is full, and it says: {_last(ended)}")
         if draw.command.resumes or draw.kind == "remove":
             return wrong

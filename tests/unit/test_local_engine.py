@@ -115,7 +115,7 @@ def test_weights_packed_while_sampling_change_no_answer_and_are_gone_afterwards(
     layers = [module for module in engine.network.modules() if isinstance(module, Linear)]
     packed = engine.sample(asked, [3, 4], 4, SHORT)
     assert all(layer.packed is None for layer in layers)
-    monkeypatch.setattr(sampler, "packed_weights", lambda _: nullcontext())
+    monkeypatch.setattr(sampler, "rollout_weights", lambda _: nullcontext())
     unpacked = engine.sample(asked, [3, 4], 4, SHORT)
     assert [[c.segments[0].token_ids for c in own] for own in unpacked] == [
         [c.segments[0].token_ids for c in own] for own in packed

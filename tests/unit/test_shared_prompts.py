@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Rlvr
-from ehrmind.engines.local.forward import attention, packing
+from ehrmind.engines.local.forward import attention, lm_head, packing
 from ehrmind.engines.local.forward.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.forward.lm_head import LmHead, token_logprobs
 from ehrmind.engines.local.forward.packing import Packed, Packing
@@ -169,7 +169,7 @@ def test_a_layer_kind_that_is_not_known_is_not_shared_and_it_is_said(
     assert "layers of an unknown kind" in caplog.text
 
 
-def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
+def test_no_tensor_of_all_tokens_by_vocabulary_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shapes(TorchDispatchMode):
         widest = 0
 
@@ -182,6 +182,7 @@ def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
 
     model = network(vocab_size=1000)
     assert share_prompts(model)
+    monkeypatch.setitem(lm_head.KEPT, "cpu", 600 * 1000 * 4)
     groups: list[Packed] = [(tokens(0, 400), [tokens(seed, 250) for seed in range(1, 5)])]
     with Shapes():
         score(model, groups, temperature=1.0, shared=True, pad_id=0).logprobs.sum().backward()
@@ -189,8 +190,11 @@ def test_no_tensor_of_all_tokens_by_vocabulary_is_made() -> None:
 
 
 @pytest.mark.parametrize("cap", [None, 4.0])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_chunked_log_probabilities_are_those_of_all_logits_at_once(cap: float | None, temperature: float) -> None:
+@pytest.mark.parametrize(("temperature", "kept"), [(1.0, 1 << 28), (0.6, 1 << 28), (0.6, 0), (0.6, 600 * 50 * 4)])
+def test_chunked_log_probabilities_are_those_of_all_logits_at_once(
+    cap: float | None, temperature: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm_head.KEPT, "cpu", kept)  # slopes of all tokens, of none, of the first chunk
     draw_ = torch.Generator().manual_seed(0)
     hidden = torch.randn(1100, 16, generator=draw_).requires_grad_()
     weight = torch.randn(50, 16, generator=draw_).requires_grad_()

@@ -53,6 +53,7 @@ except Exception as error:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["refuses", "dies"])
 def test_an_error_of_one_worker_ends_all_with_one_sentence(tmp_path: Path, how: str) -> None:
     (tmp_path / "fail.py").write_text(ONE_FAILS)

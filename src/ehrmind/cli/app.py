@@ -18,6 +18,7 @@ from ehrmind.cli import (
     doctor,
     ehr,
     export,
+    model,
     omop,
     predict,
     reports,
@@ -42,6 +43,7 @@ new = typer.Typer(help="Turn new rows without answers into Cases for `ehrmind pr
 exports = typer.Typer(
     help="Export models from run folders, push them to a hub on request, export data and reward for verl and TRL."
 )
+models = typer.Typer(help="Make model directories of the files that people have.")
 reviews = typer.Typer(help="Send answers to clinicians for review, and read their verdicts.")
 runs = typer.Typer(help="List run folders, check their files, and remove what they protect.")
 
@@ -70,6 +72,7 @@ new.command("medcalc")(unanswered.medcalc)
 new.command("trials")(unanswered.trials)
 new.command("ehr")(unanswered.ehr)
 new.command("table")(unanswered.table)
+models.command("convert")(model.convert)
 exports.command("model")(export.model)
 exports.command("push")(export.push)
 exports.command("verl")(export.verl)
@@ -82,6 +85,7 @@ runs.command("purge")(reports.purge)
 data.add_typer(synthetic, name="synthetic")
 data.add_typer(new, name="new")
 app.add_typer(data, name="data")
+app.add_typer(models, name="model")
 app.add_typer(exports, name="export")
 app.add_typer(runs, name="runs")
 app.add_typer(reviews, name="review")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ehrmind.cli.downloads import Online, Yes, agree
 from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
@@ -49,52 +51,85 @@ Cluster = Annotated[
 
 
 def run(
-    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+    recipe: RecipePath,
+    out: RunPath,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    cluster: Cluster = None,
+    online: Online = False,
+    yes: Yes = False,
 ) -> None:
     """Run a whole recipe: pilot, warm-up, RLVR, evaluation, and the page that shows them."""
-    _stages(recipe, out, overrides or [], resume, None, cluster)
+    _stages(recipe, out, overrides or [], resume, None, cluster, online, yes)
 
 
 def pilot(
-    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+    recipe: RecipePath,
+    out: RunPath,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    cluster: Cluster = None,
+    online: Online = False,
+    yes: Yes = False,
 ) -> None:
     """Sample answers to training questions and report what the base model can and cannot do."""
-    _stages(recipe, out, overrides or [], resume, ("pilot",), cluster)
+    _stages(recipe, out, overrides or [], resume, ("pilot",), cluster, online, yes)
 
 
 def evaluate(
-    recipe: RecipePath, out: RunPath, overrides: Overrides = None, resume: Resume = False, cluster: Cluster = None
+    recipe: RecipePath,
+    out: RunPath,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    cluster: Cluster = None,
+    online: Online = False,
+    yes: Yes = False,
 ) -> None:
     """Score the recipe's model on the held-out cases as it is.
 
     Use model.name=RUN/protected/models/ARM to score a model that a run has trained.
     """
-    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster)
+    _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster, online, yes)
 
 
 def _stages(
-    path: Path, out: str, overrides: list[str], resume: bool, stages: tuple[str, ...] | None, cluster: str | None
+    path: Path,
+    out: str,
+    overrides: list[str],
+    resume: bool,
+    stages: tuple[str, ...] | None,
+    cluster: str | None,
+    online: bool,
+    yes: bool,
 ) -> None:
     from ehrmind.config import load_recipe
 
     by_torchrun = "WORLD_SIZE" in os.environ and cluster is None
     started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if by_torchrun else []
-    recipe = load_recipe(path, [*started, *overrides, *([] if cluster is None else [f"cluster.address={cluster}"])])
+    asked = [*(["data.online=true"] if online else []), *([] if cluster is None else [f"cluster.address={cluster}"])]
+    recipe = load_recipe(path, [*started, *overrides, *asked])
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
 
-        with run_on_cluster(recipe, out, resume=resume, stages=stages) as finished:
+        agreed = partial(agree, recipe, yes=yes, here=False)
+        with run_on_cluster(recipe, out, resume=resume, stages=stages, agree=agreed) as finished:
             failed = _show(finished, out, whole=stages is None)
     else:
+        from ehrmind.runs import open_run
         from ehrmind.runs.lock import only_writer
         from ehrmind.runs.start import holds_work
+        from ehrmind.stages.models import locate_at
         from ehrmind.stages.seeds import run_seeds
         from ehrmind.world import is_restarted, joined
 
-        folder = _folder(out)
+        folder, resume = _folder(out), resume or is_restarted()
         with joined(recipe.model.device) as world, only_writer(folder, holds_work):
-            finished = run_seeds(recipe, folder, resume=resume or is_restarted(), stages=stages)
+            commit = None
+            if recipe.data.online:  # a folder that is in use is refused before anyone is asked
+                run = open_run(folder, recipe, resume=resume)
+                commit, resume = world.from_first(lambda: agree(recipe, run, yes=yes, here=True)), True
+            finished = run_seeds(recipe, folder, resume=resume, stages=stages, locate=locate_at(commit))
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ whether it starts first or replaces a lost one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import WAIT_FOR_WORKERS, lent, only_writer
 from ehrmind.runs.start import holds_work
 from ehrmind.stages.data import prepare_data
-from ehrmind.stages.models import open_local
+from ehrmind.stages.models import locate_at, open_local
 from ehrmind.stages.seeds import parts_of, run_seeds
 from ehrmind.types import InputError
 from ehrmind.world import current
@@ -32,9 +32,15 @@ from ehrmind.world import current
 
 @contextmanager
 def run_on_cluster(
-    recipe: Recipe, out: str, *, resume: bool = False, stages: tuple[str, ...] | None = None
+    recipe: Recipe,
+    out: str,
+    *,
+    resume: bool = False,
+    stages: tuple[str, ...] | None = None,
+    agree: Callable[[Run], str | None] = lambda _: None,
 ) -> Iterator[Run]:
-    """Runs `run_seeds` on the workers of `recipe.cluster`; yields the run.
+    """Runs `run_seeds` on the workers of `recipe.cluster`; yields the run. `agree` returns the
+    commit of a hub model that every worker takes.
 
     `out` is a folder that every node sees under this path, or a URL in an object store. With a URL,
     the run is a copy on this machine, and what is added to it until the block ends is uploaded too.
@@ -43,11 +49,11 @@ def run_on_cluster(
     if not is_url(out):
         folder = Path(out).resolve()
         with only_writer(folder, holds_work, wait=WAIT_FOR_WORKERS):
-            yield _run(recipe, folder, None, "", resume, stages)
+            yield _run(recipe, folder, None, "", resume, stages, agree)
         return
     with staged(out) as (folder, mirror, owner):
         with _store_free_if_refused(folder, mirror):
-            run = _run(recipe, folder, mirror, owner, resume, stages)
+            run = _run(recipe, folder, mirror, owner, resume, stages, agree)
         yield run
         mirror.push(folder)
 
@@ -69,11 +75,19 @@ def _store_free_if_refused(folder: Path, mirror: Mirror) -> Iterator[None]:
 
 
 def _run(
-    recipe: Recipe, folder: Path, mirror: Mirror | None, owner: str, resume: bool, stages: tuple[str, ...] | None
+    recipe: Recipe,
+    folder: Path,
+    mirror: Mirror | None,
+    owner: str,
+    resume: bool,
+    stages: tuple[str, ...] | None,
+    agree: Callable[[Run], str | None],
 ) -> Run:
     run = open_run(folder, recipe, resume=resume)
+    commit = agree(run)
     out = mirror.url if mirror is not None else str(folder)
-    config = {"recipe": recipe.model_dump(mode="json"), "out": out, "owner": owner, "stages": stages}
+    tree = recipe.model_dump(mode="json")
+    config = {"recipe": tree, "out": out, "owner": owner, "stages": stages, "commit": commit}
     with joined(recipe.cluster) as cluster:
         read_data(run, recipe)
         if mirror is not None:
@@ -99,6 +113,7 @@ def read_data(run: Run, recipe: Recipe) -> None:
 def run_recipe(config: dict[str, Any]) -> None:
     """Runs in each worker."""
     recipe, stages = parse_recipe(config["recipe"]), config["stages"]
+    locate = locate_at(config["commit"])
     if not is_url(config["out"]):
         out = Path(config["out"])
         if not (out / "recipe.yaml").is_file():
@@ -107,12 +122,13 @@ def run_recipe(config: dict[str, Any]) -> None:
                 f"store."
             )
         with only_writer(out, wait=WAIT_FOR_WORKERS):
-            run_seeds(recipe, out, resume=True, stages=stages)
+            run_seeds(recipe, out, resume=True, stages=stages, locate=locate)
         return
     with staged(config["out"], config["owner"]) as (folder, mirror, _):
         current().gather(None)  # everyone must have read before anyone writes
         with kept(mirror, folder) if current().first else nullcontext():
-            run_seeds(recipe, folder, resume=True, stages=stages, open_engine=partial(_opened, mirror, folder))
+            opened = partial(_opened, mirror, folder)
+            run_seeds(recipe, folder, resume=True, stages=stages, open_engine=opened, locate=locate)
 
 
 def _opened(mirror: Mirror, folder: Path, recipe: Recipe, model: Path) -> Engine:

@@ -27,7 +27,7 @@ from ehrmind.config.reward import Reward
 from ehrmind.config.running import Cluster, Tracking, workers_named
 from ehrmind.config.sampling import Decoding, Prompts
 from ehrmind.config.section import Section
-from ehrmind.config.shipped import find_recipe, shipped_folder
+from ehrmind.config.shipped import find_recipe, shipped_folder, user_path
 from ehrmind.config.training import Rlvr, Warmup
 from ehrmind.config.yaml_numbers import refuse_odd_numbers
 from ehrmind.documents import read_text, read_yaml, yaml_value
@@ -205,8 +205,9 @@ def parse_section(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Returns a digest of all that is part of the result; `cluster` is not."""
+    """Returns a digest of all that is part of the result; `cluster` and `data.online` are not."""
     tree = recipe.model_dump(mode="json", exclude={"cluster"})
+    tree["data"]["online"] = False
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -245,7 +246,7 @@ def _with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
     directory. A model may also be one that ships."""
 
     def located(text: str | Path, *more: Path) -> str:
-        path = Path(text).expanduser()
+        path = user_path(text)
         for base in (folder, Path.cwd(), *more):
             if (base / path).exists():
                 return str((base / path).resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ehrmind.documents import read_text
@@ -19,6 +20,15 @@ def shipped_folder() -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Maps each name, such as `demo_ehr`, to the recipe's file."""
     return {path.stem: path for path in sorted(shipped_folder().glob("*.yaml"))}
+
+
+def user_path(text: str | Path) -> Path:
+    """Expands `~`, and `~/.cache` to the folder that XDG_CACHE_HOME names, where `make smollm2`
+    puts its model."""
+    path, cache = Path(text), os.environ.get("XDG_CACHE_HOME")
+    if cache and path.parts[:2] == ("~", ".cache"):
+        return Path(cache, *path.parts[2:])
+    return path.expanduser()
 
 
 def find_recipe(given: Path) -> Path:

@@ -1,1 +1,2 @@
-"""Exports: a model directory with its card, and training data for verl and TRL."""
+"""Exports: a model directory with its card, training data for verl and TRL, and a GGUF file as a
+model directory."""

@@ -37,8 +37,7 @@ def _open(path: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{path} already holds a run; go on with it by --resume, or choose another --out.")
         clear_leftovers(path, alone=True)
         before = _as_known_here(run.recipe())
-        # other workers may resume it
-        differing = differing_keys({**before, "cluster": None}, {**resolved, "cluster": None})
+        differing = differing_keys(_of_the_result(before), _of_the_result(resolved))
         if differing:
             raise InputError(
                 f"{path} was made with another recipe, so it cannot be resumed; these keys differ:"
@@ -66,6 +65,11 @@ def _make_folders(run: Run) -> None:
     for folder in FOLDERS:
         make_folder(run.path / folder, private=folder.startswith("protected"))
     sign(run.path, run.protected)
+
+
+def _of_the_result(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out who runs a recipe and whether it may go online. Both may change on resume."""
+    return {**tree, "cluster": None, "data": {**(tree.get("data") or {}), "online": False}}
 
 
 def _as_known_here(tree: dict[str, Any]) -> dict[str, Any]:

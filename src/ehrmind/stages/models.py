@@ -16,7 +16,7 @@ from ehrmind.engines import Engine
 from ehrmind.runs import Run
 from ehrmind.runs.records.exported import ExportedModel
 from ehrmind.stages.digests import refuse_changed
-from ehrmind.stages.provenance import dated, day_of, digests_of
+from ehrmind.stages.provenance import at_commit, commit_at, commit_of, dated, day_of, digests_of
 from ehrmind.types import Case, InputError
 from ehrmind.world import current, threads_of_each
 
@@ -56,17 +56,23 @@ def refuse_unusable(recipe: Recipe, base: Path) -> None:
 
 def locate_base(recipe: Recipe) -> Path:
     """The directory of the recipe's named model; downloads it if the recipe allows that."""
-    from ehrmind.engines.local.engine import locate
+    from ehrmind.engines.local.hub_model import locate
 
     return locate(recipe.model, online=recipe.data.online)
 
 
+def locate_at(commit: str | None) -> Locate:
+    """Returns `locate_base` for one commit of the recipe's hub model; None leaves the recipe's."""
+    return lambda recipe: locate_base(at_commit(recipe, commit))
+
+
 def model_folders(run: Run, recipe: Recipe, locate: Locate) -> dict[str, Path]:
     """The directory of every model. The base model is located, or built if the recipe asks for a
-    tiny one."""
+    tiny one. A resumed run takes the commit of a hub model that it began with."""
     if recipe.model.tiny is None:
-        current().from_first(lambda: str(locate(recipe)))  # downloads once on each machine
-        base = locate(recipe)
+        pinned = at_commit(recipe, current().from_first(lambda: commit_of(run)))
+        first = current().from_first(lambda: str(locate(pinned)))  # downloads once on each machine
+        base = locate(at_commit(pinned, commit_at(Path(first))))
     else:
         current().from_first(lambda: _build_base(run, recipe))
         base = run.model("base")
@@ -159,12 +165,12 @@ def _is_there(run: Run, recipe: Recipe, arm: str) -> bool:
 def _folder(run: Run, recipe: Recipe, arm: str) -> Path:
     if (run.model(arm) / "config.json").is_file():
         return run.model(arm)
-    return base_here(recipe)
+    return base_here(at_commit(recipe, commit_of(run)))
 
 
 def base_here(recipe: Recipe) -> Path:
     """The base model of a recipe, for commands that download nothing. Raises InputError."""
-    from ehrmind.engines.local.engine import locate
+    from ehrmind.engines.local.hub_model import locate
 
     try:
         return locate(recipe.model, online=False)

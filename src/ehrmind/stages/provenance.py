@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from datetime import date
@@ -21,6 +22,7 @@ from ehrmind.types import InputError
 from ehrmind.world import current
 
 VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces", "openai")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 NO_ADVICE = (
     "_from_model_config",
     "transformers_version",
@@ -121,12 +123,27 @@ def _shown(model: Model, base: Path) -> str:
 
 
 def _revision(model: Model, base: Path) -> str | None:
-    """A hub model's commit, by which the hub's cache names its folders."""
-    return (
-        base.name
-        if model.name is not None and not Path(model.name).is_dir() and base.parent.name == "snapshots"
-        else model.revision
-    )
+    is_on_hub = model.name is not None and not Path(model.name).is_dir()
+    return (is_on_hub and commit_at(base)) or model.revision
+
+
+def commit_at(base: Path) -> str | None:
+    """A hub model's commit, by which the hub's cache names its folders; None for another folder."""
+    return base.name if base.parent.name == "snapshots" and _COMMIT.fullmatch(base.name) else None
+
+
+def commit_of(run: Run) -> str | None:
+    """The commit of the hub model that a run, or the first of its seeds, began with."""
+    for part in (run, *run.seeds()):
+        found = part.read_record("provenance.json", Provenance)
+        if found is not None and _COMMIT.fullmatch(found.model.revision or ""):
+            return found.model.revision
+    return None
+
+
+def at_commit(recipe: Recipe, commit: str | None) -> Recipe:
+    """Sets the commit of the recipe's model; None changes nothing."""
+    return recipe if commit is None else _with_model(recipe, revision=commit)
 
 
 def digests_of(run: Run, arm: str) -> Mapping[str, str]:
@@ -146,4 +163,8 @@ def day_of(run: Run) -> date | None:
 
 def dated(recipe: Recipe, day: date | None) -> Recipe:
     """Sets the recipe's day; None changes nothing."""
-    return recipe if day is None else recipe.model_copy(update={"model": recipe.model.model_copy(update={"date": day})})
+    return recipe if day is None else _with_model(recipe, date=day)
+
+
+def _with_model(recipe: Recipe, **changes: date | str) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})

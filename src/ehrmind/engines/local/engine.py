@@ -25,11 +25,11 @@ from ehrmind.engines.local.opening.network import open_network, usable_tokens
 from ehrmind.engines.local.opening.quantised import keeps_from_learning
 from ehrmind.engines.local.opening.tokenizer import open_tokenizer
 from ehrmind.engines.local.sampling.label_logprobs import label_logprobs
+from ehrmind.engines.local.sampling.plain_trial import try_plain_layers
 from ehrmind.engines.local.sampling.sampler import sample
 from ehrmind.engines.local.saving.saved_model import save_model
 from ehrmind.engines.local.training.learner import LocalLearner
-from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
-from ehrmind.types import Completion, InputError, Message, Prompt
+from ehrmind.types import Completion, Message, Prompt
 
 
 class LocalEngine(LocalModel):
@@ -77,6 +77,8 @@ def open_engine(
     use_own_linear(network)
     use_fused_norms(network)
     shared = share_prompts(network)
+    if shared:
+        try_plain_layers(network)
     if not shared or switch_of(network) is not None:
         try_rows(network, folder.name)
     if settings.lora is not None:
@@ -115,33 +117,3 @@ def refuse_unusable(settings: Model, folder: Path) -> None:
 def render_prompt(tokenizer: Any, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Prompt:
     """Renders a conversation's prompt from a tokenizer, without an engine. Raises InputError."""
     return open_chat(tokenizer, frozenset(), arguments).prompt(messages)
-
-
-def locate(settings: Model, *, online: bool) -> Path:
-    """Finds the directory of `model.name`: itself, or the hub's cache, downloaded if `online`.
-
-    Raises InputError.
-    """
-    assert settings.name is not None
-    folder = Path(settings.name)
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    asked: dict[str, Any] = {"revision": settings.revision, "endpoint": endpoint(), "allow_patterns": patterns}
-    try:
-        if online:
-            with clear_errors(f"The model '{settings.name}'"):
-                return Path(snapshot_download(settings.name, tqdm_class=bar_with_an_end(), **asked))
-        return Path(snapshot_download(settings.name, local_files_only=True, **asked))
-    except HFValidationError:
-        raise InputError(
-            f"model.name={settings.name} is no directory, nor the name of a model on the hub; check the path."
-        ) from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        where = "neither a directory nor in the hub's cache"
-        raise InputError(
-            f"model.name={settings.name} is {where} ({type(error).__name__}); allow its download with data.online=true."
-        ) from None

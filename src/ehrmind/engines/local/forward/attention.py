@@ -11,14 +11,14 @@ matmuls are oneDNN's, which makes it faster than torch's CPU kernel. Only short 
 attend to themselves use torch's kernel, many small squares at once. On CUDA it is FlexAttention
 with a block mask.
 
-Letters: `_B` one sequence, `_H` heads, `_N` packed tokens, `_D` width of a head, `_Q` queries and
-`_K` keys of a block.
+Letters: `_B` one sequence, `_H` heads, `_J` key heads and `_G` query heads of each, `_N` packed
+tokens, `_D` width of a head, `_Q` queries and `_K` keys of a block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ehrmind.engines.local.forward.matmul import matmul, matmul_over_rows
+from ehrmind.engines.local.forward.matmul import exact_in_bf16, matmul, matmul_over_rows
 from ehrmind.engines.local.forward.packing import Packing, Pieces, ahead
 from ehrmind.engines.local.forward.states import KINDS, OTHERS
 
@@ -37,9 +37,9 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 NOT_KNOWN_HERE = ("softcap", "s_aux", "sinks", "position_bias")
 
 LOG2_E = math.log2(math.e)  # packed attention uses powers of 2: on CPU exp2 takes a quarter of exp's time
-SCORES_AT_ONCE = 1 << 20  # a block fits the processor's cache
-SMALL_BLOCK = 256 * 256  # scores of a head
-CAUSAL_BLOCK = 256  # queries; only within a block are masked scores computed in vain
+SCORES_AT_ONCE = 1 << 19  # of a key head; a block fits the processor's cache
+SMALL_BLOCK = 256 * 256  # scores of a key head
+CAUSAL_BLOCK = 128  # queries; only within a block are masked scores computed in vain
 
 
 class Layout(Protocol):
@@ -112,140 +112,119 @@ class SharedPrompt(torch.autograd.Function):
     """Attends with [1, H, N, D] queries; keys and values may have fewer heads. Returns [1, N, H,
     D].
 
-    Memory and time grow with prompt + G × completion. Scores are fp32 for every type of values.
+    Memory and time grow with prompt + G × completion. Scores are fp32 for every type of values. The
+    query heads that share a key head are rows of one product.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, scale: float
     ) -> Tensor:
-        heads, tokens, width = query.shape[1:]
-        query_HND, key_HND, value_HND = (
-            (query[0].float() * (scale * LOG2_E)),
-            key[0].float().contiguous(),
-            value[0].contiguous(),
-        )
-        out_HND = torch.empty(heads, tokens, width, dtype=torch.float32)
-        lse_HN = torch.empty(heads, tokens, dtype=torch.float32)
+        key_JND, value_JND = key[0].float().contiguous(), value[0].contiguous()
+        query_JNGD = _by_token(query[0].transpose(0, 1), len(key_JND)).float() * (scale * LOG2_E)
+        out_JNGD = torch.empty_like(query_JNGD)
+        lse_JNG = query_JNGD.new_empty(query_JNGD.shape[:3])
         pieces = packing.pieces(window)
         if packing.own:
-            own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND))
+            own = [_own_rows(x, packing, query_JNGD.shape[2]) for x in (query_JNGD, key_JND, value_JND)]
             out_MHCD, lse_MHC = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*own, **_own_way(pieces))
-            _put(out_HND, packing, out_MHCD)
-            _put(lse_HN, packing, lse_MHC * LOG2_E)
-        for queries, keys, mask_QK, merging in _blocks(pieces):
-            for head in _heads_at_once(heads, queries, keys):
-                key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
-                out, lse = _attend(query_HND[head, queries], key_KD, value_KD, mask_QK)
-                if merging:
-                    out, lse = merged(out_HND[head, queries], lse_HN[head, queries], out, lse)
-                out_HND[head, queries], lse_HN[head, queries] = out, lse
-        ctx.save_for_backward(query_HND, key_HND, value_HND, out_HND, lse_HN)
+            _put(out_JNGD, packing, out_MHCD)
+            _put(lse_JNG, packing, lse_MHC * LOG2_E)
+        for head, queries, keys, mask_QK, merging in _blocks(pieces, query_JNGD):
+            of_queries = (head, queries)
+            out, lse = _attend(query_JNGD[of_queries], key_JND[head, keys], value_JND[head, keys], mask_QK)
+            if merging:
+                out, lse = merged(out_JNGD[of_queries], lse_JNG[of_queries], out, lse)
+            out_JNGD[of_queries], lse_JNG[of_queries] = out, lse
+        ctx.save_for_backward(query_JNGD, key_JND, value_JND, out_JNGD, lse_JNG)
         ctx.packing, ctx.pieces, ctx.scale, ctx.dtypes = packing, pieces, scale, (query.dtype, key.dtype, value.dtype)
-        return out_HND.transpose(0, 1)[None].to(value.dtype)
+        return out_JNGD.to(value.dtype).transpose(0, 1).flatten(1, 2)[None]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query_HND, key_HND, value_HND, out_HND, lse_HN = ctx.saved_tensors
-        packing, pieces, heads = ctx.packing, ctx.pieces, len(query_HND)
-        grad_HND = gradients[0][0].transpose(0, 1).float().contiguous()
-        shift_HN = torch.linalg.vecdot(grad_HND, out_HND)
+        query_JNGD, key_JND, value_JND, out_JNGD, lse_JNG = ctx.saved_tensors
+        packing, pieces, dtype = ctx.packing, ctx.pieces, value_JND.dtype
+        grad_JNGD = _by_token(gradients[0][0], len(key_JND)).float()
+        shift_JNG = torch.linalg.vecdot(grad_JNGD, out_JNGD)
         to_query, to_key, to_value = (
-            torch.zeros(x.shape, dtype=torch.float32) for x in (query_HND, key_HND, value_HND)
+            torch.zeros(x.shape, dtype=torch.float32) for x in (query_JNGD, key_JND, value_JND)
         )
         if packing.own:
-            own = (_own_rows(x, packing, heads) for x in (query_HND, key_HND, value_HND, out_HND, lse_HN / LOG2_E))
+            kept = (query_JNGD, key_JND, value_JND, out_JNGD, (lse_JNG / LOG2_E)[..., None])
+            *own, lse_MHC1 = (_own_rows(x, packing, query_JNGD.shape[2]) for x in kept)
             # A repeated last token counts once
-            grad_MHCD = _own_rows(grad_HND, packing, heads) * packing.valid_MC[:, None, :, None]
+            grad_MHCD = _own_rows(grad_JNGD, packing, query_JNGD.shape[2]) * packing.valid_MC[:, None, :, None]
             parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                grad_MHCD, *own, **_own_way(pieces)
+                grad_MHCD, *own, lse_MHC1[..., 0], **_own_way(pieces)
             )
             for total, part, unit in zip((to_query, to_key, to_value), parts, (LOG2_E, LOG2_E, 1.0), strict=True):
                 _put(total, packing, part * unit)
-        for queries, keys, mask_QK, _ in _blocks(pieces):
-            for head in _heads_at_once(heads, queries, keys):
-                key_KD, value_KD = (_of_heads(x, head, heads)[..., keys, :] for x in (key_HND, value_HND))
-                of_query = grad_HND[head, queries], lse_HN[head, queries], shift_HN[head, queries]
-                parts = _attend_backward(query_HND[head, queries], key_KD, value_KD, mask_QK, *of_query)
-                for total, place, part in zip((to_query, to_key, to_value), (queries, keys, keys), parts, strict=True):
-                    if isinstance(head, int):
-                        total[head * len(total) // heads, place] += part
-                    else:
-                        total[:, place] += _by_key_heads(part, len(total))
-        totals = (to_query.mul_(ctx.scale), to_key.div_(LOG2_E), to_value)
+        narrow = query_JNGD.to(dtype), key_JND.to(dtype), grad_JNGD.to(dtype)  # once, and not for every block
+        value_JND = value_JND.float()
+        for head, queries, keys, mask_QK, _ in _blocks(pieces, query_JNGD):
+            weights_QGK = _scores(query_JNGD[head, queries], key_JND[head, keys], mask_QK)
+            weights_QGK.sub_(lse_JNG[head, queries, :, None]).exp2_()
+            with exact_in_bf16(dtype):  # gradient and values are bf16 numbers
+                slopes_QGK = _by_rows(grad_JNGD[head, queries], value_JND[head, keys])
+            slopes_QGK = slopes_QGK.sub_(shift_JNG[head, queries, :, None]).mul_(weights_QGK).to(dtype)
+            query, key, grad = narrow[0][head, queries], narrow[1][head, keys], narrow[2][head, queries]
+            to_value[head, keys] += _over_rows(weights_QGK.to(dtype), grad)
+            to_query[head, queries] += _by_rows(slopes_QGK, key.mT)
+            to_key[head, keys] += _over_rows(slopes_QGK, query)
+        to_query_NHD = to_query.mul_(ctx.scale).transpose(0, 1).flatten(1, 2)
+        totals = (to_query_NHD.transpose(0, 1), to_key.div_(LOG2_E), to_value)
         return (*(total[None].to(dtype) for total, dtype in zip(totals, ctx.dtypes, strict=True)), None, None, None)
 
 
-def _heads_at_once(heads: int, queries: slice, keys: slice) -> Sequence[int | slice]:
-    """Takes all heads of a small block at once, because single calls would cost most of the time.
+def _by_token(found_NHD: Tensor, key_heads: int) -> Tensor:
+    """Arranges heads so that a token's query heads with a common key head are neighbours."""
+    return found_NHD.unflatten(1, (key_heads, -1)).transpose(0, 1).contiguous()
 
-    Large ones go one by one.
+
+def _by_rows(left_QGD: Tensor, right_KD: Tensor) -> Tensor:
+    """Computes left · rightᵀ [.., Q, G, K]."""
+    return matmul(left_QGD.flatten(-3, -2), right_KD).unflatten(-2, left_QGD.shape[-3:-1])
+
+
+def _over_rows(left_QGK: Tensor, right_QGD: Tensor) -> Tensor:
+    """Computes leftᵀ · right [.., K, D], summed over queries and the heads that share a key
+    head.
     """
-    size = (queries.stop - queries.start) * (keys.stop - keys.start)
-    return [slice(0, heads)] if size <= SMALL_BLOCK else range(heads)
+    return matmul_over_rows(left_QGK.flatten(-3, -2), right_QGD.flatten(-3, -2))
 
 
-def _of_heads(stored_HND: Tensor, head: int | slice, heads: int) -> Tensor:
-    """Returns the keys or values of one query head, or of all; query heads may share a key head."""
-    if isinstance(head, int):
-        return stored_HND[head * len(stored_HND) // heads]
-    return stored_HND if len(stored_HND) == heads else stored_HND.repeat_interleave(heads // len(stored_HND), 0)
-
-
-def _by_key_heads(found_HN: Tensor, key_heads: int) -> Tensor:
-    """Sums over the query heads that share a key head."""
-    return found_HN if len(found_HN) == key_heads else found_HN.unflatten(0, (key_heads, -1)).sum(1)
-
-
-def _attend(query_QD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attends to one block of keys. Returns output [.., Q, D] and log-sum-exp [.., Q], fp32, to the
-    base 2.
+def _attend(query_QGD: Tensor, key_KD: Tensor, value_KD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attends to one block of keys. Returns output [.., Q, G, D] and log-sum-exp [.., Q, G], fp32,
+    to the base 2.
 
     Queries are already scaled for the base 2.
     """
-    scores_QK = _scores(query_QD, key_KD, mask)
-    highest_Q1 = scores_QK.amax(-1, keepdim=True)
-    weights_QK = scores_QK.sub_(highest_Q1).exp2_()
-    sums_Q1 = weights_QK.sum(-1, keepdim=True)
-    out_QD = matmul(weights_QK.to(value_KD.dtype), value_KD.mT).float()
-    return out_QD.div_(sums_Q1), (highest_Q1 + sums_Q1.log2())[..., 0]
+    scores_QGK = _scores(query_QGD, key_KD, mask)
+    highest_QG1 = scores_QGK.amax(-1, keepdim=True)
+    weights_QGK = scores_QGK.sub_(highest_QG1).exp2_()
+    sums_QG1 = weights_QGK.sum(-1, keepdim=True)
+    out_QGD = _by_rows(weights_QGK.to(value_KD.dtype), value_KD.mT).float()
+    return out_QGD.div_(sums_QG1), (highest_QG1 + sums_QG1.log2())[..., 0]
 
 
-def _attend_backward(
-    query_QD: Tensor,
-    key_KD: Tensor,
-    value_KD: Tensor,
-    mask: Tensor | None,
-    grad_QD: Tensor,
-    lse_Q: Tensor,
-    shift_Q: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns a block's gradients to scaled queries, keys and values.
+def _scores(query_QGD: Tensor, key_KD: Tensor, mask_QK: Tensor | None) -> Tensor:
+    scores_QGK = _by_rows(query_QGD, key_KD)
+    if mask_QK is not None:
+        scores_QGK[..., scores_QGK.shape[-1] - mask_QK.shape[-1] :] += mask_QK[:, None]
+    return scores_QGK
 
-    `lse_Q` is the log-sum-exp over all keys, `shift_Q` is grad · out.
+
+def _blocks(pieces: Pieces, query_JNGD: Tensor) -> Iterator[tuple[int | slice, slice, slice, Tensor | None, bool]]:
+    """Yields key heads, queries, keys, the mask of the last keys, and whether the result merges
+    with an earlier one.
+
+    All heads of a small block are computed at once, because single calls would cost most of the
+    time. Large ones go one by one.
     """
-    dtype = value_KD.dtype
-    weights_QK = _scores(query_QD, key_KD, mask).sub_(lse_Q[..., None]).exp2_()
-    to_value = matmul_over_rows(weights_QK.to(dtype), grad_QD.to(dtype))
-    slopes_QK = matmul(grad_QD, value_KD.float()).sub_(shift_Q[..., None]).mul_(weights_QK).to(dtype)
-    to_query, to_key = matmul(slopes_QK, key_KD.to(dtype).mT), matmul_over_rows(slopes_QK, query_QD.to(dtype))
-    return to_query.float(), to_key.float(), to_value.float()
-
-
-def _scores(query_QD: Tensor, key_KD: Tensor, mask: Tensor | None) -> Tensor:
-    scores_QK = matmul(query_QD, key_KD)
-    if mask is not None:
-        scores_QK[..., scores_QK.shape[-1] - mask.shape[-1] :] += mask
-    return scores_QK
-
-
-def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]]:
-    """Yields queries, keys, the mask of the last keys, and whether the result merges with an
-    earlier one.
-    """
+    heads, _, share, _ = query_JNGD.shape
     for piece in (*pieces.causal, *pieces.branches):
         (start, end), (first, last) = piece.queries, piece.keys
-        size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // (last - first))
+        size = CAUSAL_BLOCK if piece.causal else max(64, SCORES_AT_ONCE // ((last - first) * share))
         for begin in range(start, end, size):
             until = min(begin + size, end)
             mask = (
@@ -255,23 +234,35 @@ def _blocks(pieces: Pieces) -> Iterator[tuple[slice, slice, Tensor | None, bool]
                 if piece.mask is None
                 else piece.mask[begin - start : until - start]
             )
-            yield slice(begin, until), slice(first, until if piece.causal else last), mask, piece.merging
+            keys = slice(first, until if piece.causal else last)
+            together = (until - begin) * share * (keys.stop - first) <= SMALL_BLOCK
+            for head in [slice(0, heads)] if together else range(heads):
+                yield head, slice(begin, until), keys, mask, piece.merging
 
 
-def _own_rows(stored_HN: Tensor, packing: Packing, heads: int) -> Tensor:
-    """Gathers every short completion's own tokens, [M, H, C] or [M, H, C, D], fp32; the last one is
-    repeated beyond the end.
+def _own_rows(stored_JND: Tensor, packing: Packing, share: int) -> Tensor:
+    """Gathers every short completion's own tokens, [M, H, C, D] fp32; the last one is repeated
+    beyond the end.
+
+    Queries are stored as [J, N, G, D]. A key is repeated for its `share` query heads.
     """
-    rows_HMC = stored_HN.float().index_select(1, packing.places_MC.flatten()).unflatten(1, packing.places_MC.shape)
-    return _of_heads(rows_HMC, slice(0, heads), heads).transpose(0, 1)
+    rows = stored_JND.float().index_select(1, packing.places_MC.flatten()).unflatten(1, packing.places_MC.shape)
+    rows_JMCGD = rows if rows.ndim == 5 else rows[:, :, :, None].expand(-1, -1, -1, share, -1)
+    return rows_JMCGD.permute(1, 0, 3, 2, 4).flatten(1, 2)
 
 
-def _put(total_HN: Tensor, packing: Packing, found_MHC: Tensor) -> None:
-    """Writes results for the short completions' tokens to their packed places."""
-    found_HN = _by_key_heads(found_MHC.transpose(0, 1).flatten(1, 2), len(total_HN))
-    if len(packing.own_N) < found_HN.shape[1]:
-        found_HN = found_HN.index_select(1, packing.valid_N)
-    total_HN.index_copy_(1, packing.own_N, found_HN)
+def _put(total_JN: Tensor, packing: Packing, found_MHC: Tensor) -> None:
+    """Writes results for the short completions' tokens to their packed places.
+
+    Those for keys are summed over the query heads that share a key head.
+    """
+    found_JMCG = found_MHC.unflatten(1, (len(total_JN), -1)).transpose(0, 1).transpose(2, 3)
+    found_JNG = found_JMCG.flatten(1, 2)
+    if found_JNG.ndim > total_JN.ndim:
+        found_JNG = found_JNG.sum(2)
+    if len(packing.own_N) < found_JNG.shape[1]:
+        found_JNG = found_JNG.index_select(1, packing.valid_N)
+    total_JN.index_copy_(1, packing.own_N, found_JNG)
 
 
 def _own_way(pieces: Pieces) -> dict[str, Any]:

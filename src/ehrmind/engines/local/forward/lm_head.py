@@ -1,6 +1,6 @@
 """The LM head: hidden states to log-probabilities of given tokens, in chunks.
 
-No tensor of all tokens × vocabulary is kept.
+Tensors of tokens × vocabulary hold a chunk, or `KEPT` bytes for the backward pass.
 
 Letters: `_N` tokens, `_E` hidden width, `_V` vocabulary.
 """
@@ -8,14 +8,17 @@ Letters: `_N` tokens, `_E` hidden width, `_V` vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ehrmind.engines.local.forward.matmul import Linear, matmul, matmul_over_rows
+from ehrmind.engines.local.forward.matmul import Linear
 
 TOKENS_AT_ONCE = {"cpu": 512, "cuda": 2048}  # with fewer, a GPU spends its time on adding up gradients
+CACHED = 1 << 23  # logits at once on CPU: as many fit the processor's cache
+KEPT = {"cpu": 1 << 28}  # bytes of slopes that are kept for the backward pass
 LN_2 = math.log(2)
 
 
@@ -54,7 +57,13 @@ def token_logprobs(hidden_NE: Tensor, head: LmHead, targets_N: Tensor, temperatu
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Computes logits again in the backward pass, which costs less than keeping them."""
+    """Computes the gradient by the hidden states together with the log-probabilities.
+
+    A token's gradient by its logits is a factor g times the slopes, one-hot − p. The loss gives g
+    later, but the slopes are known at once. So slopes · weight is scaled by g in the backward pass.
+    The weight's gradient is slopesᵀ · (g · hidden). Slopes are kept for it within `KEPT` bytes;
+    those of further tokens are computed again.
+    """
 
     @staticmethod
     def forward(
@@ -66,61 +75,90 @@ class _TokenLogprobs(torch.autograd.Function):
         temperature: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        logprobs_N, lse_N, entropies_N = (torch.empty(len(targets_N), device=hidden_NE.device) for _ in range(3))
+        wanted_hidden, wanted_weight = ctx.needs_input_grad[:2]
+        count, device = len(targets_N), hidden_NE.device
+        logprobs_N, entropies_N = (torch.empty(count, device=device) for _ in range(2))
         weight = weight_VE.to(dtype)
-        for here in _chunks(targets_N):
-            logits_NV = _logits(hidden_NE[here].to(dtype), weight, head, temperature)
-            highest_N = logits_NV.amax(-1)
-            weights_NV = torch.sub(logits_NV, highest_N[:, None]).exp2_()
-            sums_N = weights_NV.sum(-1)
-            lse_N[here] = lse = highest_N + sums_N.log2()
-            logprobs_N[here] = logits_NV.gather(1, targets_N[here, None])[:, 0] - lse
-            entropies_N[here] = lse - torch.linalg.vecdot(weights_NV, logits_NV) / sums_N
-        logprobs_N, entropies_N = logprobs_N.mul_(LN_2), entropies_N.mul_(LN_2)
-        ctx.save_for_backward(hidden_NE, weight_VE, targets_N, lse_N)
+        chunks = _Chunks(weight, targets_N, head, temperature)
+        kept_NV = weight.new_empty(chunks.kept if wanted_weight else 0, len(weight))
+        found_NE = weight.new_empty(count if wanted_hidden else 0, weight.shape[1])
+        for here in chunks:
+            logprobs_N[here], entropies_N[here] = chunks.logprobs(hidden_NE[here].to(dtype), here)
+            if wanted_hidden or here.start < len(kept_NV):
+                slopes_NV = chunks.slopes(here, kept_NV[here])
+                if wanted_hidden:
+                    torch.mm(slopes_NV, weight, out=found_NE[here])
+        ctx.save_for_backward(hidden_NE, weight_VE, targets_N, kept_NV, found_NE)
         ctx.head, ctx.temperature, ctx.dtype = head, temperature, dtype
         ctx.mark_non_differentiable(entropies_N)
-        return logprobs_N, entropies_N
+        return logprobs_N.mul_(LN_2), entropies_N.mul_(LN_2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        hidden_NE, weight_VE, targets_N, lse_N = ctx.saved_tensors
+        hidden_NE, weight_VE, targets_N, kept_NV, found_NE = ctx.saved_tensors
         wanted_hidden, wanted_weight = ctx.needs_input_grad[:2]
-        grad_hidden_NE = torch.empty_like(hidden_NE) if wanted_hidden else None
-        grad_weight_VE = torch.zeros_like(weight_VE, dtype=torch.float32) if wanted_weight else None
-        weight = weight_VE.to(ctx.dtype)
-        for here in _chunks(targets_N):
-            hidden = hidden_NE[here].to(ctx.dtype)
-            logits_NV = _logits(hidden, weight, ctx.head, ctx.temperature)
-            slope = 1.0 if ctx.head.cap is None else 1 - (logits_NV * (LN_2 * ctx.temperature / ctx.head.cap)).square()
-            grad_N = gradients[0][here].float() * (ctx.head.scale / ctx.temperature)
-            grad_NV = logits_NV.sub_(lse_N[here, None]).exp2_().mul_(-grad_N[:, None])
-            grad_NV.scatter_add_(1, targets_N[here, None], grad_N[:, None])
-            grad_NV = (grad_NV if ctx.head.cap is None else grad_NV.mul_(slope)).to(ctx.dtype)
-            if grad_hidden_NE is not None:
-                grad_hidden_NE[here] = matmul(grad_NV, weight.T).to(hidden_NE.dtype)
-            if grad_weight_VE is not None:
-                grad_weight_VE += matmul_over_rows(grad_NV, hidden)
-        return (
-            grad_hidden_NE,
-            None if grad_weight_VE is None else grad_weight_VE.to(weight_VE.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        factors_N1 = (gradients[0].float() * (ctx.head.scale / ctx.temperature))[:, None]
+        grad_hidden_NE = (found_NE.float() * factors_N1).to(hidden_NE.dtype) if wanted_hidden else None
+        if not wanted_weight:
+            return grad_hidden_NE, None, None, None, None, None
+        scaled_NE = (hidden_NE.float() * factors_N1).to(ctx.dtype)
+        grad_weight_VE = torch.mm(kept_NV.T, scaled_NE[: len(kept_NV)]).float()
+        if len(kept_NV) < len(targets_N):
+            chunks = _Chunks(weight_VE.to(ctx.dtype), targets_N, ctx.head, ctx.temperature)
+            for here in chunks:
+                if here.start >= len(kept_NV):
+                    chunks.logprobs(hidden_NE[here].to(ctx.dtype), here)
+                    grad_weight_VE += torch.mm(chunks.slopes(here, kept_NV[:0]).T, scaled_NE[here])
+        return grad_hidden_NE, grad_weight_VE.to(weight_VE.dtype), None, None, None, None
 
 
-def _logits(hidden_NE: Tensor, weight_VE: Tensor, head: LmHead, temperature: float) -> Tensor:
-    """Computes fp32 logits divided by the temperature, to the base 2: on CPU exp2 takes a quarter
-    of exp's time.
+class _Chunks:
+    """Computes the logits of some tokens at a time, in buffers that are used again for every chunk.
+
+    `kept` is the number of tokens, in whole chunks, whose slopes fit into `KEPT` bytes.
     """
-    logits_NV = matmul(hidden_NE, weight_VE).float()
-    if head.cap is not None:
-        return torch.tanh(logits_NV * (head.scale / head.cap)) * (head.cap / (temperature * LN_2))
-    return logits_NV.mul_(head.scale / (temperature * LN_2))
 
+    def __init__(self, weight_VE: Tensor, targets_N: Tensor, head: LmHead, temperature: float) -> None:
+        self.weight_VE, self.targets_N, self.head, self.temperature = weight_VE, targets_N, head, temperature
+        device, vocabulary = weight_VE.device.type, len(weight_VE)
+        most = TOKENS_AT_ONCE.get(device, TOKENS_AT_ONCE["cpu"])
+        self.size = most if device == "cuda" else min(most, max(64, CACHED // vocabulary // 32 * 32))
+        fitting = KEPT.get(device, 0) // (vocabulary * weight_VE.itemsize)
+        self.kept = len(targets_N) if fitting >= len(targets_N) else fitting // self.size * self.size
+        rows = min(self.size, len(targets_N))
+        self.logits_NV = weight_VE.new_empty(rows, vocabulary)
+        self.scores_NV, self.weights_NV = (weight_VE.new_empty(rows, vocabulary, dtype=torch.float32) for _ in "12")
+        self.sums_N1 = self.bends_NV = weight_VE
 
-def _chunks(targets_N: Tensor) -> list[slice]:
-    size = TOKENS_AT_ONCE.get(targets_N.device.type, TOKENS_AT_ONCE["cpu"])
-    return [slice(start, start + size) for start in range(0, len(targets_N), size)]
+    def __iter__(self) -> Iterator[slice]:
+        for start in range(0, len(self.targets_N), self.size):
+            yield slice(start, min(start + self.size, len(self.targets_N)))
+
+    def logprobs(self, hidden_NE: Tensor, here: slice) -> tuple[Tensor, Tensor]:
+        """Returns a chunk's log-probabilities and entropies to the base 2: on CPU exp2 takes a
+        quarter of exp's time.
+        """
+        rows, cap = len(hidden_NE), self.head.cap
+        scores_NV, weights_NV = self.scores_NV[:rows], self.weights_NV[:rows]
+        scores_NV.copy_(torch.mm(hidden_NE, self.weight_VE.T, out=self.logits_NV[:rows]))
+        if cap is None:
+            scores_NV.mul_(self.head.scale / (self.temperature * LN_2))
+        else:
+            bent_NV = scores_NV.mul_(self.head.scale / cap).tanh_()
+            self.bends_NV = 1 - bent_NV.square()
+            scores_NV.mul_(cap / (self.temperature * LN_2))
+        highest_N1 = scores_NV.amax(-1, keepdim=True)
+        torch.sub(scores_NV, highest_N1, out=weights_NV).exp2_()
+        self.sums_N1 = weights_NV.sum(-1, keepdim=True)
+        lse_N1 = highest_N1 + self.sums_N1.log2()
+        logprobs_N1 = scores_NV.gather(1, self.targets_N[here, None]) - lse_N1
+        entropies_N1 = lse_N1 - scores_NV.mul_(weights_NV).sum(-1, keepdim=True) / self.sums_N1
+        return logprobs_N1[:, 0], entropies_N1[:, 0]
+
+    def slopes(self, here: slice, out_NV: Tensor) -> Tensor:
+        """Returns one-hot − p of the chunk computed last, into `out_NV` if that has its size."""
+        slopes_NV = self.weights_NV[: here.stop - here.start].div_(self.sums_N1).neg_()
+        slopes_NV.scatter_add_(1, self.targets_N[here, None], torch.ones_like(self.sums_N1))
+        if self.head.cap is not None:
+            slopes_NV.mul_(self.bends_NV)
+        return (out_NV if len(out_NV) == len(slopes_NV) else self.logits_NV[: len(slopes_NV)]).copy_(slopes_NV)

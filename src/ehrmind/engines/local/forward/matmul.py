@@ -45,6 +45,23 @@ def matmul_over_rows(left_MN: Tensor, right_MK: Tensor) -> Tensor:
     return matmul(left_MN.mT, right_MK.mT)
 
 
+@contextmanager
+def exact_in_bf16(dtype: torch.dtype) -> Iterator[None]:
+    """Says that the factors of fp32 matmuls are bf16 numbers, if `dtype` is bf16.
+
+    A processor with AMX then multiplies them as such and adds up in fp32. Others ignore it.
+    """
+    if dtype != torch.bfloat16:
+        yield
+        return
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input_MK: Tensor, weight_NK: Tensor) -> Tensor:

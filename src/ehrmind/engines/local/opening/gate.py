@@ -260,7 +260,10 @@ def _refuse_other_content(file: Path, folder: Path) -> None:
 
 def _held_instead(folder: Path) -> str:
     found = [path for suffix in OTHER_WEIGHTS for path in sorted(folder.glob(f"*{suffix}"))]
-    return f", but {found[0].suffix[1:].upper()} ({found[0].name}), which is not read" if found else ""
+    if not found:
+        return ""
+    how = " before it is converted (`ehrmind model convert`)" if found[0].suffix == ".gguf" else ""
+    return f", but {found[0].suffix[1:].upper()} ({found[0].name}), which is not read{how}"
 
 
 def cannot(folder: Path, why: str) -> InputError:

@@ -39,7 +39,7 @@ def open_network(settings: Model, folder: Path) -> Any:
         architecture = architecture_of(config, folder)
         _refuse_other_sizes(config.get_text_config(), folder)
         dropped = without_dropout(config)
-    with opening(folder), _quiet(), within_files(weight_files(folder), folder):
+    with opening(folder), quiet(), within_files(weight_files(folder), folder):
         loaded: Any = architecture.from_pretrained(
             folder,
             config=config,
@@ -61,7 +61,7 @@ def open_network(settings: Model, folder: Path) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences the library's table of weights that do not fit; our own sentence replaces it."""
     from transformers.utils import logging as said
 

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ehrmind.engines.local.forward.attention import SharedPrompt
 from ehrmind.engines.local.forward.packing import Packing
 from ehrmind.engines.local.sampling.decoding_step import Step
+from ehrmind.engines.local.sampling.plain_layers import packed_layers
 from ehrmind.engines.local.sampling.state_cache import StateCache
 from ehrmind.engines.local.scoring import selected_logits
 
@@ -55,7 +57,7 @@ class KVCache(StateCache):
             used = len(self.lengths_S)
             self._filling = [(used + place, start, end) for place, (start, end) in enumerate(packing.trunks)]
             last_P = torch.tensor([end - 1 for _, end in packing.trunks], device=self.device)
-            logits.append(selected_logits(self.network, packing, last_P, cache=self))
+            logits.append(self._prefilled(packing, last_P))
             self._filling = []
             slots = np.arange(used, used + len(batch))
             self.lengths_S = np.concatenate([self.lengths_S, [len(prompts[index]) for index in batch]])
@@ -69,6 +71,8 @@ class KVCache(StateCache):
     def compute(self, step: Step, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
         """Runs the model on one token of every row. Returns logits [R, V]."""
         self._step, self.computed = step, step.rows
+        if (plain := packed_layers(self.network)) is not None:
+            return plain.logits(tokens_R, positions_R, self._attend_to_slots)
         output = self.network(
             input_ids=tokens_R[:, None],
             attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # unused: the layout says what each token sees
@@ -79,6 +83,26 @@ class KVCache(StateCache):
         )
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def _prefilled(self, packing: Packing, last_P: Tensor) -> Tensor:
+        plain = packed_layers(self.network)
+        if plain is None:
+            return selected_logits(self.network, packing, last_P, cache=self)
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
+            query, key, value = (states_NHD.transpose(0, 1)[None] for states_NHD in (query, key, value))
+            self.update(key, value, layer)
+            out: Tensor = SharedPrompt.apply(query, key, value, packing, window, scale)
+            return out.flatten(2)[0]
+
+        return plain.logits(packing.ids_BN[0], packing.positions_BN[0], attend, last_P)
+
+    def _attend_to_slots(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
+    ) -> Tensor:
+        assert self._step is not None
+        keys, values = self.update(key[:, :, None], value[:, :, None], layer)
+        return self._step.attend(layer, query[:, :, None], keys, values, window, scale).flatten(1)
 
     def room_for(self, growth: int) -> int:
         """Returns how many own tokens a row has room for once the next one is written, grown in

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ehrmind.config import Decoding
-from ehrmind.engines.local.forward.matmul import packed_weights
 from ehrmind.engines.local.forward.plain_rows import Written, batches, rows_of
 from ehrmind.engines.local.forward.rotary import side, switch_of
 from ehrmind.engines.local.model import LocalModel
 from ehrmind.engines.local.sampling.decoder import Decoder
+from ehrmind.engines.local.sampling.plain_layers import rollout_weights
 from ehrmind.engines.local.workers.fsdp import whole
 from ehrmind.engines.local.workers.sharding import in_shards, pack_completions, unpack_completions
 from ehrmind.engines.uniforms import row_keys, uniforms
@@ -89,7 +89,7 @@ def sample(
     training = model.network.training
     model.network.eval()
     try:
-        with whole(model.network), torch.inference_mode(), model.autocast(), packed_weights(model.network):
+        with whole(model.network), torch.inference_mode(), model.autocast(), rollout_weights(model.network):
             lengths = [len(prompt.token_ids) for prompt in prompts]
             return in_shards(lengths, model.shards, of_shard, pack_completions, unpack_completions)
     finally:

@@ -70,7 +70,7 @@ class LocalLearner:
             lr=optimiser.learning_rate,
             betas=optimiser.betas,
             weight_decay=optimiser.weight_decay,
-            fused=model.network.device.type == "cuda",  # one pass over weights, gradients and moments
+            fused=True,  # one pass over weights, gradients and moments
         )
         self.steps_done = 0
         if optimiser.gradient_checkpointing:
