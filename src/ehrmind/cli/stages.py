@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -126,12 +126,13 @@ def _stages(
 
         folder, resume = _folder(out), resume or is_restarted()
         with joined(recipe.model.device) as world, only_writer(folder, holds_work):
-            commit = None
+            located: dict[str, Any] = {}
             if recipe.data.online:  # a folder that is in use is refused before anyone is asked
                 run = open_run(folder, recipe, resume=resume)
                 resume = True
                 commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
-            finished = run_seeds(recipe, folder, resume=resume, stages=stages, locate=locate_at(commit))
+                located = {"locate": locate_at(commit)}
+            finished = run_seeds(recipe, folder, resume=resume, stages=stages, **located)
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)
