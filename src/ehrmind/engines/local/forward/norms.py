@@ -53,7 +53,8 @@ class _RmsNorm(torch.autograd.Function):
         unit_NE, grad_NE = hidden_NE * inverse_N1, gradients[0].float()
         both_NE = grad_NE * unit_NE
         to_weight = both_NE.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
-        mean_N1 = (both_NE @ weight_E).div_(len(weight_E))[..., None]
+        # No matrix-vector product: MKL's rounding depends on where the weight lies in memory
+        mean_N1 = both_NE.mul_(weight_E).sum(-1, keepdim=True).div_(len(weight_E))
         to_hidden = torch.mul(grad_NE, weight_E, out=both_NE).sub_(unit_NE.mul_(mean_N1)).mul_(inverse_N1)
         return to_hidden, to_weight, None, None
 
