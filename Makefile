@@ -32,7 +32,7 @@ BY_THEMSELVES := alone or browser or cluster
 NONE_SELECTED := || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything that demo and tests need; again only after pyproject.toml or constraints.txt changed
 

@@ -103,7 +103,7 @@ def test_test_names_are_sentences() -> None:
 
 def test_every_command_in_the_documents_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, flags=re.MULTILINE))
     from ehrmind.cli.app import app, data, exports, reviews, runs
 
     groups = {"data", "export", "new", "review", "runs", "synthetic"}
@@ -112,7 +112,7 @@ def test_every_command_in_the_documents_exists() -> None:
     } | groups
     for path in [path for path in FILES if path.suffix == ".md"]:
         code = " \n".join(_code(path))
-        for target in re.findall(r"(?:^|\s)make ([a-z][a-z-]*)", code):
+        for target in re.findall(r"(?:^|\s)make ([a-z][a-z0-9-]*)", code):
             assert target in targets, f"{name(path)} speaks of `make {target}`, which the Makefile does not have"
         for verb, second in re.findall(r"(?:^|\s)ehrmind ([a-z]+)(?: ([a-z]+))?", code):
             assert verb in verbs, f"{name(path)} speaks of `ehrmind {verb}`, which does not exist"

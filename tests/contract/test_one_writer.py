@@ -41,6 +41,7 @@ ELSEWHERE = {
     "engines/local/saving/saved_model": "in a folder of written_whole",
     "engines/local/tiny": "in a folder of written_whole",
     "engines/local/saving/hf_export": "in a folder of written_whole, by `cli/export`",
+    "engines/local/saving/converting": "in a folder of written_whole, by `cli/model`",
     "engines/local/saving/exporting": "in a folder of written_whole, by `cli/export`",
     "engines/local/opening/adapters": "in a folder of written_whole",
     "data/omop/convert": "in a folder of written_whole",

@@ -95,25 +95,25 @@ def test_the_rate_of_several_products_is_their_operations_over_their_seconds() -
 
 
 def test_trls_settings_are_read_from_the_command_line_and_survive_json() -> None:
-    vs_trl = module("vs_trl")
+    trl = module("_trl_settings")
     for text in ("4,dynamic", "4,static", "2,dynamic,compile"):
-        settings = vs_trl.settings_from(text)
-        assert str(settings) == text and vs_trl.Settings(*list(settings)) == settings
-    assert vs_trl.settings_from("8") == vs_trl.Settings(8, None, compiled=False)
+        settings = trl.settings_from(text)
+        assert str(settings) == text and trl.Settings(*list(settings)) == settings
+    assert trl.settings_from("8") == trl.Settings(8, None, compiled=False)
     with pytest.raises(Exception, match="unknown: fast"):
-        vs_trl.settings_from("4,fast")
+        trl.settings_from("4,fast")
 
 
 def test_settings_of_trl_that_cannot_fit_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    vs_trl = module("vs_trl")
+    trl = module("_trl_settings")
     (tmp_path / "config.json").write_text(json.dumps(vars(SMOLLM2)))
     (tmp_path / "model.safetensors").touch()
     case = module("_models").Case(8, 600, 8, 64)
-    found = vs_trl.candidates(tmp_path, case, "float32", 24 << 30)
+    found = trl.candidates(tmp_path, case, "float32", 24 << 30)
     answers = [(settings.microbatch, settings.cache) for settings in found]
     assert (8, None) in answers and (64, None) not in answers and (12, None) not in answers, "12 do not divide 64"
     assert "trl 64,dynamic: needs 89 GiB" in capsys.readouterr().err
-    assert all(settings.cache is None for settings in vs_trl.candidates(tmp_path, case, "bfloat16", 24 << 30))
+    assert all(settings.cache is None for settings in trl.candidates(tmp_path, case, "bfloat16", 24 << 30))
 
 
 @pytest.mark.parametrize(

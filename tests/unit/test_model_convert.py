@@ -195,6 +195,20 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
+def test_a_tokenizer_that_reads_back_as_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    opened = converting.open_unchanged
+
+    def other(folder: Path) -> Any:
+        tokenizer = opened(folder)
+        tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+        return tokenizer
+
+    monkeypatch.setattr(converting, "open_unchanged", other)
+    assert "otherwise than the file's" in refused(small_gguf(tmp_path / NAME))
+
+
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     file = tmp_path / "notes.gguf"
     file.write_text("Zqkanary has pneumonia")

@@ -17,7 +17,7 @@ from ehrmind.engines.local.forward import states
 from ehrmind.engines.local.forward.packing import Packed, Packing
 from ehrmind.engines.local.forward.sharing import share_prompts
 from ehrmind.engines.local.forward.states import SharedStates, plan_of
-from ehrmind.engines.local.sampling import cuda_graphs, decoder
+from ehrmind.engines.local.sampling import cuda_graphs, decoder, state_steps
 from ehrmind.engines.local.scoring import score
 from ehrmind.types import Group, Prompt, Verdict
 from tests.model_configs import CONFIGS, MAMBA, SIZES
@@ -194,3 +194,52 @@ def test_a_resumed_learner_takes_the_same_step_to_the_same_bits(name: str, tmp_p
     )
     assert torch.equal(weights, others)
     assert not torch.equal(weights, before)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_under_autocast_the_sampler_stays_near_the_learner(name: str, tmp_path: Path) -> None:
+    engine = small_engine(tmp_path / "model", name, autocast=True)
+    assert engine.shared
+    rlvr, decoding = Rlvr(kl=0.0), Decoding(temperature=1.0, max_new_tokens=12)
+    learner = engine.learner(rlvr, 2, rlvr=rlvr, decoding=decoding)
+    asked = [Prompt(tuple(tokens(place, 30 + place)), "") for place in range(2)]
+    judged = zip(cases(2), asked, engine.sample(asked, [1, 2], 3, decoding), strict=True)
+    verdicts = [Verdict(False, 0.0, {})] * 3
+    metrics = learner.learn_from_groups([Group(c, p, a, verdicts, (1.0, -0.5, -0.5)) for c, p, a in judged])
+    assert 0 < metrics["train_inference_mismatch"] < 0.03
+
+
+def test_steps_of_our_own_compute_what_the_librarys_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.granitemoehybrid import modeling_granitemoehybrid as granite
+    from transformers.models.qwen3_5 import modeling_qwen3_5 as qwen
+
+    monkeypatch.setattr(state_steps, "AT_ONCE", 4096)  # two rows at a time
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    state, window = drawn(5, 4, 8, 16), drawn(5, 6, 4)
+    ours, theirs = state.clone(), state.clone()
+    asked = drawn(5, 1, 2, 8), drawn(5, 1, 2, 8), drawn(5, 1, 4, 16), -drawn(5, 1, 4).abs(), drawn(5, 1, 4)
+    options: dict[str, Any] = {"output_final_state": True, "use_qk_l2norm_in_kernel": True}
+    found, _ = state_steps.gated_delta_step(*asked, ours, **options)
+    wanted, theirs = qwen.torch_recurrent_gated_delta_rule(*asked, theirs, **options)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+    ours, theirs = state.clone(), state.clone()
+    heads = [drawn(4)[:, None].expand(-1, 8) for _ in range(2)]
+    asked = drawn(5, 4, 8), drawn(5, 4, 1).expand(-1, -1, 8), -drawn(4).abs()[:, None, None].expand(-1, 8, 16)
+    more = drawn(5, 2, 16), drawn(5, 2, 16), heads[0]
+    options = {"dt_bias": heads[1], "dt_softplus": True, "z": drawn(5, 4, 8)}
+    found = state_steps.state_space_step(ours, *asked, *more, **options)
+    wanted = granite.mamba2_selective_state_update(theirs, *asked, *more, **options)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+    ours, theirs = window.clone(), window.clone()
+    found = state_steps.convolution_step(drawn(5, 6, 1), ours, weight := drawn(6, 4), bias := drawn(6), "silu")
+    newest = ours[..., -1:]
+    assert torch.allclose(found, qwen.causal_conv1d_update(newest, theirs, weight, bias, "silu"), atol=1e-5)
+    assert torch.equal(ours, theirs)

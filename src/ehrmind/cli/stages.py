@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ehrmind.cli.downloads import Online, Yes, agree
+from ehrmind.cli.downloads import Online, Yes, ask
 from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
@@ -111,25 +111,28 @@ def _stages(
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
+        from ehrmind.stages.models import agreed_commit
 
-        agreed = partial(agree, recipe, yes=yes, here=False)
+        agreed = partial(agreed_commit, recipe, ask=partial(ask, yes=yes), here=False)
         with run_on_cluster(recipe, out, resume=resume, stages=stages, agree=agreed) as finished:
             failed = _show(finished, out, whole=stages is None)
     else:
         from ehrmind.runs import open_run
         from ehrmind.runs.lock import only_writer
         from ehrmind.runs.start import holds_work
-        from ehrmind.stages.models import locate_at
+        from ehrmind.stages.models import agreed_commit, locate_at
         from ehrmind.stages.seeds import run_seeds
         from ehrmind.world import is_restarted, joined
 
         folder, resume = _folder(out), resume or is_restarted()
         with joined(recipe.model.device) as world, only_writer(folder, holds_work):
-            commit = None
+            located: dict[str, Any] = {}
             if recipe.data.online:  # a folder that is in use is refused before anyone is asked
                 run = open_run(folder, recipe, resume=resume)
-                commit, resume = world.from_first(lambda: agree(recipe, run, yes=yes, here=True)), True
-            finished = run_seeds(recipe, folder, resume=resume, stages=stages, locate=locate_at(commit))
+                resume = True
+                commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
+                located = {"locate": locate_at(commit)}
+            finished = run_seeds(recipe, folder, resume=resume, stages=stages, **located)
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)

@@ -61,6 +61,27 @@ def locate_base(recipe: Recipe) -> Path:
     return locate(recipe.model, online=recipe.data.online)
 
 
+def agreed_commit(recipe: Recipe, run: Run, ask: Callable[[str], None], *, here: bool) -> str | None:
+    """Has a person asked before the recipe's model is downloaded, and downloads it if it is used
+    `here`.
+
+    `ask` gets one line and raises unless it is agreed to. Returns the commit that the run takes:
+    its own if it is resumed, else the one that the hub names now; None if the model comes from no
+    hub. Raises InputError.
+    """
+    name = recipe.model.name
+    if not recipe.data.online or name is None or Path(name).is_dir():
+        return None
+    from ehrmind.engines.local.hub_model import download, find_on_hub
+
+    found = find_on_hub(at_commit(recipe, commit_of(run)).model)
+    if found.missing:
+        ask(found.line())
+        if here:
+            download(found)
+    return found.commit
+
+
 def locate_at(commit: str | None) -> Locate:
     """Returns `locate_base` for one commit of the recipe's hub model; None leaves the recipe's."""
     return lambda recipe: locate_base(at_commit(recipe, commit))

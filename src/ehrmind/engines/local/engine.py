@@ -13,6 +13,7 @@ from typing import Any
 from ehrmind.config import Decoding, Model, Optimiser, Rlvr
 from ehrmind.engines import Proof
 from ehrmind.engines.local.chat.conversation import named_ends, open_chat, plain_generation
+from ehrmind.engines.local.forward.feed_forward import use_own_feed_forward
 from ehrmind.engines.local.forward.matmul import use_own_linear
 from ehrmind.engines.local.forward.norms import use_fused_norms
 from ehrmind.engines.local.forward.rotary import switch_of
@@ -75,6 +76,7 @@ def open_engine(
     with opening(folder):
         network = network.to(device)
     use_own_linear(network)
+    use_own_feed_forward(network)
     use_fused_norms(network)
     shared = share_prompts(network)
     if shared:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrmind.config import Model
+from ehrmind.files import make_folder, write_text
 from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import InputError
 
@@ -95,8 +96,8 @@ def download(found: HubModel) -> Path:
         folder = Path(snapshot_download(found.name, tqdm_class=bar_with_an_end(), **asked))
         if not COMMIT.fullmatch(branch := found.revision or "main"):
             ref = folder.parents[1] / "refs" / branch
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(found.commit, encoding="utf-8")
+            make_folder(ref.parent)
+            write_text(ref, found.commit)
     return folder
 
 

@@ -29,7 +29,8 @@ ROWS = 64  # weights are packed for this many input rows; only very few rows hav
 
 def matmul(left_MK: Tensor, right_NK: Tensor) -> Tensor:
     """Computes left · rightᵀ [M, N]."""
-    if ONEDNN and left_MK.dtype == torch.float32 and left_MK.device.type == "cpu" and left_MK.ndim == 2:
+    fp32_on_cpu = left_MK.dtype == torch.float32 and left_MK.device.type == "cpu"
+    if ONEDNN and fp32_on_cpu and left_MK.ndim == 2 and left_MK.numel():  # oneDNN refuses empty sums
         out: Tensor = torch.ops.mkldnn._linear_pointwise(left_MK, right_NK, None, "none", [], "")
         return out
     return left_MK @ right_NK.mT
@@ -43,6 +44,15 @@ def matmul_over_rows(left_MN: Tensor, right_MK: Tensor) -> Tensor:
     if left_MN.device.type == "cpu" and left_MN.shape[-1] > right_MK.shape[-1]:
         return matmul(right_MK.mT, left_MN.mT).mT
     return matmul(left_MN.mT, right_MK.mT)
+
+
+def weight_gradient(grad_MN: Tensor, input_MK: Tensor, dtype: torch.dtype) -> Tensor:
+    """Computes gradᵀ · input [N, K] in the order of the weight's memory, so that autograd keeps it
+    without a copy.
+    """
+    if grad_MN.dtype == torch.float32:
+        return matmul_over_rows(grad_MN, input_MK).to(dtype)
+    return torch.mm(grad_MN.mT, input_MK).to(dtype)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Root-mean-square norms in one call: one CUDA kernel in place of the seven of a model's own norm.
+"""Root-mean-square norms in one call, on CUDA in one kernel. A model's own norm takes seven.
 
 Letters: `_N` tokens (any leading shape), `_E` width.
 """
@@ -29,9 +29,33 @@ class RmsNorm(torch.nn.Module):
         weight_E = self.weight if self.offset == 0 else self.weight + self.offset
         if hidden_NE.dtype != weight_E.dtype:
             hidden_NE = hidden_NE.float()
-        out_NE = rms_norm(hidden_NE, weight_E.shape, weight_E, self.fused_eps)
         kind = hidden_NE.device.type
-        return out_NE.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out_NE
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NE.dtype
+        if kind == "cpu" and hidden_NE.dtype == weight_E.dtype == torch.float32:
+            out_NE: Tensor = _RmsNorm.apply(hidden_NE, weight_E, self.fused_eps, dtype)
+            return out_NE
+        return rms_norm(hidden_NE, weight_E.shape, weight_E, self.fused_eps).to(dtype)
+
+
+class _RmsNorm(torch.autograd.Function):
+    """An fp32 norm on CPU, where torch's own is six calls and more than twice as many backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_NE: Tensor, weight_E: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        norm_N1 = torch.linalg.vector_norm(hidden_NE, dim=-1, keepdim=True)
+        inverse_N1 = norm_N1.square_().div_(len(weight_E)).add_(eps).rsqrt_()
+        ctx.save_for_backward(hidden_NE, weight_E, inverse_N1)
+        return (hidden_NE * inverse_N1).mul_(weight_E).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_NE, weight_E, inverse_N1 = ctx.saved_tensors
+        unit_NE, grad_NE = hidden_NE * inverse_N1, gradients[0].float()
+        both_NE = grad_NE * unit_NE
+        to_weight = both_NE.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        mean_N1 = (both_NE @ weight_E).div_(len(weight_E))[..., None]
+        to_hidden = torch.mul(grad_NE, weight_E, out=both_NE).sub_(unit_NE.mul_(mean_N1)).mul_(inverse_N1)
+        return to_hidden, to_weight, None, None
 
 
 def use_fused_norms(network: Any) -> int:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ehrmind.engines.local.forward.packing import Packing
+from ehrmind.engines.local.sampling.state_steps import with_own_steps
 
 KINDS = frozenset({"conv", "linear_attention", "hybrid"})  # what configs call such layers
 OTHERS = frozenset({"moe", "mlp"})  # layers that compute every token alone
@@ -106,6 +107,7 @@ class SharedStates(torch.nn.Module):
 
     layer_idx: int
     cache_name: str
+    decode: Any  # the forward pass over one token of every row
 
     def forward(self, hidden_states: Tensor, *, layout: Any = None, **options: Any) -> Any:
         if layout is None:
@@ -113,7 +115,7 @@ class SharedStates(torch.nn.Module):
         if "attention_mask" in options:
             options["attention_mask"] = None  # the layout says what each token sees
         if not isinstance(layout, Packing):
-            return super().forward(hidden_states, **options)  # a decoding step, whose cache holds every row's states
+            return self.decode(hidden_states, **options)  # the cache holds every row's states
         plan = plan_of(layout)
         kept: RowsOfStates | None = options.pop(self.cache_name, None)
         found, finals = [], []
@@ -159,10 +161,8 @@ def share_states(network: Any) -> bool:
     if sorted(module.layer_idx for module in inner) != wanted:
         return False
     for module in inner:
-        chunked = (
-            isinstance(getattr(module, "chunk_size", None), int) and next(module.parameters()).device.type == "cpu"
-        )
-        module.__class__ = _sharing(module.__class__, takes[module], chunked)
+        device = next(module.parameters()).device.type
+        module.__class__ = _sharing(module.__class__, takes[module], device)
     return True
 
 
@@ -174,11 +174,21 @@ def forget_states(network: Any) -> None:
 
 
 @cache
-def _sharing(own: Any, cache_name: str, chunked: bool) -> Any:
-    """Makes the class of a layer. A `chunked` one computes at most `CHUNK` tokens at a time."""
-    chunk_size = property(lambda layer: min(layer.__dict__["chunk_size"], CHUNK))
-    more: dict[str, Any] = {"chunk_size": chunk_size} if chunked else {}
-    return type(own.__name__, (SharedStates, own), {"cache_name": cache_name, **more})
+def _sharing(own: Any, cache_name: str, device: str) -> Any:
+    """Makes the class of a layer.
+
+    On CPU it has steps of our own, and it computes at most `CHUNK` tokens at a time.
+    """
+    members = {"cache_name": cache_name, "decode": own.forward}
+    if device == "cpu":
+        members |= {"decode": with_own_steps(own.forward), "chunk_size": property(_short_chunk)}
+    return type(own.__name__, (SharedStates, own), members)
+
+
+def _short_chunk(layer: Any) -> int:
+    if "chunk_size" not in layer.__dict__:
+        raise AttributeError("chunk_size")
+    return min(layer.__dict__["chunk_size"], CHUNK)
 
 
 def _cache_name(module: Any) -> str | None:

@@ -47,7 +47,8 @@ class GgufHeader:
         """The file's own name of its type, such as Q4_1, or the most frequent type of a tensor."""
         from gguf import LlamaFileType
 
-        named = {kind.value: kind.name for kind in LlamaFileType}.get(self.fields.get("general.file_type"), "")
+        said = self.fields.get("general.file_type")
+        named = next((kind.name for kind in LlamaFileType if kind.value == said), "")
         return named.removeprefix("MOSTLY_").removeprefix("ALL_") or max(self.kinds, key=lambda kind: self.kinds[kind])
 
 

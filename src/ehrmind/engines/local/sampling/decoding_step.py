@@ -98,6 +98,7 @@ class Step:
         own = own + own_mask
         seen = seen if prompt_mask is None else seen + prompt_mask
         weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 inside
+        weights = weights.to(value.dtype)
         of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
         out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
         return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise

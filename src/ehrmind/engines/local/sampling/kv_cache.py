@@ -143,11 +143,9 @@ class KVCache(StateCache):
 
         Returns what the layout's `attend` is given.
         """
-        # On CPU a matmul of few rows is no faster in bf16, and the learner's scores are fp32
-        if value_states.device.type == "cpu":
-            kept = key_states.float(), value_states.float()
-        else:
-            kept = key_states.to(value_states.dtype), value_states
+        # The learner's scores are fp32 on CPU, and its weighted sums have the type of values
+        on_cpu = value_states.device.type == "cpu"
+        kept = key_states.float() if on_cpu else key_states.to(value_states.dtype), value_states
         if self._filling:
             if layer_idx not in self.prompts:
                 self.prompts[layer_idx] = self._room(

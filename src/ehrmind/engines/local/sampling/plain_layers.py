@@ -81,7 +81,7 @@ class Matmul(NamedTuple):
 
 
 class Layer(NamedTuple):
-    index: int
+    number: int
     norm: Norm
     qkv: Matmul
     head_norm: Norm | None  # of queries and keys, weights [H + K, D]
@@ -126,7 +126,7 @@ class Plain:
         pairs = torch.view_as_complex(turned.float().unflatten(-1, (-1, 2)))
         turned = torch.view_as_real(pairs * turns).flatten(-2)
         query_NHD, key_NKD = turned[:, : self.heads], turned[:, self.heads :]
-        seen = attend(layer.index, query_NHD, key_NKD, value_NKD, layer.window, self.width**-0.5)
+        seen = attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window, self.width**-0.5)
         hidden_NE = layer.out.plus(seen.to(self.dtype), hidden_NE)
         input_NE = layer.norm_after(hidden_NE, self.dtype)
         return layer.down.plus(layer.up.times(input_NE, layer.gate.silu(input_NE)), hidden_NE)
@@ -209,7 +209,7 @@ class _Layers:
         turned = self.heads + self.key_heads
         order = _paired(turned, self.heads + 2 * self.key_heads, own.head_dim)
         return Layer(
-            index=index,
+            number=index,
             norm=_norm(module.input_layernorm),
             qkv=_matmul([own.q_proj, own.k_proj, own.v_proj], self.dtype, order),
             head_norm=self._head_norm(own) if hasattr(own, "q_norm") else None,

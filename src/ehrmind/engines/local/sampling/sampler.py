@@ -32,6 +32,7 @@ from ehrmind.types import Completion, InputError, Prompt, Segment
 
 LN_2 = math.log(2)
 PLAIN = -1  # stands for no side of the rotary factors
+DRAWN_AT_ONCE = 1 << 19  # logits
 BLOCK = 64  # tokens; the inverse CDF finds the block first, then the token in it
 
 
@@ -185,7 +186,19 @@ def _decode_plainly(
 
 
 def draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Draws a token for each row. Returns ids [R] and log-probabilities [R]."""
+    """Draws a token for each row. Returns ids [R] and log-probabilities [R].
+
+    On CPU a few rows at a time stay in the processor's cache.
+    """
+    rows = max(1, DRAWN_AT_ONCE // logits_RV.shape[1]) if logits_RV.device.type == "cpu" else len(logits_RV)
+    drawn = [
+        _draw(logits_RV[start : start + rows], decoding, uniforms_R[start : start + rows])
+        for start in range(0, len(logits_RV), rows)
+    ]
+    return torch.cat([chosen_R for chosen_R, _ in drawn]), torch.cat([logprobs_R for _, logprobs_R in drawn])
+
+
+def _draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple[Tensor, Tensor]:
     logits_RV = logits_RV.float() / ((decoding.temperature or 1.0) * LN_2)  # to the base 2
     highest_R1 = logits_RV.amax(-1, keepdim=True)
     weights_RV = torch.exp2(logits_RV - highest_R1)

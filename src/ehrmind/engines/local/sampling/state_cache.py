@@ -33,7 +33,8 @@ class StateCache(Cache):
     def fork(self, layer: int, states: States) -> None:
         """Copies the final states of prompts that are being prefilled to their new rows."""
         first = self.rows_in_use()
-        for (sort, number), state in states.items():
+        for (sort, number), found in states.items():
+            state = found.float() if sort == RECURRENT else found  # sums of many steps
             store = self.states.get((layer, sort, number))
             if store is None:
                 store = state.new_zeros(self.slots * self.group_size, *state.shape[1:])
@@ -60,7 +61,9 @@ class StateCache(Cache):
         return inputs
 
     def update_recurrent_state(self, recurrent_states: Tensor, layer_idx: int, state_idx: int = 0, **_: Any) -> Tensor:
-        return self.states[layer_idx, RECURRENT, state_idx][: self.computed].copy_(recurrent_states)
+        store = self.states[layer_idx, RECURRENT, state_idx][: self.computed]
+        # A step of ours has changed the store in place
+        return store if recurrent_states.data_ptr() == store.data_ptr() else store.copy_(recurrent_states)
 
     def has_previous_state(self, layer_idx: int | None = None, state_idx: int | None = None) -> bool:
         return bool(self.states)
