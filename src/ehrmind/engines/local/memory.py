@@ -33,7 +33,7 @@ FP32, BF16 = 4, 2
 PREFILLED = 4096  # tokens; without gradients only one layer's activations exist
 ALLOCATOR = 1.05  # the allocator holds more than it is asked for
 PASSING = 1.1  # on CUDA a layer's backward pass holds more for a moment
-NORM, FEED_FORWARD = 2, 4  # on CPU: tensors that a norm keeps of its input's type; of the inner width
+NORM, FEED_FORWARD = 1, 2  # on CPU: tensors that a norm keeps of its input's type; of the inner width
 HEAP = 0.45  # on CPU freed blocks stay in the heap: of what is kept in fp32, in narrow types too
 
 
@@ -248,9 +248,8 @@ def _narrow_copies(shape: Shape) -> int:
 def kept_on_cpu(shape: Shape) -> int:
     """Counts the bytes kept for a token in a layer.
 
-    They are both norms' input, normalised input and result; queries and attention's result in fp32,
-    and its copy for the next matmul; keys in fp32 and values; the feed-forward gate before and
-    after its function, its values, and their product.
+    They are both norms' input and result; queries and attention's result in fp32, and its copy for
+    the next matmul; keys in fp32 and values; the feed-forward gate and its values.
     """
     stream, number = shape.bytes, BF16 if shape.narrow else shape.bytes
     norms = 2 * shape.hidden * (NORM * stream + number)
