@@ -40,7 +40,7 @@ def refused(file: Path) -> str:
     assert sorted(file.parent.iterdir()) == before
     said = str(stop.value)
     assert said.endswith(".") and "\n" not in said and len(said) < 500
-    assert "/" not in said.replace(str(file.parent), "")
+    assert "/tmp" not in said and str(file.parent) not in said and "ehrmind-gguf" not in said
     return said
 
 
