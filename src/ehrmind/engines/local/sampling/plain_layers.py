@@ -167,7 +167,7 @@ def plain_layers(network: Any, *, narrow: bool) -> Plain | None:
     """
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network
     core, config = inner.base_model, inner.config
-    kinds = {type(layer).__name__ for layer in getattr(core, "layers", [])}
+    kinds = {type(layer).__name__.removeprefix("FSDP") for layer in getattr(core, "layers", [])}  # FSDP2 makes classes
     if not ONEDNN or len(kinds) != 1 or not kinds <= set(PLAIN_LAYERS) or windows(config) is None:
         return None
     if config.hidden_act != "silu" or type(core.embed_tokens) is not torch.nn.Embedding:
