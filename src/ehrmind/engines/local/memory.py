@@ -34,7 +34,7 @@ PREFILLED = 4096  # tokens; without gradients only one layer's activations exist
 ALLOCATOR = 1.05  # the allocator holds more than it is asked for
 PASSING = 1.1  # on CUDA a layer's backward pass holds more for a moment
 NORM, FEED_FORWARD = 1, 2  # on CPU: tensors that a norm keeps of its input's type; of the inner width
-HEAP = 0.45  # on CPU freed blocks stay in the heap: of what is kept in fp32, in narrow types too
+HEAP = 0.7  # on CPU freed blocks stay in the heap: of what is kept in fp32, in narrow types too
 
 
 @dataclass(frozen=True)
