@@ -167,3 +167,18 @@ def test_rows_drawn_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch
     at_once = sampler.draw(*asked)
     monkeypatch.setattr(sampler, "DRAWN_AT_ONCE", 1200)
     assert all(torch.equal(few, all_) for few, all_ in zip(sampler.draw(*asked), at_once, strict=True))
+
+
+def test_top_p_keeps_the_same_tokens_whether_all_are_sorted_or_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    spreads = torch.tensor([0.1, 1.0, 3.0, 6.0]).repeat_interleave(500)[:, None]  # flat rows need more than the largest
+    logits = torch.randn(2000, 900, generator=torch.Generator().manual_seed(0)) * spreads
+    asked = logits, Decoding(temperature=1.0, top_p=0.8), np.random.default_rng(0).random(2000)
+    monkeypatch.setattr(sampler, "SORTED", 1 << 30)
+    whole = sampler.draw(*asked)
+    monkeypatch.setattr(sampler, "SORTED", 100)
+    assert all(torch.equal(few, all_) for few, all_ in zip(sampler.draw(*asked), whole, strict=True))
+    ordered = logits.softmax(-1).sort(-1, descending=True)
+    reached = (ordered.values.cumsum(-1) < 0.8 - 1e-4).sum(-1)  # tokens before the one that reaches the share
+    assert int(reached[0]) > 100 > int(reached[-1]), "rows of both kinds"
+    ranks = (ordered.indices == whole[0][:, None]).int().argmax(-1)
+    assert bool((ranks <= reached + 1).all()) and bool((ranks > 0).any())
