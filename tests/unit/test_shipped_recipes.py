@@ -70,7 +70,7 @@ def test_a_file_wins_over_the_name_of_a_shipped_recipe_and_a_folder_does_not(tmp
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(Path(name))
-    names = "demo, demo_ehr, demo_trials, ehr, medcalc, trials"
+    names = "demo, demo_ehr, demo_trials, ehr, medcalc, medcalc_smollm2, trials"
     assert str(caught.value) == f"There is no recipe at {name}; the names of those that ship are {names}."
 
 
@@ -78,7 +78,8 @@ def test_the_list_says_each_name_with_a_sentence(capsys: pytest.CaptureFixture[s
     assert ehrmind("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(shipped_recipes())
-    assert all(line.endswith(".") and line[13].isupper() for line in lines)
+    width = max(map(len, shipped_recipes())) + 1
+    assert all(line.endswith(".") and line[width].isupper() for line in lines), "sentences stand below each other"
     assert all(len(first_sentence(path)) <= 110 for path in shipped_recipes().values())
 
 

@@ -25,8 +25,9 @@ def recipes() -> None:
     """List the recipes that ship, by the names that `ehrmind run NAME` takes."""
     from ehrmind.config import first_sentence, shipped_recipes
 
+    width = max(map(len, shipped_recipes()))
     for name, path in shipped_recipes().items():
-        typer.echo(f"{name:<12} {first_sentence(path)}")
+        typer.echo(f"{name:<{width}} {first_sentence(path)}")
 
 
 def demo(
