@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ehrmind.engines.local.forward.feed_forward import FeedForward, use_own_feed_forward
-from ehrmind.engines.local.forward.matmul import ONEDNN, Linear, packed_weights, use_own_linear
+from ehrmind.engines.local.forward.matmul import ONEDNN, Linear, exact_in_bf16, packed_weights, use_own_linear
 
 pytestmark = pytest.mark.skipif(not ONEDNN, reason="layers are replaced where oneDNN is")
 
@@ -85,3 +85,14 @@ def test_a_layer_that_computes_something_else_stays_as_it_is(options: dict[str, 
     use_own_linear(layer)
     assert use_own_feed_forward(layer) == 0
     assert not isinstance(layer[0], FeedForward)
+
+
+def test_matmuls_have_their_own_precision_again_after_one_in_bf16() -> None:
+    backend: Any = torch.backends.mkldnn
+    before = backend.matmul.fp32_precision
+    with pytest.raises(ValueError, match="within"), exact_in_bf16(torch.bfloat16):
+        assert backend.matmul.fp32_precision == "bf16"
+        raise ValueError("within")
+    assert backend.matmul.fp32_precision == before
+    with exact_in_bf16(torch.float32):
+        assert backend.matmul.fp32_precision == before
