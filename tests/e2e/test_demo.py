@@ -57,6 +57,7 @@ def test_every_rollout_of_every_step_is_kept(demo: Path) -> None:
     assert rows.filter(pl.col("stage").str.starts_with("evaluate-")).height == 4 * 2 * 21
 
 
+@pytest.mark.slow
 def test_canaries_in_notes_are_found_in_the_protected_store_and_nowhere_else(tmp_path: Path) -> None:
     canary = "Zanzibarquux"
     import dataclasses

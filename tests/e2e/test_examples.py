@@ -63,12 +63,14 @@ def test_a_tasks_own_hint_is_a_choice_of_recipes_and_an_intervention_of_the_pilo
     assert interventions()["rule"].cause == "not knowing the rule"
 
 
+@pytest.mark.slow
 def test_a_reward_of_ones_own_is_learned_from() -> None:
     lines = run("add_a_reward.py").splitlines()
     parts = [float(line.rpartition("brevity ")[2]) for line in lines]
     assert len(parts) == 12 and sum(parts[-3:]) > sum(parts[:3]) + 0.05
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_is_named_in_a_recipe_and_learned_with() -> None:
     first, second = run("add_a_loss.py").splitlines()
     assert first.startswith("step 0: cispo ") and second.startswith("step 1: cispo ")

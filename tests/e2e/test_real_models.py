@@ -62,6 +62,7 @@ def weights(run: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "settings"), FAMILIES)
 def test_a_models_directory_samples_learns_and_resumes(
     family: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

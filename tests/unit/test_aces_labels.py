@@ -142,6 +142,7 @@ def test_a_label_that_occurs_more_than_once_is_yes(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_files_that_acess_own_command_writes_give_the_same_labels(folder: Path) -> None:
     import subprocess
 

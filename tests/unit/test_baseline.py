@@ -66,6 +66,7 @@ def test_one_label_in_training_gives_no_model(cohort: dict[str, list[Case]]) -> 
     )
 
 
+@pytest.mark.slow
 def test_it_stands_beside_the_arms_in_results_and_page(tmp_path: Path) -> None:
     folder = write_meds(tmp_path / "meds", 60)
 

@@ -183,6 +183,7 @@ def test_too_few_groups_that_differ_count_as_one_case_each() -> None:
     assert low < 0.1 < high and high - low > 0.2
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)  # theirs takes a tenth of a second
 @given(P_VALUES)
 def test_adjusted_p_values_are_those_of_statsmodels(p: list[float]) -> None:

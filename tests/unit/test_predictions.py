@@ -187,6 +187,7 @@ def test_a_run_leaves_the_predictions_of_every_arm_and_decoding_and_of_the_basel
     )
 
 
+@pytest.mark.slow
 def test_meds_evaluation_and_the_runs_results_agree(done: Run, tmp_path: Path) -> None:
     results = json.loads((done.path / "results.json").read_text())
     arms, boosted = results["arms"], results["baselines"]["gradient_boosting"]
