@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ehrmind.types import InputError
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _RESTARTS = 3
 
 

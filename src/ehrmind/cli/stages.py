@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,8 @@ from ehrmind.cli.offline import stay_offline
 from ehrmind.types import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ehrmind.runs import Run
 
 RecipePath = Annotated[
@@ -126,13 +128,13 @@ def _stages(
 
         folder, resume = _folder(out), resume or is_restarted()
         with joined(recipe.model.device) as world, only_writer(folder, holds_work):
-            located: dict[str, Any] = {}
+            start: Callable[..., Run] = run_seeds
             if recipe.data.online:  # a folder that is in use is refused before anyone is asked
                 run = open_run(folder, recipe, resume=resume)
                 resume = True
                 commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
-                located = {"locate": locate_at(commit)}
-            finished = run_seeds(recipe, folder, resume=resume, stages=stages, **located)
+                start = partial(run_seeds, locate=locate_at(commit))
+            finished = start(recipe, folder, resume=resume, stages=stages)
             failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
     if failed:
         raise typer.Exit(1)

@@ -16,13 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
+from ehrmind.hub import COMMIT, bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import InputError, Split
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _FILES = (".csv", ".tsv", ".gz", ".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".zip", ".txt")
 _ENDINGS = ((".parquet",), (".csv", ".csv.gz"))
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
 _SPLIT_WORDS: dict[Split, str] = {"train": "train", "tuning": "validation|valid|val|dev|tuning", "held_out": "test"}
 
@@ -77,7 +76,7 @@ def _download(hub: str, split: Split, revision: str | None) -> list[HubFile]:
         names = [file.rfilename for file in about.siblings or []] or api.list_repo_files(
             hub, repo_type="dataset", revision=commit
         )
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise InputError(f"The hub did not say which commit the {asked} is at; check HF_ENDPOINT.")
     files = []
     for name in _choose(names, split, f"The {asked}"):
@@ -95,7 +94,7 @@ def _from_cache(hub: str, split: Split, revision: str | None, cache: Path, hint:
     `refs/<name>` holds a commit, `snapshots/<commit>/` its files.
     """
     folder = cache / f"datasets--{hub.replace('/', '--')}"
-    snapshots = {path.name: path for path in folder.glob("snapshots/*") if _COMMIT.fullmatch(path.name)}
+    snapshots = {path.name: path for path in folder.glob("snapshots/*") if COMMIT.fullmatch(path.name)}
     if not snapshots:
         raise InputError(f"There is no file '{hub}', and no such data set in the hub's local cache ({hint}).")
     ref = folder / "refs" / (revision or "main")

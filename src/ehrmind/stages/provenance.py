@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 from collections.abc import Mapping
 from datetime import date
@@ -15,6 +14,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from ehrmind.config import Model, Recipe, recipe_digest
+from ehrmind.hub import COMMIT
 from ehrmind.runs import Run
 from ehrmind.runs.records import DataFacts, ModelProvenance, Provenance, RlvrMark, WarmupMark
 from ehrmind.stages.digests import differing_files, digests, refuse_changed
@@ -22,7 +22,6 @@ from ehrmind.types import InputError
 from ehrmind.world import current
 
 VERSIONS = ("ehrmind", "torch", "transformers", "peft", "tokenizers", "numpy", "polars", "es-aces", "openai")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 NO_ADVICE = (
     "_from_model_config",
     "transformers_version",
@@ -129,14 +128,14 @@ def _revision(model: Model, base: Path) -> str | None:
 
 def commit_at(base: Path) -> str | None:
     """A hub model's commit, by which the hub's cache names its folders; None for another folder."""
-    return base.name if base.parent.name == "snapshots" and _COMMIT.fullmatch(base.name) else None
+    return base.name if base.parent.name == "snapshots" and COMMIT.fullmatch(base.name) else None
 
 
 def commit_of(run: Run) -> str | None:
     """The commit of the hub model that a run, or the first of its seeds, began with."""
     for part in (run, *run.seeds()):
         found = part.read_record("provenance.json", Provenance)
-        if found is not None and _COMMIT.fullmatch(found.model.revision or ""):
+        if found is not None and COMMIT.fullmatch(found.model.revision or ""):
             return found.model.revision
     return None
 

@@ -6,7 +6,6 @@ weights are downloaded. Left out on purpose: weights in subfolders, code, pickle
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from typing import Any
 
 from ehrmind.config import Model
 from ehrmind.files import make_folder, write_text
-from ehrmind.hub import bar_with_an_end, clear_errors, endpoint
+from ehrmind.hub import COMMIT, bar_with_an_end, clear_errors, endpoint
 from ehrmind.types import InputError
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 # A repository's other folders hold checkpoints and other formats of the same weights.
 WANTED: dict[str, list[str]] = {
     "allow_patterns": ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"],

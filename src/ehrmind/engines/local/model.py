@@ -12,6 +12,7 @@ import torch
 
 from ehrmind.config import Model
 from ehrmind.engines.local.chat.conversation import Chat
+from ehrmind.engines.local.opening.network import padding_id
 from ehrmind.types import InputError, Message, Prompt
 
 
@@ -45,9 +46,8 @@ class LocalModel:
 
     @property
     def pad_id(self) -> int:
-        """The padding token. If the embeddings have no row for it, the end token serves as well."""
-        pad_id = self.tokenizer.pad_token_id
-        return int(self.chat.end_id if pad_id is None or pad_id >= self.places else pad_id)
+        """The padding token."""
+        return padding_id(self.tokenizer, self.chat.end_id, self.places)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         prompt = self.chat.prompt(messages)

@@ -160,3 +160,11 @@ def usable_tokens(network: Any, tokenizer: Any, ids: Sequence[int], folder: Path
             f"'{tokenizer.convert_ids_to_tokens(beyond[0])}'; put the tokenizer there that the model was trained with."
         )
     return places
+
+
+def padding_id(tokenizer: Any, end_id: int, places: int) -> int:
+    """Returns the padding token. If the embeddings have no row for it, the end token serves as
+    well.
+    """
+    pad_id = tokenizer.pad_token_id
+    return int(end_id if pad_id is None or pad_id >= places else pad_id)

@@ -20,7 +20,7 @@ from ehrmind.engines.local.memory import free_memory
 from ehrmind.engines.local.opening.config import refuse_incomplete
 from ehrmind.engines.local.opening.gguf import TEMPLATE, end_ids, open_gguf
 from ehrmind.engines.local.opening.gguf_header import GgufHeader, read_header
-from ehrmind.engines.local.opening.network import usable_tokens
+from ehrmind.engines.local.opening.network import padding_id, usable_tokens
 from ehrmind.engines.local.opening.tokenizer import open_tokenizer, open_unchanged
 from ehrmind.engines.local.saving.proof import Memory, logprobs, prove, tried_tokens
 from ehrmind.engines.local.saving.saved_model import write_model
@@ -66,8 +66,7 @@ def convert_gguf(file: Path, folder: Path, name: str, dtype: str, say: Callable[
     opened.tokenizer.save_pretrained(folder)
     chat = open_chat(open_tokenizer(folder), end_ids(header), {})
     places = usable_tokens(network, opened.tokenizer, [chat.end_id], file)
-    pad_id = opened.tokenizer.pad_token_id
-    network.generation_config = plain_generation(chat, chat.end_id if pad_id is None or pad_id >= places else pad_id)
+    network.generation_config = plain_generation(chat, padding_id(opened.tokenizer, chat.end_id, places))
     weights = dict(network.state_dict())
     write_model(network, weights, folder, kind)
     _open_to_all(folder)
