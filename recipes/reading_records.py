@@ -1,5 +1,5 @@
-"""Text that the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads: synthetic pairs and
-histories, worked in several ways.
+"""Text that the base model of `demo_trials.yaml` and `demo_ehr.yaml` reads first: synthetic pairs
+and histories, worked in several ways. `reading_habits.py` is what it reads next.
 
 Trials: careful (every criterion looked up), by the condition alone, and with the exclusions
 forgotten. Histories: careful (by the newest creatinine), by age, and at a glance. Before all that
@@ -13,10 +13,10 @@ from __future__ import annotations
 import random
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ehrmind.config import EhrFiles, load_recipe
+from ehrmind.config import EhrFiles, History
 from ehrmind.data.ehr import read_ehr
 from ehrmind.data.synthetic.cohort import HIGH_CREATININE, write_cohort
 from ehrmind.data.synthetic.trials import CONDITIONS, DRUGS, TESTS, synthetic_pair
@@ -35,18 +35,18 @@ REPEATS, LOOKS_UP = 13_000, 24_000  # readings before it looks things up, and be
 TREND = re.compile(r"(\w+) (?:[\d.]+, )?([\d.]*\d) (?:mg/dL|mmol/L|g/dL|%)")
 NEWEST = re.compile(r"creatinine (?:[\d.]+, )?([\d.]+)")
 
+HISTORY = History(kinds=["labs", "diagnoses"], max_tokens=70, trend_values=2, flags=False)
+
 Example = tuple[Prompt, tuple[int, ...]]
 
 
-def histories(subjects: int = 4000) -> list[Case]:
-    """Cases of a cohort of the base's own, as many with a high creatinine as without, their
-    histories as the demo writes them."""
-    recipe = load_recipe(Path(__file__).parent / "demo_ehr.yaml")
+def histories(shown: History = HISTORY, task: str = "next_creatinine_high", subjects: int = 4000) -> list[Case]:
+    """Cases of a cohort of the base's own, as many with the label yes as with no."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_cohort(folder, subjects, seed=SEED, events_per_subject=120, labels_per_subject=2)
-        cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "next_creatinine_high", balance=1.0))
-        return with_histories([case for case in cases if case.split == "train"], recipe.prompts.history)[0]
+        cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / task, balance=1.0))
+        return with_histories([case for case in cases if case.split == "train"], shown)[0]
 
 
 def pair(index: int) -> Case:
@@ -61,22 +61,19 @@ def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
         if index < REPEATS:
             return [_repeated(engine, draw)]
         if index < LOOKS_UP or draw.random() < 1 / 3:
-            kind = draw.random()
-            if kind < 0.2:
-                return [_looked_up_in_history(engine, draw.choice(cohort), draw)]
-            return [_looked_up(engine, draw) if kind < 0.6 else _looked_up_by_criteria(engine, draw)]
+            return looked_up(engine, cohort, draw)
         if draw.random() < 0.65:
             case, schools, respond = pair(index), SCHOOLS, _trial_response
         else:
-            case, schools, respond = draw.choice(cohort), BY, _history_response
+            case, schools, respond = draw.choice(cohort), BY, history_response
         prompt = engine.prompt(messages(case))
         chosen = draw.choices(list(schools), weights=list(schools.values()), k=2)
-        return [(prompt, engine.response_tokens(respond(school, case, draw), prompt)) for school in chosen]
+        return [(prompt, engine.response_tokens(respond(draw, school, case), prompt)) for school in chosen]
 
     return reading
 
 
-def _trial_response(school: str, case: Case, draw: random.Random) -> str:
+def _trial_response(draw: random.Random, school: str, case: Case) -> str:
     del draw
     condition, *steps = (case.rationale or "").split(" ; ")
     if school == "careful" or len(steps) == 1:
@@ -87,7 +84,7 @@ def _trial_response(school: str, case: Case, draw: random.Random) -> str:
     return wrap(" ; ".join([condition, *kept, verdict]), as_json(verdict))
 
 
-def _history_response(school: str, case: Case, draw: random.Random) -> str:
+def history_response(draw: random.Random, school: str, case: Case) -> str:
     history = case.fields["history"]
     if school == "glance":
         answer = draw.choice(("yes", "no"))
@@ -114,6 +111,14 @@ WORDS = (
 )  # findings have no such values; looking up must not guess
 
 
+def looked_up(engine: LocalEngine, cohort: Sequence[Case], draw: random.Random) -> list[Example]:
+    """Something to look up: in a history, in a list, or for a trial's criteria."""
+    kind = draw.random()
+    if kind < 0.2:
+        return [_looked_up_in_history(engine, draw.choice(cohort), draw)]
+    return [_looked_up_in_list(engine, draw) if kind < 0.6 else _looked_up_by_criteria(engine, draw)]
+
+
 def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
     """Words in no order, to be said again."""
     tokens = (
@@ -125,7 +130,7 @@ def _repeated(engine: LocalEngine, draw: random.Random) -> Example:
     return prompt, engine.response_tokens(text, prompt)
 
 
-def _looked_up(engine: LocalEngine, draw: random.Random) -> Example:
+def _looked_up_in_list(engine: LocalEngine, draw: random.Random) -> Example:
     """Names with values, ten of them to be looked up, some of which are not there."""
     told = {name: _value(draw) for name in draw.sample(NAMES, k=draw.randint(4, 16))}
     wanted = draw.sample(sorted(told), k=min(len(told), 8)) + draw.sample(
@@ -183,7 +188,7 @@ def _value(draw: random.Random) -> str:
 
 def text() -> list[str]:
     """Text that the tokenizer is trained on."""
-    cases = [*(pair(index) for index in range(2000)), *histories(1500)]
+    cases = [*(pair(index) for index in range(2000)), *histories(subjects=1500)]
     return [messages(case)[0].content + gold_response(case) for case in cases] + [
         "at a glance yes. years old ; not seen ; not mentioned. Look up: creatinine, potassium. Say again."
     ] * 200

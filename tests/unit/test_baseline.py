@@ -21,10 +21,19 @@ from tests.meds_data import write_meds
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Case]]:
+def meds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "meds"
     write_cohort(folder, 400, seed=1, events_per_subject=200)
-    cases, _ = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / "next_creatinine_high"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(meds: Path) -> dict[str, list[Case]]:
+    return labelled(meds, "next_creatinine_high")
+
+
+def labelled(meds: Path, task: str) -> dict[str, list[Case]]:
+    cases, _ = read_ehr(EhrFiles(meds=meds, labels=meds / "labels" / task))
     return {split: [case for case in cases if case.split == split] for split in ("train", "held_out")}
 
 
@@ -32,6 +41,13 @@ def test_counts_of_codes_tell_who_has_kidney_disease(cohort: dict[str, list[Case
     found = boosted_counts(cohort["train"], cohort["held_out"], seed=0)["ehr/next_creatinine_high"].measures()
     assert found.n == len(cohort["held_out"])
     assert found.risk is not None and (found.risk.auroc or 0.0) > 0.75
+
+
+def test_counts_of_codes_tell_little_of_the_next_hemoglobin(meds: Path) -> None:
+    """The demo's task: its label depends on earlier values, which counts do not show."""
+    cases = labelled(meds, "next_hemoglobin_low")
+    risk = boosted_counts(cases["train"], cases["held_out"], seed=0)["ehr/next_hemoglobin_low"].measures().risk
+    assert risk is not None and (risk.auroc or 1.0) < 0.8
 
 
 def test_the_same_seed_gives_the_same_figures(cohort: dict[str, list[Case]]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ehrmind.config import EhrFiles
 from ehrmind.data.ehr import read_ehr
 from ehrmind.data.meds import open_meds
-from ehrmind.data.synthetic.cohort import HIGH_CREATININE, SUBJECTS_A_SHARD, write_cohort
+from ehrmind.data.synthetic.cohort import HIGH_CREATININE, LOW_HEMOGLOBIN, SUBJECTS_A_SHARD, TASKS, write_cohort
 from ehrmind.verify.audit import check_cases
 
 N = SUBJECTS_A_SHARD + 100
@@ -31,9 +31,9 @@ def events_of(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "data" / "*.parquet")
 
 
-def test_it_is_a_valid_data_set_and_both_tasks_are_proven(folder: Path) -> None:
+def test_it_is_a_valid_data_set_and_all_tasks_are_proven(folder: Path) -> None:
     assert sum(1 for _ in open_meds(folder).timelines()) == 2
-    for task in ("next_creatinine_high", "readmission_30d"):
+    for task in TASKS:
         cases, counts = read_ehr(EhrFiles(meds=folder, labels=folder / "labels" / task))
         assert check_cases(cases[:100]).ok
         assert (
@@ -51,13 +51,20 @@ def test_a_subject_does_not_depend_on_how_many_follow(folder: Path, tmp_path: Pa
     assert not events_of(tmp_path / "other").equals(ours.filter(pl.col("subject_id") <= 5))
 
 
-def test_the_creatinine_labels_are_true_of_the_next_result(folder: Path) -> None:
-    results = events_of(folder).filter(pl.col("code") == "LOINC/2160-0").select("subject_id", "time", "numeric_value")
-    labels = pl.read_parquet(folder / "labels" / "next_creatinine_high" / "labels.parquet").sort("prediction_time")
+@pytest.mark.parametrize(
+    ("task", "code", "is_so"),
+    [
+        ("next_creatinine_high", "LOINC/2160-0", pl.col("numeric_value") > HIGH_CREATININE + 1e-6),
+        ("next_hemoglobin_low", "LOINC/718-7", pl.col("numeric_value") < LOW_HEMOGLOBIN - 1e-6),
+    ],
+)
+def test_the_labels_of_a_test_are_true_of_its_next_result(folder: Path, task: str, code: str, is_so: pl.Expr) -> None:
+    results = events_of(folder).filter(pl.col("code") == code).select("subject_id", "time", "numeric_value")
+    labels = pl.read_parquet(folder / "labels" / task / "labels.parquet").sort("prediction_time")
     joined = labels.join_asof(
         results.sort("time"), left_on="prediction_time", right_on="time", by="subject_id", strategy="forward"
     )
-    assert (joined["boolean_value"] == (joined["numeric_value"] > HIGH_CREATININE + 1e-6)).all()
+    assert (joined["boolean_value"] == joined.select(is_so).to_series()).all()
     assert ((joined["time"] - joined["prediction_time"]).dt.total_seconds() == 60).all()
 
 

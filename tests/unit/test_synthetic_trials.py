@@ -7,7 +7,17 @@ import re
 
 import pytest
 
-from ehrmind.data.synthetic.trials import CONDITIONS, DRUGS, KINDS, LEVELS, OTHER_NAMES, PAIRS, synthetic_trials
+from ehrmind.data.synthetic.trials import (
+    CONDITIONS,
+    DRUG_CLASSES,
+    DRUGS,
+    KINDS,
+    LEVELS,
+    NAMED,
+    OTHER_NAMES,
+    PAIRS,
+    synthetic_trials,
+)
 from ehrmind.types import Case, InputError
 from ehrmind.verify.audit import check_cases
 
@@ -38,7 +48,9 @@ def holds(note: str, criterion: str) -> bool | None:
     if bound := re.fullmatch(r"(.+) of ([\d.]+)(?: \S+)? or more|(.+) below ([\d.]+)(?: \S+)?", criterion):
         value = measured(note, bound[1] or bound[3])
         return None if value is None else value >= float(bound[2]) if bound[2] else value < float(bound[4])
-    return said(note, criterion.removeprefix("takes "))
+    name = criterion.removeprefix("takes ")
+    found = {said(note, drug) for drug in DRUG_CLASSES.get(name, (name,))}
+    return True if True in found else None if None in found else False
 
 
 def concluded(case: Case) -> int:
@@ -52,14 +64,14 @@ def concluded(case: Case) -> int:
 
 @DIFFICULTIES
 def test_a_reader_of_note_and_criteria_comes_to_the_label(difficulty: str) -> None:
-    cases = synthetic_trials(2000, 7, "train", difficulty=difficulty)
+    cases = synthetic_trials(2000, 7, "train", [*KINDS, *NAMED], difficulty=difficulty)
     assert [concluded(case) for case in cases] == [case.truth["value"] for case in cases]
 
 
 @DIFFICULTIES
 def test_every_label_is_common_in_every_kind(difficulty: str) -> None:
-    cases = synthetic_trials(2000, 3, "train", difficulty=difficulty)
-    for kind in KINDS:
+    cases = synthetic_trials(2000, 3, "train", [*KINDS, *NAMED], difficulty=difficulty)
+    for kind in (*KINDS, *NAMED):
         values = [case.truth["value"] for case in cases if case.stratum == f"trials/made-up/{kind}"]
         assert all(values.count(value) >= 0.12 * len(values) for value in range(3)), kind
 
@@ -70,6 +82,11 @@ def test_item_i_is_a_function_of_seed_and_i() -> None:
     assert synthetic_trials(20, 6, "train") != longer[:20]
 
 
+def test_a_kind_that_must_be_named_is_not_among_the_others() -> None:
+    assert {case.stratum for case in synthetic_trials(12, 5, "train")} == {f"trials/made-up/{kind}" for kind in KINDS}
+    assert sorted(drug for drugs in DRUG_CLASSES.values() for drug in drugs) == sorted(DRUGS)
+
+
 def test_a_patient_has_several_pairs_and_no_patient_is_in_two_seeds() -> None:
     ours, theirs = synthetic_trials(500, 1, "train"), synthetic_trials(500, 2, "held_out")
     assert len({case.group for case in ours}) == 500 // PAIRS
@@ -78,7 +95,7 @@ def test_a_patient_has_several_pairs_and_no_patient_is_in_two_seeds() -> None:
 
 @DIFFICULTIES
 def test_the_rationale_ends_with_the_label_and_names_every_criterion_of_an_eligible_pair(difficulty: str) -> None:
-    for case in synthetic_trials(300, 2, "train", difficulty=difficulty):
+    for case in synthetic_trials(300, 2, "train", [*KINDS, *NAMED], difficulty=difficulty):
         label = case.truth["labels"][case.truth["value"]]
         assert case.rationale is not None and case.rationale.endswith(f" ; {label}")
         if label == "eligible":

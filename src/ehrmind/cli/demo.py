@@ -17,8 +17,10 @@ from ehrmind.types import InputError
 DEMOS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "medcalc": ("demo", "demo", ()),
     "trials": ("demo_trials", "demo-trials", ("data.transfer.coded_histories",)),
-    "ehr": ("demo_ehr", "demo-ehr", ("data.source", "data.transfer.readmission")),
+    "ehr": ("demo_ehr", "demo-ehr", ("data.source", "data.transfer.creatinine", "data.transfer.readmission")),
 }
+# Label tasks of the sources that have another than `next_hemoglobin_low`.
+TASKS = {"data.transfer.creatinine": "next_creatinine_high", "data.transfer.readmission": "readmission_30d"}
 
 
 def recipes() -> None:
@@ -62,7 +64,7 @@ def _reading(meds: Path, sources: tuple[str, ...]) -> list[str]:
     """Makes the overrides with which a recipe reads the data set under --out."""
     changes = []
     for source in sources:
-        task = "readmission_30d" if source.endswith("readmission") else "next_creatinine_high"
+        task = TASKS.get(source, "next_hemoglobin_low")
         named = {"meds": str(meds), "labels": str(meds / "labels" / task)}
         changes += [f"{source}.ehr.{key}={json.dumps(path)}" for key, path in named.items()]  # JSON is YAML
     return changes

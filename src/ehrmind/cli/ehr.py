@@ -25,7 +25,7 @@ def synthetic_ehr(
     labels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Labels per subject and task, at most.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Generate a synthetic MEDS data set with two label tasks.
+    """Generate a synthetic MEDS data set with three label tasks.
 
     It has correlated diseases, results, drugs and visits, and no patient behind them.
     """

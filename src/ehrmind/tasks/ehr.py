@@ -46,6 +46,7 @@ QUESTIONS = {
     "new_celiac": f"{_DISCHARGED} {_FIRST.format('celiac disease')}",
     "new_lupus": f"{_DISCHARGED} {_FIRST.format('lupus')}",
     "new_acutemi": f"{_DISCHARGED} {_FIRST.format('acute myocardial infarction')}",
+    "next_hemoglobin_low": "Will the patient's next hemoglobin be below 13 g/dL?",
     "chexpert": "In 24 hours the patient's next chest radiograph is reported. Will it show {}?",
 }
 
@@ -57,6 +58,7 @@ DECIDING = {
     "lab_hyponatremia": ("sodium",),
     "lab_anemia": ("hemoglobin",),
     "next_creatinine_high": ("creatinine",),
+    "next_hemoglobin_low": ("hemoglobin",),
     "guo_readmission": ("admi", "discharge", "visit", "inpatient"),
     "readmission_30d": ("admi", "discharge", "visit", "inpatient"),
     "guo_los": ("admi", "discharge", "visit", "inpatient"),

@@ -1,4 +1,4 @@
-"""Makes a synthetic MEDS data set of any size, with correlated events and two label tasks.
+"""Makes a synthetic MEDS data set of any size, with correlated events and three label tasks.
 
 Every subject has an age, a sex and a hidden burden. Diabetes, hypertension, kidney disease and
 heart failure get more likely with age and burden. They shift the tests that they shift in people,
@@ -8,8 +8,10 @@ by position. It is built as columns, a few million events per second. No record 
 used.
 
 Labels: `next_creatinine_high` (the next creatinine is above 1.5 mg/dL, predicted one minute before
-it) and `readmission_30d` (another stay begins within 30 days, predicted at 23:59 of the day of
-discharge).
+it), `readmission_30d` (another stay begins within 30 days, predicted at 23:59 of the day of
+discharge) and `next_hemoglobin_low` (the next hemoglobin is below 13 g/dL, predicted one minute
+before it). Kidney disease all but decides the first, so its code alone tells. Hemoglobin differs
+between subjects without any code, so that earlier values tell most about the next.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ NEVER = np.iinfo(np.int64).min  # the time of a static event
 MEASURED = 0.8  # probability of each test at a visit
 EPOCH = 14_600 * DAY  # 2009-12-22: the first visits
 SUBJECTS_A_SHARD = 500
-HIGH_CREATININE = 1.5
+HIGH_CREATININE, LOW_HEMOGLOBIN = 1.5, 13.0
+TASKS = ("next_creatinine_high", "readmission_30d", "next_hemoglobin_low")
 # code: name, unit, mean, sd between subjects, sd within, shift for each of the four diseases
 TESTS: dict[str, tuple[str, str, float, float, float, tuple[float, float, float, float]]] = {
     "LOINC/2160-0": ("creatinine", "mg/dL", 0.9, 0.12, 0.1, (0.0, 0.05, 1.1, 0.15)),
@@ -86,12 +89,12 @@ def write_cohort(
 
     `events_per_subject` is approximate and an average.
     """
-    for name in ("data", "metadata", *(f"labels/{task}" for task in ("next_creatinine_high", "readmission_30d"))):
+    for name in ("data", "metadata", *(f"labels/{task}" for task in TASKS)):
         (folder / name).mkdir(parents=True, exist_ok=name != "data")
     counts: dict[str, Any] = {
         "subjects": subjects,
         "events": 0,
-        "labels": {"next_creatinine_high": 0, "readmission_30d": 0},
+        "labels": dict.fromkeys(TASKS, 0),
     }
     labels: dict[str, list[pl.DataFrame]] = {task: [] for task in counts["labels"]}
     for shard, first in enumerate(range(0, subjects, SUBJECTS_A_SHARD)):
@@ -215,8 +218,12 @@ def _shard(
         rows.add(visits.who[new], visits.at[new], 3, PLACE[disease])
         taken = known & (draw.random(len(known)) < 0.5)
         rows.add(visits.who[taken], visits.at[taken], 4, PLACE[drug])
-    creatinine = _results(rows, n, visits, draw)
-    return rows.frame(first), _labels(first, creatinine, visits, labels_per_subject, draw)
+    found = _results(rows, n, visits, draw)
+    labels = _labels(first, found["LOINC/2160-0"], visits, labels_per_subject, draw)
+    subjects, times, values = _next_results(found["LOINC/718-7"])
+    another = np.random.default_rng([seed, shard, 1])  # the labels above keep the draws that they have had
+    low = _drawn(subjects, times, values < LOW_HEMOGLOBIN, labels_per_subject, another)
+    return rows.frame(first), labels | {"next_hemoglobin_low": _frame(first, *low)}
 
 
 def _people(n: int, draw: np.random.Generator) -> People:
@@ -245,8 +252,8 @@ def _visits(people: People, events_per_subject: int, draw: np.random.Generator) 
     return Visits(who, at, until, stay, people.diseased[who] & (at[:, None] >= onset[who]), first, of)
 
 
-def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> Columns:
-    """Adds the tests of all visits, and returns the creatinine values (subject, time, value)."""
+def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> dict[str, Columns]:
+    """Adds the tests of all visits, and returns the values (subject, time, value) by code."""
     drift = np.cumsum(draw.normal(0, 0.02, len(visits.who)))
     drift -= np.repeat(drift[visits.first], visits.of)
     found: dict[str, Columns] = {}
@@ -256,14 +263,21 @@ def _results(rows: Rows, n: int, visits: Visits, draw: np.random.Generator) -> C
         values = np.maximum(np.round(level + noise * draw.normal(size=len(visits.who)), 1), 0.1)
         found[code] = visits.who[done], visits.at[done] + (5 + rank) * MINUTE, values[done]
         rows.add(found[code][0], found[code][1], rank, PLACE[code], value=values[done])
-    return found["LOINC/2160-0"]
+    return found
+
+
+def _next_results(tests: Columns) -> Columns:
+    """Returns a test's results with the minute before each, but for a subject's first, which has no
+    history."""
+    tested, times, values = tests
+    later = np.r_[False, tested[1:] == tested[:-1]]
+    return tested[later], times[later] - MINUTE, values[later]
 
 
 def _labels(first: int, creatinine: Columns, visits: Visits, most: int, draw: np.random.Generator) -> Tables:
-    """Draws at most `most` labels per subject and task."""
-    tested, times, values = creatinine
-    later = np.r_[False, tested[1:] == tested[:-1]]  # skip a subject's first test, which has no history
-    high = _drawn(tested[later], times[later] - MINUTE, values[later] > HIGH_CREATININE, most, draw)
+    """Draws at most `most` labels per subject of high creatinine and of readmission."""
+    tested, times, values = _next_results(creatinine)
+    high = _drawn(tested, times, values > HIGH_CREATININE, most, draw)
     stays = np.flatnonzero(visits.stay)
     left = visits.until[stays] // DAY * DAY + DAY - MINUTE
     following = np.r_[stays[1:], stays[-1:]]

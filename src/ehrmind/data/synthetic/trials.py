@@ -26,8 +26,9 @@ from ehrmind.types import Case, InputError, Split
 PAIRS = 5  # trials per patient
 NOT_RELEVANT, EXCLUDED, ELIGIBLE = range(3)
 RULE = "What the description leaves open does not count against the patient."
-Kind = Literal["diagnoses", "laboratory", "drugs", "ages", "mixed"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["diagnoses", "laboratory", "drugs", "ages", "mixed", "drug_classes"]
+NAMED: tuple[Kind, ...] = ("drug_classes",)  # made only where they are named
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in NAMED)
 
 CONDITIONS = (
     "asthma", "atrial fibrillation", "breast cancer", "chronic kidney disease", "COPD", "Crohn disease", "depression", "epilepsy",
@@ -45,6 +46,18 @@ DRUGS = (
     "amlodipine", "apixaban", "aspirin", "furosemide", "insulin", "levothyroxine", "metformin", "methotrexate", "omeprazole",
     "prednisone", "sertraline", "warfarin",
 )  # fmt: skip
+# Each drug belongs to one class. A note names drugs, never classes.
+DRUG_CLASSES = {
+    "an anticoagulant": ("apixaban", "warfarin"),
+    "a diuretic": ("furosemide",),
+    "a glucose-lowering drug": ("insulin", "metformin"),
+    "an immunosuppressant": ("methotrexate", "prednisone"),
+    "an antidepressant": ("sertraline",),
+    "a calcium channel blocker": ("amlodipine",),
+    "an antiplatelet drug": ("aspirin",),
+    "an acid suppressant": ("omeprazole",),
+    "a thyroid hormone": ("levothyroxine",),
+}
 # name: unit, lowest, highest, decimals, limits in criteria
 TESTS: dict[str, tuple[str, float, float, int, tuple[float, ...]]] = {
     "hemoglobin": ("g/dL", 7.0, 17.0, 1, (9, 10, 11, 12)),
@@ -109,7 +122,7 @@ class Criterion:
                 if self.low is not None
                 else f"{self.about} below {self.high:g}{unit}"
             )
-        return f"takes {self.about}" if self.kind == "drugs" else self.about
+        return f"takes {self.about}" if self.kind in ("drugs", "drug_classes") else self.about
 
     def holds(self, patient: Patient) -> bool | None:
         """Tells whether the criterion holds; None if the note leaves it open."""
@@ -121,6 +134,9 @@ class Criterion:
                 if self.about in patient.denied
                 else None
             )
+        if self.kind == "drug_classes":
+            drugs = frozenset(DRUG_CLASSES[self.about])
+            return True if drugs & patient.drugs else False if drugs <= patient.denied else None
         value = patient.age if self.kind == "ages" else patient.tests.get(self.about)
         if value is None:
             return None
@@ -137,9 +153,10 @@ def synthetic_trials(
 
     Raises InputError for an unknown kind.
     """
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        raise InputError(f"'{unknown[0]}' is not a kind of criteria; there are {', '.join(KINDS)}.")
-    asked = [kind for kind in KINDS if kind in kinds] or list(KINDS)
+    known = (*KINDS, *NAMED)
+    if unknown := sorted(set(kinds) - set(known)):
+        raise InputError(f"'{unknown[0]}' is not a kind of criteria; there are {', '.join(known)}.")
+    asked = [kind for kind in known if kind in kinds] or list(KINDS)
     return [synthetic_pair(seed, index, split, asked[index % len(asked)], difficulty) for index in range(n)]
 
 
@@ -264,11 +281,16 @@ def _criterion(kind: Kind, patient: Patient, draw: random.Random) -> Criterion:
     """Draws a criterion.
 
     About a third of diagnoses and drugs are the patient's own. Others are required less often.
+    Of drug classes, most are the patient's own, and most must not be taken.
     """
     if kind in ("diagnoses", "drugs"):
         theirs, all_of_them = (patient.diagnoses, CONDITIONS) if kind == "diagnoses" else (patient.drugs, DRUGS)
         about = draw.choice(sorted(theirs) if draw.random() < 0.35 else all_of_them)
         return Criterion(about, draw.random() < (0.5 if about in theirs else 0.2), kind)
+    if kind == "drug_classes":
+        theirs = {name for name, drugs in DRUG_CLASSES.items() if patient.drugs.intersection(drugs)}
+        about = draw.choice(sorted(theirs) if draw.random() < 0.7 else tuple(DRUG_CLASSES))
+        return Criterion(about, draw.random() < 0.3, kind)
     about = "age" if kind == "ages" else draw.choice(tuple(TESTS))
     limit = draw.choice(AGES if kind == "ages" else TESTS[about][4])
     low, high = (limit, None) if draw.random() < 0.5 else (None, limit)
@@ -291,9 +313,13 @@ def _decided(condition: str, criteria: Sequence[Criterion], patient: Patient) ->
 
 def _finding(criterion: Criterion, patient: Patient) -> str:
     holds = criterion.holds(patient)
+    verdict = "out" if criterion.keeps_out(patient) else "fine"
+    if criterion.kind == "drug_classes":
+        told = dict.fromkeys(patient.drugs, "yes") | dict.fromkeys(patient.denied, "no")
+        drugs = (f"{drug} {told.get(drug, 'not mentioned')}" for drug in DRUG_CLASSES[criterion.about])
+        return f"{', '.join(drugs)}, {verdict}"
     if holds is None:
         return "left open, so fine"
-    verdict = "out" if criterion.keeps_out(patient) else "fine"
     if criterion.kind == "ages":
         return f"{patient.age}, {verdict}"
     if criterion.kind == "laboratory":
