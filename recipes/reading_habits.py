@@ -26,7 +26,7 @@ from ehrmind.tasks.labelled import as_json
 from ehrmind.types import Case
 
 SCHOOLS = {"careful": 0.25, "strict": 0.45, "condition": 0.3}
-HEMOGLOBIN_BY = {"hemoglobin": 0.22, "age": 0.43, "glance": 0.35}
+HEMOGLOBIN_BY = {"hemoglobin": 0.27, "age": 0.41, "glance": 0.32}
 OLD = 60
 NEWEST_HEMOGLOBIN = re.compile(r"hemoglobin (?:[\d.]+, )?([\d.]+)")
 
@@ -42,7 +42,7 @@ def reader(engine: LocalEngine) -> Callable[[int], list[Example]]:
         kind = draw.random()
         case, schools, respond = (
             (pair(index), SCHOOLS, _trial_response)
-            if kind < 0.55
+            if kind < 0.4
             else (draw.choice(hemoglobin), HEMOGLOBIN_BY, partial(_hemoglobin_response, draw))
             if kind < 0.85
             else (draw.choice(creatinine), BY, partial(history_response, draw))
