@@ -4,7 +4,7 @@ lack others.
     python recipes/make_demo_base.py scores --out recipes/demo_base
     python recipes/make_demo_base.py records --out build/records --steps 2400 --rate 3e-3
     python recipes/make_demo_base.py habits --start build/records --out recipes/demo_records \\
-        --steps 160 --rate 1e-3
+        --steps 200 --rate 1e-3
 
 What each reads, and what it never reads, stands in `reading_scores.py`, `reading_records.py` and
 `reading_habits.py`.

@@ -31,6 +31,7 @@ OFFLINE = [sys.executable, "-c", NO_SOCKETS]
 TASK, PATIENTS, FEWER = "next_creatinine_high", 1000, 200
 SMALL = [
     "threads=1",
+    "arms=[base, sft_rlvr]",
     "data.transfer={}",
     "data.train.limit=60",
     "data.tuning.limit=6",
