@@ -27,7 +27,7 @@ from ehrmind.runs.index import list_runs
 from ehrmind.runs.purge import purge
 from ehrmind.runs.records import ConfidenceBin
 from ehrmind.stages.context import StageContext
-from ehrmind.stages.evaluation.comparison import Outcome, comparison
+from ehrmind.stages.evaluation.comparison import Outcome, comparison, measures_by_task
 from ehrmind.stages.evaluation.contamination import check_contamination
 from ehrmind.stages.evaluation.repeated import repeated_figures, vote
 from ehrmind.stages.evaluation.results import gate
@@ -350,6 +350,20 @@ def test_answers_that_are_all_alike_in_every_seed_leave_doubt() -> None:
     assert low == 0.0 and high > 0.3, "six patients, whatever the number of seeds"
     low, high = found.pairs["rlvr-base"].ci95
     assert low < 0 < high and found.pairs["rlvr-base"].difference == pytest.approx(1 / 30)
+
+
+def test_a_pool_of_seeds_ranks_trials_seed_by_seed() -> None:
+    cases = synthetic_trials(60, 0, "held_out", difficulty="easy")
+    seeds = [
+        [replace(row, seed=seed, answer=grade(row.case.truth["value"])) for row in judged(cases, lambda _: True)]
+        for seed, grade in ((1, lambda value: value), (2, lambda value: 2 - value))
+    ]
+    best, worst, pooled = (
+        measures_by_task(rows)["trials/eligibility"].ranking for rows in (*seeds, [*seeds[0], *seeds[1]])
+    )
+    assert best is not None and worst is not None and pooled is not None
+    assert best.ndcg_at_10 == 1 > worst.ndcg_at_10 and pooled.topics == best.topics
+    assert pooled.ndcg_at_10 == pytest.approx((best.ndcg_at_10 + worst.ndcg_at_10) / 2)
 
 
 def test_one_seed_is_an_ordinary_run(base: Path, tmp_path: Path) -> None:

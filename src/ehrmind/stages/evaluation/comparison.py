@@ -243,8 +243,20 @@ def measures_by_task(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
     for name in sorted(by_task):
         cases, answers, shares = columns(by_task[name])
         if figures := tasks.of(cases[0]).measures(cases, answers, shares):
+            seeds = [[row for row, _ in of] for of in _by_seed(by_task[name], [0.0] * len(cases))]
+            if figures.get("ranking") and len(seeds) > 1:
+                figures["ranking"] = _mean_ranking(seeds)
             found[name] = LabelMeasures.model_validate(figures)
     return found
+
+
+def _mean_ranking(seeds: Sequence[Sequence[Outcome]]) -> dict[str, float]:
+    """Returns the means over seeds of the ranking measures. Each seed ranks the same trials, so
+    they are not one ranking."""
+    rankings = [tasks.of(of[0].case).measures(*columns(of))["ranking"] for of in seeds]
+    there = [ranking for ranking in rankings if ranking is not None]
+    means = {key: sum(ranking[key] for ranking in there) / len(there) for key in there[0]}
+    return {key: round(value) if key.startswith("topics") else value for key, value in means.items()}
 
 
 def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Sequence[float] | None]]:
