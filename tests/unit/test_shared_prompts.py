@@ -158,7 +158,7 @@ def test_a_model_that_cannot_share_is_left_as_it_was_and_it_is_said(
 
 
 def sharp_model_in_bfloat16() -> Any:
-    """Its log-probabilities are as far apart as a trained model's, so that rounding is above 0.1."""
+    """Spreads its log-probabilities as a trained model does, so that rounding exceeds 0.1."""
     model = network(num_hidden_layers=6)
     with torch.no_grad():
         model.lm_head.weight.mul_(3)
