@@ -64,6 +64,7 @@ def show_results(run: Run) -> None:
     for arm, row in found.arms.items():
         _add(arms, arm, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95), str(row.unparsed))
     _print(arms)
+    _show_baselines(found)
     for name, place in found.transfer.items():
         table = _table(f"transfer: {name}", "arm", "n", "accuracy", "95 %")
         for arm, row in place.arms.items():
@@ -90,6 +91,20 @@ def show_matrix(found: Matrix) -> None:
         cells[row.own] = f"[{cells[row.own]}]"
         _add(table, row.run, row.arm, *(cells.get(test.digest, "-") for test in found.tests))
     _print(table)
+
+
+def _show_baselines(found: Results) -> None:
+    """Prints the accuracy of the baselines, and the differences of the arms to them in points."""
+    arms = (f"{arm} − baseline" for arm in found.arms)
+    table = _table("baselines without a language model", "baseline", "n", "accuracy", "95 %", "no answer", *arms)
+    for name, row in found.baseline_accuracy.items():
+        pairs = (row.differences.get(arm) for arm in found.arms)
+        differences = (
+            "-" if pair is None else f"{100 * pair.difference:+.1f} ({_interval(pair.ci95)})" for pair in pairs
+        )
+        _add(table, name, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95), str(row.unanswered), *differences)
+    if found.baseline_accuracy:
+        _print(table)
 
 
 def _show_measures(found: Results) -> None:

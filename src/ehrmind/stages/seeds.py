@@ -12,9 +12,10 @@ from pathlib import Path
 from ehrmind.config import Recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
-from ehrmind.runs.records import Results, StageKey
+from ehrmind.runs.records import HELD_OUT, Results, StageKey
 from ehrmind.runs.start import is_bare
 from ehrmind.stages.context import transfer_sets
+from ehrmind.stages.evaluation.baselines import baseline_outcomes
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import Locate, OpenEngine, locate_base, open_local
@@ -87,6 +88,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
     results.json."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     transfer: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    baselines: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     strata: set[str] = set()
     for seed, part in parts.items():
         one = run.of_seed(seed)
@@ -97,6 +99,9 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
             for how in part.evaluate.decodings:
                 if one.rollout_steps(str(StageKey.scoring(arm, how))):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
+        for name, asked in {HELD_OUT: splits[HELD_OUT], **transfer_sets(splits)}.items():
+            for baseline, rows in baseline_outcomes(one, part, asked, name).items():
+                baselines[name][baseline] += _marked(rows, seed)
         for place, of_arms in transfer_outcomes(one, part, arms, transfer_sets(splits)).items():
             for arm, rows in of_arms.items():
                 transfer[place][arm] += _marked(rows, seed)
@@ -109,7 +114,7 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
     scorings = [scoring for single in singles for scoring in single.held_out_scorings]
     kept = singles[0].model_fields_set & {"probabilities", "baselines", "contamination", "test_sets"}
     about = {name: getattr(singles[0], name) for name in kept}
-    results = compared(recipe, found, transfer, strata, scorings, dict(seconds))
+    results = compared(recipe, found, transfer, strata, scorings, dict(seconds), baselines)
     return results.model_copy(update={**about, "seeds": tuple(parts)})
 
 

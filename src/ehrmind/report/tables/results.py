@@ -58,8 +58,7 @@ def pairs(figures: Figures) -> Table | None:
         return None
     views = list(figures.results.views())
     rows: Rows = [
-        [pair_name(pair), *(_difference(view.pairs.get(pair)) for _, _, view in views)]
-        for pair in figures.results.pairs
+        [pair_name(pair), *(difference(view.pairs.get(pair)) for _, _, view in views)] for pair in figures.results.pairs
     ]
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
@@ -70,7 +69,8 @@ def pairs(figures: Figures) -> Table | None:
     return Table(caption, ["Pair", *titles], rows)
 
 
-def _difference(pair: PairResult | None) -> Cell:
+def difference(pair: PairResult | None) -> Cell:
+    """A difference in points with its interval and p; a dash where there is none."""
     if pair is None:
         return Cell(ABSENT)
     low, high = pair.ci95

@@ -16,12 +16,12 @@ from ehrmind.runs.records import (
     HELD_OUT,
     Accuracy,
     ArmResult,
+    BaselineAccuracy,
     Comparison,
     Cost,
     Interval95,
     LabelMeasures,
     PairResult,
-    RolloutRow,
     StageKey,
 )
 from ehrmind.stages.evaluation.samples import SAMPLES, label_shares, with_labels
@@ -71,7 +71,7 @@ def outcomes(
             stratum=row.stratum,
             well_formed=row.well_formed,
             ehrmind=row.correct,
-            benchmark=_by_benchmark(recipe, cases[row.case], row),
+            benchmark=right_by_benchmark(recipe, cases[row.case], row.text, row.correct),
             answer=judge(cases[row.case], row.text, think=think).answer if row.well_formed else None,
             probabilities=shares.get(row.case, row.probabilities),
             tokens=row.tokens,
@@ -81,33 +81,72 @@ def outcomes(
     ]
 
 
-def _by_benchmark(recipe: Recipe, case: Case, row: RolloutRow) -> bool:
+def right_by_benchmark(recipe: Recipe, case: Case, text: str, ours: bool) -> bool:
     """Scores an answer as the benchmark does. If the benchmark has no rule for the kind of truth,
     ours counts; where the recipe's headline scorer is the benchmark's, `benchmark_score` refuses
     such a case."""
     if case.truth["kind"] not in KINDS and recipe.evaluate.scorer != "benchmark":
-        return row.correct
-    return benchmark_score(case, row.text)
+        return ours
+    return benchmark_score(case, text)
 
 
 def comparison(
-    found: Mapping[str, Sequence[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None
+    found: Mapping[str, Sequence[Outcome]],
+    scorer: str,
+    *,
+    train_strata: Collection[str] | None = None,
+    baselines: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> Comparison:
-    """Compares all arms and all pairs of them. With `train_strata`, arms also have figures by
-    category, by subgroup, and by whether train has the stratum."""
-    pairs = {
-        f"{second}-{first}": _difference(found[second], found[first], scorer)
-        for first, second in combinations(found, 2)
-    }
+    """Compares all arms, all pairs of them, and each arm with each baseline. With `train_strata`,
+    arms also have figures by category, by subgroup, and by whether train has the stratum."""
+    compared = Comparison(
+        arms={arm: _arm(rows, scorer, train_strata) for arm, rows in found.items()},
+        pairs=_corrected(
+            {
+                f"{second}-{first}": _difference(found[second], found[first], scorer)
+                for first, second in combinations(found, 2)
+            }
+        ),
+    )
+    if not baselines:
+        return compared
+    return compared.model_copy(update={"baseline_accuracy": _baseline_accuracy(found, scorer, baselines)})
+
+
+def _corrected(pairs: Mapping[str, PairResult]) -> dict[str, PairResult]:
+    """Adds the p values that are corrected for the number of pairs."""
     p_values = [pair.p for pair in pairs.values()]
     corrected = zip(pairs.items(), holm(p_values), benjamini_hochberg(p_values), strict=True)
-    return Comparison(
-        arms={arm: _arm(rows, scorer, train_strata) for arm, rows in found.items()},
-        pairs={
-            name: pair.model_copy(update={"p_holm": by_holm, "p_bh": by_rate})
-            for (name, pair), by_holm, by_rate in corrected
-        },
-    )
+    return {
+        name: pair.model_copy(update={"p_holm": by_holm, "p_bh": by_rate})
+        for (name, pair), by_holm, by_rate in corrected
+    }
+
+
+def _baseline_accuracy(
+    found: Mapping[str, Sequence[Outcome]], scorer: str, baselines: Mapping[str, Sequence[Outcome]]
+) -> dict[str, BaselineAccuracy]:
+    """Returns each baseline's accuracy, and each arm's difference to it on the cases that the
+    baseline is made for."""
+    there = {name: {(row.seed, row.case.id) for row in rows} for name, rows in baselines.items()}
+    differences = {
+        name: _corrected(
+            {
+                arm: _difference([row for row in of_arm if (row.seed, row.case.id) in there[name]], rows, scorer)
+                for arm, of_arm in found.items()
+            }
+        )
+        for name, rows in baselines.items()
+    }
+    return {
+        name: BaselineAccuracy(
+            **accuracy(rows, scorer).to_dict(),
+            unanswered=sum(not row.well_formed for row in rows),
+            by_stratum=_accuracies(rows, scorer, lambda row: row.stratum),
+            differences=differences[name],
+        )
+        for name, rows in baselines.items()
+    }
 
 
 def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: str) -> PairResult:
@@ -152,7 +191,7 @@ def _arm(rows: Sequence[Outcome], scorer: str, train_strata: Collection[str] | N
         by_stratum=_accuracies(rows, scorer, lambda row: row.stratum),
     )
     more: dict[str, object] = {}
-    if measures := _measures(rows):
+    if measures := measures_by_task(rows):
         more["measures"] = measures
     if train_strata is not None:
         more["by_category"] = _accuracies(rows, scorer, lambda row: "/".join(row.stratum.split("/")[:2]))
@@ -195,7 +234,7 @@ def accuracy(rows: Sequence[Outcome], scorer: str) -> Accuracy:
     return figure.model_copy(update={**pooled, "per_seed": tuple(seeds["per_seed"]), "sd": seeds["sd"]})
 
 
-def _measures(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
+def measures_by_task(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
     """Returns the family's own measures by family/task, for families that have some."""
     by_task: dict[str, list[Outcome]] = defaultdict(list)
     for row in rows:
