@@ -120,6 +120,23 @@ def test_a_pool_of_seeds_pools_the_baselines_and_the_differences_to_them(run: Ru
         assert pair["interval"] == "seeds and groups"
 
 
+def test_a_pool_of_seeds_pools_the_process_audit(run: Run) -> None:
+    def audited(part: Run) -> dict[str, Any]:
+        return {
+            arm: row["process"] for arm, row in json.loads((part.path / "results.json").read_text())["arms"].items()
+        }
+
+    singles = [audited(part) for part in run.seeds()]
+    for arm, pooled in audited(run).items():
+        found, of = pooled["right_but_flawed"], [single[arm]["right_but_flawed"] for single in singles]
+        assert found["n"] == sum(single["n"] for single in of if single) > 0
+        assert found["per_seed"] == [single["share"] for single in of if single]
+        assert found["share"] == pytest.approx(sum(found["per_seed"]) / len(found["per_seed"]))
+        assert found["ci95"][0] <= found["share"] <= found["ci95"][1]
+    page = Page(write_report(run.path)[0].read_text(encoding="utf-8"))
+    assert "rest on flawed reasoning; of the" in page.text and len(page.table("The process audit of the thinking")) == 3
+
+
 def test_baselines_stand_in_a_table_in_a_sentence_and_in_the_terminal(
     run: Run, page: Page, results: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,21 +140,24 @@ class RepeatedSamples(Record):
 
 class CheckedPart(Record):
     """One part of the process audit over all answers: how many things it checked and how many
-    passed."""
+    passed. A pool of several seeds also has the share of each seed."""
 
     checked: int
     passed: int
     share: float
     ci95: Interval95
+    per_seed: tuple[float, ...] = ()
 
 
 class FlawedReasoning(Record):
-    """Right answers, and how many of them rest on flawed reasoning."""
+    """Right answers, and how many of them rest on flawed reasoning. A pool of several seeds also
+    has the share of each seed that has right answers."""
 
     n: int
     flawed: int
     share: float
     ci95: Interval95
+    per_seed: tuple[float, ...] = ()
 
 
 class FindingCount(Record):

@@ -2,7 +2,8 @@
 default settings).
 
 It learns from the training cases and reads the text that the model is shown. Words of the patient
-and of the trial are told apart. No choice is made by looking at tuning or held-out cases."""
+and of the trial have weights of their own. No choice is made by looking at tuning or held-out
+cases."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ def bag_of_words(train: Sequence[Case], asked: Sequence[Case]) -> dict[str, Gues
 
 
 def _texts(case: Case) -> tuple[str, str]:
-    """Returns the two texts whose words are told apart: patient and trial, or record and
-    question."""
+    """Returns the two texts whose words have weights of their own: patient and trial, or record
+    and question."""
     if case.family == "trials":
         return tasks.trials.patient(case), tasks.trials.trial(case)
     return tasks.of(case).record(case), tasks.of(case).question(case)

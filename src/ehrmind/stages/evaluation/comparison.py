@@ -162,14 +162,14 @@ def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: st
     return PairResult(
         difference=seeds["mean"],
         sd=seeds["sd"],
-        ci95=_widest(seeds["ci95"], pair.ci95),
+        ci95=widest(seeds["ci95"], pair.ci95),
         per_seed=seeds["per_seed"],
         p=seeds["p"],
         interval=SEEDS,
     )
 
 
-def _widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
+def widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
     """Joins two intervals. The one over seeds and patients is never narrower than that over
     patients, which knows what few and equal answers are worth."""
     return min(first[0], second[0]), max(first[1], second[1])
@@ -230,7 +230,7 @@ def accuracy(rows: Sequence[Outcome], scorer: str) -> Accuracy:
         return figure
     values = [[value for _, value in of] for of in by_seed]
     seeds = over_seeds(values, [[row.case.group for row, _ in of] for of in by_seed])
-    pooled = {"accuracy": seeds["mean"], "ci95": _widest(seeds["ci95"], figure.ci95), "interval": SEEDS}
+    pooled = {"accuracy": seeds["mean"], "ci95": widest(seeds["ci95"], figure.ci95), "interval": SEEDS}
     return figure.model_copy(update={**pooled, "per_seed": tuple(seeds["per_seed"]), "sd": seeds["sd"]})
 
 

@@ -93,7 +93,7 @@ def _whole_arm(
     more: dict[str, object] = {"cost": result.cost.model_copy(update={"seconds": spent_here})}
     if run.rollout_steps(stage := str(StageKey.scoring(arm, REPEATED))):
         more["repeated"] = repeated_figures(run.rollout_rows(stage), auditor.cases, thinks(recipe, arm))
-    if process := process_figures(run, recipe, arm, auditor):
+    if process := process_figures([(run, recipe, auditor)], arm):
         more["process"] = process
     if arm in recipe.endpoints:
         more["endpoint"] = spent(run, arm, headline)
