@@ -22,7 +22,7 @@ Stores = Mapping[int, tuple[Tensor, Tensor]]  # by layer: keys and values
 
 
 class RowsBySlot:
-    """Brings rows [R, K, H, D] to their slots [S, K, G · H, D] and back.
+    """Brings rows [R, K, H, D] to their slots [S, K, G, H, D] and back.
 
     `rows_SG` lists each slot's rows. `back_R` is where a row stands among them. It is None if every
     slot has all its rows in order: then both directions are views.
@@ -32,18 +32,14 @@ class RowsBySlot:
         self.rows_SG, self.back_R = rows_SG, back_R
         self.slots, self.most = rows_SG.shape
 
-    def gather(self, query_RKHD: Tensor) -> Tensor:
-        _, key_heads, repeats, width = query_RKHD.shape
+    def gather(self, states_RKHD: Tensor) -> Tensor:
         if self.back_R is not None:
-            query_RKHD = query_RKHD[self.rows_SG.view(-1)]
-        by_slot = query_RKHD.reshape(self.slots, self.most, key_heads, repeats, width)
-        return by_slot.transpose(1, 2).reshape(self.slots, key_heads, self.most * repeats, width)
+            states_RKHD = states_RKHD[self.rows_SG.view(-1)]
+        return states_RKHD.view(self.slots, self.most, *states_RKHD.shape[1:]).transpose(1, 2)
 
-    def scatter(self, seen_SKGD: Tensor) -> Tensor:
-        slots, key_heads, rows, width = seen_SKGD.shape
-        by_row = seen_SKGD.reshape(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
-        flat = by_row.reshape(slots * self.most, key_heads, rows // self.most, width)
-        return flat if self.back_R is None else flat[self.back_R]
+    def scatter(self, states_SKGHD: Tensor) -> Tensor:
+        states_RKHD = states_SKGHD.transpose(1, 2).flatten(0, 1)
+        return states_RKHD if self.back_R is None else states_RKHD[self.back_R]
 
 
 class Step:
@@ -71,50 +67,74 @@ class Step:
         self.prompts, self.by_slot, self.ages_R, self.lengths_S = prompts, by_slot, ages_R, lengths_S
         self.rows, self.longest, self.room, self.age, self.ragged = len(ages_R), longest, room, age, ragged
         self.rows_R = torch.arange(self.rows, device=ages_R.device)
-        self._masks: dict[int | None, tuple[Tensor, Tensor | None]] = {}
+        self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
+        self._scores: Tensor | None = None  # of one layer after the other
 
-    def write(self, store_RKTD: Tensor, states_RK1D: Tensor) -> Tensor:
+    def write(self, store_RKTD: Tensor, states_RKD: Tensor) -> Tensor:
         """Stores the new token's keys (or values).
 
         Returns the rows' own [R, K, T, D], with zeros beyond.
         """
+        own_RKTD = store_RKTD[: self.rows]
         if self.age is not None:
-            store_RKTD[: self.rows, :, self.age] = states_RK1D[:, :, 0]
+            own_RKTD.select(2, self.age).copy_(states_RKD)
         else:
-            store_RKTD[self.rows_R, :, self.ages_R] = states_RK1D[:, :, 0]
-        return store_RKTD[: self.rows]
+            own_RKTD[self.rows_R, :, self.ages_R] = states_RKD
+        return own_RKTD
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
         """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens. Returns [R, 1,
         H, D].
-
-        Query heads that share a key head, and the rows of a slot, are rows of one matmul.
         """
-        rows, heads, _, width = query.shape
-        query_RKHD = (query * scale).reshape(rows, key.shape[1], -1, width).to(key.dtype)
-        prompt_keys, prompt_values = (store[: self.by_slot.slots, :, : self.longest] for store in self.prompts[layer])
-        own_mask, prompt_mask = self.masks(window, query_RKHD.shape[2], key.dtype)
-        own, seen = query_RKHD @ key.mT, self.by_slot.gather(query_RKHD) @ prompt_keys.mT
-        own = own + own_mask
-        seen = seen if prompt_mask is None else seen + prompt_mask
-        weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 inside
-        weights = weights.to(value.dtype)
-        of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
-        out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
-        return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise
+        query_RHD = (query[:, :, 0] * scale).to(key.dtype)
+        return self.attended(layer, query_RHD, key, value, window).to(query.dtype)[:, None]
 
-    def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Builds what is added to scores: own keys [R, 1, 1, T]; prompt keys [S, 1, 1 or rows, L],
-        None if all are seen.
+    def attended(
+        self, layer: int, query_RHD: Tensor, key_RKTD: Tensor, value_RKTD: Tensor, window: int | None
+    ) -> Tensor:
+        """Attends with scaled queries to the prompt and to a row's own tokens. Returns [R, H, D].
+
+        Query heads that share a key head, and the rows of a slot, are rows of one matmul. Scores
+        of prompt and own tokens lie next to each other, where one softmax reads them.
+        """
+        rows, key_heads, room, width = key_RKTD.shape
+        slots, longest = self.by_slot.slots, self.longest
+        keys, values = (store[:slots, :, :longest].flatten(0, 1) for store in self.prompts[layer])
+        query_RKHD = query_RHD.reshape(rows, key_heads, -1, width)
+        query_BXD = self.by_slot.gather(query_RKHD).reshape(slots * key_heads, -1, width)
+        scores_BXZ = self._room_for_scores(len(keys), query_BXD.shape[1], longest + room, key_RKTD.dtype)
+        prompt_mask, own_mask = self.masks(window, query_RKHD.shape[2], scores_BXZ.dtype)
+        seen_BXL = torch.bmm(query_BXD, keys.mT, out=scores_BXZ[..., :longest])
+        if prompt_mask is not None:
+            seen_BXL.view(slots, key_heads, -1, longest).add_(prompt_mask)
+        own = torch.bmm(query_RKHD.flatten(0, 1), key_RKTD.flatten(0, 1).mT).view(rows, key_heads, -1, room)
+        own_SKGHT = scores_BXZ[..., longest:].view(slots, key_heads, self.by_slot.most, -1, room)
+        torch.add(self.by_slot.gather(own), own_mask, out=own_SKGHT)
+        torch.softmax(scores_BXZ, dim=-1, out=scores_BXZ)  # fp32 inside
+        out_BXD = torch.bmm(scores_BXZ[..., :longest].to(value_RKTD.dtype), values)
+        weights = self.by_slot.scatter(own_SKGHT).to(value_RKTD.dtype, memory_format=torch.contiguous_format)
+        out_RKHD = torch.bmm(weights.flatten(0, 1), value_RKTD.flatten(0, 1)).view(query_RKHD.shape)
+        out_RKHD += self.by_slot.scatter(out_BXD.view(slots, key_heads, self.by_slot.most, -1, width))
+        return out_RKHD.flatten(1, 2)
+
+    def _room_for_scores(self, blocks: int, queries: int, keys: int, dtype: torch.dtype) -> Tensor:
+        if self._scores is None or self._scores.shape != (blocks, queries, keys):
+            self._scores = torch.empty(blocks, queries, keys, dtype=dtype, device=self.ages_R.device)
+        return self._scores
+
+    def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+        """Builds what is added to scores: prompt keys [S, 1, 1 or rows, L], None if all are seen;
+        own keys [S, 1, G, 1, T].
         """
         if window not in self._masks:
-            prompt = self._prompt_mask(window, repeats)
-            self._masks[window] = self._own_mask(window).to(dtype), None if prompt is None else prompt.to(dtype)
+            prompt, own = self._prompt_mask(window, repeats), self._own_mask(window)
+            self._masks[window] = None if prompt is None else prompt.to(dtype), own.to(dtype)
         return self._masks[window]
 
     def _own_mask(self, window: int | None) -> Tensor:
-        distances_RT = self.ages_R[:, None] - torch.arange(self.room, device=self.ages_R.device)
-        return hiding((distances_RT < 0) | (distances_RT >= (window or self.room)))[:, None, None]
+        ages_SG = self.ages_R[self.by_slot.rows_SG]
+        distances_SGT = ages_SG[..., None] - torch.arange(self.room, device=self.ages_R.device)
+        return hiding((distances_SGT < 0) | (distances_SGT >= (window or self.room)))[:, None, :, None]
 
     def _prompt_mask(self, window: int | None, repeats: int) -> Tensor | None:
         places_L = torch.arange(self.longest, device=self.ages_R.device)

@@ -89,20 +89,18 @@ class KVCache(StateCache):
         if plain is None:
             return selected_logits(self.network, packing, last_P, cache=self)
 
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
             query, key, value = (states_NHD.transpose(0, 1)[None] for states_NHD in (query, key, value))
             self.update(key, value, layer)
-            out: Tensor = SharedPrompt.apply(query, key, value, packing, window, scale)
+            out: Tensor = SharedPrompt.apply(query, key, value, packing, window, 1.0)
             return out.flatten(2)[0]
 
         return plain.logits(packing.ids_BN[0], packing.positions_BN[0], attend, last_P)
 
-    def _attend_to_slots(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
-    ) -> Tensor:
+    def _attend_to_slots(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
         assert self._step is not None
         keys, values = self.update(key[:, :, None], value[:, :, None], layer)
-        return self._step.attend(layer, query[:, :, None], keys, values, window, scale).flatten(1)
+        return self._step.attended(layer, query, keys, values, window).flatten(1)
 
     def room_for(self, growth: int) -> int:
         """Returns how many own tokens a row has room for once the next one is written, grown in
@@ -162,7 +160,7 @@ class KVCache(StateCache):
             for store, before in zip(larger, own or (), strict=False):
                 store[:, :, : before.shape[2]] = before
             self.own[layer_idx] = own = larger
-        return self._step.write(own[0], kept[0]), self._step.write(own[1], kept[1])
+        return self._step.write(own[0], kept[0][:, :, 0]), self._step.write(own[1], kept[1][:, :, 0])
 
     def _room(
         self, key_states: Tensor, value_states: Tensor, rows: int, tokens: int, *, transposed: bool = False

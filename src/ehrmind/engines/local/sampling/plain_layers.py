@@ -30,9 +30,9 @@ from ehrmind.engines.local.forward.norms import RmsNorm
 PLAIN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 TRIED, PACKED = "_ehrmind_plain_layers", "_ehrmind_packed_layers"  # attributes of a network
 
-# Stores keys and values of a layer and attends: layer, query [N, H, D], key, value [N, K, D],
-# window, scale -> [N, H · D]
-Attend = Callable[[int, Tensor, Tensor, Tensor, int | None, float], Tensor]
+# Stores keys and values of a layer and attends: layer, scaled query [N, H, D], key, value [N, K, D],
+# window -> [N, H · D]
+Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 
 class Norm(NamedTuple):
@@ -119,23 +119,22 @@ class Plain:
 
     def _layer(self, layer: Layer, hidden_NE: Tensor, turns: Tensor, attend: Attend) -> Tensor:
         qkv = layer.qkv(layer.norm(hidden_NE, self.dtype)).view(len(hidden_NE), -1, self.width)
-        value_NKD = qkv[:, self.heads + self.key_heads :]
-        turned = qkv[:, : self.heads + self.key_heads]
+        turned, value_NKD = qkv.split((self.heads + self.key_heads, self.key_heads), 1)
         if layer.head_norm is not None:
             turned = layer.head_norm(turned, self.dtype)
-        pairs = torch.view_as_complex(turned.float().unflatten(-1, (-1, 2)))
-        turned = torch.view_as_real(pairs * turns).flatten(-2)
-        query_NHD, key_NKD = turned[:, : self.heads], turned[:, self.heads :]
-        seen = attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window, self.width**-0.5)
-        hidden_NE = layer.out.plus(seen.to(self.dtype), hidden_NE)
+        pairs = torch.view_as_complex(turned.float().view(*turned.shape[:2], -1, 2))
+        turned = torch.view_as_real(pairs * turns).view(turned.shape)
+        query_NHD, key_NKD = turned.split((self.heads, self.key_heads), 1)
+        hidden_NE = layer.out.plus(attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window), hidden_NE)
         input_NE = layer.norm_after(hidden_NE, self.dtype)
         return layer.down.plus(layer.up.times(input_NE, layer.gate.silu(input_NE)), hidden_NE)
 
     def _turns(self, hidden_NE: Tensor, positions_N: Tensor) -> Tensor:
-        """Returns rotary factors [N, 1, D / 2] as complex numbers."""
+        """Returns rotary factors [N, H + K, D / 2] as complex numbers. Those of queries are scaled."""
         cos, sin = self.rotary(hidden_NE, positions_N[:, None])
         half = self.width // 2
-        return torch.complex(cos[..., :half].float(), sin[..., :half].float())
+        turns = torch.complex(cos[..., :half].float(), sin[..., :half].float())
+        return torch.cat([(turns * self.width**-0.5).expand(-1, self.heads, -1), turns.expand(-1, self.key_heads, -1)], 1)
 
 
 def packed_layers(network: Any) -> Plain | None:
