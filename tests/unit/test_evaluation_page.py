@@ -144,6 +144,9 @@ def test_baselines_stand_in_a_table_in_a_sentence_and_in_the_terminal(
     assert header == ["Held-out cases", "Commonest answer of train", "Commonest answer of these cases (oracle)"]
     names = ["Cases", "Right", "No answer", "Base − baseline", "RLVR only − baseline"]
     assert [row[0] for row in rows] == names and rows[2][1:] == ["20", "0"]
+    header, *strata = page.table("Held-out accuracy by stratum")
+    assert header[-2:] == ["Commonest answer of train", "Commonest answer of these cases (oracle)"]
+    assert {row[0]: row[-2].startswith("0.0") for row in strata}["medcalc/diagnosis/sirs"]
     gain = results["baseline_accuracy"]["commonest_label"]["differences"]["rlvr"]["difference"]
     assert f"RLVR only differs from it by {points(gain)} points" in page.text
     show_results(run)

@@ -31,10 +31,10 @@ def _table(figures: Figures, name: str, found: Mapping[str, BaselineAccuracy]) -
         ),
     ]
     caption = (
-        f"Baselines without a language model on {name.lower()} cases, each on those that it is made for: share answered "
-        "right, then the differences of the arms to it in points on the same cases, "
-        f"{figures.results.decoding} decoding, with 95 % intervals over patients and p as in the paired tests, adjusted "
-        "for the number of arms (Holm). No answer: train lacks the calculator, which counts as wrong."
+        f"Baselines without a language model on {name.lower()} cases, each on those that it is made for: the share "
+        "answered right, then the differences of the arms to it in points on the same cases. "
+        f"{figures.results.decoding.capitalize()} decoding, 95 % intervals over patients, p as in the paired tests and "
+        "adjusted for the number of arms (Holm). No answer: train lacks the calculator, which counts as wrong."
     )
     if ORACLE in found:
         caption += (
