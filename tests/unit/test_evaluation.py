@@ -366,6 +366,28 @@ def test_a_pool_of_seeds_ranks_trials_seed_by_seed() -> None:
     assert pooled.ndcg_at_10 == pytest.approx((best.ndcg_at_10 + worst.ndcg_at_10) / 2)
 
 
+def test_a_pool_of_seeds_measures_risks_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ehrmind.measures.RESAMPLES", 100)
+    truth = {"kind": "label", "labels": ["no", "yes"]}
+    cases = [
+        Case(f"c{n}", "ehr", "x", "ehr/x", "held_out", f"s{n}", {}, {**truth, "value": int(n >= 30)}) for n in range(60)
+    ]
+
+    def seeded(seed: int, shift: float, swaps: int) -> list[Outcome]:
+        """Risks that rank the cases but for some, on a scale of their own."""
+        risks = [shift + 0.4 * (n + (30 if n < swaps else 0)) / 90 for n in range(60)]
+        rows = judged(cases, lambda place: place < 30)
+        return [replace(row, seed=seed, probabilities=[1 - risk, risk]) for row, risk in zip(rows, risks, strict=True)]
+
+    seeds = [seeded(1, 0.0, 0), seeded(2, 0.5, 10)]
+    first, second, pooled = (measures_by_task(rows)["ehr/x"].risk for rows in (*seeds, [*seeds[0], *seeds[1]]))
+    assert first is not None and second is not None and pooled is not None and second.auroc is not None
+    assert first.auroc == 1 > second.auroc and pooled.auroc == pytest.approx((1 + second.auroc) / 2)
+    low, high = pooled.ci95["auroc"]
+    assert low < second.ci95["auroc"][0] and high == 1.0  # other seeds count too
+    assert pooled.n == 120 and pooled.subjects == 60
+
+
 def test_one_seed_is_an_ordinary_run(base: Path, tmp_path: Path) -> None:
     done = run_seeds(recipe(), tmp_path / "run", open_engine=opened, locate=lambda _: base)
     assert done.seeds() == [] and "seeds" not in results(done) and (done.path / "pilot.json").is_file()

@@ -25,11 +25,9 @@ def _table(figures: Figures, name: str, found: Mapping[str, BaselineAccuracy]) -
         ["Cases", *(number(row.n) for row in found.values())],
         ["Right", *map(accuracy, found.values())],
         ["No answer", *(number(row.unanswered) for row in found.values())],
-        *(
-            [f"{arm_name(arm)} − baseline", *(difference(row.differences.get(arm)) for row in found.values())]
-            for arm in figures.arms
-        ),
     ]
+    for arm in figures.arms:
+        rows.append([f"{arm_name(arm)} − baseline", *(difference(row.differences.get(arm)) for row in found.values())])
     caption = (
         f"Baselines without a language model on {name.lower()} cases, each on those that it is made for: the share "
         "answered right, then the differences of the arms to it in points on the same cases. "

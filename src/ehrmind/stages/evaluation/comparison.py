@@ -24,6 +24,7 @@ from ehrmind.runs.records import (
     PairResult,
     StageKey,
 )
+from ehrmind.stages.evaluation.pooled_measures import with_means
 from ehrmind.stages.evaluation.samples import SAMPLES, label_shares, with_labels
 from ehrmind.stages.evaluation.subgroups import SUBGROUPS
 from ehrmind.stages.evaluation.variants import thinks
@@ -241,22 +242,18 @@ def measures_by_task(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
         by_task[f"{row.case.family}/{row.case.task}"].append(row)
     found = {}
     for name in sorted(by_task):
-        cases, answers, shares = columns(by_task[name])
-        if figures := tasks.of(cases[0]).measures(cases, answers, shares):
-            seeds = [[row for row, _ in of] for of in _by_seed(by_task[name], [0.0] * len(cases))]
-            if figures.get("ranking") and len(seeds) > 1:
-                figures["ranking"] = _mean_ranking(seeds)
-            found[name] = LabelMeasures.model_validate(figures)
+        whole = _figures(by_task[name])
+        if whole is None:
+            continue
+        seeds = [[row for row, _ in of] for of in _by_seed(by_task[name], [0.0] * len(by_task[name]))]
+        of_seeds = [figures for of in seeds if len(seeds) > 1 and (figures := _figures(of)) is not None]
+        found[name] = with_means(whole, of_seeds) if of_seeds else whole
     return found
 
 
-def _mean_ranking(seeds: Sequence[Sequence[Outcome]]) -> dict[str, float]:
-    """Returns the means over seeds of the ranking measures. Each seed ranks the same trials, so
-    they are not one ranking."""
-    rankings = [tasks.of(of[0].case).measures(*columns(of))["ranking"] for of in seeds]
-    there = [ranking for ranking in rankings if ranking is not None]
-    means = {key: sum(ranking[key] for ranking in there) / len(there) for key in there[0]}
-    return {key: round(value) if key.startswith("topics") else value for key, value in means.items()}
+def _figures(rows: Sequence[Outcome]) -> LabelMeasures | None:
+    figures = tasks.of(rows[0].case).measures(*columns(rows))
+    return LabelMeasures.model_validate(figures) if figures else None
 
 
 def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Sequence[float] | None]]:
