@@ -175,7 +175,10 @@ def predicted_gains(medcalc: Path, pilots: Path) -> Iterator[str]:
     stratum and seed."""
     predicted, obtained, strata = [], [], []
     for run in Run(medcalc).seeds() or [Run(medcalc)]:
-        plan = Run(pilots / run.path.name).read_record("plan.json", Plan)
+        pilot = Run(pilots / run.path.name)
+        if not is_finished(run) or not (pilot.path / "plan.json").is_file():
+            continue
+        plan = pilot.read_record("plan.json", Plan)
         results = run.read_record("results.json", Results)
         if plan is None or results is None or not {"sft", "sft_rlvr"} <= results.arms.keys():
             continue

@@ -69,11 +69,12 @@ def history(meds: Path, task: str) -> tuple[str, ...]:
     return f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}", f"name={task}"
 
 
+NO_PILOT = ("pilot.questions=1", "pilot.samples=1")
 PARTS = {
-    "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool")),
+    "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, NO_PILOT),
     "medcalc": Part("medcalc", ("rlvr", "sft", "sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 3),
     # An example and a question are longer than a question; all else is as in medcalc-base.
-    "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, ("prompts.max_tokens=4096",)),
+    "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, (*NO_PILOT, "prompts.max_tokens=4096")),
     "trials": Part("trials", FOUR, 2),
     "readmission": Part("histories", FOUR, 2, history(SYNTHEA, "guo_readmission")),
     "long-stay": Part("histories", FOUR, 2, history(SYNTHEA, "long_stay_2d")),
@@ -96,6 +97,8 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.parts) - {*PARTS, SECOND_PILOT}:
         parser.error(f"no part is called {', '.join(sorted(unknown))}; parts are {', '.join([*PARTS, SECOND_PILOT])}")
+    if not DATA.is_dir():
+        parser.error(f"there are no data at {DATA}; set EHRMIND_DATA to the folder that has medcalc-bench")
     if not given.table:
         for name in given.parts or [*PARTS, SECOND_PILOT]:
             run_part(name, given)
@@ -113,9 +116,8 @@ def run_part(name: str, given: argparse.Namespace) -> None:
     small = SMALL if given.small else ()
     changes = [*files_of(part, given.out), *part.changes, *of_part(name, given.out), *small, *given.set]
     named = name_of(name, out, plan=not given.small)
-    verb = "run" if any(not arm.startswith("base") for arm in part.arms) else "evaluate"
     ehrmind(
-        verb, part.recipe, out, given.model, [*changes, f"name={named}", f"arms={listed(part.arms)}", f"seeds={seeds}"]
+        "run", part.recipe, out, given.model, [*changes, f"name={named}", f"arms={listed(part.arms)}", f"seeds={seeds}"]
     )
 
 
