@@ -95,16 +95,18 @@ def show_matrix(found: Matrix) -> None:
 
 def _show_baselines(found: Results) -> None:
     """Prints the accuracy of the baselines, and the differences of the arms to them in points."""
-    arms = (f"{arm} − baseline" for arm in found.arms)
-    table = _table("baselines without a language model", "baseline", "n", "accuracy", "95 %", "no answer", *arms)
-    for name, row in found.baseline_accuracy.items():
-        pairs = (row.differences.get(arm) for arm in found.arms)
-        differences = (
-            "-" if pair is None else f"{100 * pair.difference:+.1f} ({_interval(pair.ci95)})" for pair in pairs
-        )
-        _add(table, name, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95), str(row.unanswered), *differences)
-    if found.baseline_accuracy:
-        _print(table)
+    baselines = found.baseline_accuracy
+    if not baselines:
+        return
+    table = _table("baselines, arms minus baseline in points", "", *baselines)
+    right = (f"{row.accuracy:.1%} ({_interval(row.ci95)})" for row in baselines.values())
+    _add(table, "accuracy", *right)
+    _add(table, "n (no answer)", *(f"{row.n} ({row.unanswered})" for row in baselines.values()))
+    for arm in found.arms:
+        pairs = (row.differences.get(arm) for row in baselines.values())
+        cells = ("-" if pair is None else f"{100 * pair.difference:+.1f} ({_interval(pair.ci95)})" for pair in pairs)
+        _add(table, f"{arm} − baseline", *cells)
+    _print(table)
 
 
 def _show_measures(found: Results) -> None:

@@ -16,7 +16,7 @@ from ehrmind.runs.lock import writes_into
 from ehrmind.runs.records import HELD_OUT, Results, StageKey
 from ehrmind.runs.start import is_bare
 from ehrmind.stages.context import transfer_sets
-from ehrmind.stages.evaluation.baselines import baseline_outcomes
+from ehrmind.stages.evaluation.baselines import baseline_measures, baseline_outcomes
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
 from ehrmind.stages.evaluation.process import Auditor, process_figures
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
@@ -118,6 +118,8 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
     scorings = [scoring for single in singles for scoring in single.held_out_scorings]
     kept = singles[0].model_fields_set & {"probabilities", "baselines", "contamination", "test_sets"}
     about = {name: getattr(singles[0], name) for name in kept}
+    if measures := baseline_measures(baselines[HELD_OUT]):
+        about["baselines"] = measures
     results = compared(recipe, found, transfer, strata, scorings, dict(seconds), baselines)
     about["arms"] = {
         arm: row.model_copy(update={"process": process} if (process := process_figures(audited, arm)) else {})

@@ -1,45 +1,45 @@
-"""Table and sentence of the baselines, which use no language model."""
+"""Tables and sentence of the baselines, which use no language model."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from ehrmind.report.formatting import Rows, Table, accuracy, arm_name, interval, number, p_value, percent, points
 from ehrmind.report.reading import Figures
 from ehrmind.report.tables.results import difference
+from ehrmind.runs.records import BaselineAccuracy
 
 ORACLE = "commonest_label_oracle"
 
 
-def baselines(figures: Figures) -> Table | None:
-    """Every baseline's accuracy and each arm's difference to it, on the held-out cases and on the
-    transfer sets; None where there are no baselines."""
-    sets = {"": figures.results.baseline_accuracy}
-    sets |= {f", on {name}": found.baseline_accuracy for name, found in figures.results.transfer.items()}
+def baselines(figures: Figures) -> list[Table]:
+    """Every baseline's accuracy and each arm's difference to it: a table for the held-out cases and
+    for each transfer set."""
+    sets = {"Held-out": figures.results.baseline_accuracy}
+    sets |= {name: found.baseline_accuracy for name, found in figures.results.transfer.items()}
+    return [_table(figures, name, found) for name, found in sets.items() if found]
+
+
+def _table(figures: Figures, name: str, found: Mapping[str, BaselineAccuracy]) -> Table:
     rows: Rows = [
-        [
-            f"{arm_name(name)}{where}",
-            number(row.n),
-            accuracy(row),
-            number(row.unanswered),
-            *(difference(row.differences.get(arm)) for arm in figures.arms),
-        ]
-        for where, of in sets.items()
-        for name, row in of.items()
+        ["Cases", *(number(row.n) for row in found.values())],
+        ["Right", *map(accuracy, found.values())],
+        ["No answer", *(number(row.unanswered) for row in found.values())],
     ]
-    if not rows:
-        return None
+    for arm in figures.arms:
+        rows.append([f"{arm_name(arm)} − baseline", *(difference(row.differences.get(arm)) for row in found.values())])
     caption = (
-        "Baselines without a language model, on the cases that each is made for: share answered right, then the "
-        f"differences of the arms to it in points on the same cases, {figures.results.decoding} decoding, with 95 % "
-        "intervals over patients and p as in the paired tests, adjusted for the number of arms (Holm). No answer: "
-        "train lacks the calculator, which counts as wrong."
+        f"Baselines without a language model on {name.lower()} cases, each on those that it is made for: the share "
+        "answered right, then the differences of the arms to it in points on the same cases. "
+        f"{figures.results.decoding.capitalize()} decoding, 95 % intervals over patients, p as in the paired tests and "
+        "adjusted for the number of arms (Holm). No answer: train lacks the calculator, which counts as wrong."
     )
-    if any(ORACLE in of for of in sets.values()):
+    if ORACLE in found:
         caption += (
             " The oracle gives the answer that is right for most of these cases themselves: a bound of what one answer "
             "per calculator can reach, and no fair baseline."
         )
-    titles = ["Baseline", "Cases", "Right", "No answer", *(f"{arm_name(arm)} − baseline" for arm in figures.arms)]
-    return Table(caption, titles, rows)
+    return Table(caption, [f"{name} cases", *map(arm_name, found)], rows)
 
 
 def baseline_sentence(figures: Figures, arm: str) -> list[str]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from ehrmind.config import Recipe
 from ehrmind.prompts.protocol import wrap
 from ehrmind.runs import Run
-from ehrmind.runs.records import HELD_OUT, Guess, Guesses
+from ehrmind.runs.records import HELD_OUT, Guess, Guesses, LabelMeasures
 from ehrmind.stages.context import StageContext
 from ehrmind.stages.evaluation.bag_of_words import bag_of_words
 from ehrmind.stages.evaluation.boosting import boosted_counts
-from ehrmind.stages.evaluation.comparison import Outcome, right_by_benchmark
+from ehrmind.stages.evaluation.comparison import Outcome, measures_by_task, right_by_benchmark
 from ehrmind.stages.evaluation.guesses import commonest_label, commonest_label_oracle, majority_label
 from ehrmind.types import Case
 from ehrmind.verify import judge
@@ -55,6 +55,12 @@ def baseline_outcomes(run: Run, recipe: Recipe, cases: Sequence[Case], where: st
         baseline: [_outcome(recipe, case, guesses[case.id]) for case in cases if case.id in guesses]
         for baseline, guesses in found.items()
     }
+
+
+def baseline_measures(found: Mapping[str, Sequence[Outcome]]) -> dict[str, Mapping[str, LabelMeasures]]:
+    """Returns the measures of the baselines that answer with labels, by baseline and
+    family/task."""
+    return {name: measures for name, rows in found.items() if (measures := measures_by_task(rows))}
 
 
 def _outcome(recipe: Recipe, case: Case, guess: Guess) -> Outcome:

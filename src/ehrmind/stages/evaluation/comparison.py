@@ -24,6 +24,7 @@ from ehrmind.runs.records import (
     PairResult,
     StageKey,
 )
+from ehrmind.stages.evaluation.pooled_measures import with_means
 from ehrmind.stages.evaluation.samples import SAMPLES, label_shares, with_labels
 from ehrmind.stages.evaluation.subgroups import SUBGROUPS
 from ehrmind.stages.evaluation.variants import thinks
@@ -241,10 +242,18 @@ def measures_by_task(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
         by_task[f"{row.case.family}/{row.case.task}"].append(row)
     found = {}
     for name in sorted(by_task):
-        cases, answers, shares = columns(by_task[name])
-        if figures := tasks.of(cases[0]).measures(cases, answers, shares):
-            found[name] = LabelMeasures.model_validate(figures)
+        whole = _figures(by_task[name])
+        if whole is None:
+            continue
+        seeds = [[row for row, _ in of] for of in _by_seed(by_task[name], [0.0] * len(by_task[name]))]
+        of_seeds = [figures for of in seeds if len(seeds) > 1 and (figures := _figures(of)) is not None]
+        found[name] = with_means(whole, of_seeds) if of_seeds else whole
     return found
+
+
+def _figures(rows: Sequence[Outcome]) -> LabelMeasures | None:
+    figures = tasks.of(rows[0].case).measures(*columns(rows))
+    return LabelMeasures.model_validate(figures) if figures else None
 
 
 def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Sequence[float] | None]]:

@@ -6,13 +6,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from ehrmind.config import Recipe
 from ehrmind.process_audit import PARTS, ProcessAudit, audit
 from ehrmind.process_audit.facts import Known, known, with_numbers_of
 from ehrmind.runs import Run
-from ehrmind.runs.records import CheckedPart, FindingCount, FlawedReasoning, ProcessFigures, RolloutRow, StageKey
+from ehrmind.runs.records import (
+    CheckedPart,
+    FindingCount,
+    FlawedReasoning,
+    Interval95,
+    ProcessFigures,
+    RolloutRow,
+    StageKey,
+)
 from ehrmind.stages.evaluation.comparison import widest
 from ehrmind.stages.evaluation.variants import thinks
 from ehrmind.statistics import mean_interval, over_seeds
@@ -21,6 +29,7 @@ from ehrmind.types import Case
 MOST = 8  # kinds of findings that are counted one by one
 Audited = tuple[str, bool, ProcessAudit]  # the group, whether the answer is right, the audit
 Values = list[tuple[str, float]]  # the group, and 1 or 0
+Share = TypeVar("Share", CheckedPart, FlawedReasoning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +89,33 @@ def _checked(audits: Sequence[Sequence[Audited]], name: str) -> CheckedPart | No
         return None
     checked = sum(map(len, values))
     passed = int(sum(value for of_seed in values for _, value in of_seed))
-    return CheckedPart(checked=checked, passed=passed, **_share(values))
+    return _of_seeds(
+        CheckedPart(checked=checked, passed=passed, share=passed / checked, ci95=_interval(values)), values
+    )
 
 
 def _flawed(audits: Sequence[Sequence[Audited]]) -> FlawedReasoning | None:
     values = [[(group, float(found.flawed)) for group, right, found in of_seed if right] for of_seed in audits]
     if not any(values):
         return None
-    flawed = int(sum(value for of_seed in values for _, value in of_seed))
-    return FlawedReasoning(n=sum(map(len, values)), flawed=flawed, **_share(values))
+    n, flawed = sum(map(len, values)), int(sum(value for of_seed in values for _, value in of_seed))
+    return _of_seeds(FlawedReasoning(n=n, flawed=flawed, share=flawed / n, ci95=_interval(values)), values)
 
 
-def _share(values: Sequence[Values]) -> dict[str, Any]:
-    """Returns a share with its interval over patients, and over seeds where two or more have a
-    value: then the mean over seeds."""
+def _interval(values: Sequence[Values]) -> Interval95:
+    """Returns the interval over patients of all values."""
+    interval = mean_interval(
+        [value for of_seed in values for _, value in of_seed], [group for of_seed in values for group, _ in of_seed]
+    )
+    return interval.low, interval.high
+
+
+def _of_seeds(figure: Share, values: Sequence[Values]) -> Share:
+    """Puts the mean over seeds and its interval into a figure, where two seeds or more have a
+    value."""
     there = [of_seed for of_seed in values if of_seed]
-    numbers, groups = [[value for _, value in of] for of in there], [[group for group, _ in of] for of in there]
-    interval = mean_interval([value for of in numbers for value in of], [group for of in groups for group in of])
     if len(there) < 2:
-        return {"share": sum(numbers[0]) / len(numbers[0]), "ci95": (interval.low, interval.high)}
-    seeds = over_seeds(numbers, groups)
-    return {
-        "share": seeds["mean"],
-        "ci95": widest(seeds["ci95"], (interval.low, interval.high)),
-        "per_seed": tuple(seeds["per_seed"]),
-    }
+        return figure
+    seeds = over_seeds([[value for _, value in of] for of in there], [[group for group, _ in of] for of in there])
+    ci95, per_seed = widest(seeds["ci95"], figure.ci95), tuple(seeds["per_seed"])
+    return figure.model_copy(update={"share": seeds["mean"], "ci95": ci95, "per_seed": per_seed})

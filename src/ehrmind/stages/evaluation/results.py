@@ -23,8 +23,8 @@ from ehrmind.runs.records import (
     StageKey,
 )
 from ehrmind.stages.context import StageContext
-from ehrmind.stages.evaluation.baselines import baseline_outcomes
-from ehrmind.stages.evaluation.comparison import Outcome, columns, comparison, measures_by_task, outcomes
+from ehrmind.stages.evaluation.baselines import baseline_measures, baseline_outcomes
+from ehrmind.stages.evaluation.comparison import Outcome, columns, comparison, outcomes
 from ehrmind.stages.evaluation.endpoints import spent
 from ehrmind.stages.evaluation.label_predictions import write_predictions
 from ehrmind.stages.evaluation.process import Auditor, process_figures
@@ -60,7 +60,7 @@ def write_results(
     about: dict[str, object] = {"test_sets": {name: _identity(of) for name, of in test_sets.items()}}
     if any(map(with_labels, test_sets.values())):
         about["probabilities"] = origin(recipe.evaluate)
-    if measures := {name: of for name, rows in baselines[HELD_OUT].items() if (of := measures_by_task(rows))}:
+    if measures := baseline_measures(baselines[HELD_OUT]):
         about["baselines"] = measures
     if contamination:
         about["contamination"] = contamination

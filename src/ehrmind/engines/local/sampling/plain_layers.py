@@ -134,7 +134,9 @@ class Plain:
         cos, sin = self.rotary(hidden_NE, positions_N[:, None])
         half = self.width // 2
         turns = torch.complex(cos[..., :half].float(), sin[..., :half].float())
-        return torch.cat([(turns * self.width**-0.5).expand(-1, self.heads, -1), turns.expand(-1, self.key_heads, -1)], 1)
+        return torch.cat(
+            [(turns * self.width**-0.5).expand(-1, self.heads, -1), turns.expand(-1, self.key_heads, -1)], 1
+        )
 
 
 def packed_layers(network: Any) -> Plain | None:
