@@ -14,6 +14,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -71,6 +72,31 @@ def exact_in_bf16(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         backend.matmul.fp32_precision = before
+
+
+@contextmanager
+def batches_by_onednn() -> Iterator[None]:
+    """Gives batches of fp32 matmuls to oneDNN instead of MKL, if it computes them in fp32.
+
+    torch does so only where bf16 factors are allowed. A processor with AMX then rounds them, and
+    keeps MKL.
+    """
+    backend: Any = torch.backends.mkldnn
+    before = backend.matmul.fp32_precision
+    if ONEDNN and _stays_fp32():
+        backend.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        backend.matmul.fp32_precision = before
+
+
+@cache
+def _stays_fp32() -> bool:
+    """Tells whether fp32 matmuls are exact although bf16 factors are allowed."""
+    left, right = torch.full((2, 24, 64), 1 + 2**-12), torch.ones(2, 64, 600)
+    with exact_in_bf16(torch.bfloat16):
+        return bool((torch.bmm(left, right) == 64 + 2**-6).all())
 
 
 class _Linear(torch.autograd.Function):

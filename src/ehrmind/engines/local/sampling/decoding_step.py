@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ehrmind.engines.local.forward.matmul import batches_by_onednn
 from ehrmind.engines.local.forward.packing import hiding
 
 Stores = Mapping[int, tuple[Tensor, Tensor]]  # by layer: keys and values
@@ -68,7 +69,7 @@ class Step:
         self.rows, self.longest, self.room, self.age, self.ragged = len(ages_R), longest, room, age, ragged
         self.rows_R = torch.arange(self.rows, device=ages_R.device)
         self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
-        self._scores: Tensor | None = None  # of one layer after the other
+        self._scores: tuple[Tensor, Tensor | None] | None = None  # of one layer after the other
 
     def write(self, store_RKTD: Tensor, states_RKD: Tensor) -> Tensor:
         """Stores the new token's keys (or values).
@@ -98,28 +99,33 @@ class Step:
         of prompt and own tokens lie next to each other, where one softmax reads them.
         """
         rows, key_heads, room, width = key_RKTD.shape
-        slots, longest = self.by_slot.slots, self.longest
+        slots, most, longest = self.by_slot.slots, self.by_slot.most, self.longest
         keys, values = (store[:slots, :, :longest].flatten(0, 1) for store in self.prompts[layer])
         query_RKHD = query_RHD.reshape(rows, key_heads, -1, width)
         query_BXD = self.by_slot.gather(query_RKHD).reshape(slots * key_heads, -1, width)
-        scores_BXZ = self._room_for_scores(len(keys), query_BXD.shape[1], longest + room, key_RKTD.dtype)
+        scores_BXZ, weights_BXL = self._room_for_scores(query_BXD, room, value_RKTD.dtype)
         prompt_mask, own_mask = self.masks(window, query_RKHD.shape[2], scores_BXZ.dtype)
-        seen_BXL = torch.bmm(query_BXD, keys.mT, out=scores_BXZ[..., :longest])
-        if prompt_mask is not None:
-            seen_BXL.view(slots, key_heads, -1, longest).add_(prompt_mask)
         own = torch.bmm(query_RKHD.flatten(0, 1), key_RKTD.flatten(0, 1).mT).view(rows, key_heads, -1, room)
-        own_SKGHT = scores_BXZ[..., longest:].view(slots, key_heads, self.by_slot.most, -1, room)
+        own_SKGHT = scores_BXZ[..., longest:].view(slots, key_heads, most, -1, room)
         torch.add(self.by_slot.gather(own), own_mask, out=own_SKGHT)
-        torch.softmax(scores_BXZ, dim=-1, out=scores_BXZ)  # fp32 inside
-        out_BXD = torch.bmm(scores_BXZ[..., :longest].to(value_RKTD.dtype), values)
-        weights = self.by_slot.scatter(own_SKGHT).to(value_RKTD.dtype, memory_format=torch.contiguous_format)
-        out_RKHD = torch.bmm(weights.flatten(0, 1), value_RKTD.flatten(0, 1)).view(query_RKHD.shape)
-        out_RKHD += self.by_slot.scatter(out_BXD.view(slots, key_heads, self.by_slot.most, -1, width))
+        with batches_by_onednn():
+            seen_BXL = torch.bmm(query_BXD, keys.mT, out=scores_BXZ[..., :longest])
+            if prompt_mask is not None:
+                seen_BXL.view(slots, key_heads, -1, longest).add_(prompt_mask)
+            torch.softmax(scores_BXZ, -1, out=scores_BXZ)  # fp32 inside
+            own_RKHT = self.by_slot.scatter(own_SKGHT).to(value_RKTD.dtype, memory_format=torch.contiguous_format)
+            out_RKHD = torch.bmm(own_RKHT.flatten(0, 1), value_RKTD.flatten(0, 1)).view(query_RKHD.shape)
+            out_BXD = torch.bmm(seen_BXL if weights_BXL is None else weights_BXL.copy_(seen_BXL), values)
+        out_RKHD += self.by_slot.scatter(out_BXD.view(slots, key_heads, most, -1, width))
         return out_RKHD.flatten(1, 2)
 
-    def _room_for_scores(self, blocks: int, queries: int, keys: int, dtype: torch.dtype) -> Tensor:
-        if self._scores is None or self._scores.shape != (blocks, queries, keys):
-            self._scores = torch.empty(blocks, queries, keys, dtype=dtype, device=self.ages_R.device)
+    def _room_for_scores(self, query_BXD: Tensor, room: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Returns room for scores, and for the prompt's weights if these have another type."""
+        shape = *query_BXD.shape[:2], self.longest + room
+        if self._scores is None or self._scores[0].shape != shape:
+            scores = query_BXD.new_empty(shape)
+            narrow = None if dtype == scores.dtype else scores.new_empty(*shape[:2], self.longest, dtype=dtype)
+            self._scores = scores, narrow
         return self._scores
 
     def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, rms_norm, silu
+from torch.linalg import vector_norm
+from torch.nn.functional import embedding, silu
 
 from ehrmind.engines.local.forward.attention import windows
 from ehrmind.engines.local.forward.matmul import ONEDNN, ROWS, Linear, packed_weights
@@ -37,13 +38,13 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 class Norm(NamedTuple):
     weight: Tensor
-    eps: float
+    eps: Tensor  # [1]
 
     def __call__(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
-        width = self.weight.shape[-1:]
-        if self.weight.ndim == 1:
-            return rms_norm(hidden, width, self.weight, self.eps).to(dtype)
-        return (rms_norm(hidden.float(), width, None, self.eps) * self.weight).to(dtype)
+        hidden = hidden.float()
+        length = vector_norm(hidden, 2, -1, True)
+        inverse = torch.addcmul(self.eps, length, length, value=1 / hidden.shape[-1]).rsqrt_()
+        return (hidden * inverse).mul_(self.weight).to(dtype)
 
 
 class Matmul(NamedTuple):
@@ -250,7 +251,7 @@ def _known(module: Any) -> bool:
 
 def _norm(module: Any) -> Norm:
     weight = module.weight.detach()
-    return Norm(weight + module.offset if module.offset else weight, module.fused_eps)
+    return Norm(weight + module.offset if module.offset else weight, weight.new_tensor([module.fused_eps]))
 
 
 def _matmul(modules: list[Any], dtype: torch.dtype, order: Tensor | None = None) -> Matmul:
