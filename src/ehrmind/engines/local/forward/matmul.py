@@ -81,14 +81,11 @@ def batches_by_onednn() -> Iterator[None]:
     torch does so only where bf16 factors are allowed. A processor with AMX then rounds them, and
     keeps MKL.
     """
-    backend: Any = torch.backends.mkldnn
-    before = backend.matmul.fp32_precision
-    if ONEDNN and _stays_fp32():
-        backend.matmul.fp32_precision = "bf16"
-    try:
+    if not ONEDNN or not _stays_fp32():
         yield
-    finally:
-        backend.matmul.fp32_precision = before
+        return
+    with exact_in_bf16(torch.bfloat16):
+        yield
 
 
 @cache
