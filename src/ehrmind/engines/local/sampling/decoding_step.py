@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ehrmind.engines.local.forward.matmul import batches_by_onednn
+from ehrmind.engines.local.forward.matmul import batched_matmul
 from ehrmind.engines.local.forward.packing import hiding
 
 Stores = Mapping[int, tuple[Tensor, Tensor]]  # by layer: keys and values
@@ -96,6 +96,7 @@ class Step:
         self.prompts, self.own, self.by_slot, self.lengths_S = prompts, own, by_slot, lengths_S
         self.rows, self.longest, self.room, self.ragged = rows, longest, room, ragged
         self.rows_R = torch.arange(rows, device=lengths_S.device)
+        self._bmm = batched_matmul(lengths_S.device)  # torch's own is faster for a row's few scores
         self._layers: dict[int, _Layer] = {}
         self._scores: dict[tuple[int, ...], _Scores] = {}
 
@@ -111,13 +112,14 @@ class Step:
         Returns the rows' own [R, K, T, D], with zeros beyond.
         """
         states = self._layers.get(layer) or self._of_layer(layer)
-        own = states.own_keys_RKTD, states.own_values_RKTD
-        for own_RKTD, states_RKD in zip(own, (key_RKD, value_RKD), strict=True):
-            if self.age is not None:
-                own_RKTD.select(2, self.age).copy_(states_RKD)
-            else:
-                own_RKTD[self.rows_R, :, self.ages_R] = states_RKD
-        return own
+        keys, values = states.own_keys_RKTD, states.own_values_RKTD
+        if self.age is not None:
+            keys.select(2, self.age).copy_(key_RKD)
+            values.select(2, self.age).copy_(value_RKD)
+        else:
+            keys[self.rows_R, :, self.ages_R] = key_RKD.to(keys.dtype)
+            values[self.rows_R, :, self.ages_R] = value_RKD
+        return keys, values
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
         """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens, which were
@@ -139,18 +141,17 @@ class Step:
         prompt_mask, own_mask = self._masks.get(window) or self._masked(window, query_RKHD)
         own_CHT = torch.bmm(query_RKHD.flatten(0, 1), states.own_keys_CDT)
         torch.add(self.by_slot.gather(own_CHT.view(rows, key_heads, -1, room)), own_mask, out=scores.of_own_SKGHT)
-        with batches_by_onednn():
-            torch.bmm(query_BXD, states.prompt_keys_BDL, out=scores.of_prompt_BXL)
-            if prompt_mask is not None:
-                scores.of_prompt_BXL.unflatten(0, (-1, key_heads)).add_(prompt_mask)
-            torch.softmax(scores.all_BXZ, -1, out=scores.all_BXZ)  # fp32 inside
-            own = self.by_slot.scatter(scores.of_own_SKGHT)
-            own = own.to(states.own_values_CTD.dtype, memory_format=torch.contiguous_format).flatten(0, 2)
-            own_CHD = torch.bmm(own, states.own_values_CTD)
-            weights_BXL = scores.of_prompt_BXL
-            if scores.weights_BXL is not None:
-                weights_BXL = scores.weights_BXL.copy_(weights_BXL)
-            seen_BXD = torch.bmm(weights_BXL, states.prompt_values_BLD)
+        self._bmm(query_BXD, states.prompt_keys_BDL, out=scores.of_prompt_BXL)
+        if prompt_mask is not None:
+            scores.of_prompt_BXL.unflatten(0, (-1, key_heads)).add_(prompt_mask)
+        torch.softmax(scores.all_BXZ, -1, out=scores.all_BXZ)  # fp32 inside
+        own = self.by_slot.scatter(scores.of_own_SKGHT)
+        own = own.to(states.own_values_CTD.dtype, memory_format=torch.contiguous_format).flatten(0, 2)
+        own_CHD = self._bmm(own, states.own_values_CTD)
+        weights_BXL = scores.of_prompt_BXL
+        if scores.weights_BXL is not None:
+            weights_BXL = scores.weights_BXL.copy_(weights_BXL)
+        seen_BXD = self._bmm(weights_BXL, states.prompt_values_BLD)
         seen = self.by_slot.scatter(seen_BXD.view(*scores.of_own_SKGHT.shape[:4], width))
         return own_CHD.view(seen.shape).add_(seen).view(rows, -1)
 

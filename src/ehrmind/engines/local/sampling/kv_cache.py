@@ -154,10 +154,9 @@ class KVCache(StateCache):
     def _store(self, layer: int, key_RKD: Tensor, value_RKD: Tensor) -> tuple[Tensor, Tensor]:
         """Stores the keys and values of one token of every row."""
         assert self._step is not None
-        key_RKD, value_RKD = self._kept(key_RKD, value_RKD)
         own = self.own.get(layer)
         if own is None or own[0].shape[2] < self._step.room:
-            larger = self._room(key_RKD, value_RKD, self.slots * self.group_size, self._step.room)
+            larger = self._room(*self._kept(key_RKD, value_RKD), self.slots * self.group_size, self._step.room)
             for store, before in zip(larger, own or (), strict=False):
                 store[:, :, : before.shape[2]] = before
             self.own[layer] = larger
