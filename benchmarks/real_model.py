@@ -48,8 +48,6 @@ SMALL = (
     "evaluate.general=null",
     "data.transfer={}",
 )
-
-
 AUDITED = (
     "warmup.audited=true",
     "reward.extra={process: {function: 'ehrmind.process_audit:soundness', weight: 0.2}}",
@@ -66,9 +64,11 @@ class Part(NamedTuple):
 
 
 def history(meds: Path, task: str) -> tuple[str, ...]:
-    return f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}", f"name={task}"
+    return f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}"
 
 
+# OUT stands for the folder of all runs, where `prepare` writes Cases files.
+WITH_SYNTHETIC = ("data.train={cases: [OUT/data/medcalc_train.parquet, OUT/data/synthetic.parquet], recompute: true}",)
 NO_PILOT = ("pilot.questions=1", "pilot.samples=1")
 PARTS = {
     "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, NO_PILOT),
@@ -80,7 +80,7 @@ PARTS = {
     "long-stay": Part("histories", FOUR, 2, history(SYNTHEA, "long_stay_2d")),
     "anaemia": Part("histories", FOUR, 2, (*history(MIMIC, "lab_anemia"), "data.held_out.limit=200")),
     "medcalc-audited": Part("medcalc", ("sft", "sft_rlvr"), 1, AUDITED),
-    "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr")),
+    "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr"), 1, WITH_SYNTHETIC),
 }
 SECOND_PILOT = "medcalc-second-pilot"  # of each seed's `sft`: what RLVR is expected to add to it
 
@@ -88,7 +88,9 @@ SECOND_PILOT = "medcalc-second-pilot"  # of each seed's `sft`: what RLVR is expe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, SECOND_PILOT])}; all by default")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "real", help="the folder of all runs")
+    parser.add_argument(
+        "--out", type=lambda text: Path(text).absolute(), default=ROOT / "runs" / "real", help="the folder of all runs"
+    )
     parser.add_argument("--model", default=str(SMOLLM2), help="a model directory or hub id")
     parser.add_argument("--seeds", type=int, help="at most so many seeds of a part")
     parser.add_argument("--table", action="store_true", help="run nothing, print the tables")
@@ -113,12 +115,16 @@ def run_part(name: str, given: argparse.Namespace) -> None:
         return
     part, out = PARTS[name], given.out / name
     seeds = min(part.seeds, given.seeds or part.seeds)
-    small = SMALL if given.small else ()
-    changes = [*files_of(part, given.out), *part.changes, *of_part(name, given.out), *small, *given.set]
-    named = name_of(name, out, plan=not given.small)
-    ehrmind(
-        "run", part.recipe, out, given.model, [*changes, f"name={named}", f"arms={listed(part.arms)}", f"seeds={seeds}"]
-    )
+    changes = [
+        *files_of(part, given.out),
+        *(change.replace("OUT", str(given.out)) for change in part.changes),
+        f"name={name_of(name, out, plan=not given.small)}",
+        f"arms=[{', '.join(part.arms)}]",
+        f"seeds={seeds}",
+        *(SMALL if given.small else ()),
+        *given.set,
+    ]
+    ehrmind("run", part.recipe, out, given.model, changes)
 
 
 def second_pilot(given: argparse.Namespace) -> None:
@@ -128,9 +134,8 @@ def second_pilot(given: argparse.Namespace) -> None:
     for one in Run(given.out / "medcalc").seeds() or [Run(given.out / "medcalc")]:
         if one.done("warmup") is not None:
             out = given.out / SECOND_PILOT / one.path.name
-            named = name_of(SECOND_PILOT, out, plan=not given.small)
-            small = SMALL if given.small else ()
-            changes = [*files_of(part, given.out), *small, *given.set, f"name={named}", "seeds=1"]
+            about = [f"name={name_of(SECOND_PILOT, out, plan=not given.small)}", f"seed={one.recipe()['seed']}"]
+            changes = [*files_of(part, given.out), *about, *(SMALL if given.small else ()), *given.set]
             ehrmind("pilot", part.recipe, out, str(one.model("sft")), changes)
 
 
@@ -157,14 +162,6 @@ def files_of(part: Part, out: Path) -> list[str]:
     own = {"histories": "readmission"}.get(part.recipe, part.recipe)
     others = ", ".join(f"{name}: {source}" for name, source in transfer.items() if name != own)
     return [*named[part.recipe], f"data.transfer={{{others}}}"]
-
-
-def of_part(name: str, out: Path) -> list[str]:
-    """Names the real and the synthetic cases that `medcalc-synthetic` learns from."""
-    if name != "medcalc-synthetic":
-        return []
-    files = [out / "data" / file for file in ("medcalc_train.parquet", "synthetic.parquet")]
-    return [f"data.train={{cases: [{', '.join(map(str, files))}], recompute: true}}"]
 
 
 def prepare(out: Path) -> None:
@@ -211,10 +208,6 @@ def ehrmind(verb: str, recipe: str, out: Path, model: str, changes: Sequence[str
     resume = ["--resume"] if (out / "recipe.yaml").is_file() else []
     out.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([*command, *resume, f"model.name={model}", *changes], check=True)
-
-
-def listed(names: Sequence[str]) -> str:
-    return f"[{', '.join(names)}]"
 
 
 if __name__ == "__main__":

@@ -11,18 +11,21 @@ key heads, `_D` width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ehrmind.engines.local.forward.matmul import batched_matmul
 from ehrmind.engines.local.forward.packing import hiding
 
 Stores = Mapping[int, tuple[Tensor, Tensor]]  # by layer: keys and values
 
 
 class RowsBySlot:
-    """Brings rows [R, K, H, D] to their slots [S, K, G, H, D] and back.
+    """Brings rows [R, K, H, D] to their slots [S, K, G, H, D] and back, as [S, G, K, H, D] or
+    [1, R, K, H, D].
 
     `rows_SG` lists each slot's rows. `back_R` is where a row stands among them. It is None if every
     slot has all its rows in order: then both directions are views.
@@ -38,97 +41,144 @@ class RowsBySlot:
         return states_RKHD.view(self.slots, self.most, *states_RKHD.shape[1:]).transpose(1, 2)
 
     def scatter(self, states_SKGHD: Tensor) -> Tensor:
-        states_RKHD = states_SKGHD.transpose(1, 2).flatten(0, 1)
-        return states_RKHD if self.back_R is None else states_RKHD[self.back_R]
+        states_SGKHD = states_SKGHD.transpose(1, 2)
+        return states_SGKHD if self.back_R is None else states_SGKHD.flatten(0, 1)[None, self.back_R]
+
+
+class _Layer(NamedTuple):
+    """Keys and values of a layer that a step reads, as its matmuls take them."""
+
+    prompt_keys_BDL: Tensor
+    prompt_values_BLD: Tensor
+    own_keys_RKTD: Tensor
+    own_values_RKTD: Tensor
+    own_keys_CDT: Tensor
+    own_values_CTD: Tensor
+
+
+class _Scores(NamedTuple):
+    """Room for the scores of one layer after the other.
+
+    Those of a prompt and of own tokens lie next to each other, where one softmax reads them.
+    """
+
+    all_BXZ: Tensor
+    of_prompt_BXL: Tensor
+    of_own_SKGHT: Tensor
+    weights_BXL: Tensor | None  # of the prompt, if values have another type
 
 
 class Step:
-    """The layout of one step: one new token for every row.
+    """The layout of decoding steps of the same rows: one new token for every row.
 
-    `prompts` are the prompts' keys and values by layer. `lengths_S` are the prompts' lengths, none
-    above `longest`. `ages_R` counts each row's own tokens so far; `age` is that number if all rows
-    have the same. `room` is how many own tokens are stored for a row. The tensors lie on the
-    device, so that a captured CUDA graph finds new values in them. `ragged`: some prompt may be
-    shorter than the longest.
+    `prompts` are the prompts' keys and values by layer, `own` those of the rows' own tokens.
+    `lengths_S` are the prompts' lengths, none above `longest`. `ages_R` counts each row's own tokens
+    so far; `age` is that number if all rows have the same. `room` is how many own tokens are stored
+    for a row. The tensors lie on the device, so that a captured CUDA graph finds new values in them.
+    `ragged`: some prompt may be shorter than the longest.
+
+    Letters: `_B` slots · key heads, `_X` rows · query heads of one of them, `_Z` prompt and own
+    tokens, `_C` rows · key heads.
     """
 
     def __init__(
         self,
         prompts: Stores,
+        own: Stores,
         by_slot: RowsBySlot,
-        ages_R: Tensor,
         lengths_S: Tensor,
         *,
+        rows: int,
         longest: int,
         room: int,
-        age: int | None,
         ragged: bool = True,
     ) -> None:
-        self.prompts, self.by_slot, self.ages_R, self.lengths_S = prompts, by_slot, ages_R, lengths_S
-        self.rows, self.longest, self.room, self.age, self.ragged = len(ages_R), longest, room, age, ragged
-        self.rows_R = torch.arange(self.rows, device=ages_R.device)
-        self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
-        self._scores: Tensor | None = None  # of one layer after the other
+        self.prompts, self.own, self.by_slot, self.lengths_S = prompts, own, by_slot, lengths_S
+        self.rows, self.longest, self.room, self.ragged = rows, longest, room, ragged
+        self.rows_R = torch.arange(rows, device=lengths_S.device)
+        self._bmm = batched_matmul(lengths_S.device)  # torch's own is faster for a row's few scores
+        self._layers: dict[int, _Layer] = {}
+        self._scores: dict[tuple[int, ...], _Scores] = {}
 
-    def write(self, store_RKTD: Tensor, states_RKD: Tensor) -> Tensor:
-        """Stores the new token's keys (or values).
+    def begin(self, ages_R: Tensor, age: int | None) -> Step:
+        """Says how many tokens the rows have."""
+        self.ages_R, self.age = ages_R, age
+        self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
+        return self
+
+    def write(self, layer: int, key_RKD: Tensor, value_RKD: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the new token's keys and values.
 
         Returns the rows' own [R, K, T, D], with zeros beyond.
         """
-        own_RKTD = store_RKTD[: self.rows]
+        states = self._layers.get(layer) or self._of_layer(layer)
+        keys, values = states.own_keys_RKTD, states.own_values_RKTD
         if self.age is not None:
-            own_RKTD.select(2, self.age).copy_(states_RKD)
+            keys.select(2, self.age).copy_(key_RKD)
+            values.select(2, self.age).copy_(value_RKD)
         else:
-            own_RKTD[self.rows_R, :, self.ages_R] = states_RKD
-        return own_RKTD
+            keys[self.rows_R, :, self.ages_R] = key_RKD.to(keys.dtype)
+            values[self.rows_R, :, self.ages_R] = value_RKD
+        return keys, values
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
-        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens. Returns [R, 1,
-        H, D].
+        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens, which were
+        stored. Returns [R, 1, H, D].
         """
         query_RHD = (query[:, :, 0] * scale).to(key.dtype)
-        return self.attended(layer, query_RHD, key, value, window).to(query.dtype)[:, None]
+        return self.attended(layer, query_RHD, window).to(query.dtype).view(len(query), 1, *query.shape[1::2])
 
-    def attended(
-        self, layer: int, query_RHD: Tensor, key_RKTD: Tensor, value_RKTD: Tensor, window: int | None
-    ) -> Tensor:
-        """Attends with scaled queries to the prompt and to a row's own tokens. Returns [R, H, D].
+    def attended(self, layer: int, query_RHD: Tensor, window: int | None) -> Tensor:
+        """Attends with scaled queries to the prompt and to a row's own tokens. Returns [R, H · D].
 
-        Query heads that share a key head, and the rows of a slot, are rows of one matmul. Scores
-        of prompt and own tokens lie next to each other, where one softmax reads them.
+        Query heads that share a key head, and the rows of a slot, are rows of one matmul.
         """
-        rows, key_heads, room, width = key_RKTD.shape
-        slots, longest = self.by_slot.slots, self.longest
-        keys, values = (store[:slots, :, :longest].flatten(0, 1) for store in self.prompts[layer])
+        states = self._layers[layer]
+        rows, key_heads, room, width = states.own_keys_RKTD.shape
         query_RKHD = query_RHD.reshape(rows, key_heads, -1, width)
-        query_BXD = self.by_slot.gather(query_RKHD).reshape(slots * key_heads, -1, width)
-        scores_BXZ = self._room_for_scores(len(keys), query_BXD.shape[1], longest + room, key_RKTD.dtype)
-        prompt_mask, own_mask = self.masks(window, query_RKHD.shape[2], scores_BXZ.dtype)
-        seen_BXL = torch.bmm(query_BXD, keys.mT, out=scores_BXZ[..., :longest])
+        query_BXD = self.by_slot.gather(query_RKHD).reshape(len(states.prompt_keys_BDL), -1, width)
+        scores = self._scores.get(query_RKHD.shape) or self._room_for_scores(query_RKHD, states)
+        prompt_mask, own_mask = self._masks.get(window) or self._masked(window, query_RKHD)
+        own_CHT = torch.bmm(query_RKHD.flatten(0, 1), states.own_keys_CDT)
+        torch.add(self.by_slot.gather(own_CHT.view(rows, key_heads, -1, room)), own_mask, out=scores.of_own_SKGHT)
+        self._bmm(query_BXD, states.prompt_keys_BDL, out=scores.of_prompt_BXL)
         if prompt_mask is not None:
-            seen_BXL.view(slots, key_heads, -1, longest).add_(prompt_mask)
-        own = torch.bmm(query_RKHD.flatten(0, 1), key_RKTD.flatten(0, 1).mT).view(rows, key_heads, -1, room)
-        own_SKGHT = scores_BXZ[..., longest:].view(slots, key_heads, self.by_slot.most, -1, room)
-        torch.add(self.by_slot.gather(own), own_mask, out=own_SKGHT)
-        torch.softmax(scores_BXZ, dim=-1, out=scores_BXZ)  # fp32 inside
-        out_BXD = torch.bmm(scores_BXZ[..., :longest].to(value_RKTD.dtype), values)
-        weights = self.by_slot.scatter(own_SKGHT).to(value_RKTD.dtype, memory_format=torch.contiguous_format)
-        out_RKHD = torch.bmm(weights.flatten(0, 1), value_RKTD.flatten(0, 1)).view(query_RKHD.shape)
-        out_RKHD += self.by_slot.scatter(out_BXD.view(slots, key_heads, self.by_slot.most, -1, width))
-        return out_RKHD.flatten(1, 2)
+            scores.of_prompt_BXL.unflatten(0, (-1, key_heads)).add_(prompt_mask)
+        torch.softmax(scores.all_BXZ, -1, out=scores.all_BXZ)  # fp32 inside
+        own = self.by_slot.scatter(scores.of_own_SKGHT)
+        own = own.to(states.own_values_CTD.dtype, memory_format=torch.contiguous_format).flatten(0, 2)
+        own_CHD = self._bmm(own, states.own_values_CTD)
+        weights_BXL = scores.of_prompt_BXL
+        if scores.weights_BXL is not None:
+            weights_BXL = scores.weights_BXL.copy_(weights_BXL)
+        seen_BXD = self._bmm(weights_BXL, states.prompt_values_BLD)
+        seen = self.by_slot.scatter(seen_BXD.view(*scores.of_own_SKGHT.shape[:4], width))
+        return own_CHD.view(seen.shape).add_(seen).view(rows, -1)
 
-    def _room_for_scores(self, blocks: int, queries: int, keys: int, dtype: torch.dtype) -> Tensor:
-        if self._scores is None or self._scores.shape != (blocks, queries, keys):
-            self._scores = torch.empty(blocks, queries, keys, dtype=dtype, device=self.ages_R.device)
-        return self._scores
+    def _of_layer(self, layer: int) -> _Layer:
+        keys, values = (store[: self.by_slot.slots, :, : self.longest].flatten(0, 1) for store in self.prompts[layer])
+        own = [store[: self.rows, :, : self.room] for store in self.own[layer]]
+        own_keys, own_values = (store.flatten(0, 1) for store in own)
+        self._layers[layer] = _Layer(keys.mT, values, own[0], own[1], own_keys.mT, own_values)
+        return self._layers[layer]
 
-    def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+    def _room_for_scores(self, query_RKHD: Tensor, states: _Layer) -> _Scores:
+        _, key_heads, repeats, _ = query_RKHD.shape
+        slots, most, values = self.by_slot.slots, self.by_slot.most, states.prompt_values_BLD
+        all_BXZ = query_RKHD.new_empty(slots * key_heads, most * repeats, self.longest + self.room)
+        of_prompt = all_BXZ[..., : self.longest]
+        of_own = all_BXZ[..., self.longest :].view(slots, key_heads, most, repeats, self.room)
+        narrow = None if values.dtype == all_BXZ.dtype else values.new_empty(of_prompt.shape)
+        self._scores[query_RKHD.shape] = _Scores(all_BXZ, of_prompt, of_own, narrow)
+        return self._scores[query_RKHD.shape]
+
+    def _masked(self, window: int | None, query_RKHD: Tensor) -> tuple[Tensor | None, Tensor]:
         """Builds what is added to scores: prompt keys [S, 1, 1 or rows, L], None if all are seen;
         own keys [S, 1, G, 1, T].
         """
-        if window not in self._masks:
-            prompt, own = self._prompt_mask(window, repeats), self._own_mask(window)
-            self._masks[window] = None if prompt is None else prompt.to(dtype), own.to(dtype)
+        prompt, own = self._prompt_mask(window, query_RKHD.shape[2]), self._own_mask(window)
+        dtype = query_RKHD.dtype
+        self._masks[window] = None if prompt is None else prompt.to(dtype), own.to(dtype)
         return self._masks[window]
 
     def _own_mask(self, window: int | None) -> Tensor:

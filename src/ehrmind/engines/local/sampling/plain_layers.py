@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, rms_norm, silu
+from torch.linalg import vector_norm
+from torch.nn.functional import embedding, silu
 
 from ehrmind.engines.local.forward.attention import windows
 from ehrmind.engines.local.forward.matmul import ONEDNN, ROWS, Linear, packed_weights
@@ -36,14 +37,16 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 
 class Norm(NamedTuple):
+    """A norm of fp32 inputs."""
+
     weight: Tensor
-    eps: float
+    eps: Tensor  # [1]
+    share: float  # 1 / width
 
     def __call__(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
-        width = self.weight.shape[-1:]
-        if self.weight.ndim == 1:
-            return rms_norm(hidden, width, self.weight, self.eps).to(dtype)
-        return (rms_norm(hidden.float(), width, None, self.eps) * self.weight).to(dtype)
+        length = vector_norm(hidden, 2, -1, True)
+        inverse = torch.addcmul(self.eps, length, length, value=self.share).rsqrt_()
+        return (hidden * inverse).mul_(self.weight).to(dtype)
 
 
 class Matmul(NamedTuple):
@@ -119,12 +122,13 @@ class Plain:
 
     def _layer(self, layer: Layer, hidden_NE: Tensor, turns: Tensor, attend: Attend) -> Tensor:
         qkv = layer.qkv(layer.norm(hidden_NE, self.dtype)).view(len(hidden_NE), -1, self.width)
-        turned, value_NKD = qkv.split((self.heads + self.key_heads, self.key_heads), 1)
+        turned, value_NKD = qkv.split_with_sizes((self.heads + self.key_heads, self.key_heads), 1)
+        turned = turned.float()
         if layer.head_norm is not None:
-            turned = layer.head_norm(turned, self.dtype)
-        pairs = torch.view_as_complex(turned.float().view(*turned.shape[:2], -1, 2))
+            turned = layer.head_norm(turned, self.dtype).float()
+        pairs = torch.view_as_complex(turned.view(len(turned), -1, self.width // 2, 2))
         turned = torch.view_as_real(pairs * turns).view(turned.shape)
-        query_NHD, key_NKD = turned.split((self.heads, self.key_heads), 1)
+        query_NHD, key_NKD = turned.split_with_sizes((self.heads, self.key_heads), 1)
         hidden_NE = layer.out.plus(attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window), hidden_NE)
         input_NE = layer.norm_after(hidden_NE, self.dtype)
         return layer.down.plus(layer.up.times(input_NE, layer.gate.silu(input_NE)), hidden_NE)
@@ -228,7 +232,7 @@ class _Layers:
         weight = torch.cat(
             [of_query.weight[pairs].expand(self.heads, -1), of_key.weight[pairs].expand(self.key_heads, -1)]
         )
-        return Norm(weight, of_query.eps)
+        return Norm(weight, of_query.eps, of_query.share)
 
 
 def _parts(layer: Any) -> list[Any]:
@@ -252,7 +256,8 @@ def _known(module: Any) -> bool:
 
 def _norm(module: Any) -> Norm:
     weight = module.weight.detach()
-    return Norm(weight + module.offset if module.offset else weight, module.fused_eps)
+    eps, share = weight.new_tensor([module.fused_eps]), 1 / len(weight)
+    return Norm(weight + module.offset if module.offset else weight, eps, share)
 
 
 def _matmul(modules: list[Any], dtype: torch.dtype, order: Tensor | None = None) -> Matmul:
