@@ -12,8 +12,9 @@ Letters: `_M` rows, `_K` inner width, `_N` columns.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ ONEDNN = (
     and torch.backends.mkldnn.is_available()
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+PRECISION: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 ROWS = 64  # weights are packed for this many input rows; only very few rows have another layout
 
 
@@ -64,13 +66,42 @@ def exact_in_bf16(dtype: torch.dtype) -> Iterator[None]:
     if dtype != torch.bfloat16:
         yield
         return
-    backend: Any = torch.backends.mkldnn
-    before = backend.matmul.fp32_precision
-    backend.matmul.fp32_precision = "bf16"
+    before = PRECISION.fp32_precision
+    PRECISION.fp32_precision = "bf16"
     try:
         yield
     finally:
-        backend.matmul.fp32_precision = before
+        PRECISION.fp32_precision = before
+
+
+def batched_matmul(device: torch.device) -> Callable[..., Tensor]:
+    """Returns `torch.bmm`, on CPU with fp32 given to oneDNN instead of MKL if it computes in fp32.
+
+    torch gives it to oneDNN only where bf16 factors are allowed. A processor with AMX would then
+    round them, and keeps MKL.
+    """
+    if device.type != "cpu" or not _stays_fp32():
+        return torch.bmm
+    before = PRECISION.fp32_precision
+
+    def bmm(left_BMK: Tensor, right_BKN: Tensor, out: Tensor | None = None) -> Tensor:
+        PRECISION.fp32_precision = "bf16"
+        try:
+            return torch.bmm(left_BMK, right_BKN, out=out)
+        finally:
+            PRECISION.fp32_precision = before
+
+    return bmm
+
+
+@cache
+def _stays_fp32() -> bool:
+    """Tells whether fp32 matmuls are exact although bf16 factors are allowed."""
+    if not ONEDNN or torch.cpu._is_amx_tile_supported():
+        return False
+    left, right = torch.full((2, 24, 64), 1 + 2**-12), torch.ones(2, 64, 600)
+    with exact_in_bf16(torch.bfloat16):
+        return bool((torch.bmm(left, right) == 64 + 2**-6).all())
 
 
 class _Linear(torch.autograd.Function):

@@ -114,8 +114,14 @@ class FixedStep:
     def _compute(self) -> Tensor:
         by_slot = RowsBySlot(self.rows_SG, None if self.in_order else self.back_R)
         step = Step(
-            self.cache.prompts, by_slot, self.ages_R, self.lengths_S, longest=self.longest, room=self.room, age=None
-        )
+            self.cache.prompts,
+            self.cache.own,
+            by_slot,
+            self.lengths_S,
+            rows=len(self.ages_R),
+            longest=self.longest,
+            room=self.room,
+        ).begin(self.ages_R, None)
         logits = self.cache.compute(step, self.tokens_R, self.lengths_S[self.slot_R] + self.ages_R)
         self.ages_R += 1
         return logits

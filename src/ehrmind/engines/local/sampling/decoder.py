@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ehrmind.engines.local.sampling.cuda_graphs import CudaGraphs
-from ehrmind.engines.local.sampling.decoding_step import RowsBySlot, Step, rows_by_slot
+from ehrmind.engines.local.sampling.decoding_step import Step, rows_by_slot
 from ehrmind.engines.local.sampling.kv_cache import KVCache
 
 GRAPHS_ON = ("cuda",)
@@ -24,7 +24,7 @@ class Decoder:
         self.cache = KVCache(network, slots, group_size, longest)
         self.device = self.cache.device
         self.graphs = CudaGraphs(self.cache) if self.device.type in GRAPHS_ON else None
-        self._by_slot: RowsBySlot | None = None  # of the rows as they are
+        self._step: Step | None = None  # of the rows as they are
 
     @property
     def free(self) -> int:
@@ -55,23 +55,24 @@ class Decoder:
         return order
 
     def _next_step(self) -> Step:
-        cache = self.cache
-        if self._by_slot is None:
-            self._by_slot = rows_by_slot(cache.slot_R, len(cache.lengths_S), self.device)
-        age, longest = int(cache.ages_R.max()), int(cache.lengths_S.max())
-        ages_R, lengths_S = (torch.from_numpy(numbers).to(self.device) for numbers in (cache.ages_R, cache.lengths_S))
-        return Step(
-            cache.prompts,
-            self._by_slot,
-            ages_R,
-            lengths_S,
-            longest=longest,
-            room=cache.room_for(GROWTH),
-            age=age if bool((cache.ages_R == age).all()) else None,
-            ragged=bool((cache.lengths_S < longest).any()),
-        )
+        cache, room = self.cache, self.cache.room_for(GROWTH)
+        if self._step is None or self._step.room != room:
+            longest = int(cache.lengths_S.max())
+            self._step = Step(
+                cache.prompts,
+                cache.own,
+                rows_by_slot(cache.slot_R, len(cache.lengths_S), self.device),
+                torch.from_numpy(cache.lengths_S).to(self.device),
+                rows=len(cache.slot_R),
+                longest=longest,
+                room=room,
+                ragged=bool((cache.lengths_S < longest).any()),
+            )
+        age = int(cache.ages_R.max())
+        same = bool((cache.ages_R == age).all())
+        return self._step.begin(torch.from_numpy(cache.ages_R).to(self.device), age if same else None)
 
     def _rows_changed(self) -> None:
-        self._by_slot = None
+        self._step = None
         if self.graphs is not None:
             self.graphs.rows_changed()

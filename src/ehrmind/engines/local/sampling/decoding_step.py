@@ -11,18 +11,21 @@ key heads, `_D` width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ehrmind.engines.local.forward.matmul import batched_matmul
 from ehrmind.engines.local.forward.packing import hiding
 
 Stores = Mapping[int, tuple[Tensor, Tensor]]  # by layer: keys and values
 
 
 class RowsBySlot:
-    """Brings rows [R, K, H, D] to their slots [S, K, G · H, D] and back.
+    """Brings rows [R, K, H, D] to their slots [S, K, G, H, D] and back, as [S, G, K, H, D] or
+    [1, R, K, H, D].
 
     `rows_SG` lists each slot's rows. `back_R` is where a row stands among them. It is None if every
     slot has all its rows in order: then both directions are views.
@@ -32,89 +35,156 @@ class RowsBySlot:
         self.rows_SG, self.back_R = rows_SG, back_R
         self.slots, self.most = rows_SG.shape
 
-    def gather(self, query_RKHD: Tensor) -> Tensor:
-        _, key_heads, repeats, width = query_RKHD.shape
+    def gather(self, states_RKHD: Tensor) -> Tensor:
         if self.back_R is not None:
-            query_RKHD = query_RKHD[self.rows_SG.view(-1)]
-        by_slot = query_RKHD.reshape(self.slots, self.most, key_heads, repeats, width)
-        return by_slot.transpose(1, 2).reshape(self.slots, key_heads, self.most * repeats, width)
+            states_RKHD = states_RKHD[self.rows_SG.view(-1)]
+        return states_RKHD.view(self.slots, self.most, *states_RKHD.shape[1:]).transpose(1, 2)
 
-    def scatter(self, seen_SKGD: Tensor) -> Tensor:
-        slots, key_heads, rows, width = seen_SKGD.shape
-        by_row = seen_SKGD.reshape(slots, key_heads, self.most, rows // self.most, width).transpose(1, 2)
-        flat = by_row.reshape(slots * self.most, key_heads, rows // self.most, width)
-        return flat if self.back_R is None else flat[self.back_R]
+    def scatter(self, states_SKGHD: Tensor) -> Tensor:
+        states_SGKHD = states_SKGHD.transpose(1, 2)
+        return states_SGKHD if self.back_R is None else states_SGKHD.flatten(0, 1)[None, self.back_R]
+
+
+class _Layer(NamedTuple):
+    """Keys and values of a layer that a step reads, as its matmuls take them."""
+
+    prompt_keys_BDL: Tensor
+    prompt_values_BLD: Tensor
+    own_keys_RKTD: Tensor
+    own_values_RKTD: Tensor
+    own_keys_CDT: Tensor
+    own_values_CTD: Tensor
+
+
+class _Scores(NamedTuple):
+    """Room for the scores of one layer after the other.
+
+    Those of a prompt and of own tokens lie next to each other, where one softmax reads them.
+    """
+
+    all_BXZ: Tensor
+    of_prompt_BXL: Tensor
+    of_own_SKGHT: Tensor
+    weights_BXL: Tensor | None  # of the prompt, if values have another type
 
 
 class Step:
-    """The layout of one step: one new token for every row.
+    """The layout of decoding steps of the same rows: one new token for every row.
 
-    `prompts` are the prompts' keys and values by layer. `lengths_S` are the prompts' lengths, none
-    above `longest`. `ages_R` counts each row's own tokens so far; `age` is that number if all rows
-    have the same. `room` is how many own tokens are stored for a row. The tensors lie on the
-    device, so that a captured CUDA graph finds new values in them. `ragged`: some prompt may be
-    shorter than the longest.
+    `prompts` are the prompts' keys and values by layer, `own` those of the rows' own tokens.
+    `lengths_S` are the prompts' lengths, none above `longest`. `ages_R` counts each row's own tokens
+    so far; `age` is that number if all rows have the same. `room` is how many own tokens are stored
+    for a row. The tensors lie on the device, so that a captured CUDA graph finds new values in them.
+    `ragged`: some prompt may be shorter than the longest.
+
+    Letters: `_B` slots · key heads, `_X` rows · query heads of one of them, `_Z` prompt and own
+    tokens, `_C` rows · key heads.
     """
 
     def __init__(
         self,
         prompts: Stores,
+        own: Stores,
         by_slot: RowsBySlot,
-        ages_R: Tensor,
         lengths_S: Tensor,
         *,
+        rows: int,
         longest: int,
         room: int,
-        age: int | None,
         ragged: bool = True,
     ) -> None:
-        self.prompts, self.by_slot, self.ages_R, self.lengths_S = prompts, by_slot, ages_R, lengths_S
-        self.rows, self.longest, self.room, self.age, self.ragged = len(ages_R), longest, room, age, ragged
-        self.rows_R = torch.arange(self.rows, device=ages_R.device)
-        self._masks: dict[int | None, tuple[Tensor, Tensor | None]] = {}
+        self.prompts, self.own, self.by_slot, self.lengths_S = prompts, own, by_slot, lengths_S
+        self.rows, self.longest, self.room, self.ragged = rows, longest, room, ragged
+        self.rows_R = torch.arange(rows, device=lengths_S.device)
+        self._bmm = batched_matmul(lengths_S.device)  # torch's own is faster for a row's few scores
+        self._layers: dict[int, _Layer] = {}
+        self._scores: dict[tuple[int, ...], _Scores] = {}
 
-    def write(self, store_RKTD: Tensor, states_RK1D: Tensor) -> Tensor:
-        """Stores the new token's keys (or values).
+    def begin(self, ages_R: Tensor, age: int | None) -> Step:
+        """Says how many tokens the rows have."""
+        self.ages_R, self.age = ages_R, age
+        self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
+        return self
+
+    def write(self, layer: int, key_RKD: Tensor, value_RKD: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the new token's keys and values.
 
         Returns the rows' own [R, K, T, D], with zeros beyond.
         """
+        states = self._layers.get(layer) or self._of_layer(layer)
+        keys, values = states.own_keys_RKTD, states.own_values_RKTD
         if self.age is not None:
-            store_RKTD[: self.rows, :, self.age] = states_RK1D[:, :, 0]
+            keys.select(2, self.age).copy_(key_RKD)
+            values.select(2, self.age).copy_(value_RKD)
         else:
-            store_RKTD[self.rows_R, :, self.ages_R] = states_RK1D[:, :, 0]
-        return store_RKTD[: self.rows]
+            keys[self.rows_R, :, self.ages_R] = key_RKD.to(keys.dtype)
+            values[self.rows_R, :, self.ages_R] = value_RKD
+        return keys, values
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
-        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens. Returns [R, 1,
-        H, D].
+        """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens, which were
+        stored. Returns [R, 1, H, D].
+        """
+        query_RHD = (query[:, :, 0] * scale).to(key.dtype)
+        return self.attended(layer, query_RHD, window).to(query.dtype).view(len(query), 1, *query.shape[1::2])
+
+    def attended(self, layer: int, query_RHD: Tensor, window: int | None) -> Tensor:
+        """Attends with scaled queries to the prompt and to a row's own tokens. Returns [R, H · D].
 
         Query heads that share a key head, and the rows of a slot, are rows of one matmul.
         """
-        rows, heads, _, width = query.shape
-        query_RKHD = (query * scale).reshape(rows, key.shape[1], -1, width).to(key.dtype)
-        prompt_keys, prompt_values = (store[: self.by_slot.slots, :, : self.longest] for store in self.prompts[layer])
-        own_mask, prompt_mask = self.masks(window, query_RKHD.shape[2], key.dtype)
-        own, seen = query_RKHD @ key.mT, self.by_slot.gather(query_RKHD) @ prompt_keys.mT
-        own = own + own_mask
-        seen = seen if prompt_mask is None else seen + prompt_mask
-        weights = torch.softmax(torch.cat([seen, self.by_slot.gather(own)], dim=-1), dim=-1)  # fp32 inside
-        weights = weights.to(value.dtype)
-        of_prompt, of_own = weights[..., : self.longest], self.by_slot.scatter(weights[..., self.longest :])
-        out = self.by_slot.scatter(of_prompt @ prompt_values) + of_own @ value
-        return out.reshape(rows, 1, heads, width).to(query.dtype)  # a single slot is strided otherwise
+        states = self._layers[layer]
+        rows, key_heads, room, width = states.own_keys_RKTD.shape
+        query_RKHD = query_RHD.reshape(rows, key_heads, -1, width)
+        query_BXD = self.by_slot.gather(query_RKHD).reshape(len(states.prompt_keys_BDL), -1, width)
+        scores = self._scores.get(query_RKHD.shape) or self._room_for_scores(query_RKHD, states)
+        prompt_mask, own_mask = self._masks.get(window) or self._masked(window, query_RKHD)
+        own_CHT = torch.bmm(query_RKHD.flatten(0, 1), states.own_keys_CDT)
+        torch.add(self.by_slot.gather(own_CHT.view(rows, key_heads, -1, room)), own_mask, out=scores.of_own_SKGHT)
+        self._bmm(query_BXD, states.prompt_keys_BDL, out=scores.of_prompt_BXL)
+        if prompt_mask is not None:
+            scores.of_prompt_BXL.unflatten(0, (-1, key_heads)).add_(prompt_mask)
+        torch.softmax(scores.all_BXZ, -1, out=scores.all_BXZ)  # fp32 inside
+        own = self.by_slot.scatter(scores.of_own_SKGHT)
+        own = own.to(states.own_values_CTD.dtype, memory_format=torch.contiguous_format).flatten(0, 2)
+        own_CHD = self._bmm(own, states.own_values_CTD)
+        weights_BXL = scores.of_prompt_BXL
+        if scores.weights_BXL is not None:
+            weights_BXL = scores.weights_BXL.copy_(weights_BXL)
+        seen_BXD = self._bmm(weights_BXL, states.prompt_values_BLD)
+        seen = self.by_slot.scatter(seen_BXD.view(*scores.of_own_SKGHT.shape[:4], width))
+        return own_CHD.view(seen.shape).add_(seen).view(rows, -1)
 
-    def masks(self, window: int | None, repeats: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Builds what is added to scores: own keys [R, 1, 1, T]; prompt keys [S, 1, 1 or rows, L],
-        None if all are seen.
+    def _of_layer(self, layer: int) -> _Layer:
+        keys, values = (store[: self.by_slot.slots, :, : self.longest].flatten(0, 1) for store in self.prompts[layer])
+        own = [store[: self.rows, :, : self.room] for store in self.own[layer]]
+        own_keys, own_values = (store.flatten(0, 1) for store in own)
+        self._layers[layer] = _Layer(keys.mT, values, own[0], own[1], own_keys.mT, own_values)
+        return self._layers[layer]
+
+    def _room_for_scores(self, query_RKHD: Tensor, states: _Layer) -> _Scores:
+        _, key_heads, repeats, _ = query_RKHD.shape
+        slots, most, values = self.by_slot.slots, self.by_slot.most, states.prompt_values_BLD
+        all_BXZ = query_RKHD.new_empty(slots * key_heads, most * repeats, self.longest + self.room)
+        of_prompt = all_BXZ[..., : self.longest]
+        of_own = all_BXZ[..., self.longest :].view(slots, key_heads, most, repeats, self.room)
+        narrow = None if values.dtype == all_BXZ.dtype else values.new_empty(of_prompt.shape)
+        self._scores[query_RKHD.shape] = _Scores(all_BXZ, of_prompt, of_own, narrow)
+        return self._scores[query_RKHD.shape]
+
+    def _masked(self, window: int | None, query_RKHD: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Builds what is added to scores: prompt keys [S, 1, 1 or rows, L], None if all are seen;
+        own keys [S, 1, G, 1, T].
         """
-        if window not in self._masks:
-            prompt = self._prompt_mask(window, repeats)
-            self._masks[window] = self._own_mask(window).to(dtype), None if prompt is None else prompt.to(dtype)
+        prompt, own = self._prompt_mask(window, query_RKHD.shape[2]), self._own_mask(window)
+        dtype = query_RKHD.dtype
+        self._masks[window] = None if prompt is None else prompt.to(dtype), own.to(dtype)
         return self._masks[window]
 
     def _own_mask(self, window: int | None) -> Tensor:
-        distances_RT = self.ages_R[:, None] - torch.arange(self.room, device=self.ages_R.device)
-        return hiding((distances_RT < 0) | (distances_RT >= (window or self.room)))[:, None, None]
+        ages_SG = self.ages_R[self.by_slot.rows_SG]
+        distances_SGT = ages_SG[..., None] - torch.arange(self.room, device=self.ages_R.device)
+        return hiding((distances_SGT < 0) | (distances_SGT >= (window or self.room)))[:, None, :, None]
 
     def _prompt_mask(self, window: int | None, repeats: int) -> Tensor | None:
         places_L = torch.arange(self.longest, device=self.ages_R.device)

@@ -89,20 +89,18 @@ class KVCache(StateCache):
         if plain is None:
             return selected_logits(self.network, packing, last_P, cache=self)
 
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float) -> Tensor:
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
             query, key, value = (states_NHD.transpose(0, 1)[None] for states_NHD in (query, key, value))
             self.update(key, value, layer)
-            out: Tensor = SharedPrompt.apply(query, key, value, packing, window, scale)
+            out: Tensor = SharedPrompt.apply(query, key, value, packing, window, 1.0)
             return out.flatten(2)[0]
 
         return plain.logits(packing.ids_BN[0], packing.positions_BN[0], attend, last_P)
 
-    def _attend_to_slots(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
-    ) -> Tensor:
+    def _attend_to_slots(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
         assert self._step is not None
-        keys, values = self.update(key[:, :, None], value[:, :, None], layer)
-        return self._step.attend(layer, query[:, :, None], keys, values, window, scale).flatten(1)
+        self._store(layer, key, value)
+        return self._step.attended(layer, query, window)
 
     def room_for(self, growth: int) -> int:
         """Returns how many own tokens a row has room for once the next one is written, grown in
@@ -143,26 +141,32 @@ class KVCache(StateCache):
 
         Returns what the layout's `attend` is given.
         """
-        # The learner's scores are fp32 on CPU, and its weighted sums have the type of values
-        on_cpu = value_states.device.type == "cpu"
-        kept = key_states.float() if on_cpu else key_states.to(value_states.dtype), value_states
-        if self._filling:
-            if layer_idx not in self.prompts:
-                self.prompts[layer_idx] = self._room(
-                    *kept, self.slots, self.longest, transposed=self.device.type == "cpu"
-                )
-            for slot, start, end in self._filling:
-                for store, states in zip(self.prompts[layer_idx], kept, strict=True):
-                    store[slot, :, : end - start] = states[0, :, start:end]
-            return key_states, value_states
+        if not self._filling:
+            return self._store(layer_idx, key_states[:, :, 0], value_states[:, :, 0])
+        kept = self._kept(key_states, value_states)
+        if layer_idx not in self.prompts:
+            self.prompts[layer_idx] = self._room(*kept, self.slots, self.longest, transposed=self.device.type == "cpu")
+        for slot, start, end in self._filling:
+            for store, states in zip(self.prompts[layer_idx], kept, strict=True):
+                store[slot, :, : end - start] = states[0, :, start:end]
+        return key_states, value_states
+
+    def _store(self, layer: int, key_RKD: Tensor, value_RKD: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the keys and values of one token of every row."""
         assert self._step is not None
-        own = self.own.get(layer_idx)
+        own = self.own.get(layer)
         if own is None or own[0].shape[2] < self._step.room:
-            larger = self._room(*kept, self.slots * self.group_size, self._step.room)
+            larger = self._room(*self._kept(key_RKD, value_RKD), self.slots * self.group_size, self._step.room)
             for store, before in zip(larger, own or (), strict=False):
                 store[:, :, : before.shape[2]] = before
-            self.own[layer_idx] = own = larger
-        return self._step.write(own[0], kept[0]), self._step.write(own[1], kept[1])
+            self.own[layer] = larger
+        return self._step.write(layer, key_RKD, value_RKD)
+
+    def _kept(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Casts keys: the learner's scores are fp32 on CPU, its weighted sums have the type of
+        values.
+        """
+        return keys.float() if values.device.type == "cpu" else keys.to(values.dtype), values
 
     def _room(
         self, key_states: Tensor, value_states: Tensor, rows: int, tokens: int, *, transposed: bool = False
@@ -173,10 +177,10 @@ class KVCache(StateCache):
         `transposed` keys lie as [rows, K, D, tokens], as their matmul reads them. For many tokens
         that takes a third less time, while writing one token is slower.
         """
-        heads, width = key_states.shape[1], key_states.shape[3]
+        heads, width = key_states.shape[1], key_states.shape[-1]
         shape = (rows, heads, width, tokens) if transposed else (rows, heads, tokens, width)
         keys = key_states.new_zeros(shape)
-        return keys.mT if transposed else keys, value_states.new_zeros(rows, heads, tokens, value_states.shape[3])
+        return keys.mT if transposed else keys, value_states.new_zeros(rows, heads, tokens, value_states.shape[-1])
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0  # positions are given with every call

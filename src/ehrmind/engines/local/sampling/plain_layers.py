@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, rms_norm, silu
+from torch.linalg import vector_norm
+from torch.nn.functional import embedding, silu
 
 from ehrmind.engines.local.forward.attention import windows
 from ehrmind.engines.local.forward.matmul import ONEDNN, ROWS, Linear, packed_weights
@@ -30,20 +31,22 @@ from ehrmind.engines.local.forward.norms import RmsNorm
 PLAIN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 TRIED, PACKED = "_ehrmind_plain_layers", "_ehrmind_packed_layers"  # attributes of a network
 
-# Stores keys and values of a layer and attends: layer, query [N, H, D], key, value [N, K, D],
-# window, scale -> [N, H · D]
-Attend = Callable[[int, Tensor, Tensor, Tensor, int | None, float], Tensor]
+# Stores keys and values of a layer and attends: layer, scaled query [N, H, D], key, value [N, K, D],
+# window -> [N, H · D]
+Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 
 class Norm(NamedTuple):
+    """A norm of fp32 inputs."""
+
     weight: Tensor
-    eps: float
+    eps: Tensor  # [1]
+    share: float  # 1 / width
 
     def __call__(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
-        width = self.weight.shape[-1:]
-        if self.weight.ndim == 1:
-            return rms_norm(hidden, width, self.weight, self.eps).to(dtype)
-        return (rms_norm(hidden.float(), width, None, self.eps) * self.weight).to(dtype)
+        length = vector_norm(hidden, 2, -1, True)
+        inverse = torch.addcmul(self.eps, length, length, value=self.share).rsqrt_()
+        return (hidden * inverse).mul_(self.weight).to(dtype)
 
 
 class Matmul(NamedTuple):
@@ -119,23 +122,25 @@ class Plain:
 
     def _layer(self, layer: Layer, hidden_NE: Tensor, turns: Tensor, attend: Attend) -> Tensor:
         qkv = layer.qkv(layer.norm(hidden_NE, self.dtype)).view(len(hidden_NE), -1, self.width)
-        value_NKD = qkv[:, self.heads + self.key_heads :]
-        turned = qkv[:, : self.heads + self.key_heads]
+        turned, value_NKD = qkv.split_with_sizes((self.heads + self.key_heads, self.key_heads), 1)
+        turned = turned.float()
         if layer.head_norm is not None:
-            turned = layer.head_norm(turned, self.dtype)
-        pairs = torch.view_as_complex(turned.float().unflatten(-1, (-1, 2)))
-        turned = torch.view_as_real(pairs * turns).flatten(-2)
-        query_NHD, key_NKD = turned[:, : self.heads], turned[:, self.heads :]
-        seen = attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window, self.width**-0.5)
-        hidden_NE = layer.out.plus(seen.to(self.dtype), hidden_NE)
+            turned = layer.head_norm(turned, self.dtype).float()
+        pairs = torch.view_as_complex(turned.view(len(turned), -1, self.width // 2, 2))
+        turned = torch.view_as_real(pairs * turns).view(turned.shape)
+        query_NHD, key_NKD = turned.split_with_sizes((self.heads, self.key_heads), 1)
+        hidden_NE = layer.out.plus(attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window), hidden_NE)
         input_NE = layer.norm_after(hidden_NE, self.dtype)
         return layer.down.plus(layer.up.times(input_NE, layer.gate.silu(input_NE)), hidden_NE)
 
     def _turns(self, hidden_NE: Tensor, positions_N: Tensor) -> Tensor:
-        """Returns rotary factors [N, 1, D / 2] as complex numbers."""
+        """Returns rotary factors [N, H + K, D / 2] as complex numbers. Those of queries are scaled."""
         cos, sin = self.rotary(hidden_NE, positions_N[:, None])
         half = self.width // 2
-        return torch.complex(cos[..., :half].float(), sin[..., :half].float())
+        turns = torch.complex(cos[..., :half].float(), sin[..., :half].float())
+        return torch.cat(
+            [(turns * self.width**-0.5).expand(-1, self.heads, -1), turns.expand(-1, self.key_heads, -1)], 1
+        )
 
 
 def packed_layers(network: Any) -> Plain | None:
@@ -227,7 +232,7 @@ class _Layers:
         weight = torch.cat(
             [of_query.weight[pairs].expand(self.heads, -1), of_key.weight[pairs].expand(self.key_heads, -1)]
         )
-        return Norm(weight, of_query.eps)
+        return Norm(weight, of_query.eps, of_query.share)
 
 
 def _parts(layer: Any) -> list[Any]:
@@ -251,7 +256,8 @@ def _known(module: Any) -> bool:
 
 def _norm(module: Any) -> Norm:
     weight = module.weight.detach()
-    return Norm(weight + module.offset if module.offset else weight, module.fused_eps)
+    eps, share = weight.new_tensor([module.fused_eps]), 1 / len(weight)
+    return Norm(weight + module.offset if module.offset else weight, eps, share)
 
 
 def _matmul(modules: list[Any], dtype: torch.dtype, order: Tensor | None = None) -> Matmul:

@@ -202,7 +202,7 @@ def draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple
 def _draw(logits_RV: Tensor, decoding: Decoding, uniforms_R: np.ndarray) -> tuple[Tensor, Tensor]:
     logits_RV = logits_RV.float() / ((decoding.temperature or 1.0) * LN_2)  # to the base 2
     highest_R1 = logits_RV.amax(-1, keepdim=True)
-    weights_RV = torch.exp2(logits_RV - highest_R1)
+    weights_RV = (logits_RV - highest_R1).exp2_()
     if decoding.temperature == 0:
         chosen_R1 = logits_RV.argmax(-1, keepdim=True)
     else:
@@ -215,8 +215,9 @@ def _inverse_cdf(weights_RV: Tensor, uniforms_R: Tensor) -> Tensor:
     """Finds the first token whose cumulative weight exceeds the uniform share of the total [R, 1];
     never one of weight 0.
     """
-    blocks_RBK = pad(weights_RV, (0, -weights_RV.shape[1] % BLOCK)).view(len(weights_RV), -1, BLOCK)
-    sums_RB = blocks_RBK.sum(-1, dtype=torch.float64)
+    beyond = -weights_RV.shape[1] % BLOCK
+    blocks_RBK = (pad(weights_RV, (0, beyond)) if beyond else weights_RV).view(len(weights_RV), -1, BLOCK)
+    sums_RB = blocks_RBK.sum(-1).double()
     ends_RB = sums_RB.cumsum(-1)
     targets_R1 = (uniforms_R * ends_RB[:, -1])[:, None]
     block_R1 = _first_beyond(ends_RB, sums_RB, targets_R1)
