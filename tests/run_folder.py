@@ -97,7 +97,7 @@ def finished_run(
         for decoding in ("greedy", "sampled"):
             _evaluate(run, arm, decoding, held_out)
     seconds = {stage: (run.done(stage) or {})["seconds"] for stage in run.finished()}
-    write_results(StageContext(run, made, {"train": (), "tuning": (), "held_out": held_out}), {}, {}, seconds)
+    write_results(StageContext(run, made, {"train": (), "tuning": (), "held_out": held_out}), {}, seconds)
     return run
 
 

@@ -80,3 +80,8 @@ def test_greedy_text_is_that_of_transformers_own_generate(smollm2: Path, engine:
         else:
             assert is_tie(network, [*prompt.token_ids, *ids[:part]], ours[part], ids[part]), prompt.token_ids
     assert equal >= len(QUESTIONS) - 3  # ties are rare
+
+
+@pytest.mark.slow
+def test_prompts_are_shared_in_bfloat16_too(smollm2: Path) -> None:
+    assert open_engine(Model(name=str(smollm2), device="cpu", dtype="bfloat16"), smollm2, rows=2).shared

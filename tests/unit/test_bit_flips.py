@@ -152,7 +152,7 @@ def test_every_file_of_a_run_is_proven(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["pilot", "warmup", "rlvr-rlvr", "rlvr-sft_rlvr", "evaluate-sft-greedy", "contamination"]
+    "stage", ["pilot", "warmup", "rlvr-rlvr", "rlvr-sft_rlvr", "evaluate-sft-greedy", "contamination", "baselines"]
 )
 def test_a_stage_whose_mark_is_removed_is_done_again_with_the_same_results(
     stage: str, finished: Path, tmp_path: Path

@@ -27,7 +27,7 @@ from ehrmind.runs.index import list_runs
 from ehrmind.runs.purge import purge
 from ehrmind.runs.records import ConfidenceBin
 from ehrmind.stages.context import StageContext
-from ehrmind.stages.evaluation.comparison import Outcome, comparison
+from ehrmind.stages.evaluation.comparison import Outcome, comparison, measures_by_task
 from ehrmind.stages.evaluation.contamination import check_contamination
 from ehrmind.stages.evaluation.repeated import repeated_figures, vote
 from ehrmind.stages.evaluation.results import gate
@@ -350,6 +350,42 @@ def test_answers_that_are_all_alike_in_every_seed_leave_doubt() -> None:
     assert low == 0.0 and high > 0.3, "six patients, whatever the number of seeds"
     low, high = found.pairs["rlvr-base"].ci95
     assert low < 0 < high and found.pairs["rlvr-base"].difference == pytest.approx(1 / 30)
+
+
+def test_a_pool_of_seeds_ranks_trials_seed_by_seed() -> None:
+    cases = synthetic_trials(60, 0, "held_out", difficulty="easy")
+    seeds = [
+        [replace(row, seed=seed, answer=grade(row.case.truth["value"])) for row in judged(cases, lambda _: True)]
+        for seed, grade in ((1, lambda value: value), (2, lambda value: 2 - value))
+    ]
+    best, worst, pooled = (
+        measures_by_task(rows)["trials/eligibility"].ranking for rows in (*seeds, [*seeds[0], *seeds[1]])
+    )
+    assert best is not None and worst is not None and pooled is not None
+    assert best.ndcg_at_10 == 1 > worst.ndcg_at_10 and pooled.topics == best.topics
+    assert pooled.ndcg_at_10 == pytest.approx((best.ndcg_at_10 + worst.ndcg_at_10) / 2)
+
+
+def test_a_pool_of_seeds_measures_risks_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ehrmind.measures.RESAMPLES", 100)
+    truth = {"kind": "label", "labels": ["no", "yes"]}
+    cases = [
+        Case(f"c{n}", "ehr", "x", "ehr/x", "held_out", f"s{n}", {}, {**truth, "value": int(n >= 30)}) for n in range(60)
+    ]
+
+    def seeded(seed: int, shift: float, swaps: int) -> list[Outcome]:
+        """Risks that rank the cases but for some, on a scale of their own."""
+        risks = [shift + 0.4 * (n + (30 if n < swaps else 0)) / 90 for n in range(60)]
+        rows = judged(cases, lambda place: place < 30)
+        return [replace(row, seed=seed, probabilities=[1 - risk, risk]) for row, risk in zip(rows, risks, strict=True)]
+
+    seeds = [seeded(1, 0.0, 0), seeded(2, 0.5, 10)]
+    first, second, pooled = (measures_by_task(rows)["ehr/x"].risk for rows in (*seeds, [*seeds[0], *seeds[1]]))
+    assert first is not None and second is not None and pooled is not None and second.auroc is not None
+    assert first.auroc == 1 > second.auroc and pooled.auroc == pytest.approx((1 + second.auroc) / 2)
+    low, high = pooled.ci95["auroc"]
+    assert low < second.ci95["auroc"][0] and high == 1.0  # other seeds count too
+    assert pooled.n == 120 and pooled.subjects == 60
 
 
 def test_one_seed_is_an_ordinary_run(base: Path, tmp_path: Path) -> None:

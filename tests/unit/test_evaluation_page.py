@@ -4,17 +4,22 @@ forgotten, and several seeds.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 from page_reader import Page
 
+from ehrmind.cli.tables import show_results
 from ehrmind.engines.scripted import ScriptedEngine
 from ehrmind.report import write_report
+from ehrmind.report.formatting import points
+from ehrmind.report.page import contents
+from ehrmind.report.reading import read_run
 from ehrmind.report.tables.contamination import contamination_sentence
 from ehrmind.runs import Run
-from ehrmind.runs.records import Contamination
+from ehrmind.runs.records import Contamination, Results
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
 from tests.evaluated_run import plan, recipe, unsteady
@@ -88,6 +93,74 @@ def test_p_is_shown_beside_its_adjusted_value(page: Page, results: Any) -> None:
     pair = results["pairs"]["rlvr-base"]
     cell = page.table("Differences in points")[1][1]
     assert cell.endswith((f"adjusted p = {pair['p_holm']:.3f}", "adjusted p < 0.001"))
+
+
+def test_baselines_have_accuracy_unanswered_cases_and_every_arms_difference(results: Any) -> None:
+    found = results["baseline_accuracy"]["commonest_label"]
+    unseen = found["by_stratum"]["medcalc/diagnosis/sirs"]
+    assert found["n"] == 40 and found["unanswered"] == 20 == unseen["n"] and unseen["correct"] == 0
+    assert 0 < found["correct"] == round(40 * found["accuracy"]) and found["ci95"][0] < found["accuracy"]
+    assert set(found["differences"]) == {"base", "rlvr"}
+    for arm, pair in found["differences"].items():
+        assert pair["difference"] == pytest.approx(results["arms"][arm]["accuracy"] - found["accuracy"])
+    oracle = results["baseline_accuracy"]["commonest_label_oracle"]
+    assert oracle["accuracy"] > found["accuracy"] and oracle["unanswered"] == 0
+    assert results["benchmark"]["baseline_accuracy"].keys() == results["baseline_accuracy"].keys()
+    assert "baseline_accuracy" not in results["transfer"]["general"]  # another family
+
+
+def test_a_pool_of_seeds_pools_the_baselines_and_the_differences_to_them(run: Run) -> None:
+    pooled, *singles = (
+        json.loads((part.path / "results.json").read_text())["baseline_accuracy"]["commonest_label"]
+        for part in (run, *run.seeds())
+    )
+    assert pooled["per_seed"] == [single["accuracy"] for single in singles]
+    for arm, pair in pooled["differences"].items():
+        assert pair["per_seed"] == pytest.approx([single["differences"][arm]["difference"] for single in singles])
+        assert pair["interval"] == "seeds and groups"
+
+
+def test_a_pool_of_seeds_pools_the_process_audit(run: Run) -> None:
+    def audited(part: Run) -> dict[str, Any]:
+        return {
+            arm: row["process"] for arm, row in json.loads((part.path / "results.json").read_text())["arms"].items()
+        }
+
+    singles = [audited(part) for part in run.seeds()]
+    for arm, pooled in audited(run).items():
+        found, of = pooled["right_but_flawed"], [single[arm]["right_but_flawed"] for single in singles]
+        assert found["n"] == sum(single["n"] for single in of if single) > 0
+        assert found["per_seed"] == [single["share"] for single in of if single]
+        assert found["share"] == pytest.approx(sum(found["per_seed"]) / len(found["per_seed"]))
+        assert found["ci95"][0] <= found["share"] <= found["ci95"][1]
+    page = Page(write_report(run.path)[0].read_text(encoding="utf-8"))
+    assert "rest on flawed reasoning; of the" in page.text and len(page.table("The process audit of the thinking")) == 3
+
+
+def test_baselines_stand_in_a_table_in_a_sentence_and_in_the_terminal(
+    run: Run, page: Page, results: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *rows = page.table("Baselines without a language model on held-out cases")
+    assert header == ["Held-out cases", "Commonest answer of train", "Commonest answer of these cases (oracle)"]
+    names = ["Cases", "Right", "No answer", "Base − baseline", "RLVR only − baseline"]
+    assert [row[0] for row in rows] == names and rows[2][1:] == ["20", "0"]
+    header, *strata = page.table("Held-out accuracy by stratum")
+    assert header[-2:] == ["Commonest answer of train", "Commonest answer of these cases (oracle)"]
+    assert {row[0]: row[-2].startswith("0.0") for row in strata}["medcalc/diagnosis/sirs"]
+    gain = results["baseline_accuracy"]["commonest_label"]["differences"]["rlvr"]["difference"]
+    assert f"RLVR only differs from it by {points(gain)} points" in page.text
+    show_results(run)
+    assert "commonest_label_oracle" in capsys.readouterr().out
+
+
+def test_results_without_baselines_still_open_and_report(run: Run) -> None:
+    part = run.seeds()[0]
+    tree = json.loads((part.path / "results.json").read_text())
+    for view in (tree, tree["sampled"], tree["benchmark"]):
+        del view["baseline_accuracy"]
+    old = dataclasses.replace(read_run(part), results=Results.from_dict(tree, "results.json"))
+    shown = contents(old)
+    assert shown.tables["baselines"] == [] and not any("baseline" in sentence for sentence in shown.summary)
 
 
 def test_several_seeds_have_a_page_of_their_own_with_every_seeds_figure(run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ehrmind.config import Model, Recipe, parse_recipe
+from ehrmind.config import Model, Recipe, load_recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
 from ehrmind.engines.local.memory import (
     ALLOCATOR,
@@ -177,3 +177,21 @@ def test_a_quantised_model_counts_as_what_it_is_in_memory(tmp_path: Path, family
     shape = shape_of(folder, Model(name=str(folder), device="cpu"))
     network = open_engine(Model(name=str(folder)), folder, rows=4).network
     assert shape is not None and shape.parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+H100 = 79 * GIB
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers", "gib"),
+    [((), 1, 71), (("cluster.workers=8", "cluster.strategy=fsdp", "rlvr.kl=0.001"), 8, 36)],
+)
+def test_the_recipe_of_three_billion_parameters_fits_what_it_says(
+    overrides: tuple[str, ...], workers: int, gib: int
+) -> None:
+    asked = load_recipe(Path("medcalc_3b"), overrides)
+    found = estimate(BIG, asked, workers=workers)
+    assert round(found.total / GIB) == gib
+    refuse_what_cannot_fit(found, asked, H100)
+    with pytest.raises(InputError):
+        refuse_what_cannot_fit(found, asked, gib * GIB - GIB)

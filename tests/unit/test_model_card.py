@@ -86,6 +86,11 @@ def test_every_data_set_has_version_digest_and_licence(card: str) -> None:
     assert f"digest `{'d' * 64}`" in card and all(len(row) == len(head) for row in found)
 
 
+def test_the_card_says_how_many_right_answers_rest_on_flawed_reasoning(card: str, run: Run) -> None:
+    found = json.loads((run.path / "results.json").read_text())["arms"]["sft_rlvr"]["process"]["right_but_flawed"]
+    assert f"Of the {found['n']} right answers of SFT + RLVR, {100 * found['share']:.1f}" in card
+
+
 def test_the_arms_and_their_intervals_are_those_of_the_results(card: str, run: Run) -> None:
     results = json.loads((run.path / "results.json").read_text())
     _, *found = rows(card, "Arm |")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ehrmind.config import Recipe
 from ehrmind.data.synthetic import synthetic_cases
 from ehrmind.process_audit import PARTS
 from ehrmind.report import write_report
@@ -43,31 +44,50 @@ def test_every_arm_has_each_parts_share_with_an_interval(run: Run) -> None:
     assert CANARY not in json.dumps(results(run))
 
 
-def test_a_right_answer_with_a_wrong_step_counts_as_flawed(run: Run, tmp_path: Path) -> None:
-    made = recipe(0.0, arms=["base"])
-    case = synthetic_cases(1, 3, "held_out", ["curb-65"], styles=["numbered"], difficulty="easy")[0]
-    value = case.truth["value"]
-    good = case.rationale or ""
-    bad = good.replace("CURB-65 score =", "CURB-65 score = 9 +", 1)
-    cases = {name: dataclasses.replace(case, id=name, group=name) for name in ("one", "two")}
+CURB = synthetic_cases(1, 3, "held_out", ["curb-65"], styles=["numbered"], difficulty="easy")[0]
+GOOD = CURB.rationale or ""
+BAD = GOOD.replace("CURB-65 score =", "CURB-65 score = 9 +", 1)
+
+
+def answered(folder: Path, *thoughts: str) -> tuple[Run, Recipe, Auditor]:
+    """A run whose base answers right, with these thoughts."""
+    cases = {name: dataclasses.replace(CURB, id=name, group=name) for name in ("one", "two")}
     groups = []
-    for held, thinking in zip(cases.values(), (good, bad), strict=True):
-        text = f'<think>{thinking}</think>\n<answer>{{"answer": {value}}}</answer>'
+    for held, thinking in zip(cases.values(), thoughts, strict=False):
+        text = f'<think>{thinking}</think>\n<answer>{{"answer": {CURB.truth["value"]}}}</answer>'
         completion = Completion((Segment("assistant", (1,), (0.0,)),), "stop", text)
         groups.append(Group(held, Prompt((1,)), [completion], [judge(held, text)]))
-    there = Run(tmp_path)
+    there = Run(folder)
     there.manifest.create()
     there.write_rollouts("evaluate-base-greedy", 0, rollout_rows("evaluate-base-greedy", "base", 0, groups))
-    figures = process_figures(there, made, "base", Auditor(cases))
+    return there, recipe(0.0, arms=["base"]), Auditor(cases)
+
+
+def test_a_right_answer_with_a_wrong_step_counts_as_flawed(tmp_path: Path) -> None:
+    figures = process_figures([answered(tmp_path, GOOD, BAD)], "base")
     assert figures is not None
     flawed = figures.right_but_flawed
-    assert flawed is not None and (flawed.n, flawed.flawed) == (2, 1)
+    assert flawed is not None and (flawed.n, flawed.flawed, flawed.per_seed) == (2, 1, ())
     assert figures.findings[0].part == "arithmetic"
+
+
+def test_seeds_are_pooled_as_the_mean_of_their_shares(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "1").mkdir()
+    seeds = [answered(tmp_path / "0", GOOD, BAD), answered(tmp_path / "1", GOOD)]
+    figures, *singles = (process_figures(of, "base") for of in (seeds, seeds[:1], seeds[1:]))
+    assert figures is not None and figures.right_but_flawed is not None and figures.arithmetic is not None
+    flawed = figures.right_but_flawed
+    assert (flawed.n, flawed.flawed, flawed.per_seed, flawed.share) == (3, 1, (0.5, 0.0), 0.25)
+    assert 0 <= flawed.ci95[0] < 0.25 < flawed.ci95[1]
+    parts = [single.arithmetic for single in singles if single is not None and single.arithmetic is not None]
+    assert figures.arithmetic.checked == sum(part.checked for part in parts) > parts[0].checked
+    assert figures.arithmetic.per_seed == tuple(part.share for part in parts)
 
 
 def test_no_arm_that_is_not_asked_to_think_is_audited(run: Run) -> None:
     silent = recipe(0.0, prompts={"think": False})
-    assert process_figures(run, silent, "base", Auditor({})) is None
+    assert process_figures([(run, silent, Auditor({}))], "base") is None
 
 
 def test_numbers_that_a_tool_gave_are_grounded() -> None:

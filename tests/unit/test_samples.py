@@ -78,6 +78,7 @@ def test_shares_rank_subjects_whom_the_single_answer_does_not_tell_apart(base: P
     assert [place["risk"] for place in measured["risk"]["calibration"]] == [0.0, pytest.approx(2 / 3)]
     assert measured["confusion"][1][1] == 0  # the decoding's own answer is still no
     assert results["probabilities"] == "samples (4)"
+    assert "baselines" not in results and not (done.protected / "baselines.json").exists()  # baseline: false
     assert [(row["arm"], row["decoding"]) for row in results["held_out_scorings"]] == [
         ("base", "greedy"),
         ("base", "samples"),

@@ -18,7 +18,7 @@ from ehrmind.engines.local.forward import attention, lm_head, packing
 from ehrmind.engines.local.forward.attention import NAME, SharedPrompt, block_mask, flex, windows
 from ehrmind.engines.local.forward.lm_head import LmHead, token_logprobs
 from ehrmind.engines.local.forward.packing import Packed, Packing
-from ehrmind.engines.local.forward.sharing import share_prompts
+from ehrmind.engines.local.forward.sharing import share_prompts, trial_groups
 from ehrmind.engines.local.sampling import cuda_graphs, decoder
 from ehrmind.engines.local.sampling.decoder import Decoder
 from ehrmind.engines.local.sampling.sampler import draw
@@ -155,6 +155,36 @@ def test_a_model_that_cannot_share_is_left_as_it_was_and_it_is_said(
     assert not share_prompts(model)
     assert model.config._attn_implementation == before
     assert "once for every answer" in caplog.text
+
+
+def sharp_model_in_bfloat16() -> Any:
+    """Spreads its log-probabilities as a trained model does, so that rounding exceeds 0.1."""
+    model = network(num_hidden_layers=6)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(3)
+    return model.bfloat16()
+
+
+def test_a_sharp_model_in_bfloat16_shares_prompts_in_spite_of_its_rounding() -> None:
+    model = sharp_model_in_bfloat16()
+    groups = trial_groups(model)
+    with torch.no_grad():
+        plain = score(model, groups, temperature=1.0, shared=False, pad_id=0).logprobs
+        assert share_prompts(model)
+        packed = score(model, groups, temperature=1.0, shared=True, pad_id=0).logprobs
+    assert (packed - plain).abs().max() > 0.1
+
+
+def test_a_position_that_is_off_by_one_is_seen_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = Packing.__init__
+
+    def shifted(packed: Packing, groups: Any, device: torch.device) -> None:
+        pack(packed, groups, device)
+        for start, end in packed.completions:
+            packed.positions_BN[0, start:end] += 1
+
+    monkeypatch.setattr(Packing, "__init__", shifted)
+    assert not share_prompts(sharp_model_in_bfloat16())
 
 
 @pytest.mark.parametrize("kind", ["chunked_attention", "linear_attention"])

@@ -70,7 +70,7 @@ def test_a_file_wins_over_the_name_of_a_shipped_recipe_and_a_folder_does_not(tmp
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(Path(name))
-    names = "demo, demo_ehr, demo_trials, ehr, medcalc, medcalc_smollm2, trials"
+    names = "demo, demo_ehr, demo_trials, ehr, medcalc, medcalc_3b, medcalc_smollm2, trials"
     assert str(caught.value) == f"There is no recipe at {name}; the names of those that ship are {names}."
 
 

@@ -63,6 +63,19 @@ def test_results_have_the_measures_of_labels_and_the_ranking(done: Run) -> None:
     assert better["ranking"]["ndcg@10"] > base["ranking"]["ndcg@10"]
 
 
+def test_baselines_have_the_measures_of_the_arms_and_are_asked_elsewhere_too(done: Run) -> None:
+    results = json.loads((done.path / "results.json").read_text())
+    found = {name: of["trials/eligibility"] for name, of in results["baselines"].items()}
+    assert set(found) == {"majority_label", "bag_of_words"} == set(results["baseline_accuracy"])
+    assert found["majority_label"]["kappa"] == 0 and found["majority_label"]["balanced_accuracy"] == pytest.approx(
+        1 / 3
+    )
+    assert found["bag_of_words"]["accuracy"] == results["baseline_accuracy"]["bag_of_words"]["accuracy"]
+    assert 0 < found["bag_of_words"]["ranking"]["ndcg@10"] <= 1
+    assert results["transfer"]["drugs"]["baseline_accuracy"]["bag_of_words"]["n"] == 30
+    assert "baseline_accuracy" not in results["transfer"]["calculations"]
+
+
 def test_arms_are_scored_elsewhere_and_apart(done: Run) -> None:
     results = json.loads((done.path / "results.json").read_text())
     assert {name: place["arms"]["base"]["n"] for name, place in results["transfer"].items()} == {

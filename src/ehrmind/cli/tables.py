@@ -64,6 +64,7 @@ def show_results(run: Run) -> None:
     for arm, row in found.arms.items():
         _add(arms, arm, str(row.n), f"{row.accuracy:.1%}", _interval(row.ci95), str(row.unparsed))
     _print(arms)
+    _show_baselines(found)
     for name, place in found.transfer.items():
         table = _table(f"transfer: {name}", "arm", "n", "accuracy", "95 %")
         for arm, row in place.arms.items():
@@ -89,6 +90,22 @@ def show_matrix(found: Matrix) -> None:
         cells = {digest: f"{cell.accuracy:.1%} ({_interval(cell.ci95)})" for digest, cell in row.cells.items()}
         cells[row.own] = f"[{cells[row.own]}]"
         _add(table, row.run, row.arm, *(cells.get(test.digest, "-") for test in found.tests))
+    _print(table)
+
+
+def _show_baselines(found: Results) -> None:
+    """Prints the accuracy of the baselines, and the differences of the arms to them in points."""
+    baselines = found.baseline_accuracy
+    if not baselines:
+        return
+    table = _table("baselines, arms minus baseline in points", "", *baselines)
+    right = (f"{row.accuracy:.1%} ({_interval(row.ci95)})" for row in baselines.values())
+    _add(table, "accuracy", *right)
+    _add(table, "n (no answer)", *(f"{row.n} ({row.unanswered})" for row in baselines.values()))
+    for arm in found.arms:
+        pairs = (row.differences.get(arm) for row in baselines.values())
+        cells = ("-" if pair is None else f"{100 * pair.difference:+.1f} ({_interval(pair.ci95)})" for pair in pairs)
+        _add(table, f"{arm} − baseline", *cells)
     _print(table)
 
 

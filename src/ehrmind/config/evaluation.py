@@ -61,7 +61,9 @@ class Evaluate(Section):
         default=None, description="asks general questions too, to see what training makes a model forget"
     )
     baseline: bool = Field(
-        default=True, description="for coded histories: adds gradient boosting on counts of codes as a baseline"
+        default=True,
+        description="adds baselines without a language model: commonest answer or label of train, bag of words, "
+        "gradient boosting on counts of codes",
     )
     trec_runs: bool = Field(
         default=False, description="for patient-trial matching: writes a TREC run file per arm and decoding"

@@ -65,6 +65,11 @@ class Warmup(Optimiser):
     traces_per_stratum: PositiveInt | None = Field(
         default=None, description="the most worked answers for each stratum; all by default"
     )
+    audited: bool = Field(
+        default=False,
+        description="keeps only worked answers that the process audit finds sound: nothing wrong in the thinking, and"
+        " at least half of the formula shown",
+    )
     rehearsal: NonNegativeFloat = Field(
         default=0.0, description="answers in the other strata per trace, learned as well"
     )

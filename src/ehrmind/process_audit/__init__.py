@@ -11,5 +11,6 @@ from ehrmind.process_audit.auditing import (
     leaks,
     thinking_of,
 )
+from ehrmind.process_audit.rewarding import soundness
 
-__all__ = ["PARTS", "ProcessAudit", "audit", "audit_thinking", "grounded", "known", "leaks", "thinking_of"]
+__all__ = ["PARTS", "ProcessAudit", "audit", "audit_thinking", "grounded", "known", "leaks", "soundness", "thinking_of"]

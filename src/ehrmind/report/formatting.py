@@ -15,6 +15,10 @@ ARM_NAMES = {
     "rlvr": "RLVR only",
     "sft": "SFT only",
     "sft_rlvr": "SFT + RLVR",
+    "commonest_label": "Commonest answer of train",
+    "commonest_label_oracle": "Commonest answer of these cases (oracle)",
+    "majority_label": "Majority label of train",
+    "bag_of_words": "Bag of words",
     "gradient_boosting": "Gradient boosting on counts",
 }
 VARIANT_NAMES = {

@@ -19,6 +19,7 @@ from ehrmind.report.rendering import Browser, render
 from ehrmind.report.rollouts import as_json, sampled_rollouts
 from ehrmind.report.summary import summary
 from ehrmind.report.tables import (
+    baselines,
     contamination,
     cost,
     deviations,
@@ -42,6 +43,7 @@ PAGE, PAGE_WITH_TEXT = "report.html", "report-with-text.html"
 # The tables by their name in the template, in the order of the page.
 TABLES: Mapping[str, Callable[[Figures], Table | list[Table] | None]] = {
     "arms": results.arms,
+    "baselines": baselines.baselines,
     "pairs": results.pairs,
     "endpoints": endpoints.endpoints,
     "transfer": results.transfer,

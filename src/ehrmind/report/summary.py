@@ -1,27 +1,38 @@
-"""The sentences on top of the page: headline, pilot, contamination, forgetting."""
+"""The sentences on top of the page: headline, baseline, reasoning, pilot, contamination,
+forgetting."""
 
 from __future__ import annotations
 
 from ehrmind.report.formatting import arm_name, interval, p_value, percent, points
 from ehrmind.report.reading import Figures
+from ehrmind.report.tables.baselines import baseline_sentence
 from ehrmind.report.tables.contamination import contamination_sentence
 from ehrmind.report.tables.forgetting import forgetting_sentence
+from ehrmind.report.tables.process_audit import flawed_sentence
 from ehrmind.report.tables.results import pooled
 
 
 def summary(figures: Figures) -> list[str]:
     """The findings of the run, the headline first."""
+    best = _best(figures)
     return [
-        _headline(figures),
+        _headline(figures, best),
+        *baseline_sentence(figures, best),
+        *flawed_sentence(figures, best),
         *_pilot_sentence(figures),
         *contamination_sentence(figures.results.contamination),
         *forgetting_sentence(figures.results),
     ]
 
 
-def _headline(figures: Figures) -> str:
+def _best(figures: Figures) -> str:
+    """The arm that has the most training."""
     arms = figures.results.arms
-    best = next((arm for arm in ("sft_rlvr", "rlvr", "sft") if arm in arms), next(iter(arms)))
+    return next((arm for arm in ("sft_rlvr", "rlvr", "sft") if arm in arms), next(iter(arms)))
+
+
+def _headline(figures: Figures, best: str) -> str:
+    arms = figures.results.arms
     other = next((arm for arm in ("sft", "base", *arms) if arm in arms and arm != best), None)
     found = arms[best]
     said = (

@@ -30,7 +30,9 @@ _KINDS = {
     "teacher": rf"warmup\.jsonl|{_HALF}",
     "endpoints": rf"(?:{'|'.join(SCORINGS)})-[^/]+\.jsonl|{_HALF}",
 }
-_ALONE = rf"contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
+_ALONE = (
+    rf"baselines\.json|contamination\.json|review\.csv|review\.json|report-with-text\.html|{re.escape(WRITER)}|{_HALF}"
+)
 _OURS = re.compile("|".join([_ALONE, *(f"{kind}/(?:{form})" for kind, form in _KINDS.items())]))
 _OURS_OF = {kind: re.compile(form) for kind, form in _KINDS.items()}
 LISTED = (

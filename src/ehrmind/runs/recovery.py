@@ -136,7 +136,7 @@ def _made_by(name: str) -> str | None:
         return "contamination"
     if name.startswith(f"{MODELS}/base/"):
         return "model"
-    return "baseline" if name.startswith("protected/predictions/gradient_boosting-") else None
+    return "baselines" if name == "protected/baselines.json" else None
 
 
 def _refuse_lost_work(run: Run, faults: Faults, finished: set[str]) -> None:

@@ -10,12 +10,15 @@ from datetime import date
 from pathlib import Path
 
 from ehrmind.config import Recipe
+from ehrmind.prompts.records import with_histories
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.lock import writes_into
-from ehrmind.runs.records import Results, StageKey
+from ehrmind.runs.records import HELD_OUT, Results, StageKey
 from ehrmind.runs.start import is_bare
 from ehrmind.stages.context import transfer_sets
+from ehrmind.stages.evaluation.baselines import baseline_measures, baseline_outcomes
 from ehrmind.stages.evaluation.comparison import Outcome, outcomes
+from ehrmind.stages.evaluation.process import Auditor, process_figures
 from ehrmind.stages.evaluation.results import compared, scored_arms, transfer_outcomes
 from ehrmind.stages.models import Locate, OpenEngine, locate_base, open_local
 from ehrmind.stages.pipeline import run_pipeline
@@ -82,21 +85,27 @@ def parts_of(recipe: Recipe) -> dict[int, Recipe]:
 
 
 def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
-    """Pools the results of all seeds: means over seeds, intervals over seeds and patients. Figures
-    other than an arm's accuracy, such as curves over samples, stand in each seed's own
-    results.json."""
+    """Pools the results of all seeds: means over seeds, intervals over seeds and patients. The
+    process audit is pooled too; curves over samples stand in each seed's own results.json."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     transfer: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    baselines: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     strata: set[str] = set()
+    audited: list[tuple[Run, Recipe, Auditor]] = []
     for seed, part in parts.items():
         one = run.of_seed(seed)
         splits = one.load_cases()
-        cases, arms = {case.id: case for case in splits["held_out"]}, scored_arms(one, part)
+        held_out, _ = with_histories(splits[HELD_OUT], part.prompts.history)  # the audit reads them
+        cases, arms = {case.id: case for case in held_out}, scored_arms(one, part)
+        audited.append((one, part, Auditor(cases)))
         strata |= {case.stratum for case in splits["train"]}
         for arm in arms:
             for how in part.evaluate.decodings:
                 if one.rollout_steps(str(StageKey.scoring(arm, how))):
                     found[arm, how] += _marked(outcomes(one, part, arm, how, cases), seed)
+        for name, asked in {HELD_OUT: splits[HELD_OUT], **transfer_sets(splits)}.items():
+            for baseline, rows in baseline_outcomes(one, part, asked, name).items():
+                baselines[name][baseline] += _marked(rows, seed)
         for place, of_arms in transfer_outcomes(one, part, arms, transfer_sets(splits)).items():
             for arm, rows in of_arms.items():
                 transfer[place][arm] += _marked(rows, seed)
@@ -109,7 +118,13 @@ def pooled(run: Run, parts: dict[int, Recipe]) -> Results:
     scorings = [scoring for single in singles for scoring in single.held_out_scorings]
     kept = singles[0].model_fields_set & {"probabilities", "baselines", "contamination", "test_sets"}
     about = {name: getattr(singles[0], name) for name in kept}
-    results = compared(recipe, found, transfer, strata, scorings, dict(seconds))
+    if measures := baseline_measures(baselines[HELD_OUT]):
+        about["baselines"] = measures
+    results = compared(recipe, found, transfer, strata, scorings, dict(seconds), baselines)
+    about["arms"] = {
+        arm: row.model_copy(update={"process": process} if (process := process_figures(audited, arm)) else {})
+        for arm, row in results.arms.items()
+    }
     return results.model_copy(update={**about, "seeds": tuple(parts)})
 
 

@@ -46,7 +46,7 @@ def over_seeds(
     if variance == 0:
         low, high, p_value = mean, mean, float(mean == 0)
     else:
-        freedom = variance**2 / (between**2 / (len(means_K) - 1) + patients**2 / max(1, len(sums_G) - 1))
+        freedom = degrees_of_freedom(between, len(means_K), patients, len(sums_G))
         half = float(t.ppf(0.5 + level / 2, freedom)) * math.sqrt(variance)
         low, high = max(limits[0], mean - half), min(limits[1], mean + half)
         p_value = 2 * float(t.sf(abs(mean) / math.sqrt(variance), freedom))
@@ -57,3 +57,9 @@ def over_seeds(
         "per_seed": means_K.tolist(),
         "p": p_value,
     }
+
+
+def degrees_of_freedom(between: float, seeds: int, patients: float, groups: int) -> float:
+    """Returns those of the sum of a variance between seeds and one over groups of patients
+    (Satterthwaite 1946)."""
+    return (between + patients) ** 2 / (between**2 / (seeds - 1) + patients**2 / max(1, groups - 1))

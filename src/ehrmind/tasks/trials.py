@@ -25,9 +25,18 @@ _LISTS = (
 
 
 def record(case: Case) -> str:
-    """The patient, then the trial: title, conditions, who may take part, criteria."""
+    """The patient, then the trial."""
+    return f"{patient(case)}\n\n{trial(case)}"
+
+
+def patient(case: Case) -> str:
+    return f"Patient:\n{case.fields['note']}"
+
+
+def trial(case: Case) -> str:
+    """The trial: title, conditions, who may take part, criteria."""
     fields = case.fields
-    lines = ["Patient:", fields["note"], "", f"Trial: {fields['title']}"]
+    lines = [f"Trial: {fields['title']}"]
     if fields["conditions"]:
         lines.append(f"Conditions: {fields['conditions']}")
     if who := _who(fields):

@@ -17,7 +17,9 @@ from ehrmind.config import Recipe
 from ehrmind.report.formatting import arm_name, interval, number, p_value, pair_name, points
 from ehrmind.report.model_card.text import BY_PEOPLE, LIMITS, RESTRICTED, SERVING, UNKNOWN, USE
 from ehrmind.report.reading import Figures, read_run
+from ehrmind.report.tables.baselines import baseline_sentence
 from ehrmind.report.tables.contamination import not_comparable
+from ehrmind.report.tables.process_audit import flawed_sentence
 from ehrmind.runs import SPLITS, Run
 from ehrmind.runs.records import Interval95, Provenance
 from ehrmind.runs.records.exported import ExportedModel
@@ -204,7 +206,8 @@ def _arms(about: ExportedModel, figures: Figures) -> str:
     if pairs:
         found = table(("Pair", "Difference", "95 %", "p"), pairs)
         text += f"\n\nPaired on the same cases; p adjusted for the number of pairs (Holm).\n\n{found}"
-    return text
+    arm = about.arm or ""
+    return "\n\n".join([text, *map(plain, (*baseline_sentence(figures, arm), *flawed_sentence(figures, arm)))])
 
 
 def _measures(about: ExportedModel, figures: Figures) -> str:

@@ -50,6 +50,21 @@ def flaws(figures: Figures) -> Table | None:
     return Table("What the audit found most often.", ["Arm", "Part", "What", "Times"], rows) if rows else None
 
 
+def flawed_sentence(figures: Figures, arm: str) -> list[str]:
+    """Says how many right answers of an arm rest on flawed reasoning, and how many of base's."""
+    found = {one: row.right_but_flawed for one, row in _audited(figures).items() if row.right_but_flawed}
+    if arm not in found:
+        return []
+    row = found[arm]
+    said = (
+        f"Of the {row.n:,} right answers of {arm_name(arm)}, {percent(row.share)} ({interval(row.ci95)}) rest on "
+        "flawed reasoning"
+    )
+    if arm == "base" or "base" not in found:
+        return [f"{said}."]
+    return [f"{said}; of the {found['base'].n:,} of {arm_name('base')}, {percent(found['base'].share)}."]
+
+
 def _audited(figures: Figures) -> dict[str, ProcessFigures]:
     return {arm: row.process for arm, row in figures.results.arms.items() if row.process is not None}
 

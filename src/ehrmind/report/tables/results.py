@@ -58,8 +58,7 @@ def pairs(figures: Figures) -> Table | None:
         return None
     views = list(figures.results.views())
     rows: Rows = [
-        [pair_name(pair), *(_difference(view.pairs.get(pair)) for _, _, view in views)]
-        for pair in figures.results.pairs
+        [pair_name(pair), *(difference(view.pairs.get(pair)) for _, _, view in views)] for pair in figures.results.pairs
     ]
     titles = [f"{decoding}, {SCORER_NAMES.get(scorer, scorer)}" for decoding, scorer, _ in views]
     caption = (
@@ -70,7 +69,8 @@ def pairs(figures: Figures) -> Table | None:
     return Table(caption, ["Pair", *titles], rows)
 
 
-def _difference(pair: PairResult | None) -> Cell:
+def difference(pair: PairResult | None) -> Cell:
+    """A difference in points with its interval and p; a dash where there is none."""
     if pair is None:
         return Cell(ABSENT)
     low, high = pair.ci95
@@ -112,22 +112,28 @@ def seeds(figures: Figures) -> Table | None:
 
 
 def by_category(figures: Figures) -> Table:
-    return accuracy_table(
-        figures, "Held-out accuracy by category, with 95 % intervals.", "Category", categories(figures)
-    )
+    caption = "Held-out accuracy by category, with 95 % intervals."
+    return accuracy_table(caption, "Category", categories(figures), figures.arms)
 
 
 def by_stratum(figures: Figures) -> Table:
-    return accuracy_table(figures, "Held-out accuracy by stratum, with 95 % intervals.", "Stratum", strata(figures))
+    """The baselines have columns too."""
+    baselines = {name: row.by_stratum for name, row in figures.results.baseline_accuracy.items()}
+    shares = {
+        stratum: {**by_arm, **{name: of.get(stratum) for name, of in baselines.items()}}
+        for stratum, by_arm in strata(figures).items()
+    }
+    caption = "Held-out accuracy by stratum, with 95 % intervals."
+    return accuracy_table(caption, "Stratum", shares, [*figures.arms, *baselines])
 
 
-def accuracy_table(figures: Figures, caption: str, title: str, shares: Shares) -> Table:
-    """A row per group of cases, a column per arm."""
+def accuracy_table(caption: str, title: str, shares: Shares, names: Sequence[str]) -> Table:
+    """A row per group of cases, a column per arm or baseline."""
     rows: Rows = [
-        [group, number(max(row.n for row in by_arm.values() if row)), *(accuracy(by_arm[arm]) for arm in figures.arms)]
-        for group, by_arm in shares.items()
+        [group, number(max(row.n for row in found.values() if row)), *(accuracy(found[name]) for name in names)]
+        for group, found in shares.items()
     ]
-    return Table(caption, [title, "Cases", *map(arm_name, figures.arms)], rows)
+    return Table(caption, [title, "Cases", *map(arm_name, names)], rows)
 
 
 def categories(figures: Figures) -> Shares:

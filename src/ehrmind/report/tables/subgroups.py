@@ -16,7 +16,7 @@ def seen(figures: Figures) -> Table | None:
     if not shares:
         return None
     caption = "Held-out cases of tasks (calculators, collections) that train has, and of tasks that it lacks."
-    return accuracy_table(figures, caption, "Task", shares)
+    return accuracy_table(caption, "Task", shares, figures.arms)
 
 
 def seen_shares(figures: Figures) -> Shares:
@@ -33,7 +33,7 @@ def subgroups(figures: Figures) -> Table | None:
         "Held-out cases by the patient's age and sex, as far as the data say them. Groups may differ because their "
         "questions differ."
     )
-    return accuracy_table(figures, caption, "Patients", shares)
+    return accuracy_table(caption, "Patients", shares, figures.arms)
 
 
 def subgroup_shares(figures: Figures) -> Shares:

@@ -7,7 +7,7 @@ Stages write these types and every other room reads them. The JSON on the disk i
 from ehrmind.runs.records.base import SCHEMA_VERSION, Interval95, Record
 from ehrmind.runs.records.lines import Alarm, Scoring, StepMetrics
 from ehrmind.runs.records.marks import (
-    BaselineMark,
+    BaselinesMark,
     DataFacts,
     DataMark,
     Mark,
@@ -39,6 +39,8 @@ from ehrmind.runs.records.measures import (
     CurvePoint,
     FindingCount,
     FlawedReasoning,
+    Guess,
+    Guesses,
     LabelMeasures,
     ProcessFigures,
     RankingMeasures,
@@ -72,6 +74,7 @@ from ehrmind.runs.records.predictions import (
 from ehrmind.runs.records.results import (
     Accuracy,
     ArmResult,
+    BaselineAccuracy,
     Comparison,
     Cost,
     EndpointCost,
@@ -103,7 +106,8 @@ __all__ = [
     "ArmResult",
     "ArmReview",
     "Asked",
-    "BaselineMark",
+    "BaselineAccuracy",
+    "BaselinesMark",
     "Calibration",
     "CheckedPart",
     "Comparison",
@@ -124,6 +128,8 @@ __all__ = [
     "Forgetting",
     "ForgettingOfArm",
     "Gains",
+    "Guess",
+    "Guesses",
     "HeldOutSet",
     "Interval95",
     "LabelMeasures",

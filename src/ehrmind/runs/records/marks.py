@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from ehrmind.runs.records.base import JsonObject, Record
-from ehrmind.runs.records.measures import LabelMeasures
 from ehrmind.runs.records.pilot import Diagnosis
 
 
@@ -178,11 +177,11 @@ class RlvrMark(RlvrFacts, Mark):
     model_sha256: Mapping[str, str] = Field(default_factory=dict)
 
 
-class BaselineMark(Mark):
-    """stages/baseline.json: the measures of gradient boosting on counts of codes, by
-    family/task."""
+class BaselinesMark(Mark):
+    """stages/baselines.json: the number of cases that each baseline is made for, by set of
+    cases."""
 
-    gradient_boosting: Mapping[str, LabelMeasures]
+    cases: Mapping[str, Mapping[str, int]]
 
 
 class SeedsMark(Mark):

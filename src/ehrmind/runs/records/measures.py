@@ -69,6 +69,21 @@ class LabelMeasures(Record):
     ranking: RankingMeasures | None = None
 
 
+class Guess(Record):
+    """A baseline's answer to one case, as JSON text in the form of a model's answer block; None: it
+    has none. `probabilities` are those of the labels, where the answer is one."""
+
+    answer: str | None
+    probabilities: tuple[float, ...] | None = None
+
+
+class Guesses(Record):
+    """protected/baselines.json: the answers of every baseline, by set of cases, baseline and
+    case."""
+
+    answers: Mapping[str, Mapping[str, Mapping[str, Guess]]]
+
+
 class CurvePoint(Record):
     """A figure of k samples, such as pass@k. `interval` names the method of `ci95`."""
 
@@ -125,21 +140,24 @@ class RepeatedSamples(Record):
 
 class CheckedPart(Record):
     """One part of the process audit over all answers: how many things it checked and how many
-    passed."""
+    passed. A pool of several seeds also has the share of each seed."""
 
     checked: int
     passed: int
     share: float
     ci95: Interval95
+    per_seed: tuple[float, ...] = ()
 
 
 class FlawedReasoning(Record):
-    """Right answers, and how many of them rest on flawed reasoning."""
+    """Right answers, and how many of them rest on flawed reasoning. A pool of several seeds also
+    has the share of each seed that has right answers."""
 
     n: int
     flawed: int
     share: float
     ci95: Interval95
+    per_seed: tuple[float, ...] = ()
 
 
 class FindingCount(Record):

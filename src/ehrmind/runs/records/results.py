@@ -79,12 +79,23 @@ class PairResult(Record):
     p_bh: float | None = None
 
 
+class BaselineAccuracy(Accuracy):
+    """A baseline, which is no language model, on those of the cases that it is made for.
+    `unanswered` counts cases without an answer, which are wrong. `differences` are each arm's
+    accuracy minus the baseline's on these cases, by arm."""
+
+    unanswered: int
+    by_stratum: Mapping[str, Accuracy]
+    differences: Mapping[str, PairResult]
+
+
 class Comparison(Record):
     """Arms on the same cases under one decoding and one scorer. The key of a pair is
     "LATER-EARLIER"."""
 
     arms: Mapping[str, ArmResult]
     pairs: Mapping[str, PairResult]
+    baseline_accuracy: Mapping[str, BaselineAccuracy] = Field(default_factory=dict)  # by baseline
 
 
 class ForgettingOfArm(PairResult):

@@ -9,7 +9,7 @@ from pathlib import Path
 from ehrmind.config import split_arm
 from ehrmind.runs.records import StageKey
 from ehrmind.stages.context import StageContext
-from ehrmind.stages.evaluation.baseline import baselines
+from ehrmind.stages.evaluation.baselines import STAGE, run_baselines
 from ehrmind.stages.evaluation.contamination import check_contamination, read_contamination
 from ehrmind.stages.evaluation.endpoints import evaluate_endpoint
 from ehrmind.stages.evaluation.evaluate import evaluate
@@ -68,6 +68,8 @@ def finish_evaluation(context: StageContext) -> None:
         with run.stage("contamination"):
             check_contamination(context)
     if run.read_json("results.json") is None:
+        if recipe.evaluate.baseline and run.done(STAGE) is None:
+            run_baselines(context)
         seconds = {stage: float((run.done(stage) or {}).get("seconds", 0.0)) for stage in run.finished()}
-        write_results(context, read_contamination(run), baselines(context), seconds)
+        write_results(context, read_contamination(run), seconds)
     write_gains(run)

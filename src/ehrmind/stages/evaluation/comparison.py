@@ -16,14 +16,15 @@ from ehrmind.runs.records import (
     HELD_OUT,
     Accuracy,
     ArmResult,
+    BaselineAccuracy,
     Comparison,
     Cost,
     Interval95,
     LabelMeasures,
     PairResult,
-    RolloutRow,
     StageKey,
 )
+from ehrmind.stages.evaluation.pooled_measures import with_means
 from ehrmind.stages.evaluation.samples import SAMPLES, label_shares, with_labels
 from ehrmind.stages.evaluation.subgroups import SUBGROUPS
 from ehrmind.stages.evaluation.variants import thinks
@@ -71,7 +72,7 @@ def outcomes(
             stratum=row.stratum,
             well_formed=row.well_formed,
             ehrmind=row.correct,
-            benchmark=_by_benchmark(recipe, cases[row.case], row),
+            benchmark=right_by_benchmark(recipe, cases[row.case], row.text, row.correct),
             answer=judge(cases[row.case], row.text, think=think).answer if row.well_formed else None,
             probabilities=shares.get(row.case, row.probabilities),
             tokens=row.tokens,
@@ -81,33 +82,72 @@ def outcomes(
     ]
 
 
-def _by_benchmark(recipe: Recipe, case: Case, row: RolloutRow) -> bool:
+def right_by_benchmark(recipe: Recipe, case: Case, text: str, ours: bool) -> bool:
     """Scores an answer as the benchmark does. If the benchmark has no rule for the kind of truth,
     ours counts; where the recipe's headline scorer is the benchmark's, `benchmark_score` refuses
     such a case."""
     if case.truth["kind"] not in KINDS and recipe.evaluate.scorer != "benchmark":
-        return row.correct
-    return benchmark_score(case, row.text)
+        return ours
+    return benchmark_score(case, text)
 
 
 def comparison(
-    found: Mapping[str, Sequence[Outcome]], scorer: str, *, train_strata: Collection[str] | None = None
+    found: Mapping[str, Sequence[Outcome]],
+    scorer: str,
+    *,
+    train_strata: Collection[str] | None = None,
+    baselines: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> Comparison:
-    """Compares all arms and all pairs of them. With `train_strata`, arms also have figures by
-    category, by subgroup, and by whether train has the stratum."""
-    pairs = {
-        f"{second}-{first}": _difference(found[second], found[first], scorer)
-        for first, second in combinations(found, 2)
-    }
+    """Compares all arms, all pairs of them, and each arm with each baseline. With `train_strata`,
+    arms also have figures by category, by subgroup, and by whether train has the stratum."""
+    compared = Comparison(
+        arms={arm: _arm(rows, scorer, train_strata) for arm, rows in found.items()},
+        pairs=_corrected(
+            {
+                f"{second}-{first}": _difference(found[second], found[first], scorer)
+                for first, second in combinations(found, 2)
+            }
+        ),
+    )
+    if not baselines:
+        return compared
+    return compared.model_copy(update={"baseline_accuracy": _baseline_accuracy(found, scorer, baselines)})
+
+
+def _corrected(pairs: Mapping[str, PairResult]) -> dict[str, PairResult]:
+    """Adds the p values that are corrected for the number of pairs."""
     p_values = [pair.p for pair in pairs.values()]
     corrected = zip(pairs.items(), holm(p_values), benjamini_hochberg(p_values), strict=True)
-    return Comparison(
-        arms={arm: _arm(rows, scorer, train_strata) for arm, rows in found.items()},
-        pairs={
-            name: pair.model_copy(update={"p_holm": by_holm, "p_bh": by_rate})
-            for (name, pair), by_holm, by_rate in corrected
-        },
-    )
+    return {
+        name: pair.model_copy(update={"p_holm": by_holm, "p_bh": by_rate})
+        for (name, pair), by_holm, by_rate in corrected
+    }
+
+
+def _baseline_accuracy(
+    found: Mapping[str, Sequence[Outcome]], scorer: str, baselines: Mapping[str, Sequence[Outcome]]
+) -> dict[str, BaselineAccuracy]:
+    """Returns each baseline's accuracy, and each arm's difference to it on the cases that the
+    baseline is made for."""
+    there = {name: {(row.seed, row.case.id) for row in rows} for name, rows in baselines.items()}
+    differences = {
+        name: _corrected(
+            {
+                arm: _difference([row for row in of_arm if (row.seed, row.case.id) in there[name]], rows, scorer)
+                for arm, of_arm in found.items()
+            }
+        )
+        for name, rows in baselines.items()
+    }
+    return {
+        name: BaselineAccuracy(
+            **accuracy(rows, scorer).to_dict(),
+            unanswered=sum(not row.well_formed for row in rows),
+            by_stratum=_accuracies(rows, scorer, lambda row: row.stratum),
+            differences=differences[name],
+        )
+        for name, rows in baselines.items()
+    }
 
 
 def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: str) -> PairResult:
@@ -123,14 +163,14 @@ def _difference(later: Sequence[Outcome], earlier: Sequence[Outcome], scorer: st
     return PairResult(
         difference=seeds["mean"],
         sd=seeds["sd"],
-        ci95=_widest(seeds["ci95"], pair.ci95),
+        ci95=widest(seeds["ci95"], pair.ci95),
         per_seed=seeds["per_seed"],
         p=seeds["p"],
         interval=SEEDS,
     )
 
 
-def _widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
+def widest(first: Sequence[float], second: Sequence[float]) -> Interval95:
     """Joins two intervals. The one over seeds and patients is never narrower than that over
     patients, which knows what few and equal answers are worth."""
     return min(first[0], second[0]), max(first[1], second[1])
@@ -152,7 +192,7 @@ def _arm(rows: Sequence[Outcome], scorer: str, train_strata: Collection[str] | N
         by_stratum=_accuracies(rows, scorer, lambda row: row.stratum),
     )
     more: dict[str, object] = {}
-    if measures := _measures(rows):
+    if measures := measures_by_task(rows):
         more["measures"] = measures
     if train_strata is not None:
         more["by_category"] = _accuracies(rows, scorer, lambda row: "/".join(row.stratum.split("/")[:2]))
@@ -191,21 +231,29 @@ def accuracy(rows: Sequence[Outcome], scorer: str) -> Accuracy:
         return figure
     values = [[value for _, value in of] for of in by_seed]
     seeds = over_seeds(values, [[row.case.group for row, _ in of] for of in by_seed])
-    pooled = {"accuracy": seeds["mean"], "ci95": _widest(seeds["ci95"], figure.ci95), "interval": SEEDS}
+    pooled = {"accuracy": seeds["mean"], "ci95": widest(seeds["ci95"], figure.ci95), "interval": SEEDS}
     return figure.model_copy(update={**pooled, "per_seed": tuple(seeds["per_seed"]), "sd": seeds["sd"]})
 
 
-def _measures(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
+def measures_by_task(rows: Sequence[Outcome]) -> dict[str, LabelMeasures]:
     """Returns the family's own measures by family/task, for families that have some."""
     by_task: dict[str, list[Outcome]] = defaultdict(list)
     for row in rows:
         by_task[f"{row.case.family}/{row.case.task}"].append(row)
     found = {}
     for name in sorted(by_task):
-        cases, answers, shares = columns(by_task[name])
-        if figures := tasks.of(cases[0]).measures(cases, answers, shares):
-            found[name] = LabelMeasures.model_validate(figures)
+        whole = _figures(by_task[name])
+        if whole is None:
+            continue
+        seeds = [[row for row, _ in of] for of in _by_seed(by_task[name], [0.0] * len(by_task[name]))]
+        of_seeds = [figures for of in seeds if len(seeds) > 1 and (figures := _figures(of)) is not None]
+        found[name] = with_means(whole, of_seeds) if of_seeds else whole
     return found
+
+
+def _figures(rows: Sequence[Outcome]) -> LabelMeasures | None:
+    figures = tasks.of(rows[0].case).measures(*columns(rows))
+    return LabelMeasures.model_validate(figures) if figures else None
 
 
 def columns(rows: Sequence[Outcome]) -> tuple[list[Case], list[Any], list[Sequence[float] | None]]:

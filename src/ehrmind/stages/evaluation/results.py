@@ -10,6 +10,7 @@ from ehrmind.config import ARMS, Recipe
 from ehrmind.measures import trec_run
 from ehrmind.runs import Run
 from ehrmind.runs.records import (
+    HELD_OUT,
     SCHEMA_VERSION,
     ArmResult,
     Comparison,
@@ -17,12 +18,12 @@ from ehrmind.runs.records import (
     Forgetting,
     ForgettingOfArm,
     HeldOutSet,
-    LabelMeasures,
     Results,
     Scoring,
     StageKey,
 )
 from ehrmind.stages.context import StageContext
+from ehrmind.stages.evaluation.baselines import baseline_measures, baseline_outcomes
 from ehrmind.stages.evaluation.comparison import Outcome, columns, comparison, outcomes
 from ehrmind.stages.evaluation.endpoints import spent
 from ehrmind.stages.evaluation.label_predictions import write_predictions
@@ -33,17 +34,16 @@ from ehrmind.stages.evaluation.variants import thinks
 from ehrmind.types import Case
 
 Found = Mapping[tuple[str, str], Sequence[Outcome]]  # by arm and decoding
-Places = Mapping[str, Mapping[str, Sequence[Outcome]]]  # by transfer set and arm
+Places = Mapping[str, Mapping[str, Sequence[Outcome]]]  # by set of cases, and arm or baseline
 
 
 def write_results(
     context: StageContext,
     contamination: Mapping[str, Contamination],
-    baselines: Mapping[str, Mapping[str, LabelMeasures]],
     seconds: Mapping[str, float],
 ) -> Results:
-    """Writes results.json from the rollouts of all scored arms. `baselines` are measures of models
-    that are no language models, `seconds` those of every finished stage."""
+    """Writes results.json from the rollouts of all scored arms and the answers of the baselines.
+    `seconds` are those of every finished stage."""
     run, recipe, held_out = context.run, context.recipe, context.splits["held_out"]
     cases, headline, arms = {case.id: case for case in held_out}, recipe.evaluate.decodings[0], scored_arms(run, recipe)
     found: dict[tuple[str, str], list[Outcome]] = {
@@ -53,13 +53,15 @@ def write_results(
         if run.rollout_steps(str(StageKey.scoring(arm, how)))
     }
     places = transfer_outcomes(run, recipe, arms, context.transfer)
-    results = compared(recipe, found, places, {case.stratum for case in context.train}, run.scorings(), seconds)
-    test_sets = {"held_out": held_out, **context.transfer}
+    test_sets = {HELD_OUT: held_out, **context.transfer}
+    baselines = {name: baseline_outcomes(run, recipe, of, name) for name, of in test_sets.items()}
+    train_strata = {case.stratum for case in context.train}
+    results = compared(recipe, found, places, train_strata, run.scorings(), seconds, baselines)
     about: dict[str, object] = {"test_sets": {name: _identity(of) for name, of in test_sets.items()}}
     if any(map(with_labels, test_sets.values())):
         about["probabilities"] = origin(recipe.evaluate)
-    if baselines:
-        about["baselines"] = baselines
+    if measures := baseline_measures(baselines[HELD_OUT]):
+        about["baselines"] = measures
     if contamination:
         about["contamination"] = contamination
     if raised := run.alarms():
@@ -76,6 +78,7 @@ def write_results(
     for place, of_arms in places.items():
         for arm, rows in of_arms.items():
             write_predictions(run, f"transfer-{place}-{arm}-{headline}", *columns(rows))
+    write_predictions(run, "gradient_boosting", *columns(baselines[HELD_OUT].get("gradient_boosting", ())))
     run.write_record("results.json", results)
     return results
 
@@ -90,7 +93,7 @@ def _whole_arm(
     more: dict[str, object] = {"cost": result.cost.model_copy(update={"seconds": spent_here})}
     if run.rollout_steps(stage := str(StageKey.scoring(arm, REPEATED))):
         more["repeated"] = repeated_figures(run.rollout_rows(stage), auditor.cases, thinks(recipe, arm))
-    if process := process_figures(run, recipe, arm, auditor):
+    if process := process_figures([(run, recipe, auditor)], arm):
         more["process"] = process
     if arm in recipe.endpoints:
         more["endpoint"] = spent(run, arm, headline)
@@ -112,29 +115,36 @@ def compared(
     train_strata: Collection[str],
     scorings: Sequence[Scoring],
     seconds: Mapping[str, float],
+    baselines: Places,
 ) -> Results:
     """Returns the results that outcomes alone decide: every view of the held-out cases, the
-    transfer sets, and what was forgotten."""
+    transfer sets, and what was forgotten. `baselines` are by set of cases and baseline."""
     headline, *others = recipe.evaluate.decodings
     scorer = recipe.evaluate.scorer
     by_decoding = {
         how: {arm: rows for (arm, decoding), rows in found.items() if decoding == how}
         for how in recipe.evaluate.decodings
     }
-    first = comparison(by_decoding[headline], scorer, train_strata=train_strata)
+    there = baselines.get(HELD_OUT, {})
+    first = comparison(by_decoding[headline], scorer, train_strata=train_strata, baselines=there)
     results = Results(
         schema_version=SCHEMA_VERSION,
         arms=first.arms,
         pairs=first.pairs,
+        **({"baseline_accuracy": first.baseline_accuracy} if there else {}),
         decoding=headline,
         scorer=scorer,
         held_out_scorings=tuple(scorings),
         seconds=seconds,
     )
     other_scorer = "benchmark" if scorer == "ehrmind" else "ehrmind"
-    views: dict[str, object] = {how: comparison(by_decoding[how], scorer) for how in others}
-    views[other_scorer] = comparison(by_decoding[headline], other_scorer)
-    places = {name: comparison(of_arms, scorer) for name, of_arms in transfer.items() if of_arms}
+    views: dict[str, object] = {how: comparison(by_decoding[how], scorer, baselines=there) for how in others}
+    views[other_scorer] = comparison(by_decoding[headline], other_scorer, baselines=there)
+    places = {
+        name: comparison(of_arms, scorer, baselines=baselines.get(name))
+        for name, of_arms in transfer.items()
+        if of_arms
+    }
     if places:
         views["transfer"] = places
     if "general" in places and (lost := _forgetting(recipe, places["general"])):

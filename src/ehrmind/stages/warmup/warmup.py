@@ -24,6 +24,7 @@ from pydantic import JsonValue
 from ehrmind import tasks
 from ehrmind.config import Recipe
 from ehrmind.engines import Engine
+from ehrmind.process_audit import audit
 from ehrmind.prompts import gold_response
 from ehrmind.runs.records import Diagnosis, ResamplingRound, TeacherFacts, TraceCounts, TraceOrigin, WarmupFacts
 from ehrmind.stages.context import StageContext
@@ -103,8 +104,8 @@ def _proven(
     prompts: Mapping[str, Prompt],
     most: int | None,
 ) -> tuple[list[Pair], dict[str, int], dict[str, int]]:
-    """Keeps worked answers that the verifier accepts and that fit, each once and up to `most` per
-    stratum. Also returns counts."""
+    """Keeps worked answers that fit and that the verifier accepts (with `audited` the process audit
+    too), each once and up to `most` per stratum. Also returns counts."""
     own = recipe.warmup.traces == "pilot"
     left_out: dict[str, int] = defaultdict(int)
     by_stratum: dict[str, int] = defaultdict(int)
@@ -119,6 +120,8 @@ def _proven(
             left_out["prompt too long"] += 1
         elif not judge(case, text, think=recipe.prompts.think).correct:
             left_out["the verifier refuses the worked answer"] += 1
+        elif recipe.warmup.audited and not audit(case, text, recipe.prompts.think).sound:
+            left_out["the process audit finds the thinking unsound"] += 1
         elif (
             len(tokens := engine.response_tokens(text, prompts[case.id], own=own)) + len(prompts[case.id].token_ids)
             > engine.context

@@ -19,7 +19,10 @@ from ehrmind.engines.local.scoring import score
 
 LOG = logging.getLogger(__name__)
 SLOWER = "each prompt will be computed once for every answer, which takes several times as long"
-TOLERANCE = {torch.float32: 1e-4}  # log-probabilities; narrower types round more
+# Largest differences of log-probabilities. Rounding grows with their standard deviation. A trained
+# model of 30 layers is off by 1e-5 standard deviations in fp32 and by 0.09 in bf16; positions that
+# are one too high put it off by 0.36.
+TOLERANCE, NARROW_TOLERANCE = 1e-4, 0.2
 TRIED_ON = ("cpu", "cuda")
 STEPS = 3  # decoded after the prefill
 
@@ -55,7 +58,8 @@ def share_prompts(network: Any) -> bool:
             learned = score(network, groups, temperature=1.0, shared=True, pad_id=0).logprobs
             network.eval()
             decoded = _decoded(network, groups[:2])
-        tolerance = TOLERANCE.get(network.dtype, 0.1)
+        spread = float(plain.std())
+        tolerance = TOLERANCE * max(1.0, spread) if network.dtype == torch.float32 else NARROW_TOLERANCE * spread
         starts = torch.tensor([0, 5, 15, 19])[:, None]  # of the four answers decoded, in the flat log-probabilities
         wanted = plain[starts + torch.arange(1, STEPS + 1)]
         pairs = [(packed, plain), (learned, plain), (decoded, wanted), (bare, plain[: len(bare)])]

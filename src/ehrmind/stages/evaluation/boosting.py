@@ -7,15 +7,13 @@ held-out cases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ehrmind import tasks
 from ehrmind.ages import ages
 from ehrmind.prompts.records import by_shard
-from ehrmind.runs.records import BaselineMark, LabelMeasures
-from ehrmind.stages.context import StageContext
-from ehrmind.stages.evaluation.label_predictions import write_predictions
+from ehrmind.runs.records import Guess
+from ehrmind.stages.evaluation.guesses import guess_of_shares
 from ehrmind.types import Case
 
 if TYPE_CHECKING:
@@ -26,27 +24,15 @@ CODES = 1000  # the commonest in training
 AT_ONCE = 500  # cases whose whole histories are counted together
 
 
-class Boosted(NamedTuple):
-    """A task's held-out cases, the likeliest label of each, and the probabilities of all labels."""
-
-    cases: list[Case]
-    answers: list[int]
-    probabilities: list[list[float]]
-
-    def measures(self) -> LabelMeasures:
-        figures = tasks.of(self.cases[0]).measures(self.cases, self.answers, self.probabilities)
-        return LabelMeasures.model_validate(figures)
-
-
 def boosted_counts(
     train: Sequence[Case], held_out: Sequence[Case], *, seed: int, strictly_before: bool = False
-) -> dict[str, Boosted]:
-    """Returns predictions by family/task, for every task of coded histories that both splits have.
-    A task with one label in training has no model and no entry."""
+) -> dict[str, Guess]:
+    """Returns guesses by case, for every task of coded histories that both splits have. A task with
+    one label in training has no model and no guesses."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    found = {}
+    found: dict[str, Guess] = {}
     for name in sorted(
         {case.task for case in train if case.family == "ehr"} & {case.task for case in held_out if case.family == "ehr"}
     ):
@@ -64,25 +50,9 @@ def boosted_counts(
         counts, years = _counts(asked, strictly_before)
         shares = np.zeros((len(asked), len(asked[0].truth["labels"])))
         shares[:, model.classes_] = model.predict_proba(_matrix(counts, years, common))
-        found[f"ehr/{name}"] = Boosted(asked, shares.argmax(axis=1).tolist(), shares.tolist())
+        for case, row in zip(asked, shares.tolist(), strict=True):
+            found[case.id] = guess_of_shares(case, row)
     return found
-
-
-def baselines(context: StageContext) -> dict[str, Mapping[str, LabelMeasures]]:
-    """Returns measures of the baseline, computed once per run; empty if no case has a coded history
-    or the recipe wants none."""
-    run, recipe, splits = context.run, context.recipe, context.splits
-    if not recipe.evaluate.baseline or not any(case.family == "ehr" for case in splits["held_out"]):
-        return {}
-    if run.done("baseline") is None:
-        with run.stage("baseline") as facts:
-            before = recipe.prompts.history.strictly_before
-            boosted = boosted_counts(splits["train"], splits["held_out"], seed=recipe.seed, strictly_before=before)
-            for predicted in boosted.values():
-                write_predictions(run, "gradient_boosting", *predicted)
-            facts["gradient_boosting"] = {name: predicted.measures().to_dict() for name, predicted in boosted.items()}
-    mark = run.mark("baseline", BaselineMark)
-    return {"gradient_boosting": mark.gradient_boosting} if mark is not None and mark.gradient_boosting else {}
 
 
 def _counts(cases: Sequence[Case], strictly_before: bool) -> tuple[pl.DataFrame, np.ndarray]:

@@ -1,0 +1,214 @@
+"""The paper's experiment on a real model and real rows: SmolLM2-135M-Instruct on two CPU cores.
+
+    make real                                                # every part, one after the other
+    python benchmarks/real_model.py medcalc --out runs/real  # one part; again: resumes it
+    python benchmarks/real_model.py --table --out runs/real  # the tables of what is finished
+    python benchmarks/real_model.py medcalc --model HUB-ID-OR-DIRECTORY
+
+real_model/plan.md is the plan of the study: what is run, why, and how it is judged. Each run's name
+holds the commit of that plan. The model is that of `make smollm2`; the data are those of
+EHRMIND_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from _real_tables import print_tables
+
+from ehrmind.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = Path(__file__).resolve().parent / "real_model"
+DATA = Path(os.environ.get("EHRMIND_DATA", ROOT.parent / "shared" / "data")).resolve()
+MEDCALC, TREC = DATA / "medcalc-bench", DATA / "trec-clinical-trials"
+SYNTHEA, MIMIC = DATA / "synthea-meds", DATA / "mimic-iv-demo-meds" / "meds"
+SMOLLM2 = Path("~/.cache/ehrmind/smollm2/model").expanduser()
+FOUR = ("base", "rlvr", "sft", "sft_rlvr")
+# The whole path in a minute or two, for tests.
+SMALL = (
+    "data.train.limit=24",
+    "data.held_out.limit=6",
+    "data.tuning.limit=2",
+    "prompts.max_tokens=640",
+    "decoding.max_new_tokens=24",
+    "pilot.questions=2",
+    "pilot.samples=2",
+    "warmup.traces_per_stratum=1",
+    "warmup.epochs=1",
+    "rlvr.steps=2",
+    "rlvr.questions_per_step=2",
+    "rlvr.samples=2",
+    "evaluate.general=null",
+    "data.transfer={}",
+)
+AUDITED = (
+    "warmup.audited=true",
+    "reward.extra={process: {function: 'ehrmind.process_audit:soundness', weight: 0.2}}",
+)
+
+
+class Part(NamedTuple):
+    """One recipe, its arms, its seeds (0, 1 …), and what it changes of the recipe's file."""
+
+    recipe: str
+    arms: Sequence[str]
+    seeds: int = 1
+    changes: Sequence[str] = ()
+
+
+def history(meds: Path, task: str) -> tuple[str, ...]:
+    return f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}"
+
+
+# OUT stands for the folder of all runs, where `prepare` writes Cases files.
+WITH_SYNTHETIC = ("data.train={cases: [OUT/data/medcalc_train.parquet, OUT/data/synthetic.parquet], recompute: true}",)
+NO_PILOT = ("pilot.questions=1", "pilot.samples=1")
+PARTS = {
+    "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, NO_PILOT),
+    "medcalc": Part("medcalc", ("rlvr", "sft", "sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 3),
+    # An example and a question are longer than a question; all else is as in medcalc-base.
+    "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, (*NO_PILOT, "prompts.max_tokens=4096")),
+    "trials": Part("trials", FOUR, 2),
+    "readmission": Part("histories", FOUR, 2, history(SYNTHEA, "guo_readmission")),
+    "long-stay": Part("histories", FOUR, 2, history(SYNTHEA, "long_stay_2d")),
+    "anaemia": Part("histories", FOUR, 2, (*history(MIMIC, "lab_anemia"), "data.held_out.limit=200")),
+    "medcalc-audited": Part("medcalc", ("sft", "sft_rlvr"), 1, AUDITED),
+    "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr"), 1, WITH_SYNTHETIC),
+}
+SECOND_PILOT = "medcalc-second-pilot"  # of each seed's `sft`: what RLVR is expected to add to it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, SECOND_PILOT])}; all by default")
+    parser.add_argument(
+        "--out", type=lambda text: Path(text).absolute(), default=ROOT / "runs" / "real", help="the folder of all runs"
+    )
+    parser.add_argument("--model", default=str(SMOLLM2), help="a model directory or hub id")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds of a part")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the tables")
+    parser.add_argument("--small", action="store_true", help="a few questions and two steps: shows the path only")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a change of the recipe")
+    given = parser.parse_args()
+    if unknown := set(given.parts) - {*PARTS, SECOND_PILOT}:
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; parts are {', '.join([*PARTS, SECOND_PILOT])}")
+    if not DATA.is_dir():
+        parser.error(f"there are no data at {DATA}; set EHRMIND_DATA to the folder that has medcalc-bench")
+    if not given.table:
+        for name in given.parts or [*PARTS, SECOND_PILOT]:
+            run_part(name, given)
+    print_tables(given.out, MEDCALC)
+
+
+def run_part(name: str, given: argparse.Namespace) -> None:
+    """Runs or resumes one part."""
+    prepare(given.out)
+    if name == SECOND_PILOT:
+        second_pilot(given)
+        return
+    part, out = PARTS[name], given.out / name
+    seeds = min(part.seeds, given.seeds or part.seeds)
+    changes = [
+        *files_of(part, given.out),
+        *(change.replace("OUT", str(given.out)) for change in part.changes),
+        f"name={name_of(name, out, plan=not given.small)}",
+        f"arms=[{', '.join(part.arms)}]",
+        f"seeds={seeds}",
+        *(SMALL if given.small else ()),
+        *given.set,
+    ]
+    ehrmind("run", part.recipe, out, given.model, changes)
+
+
+def second_pilot(given: argparse.Namespace) -> None:
+    """Samples what each seed's SFT model can do, as a pilot does, before it is known what RLVR made
+    of it."""
+    part = PARTS["medcalc"]
+    for one in Run(given.out / "medcalc").seeds() or [Run(given.out / "medcalc")]:
+        if one.done("warmup") is not None:
+            out = given.out / SECOND_PILOT / one.path.name
+            about = [f"name={name_of(SECOND_PILOT, out, plan=not given.small)}", f"seed={one.recipe()['seed']}"]
+            changes = [*files_of(part, given.out), *about, *(SMALL if given.small else ()), *given.set]
+            ehrmind("pilot", part.recipe, out, str(one.model("sft")), changes)
+
+
+def files_of(part: Part, out: Path) -> list[str]:
+    """Names the files of a part's family, and of its transfer sets."""
+    rows = f"[{MEDCALC / 'test_v1.0_dev.csv.gz'}]"
+    readmission = f"{{meds: {SYNTHEA}, labels: {SYNTHEA / 'labels' / 'guo_readmission'}}}"
+    transfer = {
+        "medcalc": f"{{medcalc: {rows}, limit: 100}}",
+        "trials": f"{{cases: [{out / 'data' / 'trec_2022.parquet'}], limit: 100}}",
+        "readmission": f"{{ehr: {readmission}, limit: 100}}",
+    }
+    named = {
+        "medcalc": [
+            f"data.train.medcalc=[{MEDCALC / 'train_subset_v1.0.parquet'}]",
+            f"data.held_out.medcalc={rows}",
+        ],
+        "trials": [
+            *(f"data.{split}.cases=[{out / 'data' / 'trec_2021.parquet'}]" for split in ("train", "tuning")),
+            f"data.held_out.cases=[{out / 'data' / 'trec_2022.parquet'}]",
+        ],
+        "histories": [],
+    }
+    own = {"histories": "readmission"}.get(part.recipe, part.recipe)
+    others = ", ".join(f"{name}: {source}" for name, source in transfer.items() if name != own)
+    return [*named[part.recipe], f"data.transfer={{{others}}}"]
+
+
+def prepare(out: Path) -> None:
+    """Makes the Cases files that need options of `ehrmind data`."""
+    folder = out / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for target, command in data_commands(folder):
+        if not target.is_file():
+            subprocess.run([sys.executable, "-m", "ehrmind.cli", "data", *command, "--out", str(target)], check=True)
+
+
+def data_commands(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    for year, shares in (("2021", ("0.85", "0.15", "0")), ("2022", ("0", "0", "1"))):
+        records = [TREC / "ctgov_trials.parquet", TREC / "trialgpt_parsed_trials.jsonl.gz"]
+        files = ["--topics", TREC / f"trec_{year}_queries.jsonl.gz", "--qrels", TREC / f"trec_{year}_qrels.tsv.gz"]
+        files += [word for record in records for word in ("--trials", record)]
+        yield folder / f"trec_{year}.parquet", ["trials", *map(str, files), "--shares", *shares]
+    rows = MEDCALC / "train_subset_v1.0.parquet"
+    yield folder / "medcalc_train.parquet", ["medcalc", str(rows), "--split", "train"]
+    yield folder / "synthetic.parquet", ["synthetic", "medcalc", "--n", "1100", "--seed", "23"]
+
+
+def name_of(part: str, out: Path, *, plan: bool) -> str:
+    """Names a run after its part and the plan's commit. A run that has begun keeps its name."""
+    if (out / "recipe.yaml").is_file():
+        return str(Run(out).recipe()["name"])
+    if not plan:
+        return part
+    if changed := git("status", "--porcelain", "--", str(STUDY)):
+        raise SystemExit(f"The plan has changes that are not committed; commit it before a run is scored:\n{changed}")
+    commit = git("log", "-1", "--format=%h", "--", str(STUDY))
+    return f"{part}, plan {commit or 'without a commit'}"
+
+
+def git(*words: str) -> str:
+    """Asks git; an empty text outside of a repository."""
+    asked = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def ehrmind(verb: str, recipe: str, out: Path, model: str, changes: Sequence[str]) -> None:
+    """Calls `ehrmind` as a user would; a run that is there is resumed."""
+    command = [sys.executable, "-m", "ehrmind.cli", verb, str(STUDY / f"{recipe}.yaml"), "--out", str(out)]
+    resume = ["--resume"] if (out / "recipe.yaml").is_file() else []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*command, *resume, f"model.name={model}", *changes], check=True)
+
+
+if __name__ == "__main__":
+    main()
