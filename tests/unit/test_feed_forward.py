@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from ehrmind.engines.local.forward.feed_forward import FeedForward, use_own_feed_forward
-from ehrmind.engines.local.forward.matmul import ONEDNN, Linear, exact_in_bf16, packed_weights, use_own_linear
+from ehrmind.engines.local.forward.matmul import (
+    ONEDNN,
+    Linear,
+    _stays_fp32,
+    batched_matmul,
+    exact_in_bf16,
+    packed_weights,
+    use_own_linear,
+)
 
 pytestmark = pytest.mark.skipif(not ONEDNN, reason="layers are replaced where oneDNN is")
 
@@ -96,3 +104,24 @@ def test_matmuls_have_their_own_precision_again_after_one_in_bf16() -> None:
     assert backend.matmul.fp32_precision == before
     with exact_in_bf16(torch.float32):
         assert backend.matmul.fp32_precision == before
+
+
+def test_a_batch_of_fp32_matmuls_is_not_rounded_to_bf16_and_leaves_the_setting_as_it_was() -> None:
+    bmm, backend = batched_matmul(torch.device("cpu")), torch.backends.mkldnn
+    before = backend.matmul.fp32_precision  # type: ignore[attr-defined]
+    left, right = torch.randn(6, 24, 64), torch.randn(6, 600, 64).mT
+    into = torch.zeros(6, 24, 616)[..., :600]
+    bmm(left, right, out=into)
+    assert (into - left.double() @ right.double()).abs().max() < 1e-4
+    with pytest.raises(RuntimeError):
+        bmm(left, left)
+    assert backend.matmul.fp32_precision == before  # type: ignore[attr-defined]
+
+
+def test_a_processor_that_would_round_a_batch_of_matmuls_keeps_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    _stays_fp32.cache_clear()
+    try:
+        assert batched_matmul(torch.device("cpu")) is torch.bmm
+    finally:
+        _stays_fp32.cache_clear()

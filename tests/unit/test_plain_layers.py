@@ -94,6 +94,16 @@ def test_modules_are_not_called_and_no_weight_is_packed_twice(monkeypatch: pytes
     assert called == []
 
 
+def test_the_last_layer_feeds_a_prompts_last_token_forward_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, rows = opened("llama"), []
+    assert try_plain_layers(network)
+    silu = plain_layers.Matmul.silu
+    monkeypatch.setattr(plain_layers.Matmul, "silu", lambda matmul, x: (rows.append(len(x)), silu(matmul, x))[1])
+    with torch.inference_mode(), rollout_weights(network):
+        Decoder(network, slots=2, group_size=3, longest=30).admit(PROMPTS[:2])
+    assert rows == [47, 47, 2]
+
+
 @pytest.mark.parametrize(
     ("family", "more"),
     [

@@ -25,6 +25,9 @@ ONEDNN = (
     and torch.backends.mkldnn.is_available()
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+# Looking an operator up takes as long as a small one runs
+LINEAR: Any = torch.ops.mkldnn._linear_pointwise.default if ONEDNN else None
+LINEAR_WITH: Any = torch.ops.mkldnn._linear_pointwise.binary if ONEDNN else None
 PRECISION: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 ROWS = 64  # weights are packed for this many input rows; only very few rows have another layout
 

@@ -1,4 +1,4 @@
-"""One decoding step: which keys every row sees when a token is computed for each, and the attention
+"""Decoding steps: which keys every row sees when a token is computed for each, and the attention
 over them.
 
 Rows are answers being written. A slot of the KV cache holds one prompt and serves the rows of its
@@ -72,10 +72,9 @@ class Step:
     """The layout of decoding steps of the same rows: one new token for every row.
 
     `prompts` are the prompts' keys and values by layer, `own` those of the rows' own tokens.
-    `lengths_S` are the prompts' lengths, none above `longest`. `ages_R` counts each row's own tokens
-    so far; `age` is that number if all rows have the same. `room` is how many own tokens are stored
-    for a row. The tensors lie on the device, so that a captured CUDA graph finds new values in them.
-    `ragged`: some prompt may be shorter than the longest.
+    `lengths_S` are the prompts' lengths, none above `longest`. `room` is how many own tokens are
+    stored for a row. The tensors lie on the device, so that a captured CUDA graph finds new values
+    in them. `ragged`: some prompt may be shorter than the longest.
 
     Letters: `_B` slots · key heads, `_X` rows · query heads of one of them, `_Z` prompt and own
     tokens, `_C` rows · key heads.
@@ -101,7 +100,9 @@ class Step:
         self._scores: dict[tuple[int, ...], _Scores] = {}
 
     def begin(self, ages_R: Tensor, age: int | None) -> Step:
-        """Says how many tokens the rows have."""
+        """Begins the next step. `ages_R` counts each row's own tokens so far; `age` is that number
+        if all rows have the same.
+        """
         self.ages_R, self.age = ages_R, age
         self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
         return self
@@ -125,8 +126,9 @@ class Step:
         """Attends with [R, H, 1, D] queries to the prompt and to a row's own tokens, which were
         stored. Returns [R, 1, H, D].
         """
-        query_RHD = (query[:, :, 0] * scale).to(key.dtype)
-        return self.attended(layer, query_RHD, window).to(query.dtype).view(len(query), 1, *query.shape[1::2])
+        rows, heads, _, width = query.shape
+        out = self.attended(layer, (query[:, :, 0] * scale).to(key.dtype), window)
+        return out.view(rows, 1, heads, width).to(query.dtype)
 
     def attended(self, layer: int, query_RHD: Tensor, window: int | None) -> Tensor:
         """Attends with scaled queries to the prompt and to a row's own tokens. Returns [R, H · D].

@@ -25,14 +25,14 @@ from torch.linalg import vector_norm
 from torch.nn.functional import embedding, silu
 
 from ehrmind.engines.local.forward.attention import windows
-from ehrmind.engines.local.forward.matmul import ONEDNN, ROWS, Linear, packed_weights
+from ehrmind.engines.local.forward.matmul import LINEAR, LINEAR_WITH, ONEDNN, ROWS, Linear, packed_weights
 from ehrmind.engines.local.forward.norms import RmsNorm
 
 PLAIN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 TRIED, PACKED = "_ehrmind_plain_layers", "_ehrmind_packed_layers"  # attributes of a network
 
-# Stores keys and values of a layer and attends: layer, scaled query [N, H, D], key, value [N, K, D],
-# window -> [N, H · D]
+# Stores keys and values of a layer and attends: layer, scaled query [N, H, D], key and
+# value [N, K, D], window -> [N, H · D]
 Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 
@@ -57,23 +57,26 @@ class Matmul(NamedTuple):
     adapter: tuple[Tensor, Tensor] | None
 
     def __call__(self, input_NE: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(input_NE, self.weight, self.bias, "none", [], "")
+        out: Tensor = LINEAR(input_NE, self.weight, self.bias, "none", [], "")
         return out if self.adapter is None else out.add_(self._adapted(input_NE))
 
     def silu(self, input_NE: Tensor) -> Tensor:
         if self.adapter is not None:
             return silu(self(input_NE))
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(input_NE, self.weight, self.bias, "swish", [], "")
+        out: Tensor = LINEAR(input_NE, self.weight, self.bias, "swish", [], "")
         return out
 
     def times(self, input_NE: Tensor, other: Tensor) -> Tensor:
         if self.adapter is not None:
             return self(input_NE).mul_(other)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(input_NE, other, self.weight, self.bias, "mul")
+        out: Tensor = LINEAR_WITH(input_NE, other, self.weight, self.bias, "mul")
         return out
 
     def plus(self, input_NE: Tensor, other: Tensor) -> Tensor:
-        """Adds to `other`, in place."""
+        """Adds to `other`, which may be changed."""
+        if self.adapter is None and other.dtype == input_NE.dtype:
+            out: Tensor = LINEAR_WITH(input_NE, other, self.weight, self.bias, "add")
+            return out
         return other.add_(self(input_NE))
 
     def _adapted(self, input_NE: Tensor) -> Tensor:
@@ -94,6 +97,7 @@ class Layer(NamedTuple):
     up: Matmul
     down: Matmul
     window: int | None
+    last: bool
 
 
 @dataclass
@@ -116,11 +120,13 @@ class Plain:
             hidden_NE = embedding(ids_N, self.embedding)
             turns = self._turns(hidden_NE, positions_N)
             for layer in self.layers:
-                hidden_NE = self._layer(layer, hidden_NE, turns, attend)
-            hidden_NE = hidden_NE if chosen is None else hidden_NE[chosen]
+                hidden_NE = self._layer(layer, hidden_NE, turns, attend, chosen if layer.last else None)
             return self.head(self.norm(hidden_NE, self.dtype))
 
-    def _layer(self, layer: Layer, hidden_NE: Tensor, turns: Tensor, attend: Attend) -> Tensor:
+    def _layer(
+        self, layer: Layer, hidden_NE: Tensor, turns: Tensor, attend: Attend, chosen: Tensor | None = None
+    ) -> Tensor:
+        """Returns hidden states after a layer: of all tokens, or of the chosen ones."""
         qkv = layer.qkv(layer.norm(hidden_NE, self.dtype)).view(len(hidden_NE), -1, self.width)
         turned, value_NKD = qkv.split_with_sizes((self.heads + self.key_heads, self.key_heads), 1)
         turned = turned.float()
@@ -129,12 +135,15 @@ class Plain:
         pairs = torch.view_as_complex(turned.view(len(turned), -1, self.width // 2, 2))
         turned = torch.view_as_real(pairs * turns).view(turned.shape)
         query_NHD, key_NKD = turned.split_with_sizes((self.heads, self.key_heads), 1)
-        hidden_NE = layer.out.plus(attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window), hidden_NE)
+        seen = attend(layer.number, query_NHD, key_NKD, value_NKD, layer.window)
+        if chosen is not None:
+            seen, hidden_NE = seen[chosen], hidden_NE[chosen]
+        hidden_NE = layer.out.plus(seen, hidden_NE)
         input_NE = layer.norm_after(hidden_NE, self.dtype)
         return layer.down.plus(layer.up.times(input_NE, layer.gate.silu(input_NE)), hidden_NE)
 
     def _turns(self, hidden_NE: Tensor, positions_N: Tensor) -> Tensor:
-        """Returns rotary factors [N, H + K, D / 2] as complex numbers. Those of queries are scaled."""
+        """Returns complex rotary factors [N, H + K, D / 2]. Those of queries are scaled."""
         cos, sin = self.rotary(hidden_NE, positions_N[:, None])
         half = self.width // 2
         turns = torch.complex(cos[..., :half].float(), sin[..., :half].float())
@@ -224,6 +233,7 @@ class _Layers:
             up=_matmul([mlp.up_proj], self.dtype),
             down=_matmul([mlp.down_proj], self.dtype),
             window=self.windows[index],
+            last=index == len(self.modules) - 1,
         )
 
     def _head_norm(self, own: Any) -> Norm:
