@@ -288,8 +288,8 @@ def _criterion(kind: Kind, patient: Patient, draw: random.Random) -> Criterion:
         about = draw.choice(sorted(theirs) if draw.random() < 0.35 else all_of_them)
         return Criterion(about, draw.random() < (0.5 if about in theirs else 0.2), kind)
     if kind == "drug_classes":
-        theirs = {name for name, drugs in DRUG_CLASSES.items() if patient.drugs.intersection(drugs)}
-        about = draw.choice(sorted(theirs) if draw.random() < 0.7 else tuple(DRUG_CLASSES))
+        taken = [name for name in sorted(DRUG_CLASSES) if patient.drugs.intersection(DRUG_CLASSES[name])]
+        about = draw.choice(taken if draw.random() < 0.7 else tuple(DRUG_CLASSES))
         return Criterion(about, draw.random() < 0.3, kind)
     about = "age" if kind == "ages" else draw.choice(tuple(TESTS))
     limit = draw.choice(AGES if kind == "ages" else TESTS[about][4])
