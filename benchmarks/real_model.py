@@ -1,12 +1,15 @@
 """The paper's experiment on a real model and real rows: SmolLM2-135M-Instruct on two CPU cores.
 
-    make real                                                # every part, one after the other
-    python benchmarks/real_model.py medcalc --out runs/real  # one part; again: resumes it
-    python benchmarks/real_model.py --table --out runs/real  # the tables of what is finished
+    make real                                           # every part and seed, one after the other
+    python benchmarks/real_model.py medcalc --seed 0    # one run; again: resumes it
     python benchmarks/real_model.py medcalc --model HUB-ID-OR-DIRECTORY
+    python benchmarks/real_model.py --table             # the tables of what is finished
+    python benchmarks/real_model.py --table --records benchmarks/real_model/records
 
 real_model/plan.md is the plan of the study: what is run, why, and how it is judged. Each run's name
-holds the commit of that plan. The model is that of `make smollm2`; the data are those of
+holds the commit of that plan. Each seed of a part is a run of its own, so that several machines can
+share the work; a finished run leaves a record of numbers, without texts, and the tables are made of
+records. Ours are in real_model/records. The model is that of `make smollm2`; the data are those of
 EHRMIND_DATA.
 """
 
@@ -20,7 +23,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from _real_tables import print_tables
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from _real_records import CORRECTED, read_records, record_of, write_record
+from _real_tables import SECOND_PILOT, tables
 
 from ehrmind.runs import Run
 
@@ -30,6 +36,7 @@ DATA = Path(os.environ.get("EHRMIND_DATA", ROOT.parent / "shared" / "data")).res
 MEDCALC, TREC = DATA / "medcalc-bench", DATA / "trec-clinical-trials"
 SYNTHEA, MIMIC = DATA / "synthea-meds", DATA / "mimic-iv-demo-meds" / "meds"
 SMOLLM2 = Path("~/.cache/ehrmind/smollm2/model").expanduser()
+SHORT = 3200  # characters of a train note
 FOUR = ("base", "rlvr", "sft", "sft_rlvr")
 # The whole path in a minute or two, for tests.
 SMALL = (
@@ -55,7 +62,7 @@ AUDITED = (
 
 
 class Part(NamedTuple):
-    """One recipe, its arms, its seeds (0, 1 …), and what it changes of the recipe's file."""
+    """One recipe, its arms, how many seeds (0, 1 …), and what it changes of the recipe's file."""
 
     recipe: str
     arms: Sequence[str]
@@ -67,76 +74,77 @@ def history(meds: Path, task: str) -> tuple[str, ...]:
     return f"data.source.ehr.meds={meds}", f"data.source.ehr.labels={meds / 'labels' / task}"
 
 
-# OUT stands for the folder of all runs, where `prepare` writes Cases files.
+# OUT stands for the folder of all runs, where `prepare` writes data files.
 WITH_SYNTHETIC = ("data.train={cases: [OUT/data/medcalc_train.parquet, OUT/data/synthetic.parquet], recompute: true}",)
 NO_PILOT = ("pilot.questions=1", "pilot.samples=1")
+ALL_ROWS = ("data.held_out.limit=null",)  # a seed draws some of them, and is compared with base on those
 PARTS = {
-    "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, NO_PILOT),
-    "medcalc": Part("medcalc", ("rlvr", "sft", "sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 3),
+    "medcalc": Part("medcalc", ("sft", "sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 3),
+    "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, (*NO_PILOT, *ALL_ROWS)),
+    "medcalc-rlvr": Part("medcalc", ("rlvr",), 3),
     # An example and a question are longer than a question; all else is as in medcalc-base.
-    "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, (*NO_PILOT, "prompts.max_tokens=4096")),
+    "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, (*NO_PILOT, *ALL_ROWS, "prompts.max_tokens=4096")),
     "trials": Part("trials", FOUR, 2),
     "readmission": Part("histories", FOUR, 2, history(SYNTHEA, "guo_readmission")),
     "long-stay": Part("histories", FOUR, 2, history(SYNTHEA, "long_stay_2d")),
     "anaemia": Part("histories", FOUR, 2, (*history(MIMIC, "lab_anemia"), "data.held_out.limit=200")),
     "medcalc-audited": Part("medcalc", ("sft", "sft_rlvr"), 1, AUDITED),
     "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr"), 1, WITH_SYNTHETIC),
+    SECOND_PILOT: Part("medcalc", (), 3),  # of each seed's `sft`: what RLVR is expected to add to it
 }
-SECOND_PILOT = "medcalc-second-pilot"  # of each seed's `sft`: what RLVR is expected to add to it
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, SECOND_PILOT])}; all by default")
-    parser.add_argument(
-        "--out", type=lambda text: Path(text).absolute(), default=ROOT / "runs" / "real", help="the folder of all runs"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
+    parser.add_argument("--out", type=folder, default=ROOT / "runs" / "real", help="the folder of all runs")
+    parser.add_argument("--records", type=folder, help="where the records are written and read; OUT/records by default")
     parser.add_argument("--model", default=str(SMOLLM2), help="a model directory or hub id")
-    parser.add_argument("--seeds", type=int, help="at most so many seeds of a part")
+    parser.add_argument("--seed", type=int, help="this seed only")
     parser.add_argument("--table", action="store_true", help="run nothing, print the tables")
     parser.add_argument("--small", action="store_true", help="a few questions and two steps: shows the path only")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a change of the recipe")
     given = parser.parse_args()
-    if unknown := set(given.parts) - {*PARTS, SECOND_PILOT}:
-        parser.error(f"no part is called {', '.join(sorted(unknown))}; parts are {', '.join([*PARTS, SECOND_PILOT])}")
-    if not DATA.is_dir():
-        parser.error(f"there are no data at {DATA}; set EHRMIND_DATA to the folder that has medcalc-bench")
+    given.records = given.records or given.out / "records"
+    if unknown := set(given.parts) - PARTS.keys():
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     if not given.table:
-        for name in given.parts or [*PARTS, SECOND_PILOT]:
-            run_part(name, given)
-    print_tables(given.out, MEDCALC)
+        if not DATA.is_dir():
+            parser.error(f"there are no data at {DATA}; set EHRMIND_DATA to the folder that has medcalc-bench")
+        prepare(given.out)
+        for name in given.parts or PARTS:
+            for seed in range(PARTS[name].seeds):
+                if given.seed in (None, seed):
+                    run_part(name, seed, given)
+    for line in tables(read_records(given.records)):
+        print(line)
 
 
-def run_part(name: str, given: argparse.Namespace) -> None:
-    """Runs or resumes one part."""
-    prepare(given.out)
-    if name == SECOND_PILOT:
-        second_pilot(given)
-        return
-    part, out = PARTS[name], given.out / name
-    seeds = min(part.seeds, given.seeds or part.seeds)
+def folder(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def run_part(name: str, seed: int, given: argparse.Namespace) -> None:
+    """Runs or resumes one seed of a part, and keeps its record."""
+    part, out, model = PARTS[name], given.out / name / str(seed), given.model
     changes = [
         *files_of(part, given.out),
         *(change.replace("OUT", str(given.out)) for change in part.changes),
         f"name={name_of(name, out, plan=not given.small)}",
-        f"arms=[{', '.join(part.arms)}]",
-        f"seeds={seeds}",
-        *(SMALL if given.small else ()),
-        *given.set,
+        f"seed={seed}",
     ]
-    ehrmind("run", part.recipe, out, given.model, changes)
-
-
-def second_pilot(given: argparse.Namespace) -> None:
-    """Samples what each seed's SFT model can do, as a pilot does, before it is known what RLVR made
-    of it."""
-    part = PARTS["medcalc"]
-    for one in Run(given.out / "medcalc").seeds() or [Run(given.out / "medcalc")]:
-        if one.done("warmup") is not None:
-            out = given.out / SECOND_PILOT / one.path.name
-            about = [f"name={name_of(SECOND_PILOT, out, plan=not given.small)}", f"seed={one.recipe()['seed']}"]
-            changes = [*files_of(part, given.out), *about, *(SMALL if given.small else ()), *given.set]
-            ehrmind("pilot", part.recipe, out, str(one.model("sft")), changes)
+    if name == SECOND_PILOT:
+        trained = Run(given.out / "medcalc" / str(seed))
+        if trained.done("warmup") is None:
+            raise SystemExit(f"Seed {seed} of {name} samples the model that medcalc trains; run that part first.")
+        model = str(trained.model("sft"))
+    else:
+        changes.append(f"arms=[{', '.join(part.arms)}]")
+    changes += [*(SMALL if given.small else ()), *given.set]
+    ehrmind("pilot" if name == SECOND_PILOT else "run", part.recipe, out, model, changes)
+    record = record_of(Run(out), name, MEDCALC / CORRECTED)
+    if record is not None:
+        write_record(record, given.records)
 
 
 def files_of(part: Part, out: Path) -> list[str]:
@@ -144,13 +152,13 @@ def files_of(part: Part, out: Path) -> list[str]:
     rows = f"[{MEDCALC / 'test_v1.0_dev.csv.gz'}]"
     readmission = f"{{meds: {SYNTHEA}, labels: {SYNTHEA / 'labels' / 'guo_readmission'}}}"
     transfer = {
-        "medcalc": f"{{medcalc: {rows}, limit: 100}}",
-        "trials": f"{{cases: [{out / 'data' / 'trec_2022.parquet'}], limit: 100}}",
-        "readmission": f"{{ehr: {readmission}, limit: 100}}",
+        "medcalc": f"{{medcalc: {rows}, limit: 40}}",
+        "trials": f"{{cases: [{out / 'data' / 'trec_2022.parquet'}], limit: 40}}",
+        "readmission": f"{{ehr: {readmission}, limit: 40}}",
     }
     named = {
         "medcalc": [
-            f"data.train.medcalc=[{MEDCALC / 'train_subset_v1.0.parquet'}]",
+            f"data.train.medcalc=[{out / 'data' / 'short.parquet'}]",
             f"data.held_out.medcalc={rows}",
         ],
         "trials": [
@@ -165,23 +173,27 @@ def files_of(part: Part, out: Path) -> list[str]:
 
 
 def prepare(out: Path) -> None:
-    """Makes the Cases files that need options of `ehrmind data`."""
-    folder = out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    for target, command in data_commands(folder):
+    """Makes the train rows with short notes, and the Cases files that need options of
+    `ehrmind data`."""
+    data = out / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    short = data / "short.parquet"
+    if not short.is_file():
+        rows = pq.read_table(MEDCALC / "train_subset_v1.0.parquet")
+        pq.write_table(rows.filter(pc.less_equal(pc.utf8_length(rows["Patient Note"]), SHORT)), short)
+    for target, command in data_commands(data):
         if not target.is_file():
             subprocess.run([sys.executable, "-m", "ehrmind.cli", "data", *command, "--out", str(target)], check=True)
 
 
-def data_commands(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def data_commands(data: Path) -> Iterator[tuple[Path, list[str]]]:
     for year, shares in (("2021", ("0.85", "0.15", "0")), ("2022", ("0", "0", "1"))):
         records = [TREC / "ctgov_trials.parquet", TREC / "trialgpt_parsed_trials.jsonl.gz"]
         files = ["--topics", TREC / f"trec_{year}_queries.jsonl.gz", "--qrels", TREC / f"trec_{year}_qrels.tsv.gz"]
         files += [word for record in records for word in ("--trials", record)]
-        yield folder / f"trec_{year}.parquet", ["trials", *map(str, files), "--shares", *shares]
-    rows = MEDCALC / "train_subset_v1.0.parquet"
-    yield folder / "medcalc_train.parquet", ["medcalc", str(rows), "--split", "train"]
-    yield folder / "synthetic.parquet", ["synthetic", "medcalc", "--n", "1100", "--seed", "23"]
+        yield data / f"trec_{year}.parquet", ["trials", *map(str, files), "--shares", *shares]
+    yield data / "medcalc_train.parquet", ["medcalc", str(data / "short.parquet"), "--split", "train"]
+    yield data / "synthetic.parquet", ["synthetic", "medcalc", "--n", "1100", "--seed", "23"]
 
 
 def name_of(part: str, out: Path, *, plan: bool) -> str:
@@ -190,9 +202,10 @@ def name_of(part: str, out: Path, *, plan: bool) -> str:
         return str(Run(out).recipe()["name"])
     if not plan:
         return part
-    if changed := git("status", "--porcelain", "--", str(STUDY)):
+    files = [str(path) for path in (STUDY / "plan.md", *sorted(STUDY.glob("*.yaml")))]
+    if changed := git("status", "--porcelain", "--", *files):
         raise SystemExit(f"The plan has changes that are not committed; commit it before a run is scored:\n{changed}")
-    commit = git("log", "-1", "--format=%h", "--", str(STUDY))
+    commit = git("log", "-1", "--format=%h", "--", *files)
     return f"{part}, plan {commit or 'without a commit'}"
 
 

@@ -4,7 +4,15 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ["README", "SECURITY", "CONTRIBUTING", "CHANGELOG", "benchmarks/README", "benchmarks/real_model/plan", "recipes/README"]
+OUTSIDE = [
+    "README",
+    "SECURITY",
+    "CONTRIBUTING",
+    "CHANGELOG",
+    "benchmarks/README",
+    "benchmarks/real_model/plan",
+    "recipes/README",
+]
 
 project = html_title = "EHRMIND"
 extensions = ["myst_parser"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,8 +20,8 @@ def test_the_study_runs_and_prints_its_tables(repository: Path, data_dir: Path, 
         "--model",
         str(smollm2),
         "--small",
-        "--seeds",
-        "1",
+        "--seed",
+        "0",
         "--set",
         "arms=[sft, sft_rlvr]",
     ]
@@ -36,5 +37,10 @@ def test_the_study_runs_and_prints_its_tables(repository: Path, data_dir: Path, 
     assert "| arm | stored | recomputed | corrected | malformed |" in lines
     for name in ("commonest_label", "sft", "sft_rlvr", "sft_rlvr − sft", "sft_rlvr − commonest_label"):
         assert any(line.startswith(f"| {name} |") for line in lines), name
-    assert any(line.startswith("Hours: ") for line in lines)
-    assert (tmp_path / "medcalc-second-pilot").is_dir()
+    assert any(line.startswith("Seed 0, ") and " hours (" in line for line in lines)
+    kept = json.loads((tmp_path / "records" / "medcalc-0.json").read_text())
+    assert set(kept["arms"]) == {"sft", "sft_rlvr"}
+    assert len(kept["arms"]["sft"]["right"]["recomputed"]) == len(kept["cases"]) == 6
+    texts = (tmp_path / "records" / "medcalc-0.json").read_text()
+    assert "patient" not in texts.lower() and "<answer>" not in texts
+    assert json.loads((tmp_path / "records" / "medcalc-second-pilot-0.json").read_text())["expected"]
