@@ -84,6 +84,8 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_help_answers_within_half_a_second() -> None:
     def seconds() -> float:
         begin = time.perf_counter()

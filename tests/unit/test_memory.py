@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ehrmind.config import Model, Recipe, load_recipe, parse_recipe
 from ehrmind.engines.local.engine import open_engine
+from ehrmind.engines.local.forward import matmul
 from ehrmind.engines.local.memory import (
     ALLOCATOR,
     GIB,
@@ -138,6 +140,22 @@ def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
         run_pipeline(vast, tmp_path / "run")
     assert "memory (estimate): weights" in capsys.readouterr().err
     assert not (tmp_path / "run" / "stages" / "pilot.json").exists()
+
+
+@pytest.mark.parametrize(("bf16", "model"), [(False, {"autocast": True}), (False, {}), (True, {"autocast": True})])
+def test_bf16_in_software_is_said_to_be_slow(
+    bf16: bool,
+    model: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matmul, "BF16", bf16)
+    shape = {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "vocabulary": 300}, "device": "cpu"}
+    with pytest.raises(InputError, match="lower sampler_tokens"):
+        run_pipeline(recipe(model={**shape, **model}, sampler_rows=10**6, sampler_tokens=10**9), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert ("set model.autocast=false" in said) == (not bf16 and bool(model))
 
 
 def test_the_machines_memory_is_known() -> None:

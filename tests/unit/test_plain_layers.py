@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ehrmind.config import Decoding, Lora
+from ehrmind.engines.local.forward import matmul
 from ehrmind.engines.local.forward.matmul import Linear, use_own_linear
 from ehrmind.engines.local.forward.norms import use_fused_norms
 from ehrmind.engines.local.forward.sharing import share_prompts
@@ -142,10 +143,12 @@ def test_an_adapter_is_part_of_plain_layers(tmp_path: Path, targets: Any) -> Non
         ours = decoded(engine.network)
         with engine.network.disable_adapter():
             without = decoded(engine.network)
-    assert (ours - by_modules).abs().max() < 1e-5
-    assert (without - by_modules).abs().max() < 1e-5  # packed before the adapter was off
+    rounding = 2e-5  # adapters add large numbers up, in another order
+    assert (ours - by_modules).abs().max() < rounding
+    assert (without - by_modules).abs().max() < rounding  # packed before the adapter was off
 
 
+@pytest.mark.skipif(not matmul.BF16, reason="this processor does not multiply in bf16")
 def test_under_autocast_plain_layers_round_as_modules_do(tmp_path: Path) -> None:
     engine = small_engine(tmp_path / "model", "qwen3", autocast=True)
     exact = decoded(engine.network)
@@ -168,6 +171,19 @@ def test_packed_layers_are_gone_after_an_error() -> None:
 def test_a_processor_without_onednn_keeps_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_layers, "ONEDNN", False)
     assert not try_plain_layers(opened("llama"))
+
+
+def test_a_processor_without_bf16_products_samples_under_autocast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plain_layers, matmul):
+        monkeypatch.setattr(module, "BF16", False)
+    engine = small_engine(tmp_path / "model", "qwen3", autocast=True)
+    exact = decoded(engine.network)
+    with torch.inference_mode(), engine.autocast(), rollout_weights(engine.network):
+        assert packed_layers(engine.network) is None
+        ours = decoded(engine.network)
+    assert 0 < (ours.float() - exact).abs().max() < 0.1
 
 
 def test_rows_drawn_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""Memory check before a run: an estimate for each worker, and a refusal if the run cannot fit."""
+"""Memory check before a run: an estimate for each worker, and a refusal if the run cannot fit. Also
+warns of bf16 on a processor that computes it in software."""
 
 from __future__ import annotations
 
@@ -10,10 +11,16 @@ from ehrmind.runs import Run
 from ehrmind.stages.models import STARTS_FROM, models_of
 from ehrmind.world import current, workers_here
 
+SLOW_BF16 = (
+    "slow: this processor computes bf16 in software, several times slower than float32; set model.autocast=false and "
+    "model.dtype=float32\n"
+)
+
 
 def check_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
     """Prints what the coming stages need of each worker, and refuses a run that cannot fit. Skips
     finished runs and models whose configuration is unknown."""
+    from ehrmind.engines.local.forward.matmul import BF16
     from ehrmind.engines.local.memory import estimate, memory_of, refuse_what_cannot_fit, shape_of
 
     shape, world = shape_of(folder, recipe.model), current()
@@ -29,4 +36,6 @@ def check_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]
         sys.stderr.write(
             f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n"
         )
+        if shape.device == "cpu" and not BF16 and (recipe.model.autocast or recipe.model.dtype == "bfloat16"):
+            sys.stderr.write(SLOW_BF16)
     refuse_what_cannot_fit(found, recipe, available)

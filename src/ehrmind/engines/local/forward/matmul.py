@@ -25,6 +25,8 @@ ONEDNN = (
     and torch.backends.mkldnn.is_available()
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+# Whether the processor multiplies in bf16; if not, oneDNN refuses bf16, and torch is slow in it
+BF16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 # Looking an operator up takes as long as a small one runs
 LINEAR: Any = torch.ops.mkldnn._linear_pointwise.default if ONEDNN else None
 LINEAR_WITH: Any = torch.ops.mkldnn._linear_pointwise.binary if ONEDNN else None
@@ -186,6 +188,8 @@ def packed_weights(network: Any) -> Iterator[None]:
 def _packed(weight: Tensor) -> Tensor | None:
     kind = weight.device.type
     narrow = torch.is_autocast_enabled(kind)
+    if kind == "cpu" and narrow and not BF16:
+        return None
     weight = weight.to(torch.get_autocast_dtype(kind)) if narrow else weight
     if kind == "cpu":
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
