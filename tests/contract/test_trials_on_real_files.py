@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -56,13 +58,18 @@ def files(data: Path, year: str, **settings: object) -> TrialFiles:
     )
 
 
+@cache
+def read(data: Path, year: str, split_by: str = "patient") -> Any:
+    return read_trials(files(data, year, split_by=split_by))
+
+
 def in_splits(cases: list[Case]) -> dict[str, list[Case]]:
     return {split: [case for case in cases if case.split == split] for split in ("train", "tuning", "held_out")}
 
 
 @YEARS
 def test_counts_agree_with_the_readme(data_dir: Path, year: str) -> None:
-    cases, counts = read_trials(files(data_dir, year))
+    cases, counts = read(data_dir, year)
     labels, topics, trials, judged = FIGURES[year]
     assert tuple(sum(case.truth["value"] == value for case in cases) for value in range(3)) == labels
     assert (counts.notes["patients"], counts.notes["trials"]) == (topics, trials)
@@ -71,14 +78,14 @@ def test_counts_agree_with_the_readme(data_dir: Path, year: str) -> None:
 
 @YEARS
 def test_every_gold_label_is_right_and_no_corruption_of_it(data_dir: Path, year: str) -> None:
-    report = check_cases(read_trials(files(data_dir, year))[0])
+    report = check_cases(read(data_dir, year)[0])
     assert report.ok and report.corrupted.total > 60_000
 
 
 @YEARS
 @pytest.mark.parametrize("split_by", ["patient", "pair"])
 def test_no_patient_and_no_pair_crosses_splits(data_dir: Path, year: str, split_by: str) -> None:
-    splits = in_splits(read_trials(files(data_dir, year, split_by=split_by))[0])
+    splits = in_splits(read(data_dir, year, split_by)[0])
     check_leaks(train=splits["train"], tuning=splits["tuning"], held_out=splits["held_out"])
     topics = {name: {case.provenance["topic"] for case in cases} for name, cases in splits.items()}
     if split_by == "patient":

@@ -75,7 +75,7 @@ def test_the_proof_is_drawn_by_seed_from_every_task_and_bounded() -> None:
             and proven["cases"] <= OF_ALL
             and proven["corruptions"] <= VERDICTS + 500
         )
-        assert time.process_time() - began < 8, "twice, on a slow machine"
+        assert time.process_time() - began < 20, "twice, on a slow machine"
 
 
 @pytest.mark.parametrize("command", ["run", "pilot", "evaluate"])

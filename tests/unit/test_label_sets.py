@@ -289,7 +289,7 @@ def run(count: int, seed: int) -> int:
 
 
 def test_right_labels_are_right_in_every_form_and_all_else_is_wrong() -> None:
-    assert run(1_000, seed=1) > 800
+    assert run(300, seed=1) > 240
 
 
 @pytest.mark.long

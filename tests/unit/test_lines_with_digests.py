@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ehrmind.runs.lines import append_line, keep_lines, line_of, lines_in, mend, read_lines
@@ -33,6 +33,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @given(st.dictionaries(st.text(), PLAIN, min_size=1))
+@settings(max_examples=30)
 def test_what_is_written_comes_back_as_it_was(row: dict[str, Any]) -> None:
     line = line_of(row)
     assert line.count(b"\n") == 1 and json.loads(line)["digest"]
