@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def record_of(run: Run, part: str, corrections: Path) -> StudyRecord | None:
         seed=recipe.seed,
         name=recipe.name,
         date=datetime.datetime.fromtimestamp(made.stat().st_mtime, tz=datetime.UTC).date().isoformat(),
-        threads=recipe.threads,
+        threads=recipe.threads or len(os.sched_getaffinity(0)),
         hours={stage: round(mark.get("seconds", 0.0) / 3600, 3) for stage, mark in marks_of_stages.items()},
         expected={} if plan is None else {name: gain.gain for name, gain in plan.expected.rlvr.items()},
     )

@@ -40,10 +40,10 @@ SHORT = 3200  # characters of a train note
 FOUR = ("base", "rlvr", "sft", "sft_rlvr")
 # The whole path in a minute or two, for tests.
 SMALL = (
-    "data.train.limit=24",
+    "data.train.limit=12",
     "data.held_out.limit=6",
     "data.tuning.limit=2",
-    "prompts.max_tokens=640",
+    "prompts.max_tokens=480",
     "decoding.max_new_tokens=24",
     "pilot.questions=2",
     "pilot.samples=2",
@@ -53,7 +53,6 @@ SMALL = (
     "rlvr.questions_per_step=2",
     "rlvr.samples=2",
     "evaluate.general=null",
-    "data.transfer={}",
 )
 AUDITED = (
     "warmup.audited=true",
@@ -111,7 +110,6 @@ def main() -> None:
     if not given.table:
         if not DATA.is_dir():
             parser.error(f"there are no data at {DATA}; set EHRMIND_DATA to the folder that has medcalc-bench")
-        prepare(given.out)
         for name in given.parts or PARTS:
             for seed in range(PARTS[name].seeds):
                 if given.seed in (None, seed):
@@ -128,7 +126,7 @@ def run_part(name: str, seed: int, given: argparse.Namespace) -> None:
     """Runs or resumes one seed of a part, and keeps its record."""
     part, out, model = PARTS[name], given.out / name / str(seed), given.model
     changes = [
-        *files_of(part, given.out),
+        *files_of(part, given.out, transfer=not given.small),
         *(change.replace("OUT", str(given.out)) for change in part.changes),
         f"name={name_of(name, out, plan=not given.small)}",
         f"seed={seed}",
@@ -141,17 +139,18 @@ def run_part(name: str, seed: int, given: argparse.Namespace) -> None:
     else:
         changes.append(f"arms=[{', '.join(part.arms)}]")
     changes += [*(SMALL if given.small else ()), *given.set]
+    prepare(given.out / "data", " ".join(changes))
     ehrmind("pilot" if name == SECOND_PILOT else "run", part.recipe, out, model, changes)
     record = record_of(Run(out), name, MEDCALC / CORRECTED)
     if record is not None:
         write_record(record, given.records)
 
 
-def files_of(part: Part, out: Path) -> list[str]:
-    """Names the files of a part's family, and of its transfer sets."""
+def files_of(part: Part, out: Path, *, transfer: bool) -> list[str]:
+    """Names the files of a part's family, and of its transfer sets if they are asked for."""
     rows = f"[{MEDCALC / 'test_v1.0_dev.csv.gz'}]"
     readmission = f"{{meds: {SYNTHEA}, labels: {SYNTHEA / 'labels' / 'guo_readmission'}}}"
-    transfer = {
+    sets = {
         "medcalc": f"{{medcalc: {rows}, limit: 40}}",
         "trials": f"{{cases: [{out / 'data' / 'trec_2022.parquet'}], limit: 40}}",
         "readmission": f"{{ehr: {readmission}, limit: 40}}",
@@ -168,21 +167,20 @@ def files_of(part: Part, out: Path) -> list[str]:
         "histories": [],
     }
     own = {"histories": "readmission"}.get(part.recipe, part.recipe)
-    others = ", ".join(f"{name}: {source}" for name, source in transfer.items() if name != own)
+    others = ", ".join(f"{name}: {source}" for name, source in sets.items() if transfer and name != own)
     return [*named[part.recipe], f"data.transfer={{{others}}}"]
 
 
-def prepare(out: Path) -> None:
-    """Makes the train rows with short notes, and the Cases files that need options of
-    `ehrmind data`."""
-    data = out / "data"
+def prepare(data: Path, changes: str) -> None:
+    """Makes those files in `data` that the changes of a recipe name: the train rows with short
+    notes, and the Cases files that need options of `ehrmind data`."""
     data.mkdir(parents=True, exist_ok=True)
     short = data / "short.parquet"
     if not short.is_file():
         rows = pq.read_table(MEDCALC / "train_subset_v1.0.parquet")
         pq.write_table(rows.filter(pc.less_equal(pc.utf8_length(rows["Patient Note"]), SHORT)), short)
     for target, command in data_commands(data):
-        if not target.is_file():
+        if str(target) in changes and not target.is_file():
             subprocess.run([sys.executable, "-m", "ehrmind.cli", "data", *command, "--out", str(target)], check=True)
 
 

@@ -16,7 +16,7 @@ import yaml
 from ehrmind.cli import main
 from ehrmind.config import load_recipe
 from ehrmind.runs import Run, open_run
-from ehrmind.runs.records import Diagnosis, Results
+from ehrmind.runs.records import Diagnosis, Plan, Results
 
 RECIPE = {
     "name": "small",
@@ -116,6 +116,21 @@ def test_a_run_ends_with_its_figures_on_the_terminal(
     assert "50.0%" in rows["base"] and "46.0 to 54.0" in rows["base"]
     assert "sft − base" in said and "+12.5" in said
     assert "page: somewhere/report.html" in said
+
+
+def test_a_pilot_ends_with_its_plan_and_the_command_that_follows(
+    recipe: Path, finished: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished.remove("results.json")
+    warm_up = {"strata": ["a"], "traces": "source", "rehearsal": 1.0, "rehearse": "own"}
+    plan = {"warm_up": {**warm_up, "traces_per_stratum": {"a": 1200}}, "arms": ["base", "sft"]}
+    rest = {"without_worked_answers": [], "because": ["Nothing is known."], "expected": {"rlvr": {}}}
+    finished.write_json("plan.json", Plan.model_validate({**plan, **rest}).to_dict())
+    monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", lambda *_, **__: finished)
+    assert run_command(["pilot", recipe, "--out", "some where", "rlvr.steps=7"]) == 0
+    said = capsys.readouterr().out
+    assert "plan: Nothing is known." in said and "1,200 worked answers (source) in 1 strata, then RLVR" in said
+    assert said.endswith(f"Next: ehrmind run {recipe} --out 'some where' --resume rlvr.steps=7\n")
 
 
 def test_runs_are_listed_with_how_far_they_came(

@@ -192,6 +192,18 @@ def test_rlvr_alone_is_advised_where_nothing_is_missing(cases: list[Case]) -> No
     assert plan.warm_up is None and plan.arms == ("base", "rlvr")
 
 
+@pytest.mark.parametrize(
+    ("finish", "said"), [("length", "raise decoding.max_new_tokens"), ("stop", "teaches the form")]
+)
+def test_a_pilot_without_an_answer_in_the_form_asked_for_says_why(cases: list[Case], finish: str, said: str) -> None:
+    rows = [dataclasses.replace(row, finish_reason=finish) for row in rows_of(cases, 4, lambda *_: "hm")]
+    found = diagnose(rows, 4, {case.id: case for case in cases})
+    sentences = make_plan(recipe(), found, cases).because
+    assert sentences[-1].startswith("100% of the answers are not in the form asked for") and said in sentences[-1]
+    solved = diagnosed(cases, 4, lambda case, _member: gold_response(case))
+    assert not any("form" in sentence for sentence in make_plan(recipe(), solved, cases).because)
+
+
 def test_a_stratum_without_worked_answers_is_named_and_not_promised(cases: list[Case], mixed: Diagnosis) -> None:
     bare = [dataclasses.replace(case, rationale=None, provenance={}) for case in cases]
     plan = make_plan(recipe(), mixed, bare)

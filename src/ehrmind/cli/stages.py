@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +111,8 @@ def _stages(
     started = [f"cluster.workers={os.environ['WORLD_SIZE']}"] if by_torchrun else []
     asked = [*(["data.online=true"] if online else []), *([] if cluster is None else [f"cluster.address={cluster}"])]
     recipe = load_recipe(path, [*started, *overrides, *asked])
+    on = [] if cluster is None else ["--cluster", cluster]
+    then = shlex.join(["ehrmind", "run", str(path), "--out", out, "--resume", *on, *overrides])
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
@@ -117,7 +120,7 @@ def _stages(
 
         agreed = partial(agreed_commit, recipe, ask=partial(ask, yes=yes), here=False)
         with run_on_cluster(recipe, out, resume=resume, stages=stages, agree=agreed) as finished:
-            failed = _show(finished, out, whole=stages is None)
+            failed = _show(finished, out, then, whole=stages is None)
     else:
         from ehrmind.runs import open_run
         from ehrmind.runs.lock import only_writer
@@ -135,7 +138,7 @@ def _stages(
                 commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
                 start = partial(run_seeds, locate=locate_at(commit))
             finished = start(recipe, folder, resume=resume, stages=stages)
-            failed = world.from_first(lambda: _show(finished, out, whole=stages is None))
+            failed = world.from_first(lambda: _show(finished, out, then, whole=stages is None))
     if failed:
         raise typer.Exit(1)
 
@@ -151,13 +154,15 @@ def _folder(out: str) -> Path:
     return Path(out)
 
 
-def _show(finished: Run, out: str, *, whole: bool) -> bool:
-    """Prints the results and, for a whole recipe, writes the page. True if the recipe's own gate
-    fails."""
-    from ehrmind.cli.tables import show_pilot, show_results
+def _show(finished: Run, out: str, then: str, *, whole: bool) -> bool:
+    """Prints the results and, for a whole recipe, writes the page. If there are no results yet,
+    prints the pilot's plan and the command that goes on. True if the recipe's own gate fails."""
+    from ehrmind.cli.tables import show_pilot, show_plan, show_results
     from ehrmind.stages.evaluation.results import gate
 
     show_pilot(finished)
+    if finished.read_json("results.json") is None and show_plan(finished):
+        typer.echo(f"Next: {then}")
     show_results(finished)
     if whole:
         from ehrmind.report import write_report

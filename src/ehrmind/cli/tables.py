@@ -45,6 +45,26 @@ def show_pilot(run: Run) -> None:
         )
 
 
+def show_plan(run: Run) -> bool:
+    """Prints the plan that follows from the pilot: its reasons, and what to train. False if there
+    is none."""
+    from ehrmind.runs.records import Plan
+
+    plan = run.read_record("plan.json", Plan)
+    if plan is None:
+        return False
+    _print("plan: " + " ".join(plan.because))
+    if plan.warm_up is None:
+        _print("Train: RLVR from the base model.")
+        return True
+    traces = plan.warm_up.traces_per_stratum
+    _print(
+        f"Train: a warm-up on {sum(traces.values()):,} worked answers ({plan.warm_up.traces}) in {len(traces)} strata, "
+        "then RLVR."
+    )
+    return True
+
+
 def _pilot_cells(row: PilotFigures) -> list[str]:
     shares = [_percent(row.pass_at_1, row.pass_at_1_ci95), _percent(row.pass_at_k, row.pass_at_k_ci95)]
     return [str(row.questions), *shares, f"{row.reliable_at_k:.0%}", f"{row.format_rate:.0%}"]

@@ -50,7 +50,7 @@ def make_plan(recipe: Recipe, diagnosis: Diagnosis, train: Sequence[Case]) -> Pl
         warm_up=_warm_up(recipe, train, warmed, traces, available) if warmed else None,
         arms=tuple(recipe.arms if "arms" in recipe.model_fields_set else arms),
         without_worked_answers=tuple(stratum for stratum in missing if stratum not in warmed),
-        because=tuple(_because(diagnosis, warmed)),
+        because=(*_because(diagnosis, warmed), *_about_form(diagnosis.overall, recipe.decoding.max_new_tokens)),
         expected=ExpectedGains(
             rlvr={stratum: expected_gain(figures) for stratum, figures in diagnosis.by_stratum.items()}
         ),
@@ -185,6 +185,19 @@ def _kind_of_traces(recipe: Recipe, train: Sequence[Case], strata: Sequence[str]
     if recipe.teacher is not None:
         return "teacher"
     return "source" if any(case.rationale for case in cases) else "pilot"
+
+
+def _about_form(overall: PilotFigures | None, limit: int) -> list[str]:
+    """Says why most answers are not in the form asked for, and which key changes that."""
+    if overall is None or overall.format_rate >= 0.5:
+        return []
+    malformed = f"{1 - overall.format_rate:.0%} of the answers are not in the form asked for"
+    if overall.truncated >= 0.5:
+        return [
+            f"{malformed}, and {overall.truncated:.0%} were cut at the limit of {limit} tokens: raise "
+            "decoding.max_new_tokens, or let a warm-up teach short answers."
+        ]
+    return [f"{malformed}: a warm-up teaches the form."]
 
 
 def _because(diagnosis: Diagnosis, warmed: Sequence[str]) -> list[str]:
