@@ -95,7 +95,9 @@ def test_further_answers_are_rollouts_as_any_and_the_page_says_where_probabiliti
     (page,) = write_report(done.path)
     assert "Probabilities are shares of further answers to each question: samples (4)." in page.read_text()
     show_results(done)
-    assert "measures of labels, probabilities from samples (4)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "measures of labels, probabilities from samples (4)" in said
+    assert "AUROC" in said and "1.000" in said and "nDCG@10" not in said  # no empty column
 
 
 def test_an_interrupted_sampling_goes_on_after_its_last_whole_batch(base: Path) -> None:

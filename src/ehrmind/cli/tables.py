@@ -118,32 +118,38 @@ def _show_baselines(found: Results) -> None:
     baselines = found.baseline_accuracy
     if not baselines:
         return
-    table = _table("baselines, arms minus baseline in points", "", *baselines)
-    right = (f"{row.accuracy:.1%} ({_interval(row.ci95)})" for row in baselines.values())
-    _add(table, "accuracy", *right)
-    _add(table, "n (no answer)", *(f"{row.n} ({row.unanswered})" for row in baselines.values()))
-    for arm in found.arms:
-        pairs = (row.differences.get(arm) for row in baselines.values())
+    arms = [f"{arm} − baseline" for arm in found.arms]
+    table = _table("baselines; differences in points", "baseline", "n", "no answer", "accuracy", *arms)
+    for name, row in baselines.items():
+        pairs = (row.differences.get(arm) for arm in found.arms)
         cells = ("-" if pair is None else f"{100 * pair.difference:+.1f} ({_interval(pair.ci95)})" for pair in pairs)
-        _add(table, f"{arm} − baseline", *cells)
+        accuracy = f"{row.accuracy:.1%} ({_interval(row.ci95)})"
+        _add(table, name, str(row.n), str(row.unanswered), accuracy, *cells)
     _print(table)
 
 
 def _show_measures(found: Results) -> None:
-    """Prints the measures of tasks whose answers are labels."""
-    origin = f", probabilities from {found.probabilities}" if found.probabilities else ""
-    titles = ("task", "arm", "balanced acc.", "macro F1", "kappa", "nDCG@10", "P@10")
-    table = _table(f"measures of labels{origin}", *titles)
+    """Prints the measures of tasks whose answers are labels. A measure that no task has takes no
+    column."""
     measured = {arm: row.measures for arm, row in found.arms.items()} | dict(found.baselines)
-    for arm, by_task in measured.items():
-        for task, row in by_task.items():
-            ranking = ("-", "-")
-            if row.ranking is not None:
-                ranking = (f"{row.ranking.ndcg_at_10:.3f}", f"{row.ranking.p_at_10:.3f}")
-            figures = (row.balanced_accuracy, row.macro_f1, row.kappa)
-            _add(table, task, arm, *(f"{figure:.3f}" for figure in figures), *ranking)
-    if table.row_count:
-        _print(table)
+    rows = [(task, arm, row) for arm, by_task in measured.items() for task, row in by_task.items()]
+    columns: dict[str, list[float | None]] = {
+        "balanced acc.": [row.balanced_accuracy for *_, row in rows],
+        "macro F1": [row.macro_f1 for *_, row in rows],
+        "kappa": [row.kappa for *_, row in rows],
+        "AUROC": [None if row.risk is None else row.risk.auroc for *_, row in rows],
+        "AUPRC": [None if row.risk is None else row.risk.auprc for *_, row in rows],
+        "nDCG@10": [None if row.ranking is None else row.ranking.ndcg_at_10 for *_, row in rows],
+        "P@10": [None if row.ranking is None else row.ranking.p_at_10 for *_, row in rows],
+    }
+    shown = {title: values for title, values in columns.items() if any(value is not None for value in values)}
+    if not shown:
+        return
+    origin = f", probabilities from {found.probabilities}" if found.probabilities else ""
+    table = _table(f"measures of labels{origin}", "task", "arm", *shown)
+    for place, (task, arm, _) in enumerate(rows):
+        _add(table, task, arm, *("-" if (value := of[place]) is None else f"{value:.3f}" for of in shown.values()))
+    _print(table)
 
 
 def _table(title: str, *columns: str) -> Table:

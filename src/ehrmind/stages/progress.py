@@ -1,9 +1,10 @@
-"""Progress of long work: a bar on a terminal, else a line now and then. It shows figures, never
-text of a case."""
+"""Progress of long work: a bar on a terminal, else a line at least every half minute. It shows
+figures, never text of a case."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ SHOWN = {
     "cost": "cost {:.2f}",
 }
 SECONDS_BETWEEN_LINES = 15.0
+LONGEST_SILENCE = 30.0  # seconds; the first batch of a stage may take minutes
 
 
 class Ticker:
@@ -35,6 +37,7 @@ class Ticker:
     def __init__(self, stage: str, total: int, done: int, bar: Progress | None, *, silent: bool = False) -> None:
         self.stage, self.total, self.done, self.bar, self.silent = stage, total, done, bar, silent
         self.started, self.first, self.last_line = time.monotonic(), done, 0.0
+        self.ended = threading.Event()
         self.task: TaskID | None = bar.add_task(stage, total=total, completed=done, figures="") if bar else None
 
     def advance(self, amount: int = 1, metrics: Mapping[str, float] | None = None) -> None:
@@ -51,6 +54,16 @@ class Ticker:
             sys.stderr.write(f"{self.stage} {self.done}/{self.total}  {figures}  {left:.0f} s left\n")
             sys.stderr.flush()
 
+    def keep_talking(self) -> None:
+        """Prints how long the stage has worked whenever no other line was printed for a while,
+        until it ends."""
+        while not self.ended.wait(LONGEST_SILENCE / 10):
+            now = time.monotonic()
+            if now - max(self.last_line, self.started) >= 0.9 * LONGEST_SILENCE:
+                self.last_line = now
+                sys.stderr.write(f"{self.stage} {self.done}/{self.total}  at work for {now - self.started:.0f} s\n")
+                sys.stderr.flush()
+
     def say(self, sentence: str) -> None:
         """Prints a line, above the bar if there is one."""
         if self.bar is not None:
@@ -64,8 +77,18 @@ class Ticker:
 def progress(stage: str, total: int, done: int = 0) -> Iterator[Ticker]:
     """Opens the progress of a stage. Of several workers only the first shows it."""
     console, silent = Console(stderr=True), not current().first
-    if silent or not console.is_terminal:
-        yield Ticker(stage, total, done, None, silent=silent)
+    if silent:
+        yield Ticker(stage, total, done, None, silent=True)
+        return
+    if not console.is_terminal:
+        ticker = Ticker(stage, total, done, None)
+        talk = threading.Thread(target=ticker.keep_talking, daemon=True)
+        talk.start()
+        try:
+            yield ticker
+        finally:
+            ticker.ended.set()
+            talk.join()
         return
     figures = TextColumn("{task.fields[figures]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), figures)
