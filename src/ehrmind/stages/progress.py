@@ -37,6 +37,7 @@ class Ticker:
     def __init__(self, stage: str, total: int, done: int, bar: Progress | None, *, silent: bool = False) -> None:
         self.stage, self.total, self.done, self.bar, self.silent = stage, total, done, bar, silent
         self.started, self.first, self.last_line = time.monotonic(), done, 0.0
+        self.last_word = self.started  # of any kind; `last_line` is that of figures
         self.ended = threading.Event()
         self.task: TaskID | None = bar.add_task(stage, total=total, completed=done, figures="") if bar else None
 
@@ -48,7 +49,7 @@ class Ticker:
         elif self.silent:
             return
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.done >= self.total:
-            self.last_line = time.monotonic()
+            self.last_line = self.last_word = time.monotonic()
             spent = self.last_line - self.started
             left = spent / max(1, self.done - self.first) * (self.total - self.done)
             sys.stderr.write(f"{self.stage} {self.done}/{self.total}  {figures}  {left:.0f} s left\n")
@@ -59,8 +60,8 @@ class Ticker:
         until it ends."""
         while not self.ended.wait(LONGEST_SILENCE / 10):
             now = time.monotonic()
-            if now - max(self.last_line, self.started) >= 0.9 * LONGEST_SILENCE:
-                self.last_line = now
+            if now - self.last_word >= 0.9 * LONGEST_SILENCE:
+                self.last_word = now
                 sys.stderr.write(f"{self.stage} {self.done}/{self.total}  at work for {now - self.started:.0f} s\n")
                 sys.stderr.flush()
 
