@@ -120,13 +120,13 @@ def step_seconds(config: Any, rows: int, dtype: str, *, repeats: int = 10) -> fl
     """
     import torch
 
-    from ehrmind.engines.local.forward.matmul import BF16, ONEDNN, matmul
+    from ehrmind.engines.local.forward.matmul import can_pack, matmul
 
     total = 0.0
     for weight in weights_of_step(config, rows):
         left, right = _random((rows, weight.inner), dtype, "cpu"), _random((weight.columns, weight.inner), dtype, "cpu")
         ways: list[Callable[[], Any]] = [lambda left=left, right=right: matmul(left, right)]
-        if BF16 if dtype == "bfloat16" else ONEDNN:
+        if can_pack(narrow=dtype == "bfloat16"):
             packed = torch.ops.mkldnn._reorder_linear_weight(right, rows)
             ways.append(
                 lambda left=left, packed=packed: torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], "")

@@ -142,20 +142,30 @@ def test_a_run_says_its_estimate_and_stops_before_the_pilot_where_it_cannot_fit(
     assert not (tmp_path / "run" / "stages" / "pilot.json").exists()
 
 
-@pytest.mark.parametrize(("bf16", "model"), [(False, {"autocast": True}), (False, {}), (True, {"autocast": True})])
+@pytest.mark.parametrize(
+    ("onednn", "bf16", "model"),
+    [
+        (True, False, {"autocast": True}),
+        (True, False, {}),
+        (True, True, {"autocast": True}),
+        (False, False, {"autocast": True}),  # such as ARM, of whose bf16 nothing is known
+    ],
+)
 def test_bf16_in_software_is_said_to_be_slow(
+    onednn: bool,
     bf16: bool,
     model: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(matmul, "ONEDNN", onednn)
     monkeypatch.setattr(matmul, "BF16", bf16)
     shape = {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "vocabulary": 300}, "device": "cpu"}
     with pytest.raises(InputError, match="lower sampler_tokens"):
         run_pipeline(recipe(model={**shape, **model}, sampler_rows=10**6, sampler_tokens=10**9), tmp_path / "run")
     said = capsys.readouterr().err
-    assert ("set model.autocast=false" in said) == (not bf16 and bool(model))
+    assert ("set model.autocast=false" in said) == (onednn and not bf16 and bool(model))
 
 
 def test_the_machines_memory_is_known() -> None:

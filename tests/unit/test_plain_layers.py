@@ -15,9 +15,9 @@ from ehrmind.engines.local.forward import matmul
 from ehrmind.engines.local.forward.matmul import Linear, use_own_linear
 from ehrmind.engines.local.forward.norms import use_fused_norms
 from ehrmind.engines.local.forward.sharing import share_prompts
-from ehrmind.engines.local.sampling import plain_layers, sampler
+from ehrmind.engines.local.sampling import sampler
 from ehrmind.engines.local.sampling.decoder import Decoder
-from ehrmind.engines.local.sampling.plain_layers import packed_layers, rollout_weights
+from ehrmind.engines.local.sampling.plain_layers import Matmul, packed_layers, rollout_weights
 from ehrmind.engines.local.sampling.plain_trial import try_plain_layers
 from tests.small_models import VOCABULARY, small_engine, tokens
 
@@ -98,8 +98,8 @@ def test_modules_are_not_called_and_no_weight_is_packed_twice(monkeypatch: pytes
 def test_the_last_layer_feeds_a_prompts_last_token_forward_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     network, rows = opened("llama"), []
     assert try_plain_layers(network)
-    silu = plain_layers.Matmul.silu
-    monkeypatch.setattr(plain_layers.Matmul, "silu", lambda matmul, x: (rows.append(len(x)), silu(matmul, x))[1])
+    silu = Matmul.silu
+    monkeypatch.setattr(Matmul, "silu", lambda matmul, x: (rows.append(len(x)), silu(matmul, x))[1])
     with torch.inference_mode(), rollout_weights(network):
         Decoder(network, slots=2, group_size=3, longest=30).admit(PROMPTS[:2])
     assert rows == [47, 47, 2]
@@ -169,15 +169,15 @@ def test_packed_layers_are_gone_after_an_error() -> None:
 
 
 def test_a_processor_without_onednn_keeps_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_layers, "ONEDNN", False)
-    assert not try_plain_layers(opened("llama"))
+    network = opened("llama")
+    monkeypatch.setattr(matmul, "ONEDNN", False)
+    assert not try_plain_layers(network)
 
 
 def test_a_processor_without_bf16_products_samples_under_autocast(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (plain_layers, matmul):
-        monkeypatch.setattr(module, "BF16", False)
+    monkeypatch.setattr(matmul, "BF16", False)
     engine = small_engine(tmp_path / "model", "qwen3", autocast=True)
     exact = decoded(engine.network)
     with torch.inference_mode(), engine.autocast(), rollout_weights(engine.network):

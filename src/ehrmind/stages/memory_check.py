@@ -20,7 +20,7 @@ SLOW_BF16 = (
 def check_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]) -> None:
     """Prints what the coming stages need of each worker, and refuses a run that cannot fit. Skips
     finished runs and models whose configuration is unknown."""
-    from ehrmind.engines.local.forward.matmul import BF16
+    from ehrmind.engines.local.forward.matmul import BF16, ONEDNN
     from ehrmind.engines.local.memory import estimate, memory_of, refuse_what_cannot_fit, shape_of
 
     shape, world = shape_of(folder, recipe.model), current()
@@ -36,6 +36,7 @@ def check_memory(run: Run, recipe: Recipe, folder: Path, wanted: tuple[str, ...]
         sys.stderr.write(
             f"memory (estimate{who}): {found}; the {shape.device} has {available / 2**30:.1f} GiB for it\n"
         )
-        if shape.device == "cpu" and not BF16 and (recipe.model.autocast or recipe.model.dtype == "bfloat16"):
+        asks_bf16 = recipe.model.autocast or recipe.model.dtype == "bfloat16"
+        if asks_bf16 and shape.device == "cpu" and ONEDNN and not BF16:  # without oneDNN it is not known
             sys.stderr.write(SLOW_BF16)
     refuse_what_cannot_fit(found, recipe, available)

@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from ehrmind.config import Model, Optimiser, Recipe
 from ehrmind.engines.local.forward.lm_head import KEPT, chunk_size
-from ehrmind.engines.local.forward.matmul import ONEDNN
+from ehrmind.engines.local.forward.matmul import can_pack
 from ehrmind.engines.local.model import device_of
 from ehrmind.engines.local.opening.gate import read_json, weight_files
 from ehrmind.engines.local.sampling.cuda_graphs import GROWTH
@@ -281,7 +281,7 @@ def _keys_and_values(shape: Shape, recipe: Recipe, prompt: int, new: int) -> int
     tokens = min(recipe.sampler_rows * (prompt + room), max(recipe.sampler_tokens, prompt + recipe.rlvr.samples * room))
     number = FP32 if on_cpu else BF16 if shape.narrow else shape.bytes
     working = PREFILLED * (3 * shape.feed_forward + 6 * shape.hidden) * FP32
-    packs = shape.bytes == FP32 and (ONEDNN if on_cpu else shape.narrow)
+    packs = shape.bytes == FP32 and (can_pack(narrow=shape.narrow) if on_cpu else shape.narrow)
     packed = shape.parameters * (BF16 if shape.narrow else FP32) if packs else 0
     return tokens * 2 * shape.key_heads * shape.width * number * shape.layers + working + packed
 

@@ -34,6 +34,11 @@ PRECISION: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 ROWS = 64  # weights are packed for this many input rows; only very few rows have another layout
 
 
+def can_pack(*, narrow: bool) -> bool:
+    """Tells whether oneDNN packs weights on this processor; `narrow` asks for bf16, else fp32."""
+    return BF16 if narrow else ONEDNN
+
+
 def matmul(left_MK: Tensor, right_NK: Tensor) -> Tensor:
     """Computes left · rightᵀ [M, N]."""
     fp32_on_cpu = left_MK.dtype == torch.float32 and left_MK.device.type == "cpu"
@@ -188,7 +193,7 @@ def packed_weights(network: Any) -> Iterator[None]:
 def _packed(weight: Tensor) -> Tensor | None:
     kind = weight.device.type
     narrow = torch.is_autocast_enabled(kind)
-    if kind == "cpu" and narrow and not BF16:
+    if kind == "cpu" and not can_pack(narrow=narrow):
         return None
     weight = weight.to(torch.get_autocast_dtype(kind)) if narrow else weight
     if kind == "cpu":

@@ -25,7 +25,7 @@ from torch.linalg import vector_norm
 from torch.nn.functional import embedding, silu
 
 from ehrmind.engines.local.forward.attention import windows
-from ehrmind.engines.local.forward.matmul import BF16, LINEAR, LINEAR_WITH, ONEDNN, ROWS, Linear, packed_weights
+from ehrmind.engines.local.forward.matmul import LINEAR, LINEAR_WITH, ROWS, Linear, can_pack, packed_weights
 from ehrmind.engines.local.forward.norms import RmsNorm
 
 PLAIN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
@@ -182,7 +182,7 @@ def plain_layers(network: Any, *, narrow: bool) -> Plain | None:
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network
     core, config = inner.base_model, inner.config
     kinds = {type(layer).__name__.removeprefix("FSDP") for layer in getattr(core, "layers", [])}  # FSDP2 makes classes
-    if not (BF16 if narrow else ONEDNN) or len(kinds) != 1 or not kinds <= set(PLAIN_LAYERS) or windows(config) is None:
+    if not can_pack(narrow=narrow) or len(kinds) != 1 or not kinds <= set(PLAIN_LAYERS) or windows(config) is None:
         return None
     if config.hidden_act != "silu" or type(core.embed_tokens) is not torch.nn.Embedding:
         return None
