@@ -75,7 +75,7 @@ def write_record(record: StudyRecord, folder: Path) -> None:
 
 
 def read_records(folder: Path) -> list[StudyRecord]:
-    """Reads the records of a folder by part and seed. Raises InputError for a file that is none."""
+    """Reads the records of a folder by part and seed. Raises InputError for one of another form."""
     files = sorted(folder.glob("*.json"))
     found = [StudyRecord.from_dict(json.loads(path.read_text()), str(path)) for path in files]
     return sorted(found, key=lambda record: (record.part, record.seed))

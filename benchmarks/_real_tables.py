@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 from _real_records import ArmRecord, StudyRecord, outcomes_of
 
+from ehrmind.config.arms import split_arm
 from ehrmind.runs.records import Accuracy, Comparison, LabelMeasures
 from ehrmind.stages.evaluation.comparison import Outcome, accuracy, comparison
 from ehrmind.statistics.calibration import r_squared
@@ -37,12 +38,15 @@ def tables(records: Sequence[StudyRecord]) -> Iterator[str]:
 
 def pooled(records: Sequence[StudyRecord], kind: str) -> Arms:
     """Joins the arms of several parts and seeds, on the cases that all arms of a seed have. The
-    answers of an arm that only one seed has stand for every seed."""
-    found: dict[str, dict[int, list[Outcome]]] = defaultdict(dict)
+    answers of an untrained arm stand for every seed; a trained arm that lacks a seed of the main
+    part is left out."""
+    by_arm: dict[str, dict[int, list[Outcome]]] = defaultdict(dict)
     for record in records:
         for name, arm in {**record.baselines, **record.arms}.items():
-            found[name].setdefault(record.seed, outcomes_of(record, arm, kind))
-    seeds = sorted({seed for of_seed in found.values() for seed in of_seed})
+            by_arm[name].setdefault(record.seed, outcomes_of(record, arm, kind))
+    seeds = sorted({record.seed for record in records if record.part == MAIN} or {record.seed for record in records})
+    trained = {arm for record in records for arm in record.arms if split_arm(arm)[0] != "base"}
+    found = {name: of_seed for name, of_seed in by_arm.items() if name not in trained or of_seed.keys() >= set(seeds)}
     arms: Arms = {name: [] for name in found}
     for seed in seeds:
         rows = {name: of_seed.get(seed, next(iter(of_seed.values()))) for name, of_seed in found.items()}

@@ -9,7 +9,7 @@
 real_model/plan.md is the plan of the study: what is run, why, and how it is judged. Each run's name
 holds the commit of that plan. Each seed of a part is a run of its own, so that several machines can
 share the work; a finished run leaves a record of numbers, without texts, and the tables are made of
-records. Ours are in real_model/records. The model is that of `make smollm2`; the data are those of
+records. Ours go into real_model/records. The model is that of `make smollm2`; the data are those of
 EHRMIND_DATA.
 """
 
@@ -114,7 +114,10 @@ def main() -> None:
             for seed in range(PARTS[name].seeds):
                 if given.seed in (None, seed):
                     run_part(name, seed, given)
-    for line in tables(read_records(given.records)):
+    records = read_records(given.records)
+    if not records:
+        parser.error(f"no part is finished: there is no record in {given.records}")
+    for line in tables(records):
         print(line)
 
 

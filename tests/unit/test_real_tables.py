@@ -120,6 +120,15 @@ def test_an_arm_of_one_seed_is_compared_on_the_cases_that_each_seed_drew(
     assert [row.ehrmind for row in arms["sft"]] == [True, True, True, True, False, True]
 
 
+def test_a_trained_arm_that_lacks_a_seed_stands_for_no_other(tables: ModuleType, records: ModuleType) -> None:
+    drawn = [record(records, 0, "ace", {"sft": "111"}), record(records, 1, "bcd", {"sft": "101"})]
+    lone = record(records, 0, "ace", {"rlvr": "100"}, part="medcalc-rlvr")
+    arms = tables.pooled([*drawn, lone], "stored")
+    assert list(arms) == ["sft"] and len(arms["sft"]) == 6
+    both = [lone, record(records, 1, "bcd", {"rlvr": "000"}, part="medcalc-rlvr")]
+    assert {name: len(rows) for name, rows in tables.pooled([*drawn, *both], "stored").items()} == {"sft": 6, "rlvr": 6}
+
+
 def test_a_case_without_a_label_of_a_kind_is_left_out(records: ModuleType) -> None:
     of_seed = record(records, 0, "abc", {"sft": "1-0"})
     assert [row.case.id for row in records.outcomes_of(of_seed, of_seed.arms["sft"], "stored")] == ["a", "c"]
