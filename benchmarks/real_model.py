@@ -75,21 +75,24 @@ def history(meds: Path, task: str) -> tuple[str, ...]:
 
 # OUT stands for the folder of all runs, where `prepare` writes data files.
 WITH_SYNTHETIC = ("data.train={cases: [OUT/data/medcalc_train.parquet, OUT/data/synthetic.parquet], recompute: true}",)
+NO_TRANSFER = ("data.transfer={}",)
 NO_PILOT = ("pilot.questions=1", "pilot.samples=1")
+MORE_QUESTIONS = ("pilot.questions=60",)
 ALL_ROWS = ("data.held_out.limit=null",)  # a seed draws some of them, and is compared with base on those
 PARTS = {
-    "medcalc": Part("medcalc", ("sft", "sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 3),
+    "medcalc": Part("medcalc", ("sft", "sft_rlvr"), 3, NO_TRANSFER),
     "medcalc-base": Part("medcalc", ("base", "base_open_book", "base_tool"), 1, (*NO_PILOT, *ALL_ROWS)),
-    "medcalc-rlvr": Part("medcalc", ("rlvr",), 3),
+    "medcalc-rlvr": Part("medcalc", ("rlvr",), 3, NO_TRANSFER),
     # An example and a question are longer than a question; all else is as in medcalc-base.
     "medcalc-few-shot": Part("medcalc", ("base_few_shot",), 1, (*NO_PILOT, *ALL_ROWS, "prompts.max_tokens=4096")),
     "trials": Part("trials", FOUR, 2),
     "readmission": Part("histories", FOUR, 2, history(SYNTHEA, "guo_readmission")),
     "long-stay": Part("histories", FOUR, 2, history(SYNTHEA, "long_stay_2d")),
     "anaemia": Part("histories", FOUR, 2, (*history(MIMIC, "lab_anemia"), "data.held_out.limit=200")),
-    "medcalc-audited": Part("medcalc", ("sft", "sft_rlvr"), 1, AUDITED),
-    "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr"), 1, WITH_SYNTHETIC),
-    SECOND_PILOT: Part("medcalc", (), 3),  # of each seed's `sft`: what RLVR is expected to add to it
+    "medcalc-transfer": Part("medcalc", ("sft_rlvr", "sft_rlvr_open_book", "sft_rlvr_tool"), 1),
+    "medcalc-audited": Part("medcalc", ("sft", "sft_rlvr"), 1, (*AUDITED, *NO_TRANSFER)),
+    "medcalc-synthetic": Part("medcalc", ("sft", "sft_rlvr"), 1, (*WITH_SYNTHETIC, *NO_TRANSFER)),
+    SECOND_PILOT: Part("medcalc", (), 3, MORE_QUESTIONS),  # of each seed's `sft`: what RLVR is expected to add to it
 }
 
 
