@@ -17,6 +17,7 @@ from ehrmind.cli import main
 from ehrmind.config import load_recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.records import Diagnosis, Plan, Results
+from ehrmind.stages.pipeline import STAGES
 
 RECIPE = {
     "name": "small",
@@ -31,6 +32,18 @@ PILOT = {
 ARM = {
     "n": 600, "correct": 300, "accuracy": 0.5, "ci95": [0.46, 0.54], "groups": 600, "interval": "wilson", "unparsed": 7,
     "cost": {"tokens": 1, "prompt_tokens": 1}, "by_stratum": {},
+}  # fmt: skip
+
+DATA = {
+    "sources": {},
+    "proven": {"cases": 10, "corruptions": 0},
+    "digest": "0",
+    "cases": {},
+    "train_notes_also_held_out_dropped": 0,
+}
+PROVENANCE = {
+    "recipe_digest": "f", "seed": 0, "data": DATA, "model": {"name": "tiny", "revision": None, "sha256": {}}, "versions": {},
+    "platform": "x86_64", "date": "2026-01-02",
 }  # fmt: skip
 
 
@@ -101,6 +114,38 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
     given_recipe, out = seen["given"]
     assert (given_recipe.rlvr.steps, out, seen["stages"], seen["resume"]) == (7, Path("somewhere"), stages, resume)
     assert len(given_recipe.arms) == arms
+
+
+@pytest.mark.parametrize(
+    ("stored", "stages"),
+    [((), None), (STAGES, None), (("pilot",), ("pilot",)), (("evaluate",), ("evaluate",))],
+)
+def test_a_run_goes_on_from_its_folder_alone(
+    stored: tuple[str, ...],
+    stages: tuple[str, ...] | None,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    begun = open_run(tmp_path / "begun", load_recipe(recipe, ["rlvr.steps=7", "data.online=true"]), resume=False)
+    if stored:
+        begun.write_json("provenance.json", PROVENANCE | {"stages": stored})
+    recipe.unlink()
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "ehrmind.stages.seeds.run_seeds", lambda *given, **named: seen.update(given=given, **named) or begun
+    )
+    monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
+    assert run_command(["resume", begun.path]) == 0
+    given_recipe, out = seen["given"]
+    assert (given_recipe.rlvr.steps, out, seen["stages"], seen["resume"]) == (7, begun.path, stages, True)
+    assert not given_recipe.data.online  # who agreed to a download agreed for that command
+
+
+def test_a_folder_that_is_no_run_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["resume", tmp_path]) == 2
+    assert "is no run folder" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_run_ends_with_its_figures_on_the_terminal(

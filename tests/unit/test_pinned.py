@@ -21,8 +21,8 @@ from ehrmind.runs import Run
 from ehrmind.stages import provenance as pinned
 from ehrmind.stages.digests import differing_files, digests
 from ehrmind.stages.models import choose
-from ehrmind.stages.pipeline import run_pipeline
-from ehrmind.stages.provenance import dated, day_of
+from ehrmind.stages.pipeline import STAGES, run_pipeline
+from ehrmind.stages.provenance import dated, day_of, stages_of
 from ehrmind.stages.round_trip import refuse_lost_answers
 from ehrmind.stages.seeds import run_seeds
 from ehrmind.types import InputError
@@ -157,6 +157,14 @@ def test_a_run_that_goes_on_later_writes_the_day_on_which_it_began(tmp_path: Pat
         and run.read_json("provenance.json")["date"] == today
     )
     assert choose(tmp_path / "run").asks["model"]["date"] == today and day_of(Run(tmp_path / "another")) == LATER
+
+
+def test_a_run_knows_which_stages_its_last_command_asked_for(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model", "llama")
+    run = run_seeds(recipe(model, seeds=2), tmp_path / "run", stages=("pilot",), open_engine=scripted)
+    assert stages_of(run) == ("pilot",)
+    run_seeds(recipe(model, seeds=2), tmp_path / "run", resume=True, open_engine=scripted)
+    assert stages_of(run) == STAGES
 
 
 def test_all_seeds_have_the_day_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

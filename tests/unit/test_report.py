@@ -211,7 +211,7 @@ def test_a_running_mean_leaves_out_what_is_no_number() -> None:
 def test_an_unfinished_run_is_refused_by_the_stage_it_lacks(stage: str, named: str, small: Run) -> None:
     (small.path / "results.json").unlink()
     (small.path / "stages" / f"{stage}.json").unlink()
-    with pytest.raises(InputError, match=f"is not finished: {named} is missing; go on with .*--resume"):
+    with pytest.raises(InputError, match=f"is not finished: {named} is missing; go on with `ehrmind resume "):
         write_report(small.path)
     assert not (small.path / "report.html").exists()
 

@@ -50,6 +50,7 @@ runs = typer.Typer(help="List run folders, check their files, and remove what th
 app.command("demo")(demo.demo)
 app.command("recipes")(demo.recipes)
 app.command("run")(stages.run)
+app.command("resume")(stages.resume)
 app.command("pilot")(stages.pilot)
 app.command("evaluate")(stages.evaluate)
 app.command("predict")(predict.predict)

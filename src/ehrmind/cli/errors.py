@@ -25,7 +25,7 @@ from ehrmind.types import InputError
 
 BAD_INPUT, FAULT, INTERRUPTED, CLOSED, TERMINATED = 2, 1, 130, 141, 143
 # The commands that go on where they stopped, each with the option that it needs for that.
-RESUMABLE = dict.fromkeys(("run", "pilot", "evaluate", "predict"), " with --resume") | {"demo": ""}
+RESUMABLE = dict.fromkeys(("run", "pilot", "evaluate", "predict"), " with --resume") | {"demo": "", "resume": ""}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _VALUE = re.compile(r"(?s)(?<=: )(?:Value error, )?(?:'([\w.-]{1,24})'|'.*') (?=is not one of )")
 _EXTRA = re.compile(r"(?s)Got unexpected extra argument.*")

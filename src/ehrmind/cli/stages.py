@@ -42,6 +42,7 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Recipe keys to change, for example rlvr.steps=20.", show_default=False
     ),
 ]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that has begun.", show_default=False)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue in a run folder made with the same recipe.")]
 Cluster = Annotated[
     str | None,
@@ -93,6 +94,25 @@ def evaluate(
     Use model.name=RUN/protected/models/ARM to score a model that a run has trained.
     """
     _stages(recipe, out, [*(overrides or []), "arms=[base]"], resume, ("evaluate",), cluster, online, yes)
+
+
+def resume(run: RunFolder, cluster: Cluster = None, online: Online = False, yes: Yes = False) -> None:
+    """Go on with a run from its folder alone.
+
+    Recipe, overrides and verb (run, pilot or evaluate) are those of the folder's last command.
+    """
+    from ehrmind.runs import Run
+    from ehrmind.stages.pipeline import STAGES
+    from ehrmind.stages.provenance import stages_of
+
+    recipe = run / "recipe.yaml"
+    if not recipe.is_file():
+        raise InputError(f"{run} is no run folder, so nothing can go on; `ehrmind run RECIPE --out RUN` makes one.")
+    stages: tuple[str, ...] | None = stages_of(Run(run))
+    if stages in ((), STAGES):
+        stages = None
+    asked_once = [] if online else ["data.online=false"]  # who agreed to a download agreed for that command
+    _stages(recipe, str(run), asked_once, True, stages, cluster, online, yes)
 
 
 def _stages(

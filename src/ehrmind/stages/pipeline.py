@@ -75,7 +75,7 @@ def run_pipeline(
     base = folders["base"]
     if is_local:
         refuse_unusable(recipe, base)
-    recipe = pin_run(run, recipe, base, began)
+    recipe = pin_run(run, recipe, base, began, wanted)
     if is_local:
         refuse_lost_answers(base, recipe, splits["train"])
         world.from_first(lambda: refuse_changed_arms(run, folders))

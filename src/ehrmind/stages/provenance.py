@@ -32,13 +32,14 @@ NO_ADVICE = (
 )
 
 
-def pin_run(run: Run, recipe: Recipe, base: Path, began: date | None) -> Recipe:
-    """Records the provenance, and returns the recipe with the day that the run is pinned to."""
-    day = current().from_first(lambda: _record(run, recipe, base, began))
+def pin_run(run: Run, recipe: Recipe, base: Path, began: date | None, wanted: tuple[str, ...]) -> Recipe:
+    """Records the provenance and the stages that are asked for, and returns the recipe with the day
+    that the run is pinned to."""
+    day = current().from_first(lambda: _record(run, recipe, base, began, wanted))
     return dated(recipe, date.fromisoformat(day))
 
 
-def _record(run: Run, recipe: Recipe, base: Path, began: date | None) -> str:
+def _record(run: Run, recipe: Recipe, base: Path, began: date | None, wanted: tuple[str, ...]) -> str:
     """Writes provenance.json and returns the run's day: as stored, else the model's, else `began`,
     else today.
 
@@ -53,7 +54,7 @@ def _record(run: Run, recipe: Recipe, base: Path, began: date | None) -> str:
             f"The run began with another model than the one now in {found.model.name} ({', '.join(changed)}); "
             "put that back, or choose another --out."
         )
-    run.write_record("provenance.json", found)
+    run.write_record("provenance.json", found.model_copy(update={"stages": wanted}))
     return day
 
 
@@ -158,6 +159,13 @@ def day_of(run: Run) -> date | None:
     """The day that the run's prompts are written for."""
     found = run.read_record("provenance.json", Provenance)
     return None if found is None else date.fromisoformat(found.date)
+
+
+def stages_of(run: Run) -> tuple[str, ...]:
+    """The stages that the run's last command asked for; empty if none has begun, or in a folder of
+    0.1.0."""
+    found = [part.read_record("provenance.json", Provenance) for part in (*run.seeds(), run)]
+    return next((record.stages for record in found if record is not None), ())
 
 
 def dated(recipe: Recipe, day: date | None) -> Recipe:

@@ -213,3 +213,4 @@ class Provenance(Record):
     versions: Mapping[str, str]
     platform: str
     date: str  # the day that the prompts are written for
+    stages: tuple[str, ...] = ()  # that the last command asked for; empty in a folder of 0.1.0: all
