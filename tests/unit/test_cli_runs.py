@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ehrmind.cli import main
+from ehrmind.cli.tables import show_results
 from ehrmind.config import load_recipe
 from ehrmind.runs import Run, open_run
 from ehrmind.runs.records import Diagnosis, Plan, Results
@@ -118,10 +119,15 @@ def test_a_verb_hands_the_recipe_and_its_stages_to_the_pipeline(
 
 @pytest.mark.parametrize(
     ("stored", "stages"),
-    [((), None), (STAGES, None), (("pilot",), ("pilot",)), (("evaluate",), ("evaluate",))],
+    [
+        ({}, None),  # a folder of 0.1.0
+        ({"stages": STAGES}, None),
+        ({"stages": ["pilot"]}, ("pilot",)),
+        ({"stages": ["evaluate"]}, ("evaluate",)),
+    ],
 )
 def test_a_run_goes_on_from_its_folder_alone(
-    stored: tuple[str, ...],
+    stored: dict[str, Any],
     stages: tuple[str, ...] | None,
     recipe: Path,
     tmp_path: Path,
@@ -129,8 +135,7 @@ def test_a_run_goes_on_from_its_folder_alone(
 ) -> None:
     pytest.importorskip("torch")
     begun = open_run(tmp_path / "begun", load_recipe(recipe, ["rlvr.steps=7", "data.online=true"]), resume=False)
-    if stored:
-        begun.write_json("provenance.json", PROVENANCE | {"stages": stored})
+    begun.write_json("provenance.json", PROVENANCE | stored)
     recipe.unlink()
     seen: dict[str, Any] = {}
     monkeypatch.setattr(
@@ -143,9 +148,34 @@ def test_a_run_goes_on_from_its_folder_alone(
     assert not given_recipe.data.online  # who agreed to a download agreed for that command
 
 
+def test_a_model_that_is_scored_alone_is_called_by_its_name(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    finished.write_json("provenance.json", PROVENANCE)
+    show_results(finished)
+    assert "base" in capsys.readouterr().out  # there are other arms
+    results = finished.read_json("results.json") | {"arms": {"base": ARM}, "pairs": {}}
+    results["transfer"] = {"elsewhere": {"arms": {"base": ARM}, "pairs": {}}}
+    finished.write_json("results.json", results)
+    show_results(finished)
+    said = capsys.readouterr().out
+    assert "base" not in said and said.count("tiny") == 2
+
+
 def test_a_folder_that_is_no_run_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["resume", tmp_path]) == 2
-    assert "is no run folder" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert run_command(["resume", folder]) == 2
+    assert "is no run folder" in capsys.readouterr().err and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_run_that_has_not_opened_its_model_says_how_to_go_on(
+    manifest: bool, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = open_run(tmp_path / "begun", load_recipe(recipe), resume=False)
+    if not manifest:  # a kill in the first moment
+        begun.manifest.file.unlink()
+    assert run_command(["resume", begun.path]) == 2
+    assert "was stopped before its model was opened; give the command that made it" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_its_figures_on_the_terminal(

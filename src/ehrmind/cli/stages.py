@@ -108,11 +108,11 @@ def resume(run: RunFolder, cluster: Cluster = None, online: Online = False, yes:
     recipe = run / "recipe.yaml"
     if not recipe.is_file():
         raise InputError(f"{run} is no run folder, so nothing can go on; `ehrmind run RECIPE --out RUN` makes one.")
-    stages: tuple[str, ...] | None = stages_of(Run(run))
-    if stages in ((), STAGES):
-        stages = None
+    stages = stages_of(Run(run))
+    if stages is None:
+        raise InputError(f"{run} was stopped before its model was opened; give the command that made it, and --resume.")
     asked_once = [] if online else ["data.online=false"]  # who agreed to a download agreed for that command
-    _stages(recipe, str(run), asked_once, True, stages, cluster, online, yes)
+    _stages(recipe, str(run), asked_once, True, None if stages in ((), STAGES) else stages, cluster, online, yes)
 
 
 def _stages(
@@ -133,6 +133,7 @@ def _stages(
     recipe = load_recipe(path, [*started, *overrides, *asked])
     on = [] if cluster is None else ["--cluster", cluster]
     then = shlex.join(["ehrmind", "run", str(path), "--out", out, "--resume", *on, *overrides])
+    scored = stages is None or "evaluate" in stages
     stay_offline(recipe.data.online)
     if recipe.cluster.address is not None:
         from ehrmind.cluster.run import run_on_cluster
@@ -140,7 +141,7 @@ def _stages(
 
         agreed = partial(agreed_commit, recipe, ask=partial(ask, yes=yes), here=False)
         with run_on_cluster(recipe, out, resume=resume, stages=stages, agree=agreed) as finished:
-            failed = _show(finished, out, then, whole=stages is None)
+            failed = _show(finished, out, then, scored=scored)
     else:
         from ehrmind.runs import open_run
         from ehrmind.runs.lock import only_writer
@@ -158,7 +159,7 @@ def _stages(
                 commit = world.from_first(lambda: agreed_commit(recipe, run, partial(ask, yes=yes), here=True))
                 start = partial(run_seeds, locate=locate_at(commit))
             finished = start(recipe, folder, resume=resume, stages=stages)
-            failed = world.from_first(lambda: _show(finished, out, then, whole=stages is None))
+            failed = world.from_first(lambda: _show(finished, out, then, scored=scored))
     if failed:
         raise typer.Exit(1)
 
@@ -174,8 +175,8 @@ def _folder(out: str) -> Path:
     return Path(out)
 
 
-def _show(finished: Run, out: str, then: str, *, whole: bool) -> bool:
-    """Prints the results and, for a whole recipe, writes the page. If there are no results yet,
+def _show(finished: Run, out: str, then: str, *, scored: bool) -> bool:
+    """Prints the results and, if arms were scored, writes the page. If there are no results yet,
     prints the pilot's plan and the command that goes on. True if the recipe's own gate fails."""
     from ehrmind.cli.tables import show_pilot, show_plan, show_results
     from ehrmind.stages.evaluation.results import gate
@@ -184,7 +185,7 @@ def _show(finished: Run, out: str, then: str, *, whole: bool) -> bool:
     if finished.read_json("results.json") is None and show_plan(finished):
         typer.echo(f"Next: {then}")
     show_results(finished)
-    if whole:
+    if scored:
         from ehrmind.report import write_report
 
         pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ehrmind.report.compare import Matrix
     from ehrmind.runs import Run
     from ehrmind.runs.records import PilotFigures, Results
+    from ehrmind.runs.records.results import Comparison
+
+C = TypeVar("C", bound="Comparison")
 
 
 def show_pilot(run: Run) -> None:
@@ -74,11 +77,14 @@ def show_results(run: Run) -> None:
     """Prints every arm's accuracy and every paired difference, with 95 % intervals."""
     from ehrmind.report.tables.contamination import contamination_sentence
     from ehrmind.report.tables.forgetting import forgetting_sentence
-    from ehrmind.runs.records import Results
+    from ehrmind.runs.records import Provenance, Results
 
     found = run.read_record("results.json", Results)
     if found is None:
         return
+    provenance = run.read_record("provenance.json", Provenance)
+    if list(found.arms) == ["base"] and provenance is not None:
+        found = _called(found, provenance.model.name)
     title = f"held-out cases, {found.decoding} decoding, {found.scorer} scorer"
     arms = _table(title, "arm", "n", "accuracy", "95 %", "not parsed")
     for arm, row in found.arms.items():
@@ -99,6 +105,19 @@ def show_results(run: Run) -> None:
         _print(pairs)
     for sentence in (*contamination_sentence(found.contamination), *forgetting_sentence(found)):
         _print(sentence)
+
+
+def _called(found: Results, name: str) -> Results:
+    """Calls the only arm by its model's name. In results.json it stays `base`."""
+
+    def renamed(comparison: C) -> C:
+        baselines = {
+            baseline: row.model_copy(update={"differences": {name: row.differences["base"]}})
+            for baseline, row in comparison.baseline_accuracy.items()
+        }
+        return comparison.model_copy(update={"arms": {name: comparison.arms["base"]}, "baseline_accuracy": baselines})
+
+    return renamed(found.model_copy(update={"transfer": {set_: renamed(of) for set_, of in found.transfer.items()}}))
 
 
 def show_matrix(found: Matrix) -> None:

@@ -91,6 +91,7 @@ class RunPage:
     seed: int
     finished: str | None
     version: str | None
+    model: str | None
     summary: list[str]
     alarms: list[str]
     plots: dict[str, str]
@@ -123,6 +124,7 @@ def contents(figures: Figures) -> RunPage:
         seed=figures.recipe.seed,
         finished=moment(max(times)) if times else None,
         version=figures.provenance.versions.get("ehrmind") if figures.provenance else None,
+        model=figures.provenance.model.name if figures.provenance else None,
         summary=summary(figures),
         alarms=learning.alarms(figures),
         plots=run_plots(figures),

@@ -71,9 +71,7 @@ def read_run(run: Run) -> Figures:
     if results is None:
         expected = (str(stage) for stage in expected_stages(recipe, plan))
         missing = next((stage for stage in expected if stage not in finished), "the comparison of the arms")
-        raise InputError(
-            f"{run.path} is not finished: {missing} is missing; go on with `ehrmind resume {run.path}`."
-        )
+        raise InputError(f"{run.path} is not finished: {missing} is missing; go on with `ehrmind resume {run.path}`.")
     scored = {arm: run.mark(str(StageKey.scoring(arm, results.decoding)), ScoringMark) for arm in results.arms}
     return Figures(
         arms=list(results.arms),

@@ -17,6 +17,7 @@ from ehrmind.config import Model, Recipe, recipe_digest
 from ehrmind.hub import COMMIT
 from ehrmind.runs import Run
 from ehrmind.runs.records import DataFacts, ModelProvenance, Provenance, RlvrMark, WarmupMark
+from ehrmind.runs.start import is_bare
 from ehrmind.stages.digests import differing_files, digests, refuse_changed
 from ehrmind.types import InputError
 from ehrmind.world import current
@@ -161,11 +162,12 @@ def day_of(run: Run) -> date | None:
     return None if found is None else date.fromisoformat(found.date)
 
 
-def stages_of(run: Run) -> tuple[str, ...]:
-    """The stages that the run's last command asked for; empty if none has begun, or in a folder of
-    0.1.0."""
-    found = [part.read_record("provenance.json", Provenance) for part in (*run.seeds(), run)]
-    return next((record.stages for record in found if record is not None), ())
+def stages_of(run: Run) -> tuple[str, ...] | None:
+    """The stages that the run's last command asked for: empty in a folder of 0.1.0, None if the
+    command ended before the model was opened."""
+    parts = [part for part in (*run.seeds(), run) if not is_bare(part.path)]
+    found = [part.read_record("provenance.json", Provenance) for part in parts]
+    return next((record.stages for record in found if record is not None), None)
 
 
 def dated(recipe: Recipe, day: date | None) -> Recipe:
