@@ -202,9 +202,11 @@ def test_a_pilot_ends_with_its_plan_and_the_command_that_follows(
     rest = {"without_worked_answers": [], "because": ["Nothing is known."], "expected": {"rlvr": {}}}
     finished.write_json("plan.json", Plan.model_validate({**plan, **rest}).to_dict())
     monkeypatch.setattr("ehrmind.stages.seeds.run_seeds", lambda *_, **__: finished)
+    monkeypatch.setattr("ehrmind.report.write_report", lambda folder: [folder / "report.html"])
     assert run_command(["pilot", recipe, "--out", "some where", "rlvr.steps=7"]) == 0
     said = capsys.readouterr().out
     assert "plan: Nothing is known." in said and "1,200 worked answers (source) in 1 strata, then RLVR" in said
+    assert "page: some where/report.html\n" in said
     assert said.endswith(f"Next: ehrmind run {recipe} --out 'some where' --resume rlvr.steps=7\n")
 
 

@@ -14,8 +14,8 @@ from page_reader import Page
 from run_folder import CANARY, finished_run
 
 from ehrmind.report import write_report
-from ehrmind.report.page import without_folders
 from ehrmind.report.plots.learning import running_mean
+from ehrmind.report.shareable import without_folders
 from ehrmind.runs import Run
 from ehrmind.runs.lines import append_line
 from ehrmind.types import InputError

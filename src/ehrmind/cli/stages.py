@@ -176,20 +176,21 @@ def _folder(out: str) -> Path:
 
 
 def _show(finished: Run, out: str, then: str, *, scored: bool) -> bool:
-    """Prints the results and, if arms were scored, writes the page. If there are no results yet,
-    prints the pilot's plan and the command that goes on. True if the recipe's own gate fails."""
+    """Prints the figures and writes the page. If there are no results yet, prints the pilot's plan
+    and the command that goes on. True if the recipe's own gate fails."""
     from ehrmind.cli.tables import show_pilot, show_plan, show_results
+    from ehrmind.report import write_report
     from ehrmind.stages.evaluation.results import gate
 
     show_pilot(finished)
-    if finished.read_json("results.json") is None and show_plan(finished):
-        typer.echo(f"Next: {then}")
+    planned = finished.read_json("results.json") is None and show_plan(finished)
     show_results(finished)
-    if scored:
-        from ehrmind.report import write_report
-
-        pages = [write_report(part.path)[0] for part in (*finished.seeds(), finished)]
-        typer.echo(f"page: {out.rstrip('/')}/{pages[-1].name}")
+    seeds = finished.seeds()
+    pooled = [finished] if scored or not seeds else []  # a pilot of several seeds has a page for each
+    pages = [write_report(part.path)[0] for part in (*seeds, *pooled)]
+    typer.echo(f"page: {out.rstrip('/')}/{pages[-1].relative_to(finished.path)}")
+    if planned:
+        typer.echo(f"Next: {then}")
     failed = gate(finished)
     if failed:
         typer.echo(failed, err=True)

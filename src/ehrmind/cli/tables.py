@@ -51,20 +51,15 @@ def show_pilot(run: Run) -> None:
 def show_plan(run: Run) -> bool:
     """Prints the plan that follows from the pilot: its reasons, and what to train. False if there
     is none."""
+    from ehrmind.report.tables.pilot import plan_sentences
     from ehrmind.runs.records import Plan
 
     plan = run.read_record("plan.json", Plan)
     if plan is None:
         return False
-    _print("plan: " + " ".join(plan.because))
-    if plan.warm_up is None:
-        _print("Train: RLVR from the base model.")
-        return True
-    traces = plan.warm_up.traces_per_stratum
-    _print(
-        f"Train: a warm-up on {sum(traces.values()):,} worked answers ({plan.warm_up.traces}) in {len(traces)} strata, "
-        "then RLVR."
-    )
+    *because, train = plan_sentences(plan)
+    _print("plan: " + " ".join(because))
+    _print(train)
     return True
 
 

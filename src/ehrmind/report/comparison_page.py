@@ -27,11 +27,11 @@ from ehrmind.report.formatting import (
     percent,
     points,
 )
-from ehrmind.report.page import shareable
 from ehrmind.report.plots.drawing import drawn
 from ehrmind.report.plots.heat import gain_field, heat, share_field
 from ehrmind.report.reading import Figures, read_run
 from ehrmind.report.rendering import render
+from ehrmind.report.shareable import shareable
 from ehrmind.report.tables.provenance import flattened
 from ehrmind.runs import Run
 from ehrmind.types import InputError

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from ehrmind.config import Recipe
 from ehrmind.report.formatting import Table, moment
+from ehrmind.report.pilot_page import pilot_contents
 from ehrmind.report.plots.run_plots import run_plots
-from ehrmind.report.reading import Figures, read_run
+from ehrmind.report.reading import Figures, read_pilot, read_run
 from ehrmind.report.rendering import Browser, render
 from ehrmind.report.rollouts import as_json, sampled_rollouts
+from ehrmind.report.shareable import recipe_text
 from ehrmind.report.summary import summary
 from ehrmind.report.tables import (
     baselines,
@@ -101,19 +102,22 @@ class RunPage:
 
 def write_report(folder: Path, *, with_text: bool = False) -> list[Path]:
     """Writes `RUN/report.html` and, with text, `RUN/protected/report-with-text.html` (mode 0600);
-    returns their paths.
+    returns their paths. The page of a run of which only a pilot was asked is the pilot's.
 
     Raises InputError when the folder is no finished run, or when a page with text is wanted and the
     run holds no text any more.
     """
     run = Run(folder)
-    figures = read_run(run)
-    browser = _browser(run, figures) if with_text else None  # raises before anything is written
-    shown = contents(figures)
-    run.put(PAGE, render("page.html", shown).encode())
+    found = read_pilot(run) or read_run(run)
+    browser = _browser(run, found.recipe) if with_text else None  # raises before anything is written
+    if isinstance(found, Figures):
+        page = partial(render, "page.html", contents(found))
+    else:
+        page = partial(render, "pilot.html", pilot_contents(run, found))
+    run.put(PAGE, page().encode())
     if browser is None:
         return [folder / PAGE]
-    run.put(f"protected/{PAGE_WITH_TEXT}", render("page.html", shown, browser).encode())
+    run.put(f"protected/{PAGE_WITH_TEXT}", page(browser).encode())
     return [folder / PAGE, run.protected / PAGE_WITH_TEXT]
 
 
@@ -129,36 +133,16 @@ def contents(figures: Figures) -> RunPage:
         alarms=learning.alarms(figures),
         plots=run_plots(figures),
         tables={name: table(figures) for name, table in TABLES.items()},
-        recipe=_recipe_text(figures.recipe),
+        recipe=recipe_text(figures.recipe),
     )
 
 
-def _recipe_text(recipe: Recipe) -> str:
-    import yaml
-
-    return yaml.safe_dump(shareable(recipe), sort_keys=False, allow_unicode=True)
-
-
-def shareable(recipe: Recipe) -> dict[str, JsonValue]:
-    """The recipe as JSON, without the folders of its files."""
-    return {key: without_folders(value) for key, value in recipe.model_dump(mode="json").items()}
-
-
-def without_folders(tree: JsonValue) -> JsonValue:
-    """Cuts absolute paths to their last part: a shared page must not tell where files lie."""
-    if isinstance(tree, dict):
-        return {key: without_folders(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [without_folders(value) for value in tree]
-    return Path(tree).name if isinstance(tree, str) and Path(tree).is_absolute() else tree
-
-
-def _browser(run: Run, figures: Figures) -> Browser:
+def _browser(run: Run, recipe: Recipe) -> Browser:
     """The sampled rollouts that the page with text shows."""
     if parts := run.seeds():
         raise InputError(
             f"{run.path} pools {len(parts)} seeds and holds no text itself; name the run of one seed, such as "
             f"{parts[0].path}."
         )
-    sample = sampled_rollouts(run, figures.recipe.seed, history=figures.recipe.prompts.history)
+    sample = sampled_rollouts(run, recipe.seed, history=recipe.prompts.history)
     return Browser(len(sample["rollouts"]), sample["total"], as_json(sample))

@@ -42,22 +42,41 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Figures(Training):
-    """A finished run without record text.
-
-    `scored` has the marks of the first decoding by arm. `pilot`, `plan` and `gains` are None after
-    an evaluation alone, and `provenance` too where several seeds are pooled.
-    """
+class Piloted:
+    """A pilot without record text. `pilot` and `plan` are None after an evaluation alone, and
+    `provenance` too where several seeds are pooled."""
 
     recipe: Recipe
+    pilot: Diagnosis | None
+    plan: Plan | None
+    provenance: Provenance | None
+
+
+@dataclass(frozen=True)
+class Figures(Piloted, Training):
+    """A finished run without record text.
+
+    `scored` has the marks of the first decoding by arm. `gains` is None without a pilot.
+    """
+
     results: Results
     scored: Mapping[str, ScoringMark]
     warmup: WarmupMark | None
-    pilot: Diagnosis | None
-    plan: Plan | None
     gains: Gains | None
-    provenance: Provenance | None
     review: Review | None
+
+
+def read_pilot(run: Run) -> Piloted | None:
+    """Reads a run of which nothing but a pilot was asked; None for another. Raises InputError for a
+    misfit file."""
+    if not (run.path / "provenance.json").is_file() or (run.path / "results.json").is_file():
+        return None
+    provenance = run.read_record("provenance.json", Provenance)
+    found = run.read_record("pilot.json", Diagnosis)
+    if provenance is None or provenance.stages != ("pilot",) or found is None:
+        return None
+    recipe = parse_recipe(run.recipe(), str(run.path / "recipe.yaml"))
+    return Piloted(recipe, found, run.read_record("plan.json", Plan), provenance)
 
 
 def read_run(run: Run) -> Figures:

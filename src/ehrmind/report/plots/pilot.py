@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from ehrmind.report.plots.drawing import MARKERS, WIDTH, legend, rows_of, share_axis, short
 from ehrmind.report.plots.svg import ARMS, INK, PAPER, RULE, WARN
-from ehrmind.report.reading import Figures
+from ehrmind.report.reading import Figures, Piloted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def pilot(figures: Figures) -> Figure | None:
+def pilot(figures: Piloted) -> Figure | None:
     """A line from pass@1 to pass@k per stratum; missing strata are marked."""
     if figures.pilot is None or not figures.pilot.by_stratum:
         return None

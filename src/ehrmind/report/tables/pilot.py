@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ehrmind.report.formatting import ABSENT, Cell, Rows, Table, accuracy, arm_name, interval, number, percent, points
-from ehrmind.report.reading import Figures
+from ehrmind.report.reading import Figures, Piloted
 from ehrmind.report.tables.results import pooled
-from ehrmind.runs.records import Lift, PilotFigures, StratumDiagnosis
+from ehrmind.runs.records import Lift, PilotFigures, Plan, StratumDiagnosis
 
 KINDS = ("solid", "misapplied", "missing")
 TONES = {"missing": "warn", "solid": "good"}
@@ -21,7 +21,7 @@ INTERVENTIONS = {
 }
 
 
-def pilot(figures: Figures) -> Table | None:
+def pilot(figures: Piloted) -> Table | None:
     if figures.pilot is None:
         return None
     k = figures.pilot.samples
@@ -54,7 +54,7 @@ def _row(stratum: str, found: PilotFigures, k: int) -> list[str | Cell]:
     ]
 
 
-def interventions(figures: Figures) -> Table | None:
+def interventions(figures: Piloted) -> Table | None:
     """The lift of pass@1 by each intervention, stratum by stratum."""
     if figures.pilot is None:
         return None
@@ -99,7 +99,7 @@ def predicted(figures: Figures) -> Table | None:
     return Table(caption, ["Knowledge", "Strata", "Cases", *map(arm_name, figures.arms)], rows)
 
 
-def plan(figures: Figures) -> Table | None:
+def plan(figures: Piloted) -> Table | None:
     """The gain expected of RLVR alone, and the warm-up that is advised."""
     if figures.plan is None:
         return None
@@ -112,6 +112,15 @@ def plan(figures: Figures) -> Table | None:
     followed = "followed" if figures.recipe.stages == "auto" else "not followed: the recipe says stages: all"
     caption = f"The plan made from the pilot ({followed}). {' '.join(figures.plan.because)}"
     return Table(caption, ["Stratum", "Expected of RLVR alone, points", "Warm-up"], rows)
+
+
+def plan_sentences(found: Plan) -> list[str]:
+    """The reasons of the plan, and what to train."""
+    if found.warm_up is None:
+        return [*found.because, "Train: RLVR from the base model."]
+    traces = found.warm_up.traces_per_stratum
+    answers = f"{sum(traces.values()):,} worked answers ({found.warm_up.traces}) in {len(traces)} strata"
+    return [*found.because, f"Train: a warm-up on {answers}, then RLVR."]
 
 
 def gains(figures: Figures) -> Table | None:
