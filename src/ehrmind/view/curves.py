@@ -85,8 +85,8 @@ def curves(run: Run) -> Curves:
     steps = [*learning.curves(training), *([warmup_table] if warmup_table else [])]
     titles = {name: title for name, title in learning.CURVES.items() if name != "tuning_accuracy"}
     return {
-        "reinforcement": [_chart(training.arms, learned, name, title) for name, title in titles.items()],
-        "warmup": [_chart(training.arms, warmup, name, title) for name, title in WARMUP.items()],
+        "reinforcement": [_chart(learned, name, title) for name, title in titles.items()],
+        "warmup": [_chart(warmup, name, title) for name, title in WARMUP.items()],
         "alarms": learning.alarms(training),
         "tables": [as_json(table) for table in steps],
         "results": [as_json(table) for table in finished],
@@ -128,7 +128,7 @@ def _results(run: Run) -> tuple[list[Table], str]:
     return [results.arms(figures), *([pairs] if pairs else [])], ""
 
 
-def _chart(arms: Sequence[str], runs: Metrics, name: str, title: str) -> Chart:
+def _chart(runs: Metrics, name: str, title: str) -> Chart:
     """A line per arm; the chart of accuracy also has the accuracy on tuning as dots."""
     lines: list[Line] = []
     for arm, rows in runs.items():
@@ -138,7 +138,7 @@ def _chart(arms: Sequence[str], runs: Metrics, name: str, title: str) -> Chart:
             lines.append(
                 {
                     "arm": arm_name(arm),
-                    "place": place_of(arms, arm),
+                    "place": place_of(arm),
                     "points": [[step, value, mean] for (step, value), mean in zip(points, means, strict=True)],
                     "dots": _points(rows, "tuning_accuracy") if name == "accuracy" else [],
                 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ehrmind.report.formatting import arm_name
-from ehrmind.report.plots.drawing import MARKERS, legend, place_of, rows_of
+from ehrmind.report.plots.drawing import legend, marker_of, place_of, rows_of
 from ehrmind.report.plots.svg import ARMS, MUTED, WARN
 from ehrmind.report.reading import Figures
 
@@ -20,10 +20,10 @@ def forgetting(figures: Figures) -> Figure | None:
         return None
     figure, axes = rows_of(len(found.arms), height=0.4)
     for row, (arm, difference) in enumerate(found.arms.items()):
-        place = place_of(figures.arms, arm)
+        place = place_of(arm)
         bounds = [100 * bound for bound in difference.ci95]
         axes.plot(bounds, [row, row], color=ARMS[place], linewidth=1.5, solid_capstyle="butt")
-        axes.plot(100 * difference.difference, row, MARKERS[place], color=ARMS[place], markersize=6.5)
+        axes.plot(100 * difference.difference, row, marker_of(arm), color=ARMS[place], markersize=6.5)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.axvline(-100 * found.margin, color=WARN, linewidth=1, linestyle="--", label="margin")
     axes.set_yticks(range(len(found.arms)), [arm_name(arm) for arm in found.arms])

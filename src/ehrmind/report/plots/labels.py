@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.report.formatting import arm_name
-from ehrmind.report.plots.drawing import MARKERS, WIDTH, place_of
+from ehrmind.report.plots.drawing import WIDTH, marker_of, place_of
 from ehrmind.report.plots.heat import fill
 from ehrmind.report.plots.svg import ARMS, RULE
 from ehrmind.report.reading import Figures
@@ -31,9 +31,11 @@ def risks(figures: Figures) -> Figure | None:
         axes.set_title(task)
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
         for name, bins in curves.items():
-            place = place_of(figures.arms, name)
-            look: Any = {"color": ARMS[place], "marker": MARKERS[place], "markersize": 4.5, "linewidth": 1.4}
+            place = place_of(name)
+            look: Any = {"color": ARMS[place], "marker": marker_of(name), "markersize": 4.5, "linewidth": 1.4}
             axes.plot([tenth.risk for tenth in bins], [tenth.observed for tenth in bins], label=arm_name(name), **look)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
         axes.set_xlabel("predicted risk")
         axes.set_ylabel("came true")
         for axis in (axes.xaxis, axes.yaxis):

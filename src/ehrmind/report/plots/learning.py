@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ehrmind.report.formatting import arm_name
-from ehrmind.report.plots.drawing import MARKERS, WIDTH, legend, place_of, rows_of, share_axis, short
+from ehrmind.report.plots.drawing import WIDTH, legend, marker_of, place_of, rows_of, share_axis, short
 from ehrmind.report.plots.svg import ARMS, MUTED, PAPER
 from ehrmind.report.reading import Figures, Metrics
 from ehrmind.report.tables.learning import CURVES, curriculum_marks, strata_of
@@ -34,13 +34,15 @@ def curves(figures: Figures) -> Figure | None:
     figure = MatplotlibFigure(figsize=(WIDTH, 1.85 * lines + 0.4), layout="constrained")
     grid = figure.subplots(lines, 2, squeeze=False, sharex=True)
     for axes, name in zip(grid.flat, names, strict=False):
-        axes.set_title(CURVES[name])
+        asked = f", of {figures.recipe.rlvr.questions_per_step}" if name == "zero_advantage_groups" else ""
+        axes.set_title(f"{CURVES[name]}{asked}")
         for arm, rows in runs.items():
-            _line(axes, rows, name, place_of(figures.arms, arm))
+            _line(axes, rows, name, place_of(arm))
         if name == "accuracy":
-            _tuning(axes, runs, figures.arms)
+            _tuning(axes, runs)
         if name in ("accuracy", "format_rate"):
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+            axes.set_ylim(bottom=0)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_axis_off()
     for axes in grid[-1]:
@@ -68,12 +70,12 @@ def _line(axes: Axes, rows: Sequence[StepMetrics], name: str, place: int) -> Non
     )
 
 
-def _tuning(axes: Axes, runs: Metrics, arms: Sequence[str]) -> None:
+def _tuning(axes: Axes, runs: Metrics) -> None:
     for arm, rows in runs.items():
         scored = [row for row in rows if "tuning_accuracy" in row.values]
-        place = place_of(arms, arm)
+        place = place_of(arm)
         steps, shares = [row.step + 1 for row in scored], [_finite(row.values["tuning_accuracy"]) for row in scored]
-        axes.plot(steps, shares, MARKERS[place], color=ARMS[place], markerfacecolor=PAPER, markersize=5.5)
+        axes.plot(steps, shares, marker_of(arm), color=ARMS[place], markerfacecolor=PAPER, markersize=5.5)
 
 
 def questions(figures: Figures) -> Figure | None:
@@ -85,7 +87,7 @@ def questions(figures: Figures) -> Figure | None:
     figure, axes = rows_of(len(strata), height=0.2 * len(marks) + 0.14)
     for lane, (arm, mark) in enumerate(marks.items()):
         held, asked = mark.in_train_by_stratum, mark.asked_by_stratum
-        colour = ARMS[place_of(figures.arms, arm)]
+        colour = ARMS[place_of(arm)]
         for row, stratum in enumerate(strata):
             place = row + (lane - (len(marks) - 1) / 2) * 0.3
             shares = [counts.get(stratum, 0) / max(1, sum(counts.values())) for counts in (held, asked)]
@@ -105,7 +107,9 @@ def warmup(figures: Figures) -> Figure | None:
 
     figure = MatplotlibFigure(figsize=(WIDTH, 2.0), layout="constrained")
     axes = figure.subplots()
-    _line(axes, rows, "loss", place_of(figures.arms, "sft"))
+    _line(axes, rows, "loss", place_of("sft"))
+    if all(row.values.get("loss", 0) > 0 for row in rows):
+        axes.set_yscale("log")
     axes.set_title("loss on response tokens")
     axes.set_xlabel("step")
     axes.locator_params(axis="x", integer=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ehrmind.report.plots.drawing import MARKERS, WIDTH, legend, rows_of, share_axis, short
-from ehrmind.report.plots.svg import ARMS, INK, PAPER, RULE, WARN
+from ehrmind.report.plots.drawing import WIDTH, legend, rows_of, share_axis, short
+from ehrmind.report.plots.svg import INK, MUTED, PAPER, RULE, WARN
 from ehrmind.report.reading import Figures, Piloted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+KINDS = {"solid": (INK, "o"), "misapplied": (MUTED, "s"), "missing": (WARN, "^")}  # no arm's colours
 
 
 def pilot(figures: Piloted) -> Figure | None:
@@ -44,11 +46,11 @@ def gains(figures: Figures) -> Figure | None:
     axes = figure.subplots()
     rows = figures.gains.by_stratum.values()
     axes.axline((0, 0), slope=1, color=RULE, linewidth=1)
-    for place, kind in enumerate(("solid", "misapplied", "missing")):
+    for kind, (colour, marker) in KINDS.items():
         chosen = [row for row in rows if row.kind == kind]
         if chosen:
             across, up = [100 * row.predicted for row in chosen], [100 * row.obtained for row in chosen]
-            axes.plot(across, up, MARKERS[place], color=ARMS[place], markersize=5.5, label=kind)
+            axes.plot(across, up, marker, color=colour, markersize=5.5, label=kind)
     axes.set_xlabel("predicted gain, points")
     axes.set_ylabel("obtained gain, points")
     legend(axes, 3)

@@ -24,7 +24,7 @@ def arms(figures: Figures) -> Figure:
     for lane, (decoding, _, view) in enumerate(views):
         for row, arm in enumerate(figures.arms):
             place = row + (lane - (len(views) - 1) / 2) * 0.28
-            interval(axes, place, view.arms.get(arm), row, hollow=lane > 0)
+            interval(axes, place, view.arms.get(arm), arm, hollow=lane > 0)
         axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER if lane else MUTED, label=decoding)
     if len(views) > 1:
         legend(axes, len(views))
@@ -38,9 +38,9 @@ def seeds(figures: Figures) -> Figure | None:
     figure, axes = rows_of(len(figures.arms), height=0.4)
     for row, arm in enumerate(figures.arms):
         found = figures.results.arms[arm]
-        heights, colour = [row + 0.22] * len(found.per_seed), ARMS[place_of(figures.arms, arm)]
+        heights, colour = [row + 0.22] * len(found.per_seed), ARMS[place_of(arm)]
         axes.plot(found.per_seed, heights, "|", color=colour, markersize=8, alpha=0.7)
-        interval(axes, row, found, row)
+        interval(axes, row, found, arm)
     return share_axis(figure, axes, [arm_name(arm) for arm in figures.arms], "held-out cases answered right")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ehrmind.report.formatting import arm_name
-from ehrmind.report.plots.drawing import MARKERS, WIDTH, place_of
+from ehrmind.report.plots.drawing import WIDTH, marker_of, place_of
 from ehrmind.report.plots.svg import ARMS, RULE
 from ehrmind.report.reading import Figures
 from ehrmind.report.tables.samples import curves, repeated
@@ -23,7 +23,7 @@ def samples(figures: Figures) -> Figure | None:
     figure, axes = _pair(("any of k right (pass@k)", "majority of k right"))
     for arm, row in found.items():
         for one, points in zip(axes, curves(row).values(), strict=True):
-            look, ks = _look(figures, arm), [point.k for point in points]
+            look, ks = _look(arm), [point.k for point in points]
             one.plot(ks, [point.value for point in points], label=arm_name(arm), **look)
             low, high = zip(*(point.ci95 for point in points), strict=True)
             one.fill_between(ks, low, high, color=look["color"], alpha=0.12, linewidth=0)
@@ -42,7 +42,7 @@ def agreement(figures: Figures) -> Figure | None:
     figure, axes = _pair(("right, by agreement among samples", "right, by share of questions answered"))
     axes[0].plot([0, 1], [0, 1], color=RULE, linewidth=1)
     for arm, row in found.items():
-        look, bins, points = _look(figures, arm), row.calibration.bins, row.coverage.points
+        look, bins, points = _look(arm), row.calibration.bins, row.coverage.points
         axes[0].plot([one.confidence for one in bins], [one.right for one in bins], label=arm_name(arm), **look)
         axes[1].plot([point.coverage for point in points], [point.accuracy for point in points], **look)
     for one in axes:
@@ -52,9 +52,9 @@ def agreement(figures: Figures) -> Figure | None:
     return figure
 
 
-def _look(figures: Figures, arm: str) -> Any:
-    place = place_of(figures.arms, arm)
-    return {"color": ARMS[place], "marker": MARKERS[place], "markersize": 4.5}
+def _look(arm: str) -> Any:
+    place = place_of(arm)
+    return {"color": ARMS[place], "marker": marker_of(arm), "markersize": 4.5}
 
 
 def _pair(titles: tuple[str, str]) -> tuple[Figure, list[Axes]]:

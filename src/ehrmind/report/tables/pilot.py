@@ -10,6 +10,7 @@ from ehrmind.report.tables.results import pooled
 from ehrmind.runs.records import Lift, PilotFigures, Plan, StratumDiagnosis
 
 KINDS = ("solid", "misapplied", "missing")
+FEWEST = 5  # strata of which an R² is shown; of fewer it is chance
 TONES = {"missing": "warn", "solid": "good"}
 INTERVENTIONS = {
     "entities": "Entities given",
@@ -138,8 +139,14 @@ def gains(figures: Figures) -> Table | None:
         ]
         for stratum, row in found.by_stratum.items()
     ]
-    within = "" if found.r2_misapplied is None else f", {found.r2_misapplied:.2f} within misapplied alone"
-    fit = "" if found.r2 is None else f" R² = 1 − SSE/SST = {found.r2:.2f}{within}."
+    misapplied = sum(row.kind == "misapplied" for row in found.by_stratum.values())
+    within, fit = "", ""
+    if found.r2_misapplied is not None and misapplied >= FEWEST:
+        within = f", {found.r2_misapplied:.2f} within misapplied alone"
+    if len(found.by_stratum) < FEWEST:
+        fit = f" {len(found.by_stratum)} strata are too few for an R²."
+    elif found.r2 is not None:
+        fit = f" R² = 1 − SSE/SST = {found.r2:.2f}{within}."
     caption = (
         "Gain of RLVR alone that the pilot predicted, and what was obtained on held-out cases "
         f"({found.decoding} answers), in points.{fit}"
