@@ -1,4 +1,4 @@
-"""What a shared page shows of a recipe: everything but the folders of its files."""
+"""The part of a recipe that a shared page shows: everything but the folders of its files."""
 
 from __future__ import annotations
 
