@@ -183,6 +183,13 @@ def finished(folder: Path, starter: Starter) -> None:
     shutil.copytree(stored, folder, dirs_exist_ok=True)
 
 
+def stopped(folder: Path, starter: Starter) -> None:
+    """A run whose last command was stopped before its models were scored."""
+    finished(folder, starter)
+    for mark in (folder / "run" / "stages").glob("evaluate-*.json"):
+        mark.unlink()
+
+
 def two_runs(folder: Path, starter: Starter) -> None:
     finished(folder, starter)
     shutil.copytree(folder / "run", folder / "other")
@@ -256,6 +263,7 @@ COMMANDS = (
     Command("data new ehr", "data new ehr --meds meds --times high_potassium.parquet --out new.parquet", times),
     Command("run", "run recipe.yaml --out run tracking.tensorboard=true", recipe, resumes=True, torch=True),
     Command("run, two seeds", "run recipe.yaml --out run seeds=2 arms=[base,sft]", recipe, resumes=True, torch=True),
+    Command("resume", "resume run", stopped, resumes=True, option="", torch=True),
     Command("pilot", "pilot recipe.yaml --out run", recipe, resumes=True, torch=True),
     Command("evaluate", "evaluate recipe.yaml --out run", recipe, resumes=True, torch=True),
     Command("predict", "predict run new.parquet --out answers part=5", asked, resumes=True, torch=True),

@@ -41,10 +41,17 @@ def test_the_page_says_what_the_base_model_can_do_what_to_train_and_how(piloted:
     found = piloted.read_record("pilot.json", Diagnosis)
     assert found is not None
     assert f"{found.overall.questions} training questions right" in page.text  # type: ignore[union-attr]
-    assert f"{len(found.strata('missing'))} missing" in page.text
     assert "Much is missing." in page.text and "a warm-up on 12 worked answers (calculators) in 1 strata" in page.text
     assert "ehrmind run RUN/recipe.yaml --out RUN --resume" in page.text
     assert len(page.table("The base model on training questions")) == 1 + len(found.by_stratum) + 1
+
+
+def test_a_pilot_without_a_plan_says_of_which_kinds_its_strata_are(piloted: Run) -> None:
+    piloted.remove("plan.json")
+    found = piloted.read_record("pilot.json", Diagnosis)
+    assert found is not None
+    said = f"{len(found.strata('misapplied'))} misapplied, {len(found.strata('missing'))} missing."
+    assert said in Page(write_report(piloted.path)[0].read_text(encoding="utf-8")).text
 
 
 def test_failures_are_counted_by_their_reason(piloted: Run) -> None:

@@ -33,13 +33,13 @@ def pilot_contents(run: Run, found: Piloted) -> PilotPage:
     """Reads the pilot's rollouts too, which count the failures. Raises InputError if one is
     damaged."""
     assert found.pilot is not None and found.provenance is not None, "read_pilot gives both"
-    plan = tables.plan_sentences(found.plan) if found.plan is not None else []
+    plan = tables.plan_sentences(found.plan) if found.plan is not None else [_kinds(found.pilot)]
     return PilotPage(
         name=found.recipe.name,
         seed=found.recipe.seed,
         version=found.provenance.versions.get("ehrmind", ""),
         model=found.provenance.model.name,
-        summary=[*_findings(found.pilot), *plan],
+        summary=[*_right(found.pilot), *plan],
         plots=drawn(found, {"pilot": plots.pilot}),
         tables={
             "pilot": tables.pilot(found),
@@ -51,20 +51,22 @@ def pilot_contents(run: Run, found: Piloted) -> PilotPage:
     )
 
 
-def _findings(found: Diagnosis) -> list[str]:
-    """How much the base model gets right, and how many strata are of which kind."""
-    kinds = {kind: len(found.strata(kind)) for kind in tables.KINDS}
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    said = [f"Of {len(found.by_stratum)} strata the base model has {counts}."]
+def _right(found: Diagnosis) -> list[str]:
+    """How much the base model gets right; empty without the figures of all strata together."""
     row = found.overall
-    if row is not None:
-        said.insert(
-            0,
-            f"The base model answers {percent(row.pass_at_1)} of {row.questions:,} training questions right "
-            f"({interval(row.pass_at_1_ci95)}), and {percent(row.pass_at_k)} at least once in {found.samples} samples; "
-            f"{percent(row.format_rate)} of its answers are well-formed.",
-        )
-    return said
+    if row is None:
+        return []
+    return [
+        f"The base model answers {percent(row.pass_at_1)} of {row.questions:,} training questions right "
+        f"({interval(row.pass_at_1_ci95)}), and {percent(row.pass_at_k)} at least once in {found.samples} samples; "
+        f"{percent(row.format_rate)} of its answers are well-formed."
+    ]
+
+
+def _kinds(found: Diagnosis) -> str:
+    """How many strata are of which kind. A plan says it itself."""
+    counts = ", ".join(f"{len(found.strata(kind))} {kind}" for kind in tables.KINDS)
+    return f"Of {len(found.by_stratum)} strata the base model has {counts}."
 
 
 def _failures(run: Run) -> Table | None:
